@@ -1,0 +1,1 @@
+"""From bytes in S3 to a folder on disk: sources, safe extraction, the shared disk cache."""

@@ -1,0 +1,61 @@
+"""The container contract, as names: paths, environment, headers, routes.
+
+Source: AWS developer guide, "Use your own inference code with hosting services" and "Build your own container for
+SageMaker multi-model endpoints"; specification §5. Names that begin with HOSTLER_ are ours, for our own servers only.
+"""
+
+# Folders (§5.3). Under an engine that binds no mounts, SAGEMAKER_BASE_DIR says where the base really is.
+BASE_DIR = "/opt/ml"
+MODEL_DIR = "model"  # of a single-model container, below the base
+MODELS_DIR = "models"  # of a multi-model container: models/{model_name}/model
+
+# Environment (§5.2)
+ENV_BASE_DIR = "SAGEMAKER_BASE_DIR"
+ENV_BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
+ENV_SAFE_PORT_RANGE = "SAGEMAKER_SAFE_PORT_RANGE"
+ENV_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # "true", or unset: some images test mere presence
+ENV_PROGRAM = "SAGEMAKER_PROGRAM"
+ENV_SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
+ENV_DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
+ENV_MODEL_SERVER_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
+ENV_MAX_PAYLOAD_MB = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+ENV_REGION = "AWS_REGION"
+ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
+
+# Ours, given to our own servers only
+ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
+ENV_LIFELINE = "HOSTLER_LIFELINE"  # number of a pipe's read end; when it closes, leave at once
+ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | script | auto
+
+SERVE = "serve"  # the one argument of a container's command (§5.1)
+DEFAULT_PORT = 8080
+DEFAULT_SAFE_PORT_RANGE = "25000-25999"
+
+# Routes (§5.4, §5.5, §5.8)
+PING = "/ping"
+INVOCATIONS = "/invocations"
+MODELS = "/models"
+
+# Invocation headers, lower-case as we parse them (§1.4, §1.5)
+H_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+H_TARGET_MODEL = "x-amzn-sagemaker-target-model"
+H_TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+H_TARGET_CONTAINER = "x-amzn-sagemaker-target-container-hostname"
+H_INFERENCE_ID = "x-amzn-sagemaker-inference-id"
+H_ENABLE_EXPLANATIONS = "x-amzn-sagemaker-enable-explanations"
+H_INFERENCE_COMPONENT = "x-amzn-sagemaker-inference-component"
+H_SESSION_ID = "x-amzn-sagemaker-session-id"
+H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
+H_NEW_SESSION_ID = "x-amzn-sagemaker-new-session-id"
+H_CLOSED_SESSION_ID = "x-amzn-sagemaker-closed-session-id"
+H_INVOKED_VARIANT = "x-amzn-invoked-production-variant"
+H_ERROR_TYPE = "x-amzn-errortype"
+H_REQUEST_ID = "x-amzn-requestid"
+
+# Limits (§4.3, appendix H)
+MAX_BODY = 6_291_456  # bytes of a synchronous request's body
+MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
+PING_TIMEOUT = 2.0  # seconds
+PING_PERIOD = 5.0  # seconds
+STOP_GRACE = 30.0  # seconds between SIGTERM and SIGKILL
+LOAD_TIMEOUT = 360.0  # seconds that a target's load may go on after its callers were answered

@@ -1,0 +1,1 @@
+"""The data plane process: pick, forward, answer; nothing else."""

@@ -1,0 +1,1 @@
+"""The running things in control: instances, resident targets, health, the reconciler."""

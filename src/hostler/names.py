@@ -1,0 +1,121 @@
+"""Names: ARNs, S3 URLs, TargetModel, and the one function that turns a user's text into a path.
+
+Pure functions; nothing here touches the disk but `resolve`, which only computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ACCOUNT = "123456789012"
+
+
+class UnsafeName(ValueError):
+    """A name that must not become a path or a key: `..`, backslash, NUL, absolute, empty, percent-encoded dots."""
+
+
+def partition(region: str) -> str:
+    """The ARN partition of a region: `aws`, `aws-cn` or `aws-us-gov` (§2.0)."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    if region.startswith("us-gov-"):
+        return "aws-us-gov"
+    return "aws"
+
+
+def arn(kind: str, region: str, name: str) -> str:
+    """The ARN of a resource: kind is `model`, `endpoint-config` or `endpoint`; the name's part is lower-cased (§2.0)."""
+    return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name.lower()}"
+
+
+def log_group_arn(region: str, endpoint_name: str) -> str:
+    """What ModelError carries as LogStreamArn: the ARN of the endpoint's log group (§4.5)."""
+    return f"arn:{partition(region)}:logs:{region}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
+
+
+class S3Url(NamedTuple):
+    """A bucket and a key; the key may be empty or end in `/` (a prefix)."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+_ENCODED = re.compile(r"%(?:2e|2f|5c|00|25)", re.IGNORECASE)
+_VIRTUAL_HOST = re.compile(r"^(?P<bucket>[a-z0-9][a-z0-9.\-]*)\.s3[.\-](?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?$")
+_PATH_HOST = re.compile(r"^s3[.\-](?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?$")
+
+
+def s3_url(text: str) -> S3Url:
+    """Read `s3://bucket/key` or an https URL of S3. Raises UnsafeName for anything else."""
+    scheme, separator, rest = text.partition("://")
+    host, _, path = rest.partition("/")
+    if separator and scheme == "s3" and host:
+        return S3Url(host, path)
+    if separator and scheme == "https":
+        if match := _VIRTUAL_HOST.match(host):
+            return S3Url(match["bucket"], path)
+        bucket, _, key = path.partition("/")
+        if _PATH_HOST.match(host) and bucket:
+            return S3Url(bucket, key)
+    raise UnsafeName(f"{text!r} is not an S3 address")
+
+
+def target_model(text: str) -> str:
+    """Normalize TargetModel: one leading slash is stripped, then it must be a plain relative key (§6.1).
+
+    Raises UnsafeName with the reason: empty, `.` or `..` segments (also percent-encoded), backslash, control
+    characters, absolute after the strip, an empty segment, longer than 1024 characters.
+    """
+    name = text[1:] if text.startswith("/") else text
+    check_relative(name)
+    if _ENCODED.search(name):
+        raise UnsafeName("it holds a percent-encoded dot, slash, backslash, NUL or percent sign")
+    return name
+
+
+def check_relative(name: str) -> None:
+    """Raise UnsafeName unless `name` is a plain relative path of `/`-separated segments."""
+    if not name:
+        raise UnsafeName("it is empty")
+    if len(name) > 1024:
+        raise UnsafeName("it is longer than 1024 characters")
+    if name.startswith("/"):
+        raise UnsafeName("it is absolute")
+    if "\\" in name:
+        raise UnsafeName("it holds a backslash")
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in name):
+        raise UnsafeName("it holds a control character")
+    for segment in name.split("/"):
+        if segment in ("", ".", ".."):
+            raise UnsafeName(f"it holds the segment {segment!r}")
+
+
+def resolve(root: Path, name: str) -> Path:
+    """The path of `name` below `root`: the only way by which a user's text becomes a path.
+
+    Raises UnsafeName when the name is not plain and relative, a segment is too long for a file name, or the result
+    (links followed) is not below root.
+    """
+    check_relative(name)
+    if any(len(segment.encode()) > 255 for segment in name.split("/")):
+        raise UnsafeName("a segment is longer than 255 bytes")
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UnsafeName("it leads outside its folder")
+    return path
+
+
+def join_key(prefix: str, target: str) -> str:
+    """The key of a target under a model's prefix, joined with exactly one slash (§6.1)."""
+    return f"{prefix.rstrip('/')}/{target}" if prefix.rstrip("/") else target
+
+
+def model_id(bucket: str, key: str) -> str:
+    """The opaque, path-safe name by which a container knows a target: 32 hex digits (§5.8)."""
+    return hashlib.sha256(f"{bucket}/{key}".encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""State that survives kill -9: SQLAlchemy Core on SQLite."""

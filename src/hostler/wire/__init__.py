@@ -1,0 +1,1 @@
+"""Bytes on sockets: HTTP server and client protocols, and the framed links between our processes."""

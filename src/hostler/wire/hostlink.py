@@ -1,0 +1,87 @@
+"""The host link: what control asks of the host (start, stop, list containers) over one unix socket.
+
+The host's table of children is the only record of what runs. Requests carry a number; answers carry it back.
+`Changed` comes unasked whenever a container started or ended; it is a poke, not a fact: ask `List`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """How to start a container.
+
+    Exactly one of `framework` (one of our own servers, forked from the zygote) and `command` (executed) is set.
+    `environment` is complete but for what only the host can know: the socket, the port, the base folder, the lifeline.
+    """
+
+    id: str  # chosen by control; [a-z0-9.-]{1,40}; start is idempotent by it
+    folder: str  # the container's own folder, already there; it becomes /opt/ml
+    log: str  # file to which stdout and stderr are appended
+    environment: dict[str, str]
+    labels: dict[str, str]  # opaque to the host; control finds its own things by them
+    framework: str = ""  # xgboost | sklearn | script | auto
+    command: tuple[str, ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A container as the host knows it, until it is stopped. `exit` is None while it runs (negative: a signal)."""
+
+    id: str
+    pid: int
+    address: str  # unix:/path or tcp:127.0.0.1:port
+    started: float  # epoch seconds
+    labels: dict[str, str]
+    exit: int | None = None
+
+
+# --- control to host ----------------------------------------------------------------------------------------------
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    launch: Launch
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """SIGTERM, `grace` seconds later SIGKILL to the whole tree, then forget the id. Unknown ids are no error."""
+
+    number: int
+    id: str
+    grace: float
+
+
+class List(msgspec.Struct, frozen=True, tag=True):
+    number: int
+
+
+class EndGateway(msgspec.Struct, frozen=True, tag=True):
+    """Kill a gateway that has been silent for too long; the host starts another."""
+
+    number: int
+    pid: int
+
+
+ToHost = Start | Stop | List | EndGateway
+
+# --- host to control ----------------------------------------------------------------------------------------------
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The request was carried out; `error` is empty, or says why not (for Start: the container does not run)."""
+
+    number: int
+    error: str = ""
+
+
+class Listing(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    containers: tuple[Seen, ...]
+
+
+class Changed(msgspec.Struct, frozen=True, tag=True):
+    """Some container started or ended."""
+
+
+FromHost = Done | Listing | Changed
