@@ -1,0 +1,66 @@
+# `make demo` and `make test` do all the set-up themselves; they need Python 3.11 or newer, make, and a package index.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TEST   := $(BIN)/python -m pytest
+
+.PHONY: help demo test check format unit contract api e2e slow bench lock clean
+
+help:
+	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
+	@echo "make test    unit, contract, api and e2e tests (unit, contract, api, e2e: one kind alone)"
+	@echo "make slow    the tests that take minutes"
+	@echo "make check   format, lint, types, import floors (make format: mend the first two)"
+	@echo "make bench   the measurements"
+	@echo "make lock    resolve requirements/*.txt again from pyproject.toml"
+
+# Stamps say what the environment holds: a lock is installed once, and again when it changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("hostler needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements/demo.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements/test.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@$(BIN)/hostler demo
+
+test: $(VENV)/.test
+	$(TEST) -m "not slow"
+
+unit contract api e2e: $(VENV)/.test
+	$(TEST) -m "not slow" tests/$@
+
+slow: $(VENV)/.test
+	$(TEST) -m slow
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/run.py
+
+LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
+	--extra demo --group build pyproject.toml
+lock: $(VENV)/.test
+	$(PIP) uv
+	$(LOCK) --upgrade --extra sklearn --group check --group test --output-file requirements/test.txt
+	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .*_cache .hypothesis
