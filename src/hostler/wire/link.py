@@ -12,6 +12,9 @@ from typing import Literal
 import msgspec
 
 
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+
+
 class Place(msgspec.Struct, frozen=True):
     """An instance that a variant's requests may go to. `address` is `unix:/path` or `tcp:host:port`."""
 
@@ -195,7 +198,7 @@ class Abandoned(msgspec.Struct, frozen=True, tag=True):
 class VariantCount(msgspec.Struct, frozen=True, array_like=True):
     """Counters of one variant since the gateway started (sums, so that a lost message loses nothing).
 
-    Times are seconds. `buckets` are counts of latencies at the bounds of `gateway/counters.py`.
+    Times are seconds. `buckets` counts whole times: one at each of LATENCY_BOUNDS (not running sums), one beyond.
     """
 
     key: str

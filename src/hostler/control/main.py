@@ -1,0 +1,128 @@
+"""`python -m hostler.control.main`: the control process. It puts the parts together and owns nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import concurrent.futures
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from hostler.artifacts.archive import Limits
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.source import EmbeddedSource, ObstoreSource, Source
+from hostler.control.app import create_app
+from hostler.control.context import Context
+from hostler.control.metrics import render
+from hostler.control.objects import objects_app
+from hostler.engines.process import ProcessEngine
+from hostler.hosting.fleet import Fleet
+from hostler.hosting.instance import Platform
+from hostler.hosting.metrics import Metrics
+from hostler.hosting.reconciler import Reconciler
+from hostler.settings import Settings, restore
+from hostler.store.store import Store
+from hostler.wire import lifeline
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="hostler.control.main")
+    parser.add_argument("--run", type=Path, required=True, help="the run folder")
+    parser.add_argument("--lifeline", type=int, required=True, help="read end of the host's pipe")
+    arguments = parser.parse_args()
+    lifeline.leave_with(arguments.lifeline)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    settings = restore(json.loads((arguments.run / "settings.json").read_text()))
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(control(arguments.run, settings))
+    else:
+        uvloop.run(control(arguments.run, settings))
+
+
+async def control(run: Path, settings: Settings) -> None:
+    """Serve the API and reconcile until SIGTERM; containers are left running."""
+    leave = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+
+    store = Store(settings.data / "hostler.db")
+    writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    async def store_call(call: Any, *arguments: Any) -> Any:
+        return await loop.run_in_executor(writer, call, *arguments)
+
+    source = _source(settings)
+    limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
+    disk = Disk(settings.data / "artifacts", source, settings.disk_budget, limits)
+    engine = ProcessEngine(run)
+    metrics = Metrics()
+    reconciler: Reconciler
+
+    def changed() -> None:
+        reconciler.wake()
+
+    fleet = Fleet()
+    reconciler = Reconciler(
+        store=store,
+        store_call=store_call,
+        platform=Platform(settings, engine, disk, metrics, changed),
+        fleet=fleet,
+        machine_memory=int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction),
+    )
+    context = Context(
+        settings=settings,
+        store=store,
+        store_call=store_call,
+        lifecycle=reconciler,
+        source=source,
+        metrics=lambda: render(metrics, reconciler),
+        objects=objects_app(settings.data / "s3"),
+        ready=lambda: reconciler.ready and bool(fleet.gateways),
+        clock=time.time,
+    )
+    link_server = await fleet.serve(_free(run / "link.sock"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(context), uds=_free(run / "control.sock"), log_config=None, access_log=False, lifespan="off",
+            http="httptools", timeout_keep_alive=75, server_header=False,
+        )  # fmt: skip
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    serving = asyncio.create_task(server._serve())
+    reconciling = asyncio.create_task(reconciler.run())
+    leaving = asyncio.create_task(leave.wait())
+    await asyncio.wait([serving, reconciling, leaving], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    reconciling.cancel()
+    link_server.close()
+    await asyncio.gather(serving, reconciling, return_exceptions=True)
+    writer.shutdown()
+    store.close()
+
+
+def _source(settings: Settings) -> Source:
+    if settings.s3_endpoint:
+        return ObstoreSource(settings.s3_endpoint, settings.region)
+    return EmbeddedSource(settings.data / "s3")
+
+
+def _free(path: Path) -> str:
+    """The socket's path, without what an earlier control left there."""
+    path.unlink(missing_ok=True)
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()

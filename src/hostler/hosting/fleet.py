@@ -1,0 +1,221 @@
+"""The gateways as control sees them: the link's server side.
+
+It owns what is published (routes, residents) and under which version, and who has acknowledged it. It decides
+nothing: what to publish comes from the reconciler and from the multi-model runtime, what the gateways say goes to
+`Listener`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hostler.wire import link
+from hostler.wire.frames import Frames
+
+log = logging.getLogger("hostler.fleet")
+
+SILENCE = 5.0  # seconds after which a linked gateway that says nothing is ended by the host
+
+
+class Listener(Protocol):
+    """Whoever wants to hear what gateways say. Called on the loop; must not block."""
+
+    def needed(self, gateway: str, need: link.Need) -> None: ...
+    def hit(self, hits: tuple[link.Hit, ...]) -> None: ...
+    def gone(self, gone: link.Gone) -> None: ...
+    def abandoned(self, gateway: str, abandoned: link.Abandoned) -> None: ...
+    def unlinked(self, gateway: str) -> None: ...
+
+
+@dataclass(eq=False)
+class Gateway:
+    """One linked gateway."""
+
+    name: str
+    pid: int
+    frames: Frames[link.Up]
+    version: int = 0  # acknowledged under our epoch
+    heard: float = 0.0  # monotonic
+    counts: link.Counts | None = None
+
+
+@dataclass
+class _Withdrawal:
+    """A withdraw that some gateways have not answered yet."""
+
+    waiting: set[Gateway]
+    answered: Callable[[bool], None]
+    busy: bool = False
+
+
+ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instance
+
+
+@dataclass
+class Fleet:
+    """Publishes to every gateway, and collects their answers.
+
+    `hold_back`: until `open()` a gateway that links gets nothing, so that it keeps what an earlier control told it.
+    """
+
+    epoch: str = field(default_factory=lambda: secrets.token_hex(8))
+    version: int = 1
+    gateways: set[Gateway] = field(default_factory=set)
+    routes: dict[str, link.Route] = field(default_factory=dict)
+    residents: dict[ResidentKey, link.SetResident] = field(default_factory=dict)
+    listener: Listener | None = None
+
+    def __post_init__(self) -> None:
+        self._opened = asyncio.Event()
+        self._acknowledged = asyncio.Condition()
+        self._withdrawals: dict[tuple[ResidentKey, int], _Withdrawal] = {}
+        self._finished: dict[str, link.Counts] = {}  # last counts of gateways that are gone, by name and pid
+
+    # --- what is published ----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Residency is rebuilt: snapshots may go out."""
+        self._opened.set()
+
+    def set_route(self, route: link.Route) -> None:
+        if self.routes.get(route.key) == route:
+            return
+        self.routes[route.key] = route
+        self.version += 1
+        self._send(link.SetRoute(self.version, route))
+
+    def drop_route(self, key: str) -> None:
+        if self.routes.pop(key, None) is None:
+            return
+        self.version += 1
+        self._send(link.DropRoute(self.version, key))
+
+    def publish(self, resident: link.SetResident) -> None:
+        self.residents[_key(resident)] = resident
+        self._send(resident)
+
+    def forget_instance(self, instance: str) -> None:
+        """An instance is gone: its residents are no longer told to anyone (gateways forget them with the route)."""
+        for key in [key for key in self.residents if key[3] == instance]:
+            del self.residents[key]
+        for (key, generation), withdrawal in list(self._withdrawals.items()):
+            if key[3] == instance:
+                self._withdrawals.pop((key, generation), None)
+                withdrawal.answered(False)
+
+    def refuse(self, refused: link.Refused) -> None:
+        self._send(refused)
+
+    def withdraw(self, message: link.Withdraw, answered: Callable[[bool], None]) -> None:
+        """Ask every gateway to stop sending a target to an instance; `answered(busy)` is called once, later."""
+        key = _key(message)
+        self.residents.pop(key, None)
+        withdrawal = _Withdrawal(set(self.gateways), answered)
+        self._withdrawals[(key, message.generation)] = withdrawal
+        self._send(message)
+        if not withdrawal.waiting:
+            asyncio.get_running_loop().call_soon(self._settle, (key, message.generation))
+
+    async def acknowledged(self, version: int) -> None:
+        """Return when every linked gateway has `version` in force."""
+        async with self._acknowledged:
+            await self._acknowledged.wait_for(lambda: all(g.version >= version for g in self.gateways))
+
+    def in_force(self, version: int) -> bool:
+        """Whether every linked gateway has `version`, and there is one."""
+        return bool(self.gateways) and all(g.version >= version for g in self.gateways)
+
+    # --- what gateways count --------------------------------------------------------------------------------------
+
+    def counts(self) -> list[link.Counts]:
+        """The last counts of every gateway there ever was under this control."""
+        return [*self._finished.values(), *(g.counts for g in self.gateways if g.counts)]
+
+    def silent(self, now: float) -> list[int]:
+        """Pids of linked gateways that have said nothing for too long."""
+        return [g.pid for g in self.gateways if now - g.heard > SILENCE]
+
+    # --- the link -------------------------------------------------------------------------------------------------
+
+    async def serve(self, path: str) -> asyncio.AbstractServer:
+        return await asyncio.start_unix_server(self._accept, path)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames: Frames[link.Up] = Frames(reader, writer, link.Up)
+        hello = await frames.receive()
+        if not isinstance(hello, link.Hello):
+            frames.close()
+            return
+        await self._opened.wait()
+        gateway = Gateway(hello.gateway, hello.pid, frames, heard=time.monotonic())
+        self.gateways.add(gateway)
+        residents = tuple(self.residents.values())
+        frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
+        try:
+            while (message := await frames.receive()) is not None:
+                gateway.heard = time.monotonic()
+                await self._heard(gateway, message)
+        finally:
+            self._lost(gateway)
+            frames.close()
+            async with self._acknowledged:
+                self._acknowledged.notify_all()
+
+    async def _heard(self, gateway: Gateway, message: link.Up) -> None:
+        listener = self.listener
+        assert listener is not None
+        match message:
+            case link.Need():
+                listener.needed(gateway.name, message)
+            case link.Hits():
+                listener.hit(message.hits)
+            case link.Withdrawn():
+                listener.hit(message.hits)
+                self._answered(gateway, (_key(message), message.generation), message.busy)
+            case link.Gone():
+                listener.gone(message)
+            case link.Abandoned():
+                listener.abandoned(gateway.name, message)
+            case link.Counts():
+                gateway.counts = message
+            case link.Ack() if message.epoch == self.epoch:
+                async with self._acknowledged:
+                    gateway.version = max(gateway.version, message.version)
+                    self._acknowledged.notify_all()
+
+    def _answered(self, gateway: Gateway, key: tuple[ResidentKey, int], busy: bool) -> None:
+        withdrawal = self._withdrawals.get(key)
+        if withdrawal is None:
+            return
+        withdrawal.waiting.discard(gateway)
+        withdrawal.busy |= busy
+        self._settle(key)
+
+    def _settle(self, key: tuple[ResidentKey, int]) -> None:
+        withdrawal = self._withdrawals.get(key)
+        if withdrawal is not None and not withdrawal.waiting:
+            del self._withdrawals[key]
+            withdrawal.answered(withdrawal.busy)
+
+    def _lost(self, gateway: Gateway) -> None:
+        self.gateways.discard(gateway)
+        if gateway.counts:
+            self._finished[f"{gateway.name}.{gateway.pid}"] = gateway.counts
+        for key in list(self._withdrawals):  # what it had in flight died with it
+            self._answered(gateway, key, busy=False)
+        if self.listener is not None:
+            self.listener.unlinked(gateway.name)
+
+    def _send(self, message: link.Down) -> None:
+        for gateway in self.gateways:
+            gateway.frames.send(message)
+
+
+def _key(message: link.SetResident | link.Withdraw | link.Withdrawn) -> ResidentKey:
+    return (message.key, message.variant, message.target, message.instance)

@@ -1,0 +1,304 @@
+"""One instance: its container from artifact to answer, and its health from then on.
+
+It owns the container's folder, log and state. It does not know endpoints' status, other instances or gateways;
+whoever holds it is poked (`changed`) when its state moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hostler import contract, names
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.storage import InstanceStorage
+from hostler.core.status import InstanceState
+from hostler.engines import images
+from hostler.engines.engine import Engine, Launch, Seen
+from hostler.errors import ArtifactError, EngineError
+from hostler.hosting.metrics import Metrics
+from hostler.settings import Settings
+from hostler.wire.client import CallFailed, Reply, call
+
+log = logging.getLogger("hostler.instance")
+
+MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
+LAST_LINES = 600  # characters of a container's log that a FailureReason carries
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What every instance stands on."""
+
+    settings: Settings
+    engine: Engine
+    disk: Disk
+    metrics: Metrics
+    changed: Callable[[], None]  # poke the reconciler
+
+    def folder(self, instance: str) -> Path:
+        return self.settings.data / "containers" / instance
+
+    def log(self, uid: str, instance: str) -> Path:
+        return self.settings.data / "logs" / uid / f"{instance}.log"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where an instance belongs: a slot of a variant of a revision of an endpoint, and which try this is."""
+
+    key: str  # region/EndpointName
+    uid: str
+    revision: int
+    variant: str
+    index: int  # of the variant in its config
+    slot: int
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.uid}.{self.revision}.{self.index}.{self.slot}.{self.attempt}"
+
+    def labels(self) -> dict[str, str]:
+        return {name: str(value) for name, value in vars(self).items()}
+
+    @staticmethod
+    def from_labels(labels: dict[str, str]) -> Spot:
+        numbers = {name: int(labels[name]) for name in ("revision", "index", "slot", "attempt")}
+        return Spot(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)
+
+
+class _NoStart(Exception):
+    """The instance cannot come up; the text is its FailureReason."""
+
+
+class Instance:
+    """One running copy of a variant's container. Create it, then `begin()`; `stop()` ends everything it did."""
+
+    def __init__(self, platform: Platform, spot: Spot, variant: dict[str, Any], model: dict[str, Any]) -> None:
+        self.spot = spot
+        self.id = spot.id
+        self.variant = variant  # ProductionVariant, as it came
+        self.container = (model.get("Containers") or [model.get("PrimaryContainer")])[0]  # ContainerDefinition
+        self.multi_model = self.container.get("Mode") == "MultiModel"
+        self.state = InstanceState.PENDING
+        self.reason = ""  # why it ended; a sentence for people, AWS's own first
+        self.ended_at = 0.0  # monotonic
+        self.seen: Seen | None = None  # what the engine says of its container, once that runs
+        self.storage: InstanceStorage
+        self.foreign = False  # not one of our servers
+        self._platform = platform
+        self._log = platform.log(spot.uid, spot.id)
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<instance {self.id} {self.state.value}{' ' + self.reason[:60] if self.reason else ''}>"
+
+    @property
+    def address(self) -> str:
+        """Where the container listens. Only once it runs."""
+        assert self.seen is not None
+        return self.seen.address
+
+    def begin(self, adopted: Seen | None = None) -> None:
+        """Bring it up, or, with `adopted`, take over a container that an earlier control started."""
+        self._task = asyncio.create_task(self._live(adopted), name=f"instance {self.id}")
+
+    def container_ended(self, seen: Seen) -> None:
+        """The engine says that the container has exited."""
+        if self.state in (InstanceState.ENDED, InstanceState.STOPPING, InstanceState.GONE):
+            return
+        self._platform.metrics.containers_ended += 1
+        how = f"was ended by signal {-(seen.exit or 0)}" if (seen.exit or 0) < 0 else f"exited with code {seen.exit}"
+        when = "" if self.state is InstanceState.READY else " before it answered a ping"
+        self._end(self._ping_failure(f"The container {how}{when}."))
+
+    async def stop(self, grace: float) -> None:
+        """End the container and remove all that it had, but for its log."""
+        self.state = InstanceState.STOPPING
+        await self._cancel()
+        await self._platform.engine.stop(self.id, grace)
+        if hasattr(self, "storage"):
+            await asyncio.to_thread(self.storage.close)
+        await asyncio.to_thread(shutil.rmtree, self._platform.folder(self.id), ignore_errors=True)
+        self.state = InstanceState.GONE
+        self._platform.changed()
+
+    async def detach(self) -> None:
+        """Control leaves; the container goes on."""
+        await self._cancel()
+
+    async def call(self, method: str, path: str, body: bytes = b"", *, timeout: float, **headers: str) -> Reply:
+        """An HTTP call to the container. Raises CallFailed."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await call(self.address, method, path, headers=fields, body=body, timeout=timeout)
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def _live(self, adopted: Seen | None) -> None:
+        try:
+            if adopted is None:
+                await self._launch()
+            else:
+                self._adopt(adopted)
+            await self._until_healthy()
+            self._become(InstanceState.READY)
+            await self._while_healthy()
+        except _NoStart as failure:
+            self._end(str(failure))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("instance %s", self.id)
+            self._end("hostler itself failed while it looked after this instance; its own log says more.")
+
+    async def _launch(self) -> None:
+        settings, container = self._platform.settings, self.container
+        url = container.get("ModelDataUrl") or _data_source(container)
+        try:
+            image = images.resolve(container["Image"], settings, has_artifact=bool(url))
+        except EngineError as error:
+            raise _NoStart(str(error)) from None
+        self.foreign = bool(image.command)
+        folder = self._platform.folder(self.id)
+        await asyncio.to_thread(_fresh, folder, self._log)
+        self.storage = InstanceStorage(folder, self._platform.disk, copy=self.foreign)
+        self._become(InstanceState.FETCHING)
+        environment = self._environment()
+        budget = self.variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
+        if url and not self.multi_model:
+            await self._fetch(self.storage.fetch_model, url, budget)
+        submitted = environment.get(contract.ENV_SUBMIT_DIRECTORY, "")
+        if submitted.startswith("s3://"):
+            code = await self._fetch(self.storage.fetch_code, submitted, budget)
+            environment[contract.ENV_SUBMIT_DIRECTORY] = str(code)
+        self._become(InstanceState.STARTING)
+        launch = Launch(
+            id=self.id, folder=str(folder), log=str(self._log), environment=environment,
+            labels=self.spot.labels(), framework=image.framework, command=image.command,
+        )  # fmt: skip
+        try:
+            await self._platform.engine.start(launch)
+            self.seen = next(seen for seen in await self._platform.engine.list() if seen.id == self.id)
+        except EngineError as error:
+            raise _NoStart(f"The container could not be started: {error}") from None
+        except StopIteration:
+            raise _NoStart("The container was stopped while it started.") from None
+        self._platform.metrics.containers_started += 1
+
+    def _adopt(self, seen: Seen) -> None:
+        self.seen = seen
+        self.foreign = seen.address.startswith("tcp:")
+        self.storage = InstanceStorage(self._platform.folder(self.id), self._platform.disk, copy=self.foreign)
+        self._become(InstanceState.FETCHING)
+        self._become(InstanceState.STARTING)
+
+    async def _fetch(self, fetch: Callable[[str, str], Any], url: str, budget: float) -> Any:
+        """Fetch an artifact, again and again while the trouble may pass, until the budget is used up."""
+        where = names.s3_url(url)
+        deadline = time.monotonic() + budget
+        pause = 0.2
+        while True:
+            try:
+                return await fetch(*where)
+            except ArtifactError as error:
+                if error.transient and time.monotonic() + pause < deadline:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 5.0)
+                    continue
+                raise _NoStart(
+                    f'Failed to download model data for container "container_1" from URL: "{url}". Please ensure that'
+                    " there is an object located at the URL and that the role passed to CreateModel has permissions to"
+                    f" download the object. {error}"
+                ) from None
+
+    def _environment(self) -> dict[str, str]:
+        region = self.spot.key.partition("/")[0]
+        environment = {
+            **self.container.get("Environment", {}),
+            contract.ENV_REGION: region,
+            contract.ENV_DEFAULT_REGION: region,
+        }
+        if self.multi_model:
+            environment[contract.ENV_MULTI_MODEL] = "true"
+        return environment
+
+    async def _until_healthy(self) -> None:
+        settings = self._platform.settings
+        budget = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", settings.startup_timeout)
+        deadline = time.monotonic() + budget
+        pause = 0.01
+        while (trouble := await self._trouble()) is not None:
+            if time.monotonic() + pause > deadline:
+                raise _NoStart(self._ping_failure(f"In {budget:g} seconds, {trouble}."))
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, 0.5)
+
+    async def _while_healthy(self) -> None:
+        missed, metrics = 0, self._platform.metrics
+        while True:
+            await asyncio.sleep(contract.PING_PERIOD)
+            trouble = await self._trouble()
+            metrics.pings += 1
+            metrics.pings_missed += trouble is not None
+            missed = missed + 1 if trouble else 0
+            if missed >= MISSES:
+                raise _NoStart(self._ping_failure(f"{MISSES} times in a row, {trouble}."))
+
+    async def _trouble(self) -> str | None:
+        """One round of health: GET /ping, and for multi-model GET /models right after it (§5.4)."""
+        for path in (contract.PING, contract.MODELS) if self.multi_model else (contract.PING,):
+            try:
+                reply = await self.call("GET", path, timeout=contract.PING_TIMEOUT)
+            except CallFailed:
+                return f"GET {path} was not answered"
+            if reply.status != 200:
+                return f"GET {path} was answered with {reply.status} instead of 200"
+        return None
+
+    # --- its state ------------------------------------------------------------------------------------------------
+
+    def _become(self, state: InstanceState) -> None:
+        self.state = self.state.to(state)
+        self._platform.changed()
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self.ended_at = time.monotonic()
+        log.warning("%s: %s", self.id, reason)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._become(InstanceState.ENDED)
+
+    async def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _ping_failure(self, cause: str) -> str:
+        """AWS's sentence first, then the cause, then what the container said last."""
+        lines = self._platform.engine.logs(str(self._log), LAST_LINES * 2).strip()
+        for path in (str(self._platform.folder(self.id)), str(self._platform.settings.data)):
+            lines = lines.replace(path, contract.BASE_DIR)  # a caller learns nothing of this machine's folders
+        said = f" Its last lines: {lines[-LAST_LINES:]}" if lines else " It wrote nothing to its log."
+        return (
+            f"The primary container for production variant {self.spot.variant} did not pass the ping health check."
+            f" Please check CloudWatch logs for this endpoint. {cause}{said}"
+        )
+
+
+def _data_source(container: dict[str, Any]) -> str:
+    return str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
+
+
+def _fresh(folder: Path, log_file: Path) -> None:
+    """The container's own folder, empty: a try that control did not live to end may have left things in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

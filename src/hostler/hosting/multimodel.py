@@ -1,0 +1,397 @@
+"""The multi-model runtime of one variant: the IO shell over core/modelcache.py and core/placement.py.
+
+It carries out the caches' commands (fetch, load, publish, withdraw, unload, refuse) and feeds the outcomes back as
+events. It decides nothing: which target is resident where, and who must go, is decided in core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from hostler import contract, names
+from hostler.artifacts.storage import Placed
+from hostler.core import placement
+from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
+from hostler.errors import ArtifactError, ArtifactMissing, StorageUnavailable
+from hostler.hosting.fleet import Fleet
+from hostler.hosting.instance import Instance
+from hostler.hosting.metrics import Metrics
+from hostler.wire import link
+from hostler.wire.client import CallFailed, CallTimedOut, Reply
+
+log = logging.getLogger("hostler.multimodel")
+
+UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
+LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
+
+
+class _Loaded(msgspec.Struct):
+    """What our own servers add to their answers about a target; a third party's has neither."""
+
+    modelName: str = ""
+    modelUrl: str = ""
+    memory: int = 0
+    socket: str = ""
+
+
+class _Listed(msgspec.Struct):
+    models: list[_Loaded] = []
+    nextPageToken: str | None = None
+
+
+@dataclass(eq=False)
+class _Member:
+    """An instance that takes part, with what it holds."""
+
+    instance: Instance
+    cache: ModelCache
+    placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
+    sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
+    timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
+    queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, monotonic
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    one_load: asyncio.Lock = field(default_factory=asyncio.Lock)  # a foreign container's loads are measured one by one
+    timer: asyncio.TimerHandle | None = None
+
+
+class MultiModel:
+    """Targets of one variant, over all its instances."""
+
+    def __init__(self, key: str, variant: str, model_data_url: str, fleet: Fleet, metrics: Metrics) -> None:
+        self.key = key
+        self.variant = variant
+        self._bucket, self._prefix = names.s3_url(model_data_url)
+        self._fleet = fleet
+        self._metrics = metrics
+        self._members: dict[str, _Member] = {}
+        self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
+
+    def resident(self) -> int:
+        """Targets resident, summed over the instances."""
+        return sum(len(member.cache.resident()) for member in self._members.values())
+
+    def targets(self) -> dict[str, list[str]]:
+        """Instance -> its resident targets, sorted; for people."""
+        return {id: sorted(member.cache.resident()) for id, member in self._members.items()}
+
+    # --- instances come and go ------------------------------------------------------------------------------------
+
+    async def join(self, instance: Instance, budget: int) -> None:
+        """A ready instance takes part. What its container already holds (control restarted) becomes resident again."""
+        member = _Member(instance, ModelCache(budget, parallel_loads=1 if instance.foreign else 2))
+        await self._restore(member)
+        self._members[instance.id] = member
+        for target in list(self._waiting):
+            self._place(target, hot=False)
+
+    def leave(self, instance: str) -> None:
+        """An instance has ended: forget what it held; who waited for it is placed anew."""
+        member = self._members.pop(instance, None)
+        if member is None:
+            return
+        for task in member.tasks:
+            task.cancel()
+        if member.timer:
+            member.timer.cancel()
+        self._fleet.forget_instance(instance)
+        for target in member.cache.waiting():
+            self._place(target, hot=False)
+
+    def resize(self, instance: str, budget: int) -> None:
+        """The instance's memory has changed, because the machine's is shared by more or fewer of them."""
+        member = self._members.get(instance)
+        if member is not None and member.cache.budget != budget:
+            member.cache.budget = budget
+            self._run(member, member.cache.tick(time.monotonic()))
+
+    def close(self) -> None:
+        """Control leaves, or the variant is gone."""
+        for id in list(self._members):
+            member = self._members.pop(id)
+            for task in member.tasks:
+                task.cancel()
+            if member.timer:
+                member.timer.cancel()
+
+    async def _restore(self, member: _Member) -> None:
+        """Residency is what the container says it holds, with the names that the storage remembers (architecture §2)."""
+        known = await asyncio.to_thread(member.instance.storage.known)
+        for loaded in await _models(member.instance):
+            placed = known.get(loaded.modelName)
+            if placed is None:  # half loaded when control went away, or not ours: it cannot be named, so it goes
+                await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{loaded.modelName}", UNLOAD_TIMEOUT)
+                continue
+            target = placed.target
+            member.placed[target] = placed
+            if socket := _own_socket(member.instance.address, loaded.socket):
+                member.sockets[target] = socket
+            size = loaded.memory or member.instance.storage.disk.memory(placed.id) or placed.size
+            self._run(member, member.cache.restore(target, max(size, 1)))
+
+    # --- what gateways say ----------------------------------------------------------------------------------------
+
+    def needed(self, gateway: str, target: str, hot: bool) -> None:
+        """A gateway's callers wait for a target, or one more copy of it would help."""
+        if not hot:
+            self._waiting.setdefault(target, set()).add(gateway)
+        self._place(target, hot)
+
+    def hit(self, instance: str, target: str) -> None:
+        if member := self._members.get(instance):
+            member.cache.hits((target,))
+
+    def gone(self, message: link.Gone) -> None:
+        """The container does not have (404) or cannot run (507) a target that we believed resident."""
+        if member := self._members.get(message.instance):
+            event = member.cache.gone if message.status == 404 else member.cache.crowded
+            self._run(member, event(message.target, message.generation, time.monotonic()))
+
+    def abandoned(self, gateway: str, target: str) -> None:
+        """Nobody waits at that gateway any more; if at none, a load that has not begun may be let go."""
+        waiting = self._waiting.get(target)
+        if waiting is None:
+            return
+        waiting.discard(gateway)
+        if not waiting:
+            del self._waiting[target]
+            for member in self._members.values():
+                self._run(member, member.cache.abandoned(target, time.monotonic()))
+
+    def unlinked(self, gateway: str) -> None:
+        for target in list(self._waiting):
+            self.abandoned(gateway, target)
+
+    def _place(self, target: str, hot: bool) -> None:
+        now = time.monotonic()
+        candidates = [
+            placement.Candidate(id, m.cache.standing(target), m.cache.budget - m.cache.used())
+            for id, m in self._members.items()
+        ]
+        chosen = placement.choose(target, candidates, hot)
+        if chosen is None:  # no instance yet (it is asked again when one joins), or no use in one more copy
+            return
+        member = self._members[chosen]
+        member.queued.setdefault(target, now)
+        self._run(member, member.cache.need(target, self._remembered(member, target), now))
+
+    def _remembered(self, member: _Member, target: str) -> int | None:
+        placed = member.placed.get(target)
+        return member.instance.storage.disk.memory(placed.id) if placed else None
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def _run(self, member: _Member, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Fetch(target):
+                    self._spawn(member, self._fetch(member, target))
+                case Load(target):
+                    self._spawn(member, self._load(member, target))
+                case Unload(target):
+                    self._spawn(member, self._unload(member, target))
+                case Publish(target, generation):
+                    self._publish(member, target, generation)
+                case Withdraw(target, generation):
+                    self._withdraw(member, target, generation)
+                case Refuse(target, kind, message, status):
+                    self._refuse(member, target, kind, message, status)
+        self._schedule(member)
+
+    def _spawn(self, member: _Member, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        member.tasks.add(task)
+        task.add_done_callback(member.tasks.discard)
+
+    def _schedule(self, member: _Member) -> None:
+        """The cache's next look at the clock, if it wants one."""
+        if member.timer:
+            member.timer.cancel()
+            member.timer = None
+        due = member.cache.next_tick()
+        if due is not None and self._members.get(member.instance.id) in (member, None):
+            delay = max(0.0, due - time.monotonic())
+            tick = lambda: self._run(member, member.cache.tick(time.monotonic()))  # noqa: E731
+            member.timer = asyncio.get_running_loop().call_later(delay, tick)
+
+    def _publish(self, member: _Member, target: str, generation: int) -> None:
+        self._waiting.pop(target, None)
+        placed = member.placed[target]
+        timing = member.timings.pop(target, link.Timing())
+        member.queued.pop(target, None)
+        address = member.sockets.get(target) or member.instance.address
+        self._fleet.publish(
+            link.SetResident(
+                self.key, self.variant, target, member.instance.id, generation, address, placed.model_id, timing
+            )
+        )
+
+    def _withdraw(self, member: _Member, target: str, generation: int) -> None:
+        def answered(busy: bool) -> None:
+            if self._members.get(member.instance.id) is member:
+                event = member.cache.busy if busy else member.cache.idle
+                self._run(member, event(target, generation, time.monotonic()))
+
+        self._fleet.withdraw(link.Withdraw(self.key, self.variant, target, member.instance.id, generation), answered)
+
+    def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
+        self._waiting.pop(target, None)
+        member.queued.pop(target, None)
+        self._fleet.refuse(link.Refused(self.key, self.variant, target, kind, message, status))
+
+    # --- IO -------------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, member: _Member, target: str) -> None:
+        storage, cache = member.instance.storage, member.cache
+        key = names.join_key(self._prefix, target)
+        model_id = names.model_id(self._bucket, key)
+        begun = time.monotonic()
+        try:
+            placed = await storage.fetch(model_id, target, self._bucket, key)
+        except ArtifactError as error:
+            message = str(error)
+            if isinstance(error, ArtifactMissing):
+                message = (
+                    f"Failed to download model data (bucket: {self._bucket}, key: {key}). Please ensure that there is"
+                    " an object located at the URL and that the role passed to CreateModel has permissions to download"
+                    f" the model. {error}"
+                )
+            self._run(member, cache.fetch_failed(target, _kind(error), message, time.monotonic()))
+            return
+        if placed.download or placed.extract:
+            self._metrics.downloads += 1
+            self._metrics.downloading_time += placed.download + placed.extract
+        member.placed[target] = placed
+        queue = max(0.0, begun - member.queued.get(target, begun))
+        member.timings[target] = link.Timing(queue, placed.download, placed.extract)
+        size = storage.disk.memory(placed.id) or placed.size
+        self._run(member, cache.fetched(target, max(size, 1), time.monotonic()))
+
+    async def _load(self, member: _Member, target: str) -> None:
+        cache, placed = member.cache, member.placed[target]
+        begun = time.monotonic()
+        try:
+            reply, size = await self._load_measured(member, target)
+        except CallFailed as error:
+            await self._load_broken(member, target, error)
+            return
+        now = time.monotonic()
+        text = reply.body.decode(errors="replace")
+        if reply.status == 507:
+            self._run(member, cache.refused(target, now))
+        elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
+            await self._load_failed(member, target, reply.status, text)
+        else:
+            self._metrics.model_loads += 1
+            self._metrics.loading_time += now - begun
+            timing = member.timings.get(target, link.Timing())
+            waited = begun - member.queued.get(target, begun) - timing.download - timing.extract
+            member.timings[target] = link.Timing(max(0.0, waited), timing.download, timing.extract, now - begun)
+            member.instance.storage.disk.remember(placed.id, size)
+            self._run(member, cache.loaded(target, size, now))
+
+    async def _load_measured(self, member: _Member, target: str) -> tuple[Reply, int]:
+        """Load, and say how many bytes that took: the server's own measure, else the growth of its process tree."""
+        instance, placed = member.instance, member.placed[target]
+        assert instance.seen is not None
+        body = msgspec.json.encode({"model_name": placed.model_id, "url": self._url(instance, placed)})
+        headers = {"content_type": "application/json", "x_amzn_sagemaker_target_model": target}
+        post = (contract.MODELS, body)
+        if not instance.foreign:
+            reply = await instance.call("POST", *post, timeout=contract.LOAD_TIMEOUT, **headers)
+            told = _decode(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
+            if socket := _own_socket(instance.address, told.socket):
+                member.sockets[target] = socket
+            else:
+                member.sockets.pop(target, None)
+            return reply, max(told.memory, placed.size, 1)
+        async with member.one_load:
+            engine, pid = instance.engine, instance.seen.pid
+            before = await asyncio.to_thread(engine.memory, pid)
+            reply = await instance.call("POST", *post, timeout=contract.LOAD_TIMEOUT, **headers)
+            after = await asyncio.to_thread(engine.memory, pid)
+        return reply, max(after - before, placed.size, 1)
+
+    @staticmethod
+    def _url(instance: Instance, placed: Placed) -> str:
+        assert instance.seen is not None
+        return f"{instance.seen.base}/{contract.MODELS_DIR}/{placed.model_id}/{contract.MODEL_DIR}"
+
+    async def _load_broken(self, member: _Member, target: str, error: CallFailed) -> None:
+        """The call broke off. If the container has ended, `leave` takes over; else the load has failed."""
+        if isinstance(error, CallTimedOut):
+            message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
+            placed = member.placed[target]
+            await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+        else:
+            await asyncio.sleep(LOST_LOAD)
+            message = "the container broke off the load"
+        await self._load_failed(member, target, 0, message)
+
+    async def _load_failed(self, member: _Member, target: str, status: int, message: str) -> None:
+        self._metrics.model_load_failures += 1
+        await asyncio.to_thread(member.instance.storage.discard, member.placed[target].model_id)
+        self._run(member, member.cache.load_failed(target, status, message, time.monotonic()))
+
+    async def _unload(self, member: _Member, target: str) -> None:
+        placed = member.placed[target]
+        begun = time.monotonic()
+        await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+        await asyncio.to_thread(member.instance.storage.discard, placed.model_id)
+        member.sockets.pop(target, None)
+        self._metrics.model_unloads += 1
+        self._metrics.unloading_time += time.monotonic() - begun
+        self._run(member, member.cache.unloaded(target, time.monotonic()))
+
+
+def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:
+    if isinstance(error, ArtifactMissing):
+        return "missing"
+    return "unavailable" if isinstance(error, StorageUnavailable) or error.transient else "bad"
+
+
+def _own_socket(address: str, name: str) -> str | None:
+    """The address of a target's own socket: a bare file name in the container's socket folder, a socket and no link."""
+    if not name or not address.startswith("unix:") or "/" in name or name in (".", ".."):
+        return None
+    path = Path(address.removeprefix("unix:")).parent / name
+    try:
+        return f"unix:{path}" if stat.S_ISSOCK(os.lstat(path).st_mode) else None
+    except OSError:
+        return None
+
+
+async def _models(instance: Instance) -> Iterable[_Loaded]:
+    """All that the container says it holds, page by page (§5.8). A token after an empty page ends the walk."""
+    found: list[_Loaded] = []
+    path = contract.MODELS
+    while True:
+        reply = await _try_call(instance, "GET", path, contract.PING_TIMEOUT)
+        page = _decode(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
+        found += page.models
+        if not page.models or not page.nextPageToken:
+            return found
+        path = f"{contract.MODELS}?next_page_token={page.nextPageToken}"
+
+
+async def _try_call(instance: Instance, method: str, path: str, timeout: float) -> Reply | None:
+    try:
+        return await instance.call(method, path, timeout=timeout)
+    except CallFailed:
+        return None
+
+
+def _decode(reply: Reply, shape: Any) -> Any:
+    try:
+        return msgspec.json.decode(reply.body, type=shape)
+    except msgspec.DecodeError:
+        return shape()
