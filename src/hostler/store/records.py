@@ -1,4 +1,4 @@
-"""What the store keeps, as plain records. Times are epoch seconds.
+"""What the store keeps, as plain records. Times are epoch seconds, exact to the millisecond that the API shows.
 
 One writer per field: the API's handlers write what is desired (documents, `revision`, `deleting`), the reconciler
 alone writes what came of it (`ready_revision`, `failure_reason`, `modified`) and removes endpoints.
@@ -7,9 +7,10 @@ alone writes what came of it (`ready_revision`, `failure_reason`, `modified`) an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Document = dict[str, Any]
+Kind = Literal["model", "endpoint-config"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class EndpointRecord:
     ready_revision: int  # the newest that was InService; 0 before the first
     failure_reason: str  # empty: none
 
+    @property
+    def status(self) -> str:
+        """What the stored fields alone say of the status. `store.tables.STATUS` says the same in SQL, for lists."""
+        if self.deleting:
+            return "Deleting"
+        if self.ready_revision == 0:
+            return "Failed" if self.failure_reason else "Creating"
+        return "Updating" if self.ready_revision < self.revision and not self.failure_reason else "InService"
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -52,3 +62,20 @@ class Revision:
     number: int
     config: Document  # CreateEndpointConfig's document
     models: dict[str, Document]  # ModelName -> CreateModel's document
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a List call asks for: filters, order, and where the last page ended (§2.0). Times are epoch seconds."""
+
+    region: str
+    limit: int
+    sort: Literal["Name", "CreationTime", "Status"] = "CreationTime"
+    descending: bool = True
+    name_contains: str = ""
+    created_before: float | None = None  # strict
+    created_after: float | None = None  # inclusive
+    modified_before: float | None = None  # strict; endpoints only
+    modified_after: float | None = None  # strict; endpoints only
+    status: str = ""  # endpoints only
+    after: tuple[str | float, str] | None = None  # sort key and lower-cased name of the last item seen

@@ -1,0 +1,253 @@
+"""The store: what was asked of hostler and what came of it, kept in one SQLite file.
+
+A plain, synchronous API, safe to call from any thread; it knows records, not operations or messages. When a method
+that writes returns, the change survives a crash of the process and of the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from hostler.errors import HostlerError
+from hostler.store.records import Document, EndpointRecord, Kind, Listing, Record, Revision
+from hostler.store.tables import STATUS, endpoints, open_file, records, revisions, tags
+
+
+class NameTaken(HostlerError):
+    """A resource of that kind has that name, in whatever letter case, in that region."""
+
+
+class Store:
+    """Models, endpoint configs, endpoints with their revisions, and tags, of all regions."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises UserError when it cannot be used (see tables.open_file)."""
+        self._engine = open_file(path)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # --- models and endpoint configs ------------------------------------------------------------------------------
+
+    def create_record(self, kind: Kind, record: Record, tagged: Mapping[str, str]) -> None:
+        """Keep a model or an endpoint config with its first tags. Raises NameTaken."""
+        row = dataclasses.asdict(record) | {"kind": kind, "key": record.name.lower()}
+        with self._engine.begin() as connection:
+            _insert_once(connection, records, row)
+            _put_tags(connection, record.arn, tagged)
+
+    def record(self, kind: Kind, region: str, name: str) -> Record | None:
+        query = select(records).where(*_record_named(kind, region, name))
+        with self._engine.begin() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _record(row)
+
+    def delete_record(self, kind: Kind, region: str, name: str) -> bool:
+        """Forget a model or an endpoint config and its tags; False when there is none."""
+        with self._engine.begin() as connection:
+            query = delete(records).where(*_record_named(kind, region, name)).returning(records.c.arn)
+            arn = connection.execute(query).scalar_one_or_none()
+            if arn is not None:
+                connection.execute(delete(tags).where(tags.c.arn == arn))
+        return arn is not None
+
+    def list_records(self, kind: Kind, listing: Listing) -> list[Record]:
+        """One page, at most `listing.limit` long, in the asked order."""
+        with self._engine.begin() as connection:
+            return [_record(row) for row in _page(connection, records, listing, [records.c.kind == kind])]
+
+    # --- endpoints ------------------------------------------------------------------------------------------------
+
+    def create_endpoint(
+        self,
+        *,
+        region: str,
+        name: str,
+        arn: str,
+        created: float,
+        document: Document,
+        config: Document,
+        models: Mapping[str, Document],
+        tagged: Mapping[str, str],
+    ) -> EndpointRecord:
+        """Keep an endpoint with revision 1 and its first tags. Raises NameTaken."""
+        row = {
+            "region": region,
+            "key": name.lower(),
+            "name": name,
+            "arn": arn,
+            "created": created,
+            "modified": created,
+            "document": document,
+            "config_name": config["EndpointConfigName"],
+            "revision": 1,
+            "deleting": False,
+            "ready_revision": 0,
+            "failure_reason": "",
+        }
+        with self._engine.begin() as connection:
+            number = _insert_once(connection, endpoints, row)
+            revision = {"endpoint": number, "number": 1, "config": config, "models": dict(models)}
+            connection.execute(insert(revisions), revision)
+            _put_tags(connection, arn, tagged)
+            return _endpoint(connection.execute(select(endpoints).where(endpoints.c.id == number)).one())
+
+    def endpoint(self, region: str, name: str) -> EndpointRecord | None:
+        with self._engine.begin() as connection:
+            row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
+        return None if row is None else _endpoint(row)
+
+    def revision(self, uid: str, number: int) -> Revision | None:
+        key = (revisions.c.endpoint == int(uid, 16), revisions.c.number == number)
+        with self._engine.begin() as connection:
+            row = connection.execute(select(revisions).where(*key)).one_or_none()
+        return None if row is None else _revision(row)
+
+    def list_endpoints(self, listing: Listing) -> list[EndpointRecord]:
+        """One page, at most `listing.limit` long, in the asked order."""
+        with self._engine.begin() as connection:
+            return [_endpoint(row) for row in _page(connection, endpoints, listing, [])]
+
+    def ask_delete(self, region: str, name: str) -> EndpointRecord | None:
+        """Mark an endpoint as one to be deleted; asked again, nothing changes. None when there is none."""
+        query = update(endpoints).where(*_endpoint_named(region, name)).values(deleting=True).returning(endpoints)
+        with self._engine.begin() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _endpoint(row)
+
+    # --- for the reconciler ---------------------------------------------------------------------------------------
+
+    def desired(self) -> list[tuple[EndpointRecord, tuple[Revision, ...]]]:
+        """Every endpoint of every region, oldest first, with its revisions from the ready one to the newest."""
+        wanted = (
+            select(revisions)
+            .join(endpoints, revisions.c.endpoint == endpoints.c.id)
+            .where(revisions.c.number >= endpoints.c.ready_revision)
+            .order_by(revisions.c.number)
+        )
+        with self._engine.begin() as connection:
+            found = [_endpoint(row) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))]
+            of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in found}
+            for row in connection.execute(wanted):
+                revision = _revision(row)
+                of[revision.uid].append(revision)
+        return [(endpoint, tuple(of[endpoint.uid])) for endpoint in found]
+
+    def mark_ready(self, uid: str, revision: int, at: float) -> None:
+        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten."""
+        number = int(uid, 16)
+        of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
+        with self._engine.begin() as connection:
+            config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
+            if config is not None:
+                values = {"ready_revision": revision, "failure_reason": "", "modified": round(at, 3)}
+                values["config_name"] = config["EndpointConfigName"]
+                connection.execute(update(endpoints).where(endpoints.c.id == number).values(values))
+
+    def mark_failed(self, uid: str, reason: str, at: float) -> None:
+        """The newest revision cannot come into service. `reason` is a sentence, not empty."""
+        values = {"failure_reason": reason, "modified": round(at, 3)}
+        with self._engine.begin() as connection:
+            connection.execute(update(endpoints).where(endpoints.c.id == int(uid, 16)).values(values))
+
+    def remove(self, uid: str) -> None:
+        """Forget an endpoint, its revisions and its tags: its name is free again. Unknown: nothing happens."""
+        with self._engine.begin() as connection:
+            query = delete(endpoints).where(endpoints.c.id == int(uid, 16)).returning(endpoints.c.arn)
+            arn = connection.execute(query).scalar_one_or_none()
+            connection.execute(delete(tags).where(tags.c.arn == arn))
+
+    # --- tags -----------------------------------------------------------------------------------------------------
+
+    def add_tags(self, arn: str, tagged: Mapping[str, str], limit: int) -> dict[str, str] | None:
+        """Merge tags into a resource's; all of them are returned. None, and no change, when they exceed `limit`."""
+        with self._engine.begin() as connection:
+            merged = _tags(connection, arn) | dict(tagged)
+            if len(merged) > limit:
+                return None
+            _put_tags(connection, arn, tagged)
+        return dict(sorted(merged.items()))
+
+    def list_tags(self, arn: str) -> dict[str, str]:
+        """A resource's tags, ordered by key."""
+        with self._engine.begin() as connection:
+            return _tags(connection, arn)
+
+    def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
+
+
+def _record_named(kind: Kind, region: str, name: str) -> tuple[ColumnElement[bool], ...]:
+    return records.c.kind == kind, records.c.region == region, records.c.key == name.lower()
+
+
+def _endpoint_named(region: str, name: str) -> tuple[ColumnElement[bool], ...]:
+    return endpoints.c.region == region, endpoints.c.key == name.lower()
+
+
+def _insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any:
+    """Insert; the unique index decides, not a look before. Returns the first column of the new row's key."""
+    try:
+        key = connection.execute(insert(table), row).inserted_primary_key
+    except IntegrityError:
+        raise NameTaken(f"{row['arn']} exists already") from None
+    return key and key[0]
+
+
+def _page(
+    connection: Connection, table: Table, listing: Listing, conditions: list[ColumnElement[bool]]
+) -> Iterable[Row[Any]]:
+    """Keyset paging: rows after the last one seen, so that what is created meanwhile shifts nothing (§2.0)."""
+    columns: dict[str, ColumnElement[Any]] = {"Name": table.c.key, "CreationTime": table.c.created, "Status": STATUS}
+    where = [*conditions, table.c.region == listing.region]
+    if listing.name_contains:
+        where.append(table.c.key.contains(listing.name_contains.lower(), autoescape=True))
+    if listing.created_before is not None:
+        where.append(table.c.created < listing.created_before)
+    if listing.created_after is not None:
+        where.append(table.c.created >= listing.created_after)
+    if listing.modified_before is not None:
+        where.append(table.c.modified < listing.modified_before)
+    if listing.modified_after is not None:
+        where.append(table.c.modified > listing.modified_after)
+    if listing.status:
+        where.append(STATUS == listing.status)  # noqa: SIM300
+    order = (columns[listing.sort], table.c.key)
+    if listing.after is not None:
+        here = tuple_(*order)
+        where.append(here < listing.after if listing.descending else here > listing.after)
+    by = [column.desc() if listing.descending else column.asc() for column in order]
+    return connection.execute(select(table).where(*where).order_by(*by).limit(listing.limit))
+
+
+def _put_tags(connection: Connection, arn: str, tagged: Mapping[str, str]) -> None:
+    if tagged:
+        query = upsert(tags)
+        query = query.on_conflict_do_update(index_elements=["arn", "key"], set_={"value": query.excluded.value})
+        connection.execute(query, [{"arn": arn, "key": key, "value": value} for key, value in tagged.items()])
+
+
+def _tags(connection: Connection, arn: str) -> dict[str, str]:
+    query = select(tags.c.key, tags.c.value).where(tags.c.arn == arn).order_by(tags.c.key)
+    return {row.key: row.value for row in connection.execute(query)}
+
+
+def _record(row: Row[Any]) -> Record:
+    return Record(row.region, row.name, row.arn, row.created, row.document)
+
+
+def _endpoint(row: Row[Any]) -> EndpointRecord:
+    fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(EndpointRecord) if f.name != "uid"}
+    return EndpointRecord(**fields, uid=f"{row.id:08x}")
+
+
+def _revision(row: Row[Any]) -> Revision:
+    return Revision(f"{row.endpoint:08x}", row.number, row.config, row.models)

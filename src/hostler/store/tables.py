@@ -1,0 +1,126 @@
+"""The tables, and the opening of the file that holds them. Knows SQLite's ways; knows nothing of operations.
+
+Names are unique by their lower-cased form per region (§2.0): unique indexes see to it, so of two racing creates
+exactly one wins. A commit is on the disk when it returns (WAL with synchronous=FULL).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    case,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import DatabaseError
+
+from hostler.errors import UserError
+
+VERSION = 1  # of the tables below, kept in PRAGMA user_version
+
+_metadata = MetaData()
+
+records = Table(
+    "records",
+    _metadata,
+    Column("kind", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("key", String, primary_key=True),  # the name, lower-cased
+    Column("name", String, nullable=False),
+    Column("arn", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+
+endpoints = Table(
+    "endpoints",
+    _metadata,
+    Column("id", Integer, primary_key=True),  # the uid as a number; AUTOINCREMENT never gives one twice
+    Column("region", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("arn", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("modified", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("config_name", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("deleting", Boolean, nullable=False),
+    Column("ready_revision", Integer, nullable=False),
+    Column("failure_reason", String, nullable=False),
+    UniqueConstraint("region", "key"),
+    sqlite_autoincrement=True,
+)
+
+revisions = Table(
+    "revisions",
+    _metadata,
+    Column("endpoint", Integer, ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("config", JSON, nullable=False),
+    Column("models", JSON, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    _metadata,
+    Column("arn", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# EndpointRecord.status in SQL, so that lists are filtered, sorted and cut where the rows are
+STATUS = case(
+    (endpoints.c.deleting, "Deleting"),
+    ((endpoints.c.ready_revision == 0) & (endpoints.c.failure_reason != ""), "Failed"),
+    (endpoints.c.ready_revision == 0, "Creating"),
+    ((endpoints.c.ready_revision < endpoints.c.revision) & (endpoints.c.failure_reason == ""), "Updating"),
+    else_="InService",
+)
+
+
+def open_file(path: Path) -> Engine:
+    """Open or make the state file. Raises UserError when a newer hostler wrote it or it is no state file."""
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    try:
+        with engine.begin() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found > VERSION:
+                raise UserError(
+                    f"{path} was written by a newer hostler (state version {found}; this one knows {VERSION}):"
+                    " install that hostler, or choose another data folder"
+                )
+            if found < VERSION:
+                _metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    except DatabaseError as error:
+        raise UserError(f"{path} cannot be used as hostler's state: {error.orig}") from None
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late to keep readers and writers apart
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
