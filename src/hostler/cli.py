@@ -1,0 +1,312 @@
+"""`hostler`: the people's commands. Prints for people, or with `--json` for programs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr. Prints no colours, and calls nothing but
+the hostler that it is told of. Whatever is heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostler import __version__, settings
+from hostler.errors import UserError
+
+KEY = "hostler"  # any pair of credentials will do
+
+
+class Failure(click.ClickException):
+    """Said in one line; exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"hostler: {self.message}", err=True)
+
+
+class WrongUsage(Failure):
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """In the order they are written below, with hostler's own errors turned into a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise Failure(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="hostler %(version)s")
+def main() -> None:
+    """Model hosting on your own machines, spoken to with Amazon SageMaker's hosting API.
+
+    \b
+      hostler demo                  a multi-model endpoint with real predictions, now
+      hostler up                    start hosting
+      eval "$(hostler env)"         point this shell's boto3 and AWS CLI at it
+    """
+
+
+data_option = click.option("--data", metavar="FOLDER", help="Data folder of the hostler to speak to.")
+region_option = click.option("--region", help="Region of the endpoint, if not the default.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _settings(**flags: Any) -> settings.Settings:
+    """Resolve the settings; what is wrong with them is wrong usage."""
+    try:
+        return settings.load(flags)
+    except UserError as error:
+        raise WrongUsage(str(error)) from None
+
+
+_HELP = {
+    name: text[0].upper() + text[1:] + f". Default: {default}." for name, default, text in settings.Settings.described()
+}
+
+
+@main.command()
+@click.option("--host", help=_HELP["host"])
+@click.option("--port", type=click.IntRange(0, 65535), help=_HELP["port"])
+@click.option("--data", metavar="FOLDER", help=_HELP["data"])
+@click.option("--gateways", type=click.IntRange(1), help=_HELP["gateways"])
+@click.option(
+    "--allow-remote-access-without-authentication",
+    is_flag=True,
+    default=None,
+    help=_HELP["allow_remote_access_without_authentication"],
+)
+def up(**flags: Any) -> None:
+    """Host models until it is told to stop (Ctrl-C or SIGTERM).
+
+    Every other setting is read from HOSTLER_<NAME> or hostler.toml; README lists them.
+    """
+    resolved = _settings(**flags)
+    from hostler.host.main import run
+
+    sys.exit(run(resolved))
+
+
+@main.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Train some models, host them on a hostler of their own, and compare the predictions."""
+    from hostler.demo import run
+
+    sys.exit(run(as_json, _called_as()))
+
+
+def _called_as() -> str:
+    """How to call this hostler again from this folder: by name if the shell finds it, else by path."""
+    import shutil
+
+    here = Path(sys.argv[0]).absolute()
+    found = shutil.which("hostler")
+    if found and Path(found).absolute() == here:
+        return "hostler"
+    return shlex.quote(os.path.relpath(here)) if here.name == "hostler" else f"{sys.executable} -m hostler.cli"
+
+
+_SHELLS: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: f"set -gx {name} {shlex.quote(value)}",
+    "powershell": lambda name, value: "$Env:{} = '{}'".format(name, value.replace("'", "''")),
+    "dotenv": lambda name, value: f"{name}={value}",
+}
+
+
+@main.command()
+@data_option
+@click.option("--sh", "form", flag_value="sh", default="sh", help="For sh, bash and zsh (the default).")
+@click.option("--fish", "form", flag_value="fish", help="For fish: hostler env --fish | source")
+@click.option("--powershell", "form", flag_value="powershell", help="For PowerShell.")
+@click.option("--dotenv", "form", flag_value="dotenv", help="As lines of a .env file.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+def env(data: str | None, form: str) -> None:
+    """Print the variables that point AWS clients at hostler: eval "$(hostler env)"."""
+    resolved = _settings(data=data)
+    variables = {
+        "AWS_ENDPOINT_URL": _url(resolved),
+        "AWS_REGION": resolved.region,
+        "AWS_DEFAULT_REGION": resolved.region,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": KEY,
+    }
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        click.echo(
+            "hostler: AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true: clients will not come here; unset it", err=True
+        )
+    if form == "json":
+        click.echo(json.dumps(variables, indent=2))
+        return
+    for name, value in variables.items():
+        click.echo(_SHELLS[form](name, value))
+
+
+@main.command()
+@data_option
+@json_option
+def ls(data: str | None, as_json: bool) -> None:
+    """List the endpoints: status, variants, instances and the models resident on them."""
+    listing = _get(_settings(data=data), "/_hostler/endpoints")
+    if as_json:
+        click.echo(json.dumps(listing, indent=2))
+        return
+    for line in _table(listing["endpoints"]):
+        click.echo(line)
+
+
+def _table(endpoints: list[dict[str, Any]]) -> list[str]:
+    """The lines of `hostler ls`: an endpoint, below it its instances, behind each its resident targets."""
+    return [repr(endpoint) for endpoint in endpoints]
+
+
+@main.command()
+@click.argument("endpoint")
+@click.option("--target-model", metavar="NAME", help="Which model of a multi-model endpoint, e.g. Houston_TX.tar.gz.")
+@click.option("--content-type", default="text/csv", show_default=True)
+@click.option("--accept", help="Content type wanted for the answer.")
+@click.option("--body", metavar="TEXT", help="The request's body. Without it and --file: stdin.")
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the body.")
+@data_option
+@region_option
+@json_option
+def invoke(
+    endpoint: str,
+    target_model: str | None,
+    content_type: str,
+    accept: str | None,
+    body: str | None,
+    file: Path | None,
+    data: str | None,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """Invoke ENDPOINT once and print the answer's body.
+
+    \b
+      hostler invoke my-endpoint --target-model Houston_TX.tar.gz --body 1850,3,2,25
+    """
+    if body is not None and file is not None:
+        raise click.UsageError("--body and --file exclude each other")
+    if body is not None:
+        payload = body.encode()
+    elif file is not None:
+        payload = file.read_bytes()
+    elif sys.stdin.isatty():
+        raise click.UsageError("no body: give --body or --file, or pipe one in")
+    else:
+        payload = sys.stdin.buffer.read()
+    request = {"TargetModel": target_model, "ContentType": content_type, "Accept": accept}
+    answer = _invoke(_settings(data=data, region=region), endpoint, payload, request)
+    content: bytes = answer["Body"].read()
+    if not as_json:
+        click.echo(content, nl=not content.endswith(b"\n"))
+        return
+    import base64
+
+    try:
+        shown = {"body": content.decode()}
+    except UnicodeDecodeError:
+        shown = {"body_base64": base64.b64encode(content).decode()}
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    click.echo(
+        json.dumps(
+            {
+                "content_type": answer.get("ContentType"),
+                "variant": answer.get("InvokedProductionVariant"),
+                "server_timing": headers.get("server-timing", ""),
+                **shown,
+            },
+            indent=2,
+        )
+    )
+
+
+def _invoke(resolved: settings.Settings, endpoint: str, body: bytes, request: dict[str, str | None]) -> Any:
+    """Through botocore, as every client does; one attempt."""
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    url = _url(resolved)
+    patience = Config(retries={"total_max_attempts": 1}, read_timeout=resolved.invoke_timeout + 10, proxies={})
+    given = {name: value for name, value in request.items() if value is not None}
+    try:
+        client = botocore.session.get_session().create_client(
+            "sagemaker-runtime",
+            region_name=resolved.region,
+            endpoint_url=url,
+            aws_access_key_id=KEY,
+            aws_secret_access_key=KEY,
+            config=patience,
+        )
+        return client.invoke_endpoint(EndpointName=endpoint, Body=body, **given)
+    except ClientError as error:
+        said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
+        raise Failure(f"{error.response['Error']['Code']}: {said}") from None
+    except BotoCoreError as error:
+        raise Failure(str(error)) from None
+
+
+@main.command()
+@click.argument("endpoint")
+@click.option("--tail", type=click.IntRange(1), default=100, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on printing what comes.")
+@data_option
+@region_option
+@json_option
+def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool) -> None:
+    """Print what the containers of ENDPOINT wrote."""
+
+
+def _url(resolved: settings.Settings) -> str:
+    """Where the hostler of this data folder listens: what it wrote down, or else what the settings say."""
+    try:
+        return (resolved.data / "url").read_text(errors="replace").strip()
+    except OSError:
+        return f"http://{resolved.host}:{resolved.port}"
+
+
+def _get(resolved: settings.Settings, path: str, **query: str | int) -> Any:
+    """GET one of hostler's own JSON documents. Raises Failure when nothing answers, or not with 200 and JSON."""
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+    from http.client import HTTPException
+
+    url = _url(resolved)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+    try:
+        with direct.open(f"{url}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise Failure(_reason(error.code, error.read().decode(errors="replace"))) from None
+    except (OSError, HTTPException) as error:
+        raise Failure(
+            f"no hostler answers at {url} ({getattr(error, 'reason', error)}); start one: hostler up"
+        ) from None
+    except ValueError:
+        raise Failure(f"what answers at {url} is not hostler") from None
+
+
+def _reason(status: int, text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"hostler answered {status}: {text[:200]}"
+
+
+if __name__ == "__main__":
+    main()
