@@ -1,0 +1,572 @@
+"""Our HTTP/1.1 client: a pool of keep-alive connections to `unix:/path` and `tcp:host:port` addresses.
+
+It owns everything that can go wrong between us and a server: stale connections, early and cut answers, silence. It
+knows nothing of what is asked. `Pool.send` works by callbacks, without a task, so that a request to a server whose
+connection is open costs a write and a read; `call` is a plain coroutine for everything that is not hot.
+
+A request is sent again only if no server can have seen it: the connection was an old one, nothing was answered, and
+the system says that the bytes did not arrive (§9 of the data plane's notes calls this the stale keep-alive rule).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import select
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import httptools
+
+from hostler.wire.head import HEADER_BYTES, HEADERS, lower_name, render
+
+BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while its reader pauses
+
+_TICK = 0.25  # seconds between two sweeps: the precision of deadlines
+_REPEATABLE = 65_536  # bytes; a longer request may have arrived in part, so it is never sent again
+_MAX_REPLY = 256 * 2**20  # bytes that `call` gathers
+
+
+class CallFailed(Exception):  # noqa: N818 - the name that its callers read best
+    """No whole answer came: connect refused, reset, cut or malformed. `started`: bytes of the request were sent."""
+
+    def __init__(self, message: str, *, started: bool) -> None:
+        super().__init__(message)
+        self.started = started
+
+
+class CallTimedOut(CallFailed):
+    """The deadline passed before the answer was whole."""
+
+
+class CallCut(CallFailed):
+    """An answer began and its body ended too early."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer. Header names are lower-case; repeated ones are joined by ", " (Set-Cookie is of no use here)."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Caller(Protocol):
+    """Who sends a request. After `failed` or `ended`, or an `Exchange.abort`, nothing more is called."""
+
+    def replied(self, exchange: Exchange) -> None:
+        """The answer's head is here, and `exchange.body` as far as it came; all of it if `exchange.complete`.
+
+        If not complete, `received` gets what follows, then `ended` is called.
+        """
+
+    def received(self, exchange: Exchange, data: bytes) -> None: ...
+
+    def ended(self, exchange: Exchange) -> None: ...
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None: ...
+
+    def clogged(self, exchange: Exchange, full: bool) -> None:
+        """The server reads the request's streamed body too slowly (True), or again."""
+
+
+class Exchange:
+    """One request and its answer. Made by `Pool.send`."""
+
+    __slots__ = (
+        "_caller",
+        "_chunked",
+        "_connection",
+        "_head",
+        "_open",
+        "_over",
+        "_parts",
+        "_pending",
+        "_pool",
+        "_retried",
+        "_size",
+        "address",
+        "bodyless",
+        "buffer",
+        "complete",
+        "connect_until",
+        "deadline",
+        "headers",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self, pool: Pool, caller: Caller, address: str, head: bytes, *, deadline: float, buffer: int, bodyless: bool
+    ) -> None:
+        self.address = address
+        self.deadline = deadline  # loop time
+        self.connect_until = 0.0  # loop time; until then a refused connect is tried again
+        self.buffer = buffer
+        self.bodyless = bodyless  # the answer to HEAD
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.complete = False
+        self.started = False  # bytes of the request were given to a connection
+        self._pool = pool
+        self._caller = caller
+        self._connection: _Connection | None = None
+        self._head = head
+        self._pending: list[bytes] = []  # of a streamed body, until there is a connection
+        self._open = False  # the request's body is still being written
+        self._chunked = False
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._over = False
+        self._retried = False
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body as gathered when `replied` was called."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def write(self, data: bytes) -> None:
+        """One more piece of a streamed request's body."""
+        if self._over or not self._open or not data:
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._put(data)
+
+    def end(self) -> None:
+        """The streamed request's body is whole."""
+        if self._open and not self._over:
+            self._open = False
+            if self._chunked:
+                self._put(b"0\r\n\r\n")
+
+    def _put(self, data: bytes) -> None:
+        if self._connection is None:
+            self._pending.append(data)
+        else:
+            self._connection.transport.write(data)
+
+    def pause(self) -> None:
+        """Backpressure: read no more of the answer until `resume`."""
+        if self._connection is not None and not self._connection.paused:
+            self._connection.paused = True
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._connection is not None and self._connection.paused:
+            self._connection.paused = False
+            self._connection.transport.resume_reading()
+
+    def abort(self) -> None:
+        """The caller wants no answer any more: the connection is broken, never used again."""
+        if not self._over:
+            self._finish()
+            if self._connection is not None:
+                self._connection.drop()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._pool.active.discard(self)
+
+    def fail(self, error: CallFailed) -> None:
+        if not self._over:
+            self._finish()
+            if self._connection is not None:
+                self._connection.drop()
+            self._caller.failed(self, error)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to a server, with at most one exchange on it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Pool, address: str) -> None:
+        self.pool = pool
+        self.address = address
+        self.exchange: Exchange | None = None
+        self.reused = False
+        self.paused = False
+        self.lost = False
+        self.idle_since = 0.0
+        self._parser = httptools.HttpResponseParser(self)
+        self._readable: select.poll | None = None
+        self._headed = False
+        self._framed = False  # the body's end can be told from the stream
+        self._over = False  # the answer is whole
+        self._keep = False
+        self._head_bytes = 0
+        self._head_count = 0
+        self._head_fed = 0
+        self._answered = False  # some byte of an answer came
+
+    # --- sending
+
+    def begin(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        exchange._connection = self
+        exchange.started = True
+        self._headed = self._over = self._answered = self._framed = False
+        self._head_bytes = self._head_count = self._head_fed = 0
+        pending = exchange._pending
+        if pending:
+            exchange._pending = []
+            self.transport.write(exchange._head + b"".join(pending))
+        else:
+            self.transport.write(exchange._head)
+
+    def alive(self) -> bool:
+        """Whether an idle connection may be used: on TCP, the system is asked whether its end has already come."""
+        if self.lost or self.transport.is_closing():
+            return False
+        return self._readable is None or not self._readable.poll(0)
+
+    # --- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        if self.address.startswith("tcp:"):
+            self._readable = select.poll()
+            self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None and self.exchange._open:
+            self.exchange._caller.clogged(self.exchange, True)
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None and self.exchange._open:
+            self.exchange._caller.clogged(self.exchange, False)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.drop()  # an answer that nobody asked for
+            return
+        self._answered = True
+        headed = self._headed
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._over:
+                exchange.fail(CallFailed("the answer is not well-formed HTTP", started=True))
+                return
+            self._keep = False
+        if not self._headed:
+            self._head_fed += len(data)
+            if self._head_fed > HEADER_BYTES:
+                exchange.fail(CallFailed("the answer's head is too large", started=True))
+            return
+        self._deliver(exchange, headed)
+
+    def _deliver(self, exchange: Exchange, replied: bool) -> None:
+        """Tell the caller what this feed brought, and let go of the connection when the answer is whole."""
+        caller = exchange._caller
+        if self._over:
+            exchange.complete = True
+            exchange._finish()
+            self.exchange = None
+            if self._keep and not exchange._open and not self.paused and not self.transport.get_write_buffer_size():
+                self.pool.keep(self)
+            else:
+                self.drop()
+        elif exchange._size <= exchange.buffer and exchange.buffer and exchange.status:
+            return  # gather
+        if exchange.buffer >= 0:
+            exchange.buffer = -1
+            caller.replied(exchange)
+            if not exchange.complete:
+                exchange._parts = []
+        elif exchange._parts:
+            data, exchange._parts = exchange.body, []
+            caller.received(exchange, data)
+            if exchange.complete:
+                caller.ended(exchange)
+        elif exchange.complete:
+            caller.ended(exchange)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.pool.forget(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is None or exchange._over:
+            return
+        if self._headed and not self._framed and exc is None:
+            self._over, self._keep = True, False
+            self._deliver(exchange, True)
+        elif self._headed:
+            exchange.fail(CallCut("the answer's body was cut", started=True))
+        elif self._unseen(exchange, exc):
+            exchange._retried = True
+            exchange._connection = None
+            exchange.started = False
+            self.pool.connect(exchange)
+        else:
+            exchange.fail(CallFailed("the connection ended without an answer", started=True))
+
+    def _unseen(self, exchange: Exchange, exc: Exception | None) -> bool:
+        """Whether the server cannot have taken up the request: it closed an idle connection just as we wrote.
+
+        EPIPE: nothing was delivered. ECONNRESET on a unix socket: it closed with our bytes unread.
+        """
+        return (
+            self.reused
+            and not self._answered
+            and not exchange._retried
+            and not exchange._open
+            and len(exchange._head) <= _REPEATABLE
+            and (
+                isinstance(exc, BrokenPipeError)
+                or (isinstance(exc, ConnectionResetError) and self.address.startswith("unix:"))
+            )
+        )
+
+    def drop(self) -> None:
+        self.lost = True
+        self.exchange = None
+        self.transport.abort()
+
+    # --- the parser's callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        exchange = self.exchange
+        if self._headed or exchange is None:
+            return  # a trailer
+        self._head_bytes += len(name) + len(value)
+        self._head_count += 1
+        if self._head_bytes > HEADER_BYTES or self._head_count > 2 * HEADERS:
+            raise ValueError("the answer's head is too large")
+        key, text, headers = lower_name(name), value.decode("latin-1"), exchange.headers
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+
+    def on_headers_complete(self) -> None:
+        exchange = self.exchange
+        if exchange is None or self._over:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            exchange.headers.clear()
+            return
+        exchange.status = status
+        headers = exchange.headers
+        self._headed = True
+        self._framed = "content-length" in headers or "transfer-encoding" in headers
+        if exchange.bodyless:
+            self._over, self._keep = True, False  # the parser would wait for a body that never comes
+
+    def on_body(self, part: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None and not self._over:
+            exchange._parts.append(part)
+            exchange._size += len(part)
+
+    def on_message_complete(self) -> None:
+        if self._headed and not self._over:
+            self._over = True
+            self._keep = self._parser.should_keep_alive()
+
+
+@dataclass
+class Pool:
+    """Keep-alive connections by address.
+
+    `idle` is how long (seconds) an unused TCP connection may be used again; unix ones are never capped unless
+    `idle_unix` says so: our own servers do not close theirs first.
+    """
+
+    idle: float = 2.0
+    idle_unix: float = math.inf
+    connect_timeout: float = 0.25
+    active: set[Exchange] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[str, list[_Connection]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def send(
+        self,
+        caller: Caller,
+        address: str,
+        head: bytes,
+        body: bytes = b"",
+        *,
+        deadline: float,
+        connect_until: float = 0.0,
+        streamed: bool = False,
+        chunked: bool = False,
+        buffer: int = BUFFER,
+        bodyless: bool = False,
+    ) -> Exchange:
+        """Send a request: `head` is whole and frames the body. Deadlines are loop times.
+
+        `streamed`: `body` is only its beginning; `Exchange.write` and `end` follow (`chunked`: framed by us).
+        `buffer`: how much of an answer is gathered before the caller sees it; 0 shows it as it comes.
+        Callbacks may come before this returns only from a failing connect's task, so never.
+        """
+        if chunked and body:
+            body = b"%x\r\n%b\r\n" % (len(body), body)
+        exchange = Exchange(self, caller, address, head + body, deadline=deadline, buffer=buffer, bodyless=bodyless)
+        exchange.connect_until = connect_until
+        exchange._open, exchange._chunked = streamed, chunked
+        self.active.add(exchange)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_TICK, self._sweep)
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle.pop()
+            if connection.alive():
+                connection.reused = True
+                connection.begin(exchange)
+                return exchange
+            connection.drop()
+        self.connect(exchange)
+        return exchange
+
+    def connect(self, exchange: Exchange) -> None:
+        """Open a connection for an exchange, in a task."""
+        task = self._loop.create_task(self._connect(exchange))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, exchange: Exchange) -> None:
+        while True:
+            try:
+                connection = await asyncio.wait_for(_open(self._loop, self, exchange.address), self.connect_timeout)
+                break
+            except (OSError, ValueError) as error:
+                if exchange._over:
+                    return
+                if self._loop.time() >= exchange.connect_until:
+                    exchange.fail(CallFailed(f"cannot connect: {error or type(error).__name__}", started=False))
+                    return
+            await asyncio.sleep(0.05)
+            if exchange._over:
+                return
+        if exchange._over:
+            self.keep(connection)
+        else:
+            connection.begin(exchange)
+
+    def keep(self, connection: _Connection) -> None:
+        if self._closed:
+            connection.drop()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.setdefault(connection.address, []).append(connection)
+
+    def forget(self, connection: _Connection) -> None:
+        idle = self._idle.get(connection.address)
+        if idle is not None:
+            with contextlib.suppress(ValueError):
+                idle.remove(connection)
+            if not idle:
+                del self._idle[connection.address]
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for exchange in [one for one in self.active if one.deadline < now]:
+            exchange.fail(CallTimedOut("no whole answer in time", started=exchange.started))
+        for address, idle in list(self._idle.items()):
+            oldest = now - (self.idle_unix if address.startswith("unix:") else self.idle)
+            for connection in [one for one in idle if one.idle_since < oldest or one.lost]:
+                idle.remove(connection)
+                connection.drop()
+            if not idle:
+                self._idle.pop(address, None)
+        ages = self.idle_unix < math.inf or any(not address.startswith("unix:") for address in self._idle)
+        again = self.active or (ages and self._idle)
+        self._sweeper = self._loop.call_later(_TICK, self._sweep) if again else None
+
+    def close(self) -> None:
+        """Break everything. Exchanges on the way fail."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for task in list(self._connecting):
+            task.cancel()
+        for exchange in list(self.active):
+            exchange.fail(CallFailed("the pool was closed", started=exchange.started))
+        for idle in list(self._idle.values()):
+            for connection in list(idle):
+                connection.drop()
+        self._idle.clear()
+
+
+async def _open(loop: asyncio.AbstractEventLoop, pool: Pool, address: str) -> _Connection:
+    """Connect to an address. Raises OSError, and ValueError if it is neither `unix:` nor `tcp:`."""
+    kind, _, place = address.partition(":")
+    if kind == "unix":
+        return (await loop.create_unix_connection(lambda: _Connection(pool, address), place))[1]
+    host, _, port = place.rpartition(":")
+    if kind != "tcp":
+        raise ValueError(f"{address!r} is not an address")
+    return (await loop.create_connection(lambda: _Connection(pool, address), host, int(port)))[1]
+
+
+class _Gather:
+    """The caller behind `call`: gathers the whole answer into a future."""
+
+    def __init__(self, future: asyncio.Future[Reply]) -> None:
+        self._future = future
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def replied(self, exchange: Exchange) -> None:
+        self.received(exchange, exchange.body)
+        if exchange.complete:
+            self.ended(exchange)
+
+    def received(self, exchange: Exchange, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _MAX_REPLY:
+            exchange.fail(CallFailed("the answer is too large", started=True))
+
+    def ended(self, exchange: Exchange) -> None:
+        if not self._future.done():
+            self._future.set_result(Reply(exchange.status, exchange.headers, b"".join(self._parts)))
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def clogged(self, exchange: Exchange, full: bool) -> None:
+        pass
+
+
+async def call(
+    address: str,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    timeout: float,  # noqa: ASYNC109 - it ends in an error of our own, which says what was sent
+) -> Reply:
+    """One request on a connection of its own. `path` is percent-encoded, with its query.
+
+    Raises CallFailed (no whole answer) and CallTimedOut; ValueError if a header or the path holds a line end.
+    """
+    loop = asyncio.get_running_loop()
+    lines = [("Host", "localhost"), *(headers or {}).items(), ("Connection", "close")]
+    if body or method in ("POST", "PUT", "PATCH"):
+        lines.append(("Content-Length", str(len(body))))
+    head = render(f"{method} {path} HTTP/1.1\r\n", lines)
+    future: asyncio.Future[Reply] = loop.create_future()
+    pool = Pool(connect_timeout=timeout)
+    exchange = pool.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")
+    try:
+        async with asyncio.timeout(timeout):
+            return await future
+    except TimeoutError:
+        raise CallTimedOut(f"no whole answer in {timeout:g} s", started=exchange.started) from None
+    finally:
+        pool.close()
