@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,22 @@ def ls(data: str | None, as_json: bool) -> None:
 
 
 def _table(endpoints: list[dict[str, Any]]) -> list[str]:
-    """The lines of `hostler ls`: an endpoint, below it its instances, behind each its resident targets."""
-    return [repr(endpoint) for endpoint in endpoints]
+    """The lines of `hostler ls`: an endpoint; below it each variant's instances with what is resident on them."""
+    lines = []
+    width = max((len(endpoint["name"]) for endpoint in endpoints), default=0)
+    for endpoint in endpoints:
+        line = f"{endpoint['name']:{width}}  {endpoint['status']:8}  {endpoint['region']}"
+        lines.append(f"{line}  {endpoint['failure_reason']}".rstrip())
+        for variant in endpoint["variants"]:
+            for instance in variant["instances"]:
+                targets = instance["targets"]
+                shown = " ".join(targets[:_TARGETS_SHOWN]) + (" ..." if len(targets) > _TARGETS_SHOWN else "")
+                resident = f"  {len(targets)} resident: {shown}" if targets else ""
+                lines.append(f"  {variant['name']}  {instance['id']}  {instance['state']}{resident}")
+    return lines or ["no endpoints"]
+
+
+_TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has them all
 
 
 @main.command()
@@ -268,7 +283,50 @@ def _invoke(resolved: settings.Settings, endpoint: str, body: bytes, request: di
 @region_option
 @json_option
 def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool) -> None:
-    """Print what the containers of ENDPOINT wrote."""
+    """Print what the containers of ENDPOINT wrote, and why they did not start."""
+    resolved = _settings(data=data, region=region)
+    printed: dict[str, str] = {}
+    while True:
+        answer = _get(resolved, "/_hostler/logs", endpoint=endpoint, region=resolved.region, tail=_LOG_WINDOW)
+        news = []
+        for entry in answer["logs"]:
+            instance, text = entry["instance"], entry["log"]
+            before = printed.get(instance)
+            new = _last_lines(text, tail) if before is None else _news(before, text)
+            if follow:
+                new = new[: new.rfind("\n") + 1]  # a line that is not whole yet comes with the next look
+                text = text[: text.rfind("\n") + 1]
+            printed[instance] = text
+            if new:
+                news.append({"instance": instance, "log": new})
+        if as_json and not follow:
+            click.echo(json.dumps({"logs": news}, indent=2))
+        for entry in news if follow or not as_json else []:
+            if as_json:
+                click.echo(json.dumps(entry))
+                continue
+            for line in entry["log"].splitlines():
+                click.echo(f"{entry['instance']}  {line}")
+        if not follow:
+            return
+        time.sleep(_LOG_PERIOD)
+
+
+_LOG_WINDOW = 2**20  # bytes of each log that are looked at
+_LOG_PERIOD = 0.5  # seconds between looks with --follow
+
+
+def _last_lines(text: str, count: int) -> str:
+    return "".join(text.splitlines(keepends=True)[-count:])
+
+
+def _news(before: str, now: str) -> str:
+    """What `now` holds beyond `before`. Both are ends of one log that only grows, seen through a window."""
+    if now.startswith(before):
+        return now[len(before) :]
+    last = before[-1000:]
+    found = now.rfind(last)
+    return now[found + len(last) :] if found >= 0 else now
 
 
 def _url(resolved: settings.Settings) -> str:

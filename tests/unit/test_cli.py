@@ -1,0 +1,192 @@
+"""The people's commands: what they print, and how they say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hostler import __version__, cli
+
+
+def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
+    """One command, with none of this shell's settings and nothing on hostler's port."""
+    clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
+    defaults = {"HOSTLER_DATA": "/nonexistent/hostler", "HOSTLER_PORT": "1"}
+    return CliRunner().invoke(cli.main, words, input=input, env={**clean, **defaults, **environment})
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("up", "demo", "env", "ls", "invoke", "logs"):
+        assert f"\n  {command} " in result.output
+
+
+def test_every_command_has_help_that_begins_with_what_it_does():
+    for name, command in cli.main.commands.items():
+        assert run(name, "--help").exit_code == 0
+        assert command.help
+        assert command.help[0].isupper()
+
+
+def test_every_command_that_prints_data_speaks_json():
+    for name in ("demo", "env", "ls", "invoke", "logs"):
+        assert "--json" in run(name, "--help").output
+
+
+def test_version():
+    assert run("--version").output == f"hostler {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from hostler import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'asyncio', 'botocore', 'boto3', 'numpy', 'sqlalchemy', 'uvloop', 'urllib.request'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+# --- env ----------------------------------------------------------------------------------------------------------
+
+
+def variables(url: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "hostler",
+        "AWS_SECRET_ACCESS_KEY": "hostler",
+    }
+
+
+def test_env_is_all_that_a_shell_needs():
+    script = run("env").output + "env"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=9
+    )
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert variables("http://127.0.0.1:1").items() <= told.items()
+
+
+def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
+    (tmp_path / "url").write_text("http://127.0.0.1:40123\n")
+    assert json.loads(run("env", "--json", "--data", str(tmp_path)).output) == variables("http://127.0.0.1:40123")
+
+
+def test_env_speaks_to_other_shells():
+    assert "set -gx AWS_REGION us-east-1\n" in run("env", "--fish").output
+    assert "$Env:AWS_REGION = 'us-east-1'\n" in run("env", "--powershell").output
+    assert "\nAWS_REGION=us-east-1\n" in run("env", "--dotenv").output
+
+
+def test_env_quotes_what_a_shell_would_read():
+    assert "export AWS_REGION='$(true)'\n" in run("env", HOSTLER_REGION="$(true)").stdout
+
+
+def test_env_warns_when_clients_are_told_to_ignore_it():
+    result = run("env", AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true")
+    assert result.exit_code == 0
+    assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in result.stderr
+    assert "IGNORE" not in result.stdout
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("ls",), ("logs", "nobody"), ("invoke", "nobody", "--body", "1")])
+def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[str, ...]):
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("hostler: ")
+    assert result.stderr.count("\n") == 1
+    assert "http://127.0.0.1:1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (("frobnicate",), {}),
+        (("up", "--port", "70000"), {}),
+        (("up", "--gateways", "0"), {}),
+        (("invoke",), {}),
+        (("invoke", "e", "--body", "1", "--file", __file__), {}),
+        (("invoke", "e", "--file", "/nonexistent/body"), {}),
+        (("logs", "e", "--tail", "0"), {}),
+        (("ls",), {"HOSTLER_PORT": "many"}),
+        (("ls",), {"HOSTLER_CONFIG": "/nonexistent/hostler.toml"}),
+        (("up",), {"HOSTLER_HOLD": "soon"}),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_no_traceback(words: tuple[str, ...], environment: dict[str, str]):
+    result = run(*words, **environment)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert result.stderr
+
+
+def test_a_setting_is_named_with_the_place_it_came_from():
+    assert run("ls", HOSTLER_PORT="many").stderr.startswith("hostler: HOSTLER_PORT: port: ")
+
+
+# --- ls -----------------------------------------------------------------------------------------------------------
+
+
+def endpoint(**more: Any) -> dict[str, Any]:
+    return {"name": "e", "region": "us-east-1", "status": "InService", "failure_reason": "", "variants": [], **more}
+
+
+def test_ls_shows_instances_and_what_is_resident_on_them():
+    instances = [
+        {"id": "a1.1.0.0.0", "state": "ready", "targets": ["Houston_TX.tar.gz"]},
+        {"id": "a1.1.0.1.0", "state": "starting", "targets": []},
+    ]
+    assert cli._table([endpoint(name="my-endpoint", variants=[{"name": "AllTraffic", "instances": instances}])]) == [
+        "my-endpoint  InService  us-east-1",
+        "  AllTraffic  a1.1.0.0.0  ready  1 resident: Houston_TX.tar.gz",
+        "  AllTraffic  a1.1.0.1.0  starting",
+    ]
+
+
+def test_ls_says_why_an_endpoint_failed():
+    assert cli._table([endpoint(status="Failed", failure_reason="no such image")]) == [
+        "e  Failed    us-east-1  no such image"
+    ]
+
+
+def test_ls_of_a_thousand_targets_stays_short():
+    instance = {"id": "i", "state": "ready", "targets": [f"{n}.tar.gz" for n in range(1000)]}
+    lines = cli._table([endpoint(variants=[{"name": "v", "instances": [instance]}])])
+    assert "1000 resident: 0.tar.gz" in lines[1]
+    assert len(lines[1]) < 200
+
+
+def test_ls_without_endpoints_says_so():
+    assert cli._table([]) == ["no endpoints"]
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_following_a_log_prints_each_line_once():
+    assert cli._news("one\n", "one\ntwo\n") == "two\n"
+    assert cli._news("one\ntwo\n", "one\ntwo\n") == ""
+
+
+def test_following_a_log_goes_on_when_the_window_has_moved():
+    assert cli._news("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
+
+
+def test_the_tail_of_a_log_is_its_last_lines():
+    assert cli._last_lines("one\ntwo\nthree", 2) == "two\nthree"
