@@ -1,0 +1,107 @@
+"""Bytes, pins, recency, feasible victims: one policy for memory and for disk.
+
+It knows keys and sizes alone: not what they stand for, not what the room is for, not how long anything takes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+
+class Lru:
+    """Sized keys in the order of their use. Pinned ones are in use and never victims; pins are counted.
+
+    Unknown keys raise KeyError, except in `touch`, where a late report of use is no error. Sizes are bytes, >= 0.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[str, int] = OrderedDict()  # every key; the least recently used first
+        self._pins: dict[str, int] = {}  # pinned keys only: how often, >= 1
+        self.total = 0  # sum of all sizes
+        self.evictable = 0  # sum of the sizes of keys without a pin
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._sizes
+
+    def __iter__(self) -> Iterator[str]:
+        """All keys, the least recently used first."""
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __repr__(self) -> str:
+        keys = (f"{key}{'*' * self._pins.get(key, 0)} {size}" for key, size in self._sizes.items())
+        return f"<Lru {self.total} bytes: {', '.join(keys)}>"
+
+    def size(self, key: str) -> int:
+        return self._sizes[key]
+
+    def add(self, key: str, size: int) -> None:
+        """A new key, just used, without pins. Raises ValueError if it is there already."""
+        if key in self._sizes:
+            raise ValueError(f"{key!r} is there already")
+        self._sizes[key] = size
+        self.total += size
+        self.evictable += size
+
+    def touch(self, key: str) -> None:
+        """It was used just now. Unknown keys are ignored: they may have left in the meantime."""
+        if key in self._sizes:
+            self._sizes.move_to_end(key)
+
+    def resize(self, key: str, size: int) -> None:
+        change = size - self._sizes[key]
+        self._sizes[key] = size
+        self.total += change
+        if key not in self._pins:
+            self.evictable += change
+
+    def remove(self, key: str) -> None:
+        """Forget the key and its pins."""
+        size = self._sizes.pop(key)
+        self.total -= size
+        if self._pins.pop(key, 0) == 0:
+            self.evictable -= size
+
+    def pin(self, key: str) -> None:
+        size = self._sizes[key]
+        pins = self._pins.get(key, 0)
+        self._pins[key] = pins + 1
+        if pins == 0:
+            self.evictable -= size
+
+    def unpin(self, key: str) -> None:
+        pins = self._pins[key] - 1
+        if pins:
+            self._pins[key] = pins
+        else:
+            del self._pins[key]
+            self.evictable += self._sizes[key]
+
+    def oldest(self) -> str | None:
+        """The least recently used key without a pin."""
+        return next((key for key in self._sizes if key not in self._pins), None)
+
+    def victims(self, need: int) -> list[str] | None:
+        """The least recently used unpinned keys whose sizes add up to `need` bytes, and none in vain.
+
+        None when all of them together do not suffice: then nothing should be evicted at all.
+        """
+        if need > self.evictable:
+            return None
+        chosen: list[str] = []
+        found = 0
+        for key, size in self._sizes.items():
+            if found >= need:
+                break
+            if key not in self._pins:
+                chosen.append(key)
+                found += size
+        # A large victim may make smaller ones before it needless: spare what can be spared, the last used first.
+        for key in reversed(chosen[:]):
+            if found - self._sizes[key] >= need:
+                chosen.remove(key)
+                found -= self._sizes[key]
+        return chosen

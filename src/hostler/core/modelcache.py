@@ -1,0 +1,464 @@
+"""Which targets one instance holds: events in, commands out. The design is docs/decisions/0002-model-cache.md.
+
+It owns the states of an instance's targets and the bytes that they declare. It knows no sockets, gateways, paths or
+tasks. Whoever carries out a command reports its outcome as an event, exactly once; what gateways report may come late,
+twice or never, and is checked against the generation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from hostler.core.lru import Lru
+from hostler.core.placement import Presence
+from hostler.core.transitions import Table
+
+BUSY_FOR = 0.1  # seconds that a target found busy is left alone before it may be asked again
+FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (Appendix C.2)
+FIRST_TURN, LONGEST_TURN = 1.0, 16.0  # seconds at the head of the line before the next one gets its chance
+
+State = Literal[
+    "absent", "fetching", "queued", "loading", "resident", "withdrawing", "crowded", "unloading", "recalled"
+]
+Kind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # as wire.link.Refused has them
+
+# fetching: its artifact is on the way to the disk. queued: on disk, waits in line for room. loading, resident: as they
+# say. withdrawing: resident, but the gateways were asked to stop sending. crowded: resident, but the container lacked
+# memory to run it; waits for another target to leave. unloading: nobody sends to it, the container drops it. recalled:
+# wanted again while it was being dropped.
+TARGET: Table[State] = Table(
+    "target",
+    {
+        ("absent", "need"): "fetching",
+        ("absent", "restore"): "resident",
+        ("fetching", "fetched"): "queued",
+        ("fetching", "fetch_failed"): "absent",
+        ("queued", "start"): "loading",
+        ("queued", "too_big"): "absent",
+        ("queued", "no_memory"): "absent",
+        ("queued", "abandoned"): "absent",
+        ("loading", "loaded"): "resident",
+        ("loading", "too_big"): "unloading",
+        ("loading", "refused"): "queued",
+        ("loading", "load_failed"): "absent",
+        ("resident", "withdraw"): "withdrawing",
+        ("resident", "crowded"): "crowded",
+        ("resident", "gone"): "absent",
+        ("withdrawing", "idle"): "unloading",
+        ("withdrawing", "busy"): "resident",
+        ("withdrawing", "need"): "resident",
+        ("withdrawing", "crowded"): "crowded",
+        ("withdrawing", "gone"): "absent",
+        ("crowded", "relieved"): "resident",
+        ("crowded", "no_memory"): "resident",
+        ("crowded", "abandoned"): "resident",
+        ("crowded", "gone"): "fetching",
+        ("unloading", "unloaded"): "absent",
+        ("unloading", "need"): "recalled",
+        ("recalled", "unloaded"): "fetching",
+        ("recalled", "abandoned"): "unloading",
+    },
+)
+IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
+LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
+COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Bring the target's artifact to the disk: answer fetched or fetch_failed."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Have the container load the target: answer loaded, load_failed, or refused."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell the gateways that the target is resident: they send whatever waits. Idempotent per generation."""
+
+    target: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Ask all gateways to stop sending to the target: answer idle if nothing runs anywhere, else busy."""
+
+    target: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Have the container drop the target: answer unloaded once it is no longer there."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer everybody who waits for the target with this error."""
+
+    target: str
+    kind: Kind
+    message: str
+    status: int = 0  # of the container's answer
+
+
+Command = Fetch | Load | Publish | Withdraw | Unload | Refuse
+
+
+@dataclass(slots=True)
+class _Entry:
+    state: State = "absent"
+    size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
+    generation: int = 0  # of its last publication here; never used for another publication of this cache
+    turn: float = FIRST_TURN  # how long it may hold up the line the next time it is at its head
+
+
+class ModelCache:
+    """The targets of one instance. `budget` is in bytes, `parallel_loads` >= 1; `now` is any clock in seconds.
+
+    Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
+    it idle; declared bytes exceed the budget only by what a measurement revealed, and then until enough is idle to
+    be unloaded; everybody who waits is answered by one Publish or Refuse; while anything waits, an answer is
+    outstanding or next_tick() says when to come back.
+    """
+
+    def __init__(self, budget: int, parallel_loads: int = 2) -> None:
+        self.budget = budget
+        self.parallel_loads = parallel_loads
+        self._entries: dict[str, _Entry] = {}  # every target that is not absent
+        self._count: Counter[str] = Counter()  # state -> how many entries are in it
+        self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
+        self._leaving = 0  # bytes of the entries LEAVING
+        self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
+        self._line: OrderedDict[str, None] = OrderedDict()  # the queued entries, in the order in which they load
+        self._short: dict[str, None] = {}  # queued or crowded entries for each of which some other must leave first
+        self._head: tuple[str, float] | None = None  # who holds up the line, and when its turn ends
+        self._failed: dict[str, tuple[float, Refuse]] = {}  # absent targets -> until when the answer stands; in order
+        self._generation = 1  # the highest in use; restored targets share the first
+
+    # --- reading ---
+
+    def used(self) -> int:
+        """Bytes declared: of all that is loading, resident or not yet gone."""
+        return self._memory.total
+
+    def state(self, target: str) -> Presence:
+        """For placement: resident means that a need is answered without a load."""
+        entry = self._entries.get(target)
+        if entry is None or entry.state == "unloading":
+            return "absent"
+        return "resident" if entry.state in ("resident", "withdrawing") else "coming"
+
+    def resident(self) -> dict[str, int]:
+        """Target -> generation of what gateways may send to."""
+        return {target: entry.generation for target, entry in self._entries.items() if entry.state == "resident"}
+
+    def waiting(self) -> list[str]:
+        """The targets that are still to be answered: when the container is lost, they need another place."""
+        return [target for target, entry in self._entries.items() if entry.state in COMING]
+
+    def __repr__(self) -> str:
+        parts = [self._story(target) for target in self._entries]
+        line = f"; line: {', '.join(self._line)}" if self._line else ""
+        return f"<ModelCache {self.used()}/{self.budget}: {', '.join(parts)}{line}>"
+
+    # --- what callers want ---
+
+    def need(self, target: str, size: int | None, now: float) -> list[Command]:
+        """Somebody waits for the target. `size` is what it took the last time in bytes, if that is known."""
+        entry = self._entries.get(target)
+        if entry is None:
+            self._forget_failures(now)
+            if target in self._failed:
+                return [self._failed[target][1]]
+            if size is not None and size > self.budget:
+                return [self._too_big(target, size)]
+            self._move(target, "need")
+            return [Fetch(target)]
+        if entry.state == "withdrawing":  # wanted is as good as busy: it stays, and something else must go
+            self._memory.touch(target)
+            return [self._stays(target, "need", now), *self._settle(now)]
+        if entry.state == "unloading":
+            self._move(target, "need")
+        if entry.state == "resident":
+            self._memory.touch(target)
+            return [Publish(target, entry.generation)]
+        return []
+
+    def hits(self, targets: Iterable[str]) -> None:
+        """Targets that were used, in the order of use."""
+        for target in targets:
+            self._memory.touch(target)
+
+    def abandoned(self, target: str, now: float) -> list[Command]:
+        """Nobody waits any more, at no gateway. What is fetching or loading goes on: the next caller will be glad."""
+        state = self._state(target)
+        if not TARGET.knows(state, "abandoned"):
+            return []
+        if state == "crowded":
+            return [self._publish(target, "abandoned"), *self._settle(now)]
+        self._move(target, "abandoned")
+        return self._settle(now)
+
+    # --- outcomes of commands ---
+
+    def fetched(self, target: str, size: int, now: float) -> list[Command]:
+        """Its artifact lies on disk. `size` is what loading it will take, as far as is known (bytes)."""
+        self._move(target, "fetched", size)
+        if size > self.budget:
+            self._move(target, "too_big")
+            return [self._fail(self._too_big(target, size), now), *self._settle(now)]
+        return self._settle(now)
+
+    def fetch_failed(self, target: str, kind: Kind, message: str, now: float) -> list[Command]:
+        self._move(target, "fetch_failed")
+        return [self._fail(Refuse(target, kind, message), now)]
+
+    def loaded(self, target: str, size: int, now: float) -> list[Command]:
+        """The container holds it; `size` is measured (bytes)."""
+        if size > self.budget:
+            self._move(target, "too_big", size)
+            return [Unload(target), self._fail(self._too_big(target, size), now), *self._settle(now)]
+        return [self._publish(target, "loaded", size), *self._settle(now)]
+
+    def load_failed(self, target: str, status: int, message: str, now: float) -> list[Command]:
+        """The container answered the load with `status` (0: not at all), and does not hold the target."""
+        self._move(target, "load_failed")
+        refuse = self._fail(Refuse(target, "bad", message, status), now)
+        return [refuse, *self._departed(), *self._settle(now)]
+
+    def refused(self, target: str, now: float) -> list[Command]:
+        """The container has no memory for the load (507): it is tried again when something else has left."""
+        self._move(target, "refused")
+        self._short[target] = None
+        return self._settle(now)
+
+    def unloaded(self, target: str, now: float) -> list[Command]:
+        """The container no longer holds it."""
+        entry = self._move(target, "unloaded")
+        fetch: list[Command] = [Fetch(target)] if entry.state == "fetching" else []  # its files may be gone by now
+        return [*fetch, *self._departed(), *self._settle(now)]
+
+    def restore(self, target: str, size: int) -> list[Command]:
+        """A new control found it loaded: resident with generation 1. What is too much leaves at the next load."""
+        if target in self._entries:
+            return []
+        self._move(target, "restore", size).generation = 1
+        return [Publish(target, 1)]
+
+    # --- what gateways report; of another generation, or unknown to the table in this state, it is late: ignored ---
+
+    def idle(self, target: str, generation: int, now: float) -> list[Command]:
+        """Nothing runs on it and nobody sends to it any more."""
+        if self._is_late(target, "idle", generation):
+            return []
+        self._move(target, "idle")
+        return [Unload(target), *self._settle(now)]
+
+    def busy(self, target: str, generation: int, now: float) -> list[Command]:
+        """Some request still runs on it."""
+        if self._is_late(target, "busy", generation):
+            return []
+        return [self._stays(target, "busy", now), *self._settle(now)]
+
+    def gone(self, target: str, generation: int, now: float) -> list[Command]:
+        """The container does not hold it (404), though it was published."""
+        if self._is_late(target, "gone", generation):
+            return []
+        entry = self._move(target, "gone")
+        fetch: list[Command] = [Fetch(target)] if entry.state == "fetching" else []
+        return [*fetch, *self._departed(), *self._settle(now)]
+
+    def crowded(self, target: str, generation: int, now: float) -> list[Command]:
+        """The container had no memory to run it (507). Who asks for it now is answered when something else has left."""
+        if self._is_late(target, "crowded", generation):
+            return []
+        self._move(target, "crowded")
+        self._memory.touch(target)
+        self._short[target] = None
+        return self._settle(now)
+
+    # --- time ---
+
+    def tick(self, now: float) -> list[Command]:
+        return self._settle(now)
+
+    def next_tick(self) -> float | None:
+        """When tick() is due; None: only an event can change anything."""
+        times: list[float] = []
+        if self._held and (self._line or self._short or self.used() > self.budget):
+            times.append(next(iter(self._held.values())))
+        if self._head and len(self._line) > 1 and self._count["loading"] < self.parallel_loads:
+            times.append(self._head[1])
+        return min(times, default=None)
+
+    # --- decisions ---
+
+    def _settle(self, now: float) -> list[Command]:
+        """All that can be decided now. Order matters: what is refused makes way, what starts takes room."""
+        while self._held and (first := next(iter(self._held.items())))[1] <= now:
+            del self._held[first[0]]
+            self._memory.unpin(first[0])
+        return [*self._make_way(now), *self._start(now), *self._make_room()]
+
+    def _make_way(self, now: float) -> list[Command]:
+        """One departure for each target that met a full container, whatever the declared bytes say."""
+        commands: list[Command] = []
+        leaving = sum(self._count[state] for state in LEAVING)
+        for target in list(self._short)[leaving:]:
+            if (victim := self._memory.oldest()) is not None:
+                commands.append(self._withdraw(victim))
+                leaving += 1
+            elif not leaving and not self._held and not self._count["loading"]:
+                message = "The container has no memory for the model, and no other model is left to unload."
+                commands.append(self._fail(Refuse(target, "no_memory", message, 507), now))
+                if self._state(target) == "crowded":
+                    commands.append(self._publish(target, "no_memory"))  # it may run for somebody else
+                else:
+                    self._move(target, "no_memory")
+        return commands
+
+    def _start(self, now: float) -> list[Command]:
+        """Loads, strictly in line. A head that finds no room within its turn goes to the end, with a longer next turn:
+        so small targets cannot take for ever the room that a big one waits for, nor must they wait for it for ever."""
+        commands: list[Command] = []
+        while self._line and self._count["loading"] < self.parallel_loads:
+            target = next(iter(self._line))
+            entry = self._entries[target]
+            if target not in self._short and self.used() + entry.size <= self.budget:
+                self._move(target, "start")
+                commands.append(Load(target))
+                continue
+            if self._head is None or self._head[0] != target:
+                self._head = (target, now + entry.turn)
+            if now < self._head[1] or len(self._line) == 1:
+                break
+            self._head = None
+            self._line.move_to_end(target)
+            entry.turn = min(2 * entry.turn, LONGEST_TURN)
+        return commands
+
+    def _make_room(self) -> list[Command]:
+        """Victims for what is over budget and for what loads next; those on their way out already count as room."""
+        commands: list[Command] = []
+        over = self.used() - self._leaving - self.budget
+        if over > 0:  # a measurement revealed it: whatever can go helps, even if it does not suffice
+            commands += self._evict(min(over, self._memory.evictable))
+        demand = 0
+        for target in islice(self._line, max(0, self.parallel_loads - self._count["loading"])):
+            demand += self._entries[target].size
+            lack = self.used() - self._leaving + demand - self.budget
+            if lack > self._memory.evictable:
+                break  # nothing leaves in vain
+            commands += self._evict(lack)
+        return commands
+
+    def _evict(self, need: int) -> list[Command]:
+        return [self._withdraw(victim) for victim in self._memory.victims(need) or []]
+
+    def _withdraw(self, target: str) -> Withdraw:
+        return Withdraw(target, self._move(target, "withdraw").generation)
+
+    def _departed(self) -> list[Command]:
+        """Something has left the container: the first that waits for that may try again."""
+        target = next(iter(self._short), None)
+        if target is None:
+            return []
+        del self._short[target]
+        return [self._publish(target, "relieved")] if self._state(target) == "crowded" else []
+
+    # --- bookkeeping ---
+
+    def _move(self, target: str, event: str, size: int | None = None) -> _Entry:
+        """The one place where a state changes; all that is derived from states is kept exact here."""
+        entry = self._entries.get(target) or _Entry()
+        old, new = entry.state, TARGET.next(entry.state, event, self._story(target))
+        if old in LEAVING:
+            self._leaving -= entry.size
+        if old == "resident" and self._held.pop(target, None) is None:
+            self._memory.pin(target)
+        if old in ("queued", "crowded"):
+            self._short.pop(target, None)
+        if old == "queued":
+            del self._line[target]
+            if self._head and self._head[0] == target:
+                self._head = None
+        if size is not None:
+            entry.size = size
+        if old in IN_MEMORY and new in IN_MEMORY:
+            self._memory.resize(target, entry.size)
+        elif old in IN_MEMORY:
+            self._memory.remove(target)
+        elif new in IN_MEMORY:
+            self._memory.add(target, entry.size)
+            self._memory.pin(target)
+        if new in LEAVING:
+            self._leaving += entry.size
+        if new == "resident":
+            self._memory.unpin(target)
+        if new == "queued":
+            self._line[target] = None
+            self._line.move_to_end(target, last=event != "refused")  # who was refused has waited in line already
+        entry.state = new
+        self._count[old] -= 1
+        self._count[new] += 1
+        if new == "absent":
+            del self._entries[target]
+        else:
+            self._entries[target] = entry
+        return entry
+
+    def _publish(self, target: str, event: str, size: int | None = None) -> Publish:
+        """Into resident. Each time with a new generation, so that answers to an earlier Withdraw are known as late."""
+        entry = self._move(target, event, size)
+        self._generation += 1
+        entry.generation = self._generation
+        return Publish(target, entry.generation)
+
+    def _stays(self, target: str, event: str, now: float) -> Publish:
+        """A victim that is in use: published again, and left alone for a while."""
+        publish = self._publish(target, event)
+        self._memory.pin(target)
+        self._held[target] = now + BUSY_FOR
+        return publish
+
+    def _fail(self, refuse: Refuse, now: float) -> Refuse:
+        """Remember the answer for a moment: a storm of callers must not become a storm of downloads and loads."""
+        self._forget_failures(now)
+        self._failed.pop(refuse.target, None)
+        self._failed[refuse.target] = (now + FAILED_FOR, refuse)
+        return refuse
+
+    def _forget_failures(self, now: float) -> None:
+        while self._failed and (first := next(iter(self._failed.items())))[1][0] <= now:
+            del self._failed[first[0]]
+
+    def _too_big(self, target: str, size: int) -> Refuse:
+        message = f"The model takes {size} bytes of memory, and an instance of this endpoint has {self.budget}."
+        return Refuse(target, "too_big", message, 507)
+
+    def _state(self, target: str) -> State:
+        entry = self._entries.get(target)
+        return entry.state if entry else "absent"
+
+    def _is_late(self, target: str, event: str, generation: int) -> bool:
+        entry = self._entries.get(target)
+        return entry is None or entry.generation != generation or not TARGET.knows(entry.state, event)
+
+    def _story(self, target: str) -> str:
+        entry = self._entries.get(target, _Entry())
+        marks = ("", " held")[target in self._held] + ("", " short")[target in self._short]
+        return f"{target} {entry.state} g{entry.generation} {entry.size}{marks}"

@@ -1,0 +1,144 @@
+"""What to do about instances: desired and seen in, actions out. Level-triggered: it remembers nothing.
+
+It knows no engines, artifacts or health checks; it never acts, it only says what to start, what to stop, and when to
+look again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hostler.core.status import InstanceState
+
+FIRST_BACKOFF = 0.5  # seconds before the second replacement; the first comes at once
+LONGEST_BACKOFF = 30.0
+
+Slot = tuple[str, int, int, int]  # uid, revision, variant index, slot
+
+
+@dataclass(frozen=True)
+class VariantWant:
+    name: str
+    index: int  # position in the endpoint config: ids hold no user's text
+    count: int
+
+
+@dataclass(frozen=True)
+class RevisionWant:
+    number: int
+    variants: tuple[VariantWant, ...]
+
+
+@dataclass(frozen=True)
+class EndpointWant:
+    """An endpoint and the revisions that may live, oldest first. Empty: nothing is desired (deleting or failed).
+
+    List an older revision only while it serves: until the newest was ready once.
+    """
+
+    uid: str
+    revisions: tuple[RevisionWant, ...]
+
+
+@dataclass(frozen=True)
+class InstanceSeen:
+    """An instance as it is. `ended_at` and `lived` matter once it has ended (clock and unit of `now`: seconds).
+
+    An instance that is `gone` may still be listed, and the last of a slot should be: it carries the count of attempts
+    and the back-off. Forgetting it only makes the next attempt the first again.
+    """
+
+    id: str
+    uid: str
+    revision: int
+    variant: int  # index
+    slot: int
+    attempt: int
+    state: InstanceState
+    ended_at: float = 0.0
+    lived: float = 0.0  # how long it was ready: whoever served well is replaced without delay
+
+    @property
+    def place(self) -> Slot:
+        return (self.uid, self.revision, self.variant, self.slot)
+
+
+@dataclass(frozen=True)
+class StartInstance:
+    uid: str
+    revision: int
+    variant: int  # index
+    slot: int
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.uid}.{self.revision}.{self.variant}.{self.slot}.{self.attempt}"
+
+
+@dataclass(frozen=True)
+class StopInstance:
+    id: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stops come before starts. `wake_at`: when a start that has to wait is due; None: only news change the plan."""
+
+    actions: list[StartInstance | StopInstance]
+    wake_at: float | None
+
+
+def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float) -> Plan:
+    """Bring what is seen nearer to what is wanted. Applied again and again, it comes to rest.
+
+    - A slot has one instance at most: a replacement starts when nothing of its predecessor is left.
+    - The newest revision is brought to its counts; an older one is kept whole until every slot of a newer one is ready.
+    - Whatever ended is stopped, and so is everything that nobody desires.
+    """
+    slots: defaultdict[Slot, list[InstanceSeen]] = defaultdict(list)
+    for instance in seen:
+        slots[instance.place].append(instance)
+    ready = {instance.place for instance in seen if instance.state == "ready"}
+    desired = [slot for want in wants for slot in _desired(want, ready)]
+
+    kept = {slot: _kept(slots[slot]) for slot in desired}
+    stops = [
+        StopInstance(instance.id)
+        for instance in seen
+        if instance.state not in ("stopping", "gone") and instance is not kept.get(instance.place)
+    ]
+    starts: list[StartInstance] = []
+    waits: list[float] = []
+    for slot in desired:
+        if any(instance.state != "gone" for instance in slots[slot]):
+            continue
+        last = max(slots[slot], key=lambda instance: instance.attempt, default=None)
+        due = now if last is None else last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
+        if due > now:
+            waits.append(due)
+        else:
+            starts.append(StartInstance(*slot, attempt=0 if last is None else last.attempt + 1))
+    return Plan([*stops, *starts], min(waits, default=None))
+
+
+def backoff(attempt: int) -> float:
+    """How long after its end an attempt (0 is the first) is replaced, in seconds."""
+    return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
+
+
+def _desired(want: EndpointWant, ready: set[Slot]) -> Iterable[Slot]:
+    """The slots that should have an instance: of the newest revision, and of older ones until a newer is whole."""
+    for revision in reversed(want.revisions):
+        slots = [(want.uid, revision.number, v.index, slot) for v in revision.variants for slot in range(v.count)]
+        yield from slots
+        if all(slot in ready for slot in slots):
+            return
+
+
+def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:
+    """The one instance of a slot that may stay: a ready one before one that is still coming, the latest first."""
+    live = [instance for instance in instances if instance.state in ("pending", "fetching", "starting", "ready")]
+    return max(live, key=lambda instance: (instance.state == "ready", instance.attempt), default=None)
