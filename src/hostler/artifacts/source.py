@@ -1,11 +1,28 @@
-"""Where artifacts come from: the embedded S3's plain files, or a real S3 through obstore."""
+"""Where artifacts come from: the embedded S3's plain files, or a real S3 through obstore.
+
+hostler itself never follows AWS_ENDPOINT_URL*: in the shell of the person who runs it those point at hostler.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import botocore.session
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import S3Store
+
+from hostler.artifacts.bucket import Buckets, S3Error
+from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
+
+CHUNK = 1 << 20
+STALL = 20.0  # seconds without an answer or a byte after which S3 counts as away
 
 
 @dataclass(frozen=True)
@@ -27,3 +44,147 @@ class Source(Protocol):
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         """The bytes of exactly the version that `info` describes; a change in between raises ArtifactBad."""
+
+
+class EmbeddedSource:
+    """The files of the embedded S3 below `root`, read directly."""
+
+    def __init__(self, root: Path) -> None:
+        self._buckets = Buckets(root)
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        try:
+            found = await asyncio.to_thread(self._buckets.find, bucket, key)
+        except S3Error as error:
+            raise ArtifactMissing(str(error)) from None
+        except OSError as error:
+            raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
+        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path)
+
+    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        assert info.path is not None
+        with await asyncio.to_thread(info.path.open, "rb") as file:
+            if (await self.head(info.bucket, info.key)).etag != info.etag:
+                raise ArtifactBad("The object was changed while it was read.")
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
+                yield chunk
+
+
+class ObstoreSource:
+    """A real S3: `endpoint` is its URL, or `aws`.
+
+    Keys, profile and region come from botocore's chain (environment, files, SSO, instance metadata); where it finds no
+    keys at all, requests go out unsigned.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._options: dict[str, Any] = {}
+        self._stores: dict[str, S3Store] = {}
+        self._opening = asyncio.Lock()
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        store = await self._store(bucket)
+        try:
+            async with asyncio.timeout(STALL):
+                meta = await obstore.head_async(store, key)
+        except (BaseError, OSError, ValueError) as error:
+            # the answer to a HEAD has no body: ask for the reason with a GET
+            raise await self._reason(store, key, error) from None
+        return ObjectInfo(bucket, key, meta["size"], (meta["e_tag"] or "").strip('"'))
+
+    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        store = await self._store(info.bucket)
+        count = 0
+        try:
+            async with asyncio.timeout(STALL):
+                result = await obstore.get_async(store, info.key, options={"if_match": f'"{info.etag}"'})
+            chunks = result.stream(min_chunk_size=CHUNK)
+            while True:
+                async with asyncio.timeout(STALL):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                count += len(chunk)
+                yield bytes(chunk)
+        except PreconditionError:
+            raise ArtifactBad("The object was changed while it was read.") from None
+        except (BaseError, OSError, ValueError) as error:
+            raise _translated(error) from None
+        if count != info.size:
+            raise StorageUnavailable(f"S3 sent {count} of the object's {info.size} bytes.")
+
+    async def _reason(self, store: S3Store, key: str, error: Exception) -> Exception:
+        if isinstance(error, TimeoutError):
+            return _translated(error)
+        try:
+            async with asyncio.timeout(STALL):
+                await obstore.get_async(store, key, options={"range": (0, 1)})
+        except (BaseError, OSError, ValueError) as told:
+            return _translated(told)
+        return _translated(error)
+
+    async def _store(self, bucket: str) -> S3Store:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-]{1,254}", bucket):
+            raise ArtifactMissing("InvalidBucketName: The specified bucket is not valid.")
+        async with self._opening:
+            if not self._options:
+                self._options = await asyncio.to_thread(_options, self._endpoint)
+            if bucket not in self._stores:
+                self._stores[bucket] = S3Store(bucket, **self._options)
+            return self._stores[bucket]
+
+
+def _options(endpoint: str) -> dict[str, Any]:
+    """What a store is opened with; every setting that it would else take from AWS_* variables is given."""
+    session = botocore.session.Session()
+    credentials = session.get_credentials()
+    region = session.get_config_variable("region") or "us-east-1"
+    suffix = ".cn" if region.startswith("cn-") else ""
+    url = f"https://s3.{region}.amazonaws.com{suffix}" if endpoint == "aws" else endpoint.rstrip("/")
+
+    async def provide() -> dict[str, Any]:
+        frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=10),  # botocore renews them itself; ask it again
+        }
+
+    return {
+        "endpoint": url,
+        "region": region,
+        "virtual_hosted_style_request": False,
+        "skip_signature": credentials is None,
+        "credential_provider": provide if credentials else None,
+        "client_options": {
+            "allow_http": url.startswith("http://"),
+            "connect_timeout": timedelta(seconds=3),
+            "timeout": timedelta(hours=1),  # of a whole download; STALL bounds each step of it
+        },
+        "retry_config": {
+            "max_retries": 3,
+            "retry_timeout": timedelta(seconds=10),
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+        },
+    }
+
+
+_TOLD = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
+_STATUS = re.compile(r"status code: (\d{3})")
+_MEANINGS = {403: "AccessDenied: Access Denied", 404: "NoSuchKey: The specified key does not exist."}
+
+
+def _translated(error: Exception) -> Exception:
+    """obstore's errors as ours. Its text holds S3's answer, but also URLs, so only S3's own reason is passed on."""
+    text = str(error)
+    told, status = _TOLD.search(text), _STATUS.search(text)
+    code = int(status[1]) if status else 404 if isinstance(error, FileNotFoundError) else 0
+    if told and 400 <= code < 500 and code not in (408, 429):
+        return ArtifactMissing(f"{told[1]}: {told[2]}")
+    if code in _MEANINGS:
+        return ArtifactMissing(_MEANINGS[code])
+    if told or code:
+        return StorageUnavailable(f"S3 answered {told[1] if told else code}.")
+    return StorageUnavailable("S3 cannot be reached, or did not answer in time.")

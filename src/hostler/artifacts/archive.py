@@ -1,0 +1,279 @@
+"""Safe extraction: from a gzipped tar to a folder, or a clear sentence why not.
+
+An archive is a stranger's: nothing in it may reach outside the folder, be anything but a file or a folder, or cost
+more than the limits. Knows nothing of S3, nor of who asks. Blocks; runs in a thread (zlib lets go of the interpreter).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from hostler import names
+from hostler.errors import ArtifactBad, DiskFull, HostlerError
+
+_PIECE = 1 << 18  # bytes read, unpacked and written at a time
+_HEADER = 1 << 20  # the longest run that reading one member's headers may ask for
+_FLOOR = 1 << 20  # a ratio is judged only above this many extracted bytes: small things pack well
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one archive: extracted bytes, members, and the ratio of extracted to packed bytes."""
+
+    bytes: int
+    files: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What lies in the folder now: the sum of the files' sizes, and their number."""
+
+    bytes: int
+    files: int
+
+
+def extract(packed: IO[bytes], folder: Path, limits: Limits) -> Extracted:
+    """Extract an archive into `folder`, which must not exist. On any error nothing of it is left.
+
+    Raises ArtifactBad (with a sentence that names members, never host paths) and DiskFull.
+    """
+    extraction = _Extraction(_Unpacked(packed, limits), folder, limits)
+    try:
+        return extraction.run()
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("There is no room on the disk to extract the archive.") from None
+        raise
+
+
+class _Extraction:
+    def __init__(self, stream: _Unpacked, folder: Path, limits: Limits) -> None:
+        self._stream = stream
+        self._folder = folder
+        self._limits = limits
+        self._size = 0  # bytes in files
+        self._files = 0
+        self._made = 0  # files, and folders: also those that no member stands for
+
+    def run(self) -> Extracted:
+        self._folder.mkdir()
+        archive = _open(self._stream)
+        while (member := _next(archive)) is not None:
+            self._put(member)
+        self._stream.expect_end()
+        return Extracted(self._size, self._files)
+
+    def _put(self, member: tarfile.TarInfo) -> None:
+        name = _name(member)
+        if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
+            raise ArtifactBad(f"The archive's member {_shown(member.name)} is {_kind(member)}.")
+        if name.rpartition("/")[2].startswith("._"):
+            self._count()  # macOS's tar writes these beside real files; they hold no part of a model
+            return
+        if self._size + member.size > self._limits.bytes:
+            raise _too_large(self._limits)
+        try:
+            path = names.resolve(self._folder, name) if name else self._folder
+            if member.isdir():
+                self._make_folder(path)
+            else:
+                self._make_folder(path.parent)
+                self._write(member, path)
+        except names.UnsafeName as reason:
+            raise _unsafe(member, reason) from None
+        except (FileExistsError, NotADirectoryError):
+            raise ArtifactBad(f"The archive has {_shown(name)} twice, or as a file and as a folder.") from None
+
+    def _make_folder(self, path: Path) -> None:
+        if path.is_dir():
+            return
+        self._make_folder(path.parent)
+        self._count()
+        path.mkdir()
+
+    def _write(self, member: tarfile.TarInfo, path: Path) -> None:
+        self._count()
+        mode = 0o644 | (member.mode & 0o111)  # set-user-id and the like are dropped
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with open(descriptor, "wb", buffering=0) as file:
+            left = member.size
+            while left:
+                piece = self._stream.read(min(left, _PIECE))
+                if not piece:
+                    raise ArtifactBad(f"The archive ends in the middle of {_shown(member.name)}.")
+                file.write(piece)
+                left -= len(piece)
+        self._size += member.size
+        self._files += 1
+
+    def _count(self) -> None:
+        self._made += 1
+        if self._made > self._limits.files:
+            raise ArtifactBad(f"The archive has more than {self._limits.files} members.")
+
+
+def _open(stream: _Unpacked) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape")  # type: ignore[call-overload, no-any-return]
+    except tarfile.TarError:
+        raise ArtifactBad("The archive holds no tar: a gzipped tar is expected.") from None
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+    try:
+        return archive.next()
+    except (HostlerError, OSError):
+        raise
+    except Exception as error:  # tarfile lets out whatever its parsing of a broken header raises
+        raise ArtifactBad("The archive is damaged: a member's header cannot be read.") from error
+
+
+def _name(member: tarfile.TarInfo) -> str:
+    """A member's plain relative name; empty for the root itself. `./` and doubled slashes mean nothing in a tar."""
+    try:
+        member.name.encode()
+        if member.name.startswith("/"):
+            raise names.UnsafeName("it is absolute")
+        name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+        if name:
+            names.check_relative(name)
+        elif not member.isdir():
+            raise names.UnsafeName("it is empty")
+    except UnicodeEncodeError:
+        raise ArtifactBad("The archive has a member whose name is not UTF-8.") from None
+    except names.UnsafeName as reason:
+        raise _unsafe(member, reason) from None
+    return name
+
+
+def _unsafe(member: tarfile.TarInfo, reason: names.UnsafeName) -> ArtifactBad:
+    return ArtifactBad(f"The archive has a member with an unsafe name, {_shown(member.name)}: {reason}.")
+
+
+def _shown(name: str) -> str:
+    text = ascii(name)
+    return text if len(text) <= 120 else f"{text[:117]}…'"
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    if member.issym() or member.islnk():
+        return "a link, which model archives must not hold"
+    if member.isdev():
+        return "a device or a pipe, which model archives must not hold"
+    return "of a kind that model archives must not hold"
+
+
+def _too_large(limits: Limits) -> ArtifactBad:
+    return ArtifactBad(f"The archive is larger than {limits.bytes} bytes once extracted.")
+
+
+class _Unpacked:
+    """The bytes inside the gzip, forward only, counted against the limits. As much of a file as tarfile needs."""
+
+    def __init__(self, packed: IO[bytes], limits: Limits) -> None:
+        self._packed = packed
+        self._zlib = zlib.decompressobj(31)
+        self._ready = b""  # unpacked, and read up to `_at`
+        self._at = 0
+        self._held = b""  # packed, not yet unpacked
+        self._position = 0
+        self._unpacked = 0
+        self._last = b""  # what the last read gave
+        self._limits = limits
+        packed_size = os.fstat(packed.fileno()).st_size
+        # what a tar adds to its files: a header of up to three blocks for each, and padding
+        self._most = limits.bytes + limits.files * 4 * _BLOCK + _HEADER
+        self._suspicious = max(_FLOOR, packed_size * limits.ratio)
+        self._check_magic()
+
+    def _check_magic(self) -> None:
+        self._held = self._packed.read(_PIECE)
+        if not self._held:
+            raise ArtifactBad("The archive is empty: a gzipped tar is expected.")
+        if self._held.startswith(b"PK\x03\x04"):
+            raise ArtifactBad("The archive is a zip: a gzipped tar is expected.")
+        if self._held[257:262] == b"ustar":
+            raise ArtifactBad("The archive is a plain tar: a gzipped one is expected.")
+        if not self._held.startswith(b"\x1f\x8b"):
+            raise ArtifactBad("The archive is not in gzip's format: a gzipped tar is expected.")
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        while self._position < position and self.read(min(position - self._position, _PIECE)):
+            pass
+        if self._position != position:
+            raise ArtifactBad("The archive ends too early: it is truncated.")
+
+    def read(self, size: int) -> bytes:
+        if size > _HEADER:
+            raise ArtifactBad("The archive is damaged, or a member's header is absurdly long.")
+        data = self._ready[self._at : self._at + size]
+        self._at += len(data)
+        while len(data) < size and (more := self._unpack()):
+            self._ready, self._at = more, min(size - len(data), len(more))
+            data += more[: self._at]
+        self._last = data
+        self._position += len(data)
+        return data
+
+    def expect_end(self) -> None:
+        """Nothing but zeros may follow; so also the checksums at the gzip's end have been compared.
+
+        tarfile takes a broken header for the end of the archive: what it read last must have been zeros, too.
+        """
+        if self._last.strip(b"\0"):
+            raise ArtifactBad("The archive is damaged: a member's header cannot be read.")
+        while self.read(_PIECE):
+            if self._last.strip(b"\0"):
+                raise ArtifactBad("The archive has something behind its end.")
+
+    def _unpack(self) -> bytes:
+        """Some more bytes; none at the end."""
+        while True:
+            if self._zlib.eof:
+                if not self._next_member():
+                    return b""
+            elif not self._held:
+                self._held = self._packed.read(_PIECE)
+                if not self._held:
+                    raise ArtifactBad("The archive ends too early: it is truncated.")
+            try:
+                data = self._zlib.decompress(self._held, _PIECE)
+            except zlib.error:
+                raise ArtifactBad("The archive's gzip data are damaged.") from None
+            self._held = self._zlib.unconsumed_tail or self._zlib.unused_data
+            if data:
+                self._count(len(data))
+                return data
+
+    def _next_member(self) -> bool:
+        """A gzip may be several, one behind the other, padded with zeros; anything else behind it is not."""
+        while not (rest := self._held.lstrip(b"\0")):
+            self._held = self._packed.read(_PIECE)
+            if not self._held:
+                return False
+        self._held = rest + (self._packed.read(2) if len(rest) < 2 else b"")
+        if not self._held.startswith(b"\x1f\x8b"):
+            raise ArtifactBad("The archive has something behind its end.")
+        self._zlib = zlib.decompressobj(31)
+        return True
+
+    def _count(self, size: int) -> None:
+        self._unpacked += size
+        if self._unpacked > self._most:
+            raise _too_large(self._limits)
+        if self._unpacked > self._suspicious:
+            raise ArtifactBad(f"The archive unpacks to more than {self._limits.ratio:g} times its size.")

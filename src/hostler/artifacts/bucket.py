@@ -1,0 +1,326 @@
+"""Buckets as plain files: what lies where below `data/s3`, and what is known of each object.
+
+    <root>/<bucket>/<key>                  an object is a file; a person may drop one in
+    <root>/.meta/<bucket>/<sha256 of key>  what a file cannot say itself: ETag, Content-Type, metadata, checksums
+    <root>/.tmp/                           work in progress, on the same file system, so that a rename finishes it
+
+Shared by the embedded S3 (control/objects.py) and by the source that reads from it. Knows nothing of HTTP. Everything
+here blocks; callers run it in a thread. Every function may raise S3Error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from hostler import names
+from hostler.errors import HostlerError
+
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_committing = threading.Lock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
+
+
+class S3Error(HostlerError):
+    """What S3 answers when it refuses: `code` and `message` are S3's own, `status` is the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def no_such_key() -> S3Error:
+    return S3Error("NoSuchKey", "The specified key does not exist.", 404)
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What is known of one version of an object. `size` and `mtime` (ns) say of which: they are the file's."""
+
+    size: int
+    mtime: int
+    etag: str  # without quotes
+    headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as they were given; names in lower case
+    checksums: dict[str, str] = {}  # algorithm in lower case -> base64
+
+
+class _Sidecar(msgspec.Struct, frozen=True):
+    """Facts of the version in place and, while a new one is being put there, of that one too: newest first."""
+
+    key: str
+    versions: list[Facts]
+
+
+class _Birth(msgspec.Struct, frozen=True):
+    """When and for which region CreateBucket was called."""
+
+    created: float
+    region: str
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    name: str
+    created: float  # epoch seconds
+    region: str
+
+
+class Object(msgspec.Struct, frozen=True):
+    """An object that is there."""
+
+    bucket: str
+    key: str
+    path: Path
+    facts: Facts
+
+    @property
+    def modified(self) -> float:
+        """Epoch seconds."""
+        return self.facts.mtime / 1e9
+
+
+class Buckets:
+    """All buckets below a root folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.temporary = root / ".tmp"
+        self._meta = root / ".meta"
+        for folder in (self.temporary, self._meta):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    # --- buckets --------------------------------------------------------------------------------------------------
+
+    def buckets(self) -> list[Bucket]:
+        """All of them by name; a folder that a person made is one too, if its name can be a bucket's."""
+        found = [entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)]
+        return [self.bucket(name) for name in sorted(found) if _BUCKET.fullmatch(name)]
+
+    def bucket(self, name: str) -> Bucket:
+        folder = self._folder(name)
+        try:
+            birth = msgspec.json.decode((self._meta / name / "bucket").read_bytes(), type=_Birth)
+        except (FileNotFoundError, msgspec.DecodeError):
+            birth = _Birth(folder.stat().st_mtime, "us-east-1")
+        return Bucket(name, birth.created, birth.region)
+
+    def create(self, name: str, region: str) -> bool:
+        """Create a bucket; False if it was there."""
+        if not _BUCKET.fullmatch(name):
+            raise S3Error("InvalidBucketName", "The specified bucket is not valid.", 400)
+        with _committing:
+            with contextlib.suppress(S3Error):
+                self._folder(name)
+                return False
+            (self._meta / name).mkdir(exist_ok=True)
+            self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)))
+            (self.root / name).mkdir()
+            _sync(self.root)
+        return True
+
+    def remove(self, name: str) -> None:
+        folder = self._folder(name)
+        with _committing:
+            if next(self.keys(name), None) is not None:
+                raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty", 409)
+            try:
+                for path, _, _ in os.walk(folder, topdown=False):
+                    os.rmdir(path)
+            except OSError as error:  # what is no object (a link, a socket) is not ours to remove
+                raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
+            for sidecar in (self._meta / name).iterdir():
+                sidecar.unlink()
+            (self._meta / name).rmdir()
+
+    def _folder(self, bucket: str) -> Path:
+        folder = self.root / bucket
+        if not _BUCKET.fullmatch(bucket) or folder.is_symlink() or not folder.is_dir():
+            raise S3Error("NoSuchBucket", "The specified bucket does not exist", 404)
+        return folder
+
+    # --- objects --------------------------------------------------------------------------------------------------
+
+    def find(self, bucket: str, key: str) -> Object:
+        """The object of that key. Its ETag is computed if nobody has yet (a file that was dropped in)."""
+        try:
+            path = names.resolve(self._folder(bucket), key)
+            found = path.lstat()
+        except (names.UnsafeName, OSError):
+            raise no_such_key() from None
+        if not stat.S_ISREG(found.st_mode):
+            raise no_such_key()
+        return Object(bucket, key, path, self._facts(bucket, key, path, found))
+
+    def commit(
+        self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
+        *, only_new: bool = False, only_over: str = "",
+    ) -> Object:  # fmt: skip
+        """Put a file that was written below `temporary`, and synced, in the place of an object, whole or not at all.
+
+        only_new: refuse if there is one. only_over: refuse unless the one there has this ETag.
+        """
+        folder = self._folder(bucket)
+        path = self.place(bucket, key)
+        now = time.time_ns()
+        os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
+        facts = Facts(written.stat().st_size, now, etag, headers, checksums)
+        with _committing:
+            self._check_there(bucket, key, only_new, only_over)
+            try:
+                _make_folders(path.parent, folder)
+                if path.is_dir():
+                    self._remove_empty(path, folder)
+                self._remember(bucket, key, path, facts)
+                written.replace(path)
+            except (NotADirectoryError, FileExistsError):
+                raise _clash("part of it is itself the key of an object") from None
+            except OSError as error:
+                if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+                    raise _clash("it is a folder in which other objects lie") from None
+                raise
+            _sync(path.parent)
+        return Object(bucket, key, path, facts)
+
+    def place(self, bucket: str, key: str) -> Path:
+        """Where an object of that key would lie. Raises S3Error for a key that cannot be a file."""
+        try:
+            return names.resolve(self._folder(bucket), key)
+        except names.UnsafeName as reason:
+            raise _clash(str(reason)) from None
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object, and the folders that it leaves empty; no error if there is none."""
+        folder = self._folder(bucket)
+        with _committing, contextlib.suppress(S3Error):
+            path = self.find(bucket, key).path
+            path.unlink()
+            self._sidecar_path(bucket, key).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                while path.parent != folder:
+                    path = path.parent
+                    path.rmdir()
+            _sync(path.parent)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix` and come after `after`, in the order of their bytes."""
+        return _keys(self._folder(bucket), "", prefix, after)
+
+    def stage(self) -> tuple[int, Path]:
+        """A new empty file below `temporary`: its descriptor and its path."""
+        descriptor, path = tempfile.mkstemp(dir=self.temporary)
+        os.fchmod(descriptor, 0o644)
+        return descriptor, Path(path)
+
+    # --- sidecars -------------------------------------------------------------------------------------------------
+
+    def _facts(self, bucket: str, key: str, path: Path, found: os.stat_result) -> Facts:
+        for facts in self._versions(bucket, key):
+            if (facts.size, facts.mtime) == (found.st_size, found.st_mtime_ns):
+                return facts
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                etag = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError:
+            raise no_such_key() from None
+        facts = Facts(found.st_size, found.st_mtime_ns, etag)
+        self._remember(bucket, key, path, facts)
+        return facts
+
+    def _remember(self, bucket: str, key: str, path: Path, facts: Facts) -> None:
+        """Write facts beside those of the version that lies there now: a crash leaves each with its own."""
+        known = self._versions(bucket, key)
+        with contextlib.suppress(OSError):
+            now = path.stat()
+            known = [one for one in known if (one.size, one.mtime) == (now.st_size, now.st_mtime_ns)]
+        sidecar = self._sidecar_path(bucket, key)
+        sidecar.parent.mkdir(exist_ok=True)
+        self._write(sidecar, msgspec.json.encode(_Sidecar(key, [facts, *known[:1]])))
+
+    def _versions(self, bucket: str, key: str) -> list[Facts]:
+        try:
+            return msgspec.json.decode(self._sidecar_path(bucket, key).read_bytes(), type=_Sidecar).versions
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
+
+    def _sidecar_path(self, bucket: str, key: str) -> Path:
+        return self._meta / bucket / hashlib.sha256(key.encode()).hexdigest()
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor, temporary = self.stage()
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def _check_there(self, bucket: str, key: str, only_new: bool, only_over: str) -> None:
+        if not only_new and not only_over:
+            return
+        failed = S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        try:
+            there = self.find(bucket, key).facts.etag
+        except S3Error:
+            if only_over:
+                raise
+            return
+        if only_new or there != only_over:
+            raise failed
+
+    @staticmethod
+    def _remove_empty(path: Path, folder: Path) -> None:
+        for nested, _, _ in os.walk(path, topdown=False):
+            if Path(nested) != folder:
+                os.rmdir(nested)
+
+
+def _clash(reason: str) -> S3Error:
+    return S3Error(
+        "InvalidArgument", f"Objects are kept as plain files here, and this key cannot be one: {reason}", 400
+    )
+
+
+def _make_folders(path: Path, root: Path) -> None:
+    """Make the folders down to `path`, each synced into the one above it."""
+    if path == root or path.is_dir():
+        return
+    _make_folders(path.parent, root)
+    path.mkdir()
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+    """A folder sorts as its name with the slash: so a walk in order of names is one in order of keys."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(f"{base}{e.name}/" if e.is_dir(follow_symlinks=False) else f"{base}{e.name}", e) for e in entries]
+    except FileNotFoundError:
+        return
+    for key, entry in sorted(found, key=lambda pair: os.fsencode(pair[0])):
+        if key.endswith("/"):
+            passed = os.fsencode(after) >= os.fsencode(key) and not after.startswith(key)
+            if not passed and (key.startswith(prefix) or prefix.startswith(key)):
+                yield from _keys(Path(entry.path), key, prefix, after)
+        elif key.startswith(prefix) and os.fsencode(key) > os.fsencode(after) and entry.is_file(follow_symlinks=False):
+            with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # what no request can name is no object
+                key.encode()
+                names.check_relative(key)
+                yield key

@@ -1,0 +1,315 @@
+"""The shared disk cache: every artifact is fetched and extracted once, whoever asks, and evicted when room is needed.
+
+    <root>/<id>/model/       the extracted archive; id stands for (bucket, key, ETag)
+    <root>/<id>/entry        what it is, its size, the number of its files
+    <root>/<id>/memory       measured memory of the target that was loaded from it, if it ever was
+    <root>/.work/            half work; emptied at the start
+
+An entry appears and disappears by one rename, so a half one is never seen. Knows nothing of instances and containers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hostler.artifacts.archive import Limits, extract
+from hostler.artifacts.source import ObjectInfo, Source
+from hostler.core.lru import Lru
+from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
+
+DOWNLOADS = 8  # at a time
+EXTRACTIONS = 2  # at a time, each in a thread
+VERSIONS = 3  # attempts at an object that changes while it is read
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An artifact on disk, held for the caller until `Disk.release(id)`."""
+
+    id: str
+    path: Path  # the extracted folder; shared, never to be written to
+    size: int  # bytes, extracted
+    download: float = 0.0  # seconds; both are 0 when it was there
+    extract: float = 0.0
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What the file `entry` says. `boot` names the system's run in which the files were last known to be whole."""
+
+    bucket: str
+    key: str
+    etag: str
+    bytes: int
+    files: int
+    boot: str
+
+
+@dataclass
+class _Flight:
+    """A fetch under way. Each of its waiters gets a hold of its own, in the very step in which it ends."""
+
+    task: asyncio.Task[Fetched]
+    waiters: int = 0
+
+
+class Disk:
+    """The cache below `root`, filled from `source`. `budget` and `limits.bytes` are bytes, extracted.
+
+    Work in progress comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any
+    thread. Holds are not kept over a restart: whoever had some takes them again with `held`.
+    """
+
+    def __init__(self, root: Path, source: Source, budget: int, limits: Limits) -> None:
+        self._root = root
+        self._work = root / ".work"
+        self._source = source
+        self._budget = budget
+        self._limits = limits
+        self._lru = Lru()
+        self._memory: dict[str, int] = {}
+        self._lock = threading.Lock()  # of _lru and _memory
+        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._downloading = asyncio.Semaphore(DOWNLOADS)
+        self._extracting = ThreadPoolExecutor(EXTRACTIONS, thread_name_prefix="extract")
+        self._numbers = itertools.count()
+        self._adopt()
+
+    @property
+    def total(self) -> int:
+        """Bytes of all entries."""
+        return self._lru.total
+
+    async def fetch(self, bucket: str, key: str) -> Fetched:
+        """The artifact in its present version, held for the caller. One at a time is fetched, however many ask.
+
+        Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull. A caller that is cancelled takes nothing
+        from the others, and the fetch goes on without it.
+        """
+        flight = self._flights.get((bucket, key))
+        if flight is None:
+            task = asyncio.create_task(self._fly(bucket, key), name=f"fetch s3://{bucket}/{key}")
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+            flight = self._flights[bucket, key] = _Flight(task)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            if not flight.task.done():
+                flight.waiters -= 1
+            elif not flight.task.cancelled() and flight.task.exception() is None:
+                self.release(flight.task.result().id)
+            raise
+
+    def held(self, id: str) -> Fetched | None:
+        """Hold an artifact that is here, without asking S3; None when it is not (any more)."""
+        with self._lock:
+            if id not in self._lru:
+                return None
+            self._lru.touch(id)
+            self._lru.pin(id)
+            size = self._lru.size(id)
+        with contextlib.suppress(OSError):
+            os.utime(self._root / id / "entry")  # recency, for the next start
+        return Fetched(id, self._root / id / "model", size)
+
+    def release(self, id: str) -> None:
+        """Give up one hold."""
+        with self._lock:
+            self._lru.touch(id)
+            self._lru.unpin(id)
+
+    def remember(self, id: str, memory: int) -> None:
+        """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here."""
+        with self._lock:
+            if id not in self._lru or self._memory.get(id) == memory:
+                return
+            self._memory[id] = memory
+            with _disk_errors():
+                self._write(self._root / id / "memory", str(memory).encode())
+
+    def memory(self, id: str) -> int | None:
+        """What was remembered, if it was."""
+        return self._memory.get(id)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._extracting.shutdown(wait=False, cancel_futures=True)
+
+    def clear(self) -> bool:
+        """Evict everything that nobody holds; False if there was nothing. For when the disk itself is full."""
+        with self._lock:
+            return self._evict(self._lru.victims(self._lru.evictable) or [])
+
+    # --- fetching -------------------------------------------------------------------------------------------------
+
+    async def _fly(self, bucket: str, key: str) -> Fetched:
+        try:
+            fetched = await self._newest(bucket, key)
+        except BaseException:
+            del self._flights[bucket, key]
+            raise
+        flight = self._flights.pop((bucket, key))
+        with self._lock:
+            for _ in range(flight.waiters):
+                self._lru.pin(fetched.id)
+        self.release(fetched.id)
+        return fetched
+
+    async def _newest(self, bucket: str, key: str) -> Fetched:
+        """The artifact, held once."""
+        for _ in range(VERSIONS):
+            info = await self._source.head(bucket, key)
+            id = _id(info)
+            if fetched := self.held(id):
+                return fetched
+            try:
+                fetched = await self._bring(id, info)
+            except DiskFull:
+                if not await asyncio.to_thread(self.clear):
+                    raise
+                fetched = await self._bring(id, info)
+            if fetched:
+                return fetched
+        raise ArtifactBad("The object was changed again and again while it was read.")
+
+    async def _bring(self, id: str, info: ObjectInfo) -> Fetched | None:
+        """Download, extract, put in place. None when the object is another one by now."""
+        work = self._work / f"{id}-{next(self._numbers)}"
+        loop = asyncio.get_running_loop()
+        try:
+            begun = time.monotonic()
+            work.mkdir()
+            packed = info.path or work / "packed"
+            if not info.path:
+                async with self._downloading:
+                    await self._download(info, packed)
+            downloaded = time.monotonic()
+            entry = await loop.run_in_executor(self._extracting, self._extract, info, packed, work)
+            if (await self._source.head(info.bucket, info.key)).etag != info.etag:
+                return None
+            await loop.run_in_executor(self._extracting, self._admit, id, entry, work)
+            done = time.monotonic()
+            return Fetched(id, self._root / id / "model", entry.bytes, downloaded - begun, done - downloaded)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+    async def _download(self, info: ObjectInfo, packed: Path) -> None:
+        with _disk_errors(), await asyncio.to_thread(packed.open, "wb", buffering=0) as file:
+            async for chunk in self._source.read(info):
+                await asyncio.to_thread(file.write, chunk)
+
+    def _extract(self, info: ObjectInfo, packed: Path, work: Path) -> _Entry:
+        with _disk_errors(), packed.open("rb", buffering=0) as file:
+            extracted = extract(file, work / "model", self._limits)
+            entry = _Entry(info.bucket, info.key, info.etag, extracted.bytes, extracted.files, _boot())
+            self._write(work / "entry", msgspec.json.encode(entry))
+            if not info.path:
+                packed.unlink()
+            return entry
+
+    def _admit(self, id: str, entry: _Entry, work: Path) -> None:
+        """Make room and put the entry in place, held once."""
+        with self._lock, _disk_errors():
+            need = self._lru.total + entry.bytes - self._budget
+            victims = self._lru.victims(need) if need > 0 else []
+            if victims is None:
+                raise DiskFull(f"The artifact's {entry.bytes} bytes do not fit: the disk budget is in use.")
+            self._evict(victims)
+            work.rename(self._root / id)
+            self._lru.add(id, entry.bytes)
+            self._lru.pin(id)
+
+    def _evict(self, ids: list[str]) -> bool:
+        for id in ids:
+            self._lru.remove(id)
+            self._memory.pop(id, None)
+            self._discard(self._root / id)
+        return bool(ids)
+
+    def _discard(self, folder: Path) -> None:
+        """Away by one rename first, so that nobody ever finds half of it."""
+        gone = self._work / f"gone-{next(self._numbers)}"
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    # --- the start ------------------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Remove half work; take over whole entries, the least recently used first."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir()
+        found: list[tuple[float, str, int]] = []
+        for folder in self._root.iterdir():
+            if folder == self._work:
+                continue
+            try:
+                entry = msgspec.json.decode((folder / "entry").read_bytes(), type=_Entry)
+                used = (folder / "entry").stat().st_mtime
+                self._check_whole(folder, entry)
+            except (OSError, ValueError):
+                self._discard(folder)
+                continue
+            found.append((used, folder.name, entry.bytes))
+            with contextlib.suppress(OSError, ValueError):
+                self._memory[folder.name] = int((folder / "memory").read_text())
+        for _, id, size in sorted(found):
+            self._lru.add(id, size)
+
+    def _check_whole(self, folder: Path, entry: _Entry) -> None:
+        """A kill tears no file, but a power failure may: after one, the files are measured. Raises ValueError."""
+        boot = _boot()
+        if entry.boot == boot:
+            return
+        sizes = [path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()]
+        if (sum(sizes), len(sizes)) != (entry.bytes, entry.files):
+            raise ValueError("torn")
+        self._write(folder / "entry", msgspec.json.encode(msgspec.structs.replace(entry, boot=boot)))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        temporary = self._work / f"file-{next(self._numbers)}"
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+def _id(info: ObjectInfo) -> str:
+    """Path-safe: 32 hex digits."""
+    return hashlib.sha256(f"{info.bucket}/{info.key} {info.etag}".encode()).hexdigest()[:32]
+
+
+def _boot() -> str:
+    """Changes when the machine starts anew; where the system does not tell, never twice the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.urandom(16).hex()
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """What goes wrong with our own disk, without its paths."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("There is no room on the disk for the artifact.") from None
+        raise StorageUnavailable(f"The artifact cache cannot be used: {error.strerror}.") from error

@@ -1,0 +1,181 @@
+"""The artifacts of one container: what of the shared disk it has, in its own folder.
+
+    <folder>/models/<model id>/model    a target of a multi-model container
+    <folder>/model                      the model of a single-model container
+    <folder>/code                       what SAGEMAKER_SUBMIT_DIRECTORY points at
+    <folder>/.placed/<name>             which artifact that was: kept after a target was discarded, so that the same
+                                        version comes back as long as it is on disk (§6.7)
+
+Our own servers get symbolic links to the shared copy; a third party's container, which may write beside its model,
+gets copies. Knows nothing of loading and memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hostler import contract, names
+from hostler.artifacts.disk import Disk, Fetched
+from hostler.errors import DiskFull, StorageUnavailable
+
+_NOTES = ".placed"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An artifact in the container's folder."""
+
+    model_id: str  # the container's name for the target; `model` and `code` for a single model's parts
+    target: str  # empty for these
+    bucket: str
+    key: str
+    id: str  # the artifact, as Disk knows it
+    path: Path
+    size: int  # bytes, extracted
+    download: float = 0.0  # seconds; both are 0 when it was on disk
+    extract: float = 0.0
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What a file in `.placed` says."""
+
+    target: str
+    bucket: str
+    key: str
+    id: str
+    size: int
+
+
+class InstanceStorage:
+    """Artifacts below `folder`; `copy` for containers that are not ours.
+
+    `fetch*` belong to the event loop; `known`, `discard` and `close` block and are called in a thread. One call at a
+    time for one model id. After a restart, `known` comes first: it holds again what the container uses.
+    """
+
+    def __init__(self, folder: Path, disk: Disk, *, copy: bool) -> None:
+        self.disk = disk
+        self._folder = folder
+        self._copy = copy
+        self._held: dict[str, str] = {}  # model id -> artifact held for as long as its link is there
+
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
+        """Place a target at `models/<model_id>/model`. Raises ArtifactError."""
+        path = self._inside(contract.MODELS_DIR, model_id) / contract.MODEL_DIR
+        return await self._place(model_id, target, bucket, key, path, link=not self._copy)
+
+    async def fetch_model(self, bucket: str, key: str) -> Placed:
+        """Place the model of a single-model container at `model`: a copy of its own (§5.3). Raises ArtifactError."""
+        path = self._folder / contract.MODEL_DIR
+        return await self._place("model", "", bucket, key, path, link=False)
+
+    async def fetch_code(self, bucket: str, key: str) -> Path:
+        """Place a user's packed code at `code` and say where that is. Raises ArtifactError."""
+        return (await self._place("code", "", bucket, key, self._folder / "code", link=False)).path
+
+    def known(self) -> dict[str, Placed]:
+        """The targets that are in place, by model id. One whose artifact is gone is no longer in place."""
+        placed: dict[str, Placed] = {}
+        for path in (self._folder / contract.MODELS_DIR).glob(f"*/{contract.MODEL_DIR}"):
+            model_id = path.parent.name
+            note = self._note(model_id)
+            if note is None or not self._hold(model_id, note.id, path):
+                self.discard(model_id)
+                continue
+            placed[model_id] = Placed(model_id, note.target, note.bucket, note.key, note.id, path, note.size)
+        return placed
+
+    def discard(self, model_id: str) -> None:
+        """Take a target out of the folder; the shared copy stays on disk until its room is needed."""
+        _remove(self._inside(contract.MODELS_DIR, model_id))
+        if held := self._held.pop(model_id, None):
+            self.disk.release(held)
+
+    def close(self) -> None:
+        """Hold nothing any more; the folder is the caller's to remove."""
+        while self._held:
+            self.disk.release(self._held.popitem()[1])
+
+    # --- how ------------------------------------------------------------------------------------------------------
+
+    async def _place(self, name: str, target: str, bucket: str, key: str, path: Path, *, link: bool) -> Placed:
+        note = await asyncio.to_thread(self._note, name)
+        before = self.disk.held(note.id) if note and (note.bucket, note.key) == (bucket, key) else None
+        fetched = before or await self.disk.fetch(bucket, key)
+        try:
+            note = _Note(target, bucket, key, fetched.id, fetched.size)
+            await asyncio.to_thread(self._put, name, note, fetched, path, link)
+            if link:
+                self._held[name], held = fetched.id, self._held.get(name)
+                if held:
+                    self.disk.release(held)
+        except BaseException:
+            self.disk.release(fetched.id)
+            raise
+        if not link:
+            self.disk.release(fetched.id)
+        return Placed(name, target, bucket, key, fetched.id, path, fetched.size, fetched.download, fetched.extract)
+
+    def _put(self, name: str, note: _Note, fetched: Fetched, path: Path, link: bool) -> None:
+        """The note first: what is in place is always known."""
+        try:
+            draft = self._inside(_NOTES, f"{name}.new")
+            draft.parent.mkdir(exist_ok=True)
+            draft.write_bytes(msgspec.json.encode(note))
+            draft.replace(self._inside(_NOTES, name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(path)
+            if link:
+                path.symlink_to(fetched.path)
+            else:
+                half = path.with_name(f".{path.name}.new")
+                _remove(half)
+                shutil.copytree(fetched.path, half)
+                half.rename(path)
+        except (OSError, shutil.Error) as error:
+            raise _translated(error) from None
+
+    def _inside(self, *parts: str) -> Path:
+        """A path in the folder. A container may do as it likes there, but never make us write elsewhere."""
+        try:
+            return names.resolve(self._folder, "/".join(parts))
+        except names.UnsafeName:
+            raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
+
+    def _note(self, name: str) -> _Note | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError, StorageUnavailable):
+            return msgspec.json.decode(self._inside(_NOTES, name).read_bytes(), type=_Note)
+        return None
+
+    def _hold(self, model_id: str, id: str, path: Path) -> bool:
+        if not path.is_symlink():
+            return path.is_dir()
+        if self._held.get(model_id) == id:
+            return True
+        fetched = self.disk.held(id)
+        if fetched is None:
+            return False
+        self._held[model_id] = id
+        return path.readlink() == fetched.path
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _translated(error: OSError) -> Exception:
+    """A copy's troubles, without paths; copytree hides their numbers in a list of texts."""
+    text = str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or f"[Errno {errno.ENOSPC}]" in text:
+        return DiskFull("There is no room on the disk for the container's own copy of the artifact.")
+    return StorageUnavailable("The container's folder cannot be written.")
