@@ -1,0 +1,299 @@
+"""Other people's programs, unchanged: each is a process that knows hostler only by AWS_ENDPOINT_URL.
+
+Every prediction is compared with the model's own, at the model's own precision.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from running import REPOSITORY, Hostler, hostler_up
+from targets import archive
+
+from hostler import demo
+
+AWS = Path(sys.executable).parent / "aws"
+BODY = ",".join(f"{value:g}" for value in demo.HOUSE)
+CITIES = ("Houston_TX", "Chicago_IL")
+XGBOOST_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    with hostler_up(tmp_path_factory.mktemp("clients")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A folder with `<city>.tar.gz`, and each city's own price of the house in BODY."""
+    folder = tmp_path_factory.mktemp("models")
+    return folder, {city: demo.train(city, folder)[1] for city in CITIES}
+
+
+class Shell:
+    """A user's shell in which `eval "$(hostler env)"` was run, and nothing else is set."""
+
+    def __init__(self, hostler: Hostler, folder: Path) -> None:
+        self.folder = folder
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
+        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data)]
+        told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        self.environment = {**environment, **json.loads(told.stdout)}
+
+    def run(self, *words: str | Path, timeout: float = 120) -> str:
+        """What a command prints; it must end with 0."""
+        done = subprocess.run(
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, program: str, timeout: float = 120) -> Any:
+        """The JSON that a program prints in its last line."""
+        return json.loads(self.run(sys.executable, "-c", program, timeout=timeout).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def shell(hostler: Hostler, models: tuple[Path, dict[str, float]]) -> Shell:
+    return Shell(hostler, models[0])
+
+
+def single(number: float | str) -> float:
+    """A number at the precision of XGBoost's predictions."""
+    return float(struct.unpack("f", struct.pack("f", float(number)))[0])
+
+
+# --- boto3 --------------------------------------------------------------------------------------------------------
+
+
+def test_the_boto3_program_runs_word_for_word(shell: Shell, models: tuple[Path, dict[str, float]]):
+    predictions = shell.python(
+        f"import boto3, json\nrole = {demo.ROLE!r}\nbody = {BODY!r}\n{demo.SETUP}"
+        f"answers = [{demo.INVOKE.strip()}, {demo.INVOKE.strip()}]\n"
+        "print(json.dumps([answer['Body'].read().decode() for answer in answers]))"
+    )
+    assert [single(text) for text in predictions] == [models[1]["Houston_TX"]] * 2
+
+
+def test_the_demo_finds_every_prediction_equal(tmp_path: Path):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "src")}
+    words = [sys.executable, "-m", "hostler.cli", "demo"]
+    environment["TMPDIR"] = str(tmp_path)
+    done = subprocess.run(
+        [*words, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert {result["model"] for result in results} == {f"{city}.tar.gz" for city in demo.CITIES}
+    for result in results:
+        assert result["equal"]
+        assert result["prediction"] == result["booster"]
+        assert {"load", "infer"} <= result["cold_parts"].keys()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_endpoint_of_one_model(shell: Shell, models: tuple[Path, dict[str, float]]):
+    prediction = shell.python(f"""
+import boto3, json
+sm, rt, s3 = (boto3.client(name) for name in ("sagemaker", "sagemaker-runtime", "s3"))
+s3.create_bucket(Bucket="plain")
+s3.upload_file("Chicago_IL.tar.gz", "plain", "model.tar.gz")
+sm.create_model(ModelName="plain", ExecutionRoleArn={demo.ROLE!r},
+    PrimaryContainer={{"Image": {XGBOOST_IMAGE!r}, "ModelDataUrl": "s3://plain/model.tar.gz"}})
+sm.create_endpoint_config(EndpointConfigName="plain", ProductionVariants=[
+    {{"InstanceType": "ml.m5.large", "InitialInstanceCount": 1, "ModelName": "plain", "VariantName": "one"}}])
+sm.create_endpoint(EndpointName="plain", EndpointConfigName="plain")
+sm.get_waiter("endpoint_in_service").wait(EndpointName="plain")
+answer = rt.invoke_endpoint(EndpointName="plain", ContentType="text/csv", Body={BODY!r})
+sm.delete_endpoint(EndpointName="plain")
+sm.get_waiter("endpoint_deleted").wait(EndpointName="plain")
+print(json.dumps([answer["InvokedProductionVariant"], answer["Body"].read().decode()]))
+""")
+    assert prediction[0] == "one"
+    assert single(prediction[1]) == models[1]["Chicago_IL"]
+
+
+# --- AWS CLI ------------------------------------------------------------------------------------------------------
+
+
+def test_the_aws_cli(shell: Shell, models: tuple[Path, dict[str, float]], tmp_path: Path):
+    def sagemaker(*words: str) -> Any:
+        output = shell.run(AWS, "sagemaker", *words)
+        return json.loads(output) if output else None
+
+    shell.run(AWS, "s3api", "create-bucket", "--bucket", "cli-bucket")
+    for city in CITIES:
+        shell.run(AWS, "s3", "cp", f"{city}.tar.gz", "s3://cli-bucket/path/")
+    container = {"Image": XGBOOST_IMAGE, "ModelDataUrl": "s3://cli-bucket/path/", "Mode": "MultiModel"}
+    variant = {"VariantName": "all", "ModelName": "cli", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    made = sagemaker(
+        "create-model",
+        "--model-name",
+        "cli",
+        "--execution-role-arn",
+        demo.ROLE,
+        "--containers",
+        json.dumps([container]),
+    )
+    assert made == {"ModelArn": "arn:aws:sagemaker:us-east-1:123456789012:model/cli"}
+    sagemaker("create-endpoint-config", "--endpoint-config-name", "cli", "--production-variants", json.dumps([variant]))
+    sagemaker("create-endpoint", "--endpoint-name", "cli", "--endpoint-config-name", "cli")
+    sagemaker("wait", "endpoint-in-service", "--endpoint-name", "cli")
+    listed = sagemaker("list-endpoints", "--name-contains", "cli")["Endpoints"]
+    assert [(entry["EndpointName"], entry["EndpointStatus"]) for entry in listed] == [("cli", "InService")]
+    body = tmp_path / "body.csv"
+    body.write_text(BODY)
+    request = ("--endpoint-name", "cli", "--content-type", "text/csv", "--body", f"fileb://{body}")
+    for city in CITIES:
+        target = ("--target-model", f"{city}.tar.gz", tmp_path / "answer")
+        answer = json.loads(shell.run(AWS, "sagemaker-runtime", "invoke-endpoint", *request, *target))
+        assert answer["InvokedProductionVariant"] == "all"
+        assert single((tmp_path / "answer").read_text()) == models[1][city]
+    sagemaker("delete-endpoint", "--endpoint-name", "cli")
+    sagemaker("wait", "endpoint-deleted", "--endpoint-name", "cli")
+    sagemaker("delete-endpoint-config", "--endpoint-config-name", "cli")
+    sagemaker("delete-model", "--model-name", "cli")
+    assert sagemaker("list-models", "--name-contains", "cli") == {"Models": []}
+    shell.run(AWS, "s3", "rb", "--force", "s3://cli-bucket")
+    assert "cli-bucket" not in shell.run(AWS, "s3", "ls")
+
+
+# --- SageMaker Python SDK v2 --------------------------------------------------------------------------------------
+
+# The bucket is named: an unnamed default_bucket() asks AWS's own STS, at an address that no variable changes.
+SDK = """
+import json, sagemaker
+from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
+from sagemaker.model import Model
+from sagemaker.multidatamodel import MultiDataModel
+from sagemaker.predictor import Predictor
+from sagemaker.serializers import CSVSerializer
+from sagemaker.sklearn.model import SKLearnModel
+session = sagemaker.Session(default_bucket="sagemaker-bucket")
+"""
+
+
+@pytest.fixture(scope="module")
+def sdk(shell: Shell) -> Shell:
+    """With the SDK's own reports to AWS switched off, as its configuration allows."""
+    config = shell.folder / "sagemaker.yaml"
+    config.write_text("SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n")
+    shell.environment["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(config)
+    return shell
+
+
+def test_sdk_v2_multi_data_model(sdk: Shell, models: tuple[Path, dict[str, float]]):
+    told = sdk.python(f"""{SDK}
+prefix = f"s3://{{session.default_bucket()}}/many/"
+many = MultiDataModel(name="sdk-many", model_data_prefix=prefix, image_uri={XGBOOST_IMAGE!r}, role={demo.ROLE!r},
+                      sagemaker_session=session)
+many.add_model("Houston_TX.tar.gz")
+many.deploy(initial_instance_count=1, instance_type="ml.m5.large", endpoint_name="sdk-many")
+predictor = Predictor("sdk-many", sagemaker_session=session, serializer=CSVSerializer(), deserializer=CSVDeserializer())
+row = {list(demo.HOUSE)!r}
+first = predictor.predict(row, target_model="Houston_TX.tar.gz")
+many.add_model("Chicago_IL.tar.gz", "il/Chicago.tar.gz")
+second = predictor.predict(row, target_model="il/Chicago.tar.gz")
+listed = sorted(many.list_models())
+predictor.delete_model()
+predictor.delete_endpoint()
+print(json.dumps([first, second, listed]))
+""")
+    assert single(told[0][0][0]) == models[1]["Houston_TX"]
+    assert single(told[1][0][0]) == models[1]["Chicago_IL"]
+    assert [name.strip("/") for name in told[2]] == ["Houston_TX.tar.gz", "il/Chicago.tar.gz"]
+
+
+def test_sdk_v2_model_of_one_archive(sdk: Shell, models: tuple[Path, dict[str, float]]):
+    told = sdk.python(f"""{SDK}
+data = session.upload_data("Houston_TX.tar.gz", key_prefix="one")
+model = Model(image_uri={XGBOOST_IMAGE!r}, model_data=data, role={demo.ROLE!r}, predictor_cls=Predictor,
+              sagemaker_session=session, name="sdk-one")
+predictor = model.deploy(1, "ml.m5.large", serializer=CSVSerializer(), deserializer=CSVDeserializer())
+answer = predictor.predict({list(demo.HOUSE)!r})
+predictor.delete_endpoint()
+print(json.dumps(answer))
+""")
+    assert single(told[0][0]) == models[1]["Houston_TX"]
+
+
+INFERENCE = """
+import os, joblib
+
+def model_fn(model_dir):
+    return joblib.load(os.path.join(model_dir, "model.joblib"))
+"""
+
+
+def test_sdk_v2_sklearn_model_with_its_script_on_s3(sdk: Shell, tmp_path: Path):
+    import io
+
+    import joblib
+    from sklearn.linear_model import LinearRegression
+
+    rows = numpy.random.default_rng(7).normal(size=(50, 3))
+    model = LinearRegression().fit(rows, rows @ [1.0, -2.0, 3.0] + 4)
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    (sdk.folder / "sklearn.tar.gz").write_bytes(archive({"model.joblib": buffer.getvalue()}))
+    (sdk.folder / "inference.py").write_text(INFERENCE)
+    question = rows[:3].tolist()
+    told = sdk.python(f"""{SDK}
+data = session.upload_data("sklearn.tar.gz", key_prefix="sklearn")
+model = SKLearnModel(model_data=data, role={demo.ROLE!r}, entry_point="inference.py", framework_version="1.2-1",
+                     sagemaker_session=session, name="sdk-sklearn")
+predictor = model.deploy(1, "ml.m5.large")
+environment = session.sagemaker_client.describe_model(ModelName="sdk-sklearn")["PrimaryContainer"]["Environment"]
+import numpy
+as_npy = predictor.predict(numpy.array({question!r})).tolist()
+predictor.serializer, predictor.deserializer = CSVSerializer(), JSONDeserializer()
+as_json = predictor.predict({question!r})
+predictor.delete_endpoint()
+print(json.dumps([environment["SAGEMAKER_SUBMIT_DIRECTORY"], as_npy, as_json]))
+""")
+    assert told[0].startswith("s3://sagemaker-bucket/")
+    expected = model.predict(rows[:3]).tolist()
+    assert told[1] == expected
+    assert told[2] == pytest.approx(expected, rel=1e-12)  # decimal text of a csv row
+
+
+# --- hostler's own commands ---------------------------------------------------------------------------------------
+
+
+def test_the_peoples_commands_speak_of_what_runs(hostler: Hostler, shell: Shell, models: tuple[Path, dict[str, float]]):
+    def command(*words: str) -> str:
+        return shell.run(sys.executable, "-m", "hostler.cli", *words, "--data", str(hostler.data))
+
+    hostler.put("people/Houston_TX.tar.gz", (models[0] / "Houston_TX.tar.gz").read_bytes())
+    hostler.create_endpoint("people")
+    target = ("--target-model", "Houston_TX.tar.gz", "--body", BODY)
+    assert single(command("invoke", "people", *target)) == models[1]["Houston_TX"]
+    told = json.loads(command("invoke", "people", *target, "--json"))
+    assert single(told["body"]) == models[1]["Houston_TX"]
+    assert told["variant"] == "AllTraffic"
+    assert demo.server_timing(told["server_timing"]).keys() >= {"infer"}
+    assert "1 resident: Houston_TX.tar.gz" in command("ls")
+    people = next(e for e in json.loads(command("ls", "--json"))["endpoints"] if e["name"] == "people")
+    assert people["status"] == "InService"
+    assert [entry["instance"] for entry in json.loads(command("logs", "people", "--json"))["logs"]]
+
+
+def test_the_peoples_commands_say_what_is_not_there(hostler: Hostler, shell: Shell):
+    for words in (["invoke", "nobody", "--body", "1"], ["logs", "nobody"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "hostler.cli", *words, "--data", str(hostler.data)],
+            env=shell.environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "nobody" in done.stderr
+        assert done.stderr.count("\n") == 1
