@@ -1,129 +1,51 @@
 """Which targets one instance holds: events in, commands out. The design is docs/decisions/0002-model-cache.md.
 
 It owns the states of an instance's targets and the bytes that they declare. It knows no sockets, gateways, paths or
-tasks. Whoever carries out a command reports its outcome as an event, exactly once; what gateways report may come late,
-twice or never, and is checked against the generation.
+tasks. Whoever carries out a command reports its outcome as an event, exactly once; what gateways report may come late
+or twice, and is checked against the generation. Every Withdraw is answered at last, idle or busy.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
 
+from hostler.core.line import Line
 from hostler.core.lru import Lru
 from hostler.core.placement import Presence
-from hostler.core.transitions import Table
+from hostler.core.target import (
+    COMING,
+    IN_MEMORY,
+    LEAVING,
+    TARGET,
+    Command,
+    Fetch,
+    Kind,
+    Load,
+    Publish,
+    Refuse,
+    State,
+    Unload,
+    Withdraw,
+)
+
+__all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
 BUSY_FOR = 0.1  # seconds that a target found busy is left alone before it may be asked again
 FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (Appendix C.2)
-FIRST_TURN, LONGEST_TURN = 1.0, 16.0  # seconds at the head of the line before the next one gets its chance
-
-State = Literal[
-    "absent", "fetching", "queued", "loading", "resident", "withdrawing", "crowded", "unloading", "recalled"
-]
-Kind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # as wire.link.Refused has them
-
-# fetching: its artifact is on the way to the disk. queued: on disk, waits in line for room. loading, resident: as they
-# say. withdrawing: resident, but the gateways were asked to stop sending. crowded: resident, but the container lacked
-# memory to run it; waits for another target to leave. unloading: nobody sends to it, the container drops it. recalled:
-# wanted again while it was being dropped.
-TARGET: Table[State] = Table(
-    "target",
-    {
-        ("absent", "need"): "fetching",
-        ("absent", "restore"): "resident",
-        ("fetching", "fetched"): "queued",
-        ("fetching", "fetch_failed"): "absent",
-        ("queued", "start"): "loading",
-        ("queued", "too_big"): "absent",
-        ("queued", "no_memory"): "absent",
-        ("queued", "abandoned"): "absent",
-        ("loading", "loaded"): "resident",
-        ("loading", "too_big"): "unloading",
-        ("loading", "refused"): "queued",
-        ("loading", "load_failed"): "absent",
-        ("resident", "withdraw"): "withdrawing",
-        ("resident", "crowded"): "crowded",
-        ("resident", "gone"): "absent",
-        ("withdrawing", "idle"): "unloading",
-        ("withdrawing", "busy"): "resident",
-        ("withdrawing", "need"): "resident",
-        ("withdrawing", "crowded"): "crowded",
-        ("withdrawing", "gone"): "absent",
-        ("crowded", "relieved"): "resident",
-        ("crowded", "no_memory"): "resident",
-        ("crowded", "abandoned"): "resident",
-        ("crowded", "gone"): "fetching",
-        ("unloading", "unloaded"): "absent",
-        ("unloading", "need"): "recalled",
-        ("recalled", "unloaded"): "fetching",
-        ("recalled", "abandoned"): "unloading",
-    },
-)
-IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
-LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
-COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Bring the target's artifact to the disk: answer fetched or fetch_failed."""
-
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Have the container load the target: answer loaded, load_failed, or refused."""
-
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell the gateways that the target is resident: they send whatever waits. Idempotent per generation."""
-
-    target: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Ask all gateways to stop sending to the target: answer idle if nothing runs anywhere, else busy."""
-
-    target: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unload:
-    """Have the container drop the target: answer unloaded once it is no longer there."""
-
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Answer everybody who waits for the target with this error."""
-
-    target: str
-    kind: Kind
-    message: str
-    status: int = 0  # of the container's answer
-
-
-Command = Fetch | Load | Publish | Withdraw | Unload | Refuse
 
 
 @dataclass(slots=True)
 class _Entry:
+    target: str
     state: State = "absent"
     size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
     generation: int = 0  # of its last publication here; never used for another publication of this cache
-    turn: float = FIRST_TURN  # how long it may hold up the line the next time it is at its head
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")
 
 
 class ModelCache:
@@ -143,9 +65,8 @@ class ModelCache:
         self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
         self._leaving = 0  # bytes of the entries LEAVING
         self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
-        self._line: OrderedDict[str, None] = OrderedDict()  # the queued entries, in the order in which they load
+        self._line = Line()  # the queued entries, in the order in which they load
         self._short: dict[str, None] = {}  # queued or crowded entries for each of which some other must leave first
-        self._head: tuple[str, float] | None = None  # who holds up the line, and when its turn ends
         self._failed: dict[str, tuple[float, Refuse]] = {}  # absent targets -> until when the answer stands; in order
         self._generation = 1  # the highest in use; restored targets share the first
 
@@ -171,32 +92,31 @@ class ModelCache:
         return [target for target, entry in self._entries.items() if entry.state in COMING]
 
     def __repr__(self) -> str:
-        parts = [self._story(target) for target in self._entries]
-        line = f"; line: {', '.join(self._line)}" if self._line else ""
-        return f"<ModelCache {self.used()}/{self.budget}: {', '.join(parts)}{line}>"
+        held, short = set(self._held), set(self._short)
+        parts = [
+            f"{e}{' held' if e.target in held else ''}{' short' if e.target in short else ''}"
+            for e in self._entries.values()
+        ]
+        return f"<ModelCache {self.used()}/{self.budget}: {', '.join(parts)}; line: {', '.join(self._line) or 'empty'}>"
 
     # --- what callers want ---
 
     def need(self, target: str, size: int | None, now: float) -> list[Command]:
         """Somebody waits for the target. `size` is what it took the last time in bytes, if that is known."""
-        entry = self._entries.get(target)
-        if entry is None:
-            self._forget_failures(now)
-            if target in self._failed:
-                return [self._failed[target][1]]
-            if size is not None and size > self.budget:
-                return [self._too_big(target, size)]
-            self._move(target, "need")
-            return [Fetch(target)]
-        if entry.state == "withdrawing":  # wanted is as good as busy: it stays, and something else must go
-            self._memory.touch(target)
+        self._memory.touch(target)
+        self._forget_failures(now)
+        state = self._state(target)
+        if state == "resident":
+            return [Publish(target, self._entries[target].generation)]
+        if state == "withdrawing":  # wanted is as good as busy: it stays, and something else must go
             return [self._stays(target, "need", now), *self._settle(now)]
-        if entry.state == "unloading":
-            self._move(target, "need")
-        if entry.state == "resident":
-            self._memory.touch(target)
-            return [Publish(target, entry.generation)]
-        return []
+        if state not in ("absent", "unloading"):
+            return []  # the answer is on its way
+        if target in self._failed:
+            return [self._failed[target][1]]
+        if size is not None and size > self.budget:
+            return [self._too_big(target, size)]
+        return self._fetch(self._move(target, "need"))
 
     def hits(self, targets: Iterable[str]) -> None:
         """Targets that were used, in the order of use."""
@@ -206,11 +126,10 @@ class ModelCache:
     def abandoned(self, target: str, now: float) -> list[Command]:
         """Nobody waits any more, at no gateway. What is fetching or loading goes on: the next caller will be glad."""
         state = self._state(target)
-        if not TARGET.knows(state, "abandoned"):
-            return []
         if state == "crowded":
             return [self._publish(target, "abandoned"), *self._settle(now)]
-        self._move(target, "abandoned")
+        if TARGET.knows(state, "abandoned"):
+            self._move(target, "abandoned")
         return self._settle(now)
 
     # --- outcomes of commands ---
@@ -220,7 +139,7 @@ class ModelCache:
         self._move(target, "fetched", size)
         if size > self.budget:
             self._move(target, "too_big")
-            return [self._fail(self._too_big(target, size), now), *self._settle(now)]
+            return [self._fail(self._too_big(target, size), now)]
         return self._settle(now)
 
     def fetch_failed(self, target: str, kind: Kind, message: str, now: float) -> list[Command]:
@@ -248,9 +167,7 @@ class ModelCache:
 
     def unloaded(self, target: str, now: float) -> list[Command]:
         """The container no longer holds it."""
-        entry = self._move(target, "unloaded")
-        fetch: list[Command] = [Fetch(target)] if entry.state == "fetching" else []  # its files may be gone by now
-        return [*fetch, *self._departed(), *self._settle(now)]
+        return [*self._fetch(self._move(target, "unloaded")), *self._departed(), *self._settle(now)]
 
     def restore(self, target: str, size: int) -> list[Command]:
         """A new control found it loaded: resident with generation 1. What is too much leaves at the next load."""
@@ -278,9 +195,7 @@ class ModelCache:
         """The container does not hold it (404), though it was published."""
         if self._is_late(target, "gone", generation):
             return []
-        entry = self._move(target, "gone")
-        fetch: list[Command] = [Fetch(target)] if entry.state == "fetching" else []
-        return [*fetch, *self._departed(), *self._settle(now)]
+        return [*self._fetch(self._move(target, "gone")), *self._departed(), *self._settle(now)]
 
     def crowded(self, target: str, generation: int, now: float) -> list[Command]:
         """The container had no memory to run it (507). Who asks for it now is answered when something else has left."""
@@ -301,8 +216,8 @@ class ModelCache:
         times: list[float] = []
         if self._held and (self._line or self._short or self.used() > self.budget):
             times.append(next(iter(self._held.values())))
-        if self._head and len(self._line) > 1 and self._count["loading"] < self.parallel_loads:
-            times.append(self._head[1])
+        if self._line.ends is not None and self._count["loading"] < self.parallel_loads:
+            times.append(self._line.ends)
         return min(times, default=None)
 
     # --- decisions ---
@@ -324,31 +239,24 @@ class ModelCache:
                 leaving += 1
             elif not leaving and not self._held and not self._count["loading"]:
                 message = "The container has no memory for the model, and no other model is left to unload."
-                commands.append(self._fail(Refuse(target, "no_memory", message, 507), now))
-                if self._state(target) == "crowded":
-                    commands.append(self._publish(target, "no_memory"))  # it may run for somebody else
+                refuse = Refuse(target, "no_memory", message, 507)
+                if self._state(target) == "crowded":  # it stays: a smaller request may run
+                    commands += [refuse, self._publish(target, "no_memory")]
                 else:
                     self._move(target, "no_memory")
+                    commands.append(self._fail(refuse, now))
         return commands
 
     def _start(self, now: float) -> list[Command]:
-        """Loads, strictly in line. A head that finds no room within its turn goes to the end, with a longer next turn:
-        so small targets cannot take for ever the room that a big one waits for, nor must they wait for it for ever."""
+        """Loads, strictly in line: whoever is behind never takes the room that was made for the head."""
         commands: list[Command] = []
         while self._line and self._count["loading"] < self.parallel_loads:
-            target = next(iter(self._line))
-            entry = self._entries[target]
-            if target not in self._short and self.used() + entry.size <= self.budget:
+            target = self._line.head
+            if target not in self._short and self.used() + self._entries[target].size <= self.budget:
                 self._move(target, "start")
                 commands.append(Load(target))
-                continue
-            if self._head is None or self._head[0] != target:
-                self._head = (target, now + entry.turn)
-            if now < self._head[1] or len(self._line) == 1:
+            elif not self._line.held_up(now):
                 break
-            self._head = None
-            self._line.move_to_end(target)
-            entry.turn = min(2 * entry.turn, LONGEST_TURN)
         return commands
 
     def _make_room(self) -> list[Command]:
@@ -372,6 +280,10 @@ class ModelCache:
     def _withdraw(self, target: str) -> Withdraw:
         return Withdraw(target, self._move(target, "withdraw").generation)
 
+    def _fetch(self, entry: _Entry) -> list[Command]:
+        """Also for a recalled target: what was unloaded may have left the disk too."""
+        return [Fetch(entry.target)] if entry.state == "fetching" else []
+
     def _departed(self) -> list[Command]:
         """Something has left the container: the first that waits for that may try again."""
         target = next(iter(self._short), None)
@@ -384,8 +296,8 @@ class ModelCache:
 
     def _move(self, target: str, event: str, size: int | None = None) -> _Entry:
         """The one place where a state changes; all that is derived from states is kept exact here."""
-        entry = self._entries.get(target) or _Entry()
-        old, new = entry.state, TARGET.next(entry.state, event, self._story(target))
+        entry = self._entries.get(target) or _Entry(target)
+        old, new = entry.state, TARGET.next(entry.state, event, entry)
         if old in LEAVING:
             self._leaving -= entry.size
         if old == "resident" and self._held.pop(target, None) is None:
@@ -393,9 +305,7 @@ class ModelCache:
         if old in ("queued", "crowded"):
             self._short.pop(target, None)
         if old == "queued":
-            del self._line[target]
-            if self._head and self._head[0] == target:
-                self._head = None
+            self._line.leave(target)
         if size is not None:
             entry.size = size
         if old in IN_MEMORY and new in IN_MEMORY:
@@ -410,8 +320,7 @@ class ModelCache:
         if new == "resident":
             self._memory.unpin(target)
         if new == "queued":
-            self._line[target] = None
-            self._line.move_to_end(target, last=event != "refused")  # who was refused has waited in line already
+            self._line.join(target, first=event == "refused")  # who was refused has waited in line already
         entry.state = new
         self._count[old] -= 1
         self._count[new] += 1
@@ -457,8 +366,3 @@ class ModelCache:
     def _is_late(self, target: str, event: str, generation: int) -> bool:
         entry = self._entries.get(target)
         return entry is None or entry.generation != generation or not TARGET.knows(entry.state, event)
-
-    def _story(self, target: str) -> str:
-        entry = self._entries.get(target, _Entry())
-        marks = ("", " held")[target in self._held] + ("", " short")[target in self._short]
-        return f"{target} {entry.state} g{entry.generation} {entry.size}{marks}"

@@ -25,8 +25,8 @@ class Table(Generic[State]):
     def knows(self, state: State, event: str) -> bool:
         return (state, event) in self.moves
 
-    def next(self, state: State, event: str, story: str) -> State:
-        """The state after the event. Raises InvalidTransition; `story` tells what it happened to."""
+    def next(self, state: State, event: str, story: object) -> State:
+        """The state after the event. Raises InvalidTransition; `story`, as text, tells to what it happened."""
         try:
             return self.moves[state, event]
         except KeyError:
