@@ -28,14 +28,14 @@ class Lifecycle(Protocol):
     def view(self, uid: str) -> EndpointView | None:
         """What is seen of an endpoint now; None when nothing is known yet."""
 
-    async def settled(self, uid: str, timeout: float) -> None:
+    async def settled(self, uid: str, timeout: float) -> None:  # noqa: ASYNC109 - not raised, just over
         """Return when the endpoint is no longer Creating or Deleting, or is gone, or `timeout` seconds are over."""
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every endpoint with its instances, containers and resident targets, as JSON values, for people."""
 
-    def logs(self, region: str, name: str, tail: int) -> str | None:
-        """The last `tail` bytes of each of an endpoint's containers' logs; None when there is no such endpoint."""
+    def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
+        """Per instance the last `tail` bytes of its log, as JSON values; None when there is no such endpoint."""
 
 
 @dataclass

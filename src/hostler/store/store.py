@@ -24,6 +24,14 @@ class NameTaken(HostlerError):
     """A resource of that kind has that name, in whatever letter case, in that region."""
 
 
+class NoResource(HostlerError):
+    """No resource has that ARN."""
+
+
+class TooManyTags(HostlerError):
+    """A resource's tags would exceed the limit; nothing was changed."""
+
+
 class Store:
     """Models, endpoint configs, endpoints with their revisions, and tags, of all regions."""
 
@@ -166,22 +174,26 @@ class Store:
 
     # --- tags -----------------------------------------------------------------------------------------------------
 
-    def add_tags(self, arn: str, tagged: Mapping[str, str], limit: int) -> dict[str, str] | None:
-        """Merge tags into a resource's; all of them are returned. None, and no change, when they exceed `limit`."""
+    def add_tags(self, arn: str, tagged: Mapping[str, str], limit: int) -> dict[str, str]:
+        """Merge tags into a resource's; all of them are returned, by key. Raises NoResource, TooManyTags."""
         with self._engine.begin() as connection:
-            merged = _tags(connection, arn) | dict(tagged)
-            if len(merged) > limit:
-                return None
+            _need_resource(connection, arn)
             _put_tags(connection, arn, tagged)
-        return dict(sorted(merged.items()))
+            merged = _tags(connection, arn)
+            if len(merged) > limit:
+                raise TooManyTags(f"{arn} would have {len(merged)} tags")
+        return merged
 
     def list_tags(self, arn: str) -> dict[str, str]:
-        """A resource's tags, ordered by key."""
+        """A resource's tags, ordered by key. Raises NoResource."""
         with self._engine.begin() as connection:
+            _need_resource(connection, arn)
             return _tags(connection, arn)
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
+        """Take tags away; keys that it does not have are ignored. Raises NoResource."""
         with self._engine.begin() as connection:
+            _need_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
 
 
@@ -226,6 +238,13 @@ def _page(
         where.append(here < listing.after if listing.descending else here > listing.after)
     by = [column.desc() if listing.descending else column.asc() for column in order]
     return connection.execute(select(table).where(*where).order_by(*by).limit(listing.limit))
+
+
+def _need_resource(connection: Connection, arn: str) -> None:
+    for table in (records, endpoints):
+        if connection.execute(select(table.c.arn).where(table.c.arn == arn)).first():
+            return
+    raise NoResource(f"there is no {arn}")
 
 
 def _put_tags(connection: Connection, arn: str, tagged: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ records = Table(
     Column("region", String, primary_key=True),
     Column("key", String, primary_key=True),  # the name, lower-cased
     Column("name", String, nullable=False),
-    Column("arn", String, nullable=False),
+    Column("arn", String, nullable=False, index=True),
     Column("created", Float, nullable=False),
     Column("document", JSON, nullable=False),
 )
@@ -55,7 +55,7 @@ endpoints = Table(
     Column("region", String, nullable=False),
     Column("key", String, nullable=False),
     Column("name", String, nullable=False),
-    Column("arn", String, nullable=False),
+    Column("arn", String, nullable=False, index=True),
     Column("created", Float, nullable=False),
     Column("modified", Float, nullable=False),
     Column("document", JSON, nullable=False),

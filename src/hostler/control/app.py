@@ -1,0 +1,159 @@
+"""What goes where on the one port, save invocations, which end in the gateway.
+
+Owns dispatch, the limit on bodies, and the rendering of every error of the JSON API; knows no operation.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hostler import __version__
+from hostler.control import sts
+from hostler.control.context import Context
+from hostler.control.operations import Api
+from hostler.errors import ApiError
+from hostler.spec import awsjson
+
+BODY_MAX = 2**20  # bytes of a control-plane request
+LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs gives when not told otherwise
+_LOG_TAIL_MAX = 2**20
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Context, Request], Awaitable[Response]]
+
+
+def create_app(context: Context) -> ASGIApp:
+    """The control plane's ASGI app (HTTP only)."""
+    api = Api()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"not served here: {scope['type']}")
+        request = Request(scope, receive)
+        post = scope["method"] == "POST" and scope["path"] == "/"
+        if post and "x-amz-target" in request.headers:
+            response = await _aws_json(api, context, request)
+        elif post and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            response = await _sts(context, request)
+        elif scope["path"] in _PAGES:
+            response = await _page(context, request)
+        else:
+            await context.objects(scope, receive, send)
+            return
+        await response(scope, receive, send)
+
+    return app
+
+
+# --- SageMaker and STS ------------------------------------------------------------------------------------------------
+
+
+async def _aws_json(api: Api, context: Context, request: Request) -> Response:
+    headers = {awsjson.REQUEST_ID: str(uuid.uuid4())}
+    try:
+        target, content_type = request.headers["x-amz-target"], request.headers.get("content-type", "")
+        body = await _body(request)
+        return _json(await api.call(context, target, content_type, _region(context, request), body), 200, headers)
+    except ApiError as error:
+        return _json(awsjson.render_error(error), error.status, headers)
+    except ClientDisconnect:
+        return Response()  # nobody reads it
+    except Exception:
+        _log.exception("a request to %s failed", request.headers["x-amz-target"])
+        failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
+        return _json(awsjson.render_error(failure), failure.status, headers)
+
+
+async def _sts(context: Context, request: Request) -> Response:
+    request_id = str(uuid.uuid4())
+    try:
+        body = await _body(request)
+    except (ApiError, ClientDisconnect):
+        body = b""
+    status, answer = sts.answer(body, _region(context, request), request_id)
+    return Response(answer, status, {awsjson.REQUEST_ID: request_id}, sts.CONTENT_TYPE)
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body. Raises ApiError (413) for one that is too long, before it is all read."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_MAX:
+            message = f"The request's body is longer than {BODY_MAX} bytes."
+            raise ApiError("RequestEntityTooLargeException", message, 413)
+    return bytes(body)
+
+
+def _region(context: Context, request: Request) -> str:
+    return awsjson.region(request.headers.get("authorization", ""), context.settings.region)
+
+
+def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
+    return Response(body, status, headers, awsjson.CONTENT_TYPE)
+
+
+# --- our own pages ----------------------------------------------------------------------------------------------------
+
+
+async def _page(context: Context, request: Request) -> Response:
+    if request.method not in ("GET", "HEAD"):
+        return Response(b"", 405, {"Allow": "GET, HEAD"})
+    return await _PAGES[request.scope["path"]](context, request)
+
+
+async def _health(_context: Context, _request: Request) -> Response:
+    return _plain({"status": "ok", "version": __version__})
+
+
+async def _ready(context: Context, _request: Request) -> Response:
+    ready = context.ready()
+    return _plain({"ready": ready}, 200 if ready else 503)
+
+
+async def _localstack_health(_context: Context, _request: Request) -> Response:
+    """What tools written for LocalStack wait for."""
+    services = dict.fromkeys(("s3", "sagemaker", "sagemaker-runtime", "sts"), "running")
+    return _plain({"services": services, "edition": "hostler", "version": __version__})
+
+
+async def _metrics(context: Context, _request: Request) -> Response:
+    return Response(context.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _endpoints(context: Context, _request: Request) -> Response:
+    return _plain({"endpoints": context.lifecycle.describe_all()})
+
+
+async def _logs(context: Context, request: Request) -> Response:
+    name = request.query_params.get("endpoint", "")
+    region = request.query_params.get("region") or context.settings.region
+    tail = request.query_params.get("tail") or str(LOG_TAIL)
+    if not (tail.isascii() and tail.isdigit() and len(tail) < 10):
+        return _plain({"message": "tail must be a number of bytes"}, 400)
+    logs = context.lifecycle.logs(region, name, min(int(tail), _LOG_TAIL_MAX))
+    if logs is None:
+        return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
+    return _plain({"endpoint": name, "region": region, "logs": logs})
+
+
+def _plain(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+_PAGES: dict[str, Handler] = {
+    "/_hostler/health": _health,
+    "/_hostler/ready": _ready,
+    "/_hostler/metrics": _metrics,
+    "/_hostler/endpoints": _endpoints,
+    "/_hostler/logs": _logs,
+    "/_localstack/health": _localstack_health,
+}
