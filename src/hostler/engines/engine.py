@@ -17,7 +17,7 @@ class Engine(Protocol):
         """Start a container; idempotent by `launch.id`. Raises EngineError when it cannot be started at all."""
 
     async def stop(self, id: str, grace: float) -> None:
-        """SIGTERM, after `grace` seconds SIGKILL, then forget it. Returns when nothing of it runs. Unknown: no error."""
+        """SIGTERM, after `grace` seconds SIGKILL, then forget it. Returns when none of it runs. Unknown: no error."""
 
     async def list(self) -> list[Seen]:
         """Everything started and not stopped, also what has exited. The only record of what runs."""

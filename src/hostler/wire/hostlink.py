@@ -34,6 +34,7 @@ class Seen(msgspec.Struct, frozen=True):
     started: float  # epoch seconds
     labels: dict[str, str]
     exit: int | None = None
+    base: str = ""  # the base folder as the container itself sees it: Launch.folder, or /opt/ml where that is bound
 
 
 # --- control to host ----------------------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+"""From an image's URI to what runs it here: one of our own servers, or a command mapped in hostler.toml.
+
+It pulls nothing and looks into no image. Whether a command exists is found out when it is started.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+
+from hostler.errors import EngineError
+from hostler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# AWS's own images, in any account and region, by repository name.
+_FRAMEWORKS = {
+    "sagemaker-xgboost": "xgboost",
+    "xgboost": "xgboost",
+    "sagemaker-scikit-learn": "sklearn",
+    "pytorch-inference": "script",
+}
+_AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
+
+
+@dataclass(frozen=True)
+class Server:
+    """What stands for an image: exactly one of `framework` (our own server) and `command` is set."""
+
+    framework: str = ""  # xgboost | sklearn | script | auto
+    command: tuple[str, ...] = ()
+
+
+def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
+    """What to run for an image: [images] first (the exact URI, then without tag and digest), then AWS's own names.
+
+    Any other image with an artifact runs our own server, which tells the framework from the artifact, unless
+    `strict_images`. Raises EngineError with a sentence that says which line of hostler.toml is missing.
+    """
+    name = _untagged(image)
+    for known in (image, name):
+        if known in settings.images:
+            return Server(command=settings.images[known])
+    if (match := _AWS.match(name)) and match["repository"] in _FRAMEWORKS:
+        return Server(framework=_FRAMEWORKS[match["repository"]])
+    hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
+    if not has_artifact:
+        raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
+    if settings.strict_images:
+        raise EngineError(f"Nothing here is known to run the image {image}, and strict_images is set. {hint}")
+    log.warning("image %s is not known here: hostler's own server runs its model data instead. %s", image, hint)
+    return Server(framework="auto")
+
+
+def _untagged(image: str) -> str:
+    """The URI without tag and digest; a colon before the last slash is a port."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]

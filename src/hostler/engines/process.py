@@ -1,0 +1,129 @@
+"""The process engine: containers are processes of this machine, children of the host. This is control's end of that.
+
+It knows the host link and /proc, nothing of how the host starts or ends anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hostler.engines.engine import Launch, Seen
+from hostler.errors import EngineError
+from hostler.wire.frames import Frames
+from hostler.wire.hostlink import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
+from hostler.wire.tree import descendants
+
+
+class ProcessEngine:
+    """Engine over the host link at `run`/host.sock. It connects when first asked, and again after the link broke."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / "host.sock"
+        self._numbers = itertools.count(1)
+        self._frames: Frames[FromHost] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
+        self._asked: dict[int, asyncio.Future[Done | Listing]] = {}  # exactly the requests without an answer yet
+        self._poke = asyncio.Event()
+
+    async def start(self, launch: Launch) -> None:
+        """See Engine. The host refuses (EngineError) what cannot be started; a container that ends is `list`'s news."""
+        await self._ask(lambda number: Start(number, launch))
+
+    async def stop(self, id: str, grace: float) -> None:
+        """See Engine."""
+        await self._ask(lambda number: Stop(number, id, grace))
+
+    async def list(self) -> list[Seen]:
+        """See Engine."""
+        answer = await self._ask(List)
+        if not isinstance(answer, Listing):
+            raise EngineError("the host did not answer with a list")
+        return [*answer.containers]
+
+    async def end_gateway(self, pid: int) -> None:
+        """Have a silent gateway killed; the host starts another. A pid that is no gateway's is no error."""
+        await self._ask(lambda number: EndGateway(number, pid))
+
+    async def changed(self) -> None:
+        """See Engine. A broken link counts as a change too."""
+        await self._poke.wait()
+        self._poke.clear()
+
+    def logs(self, log: str, tail: int) -> str:
+        """See Engine."""
+        try:
+            with open(log, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
+                return file.read(tail).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def memory(self, pid: int) -> int:
+        """See Engine. Reading it costs milliseconds for a large process: call it off the loop."""
+        return sum(_pss(one) for one in (pid, *descendants(pid)))
+
+    def close(self) -> None:
+        """Leave the host; whoever still waits gets EngineError."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _ask(self, request: Callable[[int], ToHost]) -> Done | Listing:
+        frames = await self._link()
+        number = next(self._numbers)
+        future = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        try:
+            frames.send(request(number))
+            answer: Done | Listing = await future
+        finally:
+            self._asked.pop(number, None)
+        if isinstance(answer, Done) and answer.error:
+            raise EngineError(answer.error)
+        return answer
+
+    async def _link(self) -> Frames[FromHost]:
+        async with self._connecting:
+            if self._frames is None:
+                try:
+                    reader, writer = await asyncio.open_unix_connection(str(self._path))
+                except OSError as error:
+                    raise EngineError(f"the host cannot be reached: {error.strerror or error}") from None
+                self._frames = Frames(reader, writer, FromHost)
+                self._reading = asyncio.create_task(self._read(self._frames))
+                self._poke.set()  # what happened while there was no link, nobody told us
+            return self._frames
+
+    async def _read(self, frames: Frames[FromHost]) -> None:
+        try:
+            while (message := await frames.receive()) is not None:
+                if isinstance(message, Changed):
+                    self._poke.set()
+                elif (future := self._asked.get(message.number)) and not future.done():
+                    future.set_result(message)
+        except msgspec.MsgspecError:
+            pass  # an answer that is none: as good as a closed link
+        finally:
+            frames.close()
+            self._frames = None
+            self._poke.set()
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_exception(EngineError("the host went away before it answered"))
+
+
+def _pss(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass  # gone, or a zombie
+    return 0

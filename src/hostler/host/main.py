@@ -1,0 +1,196 @@
+"""The host, which is `hostler up` itself: it starts the house, keeps it running, and leaves nothing of it behind.
+
+It decides nothing about endpoints and speaks no HTTP but to ask whether the house is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler import settings as settings_module
+from hostler.errors import UserError
+from hostler.host import claims, executed
+from hostler.host.children import Children
+from hostler.host.forks import Forks
+from hostler.host.kept import Kept
+from hostler.host.link import HostLink
+from hostler.host.reaper import Reaper
+from hostler.host.spawn import spawn
+from hostler.settings import Settings
+from hostler.wire.tree import kill
+
+log = logging.getLogger("hostler.host")
+
+_LAST_GRACE = 5.0  # seconds for containers, and for control, when everything stops
+_LET_GO = 3.0  # seconds for the processes of a host that was killed to let its port go
+_HOPELESS = 3  # deaths of one process before the house was ever ready
+_NEVER = 2  # the exit code by which a process says that it will never start like this
+_SWEEP = 60.0
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What the host runs."""
+
+    control: tuple[str, ...] = (sys.executable, "-P", "-m", "hostler.control.main")
+    gateway: tuple[str, ...] = (sys.executable, "-P", "-m", "hostler.gateway.main")
+    server: str = "hostler.servers.main:run"  # forked from the zygote
+
+
+def run(settings: Settings, programs: Programs = Programs()) -> int:
+    """Host models until SIGTERM or SIGINT (a second one: at once). Returns the exit code.
+
+    Raises UserError, with one clear line, for what a person has to set right: an address, a port, a data folder.
+    """
+    os.umask(0o077)
+    claims.check_reach(settings.host, settings.allow_remote_access_without_authentication)
+    lock = claims.lock(settings.data)
+    try:
+        unclean = claims.left_behind(settings.data)
+        bubblewrap = settings.bubblewrap != "off" and executed.bubblewrap_works()
+        if settings.bubblewrap == "on" and not bubblewrap:
+            raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
+        with claims.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
+            folder = claims.run_folder(settings.data)
+            try:
+                return asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
+            finally:
+                claims.leave(settings.data, folder)
+    finally:
+        os.close(lock)
+
+
+class _House:
+    def __init__(
+        self, settings: Settings, programs: Programs, folder: Path, listener: socket.socket, bubblewrap: bool
+    ) -> None:
+        self._settings = settings
+        self._programs = programs
+        self._folder = folder
+        self._listener = listener
+        self._bubblewrap = bubblewrap
+        self._leave = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._ready = False
+        self._deaths: dict[str, int] = {}
+        self._code = 0
+
+    async def live(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._asked_to_leave)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
+        (self._folder / "settings.json").write_text(json.dumps(settings_module.dump(self._settings)))
+        for name in ("containers", "logs"):
+            (self._settings.data / name).mkdir(exist_ok=True)
+
+        # Nobody ever writes to the lifeline. Its writing end is ours alone, so it closes when we are gone.
+        lifeline, _ = os.pipe()
+        reaper = Reaper()
+        forks = Forks(self._programs.server, lifeline, reaper)
+        link = HostLink(self._end_gateway)
+        children = Children(self._folder, self._settings.data, lifeline, reaper, forks, self._bubblewrap, link.changed)
+        await link.serve(self._folder / "host.sock", children)
+        control = self._keep("control", self._programs.control, reaper, lifeline)
+        self._gateways = [
+            self._keep(
+                name, self._programs.gateway, reaper, lifeline, "--listen", str(self._listener.fileno()), "--name", name
+            )
+            for name in (f"g{number + 1}" for number in range(max(1, self._settings.gateways)))
+        ]
+        for kept in (forks.zygote, control, *self._gateways):
+            kept.start()
+        chores = [asyncio.create_task(self._announce(forks)), asyncio.create_task(_sweep(children))]
+        await self._leave.wait()
+
+        for chore in chores:
+            chore.cancel()
+        drain = self._settings.drain_timeout
+        self._listener.close()
+        await asyncio.gather(*(gateway.stop(drain + 1, self._hurry) for gateway in self._gateways))
+        await control.stop(_LAST_GRACE, self._hurry)
+        link.close()
+        await children.stop_all(_LAST_GRACE, self._hurry)
+        await forks.zygote.stop(0, self._hurry)
+        await reaper.alone()
+        return self._code
+
+    def _keep(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Kept:
+        argv = [*program, "--run", str(self._folder), "--lifeline", str(lifeline), *more]
+        keep = [lifeline, self._listener.fileno()] if more else [lifeline]
+        return Kept(name, lambda: spawn(argv, os.environ, keep=keep), reaper, lambda code: self._died(name, code))
+
+    def _died(self, name: str, code: int) -> None:
+        """Before the house was ever ready, a process that dies again and again is no accident."""
+        self._deaths[name] = self._deaths.get(name, 0) + 1
+        if not self._ready and (code == _NEVER or self._deaths[name] >= _HOPELESS):
+            log.error("%s cannot be started; what it said stands above", name)
+            self._code = 1
+            self._asked_to_leave()
+
+    def _asked_to_leave(self) -> None:
+        if self._leave.is_set():
+            self._hurry.set()
+        self._leave.set()
+
+    def _end_gateway(self, pid: int) -> None:
+        if pid and pid in [gateway.pid for gateway in self._gateways]:
+            kill(pid, signal.SIGKILL)
+
+    async def _announce(self, forks: Forks) -> None:
+        """Wait until the house answers through its own port, and say so."""
+        host, port = self._listener.getsockname()[:2]
+        reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        while not await _answers(reach, port):  # noqa: ASYNC110 (the answer is another process's)
+            await asyncio.sleep(0.02)
+        self._ready = True
+        url = f"http://{f'[{reach}]' if ':' in reach else reach}:{port}"
+        (self._settings.data / "url").write_text(url + "\n")
+        with contextlib.suppress(OSError):  # nobody may be listening to what we say
+            print(f"hostler is ready on {url}", flush=True)
+            print('Point AWS programs at it: eval "$(hostler env)"    Stop it: Ctrl-C', flush=True)
+        await forks.warm()
+
+
+async def _answers(host: str, port: int) -> bool:
+    """Does GET /_hostler/ready answer 200 through the port?"""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /_hostler/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return (await reader.readline()).split()[1:2] == [b"200"]
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+
+
+async def _sweep(children: Children) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        children.trim_logs()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        return run(settings_module.load({}))
+    except UserError as error:
+        print(f"hostler: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

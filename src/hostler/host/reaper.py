@@ -1,0 +1,76 @@
+"""Who has ended: the one place that waits for child processes, and that ends strangers.
+
+The host adopts orphans. Each container keeps its own orphans (it adopts them, or has a pid namespace of its own), so a
+child of the host that nobody here started can only be what a dead container left behind: it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+from hostler.wire.tree import adopt_orphans, children, kill
+
+
+class Reaper:
+    """Must be made on the main thread's running loop; it takes SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Callable[[int], None]] = {}  # exactly our living children
+        self._births = 0  # forks under way: an unknown child may be one of them
+        self._early: dict[int, int] = {}  # exits of unknown children during births
+        self._alone = asyncio.Event()  # set: there was no stranger when we last looked
+        adopt_orphans()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+
+    def watch(self, pid: int, ended: Callable[[int], None]) -> None:
+        """Call `ended` with the exit code (negative: a signal) of a child that was just started."""
+        if pid in self._early:
+            ended(self._early.pop(pid))
+        else:
+            self._known[pid] = ended
+
+    @contextlib.contextmanager
+    def birth(self) -> Iterator[None]:
+        """While a child is being born whose pid we do not know yet, strangers are let live and their exits kept."""
+        self._births += 1
+        try:
+            yield
+        finally:
+            self._births -= 1
+            if not self._births:
+                self._early.clear()
+                self.reap()
+
+    def reap(self) -> None:
+        """Collect every child that has ended, tell whoever watches it, and kill the strangers."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            code = os.waitstatus_to_exitcode(status)
+            if ended := self._known.pop(pid, None):
+                ended(code)
+            elif self._births:
+                self._early[pid] = code
+        if self._births:
+            return
+        strangers = [pid for pid in children(os.getpid()) if pid not in self._known]
+        for pid in strangers:
+            kill(pid, signal.SIGKILL)  # its own children come to us then, and are the next strangers
+        if strangers:
+            self._alone.clear()
+        else:
+            self._alone.set()
+
+    async def alone(self) -> None:
+        """Return when nothing that a dead container left behind is running any more."""
+        self._alone.clear()
+        self.reap()
+        await self._alone.wait()
