@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
 import json
 import logging
 import os
@@ -12,7 +11,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -58,33 +56,23 @@ async def control(run: Path, settings: Settings) -> None:
         loop.add_signal_handler(number, leave.set)
 
     store = Store(settings.data / "hostler.db")
-    writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="store")
-
-    async def store_call(call: Any, *arguments: Any) -> Any:
-        return await loop.run_in_executor(writer, call, *arguments)
-
     source = _source(settings)
     limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     disk = Disk(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()
-    reconciler: Reconciler
-
-    def changed() -> None:
-        reconciler.wake()
-
     fleet = Fleet()
     reconciler = Reconciler(
         store=store,
-        store_call=store_call,
-        platform=Platform(settings, engine, disk, metrics, changed),
+        store_call=lambda *arguments: context.store_call(*arguments),
+        platform=Platform(settings, engine, disk, metrics, changed=lambda: reconciler.wake()),
         fleet=fleet,
         machine_memory=int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction),
+        end_gateway=engine.end_gateway,
     )
     context = Context(
         settings=settings,
         store=store,
-        store_call=store_call,
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
@@ -95,8 +83,14 @@ async def control(run: Path, settings: Settings) -> None:
     link_server = await fleet.serve(_free(run / "link.sock"))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(context), uds=_free(run / "control.sock"), log_config=None, access_log=False, lifespan="off",
-            http="httptools", timeout_keep_alive=75, server_header=False,
+            create_app(context),
+            uds=_free(run / "control.sock"),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="httptools",
+            timeout_keep_alive=75,
+            server_header=False,
         )  # fmt: skip
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -108,13 +102,14 @@ async def control(run: Path, settings: Settings) -> None:
     reconciling.cancel()
     link_server.close()
     await asyncio.gather(serving, reconciling, return_exceptions=True)
-    writer.shutdown()
-    store.close()
+    await disk.close()
+    engine.close()
+    context.close()
 
 
 def _source(settings: Settings) -> Source:
     if settings.s3_endpoint:
-        return ObstoreSource(settings.s3_endpoint, settings.region)
+        return ObstoreSource(settings.s3_endpoint)
     return EmbeddedSource(settings.data / "s3")
 
 

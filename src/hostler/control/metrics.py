@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -58,8 +59,8 @@ class _Collector:
     def _instances(self) -> Iterator[Metric]:
         family = GaugeMetricFamily("hostler_instances", "Instances by state", labels=["state"])
         states = [instance.state for instance in self._reconciler.instances.values()]
-        for state in InstanceState:
-            family.add_metric([state.value], states.count(state))
+        for state in get_args(InstanceState):
+            family.add_metric([state], states.count(state))
         yield family
 
     def _invocations(self) -> Iterator[Metric]:
@@ -95,4 +96,5 @@ def render(metrics: Metrics, reconciler: Reconciler) -> bytes:
     """The whole page, text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics, reconciler))
-    return generate_latest(registry)
+    page: bytes = generate_latest(registry)
+    return page

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from hostler import contract, names
 from hostler.artifacts.disk import Disk
 from hostler.artifacts.storage import InstanceStorage
-from hostler.core.status import InstanceState
+from hostler.core.status import INSTANCE, InstanceState
 from hostler.engines import images
 from hostler.engines.engine import Engine, Launch, Seen
 from hostler.errors import ArtifactError, EngineError
@@ -74,8 +74,8 @@ class Spot:
         return Spot(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)
 
 
-class _NoStart(Exception):
-    """The instance cannot come up; the text is its FailureReason."""
+class _Unfit(Exception):  # noqa: N818 - raised and caught here alone
+    """The instance is of no use (any more); the text is its reason."""
 
 
 class Instance:
@@ -87,18 +87,24 @@ class Instance:
         self.variant = variant  # ProductionVariant, as it came
         self.container = (model.get("Containers") or [model.get("PrimaryContainer")])[0]  # ContainerDefinition
         self.multi_model = self.container.get("Mode") == "MultiModel"
-        self.state = InstanceState.PENDING
+        self.state: InstanceState = "pending"
         self.reason = ""  # why it ended; a sentence for people, AWS's own first
-        self.ended_at = 0.0  # monotonic
+        self.ready_at = 0.0  # monotonic, as ended_at; 0: never
+        self.ended_at = 0.0
         self.seen: Seen | None = None  # what the engine says of its container, once that runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
-        self._platform = platform
+        self.platform = platform
         self._log = platform.log(spot.uid, spot.id)
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<instance {self.id} {self.state.value}{' ' + self.reason[:60] if self.reason else ''}>"
+        return f"<instance {self.id} {self.state}{' ' + self.reason[:60] if self.reason else ''}>"
+
+    @property
+    def lived(self) -> float:
+        """How long it was ready before it ended, seconds."""
+        return self.ended_at - self.ready_at if self.ready_at else 0.0
 
     @property
     def address(self) -> str:
@@ -112,32 +118,35 @@ class Instance:
 
     def container_ended(self, seen: Seen) -> None:
         """The engine says that the container has exited."""
-        if self.state in (InstanceState.ENDED, InstanceState.STOPPING, InstanceState.GONE):
+        if self.state in ("ended", "stopping", "gone"):
             return
-        self._platform.metrics.containers_ended += 1
+        self.platform.metrics.containers_ended += 1
         how = f"was ended by signal {-(seen.exit or 0)}" if (seen.exit or 0) < 0 else f"exited with code {seen.exit}"
-        when = "" if self.state is InstanceState.READY else " before it answered a ping"
+        when = "" if self.state == "ready" else " before it answered a ping"
         self._end(self._ping_failure(f"The container {how}{when}."))
+
+    def retire(self) -> None:
+        """From now on nothing is to be sent there; `stop` follows."""
+        self._move("stop")
 
     async def stop(self, grace: float) -> None:
         """End the container and remove all that it had, but for its log."""
-        self.state = InstanceState.STOPPING
         await self._cancel()
-        await self._platform.engine.stop(self.id, grace)
+        await self.platform.engine.stop(self.id, grace)
         if hasattr(self, "storage"):
             await asyncio.to_thread(self.storage.close)
-        await asyncio.to_thread(shutil.rmtree, self._platform.folder(self.id), ignore_errors=True)
-        self.state = InstanceState.GONE
-        self._platform.changed()
+        await asyncio.to_thread(shutil.rmtree, self.platform.folder(self.id), ignore_errors=True)
+        self._move("gone")
 
     async def detach(self) -> None:
         """Control leaves; the container goes on."""
         await self._cancel()
 
-    async def call(self, method: str, path: str, body: bytes = b"", *, timeout: float, **headers: str) -> Reply:
+    async def call(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout: float
+    ) -> Reply:
         """An HTTP call to the container. Raises CallFailed."""
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await call(self.address, method, path, headers=fields, body=body, timeout=timeout)
+        return await call(self.address, method, path, headers=headers, body=body, timeout=timeout)
 
     # --- its life -------------------------------------------------------------------------------------------------
 
@@ -148,9 +157,10 @@ class Instance:
             else:
                 self._adopt(adopted)
             await self._until_healthy()
-            self._become(InstanceState.READY)
+            self.ready_at = time.monotonic()
+            self._move("ready")
             await self._while_healthy()
-        except _NoStart as failure:
+        except _Unfit as failure:
             self._end(str(failure))
         except asyncio.CancelledError:
             raise
@@ -159,17 +169,17 @@ class Instance:
             self._end("hostler itself failed while it looked after this instance; its own log says more.")
 
     async def _launch(self) -> None:
-        settings, container = self._platform.settings, self.container
+        settings, container = self.platform.settings, self.container
         url = container.get("ModelDataUrl") or _data_source(container)
         try:
             image = images.resolve(container["Image"], settings, has_artifact=bool(url))
         except EngineError as error:
-            raise _NoStart(str(error)) from None
+            raise _Unfit(str(error)) from None
         self.foreign = bool(image.command)
-        folder = self._platform.folder(self.id)
+        folder = self.platform.folder(self.id)
         await asyncio.to_thread(_fresh, folder, self._log)
-        self.storage = InstanceStorage(folder, self._platform.disk, copy=self.foreign)
-        self._become(InstanceState.FETCHING)
+        self.storage = InstanceStorage(folder, self.platform.disk, copy=self.foreign)
+        self._move("fetch")
         environment = self._environment()
         budget = self.variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
         if url and not self.multi_model:
@@ -178,26 +188,25 @@ class Instance:
         if submitted.startswith("s3://"):
             code = await self._fetch(self.storage.fetch_code, submitted, budget)
             environment[contract.ENV_SUBMIT_DIRECTORY] = str(code)
-        self._become(InstanceState.STARTING)
+        self._move("start")
         launch = Launch(
             id=self.id, folder=str(folder), log=str(self._log), environment=environment,
             labels=self.spot.labels(), framework=image.framework, command=image.command,
         )  # fmt: skip
         try:
-            await self._platform.engine.start(launch)
-            self.seen = next(seen for seen in await self._platform.engine.list() if seen.id == self.id)
+            await self.platform.engine.start(launch)
+            self.seen = next(seen for seen in await self.platform.engine.list() if seen.id == self.id)
         except EngineError as error:
-            raise _NoStart(f"The container could not be started: {error}") from None
+            raise _Unfit(f"The container could not be started: {error}") from None
         except StopIteration:
-            raise _NoStart("The container was stopped while it started.") from None
-        self._platform.metrics.containers_started += 1
+            raise _Unfit("The container was stopped while it started.") from None
+        self.platform.metrics.containers_started += 1
 
     def _adopt(self, seen: Seen) -> None:
         self.seen = seen
         self.foreign = seen.address.startswith("tcp:")
-        self.storage = InstanceStorage(self._platform.folder(self.id), self._platform.disk, copy=self.foreign)
-        self._become(InstanceState.FETCHING)
-        self._become(InstanceState.STARTING)
+        self.storage = InstanceStorage(self.platform.folder(self.id), self.platform.disk, copy=self.foreign)
+        self._move("start")
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str, budget: float) -> Any:
         """Fetch an artifact, again and again while the trouble may pass, until the budget is used up."""
@@ -212,7 +221,7 @@ class Instance:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
                     continue
-                raise _NoStart(
+                raise _Unfit(
                     f'Failed to download model data for container "container_1" from URL: "{url}". Please ensure that'
                     " there is an object located at the URL and that the role passed to CreateModel has permissions to"
                     f" download the object. {error}"
@@ -230,18 +239,18 @@ class Instance:
         return environment
 
     async def _until_healthy(self) -> None:
-        settings = self._platform.settings
+        settings = self.platform.settings
         budget = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", settings.startup_timeout)
         deadline = time.monotonic() + budget
         pause = 0.01
         while (trouble := await self._trouble()) is not None:
             if time.monotonic() + pause > deadline:
-                raise _NoStart(self._ping_failure(f"In {budget:g} seconds, {trouble}."))
+                raise _Unfit(self._ping_failure(f"In {budget:g} seconds, {trouble}."))
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, 0.5)
 
     async def _while_healthy(self) -> None:
-        missed, metrics = 0, self._platform.metrics
+        missed, metrics = 0, self.platform.metrics
         while True:
             await asyncio.sleep(contract.PING_PERIOD)
             trouble = await self._trouble()
@@ -249,7 +258,7 @@ class Instance:
             metrics.pings_missed += trouble is not None
             missed = missed + 1 if trouble else 0
             if missed >= MISSES:
-                raise _NoStart(self._ping_failure(f"{MISSES} times in a row, {trouble}."))
+                raise _Unfit(self._ping_failure(f"{MISSES} times in a row, {trouble}."))
 
     async def _trouble(self) -> str | None:
         """One round of health: GET /ping, and for multi-model GET /models right after it (§5.4)."""
@@ -264,9 +273,9 @@ class Instance:
 
     # --- its state ------------------------------------------------------------------------------------------------
 
-    def _become(self, state: InstanceState) -> None:
-        self.state = self.state.to(state)
-        self._platform.changed()
+    def _move(self, event: str) -> None:
+        self.state = INSTANCE.next(self.state, event, repr(self))
+        self.platform.changed()
 
     def _end(self, reason: str) -> None:
         self.reason = reason
@@ -274,7 +283,7 @@ class Instance:
         log.warning("%s: %s", self.id, reason)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._become(InstanceState.ENDED)
+        self._move("end")
 
     async def _cancel(self) -> None:
         if self._task is not None:
@@ -283,8 +292,8 @@ class Instance:
 
     def _ping_failure(self, cause: str) -> str:
         """AWS's sentence first, then the cause, then what the container said last."""
-        lines = self._platform.engine.logs(str(self._log), LAST_LINES * 2).strip()
-        for path in (str(self._platform.folder(self.id)), str(self._platform.settings.data)):
+        lines = self.platform.engine.logs(str(self._log), LAST_LINES * 2).strip()
+        for path in (str(self.platform.folder(self.id)), str(self.platform.settings.data)):
             lines = lines.replace(path, contract.BASE_DIR)  # a caller learns nothing of this machine's folders
         said = f" Its last lines: {lines[-LAST_LINES:]}" if lines else " It wrote nothing to its log."
         return (

@@ -35,18 +35,17 @@ UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still 
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
 
-class _Loaded(msgspec.Struct):
-    """What our own servers add to their answers about a target; a third party's has neither."""
+class _Loaded(msgspec.Struct, rename="camel"):
+    """A target as a container tells of it. `memory` and `socket` come from our own servers alone."""
 
-    modelName: str = ""
-    modelUrl: str = ""
+    model_name: str = ""
     memory: int = 0
     socket: str = ""
 
 
-class _Listed(msgspec.Struct):
+class _Listed(msgspec.Struct, rename="camel"):
     models: list[_Loaded] = []
-    nextPageToken: str | None = None
+    next_page_token: str | None = None
 
 
 @dataclass(eq=False)
@@ -124,12 +123,12 @@ class MultiModel:
                 member.timer.cancel()
 
     async def _restore(self, member: _Member) -> None:
-        """Residency is what the container says it holds, with the names that the storage remembers (architecture §2)."""
+        """Residency is what the container says it holds; its storage remembers which targets those are."""
         known = await asyncio.to_thread(member.instance.storage.known)
         for loaded in await _models(member.instance):
-            placed = known.get(loaded.modelName)
+            placed = known.get(loaded.model_name)
             if placed is None:  # half loaded when control went away, or not ours: it cannot be named, so it goes
-                await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{loaded.modelName}", UNLOAD_TIMEOUT)
+                await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{loaded.model_name}", UNLOAD_TIMEOUT)
                 continue
             target = placed.target
             member.placed[target] = placed
@@ -174,10 +173,11 @@ class MultiModel:
     def _place(self, target: str, hot: bool) -> None:
         now = time.monotonic()
         candidates = [
-            placement.Candidate(id, m.cache.standing(target), m.cache.budget - m.cache.used())
+            placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
             for id, m in self._members.items()
         ]
-        chosen = placement.choose(target, candidates, hot)
+        size = max((self._remembered(m, target) or 0 for m in self._members.values()), default=0)
+        chosen = placement.choose(target, candidates, hot, size)
         if chosen is None:  # no instance yet (it is asked again when one joins), or no use in one more copy
             return
         member = self._members[chosen]
@@ -218,7 +218,7 @@ class MultiModel:
             member.timer.cancel()
             member.timer = None
         due = member.cache.next_tick()
-        if due is not None and self._members.get(member.instance.id) in (member, None):
+        if due is not None:
             delay = max(0.0, due - time.monotonic())
             tick = lambda: self._run(member, member.cache.tick(time.monotonic()))  # noqa: E731
             member.timer = asyncio.get_running_loop().call_later(delay, tick)
@@ -304,10 +304,9 @@ class MultiModel:
         instance, placed = member.instance, member.placed[target]
         assert instance.seen is not None
         body = msgspec.json.encode({"model_name": placed.model_id, "url": self._url(instance, placed)})
-        headers = {"content_type": "application/json", "x_amzn_sagemaker_target_model": target}
-        post = (contract.MODELS, body)
+        headers = {"Content-Type": "application/json", contract.H_TARGET_MODEL: target}
         if not instance.foreign:
-            reply = await instance.call("POST", *post, timeout=contract.LOAD_TIMEOUT, **headers)
+            reply = await instance.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             told = _decode(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
             if socket := _own_socket(instance.address, told.socket):
                 member.sockets[target] = socket
@@ -315,9 +314,9 @@ class MultiModel:
                 member.sockets.pop(target, None)
             return reply, max(told.memory, placed.size, 1)
         async with member.one_load:
-            engine, pid = instance.engine, instance.seen.pid
+            engine, pid = instance.platform.engine, instance.seen.pid
             before = await asyncio.to_thread(engine.memory, pid)
-            reply = await instance.call("POST", *post, timeout=contract.LOAD_TIMEOUT, **headers)
+            reply = await instance.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             after = await asyncio.to_thread(engine.memory, pid)
         return reply, max(after - before, placed.size, 1)
 
@@ -378,9 +377,9 @@ async def _models(instance: Instance) -> Iterable[_Loaded]:
         reply = await _try_call(instance, "GET", path, contract.PING_TIMEOUT)
         page = _decode(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
         found += page.models
-        if not page.models or not page.nextPageToken:
+        if not page.models or not page.next_page_token:
             return found
-        path = f"{contract.MODELS}?next_page_token={page.nextPageToken}"
+        path = f"{contract.MODELS}?next_page_token={page.next_page_token}"
 
 
 async def _try_call(instance: Instance, method: str, path: str, timeout: float) -> Reply | None:

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from hostler import contract
 from hostler.core.plan import EndpointWant, InstanceSeen, RevisionWant, StartInstance, StopInstance, VariantWant, plan
-from hostler.core.status import EndpointView, InstanceState, VariantView, endpoint_status
+from hostler.core.status import EndpointView, VariantView, endpoint_status
 from hostler.errors import EngineError
 from hostler.hosting import profiles
 from hostler.hosting.fleet import Fleet
@@ -44,6 +44,7 @@ class Reconciler:
     platform: Platform
     fleet: Fleet
     machine_memory: int
+    end_gateway: Callable[[int], Awaitable[None]]  # by pid; the host starts another
     instances: dict[str, Instance] = field(default_factory=dict)
     multi_models: dict[tuple[str, int], MultiModel] = field(default_factory=dict)  # (uid, variant index) -> runtime
 
@@ -109,7 +110,7 @@ class Reconciler:
                     {
                         "name": variant["VariantName"],
                         "instances": [
-                            {"id": i.id, "state": i.state.value, "targets": self._targets(i)}
+                            {"id": i.id, "state": i.state, "targets": self._targets(i)}
                             for i in self._of(record.uid)
                             if i.spot.index == index
                         ],
@@ -121,12 +122,12 @@ class Reconciler:
         ]
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """The end of every container's log of an endpoint; None when there is no such endpoint."""
+        """The last `tail` bytes of each container's log; None when there is no such endpoint."""
         for uid, (record, _) in self._records.items():
             if record.region == region and record.name == name:
                 folder = self.platform.settings.data / "logs" / uid
                 return [
-                    {"instance": path.stem, "log": self.platform.engine.logs(str(path), tail)}
+                    {"container": path.stem, "log": self.platform.engine.logs(str(path), tail)}
                     for path in sorted(folder.glob("*.log"))
                 ]
         return None
@@ -222,11 +223,26 @@ class Reconciler:
                 self._adopt(seen.id, seen)
             elif instance.seen is not None and seen.exit is not None:
                 instance.container_ended(seen)
-        for id, instance in list(self.instances.items()):
-            if instance.state is InstanceState.ENDED:
+        for instance in self.instances.values():
+            if instance.state == "ended":
                 self._leave(instance)
-            elif instance.state is InstanceState.GONE:
+        self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """The last instance of a slot is remembered after it is gone: its attempt and end decide about the next."""
+        last: dict[tuple[str, int, int, int], Instance] = {}
+        for id, instance in list(self.instances.items()):
+            spot = instance.spot
+            slot = (spot.uid, spot.revision, spot.index, spot.slot)
+            if slot in last and last[slot].state == "gone":
+                del self.instances[last[slot].id]
+            if instance.state == "gone" and self._is_over(spot.uid):
                 del self.instances[id]
+            else:
+                last[slot] = instance
+
+    def _is_over(self, uid: str) -> bool:
+        return uid not in self._records or self._records[uid][0].deleting
 
     def _adopt(self, id: str, seen: Any) -> None:
         spot = Spot.from_labels(seen.labels)
@@ -239,7 +255,7 @@ class Reconciler:
             instance.container_ended(seen)
 
     def _documents(self, spot: Spot) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The variant's and its model's document; empty ones when the endpoint is gone (the instance will be stopped)."""
+        """The variant's and its model's document; empty ones when the endpoint is gone (then plan stops it)."""
         _, revisions = self._records.get(spot.uid, (None, ()))
         for revision in revisions:
             if revision.number == spot.revision and spot.index < len(revision.config["ProductionVariants"]):
@@ -267,15 +283,11 @@ class Reconciler:
             )
 
     def _seen(self) -> Iterator[InstanceSeen]:
-        words = {
-            InstanceState.READY: "ready", InstanceState.ENDED: "ended",
-            InstanceState.STOPPING: "stopping", InstanceState.GONE: "stopping",
-        }  # fmt: skip
         for instance in self.instances.values():
             spot = instance.spot
             yield InstanceSeen(
                 instance.id, spot.uid, spot.revision, spot.index, spot.slot, spot.attempt,
-                words.get(instance.state, "starting"), instance.ended_at,
+                instance.state, instance.ended_at, instance.lived,
             )  # fmt: skip
 
     def _start(self, action: StartInstance) -> None:
@@ -290,9 +302,9 @@ class Reconciler:
 
     def _stop(self, id: str) -> None:
         instance = self.instances[id]
+        instance.retire()
         self._leave(instance)
         self._publish_route(instance.spot.uid)
-        instance.state = InstanceState.STOPPING
         self._spawn(instance.stop(contract.STOP_GRACE))
 
     def _spawn(self, work: Any) -> None:
@@ -304,7 +316,7 @@ class Reconciler:
 
     def _join_ready(self) -> None:
         for instance in self.instances.values():
-            if instance.multi_model and instance.state is InstanceState.READY and instance.id not in self._joining:
+            if instance.multi_model and instance.state == "ready" and instance.id not in self._joining:
                 self._joining.add(instance.id)
                 self._spawn(self._join(instance))
 
@@ -339,7 +351,8 @@ class Reconciler:
         """Memory of each instance: its type's, all scaled down alike where their sum is more than the machine gives."""
         if fixed := self.platform.settings.instance_memory:
             return dict.fromkeys(self.instances, fixed)
-        sizes = {id: profiles.memory(i.variant.get("InstanceType", "")) for id, i in self.instances.items()}
+        alive = {id: i for id, i in self.instances.items() if i.state != "gone"}
+        sizes = {id: profiles.memory(i.variant.get("InstanceType", "")) for id, i in alive.items()}
         scale = min(1.0, self.machine_memory / max(1, sum(sizes.values())))
         return {id: int(size * scale) for id, size in sizes.items()}
 
@@ -355,7 +368,7 @@ class Reconciler:
         while time.monotonic() < deadline:
             self._join_ready()
             adopted = [i for i in self.instances.values() if i.seen is not None and i.seen.exit is None]
-            if all(i.state is InstanceState.READY and (i.id in self._joined or not i.multi_model) for i in adopted):
+            if all(i.state == "ready" and (i.id in self._joined or not i.multi_model) for i in adopted):
                 break
             await asyncio.sleep(0.01)
         for uid in self._records:
@@ -373,13 +386,13 @@ class Reconciler:
             i
             for i in self._of(uid)
             if (i.spot.revision, i.spot.index) == (revision, index)
-            and i.state is InstanceState.READY
+            and i.state == "ready"
             and (i.id in self._joined or not i.multi_model)
         ]
 
     def _publish_route(self, uid: str) -> None:
         """Publish where an endpoint's requests may go: it was or is about to be InService."""
-        record, revisions = self._records[uid] if uid in self._records else (None, ())
+        record, revisions = self._records.get(uid, (None, ()))
         if record is None:
             return
         key = f"{record.region}/{record.name}"
@@ -439,7 +452,7 @@ class Reconciler:
 
     async def _finish_delete(self, record: EndpointRecord) -> None:
         """The record goes last, when nothing of the endpoint is left."""
-        if self._of(record.uid):
+        if any(instance.state != "gone" for instance in self._of(record.uid)):
             return
         for index in [index for uid, index in self.multi_models if uid == record.uid]:
             self.multi_models.pop((record.uid, index)).close()
@@ -450,7 +463,7 @@ class Reconciler:
     def _end_silent_gateways(self) -> None:
         for pid in self.fleet.silent(time.monotonic()):
             log.warning("gateway %d has been silent for too long", pid)
-            self._spawn(self.platform.engine.end_gateway(pid))
+            self._spawn(self.end_gateway(pid))
 
 
 def _count(variant: dict[str, Any]) -> int:
