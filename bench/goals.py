@@ -1,0 +1,154 @@
+"""hostler's goals in seconds, measured on this machine: `python bench/goals.py [--rounds N]`.
+
+Each figure is printed with its median and its range over the rounds; nothing is asserted. Times are taken from outside:
+by the client's clock, over AWS's API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
+
+import targets
+from running import ANY_IMAGE, BUCKET, ROLE, Hostler, eventually, hostler_up
+
+GOALS = {  # what is measured -> what is wanted of it, seconds; None: only reported
+    "hostler up is ready": 2.0,
+    "two-instance multi-model endpoint InService after the create call": 2.0,
+    "first call of a target (download, extract, load, answer)": None,
+    "second call of it": None,
+    "call of a resident target (median of 1,000, boto3)": None,
+    "killed container replaced": 2.0,
+    "a target that it held answers again": 2.0,
+    "killed gateway: the next answer": 1.0,
+    "killed control: a new target answers": None,
+    "hostler up is ready on a folder with one endpoint": 2.0,
+    "that endpoint answers again": None,
+    "SIGTERM to the end of the last process": None,
+}
+Figures = defaultdict[str, list[float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    figures: Figures = defaultdict(list)
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            _measure(Path(folder), figures)
+    width = max(map(len, GOALS))
+    print(f"{'seconds':{width}}  {'median':>8}  {'least':>8}  {'most':>8}  goal")
+    for name, goal in GOALS.items():
+        taken = figures[name]
+        verdict = "" if goal is None else f"{goal:g}  {'met' if max(taken) <= goal else 'MISSED'}"
+        print(f"{name:{width}}  {statistics.median(taken):8.4f}  {min(taken):8.4f}  {max(taken):8.4f}  {verdict}")
+
+
+def _measure(folder: Path, figures: Figures) -> None:
+    names = iter(GOALS)
+
+    def took(begun: float) -> None:
+        figures[next(names)].append(time.monotonic() - begun)
+
+    with hostler_up(folder) as hostler:
+        figures[next(names)].append(hostler.ready_after)
+        for number in range(10):
+            hostler.put(f"goals/{number}.tar.gz", targets.xgboost_target(number))
+        took(_create(hostler))
+        begun = time.monotonic()
+        _call(hostler, 0)
+        took(begun)
+        begun = time.monotonic()
+        _call(hostler, 0)
+        took(begun)
+        times = []
+        for _ in range(1000):
+            begun = time.monotonic()
+            _call(hostler, 0)
+            times.append(time.monotonic() - begun)
+        figures[next(names)].append(statistics.median(times))
+
+        container = _holder(hostler)
+        begun = time.monotonic()
+        container.kill()
+        _until_answered(hostler, 0)
+        answered = time.monotonic() - begun
+        eventually(lambda: len(hostler.containers) == 2 and container not in hostler.containers, 30, "it is replaced")
+        eventually(lambda: _instances(hostler) == 2, 30, "both count again")
+        took(begun)
+        figures[next(names)].append(answered)
+
+        begun = time.monotonic()
+        hostler.gateways[0].kill()
+        _until_answered(hostler, 0)
+        took(begun)
+        begun = time.monotonic()
+        hostler.control.kill()
+        _until_answered(hostler, 1)
+        took(begun)
+
+        hostler.stop()
+        again = Hostler(folder, {})
+        try:
+            again.start()
+            figures[next(names)].append(again.ready_after)
+            begun = time.monotonic() - again.ready_after
+            _until_answered(again, 0)
+            took(begun)
+            begun = time.monotonic()
+            again.stop()
+            took(begun)
+        finally:
+            again.destroy()
+
+
+def _create(hostler: Hostler) -> float:
+    """Create a two-instance endpoint, wait until it is InService; returns when CreateEndpoint was called."""
+    container = {"Image": ANY_IMAGE, "ModelDataUrl": f"s3://{BUCKET}/goals/", "Mode": "MultiModel"}
+    hostler.sm.create_model(ModelName="goals", ExecutionRoleArn=ROLE, Containers=[container])
+    variant = {
+        "VariantName": "AllTraffic", "ModelName": "goals", "InstanceType": "ml.m4.xlarge",
+        "InitialInstanceCount": 2, "InitialVariantWeight": 1,
+    }  # fmt: skip
+    hostler.sm.create_endpoint_config(EndpointConfigName="goals", ProductionVariants=[variant])
+    begun = time.monotonic()
+    hostler.sm.create_endpoint(EndpointName="goals", EndpointConfigName="goals")
+    hostler.wait_in_service("goals")
+    return begun
+
+
+def _call(hostler: Hostler, number: int) -> None:
+    assert targets.number(hostler.invoke("goals", f"{number}.tar.gz")) == number
+
+
+def _until_answered(hostler: Hostler, number: int) -> None:
+    def answered() -> bool:
+        try:
+            _call(hostler, number)
+        except Exception:  # broken off, or not there yet
+            return False
+        return True
+
+    eventually(answered, 60, f"target {number} answers")
+
+
+def _holder(hostler: Hostler):
+    """The container that has a connection for target 0: with one target called, the busier of the two."""
+    return max(hostler.containers, key=lambda process: sum(process.cpu_times()[:2]))
+
+
+def _instances(hostler: Hostler) -> int:
+    told = hostler.sm.describe_endpoint(EndpointName="goals")
+    return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""A real `hostler up` for a test: its own data folder and port, its processes by role, AWS clients that point at it.
+
+What is asked of it goes through AWS's API and through signals; its processes are found from outside, as a person at a
+terminal would find them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import psutil
+from botocore.config import Config
+
+T = TypeVar("T")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+READY = re.compile(r"hostler is ready on (http://\S+)")
+ROLE = "arn:aws:iam::123456789012:role/test"
+BUCKET = "models"
+ANY_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
+
+
+class Hostler:
+    """One `hostler up`. Start it with `hostler_up`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.output = folder / "output.txt"
+        self.settings = settings
+        self.url = ""
+        self.ready_after = 0.0  # seconds
+        self._seen: dict[tuple[int, float], psutil.Process] = {}
+        self._run_folders: set[Path] = set()
+
+    # --- start and stop -------------------------------------------------------------------------------------------
+
+    def start(self, port: int = 0) -> Hostler:
+        """Start it and wait until it says that it is ready."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            **{f"HOSTLER_{name.upper()}": str(value) for name, value in self.settings.items()},
+        }
+        command = [sys.executable, "-m", "hostler.cli", "up", "--port", str(port), "--data", str(self.data)]
+        begun = time.monotonic()
+        with self.output.open("ab") as output:
+            start = output.tell()
+            self._popen = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        self.host = psutil.Process(self._popen.pid)
+
+        def ready() -> re.Match[str] | None:
+            assert self._popen.poll() is None, f"hostler up ended with {self._popen.returncode}:\n{self.tail()}"
+            return READY.search(self.output.read_bytes()[start:].decode(errors="replace"))
+
+        self.url = eventually(ready, 30, "hostler is ready")[1].rstrip("/")
+        self.ready_after = time.monotonic() - begun
+        self.processes()
+        return self
+
+    def stop(self, grace: float = 40) -> None:
+        """SIGTERM; it must end by itself with 0 and leave nothing behind."""
+        self.processes()
+        self._popen.send_signal(signal.SIGTERM)
+        code = self._popen.wait(grace)
+        assert code == 0, f"hostler up ended with {code}"
+        self.assert_nothing_is_left()
+
+    def assert_nothing_is_left(self, within: float = 5) -> None:
+        """No process of it, no process that names its folders, no run folder."""
+        eventually(lambda: not self.remains(), within, "all processes are gone", lambda: str(self.remains()))
+        assert not [path for path in self._run_folders if path.exists()], "the run folder is still there"
+
+    def destroy(self) -> None:
+        """End whatever is left, without a question."""
+        for process in [self.host, *self._seen.values()]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(Exception):
+            self._popen.wait(5)
+
+    def tail(self, lines: int = 80) -> str:
+        """The last lines of its output and of each log, for a failure's report."""
+        texts = [self.output, *sorted(self.data.glob("logs/**/*.log"))]
+        parts = (f"--- {path}\n" + "\n".join(_last_lines(path, lines)) for path in texts if path.exists())
+        return "\n".join(parts)
+
+    # --- its processes --------------------------------------------------------------------------------------------
+
+    def processes(self) -> list[psutil.Process]:
+        """The host's descendants, now. They are remembered, so that what outlives the host is found."""
+        try:
+            found = self.host.children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        for process in found:
+            with contextlib.suppress(psutil.Error, ValueError):
+                self._seen[process.pid, process.create_time()] = process
+                words = process.cmdline()
+                self._run_folders.add(Path(words[words.index("--run") + 1]))
+        return found
+
+    @property
+    def control(self) -> psutil.Process:
+        return self._with_module("hostler.control.main")[0]
+
+    @property
+    def gateways(self) -> list[psutil.Process]:
+        return self._with_module("hostler.gateway.main")
+
+    @property
+    def containers(self) -> list[psutil.Process]:
+        """The containers' first processes. Ours listen on a unix socket `c/{id}/s` below the run folder."""
+        return [process for process in self.processes() if _listens(process, re.compile(r"/c/[^/]+/s$"))]
+
+    def _with_module(self, module: str) -> list[psutil.Process]:
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if module in process.cmdline():
+                    found.append(process)
+        return found
+
+    def remains(self) -> list[str]:
+        """Processes that are left of it: descendants that were seen, and any that names one of its folders."""
+        left = {process.pid for process in self._seen.values() if process.is_running()}
+        names = [str(self.data), *map(str, self._run_folders)]
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                about = [process.cwd(), *process.cmdline(), *process.environ().values()]
+                if any(name in text for name in names for text in about):
+                    left.add(process.pid)
+        described = []
+        for pid in left - {os.getpid()}:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    described.append(f"{pid} {' '.join(process.cmdline())[:120]}")
+        return described
+
+    # --- clients --------------------------------------------------------------------------------------------------
+
+    def client(self, service: str, **config: Any) -> Any:
+        """A boto3 client that points at it, without retries, so that nothing is hidden."""
+        options = Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 70, "connect_timeout": 5, **config})
+        return boto3.client(
+            service, endpoint_url=self.url, region_name="us-east-1", config=options,
+            aws_access_key_id="test", aws_secret_access_key="test",
+        )  # fmt: skip
+
+    @cached_property
+    def sm(self) -> Any:
+        return self.client("sagemaker")
+
+    @cached_property
+    def runtime(self) -> Any:
+        return self.client("sagemaker-runtime")
+
+    @cached_property
+    def s3(self) -> Any:
+        return self.client("s3")
+
+    def create_endpoint(
+        self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 30, **more: Any
+    ) -> None:
+        """A multi-model endpoint over `s3://models/{prefix or name}/`; returns when it is InService.
+
+        `more` goes into the container's definition, e.g. Environment.
+        """
+        data = f"s3://{BUCKET}/{prefix or name}/"
+        container = {"Image": image, "ModelDataUrl": data, "Mode": "MultiModel", **more}
+        self.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=[container])
+        variant = {
+            "VariantName": "AllTraffic", "ModelName": name, "InstanceType": "ml.m4.xlarge",
+            "InitialInstanceCount": count, "InitialVariantWeight": 1,
+        }  # fmt: skip
+        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+        self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        self.wait_in_service(name, wait)
+
+    def wait_in_service(self, name: str, within: float = 30) -> None:
+        def settled() -> dict[str, Any] | None:
+            told: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
+            assert told["EndpointStatus"] != "Failed", told.get("FailureReason")
+            return told if told["EndpointStatus"] == "InService" else None
+
+        eventually(settled, within, f"{name} is InService")
+
+    def put(self, key: str, content: bytes) -> None:
+        """An object of the embedded S3, dropped into its folder as a person may do."""
+        path = self.data / "s3" / BUCKET / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def invoke(self, endpoint: str, target: str, body: bytes = b"1,2", **more: Any) -> bytes:
+        """The answer's body, through boto3."""
+        answer = self.runtime.invoke_endpoint(
+            EndpointName=endpoint, TargetModel=target, Body=body, **{"ContentType": "text/csv", **more}
+        )
+        content: bytes = answer["Body"].read()
+        return content
+
+    # --- metrics --------------------------------------------------------------------------------------------------
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric of /_hostler/metrics, summed over the series that have these labels. KeyError: no such metric."""
+        with urllib.request.urlopen(f"{self.url}/_hostler/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        values = []
+        for line in text.splitlines():
+            match = re.fullmatch(r"([a-zA-Z_:]\w*)(?:\{(.*)\})? (\S+)", line)
+            if match and match[1] == name and all(label in (match[2] or "") for label in wanted):
+                values.append(float(match[3]))
+        if not values and f"# TYPE {name.removesuffix('_total')}" not in text:
+            raise KeyError(f"{name} is not among the metrics:\n{text[:4000]}")
+        return sum(values)
+
+
+@contextlib.contextmanager
+def hostler_up(folder: Path, **settings: Any) -> Iterator[Hostler]:
+    """A running hostler on `folder/data`; settings are HOSTLER_* by their lower-case names.
+
+    When the test is through, it is stopped and must leave nothing; then its data is removed, for it may be large.
+    """
+    hostler = Hostler(folder, settings)
+    try:
+        yield hostler.start()
+        if hostler.host.is_running() and hostler.host.status() != psutil.STATUS_ZOMBIE:
+            hostler.stop()
+    except BaseException:
+        print(hostler.tail())
+        raise
+    finally:
+        if hasattr(hostler, "_popen"):
+            hostler.destroy()
+        shutil.rmtree(hostler.data, ignore_errors=True)
+
+
+def eventually(look: Callable[[], T | None], within: float, what: str, why: Callable[[], str] = lambda: "") -> T:
+    """The first truthy value of `look`, asked every 20 ms; AssertionError when there is none in time."""
+    deadline = time.monotonic() + within
+    while not (value := look()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what} {why()}"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _listens(process: psutil.Process, path: re.Pattern[str]) -> bool:
+    try:
+        found = process.net_connections("unix")
+    except psutil.Error:
+        return False
+    return any(isinstance(c.laddr, str) and path.search(c.laddr) for c in found)
+
+
+def _last_lines(path: Path, lines: int) -> list[str]:
+    return path.read_bytes()[-20_000:].decode(errors="replace").splitlines()[-lines:]

@@ -1,0 +1,120 @@
+"""A container that is not ours: Multi Model Server, through AWS's own toolkit, mapped under [images].
+
+`tests/containers/mms/serve.py` says what it does and what it demands.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import targets
+from botocore.exceptions import ClientError
+from running import BUCKET, REPOSITORY, Hostler, eventually, hostler_up
+
+from hostler import names
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mms:1.1.11"
+SERVE = REPOSITORY / "tests" / "containers" / "mms" / "serve.py"
+TARGETS, ROOM = 30, 10
+
+
+@pytest.fixture(autouse=True)
+def _needs(require) -> None:  # type: ignore[no-untyped-def]
+    require("java", "bwrap")
+
+
+def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> None:
+    with hostler_up(tmp_path / "up", config=_mapped(tmp_path)) as hostler:
+        for number in range(TARGETS):
+            _put(hostler, number)
+        hostler.put("foreign/broken.tar.gz", targets.archive({"nothing": b"of use"}))
+        hostler.create_endpoint("foreign", image=IMAGE, wait=60)
+
+        for number in [*range(TARGETS), *reversed(range(0, TARGETS, 2))]:
+            assert _id(hostler, number) == number
+        [server] = _servers(hostler)
+        assert len(_loaded(server)) == ROOM
+        assert hostler.metric("hostler_model_unloads_total") >= TARGETS - ROOM
+
+        # 404: unloaded behind our back. A call finds out and has it loaded again.
+        assert _id(hostler, 0) == 0
+        assert _ask(server, "DELETE", f"/models/{_model(0)}")[0] == 200
+        assert _id(hostler, 0) == 0
+        # 409: loaded behind our back. That is as good as loaded by us.
+        assert _ask(server, "DELETE", f"/models/{_model(0)}")[0] == 200
+        [folder] = (hostler.data / "containers").iterdir()
+        (folder / "models" / "by-hand" / "model").mkdir(parents=True)
+        (folder / "models" / "by-hand" / "model" / "id").write_text("1")
+        by_hand = {"model_name": _model(1), "url": "/opt/ml/models/by-hand/model"}
+        assert _ask(server, "POST", "/models", by_hand)[0] == 200
+        assert _id(hostler, 1) == 1
+        # Its refusal of a load is the model's error, and nobody else's.
+        with pytest.raises(ClientError) as refused:
+            hostler.invoke("foreign", "broken.tar.gz")
+        assert refused.value.response["Error"]["Code"] == "ModelError"
+        assert refused.value.response["OriginalStatusCode"] == 500
+        assert _id(hostler, 2) == 2
+
+        _delete(hostler)
+
+
+def test_two_instances_of_multi_model_server_do_not_meet(tmp_path: Path) -> None:
+    with hostler_up(tmp_path / "up", config=_mapped(tmp_path)) as hostler:
+        for number in range(4):
+            _put(hostler, number)
+        hostler.create_endpoint("foreign", image=IMAGE, wait=60, count=2)
+        assert len(_servers(hostler)) == 2
+        assert [_id(hostler, number) for number in range(4)] == [0, 1, 2, 3]
+        _delete(hostler)
+
+
+def _mapped(folder: Path) -> Path:
+    config = folder / "mapped.toml"
+    config.write_text(f'[images]\n"{IMAGE}" = ["{sys.executable}", "{SERVE}"]\n')
+    return config
+
+
+def _put(hostler: Hostler, number: int) -> None:
+    hostler.put(f"foreign/{number}.tar.gz", targets.archive({"id": str(number).encode()}))
+
+
+def _id(hostler: Hostler, number: int) -> int:
+    return int(json.loads(hostler.invoke("foreign", f"{number}.tar.gz", b"anything"))["id"])
+
+
+def _model(number: int) -> str:
+    return names.model_id(BUCKET, f"foreign/{number}.tar.gz")
+
+
+def _servers(hostler: Hostler) -> list[psutil.Process]:
+    return [p for p in hostler.processes() if "com.amazonaws.ml.mms.ModelServer" in p.cmdline()]
+
+
+def _delete(hostler: Hostler) -> None:
+    """Delete the endpoint: every process that its containers had must be gone."""
+    processes = [p for p in hostler.processes() if any("mms" in word for word in p.cmdline())]
+    assert len(processes) > 2
+    hostler.sm.delete_endpoint(EndpointName="foreign")
+    eventually(lambda: not any(p.is_running() for p in processes), 40, "its processes are gone", lambda: str(processes))
+
+
+def _ask(server: psutil.Process, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """Ask Multi Model Server itself, on the port where it listens."""
+    [port] = {c.laddr.port for c in server.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def _loaded(server: psutil.Process) -> list[str]:
+    status, body = _ask(server, "GET", "/models")
+    assert status == 200
+    return [model["modelName"] for model in json.loads(body)["models"]]

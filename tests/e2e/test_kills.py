@@ -1,0 +1,244 @@
+"""kill -9 of each of hostler's processes under load, and an orderly end under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import targets
+from callers import Answer, Caller, UnansweredError
+from running import Hostler, eventually, hostler_up
+
+TARGETS = 12
+CALLERS = 8
+
+SLEEPY = """
+import time
+
+def model_fn(model_dir):
+    return "awake"
+
+def transform_fn(model, data, content_type, accept):
+    time.sleep(0.5)
+    return '"awake"', "application/json"
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    number: int
+    sent: float  # monotonic
+    ended: float
+    answer: Answer | None  # None: the connection ended or could not be made
+    begun: bool = False  # a part of an answer had come
+
+
+@dataclass
+class Load:
+    """Callers that go on calling until told to stop."""
+
+    url: str
+    calls: list[Call] = field(default_factory=list)
+    stopped: bool = False
+
+    def failed(self) -> list[Call]:
+        return [call for call in self.calls if not _right(call)]
+
+    async def call_on(self, seed: int) -> None:
+        numbers = random.Random(seed)
+        async with Caller(self.url) as caller:
+            while not self.stopped:
+                number, sent = numbers.randrange(TARGETS), time.monotonic()
+                answer, begun = None, False
+                try:
+                    answer = await caller.invoke("kills", f"{number}.tar.gz")
+                except UnansweredError as error:
+                    begun = error.begun
+                except OSError:
+                    await asyncio.sleep(0.02)
+                self.calls.append(Call(number, sent, time.monotonic(), answer, begun))
+
+
+def under_load(hostler: Hostler, happening: Callable[[Load], Awaitable[None]]) -> Load:
+    """The calls of CALLERS callers that went on for a second before, during and for a second after `happening`."""
+
+    async def run() -> Load:
+        load = Load(hostler.url)
+        callers = [asyncio.create_task(load.call_on(seed)) for seed in range(CALLERS)]
+        await asyncio.sleep(1)
+        await happening(load)
+        await asyncio.sleep(1)
+        load.stopped = True
+        await asyncio.gather(*callers)
+        return load
+
+    return asyncio.run(run())
+
+
+def start(hostler: Hostler, count: int) -> None:
+    """An endpoint whose targets are all resident."""
+    for number in range(TARGETS):
+        hostler.put(f"kills/{number}.tar.gz", targets.xgboost_target(number))
+    hostler.create_endpoint("kills", count=count)
+    for number in range(TARGETS):
+        assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
+
+
+def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=2)
+        first, second = hostler.containers
+        killed = 0.0
+
+        async def kill(load: Load) -> None:
+            nonlocal killed
+            killed = time.monotonic()
+            first.kill()
+            await asyncio.to_thread(eventually, lambda: len(hostler.containers) == 2, 15, "it is replaced")
+
+        load = under_load(hostler, kill)
+
+        failed = load.failed()
+        assert all(call.answer is not None and call.answer.status == 424 for call in failed), failed[:3]
+        assert all(call.sent < killed + 0.5 for call in failed), failed[:3]
+        assert len(failed) <= CALLERS
+        assert second in hostler.containers
+        hostler.wait_in_service("kills")
+        for number in range(TARGETS):
+            assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
+        status = hostler.sm.describe_endpoint(EndpointName="kills")
+        eventually(lambda: _count(hostler) == 2, 10, "both instances count again", lambda: str(status))
+
+
+def test_when_control_is_killed_no_request_on_a_resident_target_fails_and_nothing_is_reloaded(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=1)
+        hostler.put("kills/new.tar.gz", targets.xgboost_target(99))
+        containers = hostler.containers
+        old = hostler.control
+
+        async def kill(load: Load) -> None:
+            old.kill()
+            await asyncio.to_thread(eventually, lambda: _control_answers(hostler), 20, "control answers again")
+
+        load = under_load(hostler, kill)
+
+        assert load.failed() == []
+        assert hostler.control != old
+        assert targets.number(hostler.invoke("kills", "new.tar.gz")) == 99
+        assert hostler.metric("hostler_model_loads_total") == 1  # that of the new target
+        for number in range(TARGETS):
+            assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
+        assert hostler.metric("hostler_model_loads_total") == 1
+        assert hostler.containers == containers
+
+
+def test_a_miss_while_control_is_away_waits_and_is_answered(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=1)
+        hostler.put("kills/new.tar.gz", targets.xgboost_target(99))
+        hostler.control.kill()
+        assert targets.number(hostler.invoke("kills", "new.tar.gz")) == 99
+
+
+@pytest.mark.parametrize("gateways", [1, 2])
+def test_when_a_gateway_is_killed_the_next_connection_is_served(tmp_path: Path, gateways: int) -> None:
+    with hostler_up(tmp_path, gateways=gateways) as hostler:
+        start(hostler, count=1)
+        loads = hostler.metric("hostler_model_loads_total")
+        killed = 0.0
+
+        async def kill(load: Load) -> None:
+            nonlocal killed
+            killed = time.monotonic()
+            hostler.gateways[0].kill()
+            async with Caller(hostler.url) as caller:
+                answer = await caller.invoke("kills", "3.tar.gz")
+                assert (answer.status, targets.number(answer.body)) == (200, 3)
+
+        load = under_load(hostler, kill)
+
+        failed = load.failed()
+        assert all(call.answer is None for call in failed), failed[:3]  # a connection that ended with its gateway
+        assert all(call.sent <= killed + 0.5 for call in failed), failed[:3]
+        assert len(failed) <= CALLERS
+        assert len(hostler.gateways) == gateways
+        assert hostler.metric("hostler_model_loads_total") == loads
+
+
+def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_endpoint_back(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=2)
+        hostler.create_endpoint("other", prefix="kills")
+        hostler.invoke("other", "5.tar.gz")
+
+        async def kill(load: Load) -> None:
+            hostler.host.kill()
+            await asyncio.to_thread(
+                eventually, lambda: not hostler.remains(), 5, "all is gone", lambda: str(hostler.remains())
+            )
+
+        under_load(hostler, kill)
+
+        again = Hostler(tmp_path, {})
+        try:
+            again.start()
+            for endpoint in ("kills", "other"):
+                again.wait_in_service(endpoint)
+                for number in range(TARGETS):
+                    assert targets.number(again.invoke(endpoint, f"{number}.tar.gz")) == number
+            again.stop()
+            hostler.assert_nothing_is_left()
+        finally:
+            again.destroy()
+
+
+def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Path) -> None:
+    with hostler_up(tmp_path) as hostler:
+        start(hostler, count=1)
+        hostler.put("kills/sleepy.tar.gz", targets.script_target(SLEEPY))
+        hostler.invoke("kills", "sleepy.tar.gz")
+        told = 0.0
+
+        async def terminate(load: Load) -> None:
+            nonlocal told
+            async with contextlib.AsyncExitStack() as stack:
+                sleepers = [await stack.enter_async_context(Caller(hostler.url)) for _ in range(4)]
+                calls = [asyncio.create_task(caller.invoke("kills", "sleepy.tar.gz")) for caller in sleepers]
+                await asyncio.sleep(0.25)
+                told = time.monotonic()
+                hostler.host.send_signal(signal.SIGTERM)
+                answers = await asyncio.gather(*calls)
+            assert [(answer.status, answer.body) for answer in answers] == [(200, b'"awake"')] * 4
+            load.stopped = True
+
+        load = under_load(hostler, terminate)
+
+        failed = load.failed()
+        assert all(call.answer is None and not call.begun for call in failed), failed[:3]
+        assert all(call.sent > told - 0.05 for call in failed), failed[:3]  # never one that was under way
+        assert hostler._popen.wait(40) == 0
+        hostler.assert_nothing_is_left()
+
+
+def _right(call: Call) -> bool:
+    return call.answer is not None and call.answer.status == 200 and targets.number(call.answer.body) == call.number
+
+
+def _count(hostler: Hostler) -> int:
+    told = hostler.sm.describe_endpoint(EndpointName="kills")
+    return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
+
+
+def _control_answers(hostler: Hostler) -> bool:
+    try:
+        return bool(hostler.sm.describe_endpoint(EndpointName="kills")) and bool(hostler.control)
+    except Exception:  # refused, broken off or 503 while control is away
+        return False

@@ -1,0 +1,99 @@
+"""The main promise under churn: many more targets than room, and a cache that is as good as an ideal LRU."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import targets
+from callers import Caller
+from running import Hostler, hostler_up
+
+TARGETS, ROOM, CALLERS, SECONDS = 1000, 100, 16, 60
+PADDING = 65_536  # bytes that make every target weigh the same, but for what the allocator rounds
+
+
+def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal_lru(tmp_path: Path) -> None:
+    archives = {f"{number}.tar.gz": targets.xgboost_target(number, PADDING) for number in range(TARGETS)}
+    memory = _memory_for(tmp_path / "measured", archives, ROOM)
+    with hostler_up(tmp_path / "zipf", instance_memory=memory) as hostler:
+        _start(hostler, archives)
+        assert targets.number(hostler.invoke("zipf", "999.tar.gz")) == 999
+        loads = hostler.metric("hostler_model_loads_total")
+
+        order, wrong = asyncio.run(_call_for(hostler.url, SECONDS))
+
+        loads = hostler.metric("hostler_model_loads_total") - loads
+        resident = hostler.metric("hostler_resident_targets")
+        ratio, ideal = 1 - loads / len(order), _ideal_hit_ratio(order, ROOM)
+        print(f"{len(order)} requests, {loads:.0f} loads, {resident:.0f} resident: hits {ratio:.4f}, ideal {ideal:.4f}")
+        assert not wrong, wrong[:5]
+        assert resident == pytest.approx(ROOM, abs=3)
+        assert ratio >= ideal - 0.02
+        assert targets.number(hostler.invoke("zipf", "0.tar.gz")) == 0
+
+
+def _start(hostler: Hostler, archives: dict[str, bytes]) -> None:
+    for name, content in archives.items():
+        hostler.put(f"zipf/{name}", content)
+    hostler.create_endpoint("zipf", image=XGBOOST)
+
+
+XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+
+
+def _memory_for(folder: Path, archives: dict[str, bytes], room: int) -> int:
+    """The instance memory in which `room` of these targets are resident, as measured on a few of them."""
+    few = dict(itertools.islice(archives.items(), 60))
+    with hostler_up(folder) as hostler:
+        _start(hostler, few)
+        used = []
+        for name in few:
+            hostler.invoke("zipf", name)
+            used.append(hostler.metric("hostler_resident_bytes"))
+    each = (used[-1] - used[9]) / (len(used) - 10)  # the first ones also pay for what all of them share
+    return int(used[9] + (room - 10 + 0.5) * each)
+
+
+async def _call_for(url: str, seconds: float) -> tuple[list[int], list[str]]:
+    """The numbers asked for, in the order of their sending, and every answer that was not the right one."""
+    random_ = random.Random(1)
+    weights = list(itertools.accumulate(1 / rank**1.1 for rank in range(1, TARGETS + 1)))
+    numbers = list(range(TARGETS))
+    random_.shuffle(numbers)
+    order: list[int] = []
+    wrong: list[str] = []
+    end = time.monotonic() + seconds
+
+    async def call_on() -> None:
+        async with Caller(url) as caller:
+            while time.monotonic() < end:
+                [number] = random_.choices(numbers, cum_weights=weights)
+                order.append(number)
+                answer = await caller.invoke("zipf", f"{number}.tar.gz")
+                if answer.status != 200 or targets.number(answer.body) != number:
+                    wrong.append(f"{number}: {answer.status} {answer.body[:300]!r}")
+
+    await asyncio.gather(*(call_on() for _ in range(CALLERS)))
+    return order, wrong
+
+
+def _ideal_hit_ratio(order: Iterable[int], room: int) -> float:
+    cache: OrderedDict[int, None] = OrderedDict()
+    hits = requests = 0
+    for number in order:
+        requests += 1
+        if number in cache:
+            hits += 1
+            cache.move_to_end(number)
+            continue
+        cache[number] = None
+        if len(cache) > room:
+            cache.popitem(last=False)
+    return hits / requests
