@@ -16,6 +16,7 @@ import targets
 from botocore.exceptions import ClientError
 from running import BUCKET, REPOSITORY, Hostler, eventually, hostler_up
 
+from conftest import require
 from hostler import names
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mms:1.1.11"
@@ -24,8 +25,9 @@ TARGETS, ROOM = 30, 10
 
 
 @pytest.fixture(autouse=True)
-def _needs(require) -> None:  # type: ignore[no-untyped-def]
-    require("java", "bwrap")
+def _needs() -> None:
+    require("java")
+    require("bwrap")
 
 
 def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> None:

@@ -15,11 +15,15 @@ import targets
 from callers import Caller
 from running import Hostler, hostler_up
 
-TARGETS, ROOM, CALLERS, SECONDS = 1000, 100, 16, 60
+XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+TARGETS, ROOM, CALLERS = 1000, 100, 16
 PADDING = 65_536  # bytes that make every target weigh the same, but for what the allocator rounds
 
 
-def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal_lru(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal_lru(
+    tmp_path: Path, seconds: int
+) -> None:
     archives = {f"{number}.tar.gz": targets.xgboost_target(number, PADDING) for number in range(TARGETS)}
     memory = _memory_for(tmp_path / "measured", archives, ROOM)
     with hostler_up(tmp_path / "zipf", instance_memory=memory) as hostler:
@@ -27,7 +31,7 @@ def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal
         assert targets.number(hostler.invoke("zipf", "999.tar.gz")) == 999
         loads = hostler.metric("hostler_model_loads_total")
 
-        order, wrong = asyncio.run(_call_for(hostler.url, SECONDS))
+        order, wrong = asyncio.run(_call_for(hostler.url, seconds))
 
         loads = hostler.metric("hostler_model_loads_total") - loads
         resident = hostler.metric("hostler_resident_targets")
@@ -45,20 +49,17 @@ def _start(hostler: Hostler, archives: dict[str, bytes]) -> None:
     hostler.create_endpoint("zipf", image=XGBOOST)
 
 
-XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-
-
 def _memory_for(folder: Path, archives: dict[str, bytes], room: int) -> int:
-    """The instance memory in which `room` of these targets are resident, as measured on a few of them."""
-    few = dict(itertools.islice(archives.items(), 60))
-    with hostler_up(folder) as hostler:
+    """The instance memory in which `room` of these targets are resident: how many are in a known one tells it."""
+    memory = 16 * 2**20
+    few = dict(itertools.islice(archives.items(), memory // PADDING + 20))  # more than there is room for
+    with hostler_up(folder, instance_memory=memory) as hostler:
         _start(hostler, few)
-        used = []
         for name in few:
             hostler.invoke("zipf", name)
-            used.append(hostler.metric("hostler_resident_bytes"))
-    each = (used[-1] - used[9]) / (len(used) - 10)  # the first ones also pay for what all of them share
-    return int(used[9] + (room - 10 + 0.5) * each)
+        resident = hostler.metric("hostler_resident_targets")
+    assert room < resident < len(few)
+    return int(memory / (resident + 0.5) * (room + 0.5))
 
 
 async def _call_for(url: str, seconds: float) -> tuple[list[int], list[str]]:
