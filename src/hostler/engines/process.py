@@ -70,9 +70,10 @@ class ProcessEngine:
         return sum(_pss(one) for one in (pid, *descendants(pid)))
 
     def close(self) -> None:
-        """Leave the host; whoever still waits gets EngineError."""
-        if self._reading is not None:
+        """Leave the host; whoever still waits gets EngineError. What runs goes on."""
+        if self._reading is not None and self._frames is not None:
             self._reading.cancel()
+            self._lost(self._frames)
 
     async def _ask(self, request: Callable[[int], ToHost]) -> Done | Listing:
         frames = await self._link()
@@ -110,7 +111,11 @@ class ProcessEngine:
         except msgspec.MsgspecError:
             pass  # an answer that is none: as good as a closed link
         finally:
-            frames.close()
+            self._lost(frames)
+
+    def _lost(self, frames: Frames[FromHost]) -> None:
+        frames.close()
+        if self._frames is frames:
             self._frames = None
             self._poke.set()
             for future in self._asked.values():

@@ -1,0 +1,122 @@
+"""Stand-ins for what the host runs: control, a gateway, a forked server, a mapped command, and a host that runs them.
+
+They do nothing but live, and have descendants of the kinds that are easily left behind.
+Run as `python standins.py host|control|gateway|command ...`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from hostler import contract
+from hostler.wire.lifeline import leave_with
+
+
+def server() -> None:
+    """A container forked from the zygote."""
+    leave_with(int(os.environ[contract.ENV_LIFELINE]))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.environ[contract.ENV_SOCKET])
+    _behave(listener)
+
+
+def command() -> None:
+    """A mapped command: it listens on the port that it is told."""
+    assert sys.argv[-1] == contract.SERVE
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(os.environ[contract.ENV_BIND_TO_PORT])))
+    _behave(listener)
+
+
+def _behave(listener: socket.socket) -> None:
+    """As the environment says: STANDIN_EXIT ends it, STANDIN_STUBBORN ignores SIGTERM, STANDIN_WRITE tries files."""
+    print("a stand-in speaks", flush=True)
+    if "STANDIN_EXIT" in os.environ:
+        sys.exit(int(os.environ["STANDIN_EXIT"]))
+    if "STANDIN_STUBBORN" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for path in filter(None, os.environ.get("STANDIN_WRITE", "").split(":")):
+        try:
+            Path(path).write_text("written by a container")
+            print("wrote", path, flush=True)
+        except OSError as error:
+            print("could not write", path, error.strerror, flush=True)
+    for path in filter(None, os.environ.get("STANDIN_SEE", "").split(":")):
+        print("sees" if os.path.exists(path) else "sees no", path, flush=True)
+    _have_descendants()
+    Path("environment").write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
+    listener.listen()
+    while True:
+        listener.accept()[0].close()
+
+
+DESCENDANTS = 3  # a child, a grandchild, and one that became a daemon by two forks and a session of its own
+
+
+def _have_descendants() -> None:
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        if os.fork() == 0:
+            _live(writing)
+        _live(writing)
+    between = os.fork()
+    if between == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _live(writing)
+        os._exit(0)
+    os.waitpid(between, 0)
+    for _ in range(DESCENDANTS):
+        os.read(reading, 1)
+
+
+def _live(writing: int) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.write(writing, b".")
+    while True:
+        time.sleep(60)
+
+
+def control() -> None:
+    leave_with(int(sys.argv[sys.argv.index("--lifeline") + 1]))
+    if "STANDIN_CONTROL_EXIT" in os.environ:
+        sys.exit(int(os.environ["STANDIN_CONTROL_EXIT"]))
+    while True:
+        time.sleep(60)
+
+
+def gateway() -> None:
+    """It answers everything with 200 and its pid. On SIGTERM it leaves at once."""
+    leave_with(int(sys.argv[sys.argv.index("--lifeline") + 1]))
+    listener = socket.socket(fileno=int(sys.argv[sys.argv.index("--listen") + 1]))
+    while True:
+        connection = listener.accept()[0]
+        with connection:
+            connection.recv(4096)
+            pid = b"%d" % os.getpid()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pid), pid))
+
+
+def host() -> None:
+    """The real host with settings from HOSTLER_*, over these stand-ins."""
+    from hostler.errors import UserError
+    from hostler.host.main import Programs, run
+    from hostler.settings import load
+
+    me = (sys.executable, __file__)
+    try:
+        sys.exit(run(load({}), Programs((*me, "control"), (*me, "gateway"), "standins:server")))
+    except UserError as error:
+        print(f"hostler: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    {"host": host, "control": control, "gateway": gateway, "command": command}[sys.argv[1]]()
