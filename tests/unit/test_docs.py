@@ -1,0 +1,177 @@
+"""The documents say what the code does: settings, commands, operations, metrics, files, versions, the lock."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hostler import __version__, cli, demo
+from hostler.control.operations import OPERATIONS
+from hostler.settings import Settings, size
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = sorted(ROOT.glob("requirements/*.txt"))
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def section(document: str, heading: str) -> str:
+    """What stands below a heading, up to the next of its rank."""
+    rank = heading.split(" ")[0]
+    return re.split(rf"^{rank} ", document.split(f"\n{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(table: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")
+    ]
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")
+
+
+# --- README -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_program_is_the_one_that_the_demo_runs():
+    assert f"```python\n{demo.PROGRAM}```\n" in read("README.md")
+
+
+def test_the_readmes_first_two_commands_need_nothing_but_make():
+    commands = re.findall(r"^\$ (.*)$", read("README.md"), re.MULTILINE)
+    assert commands[:2] == ["make demo", "make test"]
+
+
+def test_the_readme_has_every_setting_as_it_is():
+    documented = {code(row[0]): row[1:] for row in rows(section(read("README.md"), "## Settings"))[1:]}
+    described = {name: (default, text) for name, default, text in Settings.described()}
+    assert list(documented) == list(described)
+    for name, (default, text) in described.items():
+        shown, told = documented[name]
+        assert told == text, name
+        assert code(shown) in _spellings(default), name
+
+
+def _spellings(default: object) -> set[str]:
+    if isinstance(default, bool):
+        return {str(default).lower()}
+    if isinstance(default, tuple):
+        return {",".join(default)}
+    if isinstance(default, int):
+        return {str(default), *(f"{n}GiB" for n in (1, 10, 20, 50, 100) if size(f"{n}GiB") == default)}
+    return {f"{default:g}" if isinstance(default, float) else str(default)}
+
+
+def test_the_readme_has_every_command():
+    documented = [code(row[0]) for row in rows(section(read("README.md"), "## Commands"))[1:]]
+    assert documented == [f"hostler {name}" for name in cli.main.commands]
+
+
+def test_every_setting_that_is_named_in_a_document_exists():
+    names = {name for name, _, _ in Settings.described()} | {"images"}
+    opt_ins = read("docs/additions.md").split("By a setting:")[1]
+    for entry in re.findall(r"^- (`.*?):", opt_ins, re.MULTILINE):
+        for name in re.findall(r"`\[?([a-z_0-9]+)\]?(?: = [^`]*)?`", entry):
+            assert name in names | {"auto"}, entry
+
+
+def test_the_readme_has_every_operation_that_is_hosted():
+    hosted = next(row for row in rows(read("README.md")) if row[0] == "operations")[1]
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - {"InvokeEndpoint", "GetCallerIdentity"}
+    assert named == set(OPERATIONS)
+
+
+# --- metrics ------------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_is_documented():
+    exported = set(re.findall(r'"(hostler_\w+)"', read("src/hostler/control/metrics.py")))
+    assert {code(row[0]).removesuffix("_total") for row in rows(read("docs/metrics.md"))[1:]} == exported
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_and_folder_of_the_architectures_tree_exists():
+    tree = re.search(r"```\n(src/hostler/\n.*?)```", read("docs/ARCHITECTURE.md"), re.DOTALL)
+    assert tree
+    for line in tree[1].splitlines():
+        entry, _, rest = line.partition("  ") if not line.startswith(" ") else line.strip().partition("  ")
+        folder = ROOT if not line.startswith(" ") else ROOT / "src/hostler"
+        for name in entry.split():
+            assert (folder / name).exists(), line
+        inside = folder / entry if entry.endswith("/") else folder
+        for name in re.findall(r"[\w/]+\.(?:py|json|md)|\w+/(?= |$)", rest):
+            assert (inside / name).exists(), f"{name} in {line}"
+
+
+def test_the_architectures_tree_names_every_package():
+    for package in (ROOT / "src/hostler").glob("*/__init__.py"):
+        assert f"\n  {package.parent.name}/ " in read("docs/ARCHITECTURE.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_that_a_document_names_exists(document: Path):
+    text = document.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (document.parent / target).exists(), target
+    for path in re.findall(r"`((?:src|tests|docs|bench|requirements|\.ci)/[^`\s*<]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_make_target_that_a_document_names_exists(document: Path):
+    targets = set(re.findall(r"^([a-z][a-z0-9 ]*):", read("Makefile"), re.MULTILINE))
+    known = {name for line in targets for name in line.split()}
+    for name in re.findall(r"`make (\w+)`", document.read_text()):
+        assert name in known
+
+
+def test_the_floors_name_modules_that_exist():
+    for contract in PROJECT["tool"]["importlinter"]["contracts"]:
+        for floor in contract.get("layers", contract.get("forbidden_modules", [])):
+            for module in floor.split(" | "):
+                path = ROOT / "src" / module.replace(".", "/")
+                assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+def test_the_changelog_has_this_version_on_top():
+    assert re.findall(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)[:2] == ["Unreleased", __version__]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_names_versions_and_no_index(lock: Path):
+    for line in lock.read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; [\w .<>='!]+)?", line), line
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_holds_every_dependency_in_its_range(lock: Path):
+    from packaging.requirements import Requirement
+
+    locked = dict(line.split(" ;")[0].split("==") for line in lock.read_text().splitlines())
+    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["xgboost"]]
+    wanted += PROJECT["dependency-groups"]["build"]
+    if lock.name == "test.txt":
+        wanted += PROJECT["project"]["optional-dependencies"]["sklearn"]
+        wanted += [*PROJECT["dependency-groups"]["test"], *PROJECT["dependency-groups"]["check"]]
+    for text in wanted:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(locked[requirement.name]), text
+
+
+def test_the_locks_agree():
+    locked = [dict(line.split("==", 1) for line in lock.read_text().splitlines()) for lock in LOCKS]
+    small, large = sorted(locked, key=len)
+    assert small.items() <= large.items()
