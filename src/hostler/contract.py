@@ -29,12 +29,15 @@ ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | script | auto
 
 SERVE = "serve"  # the one argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
+DEFAULT_PROGRAM = "inference.py"  # the script of an artifact, in its folder CODE_DIR (§5.10)
+CODE_DIR = "code"
 DEFAULT_SAFE_PORT_RANGE = "25000-25999"
 
 # Routes (§5.4, §5.5, §5.8)
 PING = "/ping"
 INVOCATIONS = "/invocations"
 MODELS = "/models"
+EXECUTION_PARAMETERS = "/execution-parameters"
 
 # Invocation headers, lower-case as we parse them (§1.4, §1.5)
 H_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"

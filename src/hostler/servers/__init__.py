@@ -1,1 +1,4 @@
-"""Our own model servers. They run inside containers and import only `contract` and `wire`."""
+"""hostler's own model servers: what runs inside a container. They know `contract` and `wire` and nothing above.
+
+Numpy, xgboost and scikit-learn are imported by their own modules only, and those only when an artifact asks for them.
+"""

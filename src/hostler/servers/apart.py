@@ -1,0 +1,175 @@
+"""A target with a process of its own, as the server sees it: its birth, its socket, its end. Calls are forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler.contract import INVOCATIONS
+from hostler.servers import nursery
+from hostler.servers.target import DRAIN, Report
+from hostler.wire.client import CallFailed, Exchange, Pool
+from hostler.wire.head import render
+from hostler.wire.server import Request
+
+_CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
+_FORWARDED = ("content-type", "accept")  # and what begins with:
+_AMAZON = "x-amzn-"
+
+
+class Apart:
+    """One process. `memory` is its own share after the load; `socket` the bare name of what it listens on."""
+
+    def __init__(self, births: Births, number: int, path: Path) -> None:
+        self.memory = 0
+        self.socket = path.name
+        self.ended: asyncio.Future[int] = births.loop.create_future()
+        self._births = births
+        self._number = number
+        self._path = path
+        self._serving = False
+        self._lifeline = -1
+
+    @property
+    def gone(self) -> bool:
+        return self.ended.done()
+
+    async def load(self, folder: Path, framework: str) -> Report:
+        """Fork the process and wait for its report; a process that ended without one is a failed load."""
+        reading, writing = os.pipe()
+        lifeline, self._lifeline = os.pipe()
+        order = nursery.Bear(self._number, str(folder), framework, str(self._path))
+        try:
+            self._births.send(order, [writing, lifeline])
+        finally:
+            os.close(writing)
+            os.close(lifeline)
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(reading, "rb", buffering=0)
+        transport, _ = await self._births.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        line: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
+        try:
+            either: list[asyncio.Future[Any]] = [line, self.ended]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                await asyncio.wait([line], timeout=0.1)  # the report may be in the pipe still
+            if line.done() and line.exception() is None:
+                report = msgspec.json.decode(line.result(), type=Report)
+            else:
+                report = Report(500, f"its process {_ending(await self.ended)} while the model was loaded")
+        finally:
+            line.cancel()
+            with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
+                await line
+            transport.close()
+        self.memory = report.memory
+        self._serving = report.status == 200
+        if not self._serving:
+            await self.close()
+        return report
+
+    def invoke(self, request: Request) -> None:
+        self._births.forward(self, f"unix:{self._path}", request)
+
+    async def close(self) -> None:
+        """End the process: after what still runs there, or at once if it never served."""
+        if not self.ended.done():
+            self._births.send(nursery.End(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
+            await asyncio.wait([self.ended], timeout=DRAIN + 1)
+        if not self.ended.done():
+            self._births.send(nursery.End(self._number, signal.SIGKILL))
+            await self.ended
+
+    def forget(self) -> None:
+        """It has ended: let go of what was held for it."""
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        self._path.unlink(missing_ok=True)
+
+
+class Births:
+    """The server's end of the nursery's line: processes by number, and the connections to them."""
+
+    def __init__(self, line: socket.socket, folder: Path, fallen: Callable[[Apart, int], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._line = line
+        self._folder = folder  # of the targets' sockets
+        self._fallen = fallen  # told of every process that ended
+        self._processes: dict[int, Apart] = {}
+        self._number = 0
+        self._pool = Pool(connect_timeout=5.0)
+        self.loop.add_reader(line.fileno(), self._hear)
+
+    def new(self) -> Apart:
+        self._number += 1
+        process = Apart(self, self._number, self._folder / f"t{self._number}")
+        self._processes[self._number] = process
+        return process
+
+    def send(self, order: nursery.Bear | nursery.End, fds: list[int] | None = None) -> None:
+        socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
+
+    def forward(self, process: Apart, address: str, request: Request) -> None:
+        headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
+        lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
+        head = render(f"POST {INVOCATIONS} HTTP/1.1\r\n", lines)
+        self._pool.send(
+            _Forwarded(process, request), address, head, request.body, deadline=self.loop.time() + _CALL_TIME
+        )
+
+    def _hear(self) -> None:
+        frame = self._line.recv(4096)
+        if not frame:  # the nursery has fallen, and its children with it: nothing can be loaded any more
+            print("the nursery of the targets' processes has ended", flush=True)
+            os._exit(1)
+        ended = msgspec.msgpack.decode(frame, type=nursery.Ended)
+        process = self._processes.pop(ended.number)
+        process.forget()
+        process.ended.set_result(ended.status)
+        self._fallen(process, ended.status)
+
+
+def _passed_on(name: str) -> bool:
+    return name in _FORWARDED or name.startswith(_AMAZON)
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"was killed by signal {-status}"
+    return f"ended itself with exit code {status}"
+
+
+class _Forwarded:
+    """The way back of a forwarded call."""
+
+    def __init__(self, process: Apart, request: Request) -> None:
+        self._process = process
+        self._request = request
+        self._parts: list[bytes] = []
+
+    def ready(self, exchange: Exchange) -> None: ...
+
+    def replied(self, exchange: Exchange) -> None:
+        self.received(exchange, exchange.body)
+        if exchange.complete:
+            self.ended(exchange)
+
+    def received(self, exchange: Exchange, data: bytes) -> None:
+        self._parts.append(data)
+
+    def ended(self, exchange: Exchange) -> None:
+        kind = exchange.headers.get("content-type", "application/octet-stream")
+        self._request.answer(exchange.status, b"".join(self._parts), kind)
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
+
+    def clogged(self, exchange: Exchange, full: bool) -> None: ...

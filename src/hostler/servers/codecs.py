@@ -1,0 +1,300 @@
+"""Bytes of requests to rows of numbers, and predictions to bytes. Nothing is ever unpickled here.
+
+Whatever a hostile body holds, the outcome is an array no larger than a small multiple of the body, or Rejected.
+Media types come stripped of parameters and in lower case (`media_type`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from hostler.servers.predictor import Rejected
+
+CSV = "text/csv"
+JSON = "application/json"
+JSON_LINES = "application/jsonlines"
+NPY = "application/x-npy"
+LIBSVM = "text/libsvm"
+X_LIBSVM = "text/x-libsvm"
+ANY = "*/*"
+
+MAX_CELLS = 2**24  # of one request's rows: a sparse body may name far more cells than it has bytes
+_DELIMITERS = (",", ";", "\t", "|", " ")
+_INFINITE = (math.inf, -math.inf)
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def media_type(header: str) -> str:
+    """`text/csv` of `Text/CSV; charset=utf-8`; empty text stays empty."""
+    return header.partition(";")[0].strip().lower()
+
+
+@lru_cache(maxsize=256)
+def accepted(header: str, offered: tuple[str, ...], default: str) -> str:
+    """The media type to answer in: of those offered, what Accept likes best; nothing or `*/*` means the default.
+
+    Raises Rejected (406). Commas join choices and `q` weighs them (RFC 9110 §12.5.1); equals are taken as they stand.
+    """
+    choices: list[tuple[float, str]] = []
+    for part in header.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if kind:
+            choices.append((_weight(parameters), kind))
+    for weight, kind in sorted(choices or [(1.0, ANY)], key=lambda choice: -choice[0]):
+        if weight <= 0:
+            continue
+        if kind == ANY:
+            return default
+        if kind in offered:
+            return kind
+        if kind.endswith("/*"):
+            for one in (default, *offered):
+                if one.startswith(kind[:-1]):
+                    return one
+    raise Rejected(406, f"Accept type {header} is not supported. Supported accept types: {', '.join(offered)}.")
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+# --- in -----------------------------------------------------------------------------------------------------------
+
+
+def csv_row(body: bytes, width: int) -> list[float] | None:
+    """The one row of a comma-separated body, if it is exactly that, with every field a number: the commonest request.
+
+    None for all else, be it another shape of CSV or no CSV at all: `rows` tells.
+    """
+    fields = body.split(b",")
+    if len(fields) != width:
+        return None
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        return None
+    return None if math.inf in values or -math.inf in values or b"_" in body else values
+
+
+def rows(body: bytes, content_type: str, width: int) -> Any:
+    """A two-dimensional float64 array of the body's rows, missing values as NaN.
+
+    `width` is the number of columns that there must be, 0 for any. One-dimensional JSON and NPY are one row.
+    Raises Rejected: 415 for a content type that is none of ours, 400 for a body that does not parse or fit.
+    """
+    if content_type == CSV:
+        found = _csv(body, width)
+    elif content_type == JSON:
+        found = _table(instances(parse_json(body)))
+    elif content_type == JSON_LINES:
+        found = _table([_features(parse_json(line)) for line in body.splitlines() if line.strip()])
+    elif content_type == NPY:
+        found = npy(body)
+    elif content_type in (LIBSVM, X_LIBSVM):
+        return _libsvm(body, width)
+    else:
+        supported = ", ".join((CSV, JSON, JSON_LINES, NPY, LIBSVM, X_LIBSVM))
+        raise Rejected(415, f"Content type {content_type or '(none)'} is not supported. Supported: {supported}.")
+    return _checked(found, width)
+
+
+def _csv(body: bytes, width: int) -> Any:
+    import numpy as np
+
+    text = _text(body).strip("\r\n")
+    first = text.split("\n", 1)[0]
+    delimiter = next((one for one in _DELIMITERS if one in first.strip()), ",")
+    found = first.count(delimiter) + 1
+    if width and found != width:
+        raise Rejected(400, _columns(found, width))
+    lines = text.split("\n")
+    if any(line.count(delimiter) != found - 1 for line in lines):
+        raise Rejected(400, "The rows of the CSV body have different numbers of columns.")
+    if "_" in text:  # which Python would read as a digit separator
+        raise Rejected(400, "The body is not CSV of numbers.")
+    numbers = (float(field) if field.strip() else math.nan for line in lines for field in line.split(delimiter))
+    try:
+        return np.fromiter(numbers, np.float64, count=len(lines) * found).reshape(len(lines), found)
+    except ValueError:
+        raise Rejected(400, "The body is not CSV of numbers.") from None
+
+
+def _libsvm(body: bytes, width: int) -> Any:
+    """Rows of `[label] index:value ...`; indices are taken as they stand, what is not named is missing."""
+    import numpy as np
+
+    lines = [line.split() for line in _text(body).splitlines() if line.strip()]
+    cells: list[tuple[int, int, float]] = []
+    widest = 0
+    for number, fields in enumerate(lines):
+        for place, field in enumerate(fields):
+            index, colon, value = field.partition(":")
+            try:
+                if colon:
+                    column = int(index)
+                    cells.append((number, column, float(value)))
+                    widest = max(widest, column + 1)
+                    if column < 0 or (width and column > width):
+                        raise Rejected(400, f"The feature index {column} is outside the model's {width} features.")
+                elif place:
+                    raise ValueError
+                else:
+                    float(field)  # a label
+            except ValueError:
+                raise Rejected(400, "The body is not libsvm.") from None
+    if not cells:
+        raise Rejected(400, "The body is not libsvm: it names no feature.")
+    columns = width or widest
+    if len(lines) * columns > MAX_CELLS:
+        raise Rejected(413, "The body has too many rows for one request: send fewer.")
+    table = np.full((len(lines), columns), math.nan)
+    for number, column, amount in cells:
+        if amount in _INFINITE:
+            raise Rejected(400, "The body holds an infinite number.")
+        if column < columns:  # one index past the last is what one-based files have, and holds nothing the model knows
+            table[number, column] = amount
+    return table
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text; NaN and Infinity are taken too, as Python's own reader does. Raises Rejected."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        if b"NaN" in body or b"Infinity" in body:
+            try:
+                return json.loads(body)
+            except (ValueError, RecursionError):
+                pass
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Rejected(400, f"The body is not JSON: {reason}") from None
+
+
+def instances(value: Any) -> Any:
+    """The rows in a JSON request: a bare list, or what `instances` holds (each a list, or {"features": [...]})."""
+    if isinstance(value, dict):
+        if "instances" not in value:
+            raise Rejected(400, 'The JSON body is an object without "instances".')
+        value = value["instances"]
+    if not isinstance(value, list):
+        raise Rejected(400, "The JSON body holds no list of instances.")
+    return [_features(instance) for instance in value]
+
+
+def _features(instance: Any) -> Any:
+    """The features of one instance, also in the two shapes of SageMaker's common JSON format."""
+    if isinstance(instance, dict):
+        if "features" in instance:
+            return instance["features"]
+        try:
+            return instance["data"]["features"]["values"]
+        except (KeyError, TypeError):
+            raise Rejected(400, 'An instance of the JSON body is an object without "features".') from None
+    return instance
+
+
+def _table(values: Any) -> Any:
+    import numpy as np
+
+    if any(isinstance(cell, str) for row in values for cell in (row if isinstance(row, list) else (row,))):
+        raise Rejected(400, "The JSON body holds text where a number is wanted.")
+    try:
+        return np.array(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise Rejected(400, "The JSON body is not rows of numbers, all of one length.") from None
+
+
+def npy(body: bytes) -> Any:
+    """The array of an NPY file of plain numbers, never larger than the file. Raises Rejected."""
+    import io
+
+    import numpy as np
+
+    stream = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise Rejected(400, "The NPY body has a version other than 1.0 and 2.0.")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except Rejected:
+        raise
+    except Exception as error:  # whatever the header's parser stumbles over, it is the header's fault
+        raise Rejected(400, f"The body is not NPY: {type(error).__name__}") from None
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise Rejected(400, "The NPY body holds something else than numbers.")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != len(body) - stream.tell():
+        raise Rejected(400, "The NPY body is not as long as its header says.")
+    return np.frombuffer(body, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+
+
+def _checked(table: Any, width: int) -> Any:
+    """`table` as two-dimensional float64 with the right number of columns, and finite but for NaN."""
+    import numpy as np
+
+    if table.ndim == 1:
+        table = table.reshape(1, -1)
+    if table.ndim != 2 or not table.size:
+        raise Rejected(400, f"The body holds {table.ndim}-dimensional data: rows of columns are wanted.")
+    if width and table.shape[1] != width:
+        raise Rejected(400, _columns(table.shape[1], width))
+    table = np.ascontiguousarray(table, dtype=np.float64)
+    if np.isinf(table).any():
+        raise Rejected(400, "The body holds an infinite number.")
+    return table
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise Rejected(400, "The body is not UTF-8 text.") from None
+
+
+def _columns(found: int, wanted: int) -> str:
+    return f"The body has {found} columns; the model takes {wanted}."
+
+
+# --- out ----------------------------------------------------------------------------------------------------------
+
+
+def csv_lines(values: Iterable[Any]) -> bytes:
+    """One line a row, its values joined by commas, each line ended by a newline."""
+    return "".join(f"{_joined(row)}\n" for row in values).encode()
+
+
+def _joined(row: Any) -> str:
+    return ",".join(map(str, row)) if isinstance(row, list) else str(row)
+
+
+def to_json(value: Any) -> bytes:
+    """JSON of plain values; what has `tolist` (arrays and their scalars) goes as that. Raises TypeError, ValueError."""
+    return json.dumps(value, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a prediction of type {type(value).__name__} has no JSON form")
+
+
+def json_lines(values: Sequence[Any]) -> bytes:
+    """One JSON value a line, each line ended by a newline."""
+    return b"".join(to_json(value) + b"\n" for value in values)

@@ -1,0 +1,88 @@
+"""The container's environment, read once (§5.2), and the artifact folders that it allows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler import contract
+
+
+class BadFolder(Exception):  # noqa: N818 - a word that reads
+    """A model's url that is not a folder below the base. `status` is 404 (not there) or 400 (not allowed)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a server is told at its start. Sizes are bytes."""
+
+    socket: str  # unix path to listen on; empty: listen on `port`
+    port: int
+    base: Path  # what the contract calls /opt/ml
+    multi_model: bool
+    framework: str  # xgboost | sklearn | script | auto
+    program: str  # a script's file name
+    submit_directory: str  # where the script may lie instead of in the artifact; empty: nowhere else
+    default_accept: str  # empty: the framework's own
+    max_body: int
+    lifeline: int | None  # read end of the host's pipe
+
+    def folder(self, url: str) -> Path:
+        """The folder that a model's url names, links resolved. Raises BadFolder.
+
+        An url below /opt/ml is meant below the base, wherever that is.
+        """
+        if not url.startswith("/"):
+            raise BadFolder(404, f"Relative path is not allowed in url: {url}")
+        if "\0" in url or ".." in url.split("/"):
+            raise BadFolder(404, "A path that leads upwards is not allowed in url")
+        path = self.below_base(url)
+        real, base = Path(os.path.realpath(path)), Path(os.path.realpath(self.base))
+        if not real.is_relative_to(base) or real == base:
+            raise BadFolder(400, f"The url is not below {contract.BASE_DIR}")
+        if not real.is_dir():
+            raise BadFolder(404, f"There is no folder at the url: {self.shown(url)}")
+        return real
+
+    def below_base(self, path: str) -> Path:
+        """A path of the contract (/opt/ml/...) as a path of this machine; any other path as it is."""
+        if path == contract.BASE_DIR or path.startswith(contract.BASE_DIR + "/"):
+            return self.base / path[len(contract.BASE_DIR) + 1 :]
+        return Path(path)
+
+    def shown(self, text: str) -> str:
+        """A text without this machine's folders: the base is /opt/ml for whoever reads it."""
+        for base in (os.path.realpath(self.base), str(self.base)):
+            text = text.replace(base, contract.BASE_DIR)
+        return text
+
+
+def read(environ: Mapping[str, str]) -> Environment:
+    """Raises ValueError, naming the variable, for a number that is none."""
+    megabytes = _number(environ, contract.ENV_MAX_PAYLOAD_MB, 0)
+    lifeline = environ.get(contract.ENV_LIFELINE)
+    return Environment(
+        socket=environ.get(contract.ENV_SOCKET, ""),
+        port=_number(environ, contract.ENV_BIND_TO_PORT, contract.DEFAULT_PORT),
+        base=Path(environ.get(contract.ENV_BASE_DIR) or contract.BASE_DIR),
+        multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
+        framework=environ.get(contract.ENV_FRAMEWORK) or "auto",
+        program=environ.get(contract.ENV_PROGRAM) or contract.DEFAULT_PROGRAM,
+        submit_directory=environ.get(contract.ENV_SUBMIT_DIRECTORY, ""),
+        default_accept=environ.get(contract.ENV_DEFAULT_ACCEPT, ""),
+        max_body=megabytes * 2**20 or contract.MAX_BODY,
+        lifeline=int(lifeline) if lifeline else None,
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{name} is not a number: {text}")
+    return int(text)

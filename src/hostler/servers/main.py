@@ -1,0 +1,102 @@
+"""The start and the end of one of our model servers: environment, nursery, socket, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from hostler import contract
+from hostler.servers import environment, framework, nursery, target
+from hostler.servers.environment import Environment
+from hostler.servers.loop import new_loop
+from hostler.servers.server import ONLY, Contract
+from hostler.servers.shelf import LoadFailed, Shelf
+from hostler.wire.lifeline import leave_with
+from hostler.wire.server import Limits, serve
+
+
+def run(everywhere: bool = False) -> None:
+    """Serve until SIGTERM, then finish what runs. Raises SystemExit(1), with the reason printed, if it cannot serve.
+
+    `everywhere` listens on all addresses, as a container of its own must; else on this machine's loopback.
+    """
+    try:
+        told = environment.read(os.environ)
+    except ValueError as error:
+        sys.exit(str(error))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
+    if told.framework != "auto":
+        if missing := framework.missing(told.framework):
+            sys.exit(missing)
+        framework.warm(told.framework)
+    with _socket_folder(told) as sockets:
+        line = nursery.start(partial(target.run, told), told.lifeline)
+        if told.lifeline is not None:
+            leave_with(told.lifeline)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            code = runner.run(_serve(told, line, sockets, everywhere))
+    if code:
+        sys.exit(code)
+
+
+@contextlib.contextmanager
+def _socket_folder(told: Environment) -> Iterator[Path]:
+    """Where the targets' own sockets are: beside the server's, else in a private folder."""
+    if told.socket:
+        yield Path(told.socket).parent
+    else:
+        with tempfile.TemporaryDirectory(prefix="hostler-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+
+async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhere: bool) -> int:
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ending.set)
+    loop.add_signal_handler(signal.SIGCHLD, _reap)
+    shelf = Shelf(told, line, sockets)
+    handle = Contract(told, shelf).handle
+    limits = Limits(body=told.max_body)
+    if told.socket:
+        server = await serve(handle, path=told.socket, limits=limits)
+    else:
+        server = await serve(handle, sock=_listener(told.port, everywhere), limits=limits)
+    keeping = None if told.multi_model else asyncio.ensure_future(_keep(shelf, told))
+    stop = asyncio.ensure_future(ending.wait())
+    await asyncio.wait([stop, *([keeping] if keeping else [])], return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if keeping and keeping.done():
+        print(keeping.result(), file=sys.stderr, flush=True)
+        code = 1
+    await asyncio.gather(server.close(0.0 if code else target.DRAIN), shelf.close())
+    return code
+
+
+async def _keep(shelf: Shelf, told: Environment) -> str:
+    """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot."""
+    url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
+    while True:
+        try:
+            held = await shelf.load(ONLY, url, told.folder(url))
+        except (LoadFailed, environment.BadFolder) as error:
+            return f"the model does not load: {error}"
+        await shelf.fall(held)
+
+
+def _listener(port: int, everywhere: bool) -> socket.socket:
+    return socket.create_server(("0.0.0.0" if everywhere else "127.0.0.1", port), backlog=4096)
+
+
+def _reap() -> None:
+    """This process may be where orphans of its targets end up."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

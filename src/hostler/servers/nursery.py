@@ -1,0 +1,155 @@
+"""The nursery: a child forked before the server's loop starts, from which targets' own processes are forked.
+
+It only imported, never predicts and has one thread, so that its children start clean: a fork after OpenMP ran hangs.
+It tells the server when a child has ended. When the server ends, however it went, so do the nursery and its children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+
+from hostler.wire import tree
+
+_FRAME = 65_536
+_PR_SET_PDEATHSIG = 1
+
+
+class Bear(msgspec.Struct, frozen=True, tag=True):
+    """Fork a target's process. Two file descriptors come along: where it reports its load, and its lifeline."""
+
+    number: int  # the server's name for the process
+    folder: str
+    framework: str
+    socket: str  # path that it shall listen on
+
+
+class End(msgspec.Struct, frozen=True, tag=True):
+    """Send a process a signal; SIGKILL goes to all that descends from it, too. Ended ones are no error."""
+
+    number: int
+    signal: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A process is gone. `status`: its exit code, or a negative signal number."""
+
+    number: int
+    status: int
+
+
+def start(become: Callable[[Bear, int, int], None], lifeline: int | None) -> socket.socket:
+    """Fork the nursery and return the server's end of its line. `become(order, report, lifeline)` runs in a child.
+
+    Call it before any thread and any loop. Raises OSError.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server = os.getpid()
+    if os.fork():
+        theirs.close()
+        return ours
+    try:
+        ours.close()
+        _tend(theirs, server, become, lifeline)
+    finally:
+        os._exit(1)
+
+
+def _tend(line: socket.socket, server: int, become: Callable[[Bear, int, int], None], lifeline: int | None) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the server tells its targets itself
+    leave_with_parent(server)
+    gc.collect()
+    gc.freeze()  # so that collections in the children do not touch, and thereby copy, what all share
+    waking, wake = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(waking, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    decoder = msgspec.msgpack.Decoder(Bear | End)
+    children: dict[int, int] = {}  # pid -> number
+    watched = [line.fileno(), waking, *([] if lifeline is None else [lifeline])]
+    while True:
+        ready = select.select(watched, [], [])[0]
+        if lifeline in ready:
+            _leave(children)
+        if waking in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(waking, 512)
+            _reap(children, line)
+        if line.fileno() not in ready:
+            continue
+        frame, received, _, _ = socket.recv_fds(line, _FRAME, 2)
+        if not frame:
+            _leave(children)
+        order = decoder.decode(frame)
+        if isinstance(order, End):
+            for pid in [pid for pid, number in children.items() if number == order.number]:
+                if order.signal == signal.SIGKILL:
+                    for below in tree.descendants(pid):
+                        tree.kill(below, signal.SIGKILL)
+                tree.kill(pid, order.signal)
+            continue
+        nursery = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(
+                received[0], msgspec.json.encode({"status": 507, "message": f"no process: {error.strerror}"}) + b"\n"
+            )
+            line.send(msgspec.msgpack.encode(Ended(order.number, 1)))
+        else:
+            if not pid:
+                for fd in (line.fileno(), waking, wake):
+                    os.close(fd)
+                _become(order, received, nursery, become)
+            children[pid] = order.number
+        for fd in received:
+            os.close(fd)
+
+
+def _become(order: Bear, received: list[int], nursery: int, become: Callable[[Bear, int, int], None]) -> NoReturn:
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        leave_with_parent(nursery)
+        gc.unfreeze()
+        become(order, *received)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _reap(children: dict[int, int], line: socket.socket) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        number = children.pop(pid, None)
+        if number is not None:
+            with contextlib.suppress(OSError):
+                line.send(msgspec.msgpack.encode(Ended(number, os.waitstatus_to_exitcode(status))))
+
+
+def _leave(children: dict[int, int]) -> NoReturn:
+    tree.end_descendants()
+    os._exit(0)
+
+
+def leave_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends: that works where no thread of ours gets to run."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

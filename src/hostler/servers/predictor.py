@@ -1,0 +1,46 @@
+"""The plug between a server and a framework: what a call is, what a predictor does with calls, how loading fails.
+
+It knows neither HTTP nor any framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Call(NamedTuple):
+    """An invocation as a predictor sees it. Headers that were not sent are empty text."""
+
+    body: bytes
+    content_type: str
+    accept: str
+
+
+class Reply(NamedTuple):
+    """What an invocation is answered with."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class Rejected(Exception):  # noqa: N818 - a word that reads
+    """A call that is the caller's mistake: 400 (body), 406 (Accept), 413 (size), 415 (Content-Type)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unloadable(Exception):  # noqa: N818 - a word that reads
+    """An artifact that does not load. `str(error)` is the whole reason, for the artifact's owner."""
+
+
+class Predictor(Protocol):
+    """A loaded model."""
+
+    together: int  # most calls that `answer` takes at once; 1 for a model that gains nothing by it
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        """One reply for each call, in order. Whatever it raises is the answer to every one of the calls."""

@@ -1,0 +1,75 @@
+"""Why a load or a call failed, as a reply: the status, and a text that shows none of this machine's folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+
+from hostler.servers.environment import Environment
+from hostler.servers.predictor import Rejected, Reply
+
+_LENGTH = 6_000  # characters of a text; of a longer one, its end, where the reason stands
+_FRAME = re.compile(r'File "(/[^"]*)"')
+_LIBRARY = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
+
+
+def reply(error: BaseException, environment: Environment, trace: bool = False) -> Reply:
+    """The answer to a call that raised `error`; with `trace`, the traceback follows the message (as AWS's toolkit).
+
+    A MemoryError is 507, by which the platform knows to unload something. An exception of a script with a
+    `status_code` (the toolkit's own errors have one) says itself what it is.
+    """
+    message = text(error, environment)
+    if isinstance(error, Rejected):
+        return Reply(error.status, message.encode(), "text/plain")
+    if out_of_memory(error):
+        return Reply(507, message.encode(), "text/plain")
+    status = getattr(error, "status_code", 500)
+    status = status if isinstance(status, int) and 400 <= status <= 599 else 500
+    if trace:
+        message = f"{message}\n{where(error, environment)}"
+    return Reply(status, message.encode("utf-8", "replace"), "text/plain")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, also in a library that says so in words alone."""
+    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
+
+
+def text(error: BaseException, environment: Environment) -> str:
+    """The error in a sentence; its type's name stands in for a message that it has not."""
+    message = getattr(error, "message", None)
+    found = message if isinstance(message, str) and message else str(error)
+    if isinstance(error, SystemExit):
+        found = f"the script ended itself: sys.exit({error.code!r})"
+    elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
+        found = f"{type(error).__name__}: {found}" if found else type(error).__name__
+    return _end(_hidden(found, environment))
+
+
+def where(error: BaseException, environment: Environment) -> str:
+    """The end of the error's traceback, from the artifact's own code on."""
+    frames = error.__traceback__
+    while frames is not None and _ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    lines = "".join(traceback.format_exception(type(error), error, frames))
+    return _end(_hidden(lines, environment))
+
+
+def _ours(file: str) -> bool:
+    return file.startswith((os.path.dirname(__file__), "<frozen importlib"))
+
+
+def _hidden(found: str, environment: Environment) -> str:
+    found = environment.shown(found)
+    found = _FRAME.sub(lambda match: f'File "{_LIBRARY.sub("", match[1])}"', found)
+    for folder in (sys.prefix, sys.base_prefix, os.path.expanduser("~")):
+        if len(folder) > 1:
+            found = found.replace(f"{folder}/", "")
+    return found
+
+
+def _end(found: str) -> str:
+    return found if len(found) <= _LENGTH else f"...{found[-_LENGTH:]}"

@@ -1,0 +1,146 @@
+"""A user's script by the rules of AWS's inference toolkit (§5.10). It runs in a process of its own, never elsewhere.
+
+`model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
+and `output_fn`; each may take a context as one more argument (None here). Where one is missing there is a default:
+JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hostler.contract import CODE_DIR
+from hostler.servers import artifact, codecs
+from hostler.servers.environment import Environment
+from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
+
+_OFFERED = (codecs.JSON, codecs.CSV, codecs.NPY)
+_TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
+
+
+def load(folder: Path, environment: Environment) -> Script:
+    """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
+    program = artifact.program(folder, environment)
+    if program is None:
+        if "://" in environment.submit_directory:
+            raise Unloadable("the submit directory is an address, and was not fetched for this container")
+        raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
+    module = _imported(program)
+    transform = getattr(module, "transform_fn", None)
+    steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
+    if transform and any(steps):
+        raise Unloadable(
+            f"{program.name} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others"
+        )
+    model_fn = getattr(module, "model_fn", None)
+    if model_fn is None:
+        raise Unloadable(f"{program.name} has no model_fn")
+    if not transform and steps[1] is None:
+        raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn")
+    if before := getattr(module, "pre_model_fn", None):
+        _call(before, str(folder))
+    model = _call(model_fn, str(folder))
+    if warm_up := getattr(module, "model_warmup_fn", None):
+        _call(warm_up, str(folder), model)
+    return Script(model, transform, steps, environment.default_accept or codecs.JSON)
+
+
+def _imported(program: Path) -> Any:
+    """The script as a module under its own name, with its folder first on the path for what it imports."""
+    sys.path.insert(0, str(program.parent))
+    spec = importlib.util.spec_from_file_location(program.stem, program)
+    if spec is None or spec.loader is None:
+        raise Unloadable(f"{program.name} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[program.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call(function: Callable[..., Any], *values: Any) -> Any:
+    """Call one of the script's functions, with a context behind if it takes one more argument."""
+    try:
+        takes = len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # built in
+        takes = len(values)
+    return function(*values, None) if takes == len(values) + 1 else function(*values)
+
+
+class Script:
+    """A model that a script loaded, and the script's functions."""
+
+    together = 1
+
+    def __init__(self, model: Any, transform: Any, steps: list[Any], default: str) -> None:
+        self._model = model
+        self._transform = transform
+        self._input, self._predict, self._output = steps
+        self._default = default
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply:
+        kind = codecs.media_type(call.content_type) or codecs.JSON
+        accept = call.accept if codecs.media_type(call.accept) not in ("", codecs.ANY) else self._default
+        data: Any = call.body
+        if kind in _TEXT:
+            try:
+                data = call.body.decode()
+            except UnicodeDecodeError:
+                raise Rejected(400, "The body is not UTF-8 text.") from None
+        if self._transform:
+            found = _call(self._transform, self._model, data, kind, accept)
+        else:
+            given = _call(self._input, data, kind) if self._input else _decoded(call.body, kind)
+            prediction = _call(self._predict, given, self._model)
+            found = _call(self._output, prediction, accept) if self._output else self._encoded(prediction, accept)
+        media = accept
+        if isinstance(found, tuple) and len(found) == 2:
+            found, media = found
+        return Reply(200, _bytes(found), str(media))
+
+    def _encoded(self, prediction: Any, accept: str) -> tuple[bytes, str]:
+        media = codecs.accepted(accept, _OFFERED, self._default)
+        if media == codecs.NPY:
+            import numpy as np
+
+            stream = io.BytesIO()
+            np.save(stream, np.asarray(prediction), allow_pickle=False)
+            return stream.getvalue(), media
+        if media == codecs.CSV:
+            values = prediction.tolist() if hasattr(prediction, "tolist") else prediction
+            return codecs.csv_lines(values if isinstance(values, list | tuple) else [values]), media
+        return codecs.to_json(prediction), media
+
+
+def _decoded(body: bytes, kind: str) -> Any:
+    """A request's data where the script has no `input_fn`: an array; JSON that is no list stays as it is."""
+    if kind == codecs.JSON:
+        value = codecs.parse_json(body)
+        if not isinstance(value, list) or importlib.util.find_spec("numpy") is None:
+            return value
+        import numpy as np
+
+        try:
+            return np.array(value)
+        except ValueError:
+            raise Rejected(400, "The JSON body's lists have different lengths.") from None
+    if kind == codecs.CSV:
+        table = codecs.rows(body, kind, 0)
+        return table[0] if len(table) == 1 else table  # as numpy reads one line
+    if kind == codecs.NPY:
+        return codecs.npy(body)
+    raise Rejected(415, f"Content type {kind} is not supported: the script has no input_fn.")
+
+
+def _bytes(found: Any) -> bytes:
+    if isinstance(found, bytes | bytearray | memoryview):
+        return bytes(found)
+    return found.encode() if isinstance(found, str) else codecs.to_json(found)

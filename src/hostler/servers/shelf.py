@@ -1,0 +1,149 @@
+"""The targets that this server holds: loading, measuring, finding, unloading. It knows no HTTP.
+
+Loads inside this process run on one thread, one at a time, so that what each adds to the heap can be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import traceback
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler.servers import artifact, framework, memory, reason
+from hostler.servers.apart import Apart, Births
+from hostler.servers.environment import Environment
+from hostler.servers.inside import Inside
+from hostler.servers.predictor import Predictor, Unloadable
+
+
+class LoadFailed(Exception):  # noqa: N818 - a word that reads
+    """Why a target is not there; `status` is the answer to the load."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Held:
+    """A target that is here. `url` is as it was asked for."""
+
+    url: str
+    seat: Inside | Apart
+
+
+class Shelf:
+    """Targets by name. Every method runs on the loop."""
+
+    def __init__(self, environment: Environment, line: socket.socket, sockets: Path) -> None:
+        self.held: dict[str, Held] = {}
+        self._environment = environment
+        self._loop = asyncio.get_running_loop()
+        self._births = Births(line, sockets, self._fallen)
+        self._loading: dict[str, asyncio.Future[Inside | Apart]] = {}
+        self._being_born: dict[str, Apart] = {}
+        self._loads = ThreadPoolExecutor(1, "loads")
+        self._long_calls = ThreadPoolExecutor(1, "long-calls")
+
+    async def load(self, name: str, url: str, folder: Path) -> Held:
+        """Load a target that is not here yet. A load of it on the way is waited for. Raises LoadFailed.
+
+        The load goes on when the caller is cancelled.
+        """
+        if name not in self._loading:
+            task = self._loop.create_task(self._load(name, folder))
+            self._loading[name] = task
+            task.add_done_callback(lambda done: self._loaded(name, url, done))
+        await asyncio.shield(self._loading[name])
+        if name not in self.held:
+            raise LoadFailed(500, "its process ended as soon as the model was loaded")
+        return self.held[name]
+
+    def _loaded(self, name: str, url: str, done: asyncio.Future[Inside | Apart]) -> None:
+        del self._loading[name]
+        if not done.cancelled() and done.exception() is None and not done.result().gone:
+            self.held[name] = Held(url, done.result())
+
+    def loading(self, name: str) -> bool:
+        return name in self._loading
+
+    async def _load(self, name: str, folder: Path) -> Inside | Apart:
+        try:
+            kind, apart = await self._loop.run_in_executor(None, self._placed, folder)
+        except Unloadable as error:
+            raise LoadFailed(500, reason.text(error, self._environment)) from None
+        if apart:
+            process = self._being_born[name] = self._births.new()
+            try:
+                report = await process.load(folder, kind)
+            finally:
+                del self._being_born[name]
+            if report.status != 200:
+                raise LoadFailed(report.status, report.message)
+            process.memory = max(report.memory, artifact.size(folder))
+            return process
+        try:
+            predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
+        except (Exception, SystemExit) as error:
+            if not isinstance(error, Unloadable):
+                traceback.print_exc()
+            message = reason.text(error, self._environment)
+            raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
+        return Inside(predictor, size, self._environment, self._long_calls)
+
+    def _placed(self, folder: Path) -> tuple[str, bool]:
+        kind = artifact.framework(folder, self._environment)
+        if missing := framework.missing(kind):
+            raise Unloadable(missing)
+        return kind, framework.needs_process(folder, kind)
+
+    def _load_measured(self, folder: Path, kind: str) -> tuple[Predictor, int]:
+        framework.warm(kind)  # not the target's memory
+        before = memory.in_use()
+        predictor = framework.load(folder, kind, self._environment)
+        return predictor, max(memory.in_use() - before, artifact.size(folder))
+
+    async def unload(self, name: str) -> None:
+        """Take a target away; returns when what still ran there is answered and its memory given back.
+
+        A load on the way is broken off where it has a process, else waited for. Raises KeyError if there is neither.
+        """
+        if process := self._being_born.get(name):
+            await process.close()
+        if loading := self._loading.get(name):
+            await asyncio.wait([loading])
+            await asyncio.sleep(0)  # its callbacks
+        seat = self.held.pop(name).seat
+        if isinstance(seat, Apart):
+            await seat.close()
+        else:
+            await seat.close(_forget, self._loads)
+
+    async def fall(self, held: Held) -> None:
+        """Return when the target's process has ended by itself; never, for a target that has none."""
+        await (held.seat.ended if isinstance(held.seat, Apart) else self._loop.create_future())
+
+    async def close(self) -> None:
+        """End the targets' processes, after what still runs there."""
+        processes = [held.seat for held in self.held.values() if isinstance(held.seat, Apart)]
+        await asyncio.gather(*(process.close() for process in [*processes, *self._being_born.values()]))
+
+    def _fallen(self, process: Apart, status: int) -> None:
+        for name in [name for name, held in self.held.items() if held.seat is process]:
+            del self.held[name]
+            print(f"the process of model {name} has ended with status {status}", file=sys.stderr, flush=True)
+
+
+def _forget(last: list[Predictor]) -> None:
+    """Drop the last reference and give the memory back."""
+    watch = weakref.ref(last[0])
+    last.clear()
+    if watch() is not None:
+        gc.collect()  # it is part of a cycle
+    memory.trim()

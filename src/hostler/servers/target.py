@@ -1,0 +1,108 @@
+"""A target's own process: load, report, then serve HTTP on a socket of its own, with the user's code inline.
+
+It never shares anything with other targets: its modules, its memory and its crash are its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from hostler.contract import PING
+from hostler.servers import framework, memory, reason
+from hostler.servers.environment import Environment
+from hostler.servers.inside import answers, call_of
+from hostler.servers.loop import new_loop
+from hostler.servers.nursery import Bear
+from hostler.servers.predictor import Predictor, Unloadable
+from hostler.wire import tree
+from hostler.wire.lifeline import leave_with
+from hostler.wire.server import Limits, Request, serve
+
+DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load."""
+
+    status: int
+    message: str = ""
+    memory: int = 0
+
+
+def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
+    """The whole life of the process. Returns when it was told to end and every call was answered."""
+    os.set_inheritable(report, False)
+    for fd in (lifeline, environment.lifeline):
+        if fd is not None:
+            leave_with(fd)
+    try:
+        predictor = framework.load(Path(order.folder), order.framework, environment)
+    except BaseException as error:
+        traceback.print_exc()
+        status = 507 if reason.out_of_memory(error) else 500
+        message = reason.text(error, environment)
+        if order.framework == "script" and not isinstance(error, Unloadable):
+            message = f"{message}\n{reason.where(error, environment)}"
+        _tell(report, Report(status, message))
+        sys.stdout.flush()
+        return
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve(predictor, environment, order, report))
+    sys.stdout.flush()
+    tree.end_descendants()
+
+
+async def _serve(predictor: Predictor, environment: Environment, order: Bear, report: int) -> None:
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    turn = _Turn(predictor, environment, trace=order.framework == "script")
+    server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
+    _tell(report, Report(200, memory=memory.own_share()))
+    await ending.wait()
+    await server.close(DRAIN)
+
+
+class _Turn:
+    """Requests of one turn of the loop, answered together as far as the predictor likes that, else one by one."""
+
+    def __init__(self, predictor: Predictor, environment: Environment, trace: bool) -> None:
+        self._predictor = predictor
+        self._environment = environment
+        self._trace = trace
+        self._loop = asyncio.get_running_loop()
+        self._requests: list[Request] = []
+
+    def take(self, request: Request) -> None:
+        if request.path == PING:
+            request.answer(200)
+            return
+        self._requests.append(request)
+        if len(self._requests) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        some, self._requests = self._requests[: self._predictor.together], self._requests[self._predictor.together :]
+        if self._requests:
+            self._loop.call_soon(self._flush)
+        # To the user's code there is no loop here, so that asyncio.run and its like work in it.
+        asyncio._set_running_loop(None)
+        try:
+            replies = answers(self._predictor, [call_of(request) for request in some], self._environment, self._trace)
+        finally:
+            asyncio._set_running_loop(self._loop)
+        for request, reply in zip(some, replies, strict=True):
+            request.answer(reply.status, reply.body, reply.content_type)
+
+
+def _tell(report: int, message: Report) -> None:
+    data = msgspec.json.encode(message) + b"\n"
+    while data:
+        data = data[os.write(report, data) :]
+    os.close(report)
