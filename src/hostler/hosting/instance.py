@@ -114,7 +114,9 @@ class Instance:
 
     def begin(self, adopted: Seen | None = None) -> None:
         """Bring it up, or, with `adopted`, take over a container that an earlier control started."""
-        self._task = asyncio.create_task(self._live(adopted), name=f"instance {self.id}")
+        if adopted is not None:
+            self._adopt(adopted)
+        self._task = asyncio.create_task(self._live(launch=adopted is None), name=f"instance {self.id}")
 
     def container_ended(self, seen: Seen) -> None:
         """The engine says that the container has exited."""
@@ -150,12 +152,10 @@ class Instance:
 
     # --- its life -------------------------------------------------------------------------------------------------
 
-    async def _live(self, adopted: Seen | None) -> None:
+    async def _live(self, launch: bool) -> None:
         try:
-            if adopted is None:
+            if launch:
                 await self._launch()
-            else:
-                self._adopt(adopted)
             await self._until_healthy()
             self.ready_at = time.monotonic()
             self._move("ready")

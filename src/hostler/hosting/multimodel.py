@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from hostler.errors import ArtifactError, ArtifactMissing, StorageUnavailable
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.work import Work
 from hostler.wire import link
 from hostler.wire.client import CallFailed, CallTimedOut, Reply
 
@@ -58,9 +59,15 @@ class _Member:
     sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, monotonic
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    work: Work = field(default_factory=Work)
     one_load: asyncio.Lock = field(default_factory=asyncio.Lock)  # a foreign container's loads are measured one by one
     timer: asyncio.TimerHandle | None = None
+
+    def end(self) -> None:
+        """Nothing more is done for it."""
+        self.work.cancel()
+        if self.timer:
+            self.timer.cancel()
 
 
 class MultiModel:
@@ -98,10 +105,7 @@ class MultiModel:
         member = self._members.pop(instance, None)
         if member is None:
             return
-        for task in member.tasks:
-            task.cancel()
-        if member.timer:
-            member.timer.cancel()
+        member.end()
         self._fleet.forget_instance(instance)
         for target in member.cache.waiting():
             self._place(target, hot=False)
@@ -115,12 +119,8 @@ class MultiModel:
 
     def close(self) -> None:
         """Control leaves, or the variant is gone."""
-        for id in list(self._members):
-            member = self._members.pop(id)
-            for task in member.tasks:
-                task.cancel()
-            if member.timer:
-                member.timer.cancel()
+        while self._members:
+            self._members.popitem()[1].end()
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
@@ -194,11 +194,11 @@ class MultiModel:
         for command in commands:
             match command:
                 case Fetch(target):
-                    self._spawn(member, self._fetch(member, target))
+                    member.work.spawn(self._fetch(member, target))
                 case Load(target):
-                    self._spawn(member, self._load(member, target))
+                    member.work.spawn(self._load(member, target))
                 case Unload(target):
-                    self._spawn(member, self._unload(member, target))
+                    member.work.spawn(self._unload(member, target))
                 case Publish(target, generation):
                     self._publish(member, target, generation)
                 case Withdraw(target, generation):
@@ -206,11 +206,6 @@ class MultiModel:
                 case Refuse(target, kind, message, status):
                     self._refuse(member, target, kind, message, status)
         self._schedule(member)
-
-    def _spawn(self, member: _Member, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        member.tasks.add(task)
-        task.add_done_callback(member.tasks.discard)
 
     def _schedule(self, member: _Member) -> None:
         """The cache's next look at the clock, if it wants one."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from hostler.hosting import profiles
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance, Platform, Spot
 from hostler.hosting.multimodel import MultiModel
+from hostler.hosting.work import Work
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
 from hostler.wire import link
@@ -44,7 +45,7 @@ class Reconciler:
     platform: Platform
     fleet: Fleet
     machine_memory: int
-    end_gateway: Callable[[int], Awaitable[None]]  # by pid; the host starts another
+    end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
     instances: dict[str, Instance] = field(default_factory=dict)
     multi_models: dict[tuple[str, int], MultiModel] = field(default_factory=dict)  # (uid, variant index) -> runtime
 
@@ -56,7 +57,7 @@ class Reconciler:
         self._done = 0  # the newest pass that has ended
         self._records: dict[str, tuple[EndpointRecord, tuple[Revision, ...]]] = {}  # uid -> as of the last pass
         self._published: dict[str, int] = {}  # uid -> version of its route
-        self._work: set[asyncio.Task[Any]] = set()
+        self._work = Work()
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt
         self._joined: set[str] = set()
         self.ready = False  # the first pass has adopted what runs
@@ -173,6 +174,7 @@ class Reconciler:
                     pass
         finally:
             pokes.cancel()
+            self._work.cancel()
             for runtime in self.multi_models.values():
                 runtime.close()
             await asyncio.gather(*(i.detach() for i in self.instances.values()), return_exceptions=True)
@@ -251,7 +253,6 @@ class Reconciler:
         self.instances[id] = instance
         instance.begin(adopted=seen)
         if seen.exit is not None:
-            instance.seen = seen
             instance.container_ended(seen)
 
     def _documents(self, spot: Spot) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -305,12 +306,7 @@ class Reconciler:
         instance.retire()
         self._leave(instance)
         self._publish_route(instance.spot.uid)
-        self._spawn(instance.stop(contract.STOP_GRACE))
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self._work.spawn(instance.stop(contract.STOP_GRACE))
 
     # --- multi-model ----------------------------------------------------------------------------------------------
 
@@ -318,7 +314,7 @@ class Reconciler:
         for instance in self.instances.values():
             if instance.multi_model and instance.state == "ready" and instance.id not in self._joining:
                 self._joining.add(instance.id)
-                self._spawn(self._join(instance))
+                self._work.spawn(self._join(instance))
 
     async def _join(self, instance: Instance) -> None:
         spot = instance.spot
@@ -434,7 +430,7 @@ class Reconciler:
                 await self.store_call(self.store.mark_ready, uid, revisions[-1].number, time.time())
                 self.wake()
             else:
-                self._spawn(self._wake_when_acknowledged())
+                self._work.spawn(self._wake_when_acknowledged())
 
     def _failure(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> str:
         """Why an endpoint that was never InService never will be; empty when it may. The first cause counts."""
@@ -463,7 +459,7 @@ class Reconciler:
     def _end_silent_gateways(self) -> None:
         for pid in self.fleet.silent(time.monotonic()):
             log.warning("gateway %d has been silent for too long", pid)
-            self._spawn(self.end_gateway(pid))
+            self._work.spawn(self.end_gateway(pid))
 
 
 def _count(variant: dict[str, Any]) -> int:

@@ -1,0 +1,219 @@
+"""What hosting's tests stand on: a real store, disk and link; a fake engine; a container and a gateway in this loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hostler.artifacts.archive import Limits
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.source import EmbeddedSource
+from hostler.engines.engine import Launch
+from hostler.engines.fake import FakeEngine
+from hostler.hosting.fleet import Fleet
+from hostler.hosting.instance import Platform
+from hostler.hosting.metrics import Metrics
+from hostler.hosting.reconciler import Reconciler
+from hostler.settings import Settings
+from hostler.store.store import Store
+from hostler.wire import link
+from hostler.wire.frames import Frames
+from hostler.wire.server import Request, Server, serve
+
+KEY = "us-east-1/ep"
+PATIENCE = 10.0  # a hang guard
+
+
+@dataclass
+class Container:
+    """A multi-model container of a few lines. Its attributes are its knobs and its record."""
+
+    models: dict[str, str] = field(default_factory=dict)
+    room: int = 1000
+    ping: int = 200
+    loads: list[str] = field(default_factory=list)
+    unloads: list[str] = field(default_factory=list)
+    broken: bool = False  # loads fail with 500
+    server: Server | None = None
+
+    def __call__(self, request: Request) -> None:
+        name = request.path.removeprefix("/models").strip("/")
+        if request.path == "/ping":
+            request.answer(self.ping)
+        elif request.method == "GET":
+            models = [{"modelName": name, "modelUrl": url, "memory": 10} for name, url in self.models.items()]
+            request.answer(200, json.dumps({"models": models}).encode())
+        elif request.method == "DELETE":
+            self.unloads.append(name)
+            request.answer(200 if self.models.pop(name, None) else 404)
+        else:
+            self._load(request)
+
+    def _load(self, request: Request) -> None:
+        asked = json.loads(request.body)
+        if self.broken:
+            request.answer(500, b"no such luck")
+        elif asked["model_name"] in self.models:
+            request.answer(409)
+        elif len(self.models) >= self.room:
+            request.answer(507)
+        else:
+            self.loads.append(request.headers["x-amzn-sagemaker-target-model"])
+            self.models[asked["model_name"]] = asked["url"]
+            request.answer(200, b'{"memory": 10}')
+
+
+class Gateway:
+    """A linked gateway that keeps what it was told."""
+
+    def __init__(self, frames: Frames[link.Down]) -> None:
+        self.frames = frames
+        self.snapshot: link.Snapshot | None = None
+        self.routes: dict[str, link.Route] = {}
+        self.residents: dict[tuple[str, str], link.SetResident] = {}  # (target, instance)
+        self.refused: list[link.Refused] = []
+        self.busy: set[str] = set()  # targets that it calls busy
+        self.news = asyncio.Condition()
+
+    async def run(self) -> None:
+        self.frames.send(link.Hello("g1", 1))
+        while (message := await self.frames.receive()) is not None:
+            async with self.news:
+                self._hear(message)
+                self.news.notify_all()
+
+    def _hear(self, message: link.Down) -> None:
+        match message:
+            case link.Snapshot(epoch, version):
+                self.snapshot = message
+                self.routes = {route.key: route for route in message.routes}
+                self.residents = {(r.target, r.instance): r for r in message.residents}
+                self.frames.send(link.Ack(epoch, version))
+            case link.SetRoute(version, route):
+                self.routes[route.key] = route
+                self._acknowledge(version)
+            case link.DropRoute(version, key):
+                self.routes.pop(key, None)
+                self._acknowledge(version)
+            case link.SetResident():
+                self.residents[message.target, message.instance] = message
+            case link.Withdraw(key, variant, target, instance, generation):
+                self.residents.pop((target, instance), None)
+                self.frames.send(link.Withdrawn(key, variant, target, instance, generation, target in self.busy))
+            case link.Refused():
+                self.refused.append(message)
+
+    def _acknowledge(self, version: int) -> None:
+        assert self.snapshot is not None
+        self.frames.send(link.Ack(self.snapshot.epoch, version))
+
+    def need(self, target: str) -> None:
+        self.frames.send(link.Need(KEY, "v", target))
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(PATIENCE), self.news:
+            await self.news.wait_for(true)
+
+    def where(self, target: str) -> list[str]:
+        """The instances on which it may be invoked."""
+        return [instance for name, instance in self.residents if name == target]
+
+
+class Ground:
+    """One data folder with its engine; `control()` is one life of control over it."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.settings = Settings(data=folder, startup_timeout=5.0, **settings)  # type: ignore[arg-type]
+        self.engine = FakeEngine()
+        self.engine.address = self._address
+        self.containers: dict[str, Container] = {}  # by id
+        self.container: Callable[[], Container] = Container
+        self.listening: set[asyncio.Task[Server]] = set()
+        self.store = Store(folder / "hostler.db")
+        self.metrics = Metrics()
+
+    def put(self, key: str, content: bytes = b"x" * 100) -> None:
+        """A packed artifact in the bucket `box`, as a person would drop it in."""
+        path = self.folder / "s3" / "box" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w:gz") as archive:
+            member = tarfile.TarInfo("model.bin")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+    def endpoint(self, count: int = 1, **container: str) -> str:
+        """An endpoint `ep` with one variant `v`; its uid."""
+        image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
+        document = {"Image": image, "ModelDataUrl": "s3://box/p/", "Mode": "MultiModel", **container}
+        variant = {
+            "VariantName": "v", "ModelName": "m", "InitialInstanceCount": count, "InstanceType": "ml.m5.large",
+        }  # fmt: skip
+        record = self.store.create_endpoint(
+            region="us-east-1", name="ep", arn="arn:ep", created=1.0, document={},
+            config={"EndpointConfigName": "c", "ProductionVariants": [variant]},
+            models={"m": {"ModelName": "m", "PrimaryContainer": document}}, tagged={},
+        )  # fmt: skip
+        return record.uid
+
+    def _address(self, launch: Launch) -> str:
+        folder = self.folder / "c" / launch.id
+        folder.mkdir(parents=True, exist_ok=True)
+        container = self.containers[launch.id] = self.container()
+        self.listening.add(asyncio.ensure_future(self._listen(container, str(folder / "s"))))
+        return f"unix:{folder / 's'}"
+
+    @staticmethod
+    async def _listen(container: Container, path: str) -> Server:
+        container.server = await serve(container, path=path)
+        return container.server
+
+    @contextlib.asynccontextmanager
+    async def control(self) -> AsyncIterator[tuple[Reconciler, Gateway]]:
+        disk = Disk(self.folder / "artifacts", EmbeddedSource(self.folder / "s3"), 10**9, Limits(10**9, 1000, 1000.0))
+        fleet = Fleet()
+        reconciler: Reconciler
+        platform = Platform(self.settings, self.engine, disk, self.metrics, lambda: reconciler.wake())
+
+        async def call(function, *arguments):  # type: ignore[no-untyped-def]
+            return function(*arguments)
+
+        reconciler = Reconciler(self.store, call, platform, fleet, 10**9, self.engine.end_gateway)
+        path = self.folder / "link.sock"
+        path.unlink(missing_ok=True)
+        server = await fleet.serve(str(path))
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        gateway = Gateway(Frames(reader, writer, link.Down))
+        tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]
+        try:
+            yield reconciler, gateway
+        finally:
+            server.close()
+            writer.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await disk.close()
+
+    async def close(self) -> None:
+        for listening in self.listening:
+            await (await listening).close(0.0)
+        self.store.close()
+
+
+async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:
+    """Wait until the endpoint has a status (`gone` for none)."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            view = reconciler.view(uid)
+            if reconciler.ready and (view.status if view else "gone") == wanted:
+                return
+            async with reconciler._passed:
+                reconciler.wake()
+                await reconciler._passed.wait()

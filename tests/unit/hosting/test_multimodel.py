@@ -1,0 +1,167 @@
+"""The multi-model runtime with a real disk and link, and a container of a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ground import Container, Gateway, Ground, status
+from test_reconciler import run
+
+from hostler.hosting.reconciler import Reconciler
+
+
+def test_a_target_is_fetched_and_loaded_once_however_often_it_is_needed(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/tenant/a.tar.gz")
+        await status(reconciler, ground.endpoint(), "InService")
+        for _ in range(100):
+            gateway.need("tenant/a.tar.gz")
+        await gateway.until(lambda: gateway.where("tenant/a.tar.gz"))
+        (container,) = ground.containers.values()
+        assert container.loads == ["tenant/a.tar.gz"]
+        assert (ground.metrics.downloads, ground.metrics.model_loads) == (1, 1)
+        (resident,) = gateway.residents.values()
+        assert resident.timing.load > 0
+        assert resident.model in container.models
+
+    run(tmp_path, story)
+
+
+def test_a_missing_target_is_refused_with_s3s_reason(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a.tar.gz")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("b.tar.gz")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert refused.kind == "missing"
+        assert refused.message.startswith("Failed to download model data (bucket: box, key: p/b.tar.gz).")
+        assert "NoSuchKey" in refused.message
+
+    run(tmp_path, story)
+
+
+def test_a_load_that_fails_is_refused_with_the_containers_words_and_leaves_no_folder(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a.tar.gz")
+        ground.container = lambda: Container(broken=True)
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert (refused.kind, refused.status, refused.message) == ("bad", 500, "no such luck")
+        assert list((tmp_path / "containers" / f"{uid}.1.0.0.0" / "models").iterdir()) == []
+
+    run(tmp_path, story)
+
+
+def test_the_least_recently_used_target_leaves_when_there_is_no_room(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        for name in "abc":
+            ground.put(f"p/{name}", b"x" * 100)
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "ab":
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        gateway.need("a")
+        gateway.need("c")
+        await gateway.until(lambda: gateway.where("c"))
+        (container,) = ground.containers.values()
+        assert len(container.unloads) == 1
+        assert gateway.where("a")
+        assert not gateway.where("b")
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_a_target_in_use_stays_and_another_leaves(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        for name in "abc":
+            ground.put(f"p/{name}", b"x" * 100)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.busy = {"a"}
+        for name in "abc":
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        assert gateway.where("a")
+        assert not gateway.where("b")
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_a_container_without_memory_is_relieved_of_a_target_and_asked_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(room=2)
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "abcd":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        (container,) = ground.containers.values()
+        assert container.loads == ["a", "b", "c", "d"]
+        assert len(container.models) == 2
+        assert not gateway.refused
+
+    run(tmp_path, story)
+
+
+def test_targets_spread_over_instances_and_a_lost_ones_waiters_are_placed_anew(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        names = [f"t{i}" for i in range(12)]
+        for name in names:
+            ground.put(f"p/{name}")
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        for name in names:
+            gateway.need(name)
+        await gateway.until(lambda: all(gateway.where(name) for name in names))
+        homes = {gateway.where(name)[0] for name in names}
+        assert homes == {f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"}
+
+    run(tmp_path, story)
+
+
+def test_a_target_that_the_container_has_lost_is_loaded_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        (container,) = ground.containers.values()
+        container.models.clear()
+        resident = gateway.residents.pop(("a", gateway.where("a")[0]))
+        from hostler.wire import link
+
+        gateway.frames.send(link.Gone(resident.key, "v", "a", resident.instance, resident.generation))
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        assert container.loads == ["a", "a"]
+        assert gateway.residents["a", resident.instance].generation > resident.generation
+
+    run(tmp_path, story)
+
+
+def test_an_archive_that_is_none_is_refused_as_bad(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        (tmp_path / "s3" / "box" / "p" / "bad").write_bytes(b"not an archive")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("bad")
+        await gateway.until(lambda: gateway.refused)
+        assert gateway.refused[0].kind == "bad"
+        assert str(tmp_path) not in gateway.refused[0].message
+
+    run(tmp_path, story)
+
+
+def test_nothing_asked_for_while_no_instance_is_ready_is_forgotten(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        ground.engine.end(f"{uid}.1.0.0.0", 1)
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a") == [f"{uid}.1.0.0.1"])
+
+    run(tmp_path, story)

@@ -1,0 +1,194 @@
+"""The reconciler over a fake engine: what is desired comes about, also after a restart, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from ground import KEY, Container, Gateway, Ground, status
+
+from hostler.hosting.reconciler import Reconciler
+
+Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
+
+
+def run(folder: Path, story: Story, **settings: object) -> None:
+    async def main() -> None:
+        ground = Ground(folder, **settings)
+        async with ground.control() as (reconciler, gateway):
+            await story(ground, reconciler, gateway)
+        await ground.close()
+
+    asyncio.run(main())
+
+
+def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        (variant,) = gateway.routes[KEY].variants
+        assert [place.instance for place in variant.places] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
+        assert variant.multi_model
+        assert (view := reconciler.view(uid))
+        assert view.variants[0].current_count == 2
+
+    run(tmp_path, story)
+
+
+def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_last_lines(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.engine.exits = 3
+        uid = ground.endpoint()
+        log = tmp_path / "logs" / uid / f"{uid}.1.0.0.0.log"
+        ground.engine.text[str(log)] = "No module named 'xgboost'"
+        await status(reconciler, uid, "Failed")
+        view = reconciler.view(uid)
+        assert view is not None
+        assert view.failure_reason.startswith("The primary container for production variant v did not pass the ping")
+        assert "exited with code 3" in view.failure_reason
+        assert "No module named 'xgboost'" in view.failure_reason
+        assert KEY not in gateway.routes
+        assert len(ground.engine.started) == 1, "a failed endpoint is not tried again"
+
+    run(tmp_path, story)
+
+
+def test_a_missing_artifact_fails_a_single_model_endpoint_with_s3s_reason(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://nowhere/not/there.tar.gz")
+        await status(reconciler, uid, "Failed")
+        view = reconciler.view(uid)
+        assert view is not None
+        assert 'URL: "s3://nowhere/not/there.tar.gz"' in view.failure_reason
+        assert "NoSuchBucket" in view.failure_reason
+        assert ground.engine.started == []
+
+    run(tmp_path, story)
+
+
+def test_a_container_that_never_answers_fails_the_endpoint_when_its_budget_ends(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(ping=503)
+        uid = ground.endpoint()
+        await status(reconciler, uid, "Failed")
+        view = reconciler.view(uid)
+        assert view is not None
+        assert "GET /ping was answered with 503 instead of 200" in view.failure_reason
+
+    async def main() -> None:
+        ground = Ground(tmp_path)
+        ground.settings = ground.settings.__class__(data=tmp_path, startup_timeout=0.2)
+        async with ground.control() as (reconciler, gateway):
+            await story(ground, reconciler, gateway)
+        await ground.close()
+
+    asyncio.run(main())
+
+
+def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint(Image="mine/own:1", Mode="SingleModel", ModelDataUrl="")
+        await status(reconciler, uid, "Failed")
+        view = reconciler.view(uid)
+        assert view is not None
+        assert "[images]" in view.failure_reason
+
+    run(tmp_path, story)
+
+
+def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a.tar.gz")
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.where("a.tar.gz"))
+        ground.engine.end(f"{uid}.1.0.0.0", -9)
+        replaced = f"{uid}.1.0.0.1"
+        await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].places] == [replaced])
+        assert not reconciler.fleet.residents
+        assert (view := reconciler.view(uid))
+        assert view.status == "InService"
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: replaced in gateway.where("a.tar.gz"))
+        assert ground.metrics.containers_ended == 1
+
+    run(tmp_path, story)
+
+
+def test_deleting_works_while_creating_and_leaves_nothing(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(ping=503)
+        uid = ground.endpoint()
+        await status(reconciler, uid, "Creating")
+        ground.store.ask_delete("us-east-1", "ep")
+        await status(reconciler, uid, "gone")
+        assert await ground.engine.list() == []
+        assert ground.store.desired() == []
+        assert list((tmp_path / "containers").iterdir()) == []
+        assert list((tmp_path / "logs").iterdir()) == []
+        assert reconciler.instances == {}
+
+    run(tmp_path, story)
+
+
+def test_deleting_an_endpoint_in_service_drops_its_route_first(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        ground.store.ask_delete("us-east-1", "ep")
+        await status(reconciler, uid, "gone")
+        assert KEY not in gateway.routes
+        assert reconciler.multi_models == {}
+
+    run(tmp_path, story)
+
+
+def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        ground = Ground(tmp_path)
+        ground.put("p/a.tar.gz")
+        async with ground.control() as (reconciler, gateway):
+            uid = ground.endpoint()
+            await status(reconciler, uid, "InService")
+            gateway.need("a.tar.gz")
+            await gateway.until(lambda: gateway.where("a.tar.gz"))
+        ground.metrics.model_loads = 0
+        async with ground.control() as (reconciler, gateway):
+            await gateway.until(lambda: gateway.snapshot)
+            assert gateway.where("a.tar.gz") == [f"{uid}.1.0.0.0"]
+            assert [place.instance for place in gateway.routes[KEY].variants[0].places] == [f"{uid}.1.0.0.0"]
+            await status(reconciler, uid, "InService")
+            assert ground.metrics.model_loads == 0
+            assert len(ground.engine.started) == 1
+        await ground.close()
+
+    asyncio.run(main())
+
+
+def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        ground = Ground(tmp_path)
+        async with ground.control() as (reconciler, _):
+            uid = ground.endpoint()
+            await status(reconciler, uid, "InService")
+        ground.store.remove(uid)
+        async with ground.control() as (reconciler, gateway):
+            await gateway.until(lambda: gateway.snapshot)
+            await status(reconciler, uid, "gone")
+            async with asyncio.timeout(10):
+                while await ground.engine.list():
+                    await asyncio.sleep(0)  # noqa: ASYNC110
+        await ground.close()
+
+    asyncio.run(main())
+
+
+def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it_gives(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        assert set(reconciler._budgets().values()) == {10**9 // 2}
+
+    run(tmp_path, story)
