@@ -227,11 +227,12 @@ print(json.dumps(answer))
     assert single(told[0][0]) == models[1]["Houston_TX"]
 
 
+# Only the script knows what `weights` are; what to do with the model it leaves to the container, as AWS's allows.
 INFERENCE = """
 import os, joblib
 
 def model_fn(model_dir):
-    return joblib.load(os.path.join(model_dir, "model.joblib"))
+    return joblib.load(os.path.join(model_dir, "weights"))
 """
 
 
@@ -245,7 +246,7 @@ def test_sdk_v2_sklearn_model_with_its_script_on_s3(sdk: Shell, tmp_path: Path):
     model = LinearRegression().fit(rows, rows @ [1.0, -2.0, 3.0] + 4)
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
-    (sdk.folder / "sklearn.tar.gz").write_bytes(archive({"model.joblib": buffer.getvalue()}))
+    (sdk.folder / "sklearn.tar.gz").write_bytes(archive({"weights": buffer.getvalue()}))
     (sdk.folder / "inference.py").write_text(INFERENCE)
     question = rows[:3].tolist()
     told = sdk.python(f"""{SDK}
