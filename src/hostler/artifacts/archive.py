@@ -105,7 +105,7 @@ class _Extraction:
         self._count()
         mode = 0o644 | (member.mode & 0o111)  # set-user-id and the like are dropped
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with open(descriptor, "wb", buffering=0) as file:
+        with open(descriptor, "wb") as file:
             left = member.size
             while left:
                 piece = self._stream.read(min(left, _PIECE))

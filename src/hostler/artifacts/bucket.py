@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -67,6 +68,16 @@ class _Birth(msgspec.Struct, frozen=True):
 
     created: float
     region: str
+
+
+class Only(NamedTuple):
+    """Under which condition a write takes place: none by default."""
+
+    new: bool = False  # there must be no object of that key
+    over: str = ""  # there must be one of this ETag
+
+
+ALWAYS = Only()
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -163,19 +174,29 @@ class Buckets:
 
     def commit(
         self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
-        *, only_new: bool = False, only_over: str = "",
+        only: Only = ALWAYS,
     ) -> Object:  # fmt: skip
         """Put a file that was written below `temporary`, and synced, in the place of an object, whole or not at all.
 
-        only_new: refuse if there is one. only_over: refuse unless the one there has this ETag.
+        On any error the written file is gone.
         """
+        try:
+            return self._commit(written, bucket, key, etag, headers, checksums, only)
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
+
+    def _commit(
+        self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
+        only: Only,
+    ) -> Object:  # fmt: skip
         folder = self._folder(bucket)
         path = self.place(bucket, key)
         now = time.time_ns()
         os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
         facts = Facts(written.stat().st_size, now, etag, headers, checksums)
         with _committing:
-            self._check_there(bucket, key, only_new, only_over)
+            self._check_there(bucket, key, only)
             try:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
@@ -215,11 +236,11 @@ class Buckets:
         """The keys that begin with `prefix` and come after `after`, in the order of their bytes."""
         return _keys(self._folder(bucket), "", prefix, after)
 
-    def stage(self) -> tuple[int, Path]:
-        """A new empty file below `temporary`: its descriptor and its path."""
+    def stage(self) -> tuple[IO[bytes], Path]:
+        """A new empty file below `temporary`, open, and its path."""
         descriptor, path = tempfile.mkstemp(dir=self.temporary)
         os.fchmod(descriptor, 0o644)
-        return descriptor, Path(path)
+        return open(descriptor, "wb"), Path(path)
 
     # --- sidecars -------------------------------------------------------------------------------------------------
 
@@ -257,24 +278,23 @@ class Buckets:
         return self._meta / bucket / hashlib.sha256(key.encode()).hexdigest()
 
     def _write(self, path: Path, data: bytes) -> None:
-        descriptor, temporary = self.stage()
-        with open(descriptor, "wb") as file:
+        file, temporary = self.stage()
+        with file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            keep(file)
         temporary.replace(path)
 
-    def _check_there(self, bucket: str, key: str, only_new: bool, only_over: str) -> None:
-        if not only_new and not only_over:
+    def _check_there(self, bucket: str, key: str, only: Only) -> None:
+        if only == ALWAYS:
             return
         failed = S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
         try:
             there = self.find(bucket, key).facts.etag
         except S3Error:
-            if only_over:
+            if only.over:
                 raise
             return
-        if only_new or there != only_over:
+        if only.new or there != only.over:
             raise failed
 
     @staticmethod
@@ -297,6 +317,12 @@ def _make_folders(path: Path, root: Path) -> None:
     _make_folders(path.parent, root)
     path.mkdir()
     _sync(path.parent)
+
+
+def keep(file: IO[bytes]) -> None:
+    """What was written so far outlives a power failure."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -212,7 +212,7 @@ class Disk:
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     async def _download(self, info: ObjectInfo, packed: Path) -> None:
-        with _disk_errors(), await asyncio.to_thread(packed.open, "wb", buffering=0) as file:
+        with _disk_errors(), await asyncio.to_thread(packed.open, "wb") as file:
             async for chunk in self._source.read(info):
                 await asyncio.to_thread(file.write, chunk)
 
