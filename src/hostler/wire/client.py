@@ -57,6 +57,9 @@ class Reply:
 class Caller(Protocol):
     """Who sends a request. After `failed` or `ended`, or an `Exchange.abort`, nothing more is called."""
 
+    def ready(self, exchange: Exchange) -> None:
+        """Of a streamed request: there is a connection, so its body may be written. May come within `Pool.send`."""
+
     def replied(self, exchange: Exchange) -> None:
         """The answer's head is here, and `exchange.body` as far as it came; all of it if `exchange.complete`.
 
@@ -76,29 +79,6 @@ class Caller(Protocol):
 class Exchange:
     """One request and its answer. Made by `Pool.send`."""
 
-    __slots__ = (
-        "_caller",
-        "_chunked",
-        "_connection",
-        "_head",
-        "_open",
-        "_over",
-        "_parts",
-        "_pending",
-        "_pool",
-        "_retried",
-        "_size",
-        "address",
-        "bodyless",
-        "buffer",
-        "complete",
-        "connect_until",
-        "deadline",
-        "headers",
-        "started",
-        "status",
-    )
-
     def __init__(
         self, pool: Pool, caller: Caller, address: str, head: bytes, *, deadline: float, buffer: int, bodyless: bool
     ) -> None:
@@ -115,8 +95,8 @@ class Exchange:
         self._caller = caller
         self._connection: _Connection | None = None
         self._head = head
-        self._pending: list[bytes] = []  # of a streamed body, until there is a connection
-        self._open = False  # the request's body is still being written
+        self.streamed = False  # the request's body is not in `_head`
+        self._open = False  # ... and is still being written
         self._chunked = False
         self._parts: list[bytes] = []
         self._size = 0
@@ -130,24 +110,18 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """One more piece of a streamed request's body."""
-        if self._over or not self._open or not data:
+        if self._over or not self._open or not data or self._connection is None:
             return
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._put(data)
+        self._connection.transport.write(data)
 
     def end(self) -> None:
         """The streamed request's body is whole."""
-        if self._open and not self._over:
+        if self._open and not self._over and self._connection is not None:
             self._open = False
             if self._chunked:
-                self._put(b"0\r\n\r\n")
-
-    def _put(self, data: bytes) -> None:
-        if self._connection is None:
-            self._pending.append(data)
-        else:
-            self._connection.transport.write(data)
+                self._connection.transport.write(b"0\r\n\r\n")
 
     def pause(self) -> None:
         """Backpressure: read no more of the answer until `resume`."""
@@ -211,12 +185,9 @@ class _Connection(asyncio.Protocol):
         exchange.started = True
         self._headed = self._over = self._answered = self._framed = False
         self._head_bytes = self._head_count = self._head_fed = 0
-        pending = exchange._pending
-        if pending:
-            exchange._pending = []
-            self.transport.write(exchange._head + b"".join(pending))
-        else:
-            self.transport.write(exchange._head)
+        self.transport.write(exchange._head)
+        if exchange._open:
+            exchange._caller.ready(exchange)
 
     def alive(self) -> bool:
         """Whether an idle connection may be used: on TCP, the system is asked whether its end has already come."""
@@ -318,7 +289,7 @@ class _Connection(asyncio.Protocol):
             self.reused
             and not self._answered
             and not exchange._retried
-            and not exchange._open
+            and not exchange.streamed
             and len(exchange._head) <= _REPEATABLE
             and (
                 isinstance(exc, BrokenPipeError)
@@ -407,15 +378,13 @@ class Pool:
     ) -> Exchange:
         """Send a request: `head` is whole and frames the body. Deadlines are loop times.
 
-        `streamed`: `body` is only its beginning; `Exchange.write` and `end` follow (`chunked`: framed by us).
+        `streamed`: the body follows by `Exchange.write` and `end` (`chunked`: framed by us), once `Caller.ready` came.
         `buffer`: how much of an answer is gathered before the caller sees it; 0 shows it as it comes.
-        Callbacks may come before this returns only from a failing connect's task, so never.
         """
-        if chunked and body:
-            body = b"%x\r\n%b\r\n" % (len(body), body)
         exchange = Exchange(self, caller, address, head + body, deadline=deadline, buffer=buffer, bodyless=bodyless)
         exchange.connect_until = connect_until
-        exchange._open, exchange._chunked = streamed, chunked
+        exchange.streamed = exchange._open = streamed
+        exchange._chunked = chunked
         self.active.add(exchange)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_TICK, self._sweep)
@@ -519,6 +488,9 @@ class _Gather:
         self._parts: list[bytes] = []
         self._size = 0
 
+    def ready(self, exchange: Exchange) -> None:
+        pass
+
     def replied(self, exchange: Exchange) -> None:
         self.received(exchange, exchange.body)
         if exchange.complete:
@@ -549,7 +521,7 @@ async def call(
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
-    timeout: float,  # noqa: ASYNC109 - it ends in an error of our own, which says what was sent
+    timeout: float,
 ) -> Reply:
     """One request on a connection of its own. `path` is percent-encoded, with its query.
 

@@ -67,30 +67,6 @@ class _Stop(Exception):  # noqa: N818 - never leaves this module: it ends a pars
 class Request:
     """One request and the way to answer it. Answer exactly once: `answer`, or `start` + `write`* + `end`."""
 
-    __slots__ = (
-        "_answering",
-        "_body",
-        "_chunked_answer",
-        "_connection",
-        "_expects",
-        "_held",
-        "_parts",
-        "_refusal",
-        "_sink",
-        "_version",
-        "close",
-        "complete",
-        "content_length",
-        "context",
-        "disconnected",
-        "headers",
-        "method",
-        "on_clogged",
-        "on_disconnect",
-        "path",
-        "query",
-    )
-
     def __init__(self, connection: _Connection) -> None:
         self.method = ""
         self.path = ""  # percent-encoded, as it came
@@ -106,7 +82,7 @@ class Request:
         self._connection = connection
         self._parts: list[bytes] = []
         self._body: bytes | None = None
-        self._held = 0
+        self.held = 0  # bytes of the body in memory
         self._sink: tuple[Callable[[bytes], None], Callable[[], None]] | None = None
         self._expects = False
         self._version = 11
@@ -146,7 +122,7 @@ class Request:
         sink, parts = self._sink, self._parts
         if sink is None or self._answering == 2:
             return
-        self._parts, self._held = [], 0
+        self._parts, self.held = [], 0
         for part in parts:
             sink[0](part)
         if self.complete:
@@ -402,7 +378,7 @@ class _Connection(asyncio.Protocol):
         if self.limits.body is not None and self._received > self.limits.body:
             self._stop(413, f"HTTP content length exceeded {self.limits.body} bytes.")
         request._parts.append(part)
-        request._held += len(part)
+        request.held += len(part)
 
     def on_message_complete(self) -> None:
         request = self._parsing
@@ -460,7 +436,7 @@ class _Connection(asyncio.Protocol):
         if buffer is None:
             request.proceed()
             return False
-        return request._expects or (request.content_length or 0) > buffer or request._held > buffer
+        return request._expects or (request.content_length or 0) > buffer or request.held > buffer
 
     def _handle(self, request: Request) -> None:
         try:
@@ -480,9 +456,9 @@ class _Connection(asyncio.Protocol):
         if active is not None and not self._deaf:
             wait = self._held
             if not wait and not active.complete and self.limits.buffer is not None and active._sink is None:
-                wait = active._held > self.limits.buffer
+                wait = active.held > self.limits.buffer
             if not wait and self._queue:
-                wait = sum(request._held for request in self._queue) > _PIPELINED_BYTES
+                wait = sum(request.held for request in self._queue) > _PIPELINED_BYTES
         if wait is not self._paused and not self.transport.is_closing():
             self._paused = wait
             if wait:

@@ -1,0 +1,180 @@
+"""The gateway's end of the link: applies what control says, and sends up what the gateway knows.
+
+It connects for ever. While control is away, routes stay as they are, hits are dropped, and misses wait to be asked
+again after the next snapshot. It decides nothing about residency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from hostler.gateway import answers
+from hostler.gateway.counters import Counters
+from hostler.gateway.misses import Misses, Wanted
+from hostler.gateway.routes import Routes
+from hostler.wire import link
+from hostler.wire.frames import Frames
+
+log = logging.getLogger(__name__)
+
+_HITS_EVERY = 0.05  # seconds
+_COUNTS_EVERY = 1.0
+_RETRY = (0.05, 1.0)  # seconds between attempts to connect: first, most
+_BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
+
+
+class Link:
+    """`traffic` tells (requests in flight, connections) for the counters' message."""
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        routes: Routes,
+        misses: Misses,
+        counters: Counters,
+        traffic: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._path = path
+        self._name = name
+        self._routes = routes
+        self._misses = misses
+        self._counters = counters
+        self._traffic = traffic
+        self._loop = asyncio.get_running_loop()
+        self._hits: list[link.Hit] = []
+        self._flushing: asyncio.TimerHandle | None = None
+        self._frames: Frames[link.Down] | None = None
+        self._epoch = ""
+        self.linked = asyncio.Event()  # the first snapshot has come
+
+    # --- up
+
+    def hit(self, key: str, variant: str, instance: str, target: str) -> None:
+        """A target was invoked. Sent with the next message, at the latest after 50 ms."""
+        self._hits.append(link.Hit(key, variant, instance, target))
+        if self._flushing is None:
+            self._flushing = self._loop.call_later(_HITS_EVERY, self._flush)
+
+    def need(self, wanted: Wanted, *, hot: bool = False) -> None:
+        self._send(link.Need(*wanted, hits=self._take_hits(), hot=hot))
+
+    def gone(self, wanted: Wanted, instance: str, generation: int, status: int) -> None:
+        self._send(link.Gone(*wanted, instance=instance, generation=generation, status=status))
+
+    def abandoned(self, wanted: Wanted) -> None:
+        self._send(link.Abandoned(*wanted))
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if self._hits:
+            self._send(link.Hits(self._take_hits()))
+
+    def _take_hits(self) -> tuple[link.Hit, ...]:
+        hits, self._hits = tuple(self._hits), []
+        return hits
+
+    def _send(self, message: link.Up) -> None:
+        if self._frames is not None:
+            self._frames.send(message)
+
+    # --- down
+
+    async def run(self) -> None:
+        """Hold the link until cancelled."""
+        wait = _RETRY[0]
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _RETRY[1])
+                continue
+            wait = _RETRY[0]
+            frames: Frames[link.Down] = Frames(reader, writer, link.Down)
+            self._frames = frames
+            self._send(link.Hello(self._name, os.getpid()))
+            ticking = asyncio.create_task(self._tick(writer))
+            try:
+                while (message := await frames.receive()) is not None:
+                    self._heard(message)
+            except msgspec.DecodeError:
+                log.exception("control said something that is no message; linking anew")
+            finally:
+                self._frames = None
+                ticking.cancel()
+                frames.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            log.warning("the link to control ended; resident targets are served on")
+            await asyncio.sleep(wait)
+
+    async def _tick(self, writer: asyncio.StreamWriter) -> None:
+        """Counters, once a second; they are also this gateway's sign of life."""
+        while True:
+            in_flight, connections = self._traffic()
+            self._send(link.Counts(self._counters.sums(), in_flight, connections))
+            self._routes.tidy()
+            if writer.transport.get_write_buffer_size() > _BACKLOG:
+                writer.transport.abort()
+            await asyncio.sleep(_COUNTS_EVERY)
+
+    def _heard(self, message: link.Down) -> None:
+        routes, misses = self._routes, self._misses
+        match message:
+            case link.SetResident(key=key, variant=variant, target=target, timing=timing):
+                if routes.set_resident(message):
+                    for waiter in misses.take(Wanted(key, variant, target)):
+                        waiter.go(timing)
+            case link.Withdraw(key=key, variant=variant, target=target, instance=instance, generation=generation):
+                busy = routes.withdraw(key, variant, target, instance, generation)
+                self._send(link.Withdrawn(key, variant, target, instance, generation, busy, self._take_hits()))
+            case link.Refused(key=key, variant=variant, target=target):
+                for waiter in misses.take(Wanted(key, variant, target)):
+                    waiter.refused(_refusal(message))
+            case link.SetRoute(version=version, route=route):
+                routes.set_route(route)
+                self._send(link.Ack(self._epoch, version))
+                self._ask_again(route.key)
+            case link.DropRoute(version=version, key=key):
+                routes.drop_route(key)
+                self._send(link.Ack(self._epoch, version))
+                self._ask_again(key)
+            case link.Snapshot(epoch=epoch, version=version):
+                routes.snapshot(message)
+                self._epoch = epoch
+                self.linked.set()
+                self._send(link.Ack(epoch, version))
+                self._ask_again(None)
+
+    def _ask_again(self, key: str | None) -> None:
+        """Routes changed: whoever waits is sent, asked for again, or told that the endpoint is gone."""
+        for wanted in self._misses.wanted(key):
+            variant = self._routes.variant(wanted.key, wanted.variant)
+            if variant is not None and variant.multi_model and wanted.target not in variant.residents:
+                self.need(wanted)
+            else:
+                for waiter in self._misses.take(wanted):
+                    waiter.go(None)
+
+
+def _refusal(message: link.Refused) -> answers.Refusal:
+    """The runtime API's error for a target that cannot be had (§4.5)."""
+    region, _, name = message.key.partition("/")
+    match message.kind:
+        case "missing":
+            return answers.invalid(message.message)
+        case "bad":
+            return answers.model_error(region, name, message.status, message.message)
+        case "too_big" | "no_memory":
+            return answers.model_error(region, name, 507, message.message)
+        case "unavailable":
+            return answers.dependency(message.message)
+        case "not_ready":
+            return answers.not_ready(name, message.variant, message.target)

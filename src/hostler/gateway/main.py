@@ -1,0 +1,118 @@
+"""The gateway process: `python -m hostler.gateway.main --run RUN --lifeline FD --listen FD --name NAME`.
+
+It owns no state that outlives it: routes come over the link, requests over the listening socket that the host bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import resource
+import signal
+import socket
+from pathlib import Path
+from random import Random
+
+from hostler import settings
+from hostler.gateway import answers
+from hostler.gateway.counters import Counters
+from hostler.gateway.front import Front, Guard
+from hostler.gateway.invoke import ROOM, Invoker
+from hostler.gateway.link import Link
+from hostler.gateway.misses import Misses
+from hostler.gateway.passthrough import Passthrough
+from hostler.gateway.routes import Routes
+from hostler.gateway.sigv4 import Regions
+from hostler.settings import Settings
+from hostler.wire import lifeline
+from hostler.wire.client import BUFFER, Pool
+from hostler.wire.server import Limits, Server, serve
+
+try:
+    from uvloop import run as run_loop
+except ImportError:  # not on every platform
+    from asyncio import run as run_loop
+
+_SWEEP = 0.25  # seconds
+_FIRST_ROUTES = 5.0  # seconds to wait for control before the first connection is taken
+_CONTROL_IDLE = 2.0  # seconds that a connection to control is kept; its server closes them after 5
+
+
+class Gateway:
+    """The parts of a gateway, wired together. `start` begins to serve, `stop` drains."""
+
+    def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
+        self.server: Server | None = None
+        counters = Counters()
+        routes, misses = Routes(counters), Misses(ROOM)
+        self.link = Link(str(run / "link.sock"), name, routes, misses, counters, self._traffic)
+        self.invoker = Invoker(
+            routes, misses, self.link, Pool(), Regions(config.region), config.invoke_timeout, rng or Random()
+        )
+        self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
+        guard = Guard((config.host, *config.allowed_hosts))
+        self._front = Front(guard, self.invoker, self.passthrough)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve the listening socket, once the routes are known: until then callers wait in its backlog."""
+        self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._sweep())]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
+        limits = Limits(body=None, buffer=BUFFER)
+        self.server = await serve(self._front.handle, sock=sock, limits=limits, refusal=answers.plain)
+
+    async def stop(self, drain: float) -> None:
+        """Take no more connections, let what runs end for `drain` seconds, then leave."""
+        if self.server is not None:
+            await self.server.close(drain)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.invoker.pool.close()
+        self.passthrough.pool.close()
+
+    def _traffic(self) -> tuple[int, int]:
+        return self.invoker.in_flight, len(self.server.connections) if self.server else 0
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            self.invoker.sweep()
+
+
+async def _serve(run: Path, name: str, config: Settings, listen: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gateway = Gateway(run, name, config)
+    await gateway.start(socket.socket(fileno=listen))
+    gc.collect()
+    gc.freeze()  # what is here stays; requests leave few cycles behind
+    gc.set_threshold(10_000, 20, 50)
+    await stop.wait()
+    await gateway.stop(config.drain_timeout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="hostler.gateway.main", description="hostler's data plane")
+    parser.add_argument("--run", type=Path, required=True, help="the private run folder")
+    parser.add_argument("--lifeline", type=int, required=True, help="read end of the host's pipe")
+    parser.add_argument("--listen", type=int, required=True, help="the listening socket")
+    parser.add_argument("--name", required=True, help="this gateway's name")
+    options = parser.parse_args()
+    lifeline.leave_with(options.lifeline)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.name} %(levelname)s %(message)s")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    config = settings.restore(json.loads((options.run / "settings.json").read_text()))
+    run_loop(_serve(options.run, options.name, config, options.listen))
+
+
+if __name__ == "__main__":
+    main()

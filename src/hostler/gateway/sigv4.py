@@ -1,0 +1,31 @@
+"""What the gateway reads of a request's signature: the region. Nothing is verified; bad text is simply not a region."""
+
+from __future__ import annotations
+
+import re
+
+_CREDENTIAL = re.compile(
+    r"AWS4-HMAC-SHA256 +Credential=[^/,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request$"
+)
+_REMEMBERED = 1024
+
+
+class Regions:
+    """The region of a request, from its Authorization header; remembered by the header's credential part."""
+
+    def __init__(self, default: str) -> None:
+        self._default = default
+        self._known: dict[str, str] = {}
+
+    def of(self, authorization: str | None) -> str:
+        if authorization is None:
+            return self._default
+        credential = authorization.partition(",")[0]
+        region = self._known.get(credential)
+        if region is None:
+            match = _CREDENTIAL.match(credential.strip())
+            region = match[1] if match else self._default
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[credential] = region
+        return region

@@ -1,0 +1,201 @@
+"""A gateway with everything around it real but scripted: control's end of the link, and small containers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+from hostler.gateway.main import Gateway
+from hostler.settings import Settings
+from hostler.wire import link
+from hostler.wire.client import Reply, call
+from hostler.wire.frames import Frames
+from hostler.wire.server import Limits, Request, Server, serve
+
+Message = TypeVar("Message")
+GUARD = 5.0  # seconds after which a test that hangs fails
+
+
+class Container:
+    """A container that answers by script. Each request is noted; `script` is called with it (default: echo)."""
+
+    def __init__(self, path: Path, script: Callable[[Request], None] | None = None) -> None:
+        self.address = f"unix:{path}"
+        self.path = path
+        self.seen: list[Request] = []
+        self.script = script or (lambda request: request.answer(200, b"echo:" + request.body, "text/plain"))
+        self.arrived = asyncio.Event()
+        self.server: Server
+
+    async def start(self) -> Container:
+        self.server = await serve(self._handle, path=str(self.path), limits=Limits(body=None))
+        return self
+
+    def _handle(self, request: Request) -> None:
+        self.seen.append(request)
+        self.arrived.set()
+        self.script(request)
+
+    async def stop(self) -> None:
+        await self.server.close()
+
+
+class Control:
+    """Control's end of the link: `heard` is a queue of what gateways say; hits and counts are kept apart."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.hits: list[link.Hit] = []
+        self.counts: link.Counts | None = None
+        self.frames: Frames[link.Up] | None = None
+        self.version = 0
+        self._server: asyncio.AbstractServer | None = None
+        self._http: Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self, handler: Callable[[Request], None] | None = None) -> None:
+        (self.run / "link.sock").unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._linked, str(self.run / "link.sock"))
+        if handler:
+            limits = Limits(body=None, buffer=65_536)
+            self._http = await serve(handler, path=str(self.run / "control.sock"), limits=limits)
+
+    async def _linked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self.frames = Frames(reader, writer, link.Up)
+        while (message := await self.frames.receive()) is not None:
+            self.hits.extend(getattr(message, "hits", ()))
+            if isinstance(message, link.Counts):
+                self.counts = message
+            elif not isinstance(message, link.Hits):
+                self.heard.put_nowait(message)
+        writer.close()
+
+    def send(self, message: link.Down) -> None:
+        assert self.frames is not None
+        self.frames.send(message)
+
+    async def hears(self, kind: type[Message]) -> Message:
+        """The next message of this kind; acknowledgements before it are skipped."""
+        while True:
+            message = await asyncio.wait_for(self.heard.get(), GUARD)
+            if isinstance(message, kind):
+                return message
+            assert isinstance(message, link.Ack), f"{message} came before {kind.__name__}"
+
+    async def set_routes(self, *routes: link.Route, residents: tuple[link.SetResident, ...] = ()) -> None:
+        await self.hears(link.Hello)
+        self.send(link.Snapshot("epoch-1", 0, routes, residents))
+        await self.hears(link.Ack)
+
+    async def resident(self, message: link.SetResident) -> None:
+        self.send(message)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Everything sent so far is in force: a route for nobody is set and acknowledged."""
+        self.version += 1
+        self.send(link.SetRoute(self.version, link.Route("nowhere/settled", ())))
+        while (await self.hears(link.Ack)).version != self.version:
+            pass
+
+    async def stop(self) -> None:
+        if self._server:
+            self._server.close()
+        for writer in self._writers:
+            writer.close()
+        if self._http:
+            await self._http.close()
+        await asyncio.sleep(0)
+
+
+class Rig:
+    """The gateway on a free port, control, and containers by name."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.run = Path(tempfile.mkdtemp(prefix="hg", dir="/tmp"))
+        self.settings = Settings(**settings)
+        self.control = Control(self.run)
+        self.containers: dict[str, Container] = {}
+        self.gateway: Gateway
+        self.port = 0
+
+    async def start(self, *routes: link.Route, handler: Callable[[Request], None] | None = None) -> None:
+        await self.control.start(handler)
+        self.gateway = Gateway(self.run, "g1", self.settings, Random(1))
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        await asyncio.gather(self.gateway.start(listening), self.control.set_routes(*routes))
+
+    async def container(self, name: str, script: Callable[[Request], None] | None = None) -> Container:
+        self.containers[name] = await Container(self.run / name, script).start()
+        return self.containers[name]
+
+    def place(self, name: str) -> link.Place:
+        return link.Place(name, f"unix:{self.run / name}")
+
+    def route(self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v") -> link.Route:
+        places = tuple(map(self.place, instances))
+        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, multi_model, places),))
+
+    def resident(self, target: str, instance: str, generation: int = 1, **more: Any) -> link.SetResident:
+        address = f"unix:{self.run / instance}"
+        return link.SetResident("us-east-1/ep", "v", target, instance, generation, address, f"m-{target}", **more)
+
+    async def invoke(
+        self, body: bytes = b"1,2", target: str = "", *, name: str = "ep", method: str = "POST", **headers: str
+    ) -> Reply:
+        """`headers` with `_` for `-`; `target` is TargetModel."""
+        lines = {key.replace("_", "-"): value for key, value in headers.items()}
+        if target:
+            lines["X-Amzn-SageMaker-Target-Model"] = target
+        path = f"/endpoints/{name}/invocations"
+        return await call(f"tcp:127.0.0.1:{self.port}", method, path, headers=lines, body=body, timeout=GUARD)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that hold anything, anywhere in the gateway."""
+        flights = self.gateway.invoker.routes._flights.values()
+        return sum((self.gateway.invoker.in_flight, self.gateway.passthrough.in_flight, *(f.count for f in flights)))
+
+    async def stop(self) -> None:
+        await self.gateway.stop(0.5)
+        await self.control.stop()
+        for container in self.containers.values():
+            await container.stop()
+        shutil.rmtree(self.run)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everything run until the condition holds."""
+    async with asyncio.timeout(GUARD):
+        while not condition():  # noqa: ASYNC110 - nobody signals it: it is a look inside
+            await asyncio.sleep(0.001)
+
+
+def error(reply: Reply) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(reply.body)
+    return body
+
+
+def scenario(play: Callable[[Rig], Any], **settings: Any) -> None:
+    """Run one test: `play` is a coroutine function that gets a rig, and at the end nothing may be left in flight."""
+
+    async def run() -> None:
+        rig = Rig(**settings)
+        try:
+            async with asyncio.timeout(2 * GUARD):
+                await play(rig)
+                await until(lambda: rig.in_flight == 0)  # whatever happened, everything was given back
+        finally:
+            await rig.stop()
+
+    asyncio.run(run())
