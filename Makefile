@@ -53,7 +53,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/goals.py
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
 	--extra demo --group build pyproject.toml

@@ -110,7 +110,7 @@ def own_hostler(folder: Path) -> Iterator[str]:
         give_up = time.monotonic() + READY_WITHIN
         while not (url_file.exists() and _ready(url_file.read_text().strip())):
             if server.poll() is not None or time.monotonic() > give_up:
-                raise UserError(f"hostler did not come up:\n{log.read_text(errors='replace')[-2000:]}")
+                raise UserError(f"hostler did not come up:\n{_tail(log)}")
             time.sleep(0.02)
         yield url_file.read_text().strip()
     finally:
@@ -120,6 +120,10 @@ def own_hostler(folder: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:].strip()
 
 
 def _ready(url: str) -> bool:
@@ -168,6 +172,7 @@ def run(as_json: bool, command: str) -> int:
     try:
         import boto3  # noqa: F401
         import xgboost  # noqa: F401
+        from botocore.exceptions import BotoCoreError, ClientError
     except ImportError as error:
         raise UserError(f"the demo needs {error.name}: pip install 'hostler[demo]'") from None
 
@@ -186,6 +191,8 @@ def run(as_json: bool, command: str) -> int:
             try:
                 point_aws_at(url, folder)
                 results = list(_predictions(folder, say))
+            except (BotoCoreError, ClientError) as error:
+                raise UserError(f"the program failed: {error}\n{_tail(folder / 'hostler.log')}") from None
             finally:
                 os.chdir(home)
     if as_json:
