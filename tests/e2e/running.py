@@ -112,32 +112,29 @@ class Hostler:
         except psutil.NoSuchProcess:
             return []
         for process in found:
-            with contextlib.suppress(psutil.Error, ValueError):
+            with contextlib.suppress(psutil.Error):
                 self._seen[process.pid, process.create_time()] = process
-                words = process.cmdline()
+            words = _words(process)
+            if "--run" in words:
                 self._run_folders.add(Path(words[words.index("--run") + 1]))
         return found
 
     @property
     def control(self) -> psutil.Process:
-        return self._with_module("hostler.control.main")[0]
+        return self.named("hostler.control.main")[0]
 
     @property
     def gateways(self) -> list[psutil.Process]:
-        return self._with_module("hostler.gateway.main")
+        return self.named("hostler.gateway.main")
 
     @property
     def containers(self) -> list[psutil.Process]:
         """The containers' first processes. Ours listen on a unix socket `c/{id}/s` below the run folder."""
         return [process for process in self.processes() if _listens(process, re.compile(r"/c/[^/]+/s$"))]
 
-    def _with_module(self, module: str) -> list[psutil.Process]:
-        found = []
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                if module in process.cmdline():
-                    found.append(process)
-        return found
+    def named(self, part: str) -> list[psutil.Process]:
+        """Its processes that have `part` in a word of their command line."""
+        return [process for process in self.processes() if any(part in word for word in _words(process))]
 
     def remains(self) -> list[str]:
         """Processes that are left of it: descendants that were seen, and any that names one of its folders."""
@@ -269,6 +266,15 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """The command line; empty when the process has ended."""
+    try:
+        words: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return words
 
 
 def _listens(process: psutil.Process, path: re.Pattern[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,6 @@ import targets
 from botocore.exceptions import ClientError
 from running import BUCKET, REPOSITORY, Hostler, eventually, hostler_up
 
-from conftest import require
 from hostler import names
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mms:1.1.11"
@@ -25,9 +25,8 @@ TARGETS, ROOM = 30, 10
 
 
 @pytest.fixture(autouse=True)
-def _needs() -> None:
-    require("java")
-    require("bwrap")
+def _needs(require: Callable[..., None]) -> None:
+    require("java", "bwrap")
 
 
 def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> None:
@@ -94,12 +93,12 @@ def _model(number: int) -> str:
 
 
 def _servers(hostler: Hostler) -> list[psutil.Process]:
-    return [p for p in hostler.processes() if "com.amazonaws.ml.mms.ModelServer" in p.cmdline()]
+    return hostler.named("com.amazonaws.ml.mms.ModelServer")
 
 
 def _delete(hostler: Hostler) -> None:
     """Delete the endpoint: every process that its containers had must be gone."""
-    processes = [p for p in hostler.processes() if any("mms" in word for word in p.cmdline())]
+    processes = hostler.named("mms")
     assert len(processes) > 2
     hostler.sm.delete_endpoint(EndpointName="foreign")
     eventually(lambda: not any(p.is_running() for p in processes), 40, "its processes are gone", lambda: str(processes))
