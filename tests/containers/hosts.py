@@ -67,10 +67,13 @@ class Host:
     def port(self) -> int:
         return int((self.data / "url").read_text().rpartition(":")[2])
 
+    def pids_of(self, words: str) -> list[int]:
+        """The children whose command line holds these words."""
+        return [pid for pid, parent in parents().items() if parent == self.pid and words in command_line(pid)]
+
     def pid_of(self, words: str) -> int:
-        """The child whose command line holds these words (its own, not that of a container forked from it)."""
-        found = [pid for pid, parent in parents().items() if parent == self.pid and words in command_line(pid)]
-        return found[0] if found else 0
+        """The first of them; 0 when there is none."""
+        return next(iter(self.pids_of(words)), 0)
 
     def launch(self, id: str, kind: str, **environment: str) -> Launch:
         """A container: kind is `forked` or `executed`. What is not named here, it does not have."""

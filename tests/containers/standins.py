@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """As the environment says: STANDIN_EXIT ends it, STANDIN_STUBBORN ignores SIGTERM, STANDIN_WRITE tries files."""
+    """As the environment says: STANDIN_EXIT ends it, STANDIN_STUBBORN ignores SIGTERM, STANDIN_WRITE and STANDIN_SEE try paths."""
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
         sys.exit(int(os.environ["STANDIN_EXIT"]))
@@ -44,12 +44,12 @@ def _behave(listener: socket.socket) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for path in filter(None, os.environ.get("STANDIN_WRITE", "").split(":")):
         try:
-            Path(path).write_text("written by a container")
-            print("wrote", path, flush=True)
+            open(path, "a").close()  # what is the machine's stays as it is even if this should succeed
+            print("may write", path, flush=True)
         except OSError as error:
-            print("could not write", path, error.strerror, flush=True)
+            print("may not write", path, error.strerror, flush=True)
     for path in filter(None, os.environ.get("STANDIN_SEE", "").split(":")):
-        print("sees" if os.path.exists(path) else "sees no", path, flush=True)
+        print("sees" if os.path.exists(path) else "does not see", path, flush=True)
     _have_descendants()
     Path("environment").write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
     listener.listen()
@@ -93,15 +93,16 @@ def control() -> None:
 
 
 def gateway() -> None:
-    """It answers everything with 200 and its pid. On SIGTERM it leaves at once."""
+    """It answers everything with 200 and its pid, or with 503 while control cannot be. On SIGTERM it leaves at once."""
     leave_with(int(sys.argv[sys.argv.index("--lifeline") + 1]))
+    status = b"503 Later" if "STANDIN_CONTROL_EXIT" in os.environ else b"200 OK"
     listener = socket.socket(fileno=int(sys.argv[sys.argv.index("--listen") + 1]))
     while True:
         connection = listener.accept()[0]
         with connection:
             connection.recv(4096)
             pid = b"%d" % os.getpid()
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pid), pid))
+            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(pid), pid))
 
 
 def host() -> None:

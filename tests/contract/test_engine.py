@@ -1,4 +1,4 @@
-"""What every engine promises, asked of each of them: over a real host with forked and executed containers, and the fake."""
+"""What every engine promises, asked of each: the fake one, and a real host with forked and executed containers."""
 
 from __future__ import annotations
 

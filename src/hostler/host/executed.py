@@ -144,24 +144,29 @@ def _options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
     """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    options = [
+    shown = _below_tmp(command)
+    return [
         *_entries("/", without=("dev", "etc", "opt", "proc", "run", "tmp")),
         "--dir", "/etc", *_entries("/etc", without=("sagemaker-mms.properties",)),
         "--dir", "/opt", *_entries("/opt", without=("ml",)),
         # Of /run, only what other files lead to: it is full of sockets that nobody in there should reach.
         "--dir", "/run", *_seen("/run/systemd/resolve", "/run/current-system"),
-        "--dev", "/dev", "--proc", "/proc",
-        "--bind", str(temporary), "/var/tmp", "--bind", str(temporary), "/tmp",
-        *_seen(*_below_tmp(command)),
-    ]  # fmt: skip
-    # The mount point has to be there: a data folder below /tmp is hidden already unless it was just shown.
-    if data.is_dir():
-        options += ["--tmpfs", os.path.realpath(data)]
-    return [
-        *options,
+        "--dev", "/dev", "--proc", "/proc", *_seen("/proc/sys"),  # root may write there without any capability
+        "--bind", str(temporary), "/var/tmp", "--bind", str(temporary), "/tmp", *_seen(*shown),
+        *_hidden(os.path.realpath(data), shown),
         "--bind", str(folder), contract.BASE_DIR, "--chdir", contract.BASE_DIR,
-        "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--cap-drop", "ALL",
+        "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL",
     ]  # fmt: skip
+
+
+def _hidden(data: str, shown: Sequence[str]) -> list[str]:
+    """Cover the data folder, unless it cannot be seen anyway: a mount point would be made for it."""
+    gone = _is_below(data, ("/dev", "/proc", "/run", "/tmp", "/var/tmp")) and not _is_below(data, shown)
+    return ["--tmpfs", data] if os.path.isdir(data) and not gone else []
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
 
 
 def _entries(folder: str, without: Iterable[str]) -> list[str]:
