@@ -236,6 +236,8 @@ class Instance:
         }
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
+        if not self.foreign:
+            environment[contract.ENV_ARTIFACTS] = str(self.platform.settings.data / "artifacts")
         return environment
 
     async def _until_healthy(self) -> None:

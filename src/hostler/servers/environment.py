@@ -31,6 +31,7 @@ class Environment:
     submit_directory: str  # where the script may lie instead of in the artifact; empty: nowhere else
     default_accept: str  # empty: the framework's own
     max_body: int
+    artifacts: Path | None  # where else a model's folder may really lie: the platform links to it
     lifeline: int | None  # read end of the host's pipe
 
     def folder(self, url: str) -> Path:
@@ -43,8 +44,9 @@ class Environment:
         if "\0" in url or ".." in url.split("/"):
             raise BadFolder(404, "A path that leads upwards is not allowed in url")
         path = self.below_base(url)
-        real, base = Path(os.path.realpath(path)), Path(os.path.realpath(self.base))
-        if not real.is_relative_to(base) or real == base:
+        real = Path(os.path.realpath(path))
+        roots = [Path(os.path.realpath(root)) for root in (self.base, self.artifacts) if root]
+        if not any(real.is_relative_to(root) and real != root for root in roots):
             raise BadFolder(400, f"The url is not below {contract.BASE_DIR}")
         if not real.is_dir():
             raise BadFolder(404, f"There is no folder at the url: {self.shown(url)}")
@@ -58,8 +60,9 @@ class Environment:
 
     def shown(self, text: str) -> str:
         """A text without this machine's folders: the base is /opt/ml for whoever reads it."""
-        for base in (os.path.realpath(self.base), str(self.base)):
-            text = text.replace(base, contract.BASE_DIR)
+        for folder in (self.base, self.artifacts):
+            for known in (os.path.realpath(folder), str(folder)) if folder else ():
+                text = text.replace(known, contract.BASE_DIR)
         return text
 
 
@@ -71,6 +74,7 @@ def read(environ: Mapping[str, str]) -> Environment:
         socket=environ.get(contract.ENV_SOCKET, ""),
         port=_number(environ, contract.ENV_BIND_TO_PORT, contract.DEFAULT_PORT),
         base=Path(environ.get(contract.ENV_BASE_DIR) or contract.BASE_DIR),
+        artifacts=Path(environ[contract.ENV_ARTIFACTS]) if environ.get(contract.ENV_ARTIFACTS) else None,
         multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
         framework=environ.get(contract.ENV_FRAMEWORK) or "auto",
         program=environ.get(contract.ENV_PROGRAM) or contract.DEFAULT_PROGRAM,
