@@ -134,7 +134,7 @@ class Buckets:
                 self._folder(name)
                 return False
             (self._meta / name).mkdir(exist_ok=True)
-            self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)))
+            self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)), lasting=True)
             (self.root / name).mkdir()
             _sync(self.root)
         return True
@@ -201,7 +201,7 @@ class Buckets:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
                     self._remove_empty(path, folder)
-                self._remember(bucket, key, path, facts)
+                self._remember(bucket, key, path, facts, lasting=True)
                 written.replace(path)
             except (NotADirectoryError, FileExistsError):
                 raise _clash("part of it is itself the key of an object") from None
@@ -255,18 +255,21 @@ class Buckets:
         except OSError:
             raise no_such_key() from None
         facts = Facts(found.st_size, found.st_mtime_ns, etag)
-        self._remember(bucket, key, path, facts)
+        self._remember(bucket, key, path, facts, lasting=False)
         return facts
 
-    def _remember(self, bucket: str, key: str, path: Path, facts: Facts) -> None:
-        """Write facts beside those of the version that lies there now: a crash leaves each with its own."""
+    def _remember(self, bucket: str, key: str, path: Path, facts: Facts, *, lasting: bool) -> None:
+        """Write facts beside those of the version that lies there now: a crash leaves each with its own.
+
+        lasting: the facts cannot be computed again, so they must outlive a power failure.
+        """
         known = self._versions(bucket, key)
         with contextlib.suppress(OSError):
             now = path.stat()
             known = [one for one in known if (one.size, one.mtime) == (now.st_size, now.st_mtime_ns)]
         sidecar = self._sidecar_path(bucket, key)
         sidecar.parent.mkdir(exist_ok=True)
-        self._write(sidecar, msgspec.json.encode(_Sidecar(key, [facts, *known[:1]])))
+        self._write(sidecar, msgspec.json.encode(_Sidecar(key, [facts, *known[:1]])), lasting=lasting)
 
     def _versions(self, bucket: str, key: str) -> list[Facts]:
         try:
@@ -277,11 +280,12 @@ class Buckets:
     def _sidecar_path(self, bucket: str, key: str) -> Path:
         return self._meta / bucket / hashlib.sha256(key.encode()).hexdigest()
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: bytes, *, lasting: bool) -> None:
         file, temporary = self.stage()
         with file:
             file.write(data)
-            keep(file)
+            if lasting:
+                keep(file)
         temporary.replace(path)
 
     def _check_there(self, bucket: str, key: str, only: Only) -> None:

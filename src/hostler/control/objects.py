@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, unquote_to_bytes
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hostler.artifacts.bucket import ALWAYS, Buckets, Object, Only, S3Error, keep, no_such_key
 from hostler.control import objects_xml as xml
@@ -67,11 +68,35 @@ def objects_app(root: Path) -> ASGIApp:
     objects = _Objects(root)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        response = await objects.answer(request)
-        await response(scope, receive, send)
+        body = _Body(receive)
+        response = await objects.answer(Request(scope, body))
+        await body.settle(scope, response)
+        await response(scope, body, send)
 
     return app
+
+
+class _Body:
+    """The request's body on its way in: an answer that does not want it must not leave it between two requests."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._begun = self._done = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._begun = True
+        self._done = not message.get("more_body", False)
+        return message
+
+    async def settle(self, scope: Scope, response: Response) -> None:
+        headers = Headers(scope=scope)
+        if self._done or not ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
+            return
+        if "expect" in headers and not self._begun:
+            response.headers["connection"] = "close"  # the client has not sent it, and never will
+        while "connection" not in response.headers and not self._done:
+            await self()
 
 
 class _Objects:

@@ -8,6 +8,7 @@ Everything here blocks; callers run it in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -66,11 +67,7 @@ class Uploads:
             if (upload.bucket, upload.key) != (bucket, key):
                 raise FileNotFoundError
         except (FileNotFoundError, msgspec.DecodeError):
-            message = (
-                "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have "
-                "been aborted or completed."
-            )
-            raise S3Error("NoSuchUpload", message, 404) from None
+            raise _no_such_upload() from None
         return upload
 
     def under_way(self, bucket: str, prefix: str) -> list[Upload]:
@@ -116,6 +113,9 @@ class Uploads:
             done = self._buckets.commit(
                 written, upload.bucket, upload.key, f"{digest.hexdigest()}-{len(chosen)}", upload.headers, {}, only
             )  # fmt: skip
+        except FileNotFoundError:  # completed or aborted by another request in the meantime
+            written.unlink(missing_ok=True)
+            raise _no_such_upload() from None
         except BaseException:
             written.unlink(missing_ok=True)
             raise
@@ -123,8 +123,8 @@ class Uploads:
         return done
 
     def abort(self, upload: Upload) -> None:
-        with self._lock:
-            gone = self._buckets.temporary / f"gone-{upload.id}"
+        gone = self._buckets.temporary / f"gone-{upload.id}"
+        with self._lock, contextlib.suppress(FileNotFoundError):
             (self._root / upload.id).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -144,3 +144,11 @@ class Uploads:
         if any(part.size < MIN_PART for part in chosen[:-1]):
             raise S3Error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400)
         return chosen
+
+
+def _no_such_upload() -> S3Error:
+    message = (
+        "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been "
+        "aborted or completed."
+    )
+    return S3Error("NoSuchUpload", message, 404)
