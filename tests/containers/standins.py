@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """As the environment says: STANDIN_EXIT ends it, STANDIN_STUBBORN ignores SIGTERM, STANDIN_WRITE and STANDIN_SEE try paths."""
+    """As STANDIN_* says: EXIT with a code, be STUBBORN about SIGTERM, try to WRITE and to SEE paths."""
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
         sys.exit(int(os.environ["STANDIN_EXIT"]))

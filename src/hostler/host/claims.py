@@ -58,6 +58,8 @@ def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
 
     Raises UserError when it is taken. SO_REUSEADDR only: with SO_REUSEPORT a second host would share the port.
     """
+    if not 0 <= port <= 65_535:
+        raise UserError(f"hostler cannot listen on {host} port {port}: ports go up to 65535")
     family, _, _, _, address = _resolved(host, port)[0]
     deadline = time.monotonic() + patience
     while True:
@@ -114,5 +116,5 @@ def leave(data: Path, run: Path) -> None:
 def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]
-    except (OSError, UnicodeError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(f"hostler cannot listen on {host} port {port}: {error}") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import sys
 
@@ -15,6 +17,7 @@ from hostler.host.reaper import Reaper
 from hostler.host.spawn import spawn
 from hostler.host.zygote import Fork, Forked, Warm
 from hostler.wire.frames import Frames
+from hostler.wire.tree import kill
 
 # One row is predicted faster by one thread than by two; and OpenMP must never have had a second one before a fork.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -31,6 +34,7 @@ class Forks:
         self._one_at_a_time = asyncio.Lock()
         self._socket: socket.socket | None = None  # of the newest zygote, until `_frames` has taken it over
         self._frames: Frames[Forked] | None = None
+        self._stopped = False
         self.zygote = Kept("zygote", self._spawn, reaper)
 
     async def warm(self) -> None:
@@ -39,7 +43,8 @@ class Forks:
         Only the first one is told: were an import what killed it, the next would die of it too.
         """
         async with self._one_at_a_time:
-            (await self._link()).send(Warm())
+            with contextlib.suppress(EngineError):
+                (await self._link()).send(Warm())
 
     async def fork(self, fork: Fork) -> int:
         """The pid of a new container, already our child. Raises EngineError.
@@ -53,14 +58,23 @@ class Forks:
                     frames = await self._link()
                     frames.send(fork)
                     answer = await asyncio.wait_for(frames.receive(), _PATIENCE)
-                except (TimeoutError, OSError, msgspec.MsgspecError) as error:
-                    raise EngineError(f"the zygote did not fork a container: {error or 'it took too long'}") from None
+                except (TimeoutError, msgspec.MsgspecError):
+                    kill(self.zygote.pid, signal.SIGKILL)  # else its next answer would be to this question
+                    raise EngineError("the zygote gave no answer") from None
                 if answer is not None:
                     if answer.error:
                         raise EngineError(answer.error)
                     return answer.pid
-                self._forget()
+                frames.close()
+                if self._frames is frames:
+                    self._frames = None  # there may be a new zygote already: its socket is not to be touched
             raise EngineError("the zygote ended before it had forked a container")
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """End the zygote. Whoever waits for a fork gets EngineError."""
+        self._stopped = True
+        self._forget()
+        await self.zygote.stop(0, hurry)
 
     def _spawn(self) -> int:
         self._forget()
@@ -75,11 +89,11 @@ class Forks:
     async def _link(self) -> Frames[Forked]:
         if self._frames is None:
             for _ in range(1000):
-                if self._socket is not None:
+                if self._socket is not None or self._stopped:
                     break
                 await asyncio.sleep(0.01)  # it has just died, and its successor waits out its pause
-            else:
-                raise OSError("there is none")
+            if self._socket is None:
+                raise EngineError("there is no zygote to fork a container")
             taken, self._socket = self._socket, None
             self._frames = Frames(*await asyncio.open_connection(sock=taken), Forked)
         return self._frames

@@ -121,9 +121,8 @@ class _House:
         await asyncio.gather(*(gateway.stop(drain + 1, self._hurry) for gateway in self._gateways))
         await control.stop(_LAST_GRACE, self._hurry)
         link.close()
+        await forks.stop(self._hurry)
         await children.stop_all(_LAST_GRACE, self._hurry)
-        await forks.zygote.stop(0, self._hurry)
-        await reaper.alone()
         return self._code
 
     def _keep(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Kept:
@@ -156,8 +155,8 @@ class _House:
             await asyncio.sleep(0.02)
         self._ready = True
         url = f"http://{f'[{reach}]' if ':' in reach else reach}:{port}"
-        (self._settings.data / "url").write_text(url + "\n")
-        with contextlib.suppress(OSError):  # nobody may be listening to what we say
+        with contextlib.suppress(OSError):  # the disk may be full, and nobody may listen to what we say
+            (self._settings.data / "url").write_text(url + "\n")
             print(f"hostler is ready on {url}", flush=True)
             print('Point AWS programs at it: eval "$(hostler env)"    Stop it: Ctrl-C', flush=True)
         await forks.warm()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 
 from hostler.wire.tree import adopt_orphans, children, kill
 
+_PATIENCE = 10.0
+
 
 class Reaper:
     """Must be made on the main thread's running loop; it takes SIGCHLD."""
@@ -70,7 +72,11 @@ class Reaper:
             self._alone.set()
 
     async def alone(self) -> None:
-        """Return when nothing that a dead container left behind is running any more."""
+        """Return when nothing that a dead container left behind is running any more.
+
+        Or after some seconds: a process that hangs in the kernel ends when it can.
+        """
         self._alone.clear()
         self.reap()
-        await self._alone.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._alone.wait(), _PATIENCE)

@@ -27,8 +27,8 @@ from hostler.wire.tree import adopt_orphans
 
 # What a framework's server imports, in an order that spreads the time; what is not installed is passed over.
 IMPORTS = {
-    "xgboost": ("numpy", "scipy.sparse", "xgboost"),
-    "sklearn": ("numpy", "scipy.sparse", "joblib", "sklearn.base", "sklearn.ensemble", "sklearn.pipeline"),
+    "xgboost": ("numpy", "scipy.sparse", "xgboost", "hostler.servers.xgboost"),
+    "sklearn": ("numpy", "scipy.sparse", "joblib", "sklearn.ensemble", "sklearn.pipeline", "hostler.servers.sklearn"),
 }
 
 

@@ -65,6 +65,7 @@ def end_descendants(patience: float = 5.0) -> None:
 
 
 def kill(pid: int, number: int) -> None:
-    """Send a signal; to a process that has gone, nothing."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+    """Send a signal; to a process that has gone, nothing. 0 is nobody here, never our own process group."""
+    if pid > 0:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

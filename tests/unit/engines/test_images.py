@@ -1,0 +1,50 @@
+"""From image names to what runs them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from hostler.engines.images import Server, resolve
+from hostler.errors import EngineError
+from hostler.settings import Settings
+
+ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("image", "framework"),
+    [
+        (f"{ECR}/sagemaker-xgboost:1.7-1", "xgboost"),
+        ("257758044811.dkr.ecr.us-east-2.amazonaws.com/sagemaker-xgboost:1.5-1-cpu-py3", "xgboost"),
+        ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:latest", "xgboost"),
+        (f"{ECR}/sagemaker-scikit-learn@sha256:0123", "sklearn"),
+        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch-inference:2.1-cpu-py310", "script"),
+        ("763104351884.dkr.ecr-fips.us-gov-west-1.amazonaws.com/pytorch-inference", "script"),
+    ],
+)
+def test_awss_own_images_are_told_by_name_in_any_account_region_and_tag(image: str, framework: str) -> None:
+    assert resolve(image, Settings(), has_artifact=False) == Server(framework=framework)
+
+
+def test_a_mapped_image_runs_its_command_and_the_exact_uri_wins() -> None:
+    settings = Settings(
+        images={f"{ECR}/xgboost": ("any",), f"{ECR}/xgboost:2": ("two", "words"), "host:5000/it": ("x",)}
+    )
+    assert resolve(f"{ECR}/xgboost:2", settings, has_artifact=True) == Server(command=("two", "words"))
+    assert resolve(f"{ECR}/xgboost:3", settings, has_artifact=True) == Server(command=("any",))
+    assert resolve("host:5000/it:tag", settings, has_artifact=True) == Server(command=("x",))
+    assert resolve("host:5000/it@sha256:ab", settings, has_artifact=True) == Server(command=("x",))
+
+
+def test_any_other_image_with_an_artifact_runs_our_own_server_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert resolve("me/sagemaker-xgboost:1", Settings(), has_artifact=True) == Server(framework="auto")
+    assert "me/sagemaker-xgboost:1 is not known here" in caplog.text
+
+
+@pytest.mark.parametrize(("strict", "has_artifact"), [(False, False), (True, True), (True, False)])
+def test_a_refused_image_is_told_the_line_that_would_map_it(strict: bool, has_artifact: bool) -> None:
+    with pytest.raises(EngineError, match=r"under \[images\], \"me/mine\" = \"/path/to/program\""):
+        resolve("me/mine:1", Settings(strict_images=strict), has_artifact=has_artifact)

@@ -1,0 +1,82 @@
+"""The data folder, the port and the run folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hostler.errors import UserError
+from hostler.host import claims
+
+
+def test_a_data_folder_is_made_private_and_locked_once(tmp_path: Path) -> None:
+    data = tmp_path / "deep" / "data"
+    lock = claims.lock(data)
+    assert data.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(UserError, match=rf"is in use by another hostler \(process {os.getpid()}\)"):
+        claims.lock(data)
+    os.close(lock)
+    os.close(claims.lock(data))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.9.9.9"])
+def test_loopback_addresses_need_no_leave(host: str) -> None:
+    claims.check_reach(host, allow_remote=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_other_addresses_are_refused_unless_they_are_allowed(host: str) -> None:
+    with pytest.raises(UserError, match="--allow-remote-access-without-authentication"):
+        claims.check_reach(host, allow_remote=False)
+    claims.check_reach(host, allow_remote=True)
+
+
+def test_a_port_is_had_once() -> None:
+    with claims.listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken"):
+            claims.listen("127.0.0.1", port)
+    claims.listen("127.0.0.1", port).close()
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70_000), ("a..b", 0)])
+def test_an_address_that_cannot_be_had_is_one_clear_line(host: str, port: int) -> None:
+    with pytest.raises(UserError, match="hostler cannot listen on"):
+        claims.listen(host, port)
+
+
+def test_what_a_killed_host_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    assert not claims.left_behind(tmp_path)
+    run = claims.run_folder(tmp_path)
+    assert run.stat().st_mode & 0o777 == 0o700
+    assert len(str(run)) < 45
+    (tmp_path / "containers" / "one").mkdir(parents=True)
+    (tmp_path / "hostler.db").touch()
+    assert claims.left_behind(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["hostler.db"]
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("record", ["/", "", "hostler-relative", "\0", "TMP/precious", "TMP/hostler-link"])
+def test_a_record_that_names_no_run_folder_removes_nothing(tmp_path: Path, record: str) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    (tmp_path / "hostler-link").symlink_to(precious)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "run").write_text(record.replace("TMP", str(tmp_path)))
+    claims.left_behind(data)
+    assert (precious / "file").exists()
+
+
+def test_leaving_removes_the_run_folder_and_its_signs(tmp_path: Path) -> None:
+    run = claims.run_folder(tmp_path)
+    (tmp_path / "url").touch()
+    claims.leave(tmp_path, run)
+    assert not run.exists()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,35 @@
+"""Process trees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from hostler.wire import tree
+
+
+def test_descendants_are_found_below_a_process_whatever_its_name() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60 & echo; wait"], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout
+        shell.stdout.readline()
+        found = tree.descendants(shell.pid)
+        assert len(found) == 2
+        assert sorted(tree.children(shell.pid)) == sorted(found)
+        assert shell.pid in tree.descendants(os.getpid())
+        for pid in (shell.pid, *found):
+            tree.kill(pid, signal.SIGKILL)
+    assert tree.descendants(shell.pid) == []
+
+
+def test_a_zombie_is_not_among_the_living() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.pid not in tree.parents()
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
+def test_signals_to_nobody_reach_nobody(pid: int) -> None:
+    tree.kill(pid, signal.SIGKILL)
