@@ -304,6 +304,10 @@ class _Connection(asyncio.Protocol):
 
     # --- the parser's callbacks
 
+    def on_message_begin(self) -> None:
+        if self._over:
+            self._keep = False  # more than was asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self.exchange
         if self._headed or exchange is None:
@@ -387,7 +391,7 @@ class Pool:
         exchange._chunked = chunked
         self.active.add(exchange)
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(_TICK, self._sweep)
+            self._sweeper = self._loop.call_later(_TICK, self._tick)
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
@@ -439,20 +443,22 @@ class Pool:
             if not idle:
                 del self._idle[connection.address]
 
-    def _sweep(self) -> None:
+    def _tick(self) -> None:
+        self.sweep()
+        ages = self.idle_unix < math.inf or any(not address.startswith("unix:") for address in self._idle)
+        again = self.active or (ages and self._idle)
+        self._sweeper = self._loop.call_later(_TICK, self._tick) if again else None
+
+    def sweep(self) -> None:
+        """Fail the exchanges whose deadline has passed, and drop connections that have been idle for too long."""
         now = self._loop.time()
         for exchange in [one for one in self.active if one.deadline < now]:
             exchange.fail(CallTimedOut("no whole answer in time", started=exchange.started))
         for address, idle in list(self._idle.items()):
             oldest = now - (self.idle_unix if address.startswith("unix:") else self.idle)
-            for connection in [one for one in idle if one.idle_since < oldest or one.lost]:
+            for connection in [one for one in idle if one.idle_since < oldest]:
                 idle.remove(connection)
                 connection.drop()
-            if not idle:
-                self._idle.pop(address, None)
-        ages = self.idle_unix < math.inf or any(not address.startswith("unix:") for address in self._idle)
-        again = self.active or (ages and self._idle)
-        self._sweeper = self._loop.call_later(_TICK, self._sweep) if again else None
 
     def close(self) -> None:
         """Break everything. Exchanges on the way fail."""

@@ -344,7 +344,7 @@ class _Connection(asyncio.Protocol):
             if "transfer-encoding" in headers:
                 self._stop(400, "HTTP/1.0 has no transfer encodings.")
         elif version != "1.1":
-            self._stop(505, "Only HTTP/1.1 is spoken here.")
+            self._stop(505, "This version of HTTP is not spoken here.")
         elif "host" not in headers:
             self._stop(400, "The request has no Host header.")
         self._target(request)
@@ -578,19 +578,23 @@ class Server:
     def opened(self, connection: _Connection) -> None:
         self.connections.add(connection)
         if self._sweeper is None:
-            self._sweep()
+            self._tick()
 
     def closed(self, connection: _Connection) -> None:
         self.connections.discard(connection)
         if not self.connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
-    def _sweep(self) -> None:
-        now = self.now = self._loop.time()
-        late = [one for one in self.connections if one.deadline < now or one.stalled < now]
-        for connection in late:
+    def _tick(self) -> None:
+        self.now = self._loop.time()
+        self.sweep()
+        self._sweeper = self._loop.call_later(_TICK, self._tick) if self.connections else None
+
+    def sweep(self) -> None:
+        """End every phase of a connection whose deadline has passed."""
+        now = self.now
+        for connection in [one for one in self.connections if one.deadline < now or one.stalled < now]:
             connection.expired()
-        self._sweeper = self._loop.call_later(_TICK, self._sweep) if self.connections else None
 
     async def close(self, drain: float = 0.0) -> None:
         """Stop listening, let requests in flight end for at most `drain` seconds, then break what is left."""
