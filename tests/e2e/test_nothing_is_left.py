@@ -12,10 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
@@ -254,6 +256,46 @@ def test_inside_bubblewrap_a_container_writes_only_what_is_its_own(
         assert (host.data / "containers" / "walls" / "model.txt").exists()
     assert [line for line in said if line.startswith("may write")] == [f"may write {path}" for path in mine]
     assert [line for line in said if line.startswith("sees ")] == []
+
+
+def test_a_program_below_tmp_is_seen_inside_bubblewrap_and_the_data_beside_it_is_not(
+    require: Callable[..., None],
+) -> None:
+    require("bwrap")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, hosting(Path(name), HOSTLER_BUBBLEWRAP="on") as host:
+        program = Path(name) / "bin" / "program"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\ncat {program}\ntouch {program} || echo not mine\nls {host.data}; exit 3\n")
+        program.chmod(0o700)
+        launch = msgspec.structs.replace(host.launch("below", "executed"), command=(str(program),))
+        asking(host, lambda engine: engine.start(launch))
+        until("it has ended", lambda: listed(host)["below"].exit == 3)
+        said = Path(launch.log).read_text()
+        assert said.startswith(program.read_text())
+        assert said.endswith("not mine\n")
+
+
+def test_a_command_that_is_not_there_ends_and_its_log_says_so(host: Host) -> None:
+    launch = msgspec.structs.replace(host.launch("absent", "executed"), command=("/not/there",))
+    asking(host, lambda engine: engine.start(launch))
+    until("it has ended", lambda: listed(host)["absent"].exit not in (None, 0))
+    assert "/not/there" in Path(launch.log).read_text()
+    assert "No such file" in Path(launch.log).read_text()
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\0\0\0\5hello", b"\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\1\x80", b"\0\0"]
+)
+def test_garbage_on_the_host_link_ends_that_link_and_nothing_else(host: Host, garbage: bytes) -> None:
+    family = start(host, "steady", "forked")
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(20)
+        link.connect(str(host.run / "host.sock"))
+        link.sendall(garbage)
+        link.shutdown(socket.SHUT_WR)
+        assert link.recv(1) == b""
+    assert running(family)
+    assert listed(host)["steady"].exit is None
 
 
 def refused(folder: Path, **environment: str) -> str:
