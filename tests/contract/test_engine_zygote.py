@@ -16,7 +16,7 @@ import pytest
 
 from hostler.host.zygote import Fork, Forked, Request, Warm, _receive
 
-SOURCE = Path(__file__).parents[3] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 def server() -> None:
@@ -39,7 +39,7 @@ def zygote() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
         process = subprocess.Popen(
             [
                 sys.executable, "-P", "-m", "hostler.host.zygote", "--requests", str(theirs.fileno()),
-                "--lifeline", str(lifeline), "--server", "test_zygote:server",
+                "--lifeline", str(lifeline), "--server", "test_engine_zygote:server",
             ],
             env={**os.environ, "PYTHONPATH": f"{SOURCE}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"},
             pass_fds=(theirs.fileno(), lifeline),
