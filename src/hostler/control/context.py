@@ -28,7 +28,7 @@ class Lifecycle(Protocol):
     def view(self, uid: str) -> EndpointView | None:
         """What is seen of an endpoint now; None when nothing is known yet."""
 
-    async def settled(self, uid: str, timeout: float) -> None:  # noqa: ASYNC109 - not raised, just over
+    async def settled(self, uid: str, timeout: float) -> None:
         """Return when the endpoint is no longer Creating or Deleting, or is gone, or `timeout` seconds are over."""
 
     def describe_all(self) -> list[dict[str, Any]]:

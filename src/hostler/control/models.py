@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hostler import names
@@ -13,6 +14,7 @@ from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnav
 from hostler.store.records import Document, Record
 from hostler.store.store import NameTaken
 
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _ENVIRONMENT_MAX = 32 * 1024  # bytes of all names and values of a model's containers
 
 
@@ -110,7 +112,7 @@ def _check_container(container: Document) -> None:
     if container.get("Mode") == "MultiModel":
         if "ModelDataUrl" not in container:  # rule 5
             raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
-        _s3_url(container["ModelDataUrl"])
+        _s3_url(container["ModelDataUrl"], prefix=True)
         if container.get("MultiModelConfig", {}).get("ModelCacheSetting") == "Disabled":
             raise not_hosted("MultiModelConfig with ModelCacheSetting Disabled")
 
@@ -133,8 +135,8 @@ def _check_together(found: list[Document], mode: str) -> None:
 async def _check_data(context: Context, container: Document) -> None:
     """A single model's archive must be there now (rule 7)."""
     text = container.get("ModelDataUrl")
-    if source := container.get("ModelDataSource"):
-        text = _gzipped_object(source)
+    if "ModelDataSource" in container:
+        text = _gzipped_object(container["ModelDataSource"])
     if text is None:
         return
     url = _s3_url(text)
@@ -165,8 +167,14 @@ def _gzipped_object(source: dict[str, Any]) -> str:
     return url
 
 
-def _s3_url(text: str) -> names.S3Url:
+def _s3_url(text: str, prefix: bool = False) -> names.S3Url:
+    """Of a single object the storage will say whether there can be one; of a prefix nobody will, so we look at it."""
     try:
-        return names.s3_url(text)
+        url = names.s3_url(text)
+        if not _BUCKET.fullmatch(url.bucket):
+            raise names.UnsafeName(f"{url.bucket!r} is not a bucket's name")
+        if prefix and url.key.strip("/"):
+            names.check_relative(url.key.removesuffix("/"))
+        return url
     except names.UnsafeName as error:
         raise ValidationException(f"The model data's location cannot be used: {error}.") from None

@@ -16,7 +16,7 @@ from hostler.spec.check import SerializationException
 CONTENT_TYPE = "application/x-amz-json-1.1"
 REQUEST_ID = "x-amzn-RequestId"
 
-_CREDENTIAL = re.compile(r"\bCredential=[^,\s]+/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request\b")
+_CREDENTIAL = re.compile(r"\bCredential=[^,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request\b")
 
 
 def region(authorization: str, default: str) -> str:

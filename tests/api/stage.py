@@ -1,0 +1,157 @@
+"""The control plane alone on a loopback port: the real app and store, a lifecycle and a source that tests steer."""
+
+import asyncio
+import functools
+import itertools
+import threading
+import uuid
+from contextlib import contextmanager
+
+import boto3
+import msgspec
+import uvicorn
+from botocore.config import Config
+
+from hostler.artifacts.source import ObjectInfo
+from hostler.control.app import create_app
+from hostler.control.context import Context
+from hostler.control.operations import OPERATIONS
+from hostler.core.status import EndpointView, VariantView
+from hostler.errors import ArtifactMissing, StorageUnavailable
+from hostler.settings import Settings
+from hostler.spec import check, service
+from hostler.store.store import Store
+
+REGION = "us-east-1"
+SERVICE = service.load("sagemaker", OPERATIONS)
+
+
+class Lifecycle:
+    """Brings endpoints where their names say: `broken` fails, `stuck` stays as it is, any other is ready at once."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def wake(self):
+        for endpoint, _ in self._store.desired():
+            if "stuck" in endpoint.name:
+                continue
+            if endpoint.deleting:
+                self._store.remove(endpoint.uid)
+            elif "broken" in endpoint.name:
+                self._store.mark_failed(endpoint.uid, "It is broken.", endpoint.created + 1)
+            elif endpoint.status == "Creating":
+                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.created + 1)
+
+    def view(self, uid):
+        for endpoint, revisions in self._store.desired():
+            if endpoint.uid == uid:
+                variants = tuple(self._variant(endpoint, v) for v in revisions[-1].config["ProductionVariants"])
+                return EndpointView(endpoint.status, endpoint.failure_reason, variants)
+        return None
+
+    def _variant(self, endpoint, variant):
+        wanted = variant["InitialInstanceCount"]
+        running = wanted if endpoint.status == "InService" else 0
+        return VariantView(variant["VariantName"], variant.get("InitialVariantWeight", 1.0), running, wanted)
+
+    async def settled(self, uid, timeout):
+        view = self.view(uid)
+        if view is not None and view.status in ("Creating", "Deleting"):
+            await asyncio.sleep(timeout)
+
+    def describe_all(self):
+        return [{"region": endpoint.region, "name": endpoint.name} for endpoint, _ in self._store.desired()]
+
+    def logs(self, region, name, tail):
+        if self._store.endpoint(region, name) is None:
+            return None
+        return [{"instance": "1", "log": "x" * tail}]
+
+
+class Source:
+    """Holds every object whose key does not say otherwise."""
+
+    async def head(self, bucket, key):
+        if "missing" in key:
+            raise ArtifactMissing("Not Found")
+        if "unreachable" in key:
+            raise StorageUnavailable("connection refused")
+        return ObjectInfo(bucket, key, 1, "etag")
+
+
+async def objects(scope, receive, send):
+    """Stands for the embedded S3: tells what it was asked."""
+    body = f"objects: {scope['method']} {scope['path']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Stage:
+    def __init__(self, context, port):
+        self.context = context
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    @functools.cache  # noqa: B019 - a stage is few and short-lived
+    def client(self, name="sagemaker", region=REGION):
+        """A real boto3 client; every answer of SageMaker's is held against AWS's own model."""
+        client = boto3.client(
+            name,
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="secret",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+        )
+        client.meta.events.register("after-call.sagemaker", _conforms)
+        return client
+
+
+def _conforms(http_response, model, **_):
+    uuid.UUID(http_response.headers["x-amzn-RequestId"])
+    assert http_response.headers["Content-Type"] == "application/x-amz-json-1.1"
+    if http_response.status_code == 200:
+        output = SERVICE.operations[model.name].output
+        if output is None:
+            assert http_response.content == b""
+        else:
+            document = msgspec.json.decode(http_response.content)
+            assert check.read(output, document) == document
+
+
+@contextmanager
+def running(folder, hold=0.2):
+    """A Stage whose clock goes one second further at each look."""
+    ticks = itertools.count(1_700_000_000)
+    store = Store(folder / "hostler.db")
+    context = Context(
+        settings=Settings(data=folder, hold=hold),
+        store=store,
+        lifecycle=Lifecycle(store),
+        source=Source(),
+        metrics=lambda: b"# metrics\n",
+        objects=objects,
+        ready=lambda: True,
+        clock=lambda: next(ticks) + 0.125,
+    )
+    config = uvicorn.Config(create_app(context), port=0, log_config=None, lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    started = threading.Event()
+
+    async def serve():
+        task = asyncio.create_task(server.serve())
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
+            await asyncio.sleep(0.005)
+        started.set()
+        await task
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield Stage(context, server.servers[0].sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        context.close()

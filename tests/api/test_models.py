@@ -1,0 +1,223 @@
+import pytest
+from botocore.exceptions import ClientError
+from refusals import refusal
+
+ROLE = "arn:aws:iam::123456789012:role/service-role/horse"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:model/"
+MULTI = {"Image": "img:1", "ModelDataUrl": "s3://b/p/", "Mode": "MultiModel"}
+SINGLE = {"Image": "img:1", "ModelDataUrl": "s3://b/m.tar.gz"}
+
+
+def test_a_multi_model_in_a_list_of_one_is_described_as_it_was_given(sagemaker):
+    answer = sagemaker.create_model(ModelName="My-Model", ExecutionRoleArn=ROLE, Containers=[MULTI])
+    assert answer["ModelArn"] == ARN + "my-model"
+    described = sagemaker.describe_model(ModelName="my-mODEL")
+    assert described.pop("CreationTime").timestamp() > 1_700_000_000
+    del described["ResponseMetadata"]
+    assert described == {
+        "ModelName": "My-Model",
+        "ModelArn": ARN + "my-model",
+        "ExecutionRoleArn": ROLE,
+        "Containers": [MULTI | {"Environment": {}}],
+        "EnableNetworkIsolation": False,
+    }
+
+
+def test_a_primary_container_stays_one_and_has_its_defaults_filled_in(sagemaker):
+    vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+    sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE, VpcConfig=vpc, Tags=[{"Key": "a", "Value": "1"}])
+    described = sagemaker.describe_model(ModelName="m")
+    assert described["PrimaryContainer"] == SINGLE | {"Mode": "SingleModel", "Environment": {}}
+    assert described["VpcConfig"] == vpc
+    assert not {"Containers", "Tags", "InferenceExecutionConfig", "ExecutionRoleArn"} & described.keys()
+
+
+def test_a_packed_object_may_also_be_named_as_a_data_source(sagemaker):
+    source = {"S3DataSource": {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+    sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": "i", "ModelDataSource": source})
+    assert sagemaker.describe_model(ModelName="m")["PrimaryContainer"]["ModelDataSource"] == source
+
+
+def test_an_existing_models_name_is_refused_in_whatever_letter_case(sagemaker):
+    sagemaker.create_model(ModelName="Mine", PrimaryContainer=MULTI)
+    message = f'Cannot create already existing model "{ARN}mine".'
+    assert refusal(sagemaker.create_model, ModelName="mine", PrimaryContainer=MULTI) == message
+
+
+def test_a_deleted_model_is_gone(sagemaker):
+    sagemaker.create_model(ModelName="m", PrimaryContainer=MULTI)
+    sagemaker.delete_model(ModelName="M")
+    message = f'Could not find model "{ARN}m".'
+    assert refusal(sagemaker.describe_model, ModelName="m") == message
+    assert refusal(sagemaker.delete_model, ModelName="M") == message
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://b/missing.tar.gz", "s3://b/missing.tar.gz"),
+        ("https://b.s3.us-east-1.amazonaws.com/missing.tar.gz", "s3://b/missing.tar.gz"),
+        ("https://s3.us-east-1.amazonaws.com/b/missing.tar.gz", "s3://b/missing.tar.gz"),
+    ],
+)
+def test_a_single_models_archive_must_be_there(sagemaker, url, shown):
+    message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=SINGLE | {"ModelDataUrl": url})
+    assert message == f"Could not find model data at {shown}."
+
+
+def test_an_empty_prefix_of_a_multi_model_is_no_mistake(sagemaker):
+    for number, url in enumerate(
+        ["s3://b/missing/", "s3://b/missing", "s3://b", "https://b.s3.amazonaws.com/missing/"]
+    ):
+        sagemaker.create_model(ModelName=f"m{number}", PrimaryContainer=MULTI | {"ModelDataUrl": url})
+
+
+def test_storage_that_is_away_is_nobodys_validation_error(sagemaker):
+    with pytest.raises(ClientError) as failed:
+        sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE | {"ModelDataUrl": "s3://b/unreachable.tar.gz"})
+    assert failed.value.response["Error"]["Code"] == "ServiceUnavailable"
+    assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+
+
+def data_source(**changes):
+    data = {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"} | changes
+    return {"Image": "i", "ModelDataSource": {"S3DataSource": data}}
+
+
+def pair(first, second):
+    return {"Containers": [SINGLE | first, SINGLE | second]}
+
+
+REFUSED = {
+    "neither container nor containers": ({}, "Exactly one of PrimaryContainer and Containers must be given."),
+    "both": (
+        {"PrimaryContainer": SINGLE, "Containers": [SINGLE]},
+        "Exactly one of PrimaryContainer and Containers must be given.",
+    ),
+    "no containers": ({"Containers": []}, "Exactly one of PrimaryContainer and Containers must be given."),
+    "an empty container": ({"PrimaryContainer": {}}, "Exactly one of PrimaryContainer and Containers must be given."),
+    "sixteen containers": (
+        {"Containers": [SINGLE] * 16},
+        "1 validation error detected: Value '[16 items]' at 'containers' failed to satisfy constraint: Member must have"
+        " length less than or equal to 15",
+    ),
+    "no image": ({"PrimaryContainer": {"ModelDataUrl": "s3://b/m.tar.gz"}}, "A container must have an Image."),
+    "no archive": (
+        {"PrimaryContainer": SINGLE | {"ModelDataUrl": "s3://b/folder/"}},
+        "The model data of a SingleModel container must be one .tar.gz object, not s3://b/folder/.",
+    ),
+    "not in S3": (
+        {"PrimaryContainer": SINGLE | {"ModelDataUrl": "https://example.org/m.tar.gz"}},
+        "The model data's location cannot be used: 'https://example.org/m.tar.gz' is not an S3 address.",
+    ),
+    "a multi-model without a prefix": (
+        {"PrimaryContainer": {"Image": "i", "Mode": "MultiModel"}},
+        "A container whose Mode is MultiModel must have a ModelDataUrl.",
+    ),
+    "a multi-model of a data source": (
+        {"PrimaryContainer": data_source() | {"Mode": "MultiModel"}},
+        "A container whose Mode is MultiModel must have a ModelDataUrl.",
+    ),
+    "a multi-model's prefix that leads upwards": (
+        {"PrimaryContainer": MULTI | {"ModelDataUrl": "s3://b/a/../c/"}},
+        "The model data's location cannot be used: it holds the segment '..'.",
+    ),
+    "a multi-model in no bucket": (
+        {"PrimaryContainer": MULTI | {"ModelDataUrl": "s3://../a/"}},
+        "The model data's location cannot be used: '..' is not a bucket's name.",
+    ),
+    "a multi-model not in S3": (
+        {"PrimaryContainer": MULTI | {"ModelDataUrl": "https://example.org/models/"}},
+        "The model data's location cannot be used: 'https://example.org/models/' is not an S3 address.",
+    ),
+    "url and source": (
+        {"PrimaryContainer": data_source() | {"ModelDataUrl": "s3://b/m.tar.gz"}},
+        "ModelDataUrl and ModelDataSource exclude each other.",
+    ),
+    "an empty source": (
+        {"PrimaryContainer": {"Image": "i", "ModelDataSource": {}}},
+        "ModelDataSource must have an S3DataSource.",
+    ),
+    "direct without hostnames": (
+        pair({}, {}) | {"InferenceExecutionConfig": {"Mode": "Direct"}},
+        "With InferenceExecutionConfig Mode Direct every container needs a ContainerHostname.",
+    ),
+    "one hostname of two": (
+        pair({"ContainerHostname": "a"}, {}),
+        "If one container has a ContainerHostname, all must have one.",
+    ),
+    "one hostname for two": (
+        pair({"ContainerHostname": "a"}, {"ContainerHostname": "a"}),
+        "Each ContainerHostname must be unique within the model.",
+    ),
+    "two multi-models": (
+        {"Containers": [MULTI, MULTI]},
+        "One container of a serial pipeline, and none of a direct one, may be MultiModel.",
+    ),
+    "a direct multi-model": (
+        {
+            "Containers": [MULTI | {"ContainerHostname": "a"}, SINGLE | {"ContainerHostname": "b"}],
+            "InferenceExecutionConfig": {"Mode": "Direct"},
+        },
+        "One container of a serial pipeline, and none of a direct one, may be MultiModel.",
+    ),
+    "too much environment": (
+        {"Containers": [SINGLE | {"Environment": {f"K{n}": "é" * 1000 for n in range(9)}}] * 2},
+        "The Environment of all containers together must not exceed 32 KB.",
+    ),
+    "NUL in the environment": (
+        {"PrimaryContainer": SINGLE | {"Environment": {"A": "a\0b"}}},
+        "A value in Environment must not hold the character NUL.",
+    ),
+    "a tag twice": (
+        {"PrimaryContainer": SINGLE, "Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]},
+        "Tag keys must be unique within a request.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_that_cannot_be_is_refused(shared_stage, case):
+    request, message = REFUSED[case]
+    assert refusal(shared_stage.client().create_model, ModelName="refused", **request) == message
+
+
+NOT_HOSTED = {
+    "ModelPackageName": {"PrimaryContainer": {"ModelPackageName": "p"}},
+    "AdditionalModelDataSources": {
+        "PrimaryContainer": SINGLE
+        | {"AdditionalModelDataSources": [{"ChannelName": "c", **data_source()["ModelDataSource"]}]}
+    },
+    "ContainerMetricsConfig": {
+        "PrimaryContainer": SINGLE | {"ContainerMetricsConfig": {"MetricsEndpoints": [{"MetricsEndpointPath": "/m"}]}}
+    },
+    "ImageConfig with RepositoryAccessMode Vpc": {
+        "PrimaryContainer": SINGLE | {"ImageConfig": {"RepositoryAccessMode": "Vpc"}}
+    },
+    "MultiModelConfig with ModelCacheSetting Disabled": {
+        "PrimaryContainer": MULTI | {"MultiModelConfig": {"ModelCacheSetting": "Disabled"}}
+    },
+    "ModelDataSource with S3DataType S3Prefix and CompressionType None": {
+        "PrimaryContainer": data_source(S3DataType="S3Prefix", CompressionType="None")
+    },
+    "ModelDataSource with ETag": {"PrimaryContainer": data_source(ETag="e")},
+    "EnableNetworkIsolation": {"PrimaryContainer": SINGLE, "EnableNetworkIsolation": True},
+}
+
+
+@pytest.mark.parametrize("feature", NOT_HOSTED)
+def test_a_feature_that_is_not_hosted_is_refused_by_its_name(shared_stage, feature):
+    message = refusal(shared_stage.client().create_model, ModelName="refused", **NOT_HOSTED[feature])
+    assert message == f"{feature} is a feature of SageMaker that is not hosted here."
+
+
+def test_a_model_of_several_containers_can_be_kept_but_not_yet_hosted(sagemaker):
+    containers = [SINGLE | {"ContainerHostname": "a"}, MULTI | {"ContainerHostname": "b"}]
+    sagemaker.create_model(ModelName="pipeline", Containers=containers)
+    described = sagemaker.describe_model(ModelName="pipeline")
+    assert [container["Mode"] for container in described["Containers"]] == ["SingleModel", "MultiModel"]
+    assert described["InferenceExecutionConfig"] == {"Mode": "Serial"}
+    variant = {"VariantName": "v", "ModelName": "pipeline", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
+    message = refusal(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=[variant])
+    assert "pipeline" in message
+    assert message.endswith("is a feature of SageMaker that is not hosted here.")

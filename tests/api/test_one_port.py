@@ -1,0 +1,138 @@
+"""What goes where on the one port, and what is said of what is not hosted."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from refusals import refusal
+
+from hostler import __version__
+from hostler.control.operations import OPERATIONS
+
+
+def get(stage, path, method="GET", body=None, headers=None):
+    request = urllib.request.Request(stage.url + path, body, headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_health_and_readiness_are_told(stage):
+    assert get(stage, "/_hostler/health") == (200, b'{"status":"ok","version":"%s"}' % __version__.encode())
+    assert get(stage, "/_hostler/ready") == (200, b'{"ready":true}')
+    stage.context.ready = lambda: False
+    assert get(stage, "/_hostler/ready") == (503, b'{"ready":false}')
+    assert get(stage, "/_hostler/health")[0] == 200
+
+
+def test_tools_that_wait_for_localstack_find_its_health(shared_stage):
+    status, body = get(shared_stage, "/_localstack/health")
+    assert status == 200
+    assert set(json.loads(body)["services"]) == {"sagemaker", "sagemaker-runtime", "s3", "sts"}
+
+
+def test_metrics_are_what_the_context_gives(shared_stage):
+    assert get(shared_stage, "/_hostler/metrics") == (200, b"# metrics\n")
+
+
+def test_people_see_endpoints_and_logs(stage):
+    assert get(stage, "/_hostler/endpoints") == (200, b'{"endpoints":[]}')
+    client = stage.client()
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
+    client.create_model(ModelName="m", PrimaryContainer={"Image": "i"})
+    client.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    client.create_endpoint(EndpointName="ep", EndpointConfigName="c")
+    assert json.loads(get(stage, "/_hostler/endpoints")[1]) == {"endpoints": [{"region": "us-east-1", "name": "ep"}]}
+    expected = {"endpoint": "ep", "region": "us-east-1", "logs": [{"instance": "1", "log": "xxx"}]}
+    assert json.loads(get(stage, "/_hostler/logs?endpoint=ep&tail=3")[1]) == expected
+    assert json.loads(get(stage, "/_hostler/logs?endpoint=ep&region=us-east-1&tail=3")[1]) == expected
+    whole = json.loads(get(stage, "/_hostler/logs?endpoint=ep&tail=999999999")[1])
+    assert len(whole["logs"][0]["log"]) == 2**20
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("", 404), ("?endpoint=none", 404), ("?endpoint=ep&region=mars", 404), ("?endpoint=ep&tail=x", 400),
+     ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400), ("?endpoint=%00&tail=" + "9" * 5000, 400)],
+)  # fmt: skip
+def test_logs_that_cannot_be_are_refused_with_the_reason(shared_stage, query, status):
+    found, body = get(shared_stage, "/_hostler/logs" + query)
+    assert found == status
+    assert json.loads(body)["message"]
+
+
+def test_our_pages_are_only_read(shared_stage):
+    assert get(shared_stage, "/_hostler/health", "POST", b"")[0] == 405
+    assert get(shared_stage, "/_hostler/health", "HEAD") == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("PUT", "/bucket/key"), ("GET", "/_hostler/other"), ("POST", "/bucket?delete"), ("POST", "/")],
+)
+def test_everything_else_is_the_object_stores(shared_stage, method, path):
+    body = b"x" if method != "GET" else None
+    answer = get(shared_stage, path, method, body, {"Content-Type": "text/plain"})
+    assert answer == (200, f"objects: {method} {path.partition('?')[0]}".encode())
+
+
+def test_a_key_with_a_line_break_reaches_the_object_store_whole(shared_stage):
+    assert get(shared_stage, "/bucket/a%0Ab%20c") == (200, b"objects: GET /bucket/a\nb c")
+
+
+# --- STS
+
+
+def test_the_caller_is_somebody_with_a_role(shared_stage):
+    identity = shared_stage.client("sts").get_caller_identity()
+    assert identity["Account"] == "123456789012"
+    assert identity["Arn"] == "arn:aws:sts::123456789012:assumed-role/hostler/hostler"
+    assert identity["ResponseMetadata"]["RequestId"]
+
+
+def test_another_action_of_the_query_protocol_is_refused(shared_stage):
+    message = refusal(shared_stage.client("sts").get_session_token, code="InvalidAction")
+    assert message == "The action 'GetSessionToken' is not hosted here; GetCallerIdentity is."
+    assert refusal(shared_stage.client("iam").get_role, code="InvalidAction", RoleName="r")
+
+
+@pytest.mark.parametrize("body", [b"", b"Action", b"Action=<&>\0", b"\xff=\xfe", b"a=1&" * 100_000, b"x" * 2**21])
+def test_a_form_that_asks_for_nothing_is_refused(shared_stage, body):
+    status, answer = get(shared_stage, "/", "POST", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert status == 400
+    assert b"<Code>InvalidAction</Code>" in answer
+
+
+# --- what is not hosted
+
+
+def test_every_operation_that_aws_has_and_we_have_not_says_so(shared_stage):
+    client = shared_stage.client()
+    message = refusal(client.list_training_jobs, code="UnknownOperationException")
+    assert message == "SageMaker's operation ListTrainingJobs is not hosted here."
+    message = refusal(
+        client.update_endpoint, code="UnknownOperationException", EndpointName="e", EndpointConfigName="c"
+    )
+    assert message == "SageMaker's operation UpdateEndpoint is not hosted here."
+
+
+def test_the_table_of_operations_is_the_hosting_ones():
+    assert len(OPERATIONS) == 15
+
+
+def test_a_fault_of_our_own_is_told_as_ours_and_not_how(stage, caplog):
+    def fault():
+        raise RuntimeError("a secret path")
+
+    stage.context.clock = fault
+    body = b'{"ModelName": "m", "PrimaryContainer": {"Image": "i"}}'
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "SageMaker.CreateModel"}
+    status, answer = get(stage, "/", "POST", body, headers)
+    assert status == 500
+    assert json.loads(answer)["__type"] == "InternalFailure"
+    assert b"secret" not in answer
+    assert "a secret path" in caplog.text

@@ -1,0 +1,335 @@
+import itertools
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+from hostler.errors import UserError
+from hostler.store.records import Listing, Record
+from hostler.store.store import NameTaken, NoResource, Store, TooManyTags
+from hostler.store.tables import VERSION
+
+REGION = "eu-west-1"
+CONFIG = {"EndpointConfigName": "Config", "ProductionVariants": [{"VariantName": "v", "ModelName": "m"}]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "hostler.db"
+
+
+@pytest.fixture
+def store(path):
+    store = Store(path)
+    yield store
+    store.close()
+
+
+def model(name, created=1.0, region=REGION):
+    return Record(region, name, f"arn:{region}:model/{name.lower()}", created, {"ModelName": name})
+
+
+def create_endpoint(store, name, created=1.0, region=REGION, tagged=None):
+    return store.create_endpoint(
+        region=region,
+        name=name,
+        arn=f"arn:{region}:endpoint/{name.lower()}",
+        created=created,
+        document={"EndpointName": name},
+        config=CONFIG,
+        models={"m": {"ModelName": "m"}},
+        tagged=tagged or {},
+    )
+
+
+def found(store, **wanted):
+    return [record.name for record in store.list_records("model", Listing(REGION, 100, **wanted))]
+
+
+# --- records
+
+
+def test_a_record_is_found_in_any_letter_case_and_returned_as_given(store):
+    store.create_record("model", model("MyModel"), {})
+    assert store.record("model", REGION, "mYmODEL") == model("MyModel")
+    assert store.record("endpoint-config", REGION, "MyModel") is None
+    assert store.record("model", "us-east-1", "MyModel") is None
+
+
+def test_a_name_is_taken_in_whatever_letter_case_but_only_in_its_region_and_kind(store):
+    store.create_record("model", model("MyModel"), {"a": "1"})
+    with pytest.raises(NameTaken):
+        store.create_record("model", model("mymodel"), {"a": "2"})
+    assert store.list_tags(model("MyModel").arn) == {"a": "1"}
+    store.create_record("endpoint-config", replace(model("MyModel"), arn="arn:config"), {})
+    store.create_record("model", model("MyModel", region="us-east-1"), {})
+
+
+def test_a_deleted_record_leaves_neither_tags_nor_a_taken_name(store):
+    store.create_record("model", model("m"), {"a": "1"})
+    assert store.delete_record("model", REGION, "M") is True
+    assert store.delete_record("model", REGION, "M") is False
+    store.create_record("model", model("m"), {})
+    assert store.list_tags(model("m").arn) == {}
+
+
+def test_a_document_comes_back_as_it_was_whatever_text_it_holds(store):
+    document = {"text": "\0 ' \" \u2028 \U0001f40e %s {} ;--", "number": 1.5, "nested": [{"a": None}, True]}
+    store.create_record("model", replace(model("m"), document=document), {})
+    assert store.record("model", REGION, "m").document == document
+
+
+# --- lists
+
+
+def test_pages_are_sorted_by_time_with_ties_by_name_newest_first(store):
+    for name, created in (("b", 2.0), ("A", 2.0), ("c", 1.0)):
+        store.create_record("model", model(name, created), {})
+    assert found(store) == ["b", "A", "c"]
+    assert found(store, descending=False) == ["c", "A", "b"]
+    assert found(store, sort="Name", descending=False) == ["A", "b", "c"]
+
+
+def test_filters_hold_their_bounds_as_aws_words_them(store):
+    for name, created in (("alpha", 1.0), ("Beta", 2.0), ("gamma", 3.0)):
+        store.create_record("model", model(name, created), {})
+    assert found(store, created_before=2.0) == ["alpha"]
+    assert found(store, created_after=2.0) == ["gamma", "Beta"]
+    assert found(store, name_contains="ET") == ["Beta"]
+    assert found(store, name_contains="_") == []
+    assert found(store, name_contains="%") == []
+
+
+@pytest.mark.parametrize("sort", ["Name", "CreationTime"])
+@pytest.mark.parametrize("descending", [True, False])
+def test_paging_shows_every_record_once_though_others_come_and_go_meanwhile(store, sort, descending):
+    names = {f"m{number:02}" for number in range(20)}
+    for name in names:
+        store.create_record("model", model(name, created=int(name[1:]) % 3), {})
+    seen, after = [], None
+    for turn in itertools.count():
+        page = store.list_records("model", Listing(REGION, 3, sort=sort, descending=descending, after=after))
+        if not page:
+            break
+        seen += [record.name for record in page]
+        last = page[-1]
+        after = (last.name if sort == "Name" else last.created, last.name)
+        store.create_record("model", model(f"m{turn:02}x", created=turn % 3), {})
+        store.delete_record("model", REGION, page[0].name)
+    assert names <= set(seen)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_list_shows_one_region_and_one_kind(store):
+    store.create_record("model", model("here"), {})
+    store.create_record("model", model("there", region="us-east-1"), {})
+    store.create_record("endpoint-config", replace(model("config"), arn="arn:config"), {})
+    assert found(store) == ["here"]
+
+
+# --- endpoints
+
+
+def test_an_endpoint_is_created_with_its_first_revision(store):
+    endpoint = create_endpoint(store, "Ep", created=5.0)
+    assert (endpoint.status, endpoint.revision, endpoint.ready_revision) == ("Creating", 1, 0)
+    assert (endpoint.created, endpoint.modified, endpoint.config_name) == (5.0, 5.0, "Config")
+    assert len(endpoint.uid) == 8
+    assert store.endpoint(REGION, "EP") == endpoint
+    ((desired, (revision,)),) = store.desired()
+    assert desired == endpoint
+    assert (revision.uid, revision.number) == (endpoint.uid, 1)
+    assert (revision.config, revision.models) == (CONFIG, {"m": {"ModelName": "m"}})
+    assert store.revision(endpoint.uid, 1) == revision
+    assert store.revision(endpoint.uid, 2) is None
+
+
+def test_an_endpoint_goes_through_its_life(store):
+    uid = create_endpoint(store, "ep").uid
+    store.mark_failed(uid, "no such image", 2.0)
+    endpoint = store.endpoint(REGION, "ep")
+    assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("Failed", "no such image", 2.0)
+    store.mark_ready(uid, 1, 3.0004)
+    endpoint = store.endpoint(REGION, "ep")
+    assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("InService", "", 3.0)
+    assert store.ask_delete(REGION, "EP").status == "Deleting"
+    assert store.ask_delete(REGION, "ep").status == "Deleting"
+    store.mark_ready(uid, 1, 4.0)
+    assert store.endpoint(REGION, "ep").status == "Deleting"
+    store.remove(uid)
+    assert store.endpoint(REGION, "ep") is None
+    assert store.desired() == []
+    assert store.revision(uid, 1) is None
+
+
+def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
+    uid = create_endpoint(store, "ep").uid
+    store.remove(uid)
+    store.mark_ready(uid, 1, 2.0)
+    store.mark_failed(uid, "late", 2.0)
+    store.remove(uid)
+    assert store.ask_delete(REGION, "ep") is None
+    assert store.desired() == []
+
+
+def test_a_uid_is_never_given_twice(store):
+    uids = []
+    for _ in range(3):
+        uids.append(create_endpoint(store, "ep").uid)
+        store.remove(uids[-1])
+    assert len(set(uids)) == 3
+
+
+def test_an_endpoints_name_is_taken_until_it_is_removed(store):
+    endpoint = create_endpoint(store, "Ep", tagged={"a": "1"})
+    store.ask_delete(REGION, "ep")
+    with pytest.raises(NameTaken):
+        create_endpoint(store, "eP")
+    store.remove(endpoint.uid)
+    create_endpoint(store, "eP")
+    assert store.list_tags(endpoint.arn) == {}
+
+
+def test_desired_holds_every_region_oldest_first(store):
+    create_endpoint(store, "b")
+    create_endpoint(store, "a", region="us-east-1")
+    assert [endpoint.name for endpoint, _ in store.desired()] == ["b", "a"]
+
+
+def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
+    states = list(itertools.product([False, True], [1, 2, 3], [0, 1, 2, 3], ["", "why"]))
+    for number in range(len(states)):
+        create_endpoint(store, f"ep{number}")
+    with sqlite3.connect(path) as connection:
+        connection.executemany(
+            "UPDATE endpoints SET deleting=?, revision=?, ready_revision=?, failure_reason=? WHERE id=?",
+            [(*state, number) for number, state in enumerate(states, 1)],
+        )
+    connection.close()
+    everything = store.list_endpoints(Listing(REGION, 1000, sort="Status", descending=False))
+    assert len(everything) == len(states)
+    assert [e.status for e in everything] == sorted(e.status for e in everything)
+    for status in {e.status for e in everything}:
+        chosen = store.list_endpoints(Listing(REGION, 1000, status=status))
+        assert {e.name for e in chosen} == {e.name for e in everything if e.status == status}
+
+
+def test_endpoints_are_filtered_by_when_they_last_changed(store):
+    for number in (1, 2, 3):
+        store.mark_ready(create_endpoint(store, f"ep{number}").uid, 1, float(number))
+    listing = Listing(REGION, 10, descending=False)
+    assert [e.name for e in store.list_endpoints(replace(listing, modified_after=2.0))] == ["ep3"]
+    assert [e.name for e in store.list_endpoints(replace(listing, modified_before=2.0))] == ["ep1"]
+
+
+# --- tags
+
+
+def test_tags_are_merged_listed_by_key_and_deleted(store):
+    store.create_record("model", model("m"), {"b": "1", "a": "1"})
+    arn = model("m").arn
+    assert store.add_tags(arn, {"b": "2", "c": ""}, 3) == {"a": "1", "b": "2", "c": ""}
+    with pytest.raises(TooManyTags):
+        store.add_tags(arn, {"a": "9", "d": "1"}, 3)
+    store.delete_tags(arn, ["b", "unknown"])
+    assert list(store.list_tags(arn).items()) == [("a", "1"), ("c", "")]
+
+
+def test_a_resource_that_is_not_there_has_no_tags(store):
+    for call in (lambda: store.add_tags("arn:x", {}, 1), lambda: store.list_tags("arn:x")):
+        with pytest.raises(NoResource):
+            call()
+    with pytest.raises(NoResource):
+        store.delete_tags("arn:x", ["a"])
+
+
+# --- the file
+
+
+def test_what_was_acknowledged_is_there_after_reopening(store, path):
+    store.create_record("model", model("m"), {"a": "1"})
+    endpoint = create_endpoint(store, "ep")
+    other = Store(path)  # while the first is still open, as after a crash
+    assert other.record("model", REGION, "m") == model("m")
+    assert other.endpoint(REGION, "ep") == endpoint
+    other.close()
+
+
+def test_what_was_acknowledged_survives_a_kill(path):
+    program = """if True:
+        import itertools, pathlib, sys
+        from hostler.store.records import Record
+        from hostler.store.store import Store
+        store = Store(pathlib.Path(sys.argv[1]))
+        for number in itertools.count():
+            store.create_record("model", Record("r", f"m{number}", f"arn:m{number}", 1.0, {}), {"a": "1"})
+            print(number, flush=True)
+    """
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as process:
+        acknowledged = [int(next(process.stdout)) for _ in range(30)]
+        process.kill()
+        acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
+    reopened = Store(path)
+    for number in acknowledged:
+        assert reopened.list_tags(f"arn:m{number}") == {"a": "1"}
+    reopened.close()
+
+
+def test_the_file_is_written_through_to_the_disk(store):
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+
+
+def test_a_file_of_a_newer_hostler_is_refused_in_one_line_and_left_alone(path):
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="newer hostler") as refused:
+        Store(path)
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"this is no database, though it is long enough to look like one" * 100, None])
+def test_a_file_that_is_no_state_is_refused_in_one_line(path, content):
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be used") as refused:
+        Store(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one store", "a store each"])
+def test_of_racing_creates_of_one_name_exactly_one_wins(store, path, together):
+    callers = 8
+    barrier, results = threading.Barrier(callers), []
+
+    def create(number):
+        own = store if together else Store(path)
+        barrier.wait(10)
+        try:
+            create_endpoint(own, "ep" if number % 2 else "EP", tagged={"who": str(number)})
+            results.append(number)
+        except NameTaken:
+            results.append(None)
+        if own is not store:
+            own.close()
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    (winner,) = [number for number in results if number is not None]
+    assert len(results) == callers
+    assert len(store.desired()) == 1
+    assert store.list_tags(f"arn:{REGION}:endpoint/ep") == {"who": str(winner)}
