@@ -51,6 +51,8 @@ class _Entry:
 class ModelCache:
     """The targets of one instance. `budget` is in bytes, `parallel_loads` >= 1; `now` is any clock in seconds.
 
+    `budget` may be set anew at any time; call tick() then.
+
     Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
     it idle; declared bytes exceed the budget only by what a measurement revealed, and then until enough is idle to
     be unloaded; everybody who waits is answered by one Publish or Refuse; while anything waits, an answer is
@@ -61,7 +63,7 @@ class ModelCache:
         self.budget = budget
         self.parallel_loads = parallel_loads
         self._entries: dict[str, _Entry] = {}  # every target that is not absent
-        self._count: Counter[str] = Counter()  # state -> how many entries are in it
+        self._count: Counter[str] = Counter()  # state -> how many entries are in it (absent: means nothing)
         self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
         self._leaving = 0  # bytes of the entries LEAVING
         self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
@@ -137,10 +139,7 @@ class ModelCache:
     def fetched(self, target: str, size: int, now: float) -> list[Command]:
         """Its artifact lies on disk. `size` is what loading it will take, as far as is known (bytes)."""
         self._move(target, "fetched", size)
-        if size > self.budget:
-            self._move(target, "too_big")
-            return [self._fail(self._too_big(target, size), now)]
-        return self._settle(now)
+        return [self._turn_away(target, now)] if size > self.budget else self._settle(now)
 
     def fetch_failed(self, target: str, kind: Kind, message: str, now: float) -> list[Command]:
         self._move(target, "fetch_failed")
@@ -149,8 +148,7 @@ class ModelCache:
     def loaded(self, target: str, size: int, now: float) -> list[Command]:
         """The container holds it; `size` is measured (bytes)."""
         if size > self.budget:
-            self._move(target, "too_big", size)
-            return [Unload(target), self._fail(self._too_big(target, size), now), *self._settle(now)]
+            return [self._turn_away(target, now, size), Unload(target), *self._settle(now)]
         return [self._publish(target, "loaded", size), *self._settle(now)]
 
     def load_failed(self, target: str, status: int, message: str, now: float) -> list[Command]:
@@ -251,8 +249,10 @@ class ModelCache:
         """Loads, strictly in line: whoever is behind never takes the room that was made for the head."""
         commands: list[Command] = []
         while self._line and self._count["loading"] < self.parallel_loads:
-            target = self._line.head
-            if target not in self._short and self.used() + self._entries[target].size <= self.budget:
+            target, size = self._line.head, self._entries[self._line.head].size
+            if size > self.budget:  # the budget has shrunk
+                commands.append(self._turn_away(target, now))
+            elif target not in self._short and self.used() + size <= self.budget:
                 self._move(target, "start")
                 commands.append(Load(target))
             elif not self._line.held_up(now):
@@ -343,6 +343,10 @@ class ModelCache:
         self._memory.pin(target)
         self._held[target] = now + BUSY_FOR
         return publish
+
+    def _turn_away(self, target: str, now: float, size: int | None = None) -> Refuse:
+        entry = self._move(target, "too_big", size)
+        return self._fail(self._too_big(target, entry.size), now)
 
     def _fail(self, refuse: Refuse, now: float) -> Refuse:
         """Remember the answer for a moment: a storm of callers must not become a storm of downloads and loads."""

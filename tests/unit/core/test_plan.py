@@ -1,0 +1,162 @@
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostler.core.plan import (
+    EndpointWant,
+    InstanceSeen,
+    RevisionWant,
+    StartInstance,
+    StopInstance,
+    VariantWant,
+    backoff,
+    plan,
+)
+
+
+def want(*revisions: tuple[int, int], uid: str = "e1") -> EndpointWant:
+    """(number, count) of each revision, one variant."""
+    return EndpointWant(uid, tuple(RevisionWant(n, (VariantWant("v", 0, count),)) for n, count in revisions))
+
+
+def seen(slot: int = 0, state: str = "ready", revision: int = 1, attempt: int = 0, **more) -> InstanceSeen:
+    start = StartInstance("e1", revision, 0, slot, attempt)
+    return InstanceSeen(start.id, "e1", revision, 0, slot, attempt, state, **more)
+
+
+def starts(*slots: int, revision: int = 1, attempt: int = 0) -> list[StartInstance]:
+    return [StartInstance("e1", revision, 0, slot, attempt) for slot in slots]
+
+
+def test_a_new_endpoint_gets_its_instances():
+    assert plan([want((1, 2))], [], 0.0).actions == starts(0, 1)
+    assert starts(1)[0].id == "e1.1.0.1.0"
+
+
+def test_what_is_as_wanted_is_left_alone():
+    result = plan([want((1, 2))], [seen(0), seen(1, "starting")], 0.0)
+    assert result.actions == []
+    assert result.wake_at is None
+
+
+def test_what_nobody_desires_is_stopped_once():
+    assert plan([], [seen(0), seen(1, "stopping"), seen(2, "gone")], 0.0).actions == [StopInstance("e1.1.0.0.0")]
+    assert plan([want()], [seen(0, "pending")], 0.0).actions == [StopInstance("e1.1.0.0.0")]
+
+
+def test_surplus_slots_are_stopped():
+    assert plan([want((1, 1))], [seen(0), seen(1)], 0.0).actions == [StopInstance("e1.1.0.1.0")]
+
+
+def test_an_ended_instance_is_stopped_and_replaced_when_nothing_of_it_is_left():
+    wants = [want((1, 1))]
+    assert plan(wants, [seen(0, "ended", ended_at=5.0)], 5.0).actions == [StopInstance("e1.1.0.0.0")]
+    assert plan(wants, [seen(0, "stopping", ended_at=5.0)], 5.0).actions == []
+    assert plan(wants, [seen(0, "gone", ended_at=5.0)], 5.0).actions == starts(0, attempt=1)
+
+
+def test_later_replacements_wait_longer_and_longer():
+    wants = [want((1, 1))]
+    result = plan(wants, [seen(0, "gone", attempt=2, ended_at=10.0)], 10.5)
+    assert result.actions == []
+    assert result.wake_at == 11.0
+    assert plan(wants, [seen(0, "gone", attempt=2, ended_at=10.0)], 11.0).actions == starts(0, attempt=3)
+    assert [backoff(attempt) for attempt in (0, 1, 2, 3, 7, 10_000)] == [0.0, 0.5, 1.0, 2.0, 30.0, 30.0]
+
+
+def test_who_served_well_is_replaced_at_once():
+    result = plan([want((1, 1))], [seen(0, "gone", attempt=9, ended_at=100.0, lived=60.0)], 100.0)
+    assert result.actions == starts(0, attempt=10)
+
+
+def test_an_older_revision_is_kept_whole_until_the_newer_one_is():
+    wants = [want((1, 2), (2, 2))]
+    old = [seen(0), seen(1)]
+    assert plan(wants, old, 0.0).actions == starts(0, 1, revision=2)
+    half = [*old, seen(0, revision=2), seen(1, "starting", revision=2)]
+    assert plan(wants, half, 0.0).actions == []
+    ended = [seen(0, "gone"), seen(1), *half[2:]]
+    assert plan(wants, ended, 0.0).actions == starts(0, attempt=1)
+    whole = [*old, seen(0, revision=2), seen(1, revision=2)]
+    assert plan(wants, whole, 0.0).actions == [StopInstance("e1.1.0.0.0"), StopInstance("e1.1.0.1.0")]
+
+
+def test_of_two_in_one_slot_the_ready_one_stays():
+    doubled = [seen(0, "ready", attempt=1), seen(0, "starting", attempt=2)]
+    assert plan([want((1, 1))], doubled, 0.0).actions == [StopInstance("e1.1.0.0.2")]
+
+
+uids, states = st.sampled_from(["e1", "e2"]), ["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
+worlds = st.lists(
+    st.builds(
+        lambda uid, revision, variant, slot, attempt, state, ended_at: InstanceSeen(
+            StartInstance(uid, revision, variant, slot, attempt).id,
+            uid, revision, variant, slot, attempt, state, ended_at,
+        ),
+        uids, st.integers(1, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 12),
+        st.sampled_from(states), st.floats(0, 50),
+    ),
+    max_size=14,
+    unique_by=lambda instance: instance.id,
+)  # fmt: skip
+revisions = st.lists(st.integers(1, 3), max_size=3, unique=True).map(sorted)
+counts = st.lists(st.integers(0, 3), min_size=1, max_size=2)
+endpoints = st.builds(
+    lambda uid, numbers, counts: EndpointWant(
+        uid, tuple(RevisionWant(n, tuple(VariantWant(f"v{i}", i, c) for i, c in enumerate(counts))) for n in numbers)
+    ),
+    uids, revisions, counts,
+)  # fmt: skip
+desires = st.lists(endpoints, max_size=2, unique_by=lambda endpoint: endpoint.uid)
+
+
+def applied(world, actions):
+    """The world when the actions have been taken, before anything came of them."""
+    stopped = {action.id for action in actions if isinstance(action, StopInstance)}
+    started = [action for action in actions if isinstance(action, StartInstance)]
+    return [replace(i, state="stopping") if i.id in stopped else i for i in world] + [
+        InstanceSeen(s.id, s.uid, s.revision, s.variant, s.slot, s.attempt, "pending") for s in started
+    ]
+
+
+def progressed(world):
+    after = {"pending": "fetching", "fetching": "starting", "starting": "ready", "stopping": "gone"}
+    return [replace(instance, state=after.get(instance.state, instance.state)) for instance in world]
+
+
+@settings(max_examples=150, deadline=None)
+@given(desires, worlds)
+def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_else(wants, world):
+    now = 50.0
+    for _ in range(60):
+        result = plan(wants, world, now)
+        world = applied(world, result.actions)
+        assert plan(wants, world, now).actions == [], "the same state must not be acted on twice"
+        assert len({instance.id for instance in world}) == len(world)
+        after = progressed(world)
+        if after == world and not result.actions:
+            if result.wake_at is None:
+                break
+            assert result.wake_at > now
+            now = result.wake_at
+        world = after
+    else:
+        raise AssertionError("it does not come to rest")
+    living = sorted(instance.place for instance in world if instance.state != "gone")
+    assert all(instance.state in ("ready", "gone") for instance in world)
+    newest = [(want.uid, want.revisions[-1]) for want in wants if want.revisions]
+    assert living == sorted(
+        (uid, revision.number, v.index, slot)
+        for uid, revision in newest for v in revision.variants for slot in range(v.count)
+    )  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(desires, worlds)
+def test_no_slot_is_given_a_second_instance(wants, world):
+    occupied = {instance.place for instance in world if instance.state != "gone"}
+    started = [action for action in plan(wants, world, 50.0).actions if isinstance(action, StartInstance)]
+    places = [(start.uid, start.revision, start.variant, start.slot) for start in started]
+    assert len(set(places)) == len(places)
+    assert not occupied & set(places)

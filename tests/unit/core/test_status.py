@@ -1,0 +1,46 @@
+import pytest
+
+from hostler.core.status import INSTANCE, endpoint_status
+from hostler.core.transitions import InvalidTransition
+
+
+def test_an_instance_lives_through_its_states():
+    state = "pending"
+    for event, after in [
+        ("fetch", "fetching"),
+        ("start", "starting"),
+        ("ready", "ready"),
+        ("end", "ended"),
+        ("stop", "stopping"),
+        ("gone", "gone"),
+    ]:
+        state = INSTANCE.next(state, event, "i")
+        assert state == after
+
+
+def test_an_instance_can_be_stopped_until_it_is_being_stopped():
+    for state in ("pending", "fetching", "starting", "ready", "ended"):
+        assert INSTANCE.next(state, "stop", "i") == "stopping"
+
+
+def test_an_impossible_event_says_what_happened_to_whom():
+    with pytest.raises(InvalidTransition, match=r"instance: ready while gone: e1\.1\.0\.0\.0"):
+        INSTANCE.next("gone", "ready", "e1.1.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("deleting", "failure", "revision", "ready", "status"),
+    [
+        (False, "", 1, 0, "Creating"),
+        (False, "no such artifact", 1, 0, "Failed"),
+        (False, "", 1, 1, "InService"),
+        (False, "", 2, 1, "Updating"),
+        (False, "no such artifact", 2, 1, "InService"),
+        (False, "no such artifact", 2, 0, "Failed"),
+        (False, "", 2, 0, "Creating"),
+        (True, "", 1, 1, "Deleting"),
+        (True, "no such artifact", 1, 0, "Deleting"),
+    ],
+)
+def test_the_status_of_an_endpoint_follows_from_facts(deleting, failure, revision, ready, status):
+    assert endpoint_status(deleting, failure, revision, ready) == status
