@@ -11,15 +11,17 @@ import os
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from hostler import names
 from hostler.errors import ArtifactBad, DiskFull, HostlerError
 
+_T = TypeVar("_T")
 _PIECE = 1 << 18  # bytes read, unpacked and written at a time
-_HEADER = 1 << 20  # the longest run that reading one member's headers may ask for
+_HEADER = 1 << 20  # bytes of one member's headers: tarfile holds them in memory
 _FLOOR = 1 << 20  # a ratio is judged only above this many extracted bytes: small things pack well
 _BLOCK = 512
 
@@ -67,9 +69,11 @@ class _Extraction:
 
     def run(self) -> Extracted:
         self._folder.mkdir()
-        archive = _open(self._stream)
-        while (member := _next(archive)) is not None:
+        archive: tarfile.TarFile = _parsed(lambda: tarfile.TarFile(fileobj=self._stream, encoding="utf-8"))  # type: ignore[arg-type]
+        while (member := _parsed(archive.next)) is not None:
             self._put(member)
+            self._stream.headers = 0
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
         self._stream.expect_end()
         return Extracted(self._size, self._files)
 
@@ -108,7 +112,7 @@ class _Extraction:
         with open(descriptor, "wb") as file:
             left = member.size
             while left:
-                piece = self._stream.read(min(left, _PIECE))
+                piece = self._stream.take(min(left, _PIECE))
                 if not piece:
                     raise ArtifactBad(f"The archive ends in the middle of {_shown(member.name)}.")
                 file.write(piece)
@@ -122,21 +126,14 @@ class _Extraction:
             raise ArtifactBad(f"The archive has more than {self._limits.files} members.")
 
 
-def _open(stream: _Unpacked) -> tarfile.TarFile:
+def _parsed(parse: Callable[[], _T]) -> _T:
+    """A step of tarfile's, which lets out whatever its parsing of a broken header raises."""
     try:
-        return tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape")  # type: ignore[call-overload, no-any-return]
-    except tarfile.TarError:
-        raise ArtifactBad("The archive holds no tar: a gzipped tar is expected.") from None
-
-
-def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
-    archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-    try:
-        return archive.next()
+        return parse()
     except (HostlerError, OSError):
         raise
-    except Exception as error:  # tarfile lets out whatever its parsing of a broken header raises
-        raise ArtifactBad("The archive is damaged: a member's header cannot be read.") from error
+    except Exception as error:
+        raise ArtifactBad("The archive holds no tar, or a damaged one: a member's header cannot be read.") from error
 
 
 def _name(member: tarfile.TarInfo) -> str:
@@ -189,7 +186,8 @@ class _Unpacked:
         self._held = b""  # packed, not yet unpacked
         self._position = 0
         self._unpacked = 0
-        self._last = b""  # what the last read gave
+        self._last = b""  # what was read last
+        self.headers = 0  # bytes that tarfile has read for the present member
         self._limits = limits
         packed_size = os.fstat(packed.fileno()).st_size
         # what a tar adds to its files: a header of up to three blocks for each, and padding
@@ -212,14 +210,20 @@ class _Unpacked:
         return self._position
 
     def seek(self, position: int) -> None:
-        while self._position < position and self.read(min(position - self._position, _PIECE)):
+        while self._position < position and self.take(min(position - self._position, _PIECE)):
             pass
         if self._position != position:
             raise ArtifactBad("The archive ends too early: it is truncated.")
 
     def read(self, size: int) -> bytes:
-        if size > _HEADER:
+        """For tarfile, which reads headers only."""
+        self.headers += size
+        if self.headers > _HEADER:
             raise ArtifactBad("The archive is damaged, or a member's header is absurdly long.")
+        return self.take(size)
+
+    def take(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end."""
         data = self._ready[self._at : self._at + size]
         self._at += len(data)
         while len(data) < size and (more := self._unpack()):
@@ -236,7 +240,7 @@ class _Unpacked:
         """
         if self._last.strip(b"\0"):
             raise ArtifactBad("The archive is damaged: a member's header cannot be read.")
-        while self.read(_PIECE):
+        while self.take(_PIECE):
             if self._last.strip(b"\0"):
                 raise ArtifactBad("The archive has something behind its end.")
 

@@ -1,0 +1,279 @@
+"""Archives of strangers: good ones come out as they are, every hostile one is refused and leaves nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from hostler.artifacts.archive import Extracted, Limits, extract
+from hostler.errors import ArtifactBad
+
+LIMITS = Limits(bytes=2 << 20, files=100, ratio=50)
+MIB = 1 << 20
+
+
+def member(
+    name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE, **fields: object
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.size = len(data) if kind == tarfile.REGTYPE else 0
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, data
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    return gzip.compress(tar(*members, form=form))
+
+
+def files(names: Iterable[str]) -> bytes:
+    return packed(*(member(name) for name in names))
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("model", "data")
+    return buffer.getvalue()
+
+
+def header(**patches: tuple[int, bytes]) -> bytes:
+    """A tar of one member whose header is patched (offset, bytes), with its checksum put right."""
+    block = bytearray(tar(member("model"))[:512])
+    for offset, data in patches.values():
+        block[offset : offset + len(data)] = data
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def long_pax(size: int) -> bytes:
+    """A pax header of `size` bytes before a member: all of it would have to be read into memory."""
+    info = tarfile.TarInfo("pax")
+    info.type = tarfile.XHDTYPE
+    info.size = size
+    return gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(size) + tar(member("model")))
+
+
+def pax(**records: str) -> tuple[tarfile.TarInfo, bytes]:
+    info, data = member("model")
+    info.pax_headers = records
+    return info, data
+
+
+def out(archive: bytes, folder: Path, limits: Limits = LIMITS) -> Extracted:
+    path = folder / "packed"
+    path.write_bytes(archive)
+    with path.open("rb") as file:
+        return extract(file, folder / "out", limits)
+
+
+GOOD = packed(member("model/a.bin", b"a" * 1000), member("model/code/inference.py", b"pass"))
+PLAIN = tar(member("model", os.urandom(5000)))
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    # names
+    "traversal": lambda: files(["../evil"]),
+    "traversal inside": lambda: files(["a/../../evil"]),
+    "traversal that stays inside": lambda: files(["a/../b"]),
+    "dots alone": lambda: files([".."]),
+    "absolute": lambda: files(["/etc/evil"]),
+    "absolute, doubled": lambda: files(["//etc/evil"]),
+    "backslashes": lambda: files(["..\\evil"]),
+    "a drive": lambda: files(["C:\\evil"]),
+    "a NUL": lambda: packed(pax(path="mo\0del")),
+    "a line feed": lambda: packed(pax(path="mo\ndel")),
+    "an escape character": lambda: files(["mo\x1bdel"]),
+    "no name": lambda: packed(pax(path="")),
+    "the root as a file": lambda: files(["./"[:1]]),
+    "a pax path that leads out": lambda: packed(pax(path="../../evil")),
+    "a GNU long name that leads out": lambda: packed(member("../" * 60 + "evil"), form=tarfile.GNU_FORMAT),
+    "a segment too long": lambda: files(["x" * 256]),
+    "a name too long": lambda: files(["/".join(["x" * 100] * 11)]),
+    "a name not in UTF-8": lambda: gzip.compress(header(name=(0, b"\xff\xfe"))),
+    "a folder that leads out": lambda: packed(member("../evil/", kind=tarfile.DIRTYPE)),
+    # kinds
+    "a symbolic link out": lambda: packed(member("link", kind=tarfile.SYMTYPE, linkname="/etc/passwd")),
+    "a symbolic link inside": lambda: packed(member("m"), member("link", kind=tarfile.SYMTYPE, linkname="m")),
+    "a link to a folder, then a file through it": lambda: packed(
+        member("d", kind=tarfile.SYMTYPE, linkname="/tmp"), member("d/evil")
+    ),
+    "a hard link out": lambda: packed(member("link", kind=tarfile.LNKTYPE, linkname="/etc/passwd")),
+    "a hard link inside": lambda: packed(member("m"), member("link", kind=tarfile.LNKTYPE, linkname="m")),
+    "a character device": lambda: packed(member("null", kind=tarfile.CHRTYPE, devmajor=1, devminor=3)),
+    "a block device": lambda: packed(member("disk", kind=tarfile.BLKTYPE, devmajor=8)),
+    "a pipe": lambda: packed(member("pipe", kind=tarfile.FIFOTYPE)),
+    "a sparse member of 8 EiB": lambda: packed(
+        pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 62)})
+    ),
+    "a sparse map without end": lambda: packed(
+        member(
+            "m",
+            b"999999999\n" + b"1\n" * 600_000,
+            pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"},
+        ),
+    ),
+    "an old sparse member": lambda: gzip.compress(header(kind=(156, b"S"), real=(483, b"77777777777\0"))),
+    "an unknown kind": lambda: gzip.compress(header(kind=(156, b"Z"))),
+    "a multi-volume header": lambda: gzip.compress(header(kind=(156, b"M"))),
+    # names twice
+    "the same file twice": lambda: files(["model", "model"]),
+    "the same file twice, spelled otherwise": lambda: files(["model", "./model"]),
+    "a file in the place of a folder": lambda: files(["a/b", "a"]),
+    "a folder in the place of a file": lambda: files(["a", "a/b"]),
+    "a folder member in the place of a file": lambda: packed(member("a"), member("a", kind=tarfile.DIRTYPE)),
+    # sizes
+    "too many bytes": lambda: packed(member("m", os.urandom(2 * MIB + 1))),
+    "too many bytes in all": lambda: packed(*(member(f"m{n}", os.urandom(MIB)) for n in range(3))),
+    "a bomb": lambda: packed(member("m", bytes(2 * MIB))),
+    "a bomb of many": lambda: packed(*(member(f"m{n}", bytes(MIB // 4)) for n in range(7))),
+    "a bomb behind the end": lambda: gzip.compress(PLAIN + bytes(4 * MIB)),
+    "a bomb in a header": lambda: long_pax(4 * MIB),
+    "a header of 1 MiB": lambda: long_pax(MIB),
+    "too many members": lambda: files(f"m{number}" for number in range(101)),
+    "too many folders": lambda: packed(*(member(f"d{number}/", kind=tarfile.DIRTYPE) for number in range(101))),
+    "too many folders that no member stands for": lambda: files(["/".join("abcdefghij" * 10 + "x")]),
+    "a size that is a lie": lambda: gzip.compress(header(size=(124, b"77777777777\0"))),
+    "a negative size": lambda: gzip.compress(header(size=(124, b"\xff" * 12)) + bytes(1024)),
+    "a size that is no number": lambda: gzip.compress(header(size=(124, b"many bytes!\0")) + bytes(1024)),
+    # formats
+    "nothing": lambda: b"",
+    "one byte": lambda: b"\x1f",
+    "text": lambda: b"this is not an archive",
+    "a zip": zipped,
+    "a plain tar": lambda: PLAIN,
+    "a bzip2": lambda: b"BZh91AY&SY" + bytes(100),
+    "a gzip of text": lambda: gzip.compress(b"this is not a tar, however long it is. " * 100),
+    "a gzip of nothing": lambda: gzip.compress(b""),
+    "a gzip of a gzip": lambda: gzip.compress(GOOD),
+    "a truncated gzip": lambda: GOOD[:-12],
+    "a gzip without its checksum": lambda: GOOD[:-8],
+    "a gzip without its last byte": lambda: GOOD[:-1],
+    "a gzip header alone": lambda: GOOD[:10],
+    "a wrong checksum": lambda: GOOD[:-8] + bytes([GOOD[-8] ^ 1]) + GOOD[-7:],
+    "a wrong length": lambda: GOOD[:-1] + bytes([GOOD[-1] ^ 1]),
+    "a flipped bit": lambda: GOOD[:40] + bytes([GOOD[40] ^ 16]) + GOOD[41:],
+    "garbage behind the gzip": lambda: GOOD + b"garbage",
+    "garbage behind the gzip's padding": lambda: GOOD + bytes(300_000) + b"g",
+    "a second archive behind the first": lambda: GOOD + GOOD,
+    "garbage behind the tar": lambda: gzip.compress(PLAIN + b"garbage"),
+    "a tar cut off in a member": lambda: gzip.compress(PLAIN[:2000]),
+    "a tar cut off in a header": lambda: gzip.compress(PLAIN[:300]),
+    "a tar cut off in the second header": lambda: gzip.compress(tar(member("a"), member("b"))[:1300]),
+    "a broken second header": lambda: gzip.compress(PLAIN[:5632] + b"x" * 512 + bytes(1024)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused_with_a_sentence_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    inside = tmp_path / "in" / "side"
+    inside.mkdir(parents=True)
+    with pytest.raises(ArtifactBad) as caught:
+        out(HOSTILE[name](), inside)
+    sentence = str(caught.value)
+    assert sentence.startswith("The archive")
+    assert sentence.endswith(".")
+    assert str(tmp_path) not in sentence
+    assert len(sentence) < 300
+    assert sentence.isprintable()
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "side", "packed"]
+
+
+def test_a_good_archive_comes_out_as_it_is(tmp_path: Path) -> None:
+    assert out(GOOD, tmp_path) == Extracted(bytes=1004, files=2)
+    assert (tmp_path / "out/model/a.bin").read_bytes() == b"a" * 1000
+    assert (tmp_path / "out/model/code/inference.py").read_bytes() == b"pass"
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_tar_format_is_read(tmp_path: Path, form: int) -> None:
+    long = "/".join(["some-folder"] * 8 + ["and-a-file"])
+    archive = packed(
+        member("./", kind=tarfile.DIRTYPE), member("./a//b", b"b"), member(long, b"long"), member("é", b""), form=form
+    )
+    assert out(archive, tmp_path) == Extracted(bytes=5, files=3)
+    assert (tmp_path / "out/a/b").read_bytes() == b"b"
+    assert (tmp_path / "out" / long).read_bytes() == b"long"
+    assert (tmp_path / "out/é").read_bytes() == b""
+
+
+def test_gzip_in_several_members_and_padded_with_zeros_is_read(tmp_path: Path) -> None:
+    archive = gzip.compress(PLAIN[:3000]) + gzip.compress(PLAIN[3000:]) + bytes(5000)
+    assert out(archive, tmp_path) == Extracted(bytes=5000, files=1)
+    assert (tmp_path / "out/model").read_bytes() == PLAIN[512:5512]
+
+
+def test_an_archive_of_no_files_is_an_empty_folder(tmp_path: Path) -> None:
+    assert out(packed(), tmp_path) == Extracted(bytes=0, files=0)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+    archive = files(["._model", "model", "a/._b", "a/b", "._.", "a/.hidden"])
+    assert out(archive, tmp_path).files == 3
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [".hidden", "a", "b", "model"]
+
+
+def test_only_harmless_mode_bits_are_kept(tmp_path: Path) -> None:
+    archive = packed(member("s", mode=0o6777), member("x", mode=0o755), member("n", mode=0))
+    out(archive, tmp_path)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert modes == {"s": 0o755 & ~mask, "x": 0o755 & ~mask, "n": 0o644 & ~mask}
+
+
+def test_small_things_may_pack_well(tmp_path: Path) -> None:
+    assert out(packed(member("zeros", bytes(MIB - 20_000))), tmp_path).bytes == MIB - 20_000
+
+
+def test_a_large_member_comes_out_whole(tmp_path: Path) -> None:
+    data = os.urandom(MIB + 17)
+    assert out(packed(member("a", data), member("b", b"behind")), tmp_path) == Extracted(len(data) + 6, 2)
+    assert (tmp_path / "out/a").read_bytes() == data
+    assert (tmp_path / "out/b").read_bytes() == b"behind"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_anywhere_is_refused_or_harmless(tmp_path: Path, seed: int) -> None:
+    """Flip bytes inside the tar (with gzip's checksums right) and inside the gzip."""
+    chance = random.Random(seed)
+    plain = tar(member("a/b", b"x" * 600), pax(path="long" * 40), member("d/", kind=tarfile.DIRTYPE), member("z"))
+    for number in range(150):
+        broken = bytearray(plain if number % 3 else gzip.compress(plain))
+        for _ in range(chance.randint(1, 4)):
+            broken[chance.randrange(len(broken) if number % 3 == 0 else 5120)] = chance.randrange(256)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            out(gzip.compress(bytes(broken)) if number % 3 else bytes(broken), folder)
+        except ArtifactBad:
+            assert not (folder / "out").exists()
+
+
+def test_unpacking_is_not_fooled_by_how_the_bytes_are_cut(tmp_path: Path) -> None:
+    """A stored (not deflated) gzip larger than every buffer."""
+    data = os.urandom(MIB)
+    packer = zlib.compressobj(0, zlib.DEFLATED, 31)
+    archive = packer.compress(tar(member("m", data))) + packer.flush()
+    assert out(archive, tmp_path).bytes == MIB
+    assert (tmp_path / "out/m").read_bytes() == data
