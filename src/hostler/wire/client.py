@@ -125,12 +125,12 @@ class Exchange:
 
     def pause(self) -> None:
         """Backpressure: read no more of the answer until `resume`."""
-        if self._connection is not None and not self._connection.paused:
+        if self._connection is not None and not self._over and not self._connection.paused:
             self._connection.paused = True
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._connection is not None and self._connection.paused:
+        if self._connection is not None and not self._over and self._connection.paused:
             self._connection.paused = False
             self._connection.transport.resume_reading()
 

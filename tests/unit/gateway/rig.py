@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import uvloop
+
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
 from hostler.wire import link
@@ -198,4 +200,4 @@ def scenario(play: Callable[[Rig], Any], **settings: Any) -> None:
         finally:
             await rig.stop()
 
-    asyncio.run(run())
+    uvloop.run(run())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import shutil
 import socket
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from hostler.wire.client import CallCut, CallFailed, CallTimedOut, Exchange, Pool, call
 from hostler.wire.head import render
@@ -81,7 +83,9 @@ class Upstream:
         return caller
 
 
-def scenario(play: Callable[[Upstream], Awaitable[None]], *scripts: Script, tcp: bool = False, **pool: Any) -> None:
+def scenario(
+    play: Callable[[Upstream], Awaitable[None]], *scripts: Script, tcp: bool = False, stock: bool = False, **pool: Any
+) -> None:
     async def run() -> None:
         folder = Path(tempfile.mkdtemp(prefix="hc", dir="/tmp"))
         upstream = Upstream("", Pool(**pool))
@@ -118,7 +122,7 @@ def scenario(play: Callable[[Upstream], Awaitable[None]], *scripts: Script, tcp:
             await asyncio.sleep(0.001)
             shutil.rmtree(folder)
 
-    asyncio.run(run())
+    (asyncio.run if stock else uvloop.run)(run())
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
@@ -307,15 +311,15 @@ def test_an_idle_connection_that_the_server_closed_is_not_used() -> None:
     scenario(play, answering(OK), forever)
 
 
-@pytest.mark.parametrize("tcp", [True, False])
-def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(tcp: bool) -> None:
+@pytest.mark.parametrize("stock", [True, False], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(tcp: bool, stock: bool) -> None:
     """The server's end has come to this machine, but our loop has not read it yet."""
     served = asyncio.Event()
 
     async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await answering(OK)(reader, writer)
-        sock: socket.socket = writer.get_extra_info("socket")
-        closing.append(socket.socket(fileno=sock.detach() if hasattr(sock, "detach") else socket.dup(sock.fileno())))
+        closing.append(socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())))
         served.set()
         await reader.read()
 
@@ -330,7 +334,7 @@ def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(t
         assert (caller.events, caller.body) == (["replied 200"], b"ok")
         closing[0].close()
 
-    scenario(play, closes, forever, tcp=tcp)
+    scenario(play, closes, forever, tcp=tcp, stock=stock)
 
 
 def test_a_request_that_the_server_may_have_seen_is_not_sent_again() -> None:

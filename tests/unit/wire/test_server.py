@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from hostler.wire.server import Limits, Request, Server, serve
 
@@ -60,7 +61,7 @@ def scenario(handler: Callable[[Request], None], play: Play, limits: Limits | No
             await server.close()
             shutil.rmtree(folder)
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 def request(body: bytes = b"", *, path: str = "/x", more: bytes = b"", method: str = "POST") -> bytes:
@@ -276,11 +277,10 @@ def test_a_rest_without_end_is_not_read_for_ever() -> None:
     async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
         peer = await connect()
         peer.send(request(b"x" * 4_000_000))
-        for _ in range(1000):
+        while not peer.writer.transport.is_closing():
             peer.send(b"x" * 65_536)
             with contextlib.suppress(ConnectionError):
                 await peer.writer.drain()
-        assert not server.connections
 
     limits = Limits(body=None, buffer=65_536, linger_bytes=1_000_000)
     scenario(lambda one: one.answer(200, b"no thanks"), play, limits)
