@@ -14,7 +14,7 @@ from hostler.control.sentences import already_exists, could_not_find
 from hostler.control.tags import tagged
 from hostler.core.status import VariantView
 from hostler.errors import ApiError
-from hostler.store.records import Document, Revision
+from hostler.store.records import Document
 from hostler.store.store import NameTaken
 
 _MOST_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill the machine
@@ -70,8 +70,13 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
     view = context.lifecycle.view(endpoint.uid)
     number = endpoint.ready_revision or endpoint.revision
     revision = await context.store_call(context.store.revision, endpoint.uid, number)
-    if view is not None and view.variants and revision is not None:
-        shown["ProductionVariants"] = [_variant(variant, revision, endpoint.created) for variant in view.variants]
+    if view is not None and revision is not None:
+        seen = {variant.name: variant for variant in view.variants}
+        shown["ProductionVariants"] = [
+            _variant(seen[variant["VariantName"]], variant, revision.models, endpoint.created)
+            for variant in revision.config["ProductionVariants"]
+            if variant["VariantName"] in seen
+        ]
     return shown
 
 
@@ -110,10 +115,9 @@ def _check_size(config: Document) -> None:
         )
 
 
-def _variant(view: VariantView, revision: Revision, resolved: float) -> Document:
-    config = next(v for v in revision.config["ProductionVariants"] if v["VariantName"] == view.name)
+def _variant(view: VariantView, config: Document, models: dict[str, Document], resolved: float) -> Document:
     echoed = {name: config[name] for name in ("RoutingConfig", "CapacityReservationConfig") if name in config}
-    images = [container["Image"] for container in containers(revision.models[config["ModelName"]])]
+    images = [container["Image"] for container in containers(models[config["ModelName"]])]
     return echoed | {
         "VariantName": view.name,
         "DeployedImages": [{"SpecifiedImage": image, "ResolutionTime": resolved} for image in images],

@@ -44,8 +44,8 @@ MESSAGES = {
         "DescribeModel",
         {"ModelName": "-" * 64},
         f"2 validation errors detected: Value '{'-' * 64}' at 'modelName' failed to satisfy constraint: Member must"
-        f" have length less than or equal to 63; Value '{'-' * 64}' at 'modelName' failed to satisfy constraint: Member must"
-        f" satisfy regular expression pattern: {MODEL_NAME}",
+        f" have length less than or equal to 63; Value '{'-' * 64}' at 'modelName' failed to satisfy constraint: Member"
+        f" must satisfy regular expression pattern: {MODEL_NAME}",
     ),
     "missing": (
         "CreateEndpointConfig",
