@@ -283,33 +283,30 @@ def _invoke(resolved: settings.Settings, endpoint: str, body: bytes, request: di
 @region_option
 @json_option
 def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool) -> None:
-    """Print what the containers of ENDPOINT wrote, and why they did not start."""
+    """Print what the containers of ENDPOINT wrote."""
     resolved = _settings(data=data, region=region)
-    printed: dict[str, str] = {}
-    while True:
-        answer = _get(resolved, "/_hostler/logs", endpoint=endpoint, region=resolved.region, tail=_LOG_WINDOW)
-        news = []
-        for entry in answer["logs"]:
-            instance, text = entry["instance"], entry["log"]
-            before = printed.get(instance)
-            new = _last_lines(text, tail) if before is None else _news(before, text)
-            if follow:
-                new = new[: new.rfind("\n") + 1]  # a line that is not whole yet comes with the next look
-                text = text[: text.rfind("\n") + 1]
-            printed[instance] = text
-            if new:
-                news.append({"instance": instance, "log": new})
-        if as_json and not follow:
-            click.echo(json.dumps({"logs": news}, indent=2))
-        for entry in news if follow or not as_json else []:
-            if as_json:
-                click.echo(json.dumps(entry))
-                continue
-            for line in entry["log"].splitlines():
-                click.echo(f"{entry['instance']}  {line}")
-        if not follow:
-            return
+    query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW}
+    found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", **query)["logs"]}
+    shown = {container: _last_lines(log, tail) for container, log in found.items()}
+    if as_json and not follow:
+        click.echo(json.dumps({"logs": [{"container": name, "log": log} for name, log in shown.items()]}, indent=2))
+        return
+    _print_logs(shown, as_json)
+    while follow:
         time.sleep(_LOG_PERIOD)
+        before = found
+        found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", **query)["logs"]}
+        _print_logs({name: _news(before.get(name, ""), log) for name, log in found.items()}, as_json)
+
+
+def _print_logs(logs: dict[str, str], as_json: bool) -> None:
+    """Each line behind its container's name; as JSON, one document for each container that wrote."""
+    for container, log in logs.items():
+        if as_json and log:
+            click.echo(json.dumps({"container": container, "log": log}))
+        elif not as_json:
+            for line in log.splitlines():
+                click.echo(f"{container}  {line}")
 
 
 _LOG_WINDOW = 2**20  # bytes of each log that are looked at

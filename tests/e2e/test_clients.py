@@ -170,7 +170,8 @@ def test_the_aws_cli(shell: Shell, models: tuple[Path, dict[str, float]], tmp_pa
 
 # --- SageMaker Python SDK v2 --------------------------------------------------------------------------------------
 
-# The bucket is named: an unnamed default_bucket() asks AWS's own STS, at an address that no variable changes.
+# The bucket is named: an unnamed default_bucket() asks AWS's own STS, at an address that no variable changes. The SDK
+# sleeps 30 s before it first looks at an endpoint; one test lets it, the others look every second.
 SDK = """
 import json, sagemaker
 from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
@@ -207,6 +208,7 @@ second = predictor.predict(row, target_model="il/Chicago.tar.gz")
 listed = sorted(many.list_models())
 predictor.delete_model()
 predictor.delete_endpoint()
+print()  # ends the line of the SDK's progress
 print(json.dumps([first, second, listed]))
 """)
     assert single(told[0][0][0]) == models[1]["Houston_TX"]
@@ -219,9 +221,11 @@ def test_sdk_v2_model_of_one_archive(sdk: Shell, models: tuple[Path, dict[str, f
 data = session.upload_data("Houston_TX.tar.gz", key_prefix="one")
 model = Model(image_uri={XGBOOST_IMAGE!r}, model_data=data, role={demo.ROLE!r}, predictor_cls=Predictor,
               sagemaker_session=session, name="sdk-one")
-predictor = model.deploy(1, "ml.m5.large", serializer=CSVSerializer(), deserializer=CSVDeserializer())
+predictor = model.deploy(1, "ml.m5.large", serializer=CSVSerializer(), deserializer=CSVDeserializer(), wait=False)
+session.wait_for_endpoint(predictor.endpoint_name, poll=1)
 answer = predictor.predict({list(demo.HOUSE)!r})
 predictor.delete_endpoint()
+print()
 print(json.dumps(answer))
 """)
     assert single(told[0][0]) == models[1]["Houston_TX"]
@@ -253,13 +257,15 @@ def test_sdk_v2_sklearn_model_with_its_script_on_s3(sdk: Shell, tmp_path: Path):
 data = session.upload_data("sklearn.tar.gz", key_prefix="sklearn")
 model = SKLearnModel(model_data=data, role={demo.ROLE!r}, entry_point="inference.py", framework_version="1.2-1",
                      sagemaker_session=session, name="sdk-sklearn")
-predictor = model.deploy(1, "ml.m5.large")
+predictor = model.deploy(1, "ml.m5.large", wait=False)
+session.wait_for_endpoint(predictor.endpoint_name, poll=1)
 environment = session.sagemaker_client.describe_model(ModelName="sdk-sklearn")["PrimaryContainer"]["Environment"]
 import numpy
 as_npy = predictor.predict(numpy.array({question!r})).tolist()
 predictor.serializer, predictor.deserializer = CSVSerializer(), JSONDeserializer()
 as_json = predictor.predict({question!r})
 predictor.delete_endpoint()
+print()
 print(json.dumps([environment["SAGEMAKER_SUBMIT_DIRECTORY"], as_npy, as_json]))
 """)
     assert told[0].startswith("s3://sagemaker-bucket/")
@@ -286,7 +292,7 @@ def test_the_peoples_commands_speak_of_what_runs(hostler: Hostler, shell: Shell,
     assert "1 resident: Houston_TX.tar.gz" in command("ls")
     people = next(e for e in json.loads(command("ls", "--json"))["endpoints"] if e["name"] == "people")
     assert people["status"] == "InService"
-    assert [entry["instance"] for entry in json.loads(command("logs", "people", "--json"))["logs"]]
+    assert [entry["container"] for entry in json.loads(command("logs", "people", "--json"))["logs"]]
 
 
 def test_the_peoples_commands_say_what_is_not_there(hostler: Hostler, shell: Shell):
