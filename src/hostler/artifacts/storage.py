@@ -83,8 +83,12 @@ class InstanceStorage:
     def known(self) -> dict[str, Placed]:
         """The targets that are in place, by model id. One whose artifact is gone is no longer in place."""
         placed: dict[str, Placed] = {}
-        for path in (self._folder / contract.MODELS_DIR).glob(f"*/{contract.MODEL_DIR}"):
-            model_id = path.parent.name
+        try:
+            model_ids = [path.name for path in self._inside(contract.MODELS_DIR).iterdir()]
+        except (OSError, StorageUnavailable):
+            return {}
+        for model_id in model_ids:
+            path = self._folder / contract.MODELS_DIR / model_id / contract.MODEL_DIR
             note = self._note(model_id)
             if note is None or not self._hold(model_id, note.id, path):
                 self.discard(model_id)
@@ -94,7 +98,7 @@ class InstanceStorage:
 
     def discard(self, model_id: str) -> None:
         """Take a target out of the folder; the shared copy stays on disk until its room is needed."""
-        _remove(self._inside(contract.MODELS_DIR, model_id))
+        _remove(self._inside(contract.MODELS_DIR) / model_id)
         if held := self._held.pop(model_id, None):
             self.disk.release(held)
 

@@ -1,0 +1,349 @@
+"""The shared disk cache: one fetch whoever asks, room by recency, nothing half, nothing lost over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packing import LIMITS, Place
+
+from hostler.artifacts.disk import Disk
+from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull
+
+
+def test_five_hundred_callers_share_one_fetch_and_each_holds_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, streamed=True)
+        place.put("a/m.tar.gz", model=b"m" * 100)
+        results = await asyncio.gather(*(place.disk.fetch("bucket", "a/m.tar.gz") for _ in range(500)))
+        assert len({id(fetched) for fetched in results}) == 1
+        assert place.source.reads == 1
+        assert (results[0].path / "model").read_bytes() == b"m" * 100
+        assert results[0].size == 100
+        assert results[0].download > 0
+        for _ in range(499):
+            place.disk.release(results[0].id)
+        assert not place.disk.clear()  # one still holds it
+        place.disk.release(results[0].id)
+        assert place.disk.clear()
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_a_second_fetch_finds_it_on_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, streamed=True)
+        place.put("m.tar.gz", model=b"m")
+        first = await place.disk.fetch("bucket", "m.tar.gz")
+        second = await place.disk.fetch("bucket", "m.tar.gz")
+        assert (second.id, second.path) == (first.id, first.path)
+        assert (second.download, second.extract, place.source.reads) == (0, 0, 1)
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_leaves_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m.tar.gz", model=b"m")
+        place.source.gate.clear()
+        callers = [asyncio.create_task(place.disk.fetch("bucket", "m.tar.gz")) for _ in range(3)]
+        await asyncio.sleep(0)
+        callers[0].cancel()  # the first one, who began it
+        await asyncio.sleep(0)
+        place.source.gate.set()
+        results = await asyncio.gather(*callers, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        fetched = await callers[1]
+        for _ in range(2):
+            assert not place.disk.clear()
+            place.disk.release(fetched.id)
+        assert place.disk.clear()  # the one who left holds nothing
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_leaves_in_the_step_in_which_the_fetch_ends_holds_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m.tar.gz", model=b"m")
+        for _ in range(20):
+            caller = asyncio.create_task(place.disk.fetch("bucket", "m.tar.gz"))
+            while not caller.done():
+                await asyncio.sleep(0)
+                (flight,) = [task for task in asyncio.all_tasks() if task.get_name().startswith("fetch")] or [None]
+                if flight is None:
+                    caller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                place.disk.release((await caller).id)
+            assert place.disk.clear()
+
+    asyncio.run(main())
+
+
+def test_a_fetch_goes_on_when_all_its_callers_have_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m.tar.gz", model=b"m")
+        place.source.gate.clear()
+        caller = asyncio.create_task(place.disk.fetch("bucket", "m.tar.gz"))
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        (flight,) = [task for task in asyncio.all_tasks() if task.get_name().startswith("fetch")]
+        place.source.gate.set()
+        await flight
+        assert len(place.entries()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_failure_reaches_every_caller_and_is_not_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.source.gate.clear()
+        callers = [asyncio.create_task(place.disk.fetch("bucket", "m.tar.gz")) for _ in range(3)]
+        await asyncio.sleep(0)
+        place.source.gate.set()
+        for result in await asyncio.gather(*callers, return_exceptions=True):
+            assert isinstance(result, ArtifactMissing)
+            assert str(result) == "NoSuchKey: The specified key does not exist."
+        with pytest.raises(ArtifactMissing, match="NoSuchBucket: The specified bucket does not exist"):
+            await place.disk.fetch("nowhere", "m.tar.gz")
+        place.put("m.tar.gz", model=b"m")
+        assert (await place.disk.fetch("bucket", "m.tar.gz")).size == 1
+
+    asyncio.run(main())
+
+
+def test_a_bad_archive_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        for streamed in (False, True):
+            place = Place(tmp_path, streamed=streamed)
+            (place.bucket / "m.tar.gz").write_bytes(b"no archive")
+            with pytest.raises(ArtifactBad, match="not in gzip's format"):
+                await place.disk.fetch("bucket", "m.tar.gz")
+            assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_a_new_version_of_an_object_is_another_artifact(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m.tar.gz", model=b"old")
+        old = await place.disk.fetch("bucket", "m.tar.gz")
+        place.put("m.tar.gz", model=b"new")
+        new = await place.disk.fetch("bucket", "m.tar.gz")
+        assert (old.path / "model").read_bytes() == b"old"
+        assert (new.path / "model").read_bytes() == b"new"
+        again = place.disk.held(old.id)
+        assert again is not None
+        assert again.path == old.path
+
+    asyncio.run(main())
+
+
+def test_an_object_that_changes_while_it_is_read_is_never_mixed(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        bodies = [bytes([number]) * 1000 for number in range(40)]
+        place.put("m.tar.gz", a=bodies[0], b=bodies[0])
+
+        async def rewrite() -> None:
+            for body in bodies:
+                await asyncio.to_thread(place.put, "m.tar.gz", a=body, b=body)
+
+        writing = asyncio.create_task(rewrite())
+        while not writing.done():
+            with contextlib.suppress(ArtifactBad):  # it changed again and again
+                fetched = await place.disk.fetch("bucket", "m.tar.gz")
+                a, b = ((fetched.path / name).read_bytes() for name in "ab")
+                assert a == b
+        last = await place.disk.fetch("bucket", "m.tar.gz")
+        assert (last.path / "a").read_bytes() == bodies[-1]
+
+    asyncio.run(main())
+
+
+def test_room_is_made_by_recency_and_never_from_what_is_held(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, budget=300)
+        for name in "abcde":
+            place.put(name, model=os.urandom(100))
+
+        async def use(name: str) -> str:
+            fetched = await place.disk.fetch("bucket", name)
+            place.disk.release(fetched.id)
+            return fetched.id
+
+        a, b, c = [await use(name) for name in "abc"]
+        assert place.disk.total == 300
+        await use("a")
+        d = await use("d")
+        assert place.entries() == sorted([a, c, d])  # b was the least recently used
+        held = [await place.disk.fetch("bucket", name) for name in "acd"]
+        with pytest.raises(DiskFull):
+            await place.disk.fetch("bucket", "e")
+        assert place.entries() == sorted([a, c, d])
+        place.disk.release(held[1].id)
+        await use("e")
+        assert place.disk.total == 300
+        assert c not in place.entries()
+        assert place.disk.held(c) is place.disk.held(b) is None
+
+    asyncio.run(main())
+
+
+def test_an_artifact_larger_than_the_budget_is_refused_and_nothing_is_evicted(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, budget=300)
+        place.put("small", model=bytes(100))
+        place.put("large", model=bytes(301))
+        small = await place.disk.fetch("bucket", "small")
+        with pytest.raises(DiskFull):
+            await place.disk.fetch("bucket", "large")
+        assert place.entries() == [small.id]
+
+    asyncio.run(main())
+
+
+def test_a_restart_takes_over_whole_entries_and_removes_half_ones(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        for name in "abc":
+            place.put(name, model=name.encode())
+        ids = {name: (await place.disk.fetch("bucket", name)).id for name in "abc"}
+        place.disk.remember(ids["a"], 12345)
+        await place.disk.close()
+        folder = tmp_path / "artifacts"
+        (folder / ".work" / "half").mkdir()
+        (folder / ".work" / "packed").write_bytes(b"half")
+        (folder / "foreign").mkdir()
+        (folder / ids["b"] / "entry").unlink()
+
+        again = Place(tmp_path)
+        assert again.entries() == sorted([ids["a"], ids["c"]])
+        assert again.disk.memory(ids["a"]) == 12345
+        assert again.disk.memory(ids["c"]) is None
+        assert again.disk.total == 2
+        fetched = await again.disk.fetch("bucket", "a")
+        assert fetched.id == ids["a"]
+        assert fetched.download == 0
+        assert again.disk.clear()  # what was held before the restart is not
+
+    asyncio.run(main())
+
+
+def test_recency_survives_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        for name in "abcd":
+            place.put(name, model=bytes(100))
+        ids = {name: (await place.disk.fetch("bucket", name)).id for name in "abc"}
+        for number, name in enumerate("bca"):
+            os.utime(tmp_path / "artifacts" / ids[name] / "entry", (number, number))
+        again = Place(tmp_path, budget=300)
+        new = await again.disk.fetch("bucket", "d")
+        assert again.entries() == sorted([ids["c"], ids["a"], new.id])
+
+    asyncio.run(main())
+
+
+def test_after_a_power_failure_torn_files_are_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        for name in "ab":
+            place.put(name, model=b"model")
+        a, b = [(await place.disk.fetch("bucket", name)) for name in "ab"]
+        for one in (a, b):
+            entry = tmp_path / "artifacts" / one.id / "entry"
+            text = entry.read_text()
+            start = text.index('"boot":"') + len('"boot":"')
+            entry.write_text(text[:start] + "an earlier one" + text[text.index('"', start) :])
+        (a.path / "model").write_bytes(b"")
+        again = Place(tmp_path)
+        assert again.entries() == [b.id]
+        (b.path / "__pycache__").mkdir()  # what a user's script leaves there later does no harm
+        (b.path / "__pycache__" / "x.pyc").write_bytes(b"x")
+        assert Place(tmp_path).entries() == [b.id]
+
+    asyncio.run(main())
+
+
+def test_measured_memory_goes_with_the_artifact(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        fetched = await place.disk.fetch("bucket", "m")
+        place.disk.remember(fetched.id, 1)
+        place.disk.remember(fetched.id, 2)
+        assert place.disk.memory(fetched.id) == 2
+        place.disk.release(fetched.id)
+        place.disk.clear()
+        assert place.disk.memory(fetched.id) is None
+        place.disk.remember(fetched.id, 3)  # too late: it is gone
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.source.gate.clear()
+        caller = asyncio.create_task(place.disk.fetch("bucket", "m"))
+        await asyncio.sleep(0)
+        await place.disk.close()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    asyncio.run(main())
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_full_disk_evicts_what_is_not_held_and_else_says_so(tmp_path: Path, streamed: bool) -> None:
+    async def main(folder: Path) -> None:
+        place = Place(tmp_path, streamed=streamed)
+        disk = Disk(folder / "artifacts", place.source, 1 << 30, LIMITS)
+        for name in "abcdef":
+            place.put(name, model=os.urandom(900_000))
+        for name in "abcdef":  # more than fits
+            fetched = await disk.fetch("bucket", name)
+            assert (fetched.path / "model").stat().st_size == 900_000
+            if name != "f":
+                disk.release(fetched.id)
+        held = [await disk.fetch("bucket", "a")]
+
+        async def hold_more() -> None:
+            for name in "bcde":
+                held.append(await disk.fetch("bucket", name))
+
+        with pytest.raises(DiskFull):
+            await hold_more()
+        assert list((folder / "artifacts" / ".work").iterdir()) == []
+        assert all((one.path / "model").stat().st_size == 900_000 for one in held)
+
+    with small_disk(tmp_path / "small") as folder:
+        asyncio.run(main(folder))

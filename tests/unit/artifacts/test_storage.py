@@ -1,0 +1,198 @@
+"""A container's own folder: links or copies, what is known after a restart, the version that it had before."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from packing import Place
+
+from hostler.artifacts.storage import InstanceStorage
+from hostler.errors import ArtifactMissing, StorageUnavailable
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+def storage(place: Place, *, copy: bool = False) -> InstanceStorage:
+    folder = place.folder / "container"
+    folder.mkdir(exist_ok=True)
+    return InstanceStorage(folder, place.disk, copy=copy)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_target_is_placed_known_and_discarded(tmp_path: Path, copy: bool) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("pre/m.tar.gz", model=b"model")
+        mine = storage(place, copy=copy)
+        placed = await mine.fetch(ID, "m.tar.gz", "bucket", "pre/m.tar.gz")
+        assert placed.path == tmp_path / "container" / "models" / ID / "model"
+        assert (placed.path / "model").read_bytes() == b"model"
+        assert placed.path.is_symlink() is not copy
+        assert (placed.model_id, placed.target, placed.size) == (ID, "m.tar.gz", 5)
+        assert placed.extract > 0
+        known = mine.known()
+        assert list(known) == [ID]
+        assert (known[ID].target, known[ID].id, known[ID].path) == ("m.tar.gz", placed.id, placed.path)
+        assert place.disk.clear() is copy  # a link holds the shared copy, a copy does not
+        mine.discard(ID)
+        mine.discard(ID)
+        assert mine.known() == {}
+        assert not placed.path.parent.exists()
+        assert place.disk.clear() is not copy
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_path: Path, copy: bool) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("a", model=b"a")
+        place.put("b", model=b"b")
+        mine = storage(place, copy=copy)
+        await mine.fetch("a" * 32, "a", "bucket", "a")
+        await mine.fetch("b" * 32, "b", "bucket", "b")
+        mine.discard("b" * 32)
+
+        place = Place(tmp_path)
+        mine = storage(place, copy=copy)
+        assert {id: placed.target for id, placed in mine.known().items()} == {"a" * 32: "a"}
+        assert {id: placed.target for id, placed in mine.known().items()} == {"a" * 32: "a"}  # holds it once
+        place.disk.clear()
+        assert (tmp_path / "container/models" / ("a" * 32) / "model/model").read_bytes() == b"a"
+        mine.discard("a" * 32)
+        place.disk.clear()
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_a_target_whose_artifact_is_gone_after_a_restart_is_not_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("a", model=b"a")
+        placed = await storage(place).fetch(ID, "a", "bucket", "a")
+        (tmp_path / "artifacts" / placed.id / "entry").unlink()
+        mine = storage(Place(tmp_path))
+        assert mine.known() == {}
+        assert not placed.path.parent.exists()
+        assert (await mine.fetch(ID, "a", "bucket", "a")).size == 1
+
+    asyncio.run(main())
+
+
+def test_the_version_that_an_instance_had_comes_back_without_asking_s3(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"old")
+        first = await storage(place).fetch(ID, "m", "bucket", "m")
+        mine = storage(place)
+        mine.known()
+        place.put("m", model=b"new")
+        mine.discard(ID)
+        heads = place.source.heads
+        again = await mine.fetch(ID, "m", "bucket", "m")
+        assert (again.id, place.source.heads) == (first.id, heads)
+        other = InstanceStorage(tmp_path / "other", place.disk, copy=False)
+        (tmp_path / "other").mkdir()
+        assert (await other.fetch(ID, "m", "bucket", "m")).id != first.id  # another instance takes what is there now
+
+    asyncio.run(main())
+
+
+def test_placing_again_holds_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        for _ in range(3):
+            await mine.fetch(ID, "m", "bucket", "m")
+        mine.discard(ID)
+        assert place.disk.clear()
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_had_places_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        mine = storage(Place(tmp_path))
+        with pytest.raises(ArtifactMissing, match="NoSuchKey"):
+            await mine.fetch(ID, "m", "bucket", "m")
+        assert mine.known() == {}
+
+    asyncio.run(main())
+
+
+def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("model.tar.gz", weights=b"w")
+        place.put("sourcedir.tar.gz", **{"inference.py": b"pass"})
+        (tmp_path / "container" / "model").mkdir(parents=True)  # an engine may have made it
+        mine = storage(place)
+        placed = await mine.fetch_model("bucket", "model.tar.gz")
+        code = await mine.fetch_code("bucket", "sourcedir.tar.gz")
+        assert placed.path == tmp_path / "container" / "model"
+        assert code == tmp_path / "container" / "code"
+        (placed.path / "weights").write_bytes(b"mine")
+        assert (code / "inference.py").read_bytes() == b"pass"
+        assert mine.known() == {}  # these are no targets
+        assert place.disk.clear()
+        assert (placed.path / "weights").read_bytes() == b"mine"
+
+    asyncio.run(main())
+
+
+def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        victim = tmp_path / "victim"
+        victim.mkdir()
+        for part in ("models", f"models/{ID}", ".placed"):
+            for copy in (False, True):
+                mine = storage(place, copy=copy)
+                link = tmp_path / "container" / part
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(victim)
+                with pytest.raises(StorageUnavailable):
+                    await mine.fetch(ID, "m", "bucket", "m")
+                link.unlink()
+        mine = storage(place, copy=True)
+        (tmp_path / "container" / "models" / ID).mkdir(parents=True)
+        (tmp_path / "container" / "models" / ID / "model").symlink_to(victim)
+        (tmp_path / "container" / "models" / "other").symlink_to(victim)
+        assert mine.known() == {}
+        placed = await mine.fetch(ID, "m", "bucket", "m")  # the link itself is replaced
+        assert not placed.path.is_symlink()
+        assert list(victim.iterdir()) == []
+
+    asyncio.run(main())
+
+
+def test_a_tampered_note_is_no_way_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        placed = await mine.fetch(ID, "m", "bucket", "m")
+        note = tmp_path / "container" / ".placed" / ID
+        note.write_text(note.read_text().replace(placed.id, "../../../etc"))
+        assert storage(place).known() == {}
+
+    asyncio.run(main())
+
+
+def test_closing_gives_up_every_hold(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        await mine.fetch(ID, "m", "bucket", "m")
+        mine.close()
+        mine.close()
+        assert place.disk.clear()
+
+    asyncio.run(main())
