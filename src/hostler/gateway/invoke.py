@@ -6,12 +6,12 @@ is resident nowhere is waited for, and a container that turns out not to have it
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from time import monotonic
 from uuid import uuid4
 
 from hostler import contract
@@ -104,7 +104,7 @@ class Invoker:
     rng: Random
 
     def __post_init__(self) -> None:
-        self.time = asyncio.get_running_loop().time
+        self.time = monotonic  # the loop's own clock, but finer: uvloop's stands still within a turn
         self.in_flight = 0
         self._ids = count(1)
         self._prefix = str(uuid4())[:24]
