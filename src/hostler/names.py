@@ -27,7 +27,7 @@ def partition(region: str) -> str:
 
 
 def arn(kind: str, region: str, name: str) -> str:
-    """The ARN of a resource: kind is `model`, `endpoint-config` or `endpoint`; the name's part is lower-cased (§2.0)."""
+    """The ARN of a `model`, `endpoint-config` or `endpoint` (kind); the name's part is lower-cased (§2.0)."""
     return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name.lower()}"
 
 

@@ -20,6 +20,9 @@ from hostler.errors import UserError
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
+_DATA = Path("~/.hostler")
+
+
 def size(text: str | int) -> int:
     """Bytes from `256MiB`, `2GB` or a plain number. Raises ValueError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
@@ -52,7 +55,7 @@ class Settings:
 
     host: str = _setting(str, "127.0.0.1", "address to listen on")
     port: int = _setting(int, 4566, "port to listen on; 0 picks a free one")
-    data: Path = _setting(Path, Path("~/.hostler"), "folder for state, objects, logs and the artifact cache")
+    data: Path = _setting(Path, _DATA, "folder for state, objects, logs and the artifact cache")
     gateways: int = _setting(int, 1, "gateway processes")
     allow_remote_access_without_authentication: bool = _setting(
         _flag, False, "let --host be an address that other machines can reach, though nobody is asked who they are"

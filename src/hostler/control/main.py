@@ -91,7 +91,7 @@ async def control(run: Path, settings: Settings) -> None:
             http="httptools",
             timeout_keep_alive=75,
             server_header=False,
-        )  # fmt: skip
+        )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server._serve())

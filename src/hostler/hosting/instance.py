@@ -74,7 +74,7 @@ class Spot:
         return Spot(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)
 
 
-class _Unfit(Exception):  # noqa: N818 - raised and caught here alone
+class _Unfit(Exception):
     """The instance is of no use (any more); the text is its reason."""
 
 

@@ -150,9 +150,9 @@ class MultiModel:
             member.cache.hits((target,))
 
     def gone(self, message: link.Gone) -> None:
-        """The container does not have (404) or cannot run (507) a target that we believed resident."""
+        """The container does not have a target that we believed resident, or (507) cannot run it."""
         if member := self._members.get(message.instance):
-            event = member.cache.gone if message.status == 404 else member.cache.crowded
+            event = member.cache.crowded if message.status == 507 else member.cache.gone
             self._run(member, event(message.target, message.generation, time.monotonic()))
 
     def abandoned(self, gateway: str, target: str) -> None:

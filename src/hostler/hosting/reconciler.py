@@ -16,7 +16,7 @@ from typing import Any
 
 from hostler import contract
 from hostler.core.plan import EndpointWant, InstanceSeen, RevisionWant, StartInstance, StopInstance, VariantWant, plan
-from hostler.core.status import EndpointView, VariantView, endpoint_status
+from hostler.core.status import EndpointView, VariantView
 from hostler.errors import EngineError
 from hostler.hosting import profiles
 from hostler.hosting.fleet import Fleet
@@ -83,7 +83,7 @@ class Reconciler:
             )
             for index, variant in enumerate(shown.config["ProductionVariants"])
         )
-        return EndpointView(_status(record), record.failure_reason, variants)
+        return EndpointView(record.status, record.failure_reason, variants)
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint no longer Creating or Deleting, or gone."""
@@ -105,7 +105,7 @@ class Reconciler:
             {
                 "region": record.region,
                 "name": record.name,
-                "status": _status(record),
+                "status": record.status,
                 "failure_reason": record.failure_reason,
                 "variants": [
                     {
@@ -148,6 +148,8 @@ class Reconciler:
     def gone(self, gone: link.Gone) -> None:
         if runtime := self._runtime(gone.key, gone.variant):
             runtime.gone(gone)
+        if not gone.status:
+            self.wake()  # nobody listens there: the container may have ended
 
     def abandoned(self, gateway: str, abandoned: link.Abandoned) -> None:
         if runtime := self._runtime(abandoned.key, abandoned.variant):
@@ -469,7 +471,3 @@ def _count(variant: dict[str, Any]) -> int:
 def _multi_model(model: dict[str, Any]) -> bool:
     container = (model.get("Containers") or [model.get("PrimaryContainer")])[0]
     return bool(container.get("Mode") == "MultiModel")
-
-
-def _status(record: EndpointRecord) -> str:
-    return endpoint_status(record.deleting, record.failure_reason, record.revision, record.ready_revision)

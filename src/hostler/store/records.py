@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hostler.core.status import endpoint_status
+
 Document = dict[str, Any]
 Kind = Literal["model", "endpoint-config"]
 
@@ -43,12 +45,8 @@ class EndpointRecord:
 
     @property
     def status(self) -> str:
-        """What the stored fields alone say of the status. `store.tables.STATUS` says the same in SQL, for lists."""
-        if self.deleting:
-            return "Deleting"
-        if self.ready_revision == 0:
-            return "Failed" if self.failure_reason else "Creating"
-        return "Updating" if self.ready_revision < self.revision and not self.failure_reason else "InService"
+        """The fold of these fields (§2.10). `store.tables.STATUS` says the same in SQL, for lists."""
+        return endpoint_status(self.deleting, self.failure_reason, self.revision, self.ready_revision)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import msgspec
 
-
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 
 
@@ -162,7 +161,7 @@ class Hits(msgspec.Struct, frozen=True, tag=True):
 
 
 class Withdrawn(msgspec.Struct, frozen=True, tag=True):
-    """The answer to Withdraw, with the hits before it. The gateway sends nothing there until SetResident comes again."""
+    """The answer to Withdraw, with the hits before it. Nothing is sent there until SetResident comes again."""
 
     key: str
     variant: str
@@ -174,9 +173,9 @@ class Withdrawn(msgspec.Struct, frozen=True, tag=True):
 
 
 class Gone(msgspec.Struct, frozen=True, tag=True):
-    """The container answered 404 (`status`) or 507 to an invocation of a resident target: control must look again.
+    """The container answered 404 or 507 (`status`) to an invocation of a resident target, or took no connection (0).
 
-    The gateway has forgotten the resident and asks (Need) for whoever waits.
+    Control must look again. The gateway has forgotten the resident and asks (Need) for whoever waits.
     """
 
     key: str
