@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hostler.contract import SERVE
@@ -10,4 +11,12 @@ from hostler.servers import main
 if sys.argv[1:] != [SERVE]:
     print(f"usage: python -m hostler.servers {SERVE}", file=sys.stderr)
     sys.exit(2)
-main.run(everywhere=True)
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+try:
+    main.run(everywhere=True)
+except SystemExit as end:
+    if isinstance(end.code, str):
+        print(end.code, file=sys.stderr)
+    os._exit(1 if end.code else 0)  # a load may still be running on its thread
+os._exit(0)

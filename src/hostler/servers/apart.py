@@ -16,6 +16,7 @@ import msgspec
 from hostler.contract import INVOCATIONS
 from hostler.servers import nursery
 from hostler.servers.target import DRAIN, Report
+from hostler.wire import tree
 from hostler.wire.client import CallFailed, Exchange, Pool
 from hostler.wire.head import render
 from hostler.wire.server import Request
@@ -129,6 +130,7 @@ class Births:
         frame = self._line.recv(4096)
         if not frame:  # the nursery has fallen, and its children with it: nothing can be loaded any more
             print("the nursery of the targets' processes has ended", flush=True)
+            tree.end_descendants()
             os._exit(1)
         ended = msgspec.msgpack.decode(frame, type=nursery.Ended)
         process = self._processes.pop(ended.number)

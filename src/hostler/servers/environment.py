@@ -10,7 +10,7 @@ from pathlib import Path
 from hostler import contract
 
 
-class BadFolder(Exception):  # noqa: N818 - a word that reads
+class BadFolder(Exception):
     """A model's url that is not a folder below the base. `status` is 404 (not there) or 400 (not allowed)."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -19,6 +19,7 @@ from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import LoadFailed, Shelf
+from hostler.wire import tree
 from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, serve
 
@@ -37,8 +38,11 @@ def run(everywhere: bool = False) -> None:
         if missing := framework.missing(told.framework):
             sys.exit(missing)
         framework.warm(told.framework)
+    with contextlib.suppress(OSError):
+        tree.adopt_orphans()
     with _socket_folder(told) as sockets:
         line = nursery.start(partial(target.run, told), told.lifeline)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -61,7 +65,6 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
-    loop.add_signal_handler(signal.SIGCHLD, _reap)
     shelf = Shelf(told, line, sockets)
     handle = Contract(told, shelf).handle
     limits = Limits(body=told.max_body)
@@ -93,10 +96,3 @@ async def _keep(shelf: Shelf, told: Environment) -> str:
 
 def _listener(port: int, everywhere: bool) -> socket.socket:
     return socket.create_server(("0.0.0.0" if everywhere else "127.0.0.1", port), backlog=4096)
-
-
-def _reap() -> None:
-    """This process may be where orphans of its targets end up."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass

@@ -12,7 +12,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class _MallInfo2(ctypes.Structure):
     """glibc's struct mallinfo2."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks")),
         ("hblkhd", ctypes.c_size_t),  # in blocks mapped alone
         *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks")),

@@ -53,21 +53,21 @@ def start(become: Callable[[Bear, int, int], None], lifeline: int | None) -> soc
     Call it before any thread and any loop. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    server = os.getpid()
     if os.fork():
         theirs.close()
         return ours
     try:
         ours.close()
-        _tend(theirs, server, become, lifeline)
+        _tend(theirs, become, lifeline)
     finally:
         os._exit(1)
 
 
-def _tend(line: socket.socket, server: int, become: Callable[[Bear, int, int], None], lifeline: int | None) -> NoReturn:
+def _tend(line: socket.socket, become: Callable[[Bear, int, int], None], lifeline: int | None) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the server tells its targets itself
-    leave_with_parent(server)
+    with contextlib.suppress(OSError):
+        tree.adopt_orphans()  # so that it finds what its targets started, when all must end
     gc.collect()
     gc.freeze()  # so that collections in the children do not touch, and thereby copy, what all share
     waking, wake = os.pipe()
@@ -124,7 +124,7 @@ def _become(order: Bear, received: list[int], nursery: int, become: Callable[[Be
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        leave_with_parent(nursery)
+        _leave_with(nursery)
         gc.unfreeze()
         become(order, *received)
         code = 0
@@ -133,14 +133,11 @@ def _become(order: Bear, received: list[int], nursery: int, become: Callable[[Be
 
 
 def _reap(children: dict[int, int], line: socket.socket) -> None:
-    while children:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        number = children.pop(pid, None)
-        if number is not None:
-            with contextlib.suppress(OSError):
-                line.send(msgspec.msgpack.encode(Ended(number, os.waitstatus_to_exitcode(status))))
+    with contextlib.suppress(ChildProcessError, ConnectionError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            number = children.pop(ended[0], None)
+            if number is not None:  # else one that a target had left behind
+                line.send(msgspec.msgpack.encode(Ended(number, os.waitstatus_to_exitcode(ended[1]))))
 
 
 def _leave(children: dict[int, int]) -> NoReturn:
@@ -148,7 +145,7 @@ def _leave(children: dict[int, int]) -> NoReturn:
     os._exit(0)
 
 
-def leave_with_parent(parent: int) -> None:
+def _leave_with(parent: int) -> None:
     """Have the system kill this process when its parent ends: that works where no thread of ours gets to run."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -25,7 +25,7 @@ class Reply(NamedTuple):
     content_type: str
 
 
-class Rejected(Exception):  # noqa: N818 - a word that reads
+class Rejected(Exception):
     """A call that is the caller's mistake: 400 (body), 406 (Accept), 413 (size), 415 (Content-Type)."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -33,7 +33,7 @@ class Rejected(Exception):  # noqa: N818 - a word that reads
         self.status = status
 
 
-class Unloadable(Exception):  # noqa: N818 - a word that reads
+class Unloadable(Exception):
     """An artifact that does not load. `str(error)` is the whole reason, for the artifact's owner."""
 
 

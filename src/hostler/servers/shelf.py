@@ -22,7 +22,7 @@ from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor, Unloadable
 
 
-class LoadFailed(Exception):  # noqa: N818 - a word that reads
+class LoadFailed(Exception):
     """Why a target is not there; `status` is the answer to the load."""
 
     def __init__(self, status: int, message: str) -> None:

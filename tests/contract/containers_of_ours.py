@@ -1,0 +1,207 @@
+"""Our own model server as a process, driven from outside through its unix socket, and artifacts made on the spot."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    content_type: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Container:
+    """One server process. `folder` is its base folder, /opt/ml to whoever asks."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        options: Sequence[str] = (),
+        packages: Path | None = None,
+        keep: Sequence[int] = (),
+    ) -> None:
+        """`options` are Python's, `packages` is one more folder to import from, `keep` stays open in the server."""
+        self.folder = folder
+        self.sockets = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
+        self.log = folder / "log"
+        told = {"HOSTLER_SOCKET": str(self.sockets / "s"), "SAGEMAKER_BASE_DIR": str(folder), **environment}
+        path = os.pathsep.join(map(str, [SOURCE, *([packages] if packages else [])]))
+        command = [sys.executable, *options, "-m", "hostler.servers", "serve"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **told},
+                stdout=log,
+                stderr=log,
+                pass_fds=keep,
+            )
+
+    def wait(self, seconds: float = 30.0) -> Container:
+        """Return when /ping answers 200."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server has ended: {self.output()}")
+            with contextlib.suppress(OSError):
+                if self.ask("GET", "/ping").status == 200:
+                    return self
+            time.sleep(0.02)
+        raise AssertionError(f"no ping in {seconds} s: {self.output()}")
+
+    def connect(self, name: str = "s", timeout: float = 60.0) -> _UnixConnection:
+        return _UnixConnection(str(self.sockets / name), timeout)
+
+    def ask(self, method: str, path: str, body: bytes = b"", *, to: str = "s", **headers: str) -> Answer:
+        """One request on a connection of its own; header names with _ for -."""
+        with contextlib.closing(self.connect(to)) as connection:
+            return ask(connection, method, path, body, **headers)
+
+    def load(self, name: str, folder: Path | None = None) -> Answer:
+        return self.register(name, str(folder or self.folder / "models" / name / "model"))
+
+    def register(self, name: str, url: str) -> Answer:
+        return self.ask("POST", "/models", json.dumps({"model_name": name, "url": url}).encode())
+
+    def loaded(self, name: str) -> dict[str, Any]:
+        answer = self.load(name)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def invoke(self, name: str, body: bytes, content_type: str = "text/csv", **headers: str) -> Answer:
+        return self.ask("POST", f"/models/{name}/invoke", body, content_type=content_type, **headers)
+
+    def model(self, name: str) -> Path:
+        """A new, empty folder for a target's artifact."""
+        folder = self.folder / "models" / name / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def end(self) -> int:
+        """SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    return Answer(response.status, response.read(), response.headers.get("Content-Type", ""))
+
+
+def status_of(connection: http.client.HTTPConnection) -> int:
+    """The status of a request that was sent already; the connection is closed."""
+    with contextlib.closing(connection), connection.getresponse() as response:
+        return response.status
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *, options: Sequence[str] = (), packages: Path | None = None, **environment: str
+) -> Iterator[Container]:
+    container = Container(folder, environment, options=options, packages=packages)
+    try:
+        yield container
+    finally:
+        container.end()
+
+
+# --- artifacts ----------------------------------------------------------------------------------------------------
+
+
+def script(folder: Path, text: str, name: str = "inference.py") -> Path:
+    (folder / "code").mkdir(exist_ok=True)
+    (folder / "code" / name).write_text(textwrap.dedent(text))
+    return folder
+
+
+def booster(
+    folder: Path, answer: float = 0.0, *, trees: int = 5, features: int = 3, seed: int = 0, **params: Any
+) -> Any:
+    """A tiny XGBoost model around `answer`, trained on the spot, saved as xgboost-model; the booster."""
+    import numpy as np
+    import xgboost
+
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(200, features)).astype(np.float32)
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    labels = np.nan_to_num(rows[:, 0]) + answer
+    if classes := params.get("num_class"):
+        labels = random.integers(0, classes, 200)
+    told = {"max_depth": 3, "nthread": 1, "base_score": answer if not classes else 0.5, **params}
+    trained = xgboost.train(told, xgboost.DMatrix(rows, labels), trees)
+    trained.save_model(folder / "xgboost-model.ubj")
+    (folder / "xgboost-model.ubj").rename(folder / "xgboost-model")
+    return trained
+
+
+def said_by(trained: Any, rows: list[list[float]]) -> list[Any]:
+    """What the booster itself predicts, as Python floats."""
+    import numpy as np
+    import xgboost
+
+    return trained.predict(xgboost.DMatrix(np.array(rows, dtype=np.float32))).tolist()
+
+
+def estimator(folder: Path, name: str = "model.joblib") -> Any:
+    """A linear model of two features, saved by joblib or pickle; the estimator."""
+    import joblib
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+
+    rows = np.random.default_rng(1).normal(size=(50, 2))
+    fitted = LinearRegression().fit(rows, rows @ np.array([2.0, -1.0]) + 3.0)
+    if name.endswith(".joblib"):
+        joblib.dump(fitted, folder / name)
+    else:
+        (folder / name).write_bytes(pickle.dumps(fitted))
+    return fitted

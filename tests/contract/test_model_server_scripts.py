@@ -1,0 +1,310 @@
+"""Users' scripts in processes of their own: every shape, every way to fall, and nobody else the slower for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers_of_ours import Container, ask, booster, running, said_by, script, status_of
+
+Load = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    with running(tmp_path_factory.mktemp("ml"), SAGEMAKER_MULTI_MODEL="true") as container:
+        yield container.wait()
+
+
+@pytest.fixture
+def load(server: Container) -> Iterator[Load]:
+    loaded: list[str] = []
+
+    def load(text: str, name: str = "s") -> dict[str, Any]:
+        script(server.model(name), text)
+        loaded.append(name)
+        return server.loaded(name)
+
+    yield load
+    for name in loaded:
+        server.ask("DELETE", f"/models/{name}")
+
+
+STEPS = """
+import json
+def model_fn(model_dir):
+    return {"dir": model_dir}
+def input_fn(body, content_type):
+    return {"body": body, "type": content_type}
+def predict_fn(data, model):
+    return {**data, **model}
+def output_fn(prediction, accept):
+    return json.dumps({**prediction, "accept": accept})
+"""
+
+
+def test_a_script_with_four_functions_is_called_as_the_toolkit_calls_it(server: Container, load: Load) -> None:
+    told = load(STEPS)
+    answer = server.invoke("s", b'{"a": 1}', "application/json; charset=utf-8")
+    assert answer.status == 200
+    assert answer.content_type == "application/json"
+    folder = str(Path(server.folder).resolve() / "models/s/model")
+    wanted = {"body": '{"a": 1}', "type": "application/json", "dir": folder, "accept": "application/json"}
+    assert answer.json == wanted
+    assert told["memory"] > 100_000
+    direct = server.ask("POST", "/models/s/invoke", b"x", to=told["socket"], content_type="text/csv", accept="text/x")
+    assert direct.json == {"body": "x", "type": "text/csv", "dir": folder, "accept": "text/x"}
+    assert direct.content_type == "text/x"
+
+
+def test_transform_fn_and_body_with_type_are_honoured(server: Container, load: Load) -> None:
+    load("""
+        def model_fn(d): return "m"
+        def transform_fn(model, data, content_type, accept, context):
+            return model.encode() + data, "image/png"
+    """)
+    answer = server.invoke("s", b"\x00\xff", "application/octet-stream")
+    assert (answer.body, answer.content_type) == (b"m\x00\xff", "image/png")
+
+
+def test_default_handlers_take_json_csv_and_npy_and_give_json(server: Container, load: Load) -> None:
+    import io
+
+    import numpy as np
+
+    load("""
+        def model_fn(d): return 2
+        def predict_fn(data, model): return {"type": type(data).__name__, "twice": data * model if hasattr(data, "shape") else data}
+    """)  # noqa: E501
+    assert server.invoke("s", b"[[1, 2]]", "application/json").json == {"type": "ndarray", "twice": [[2, 4]]}
+    assert server.invoke("s", b"1,2", "text/csv").json["twice"] == [2.0, 4.0]
+    assert server.invoke("s", b"1,2\n3,4", "text/csv").json["twice"] == [[2.0, 4.0], [6.0, 8.0]]
+    assert server.invoke("s", b'{"k": 1}', "application/json").json == {"type": "dict", "twice": {"k": 1}}
+    stream = io.BytesIO()
+    np.save(stream, np.arange(3))
+    assert server.invoke("s", stream.getvalue(), "application/x-npy").json["twice"] == [0, 2, 4]
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}]), allow_pickle=True)
+    assert server.invoke("s", stream.getvalue(), "application/x-npy").status == 400
+    assert server.invoke("s", b"{", "application/json").status == 400
+    assert server.invoke("s", b"x", "image/png").status == 415
+    assert server.invoke("s", b"[1]", "application/json", accept="image/png").status == 406
+
+
+def test_a_script_imports_its_own_neighbours_and_not_those_of_others(server: Container) -> None:
+    for name in ("one", "two"):
+        folder = script(
+            server.model(name), "import mine\ndef model_fn(d): return 0\ndef predict_fn(d, m): return mine.NAME"
+        )
+        script(folder, f"NAME = {name!r}", "mine.py")
+        server.loaded(name)
+    assert [server.invoke(name, b"1").json for name in ("one", "two")] == ["one", "two"]
+    for name in ("one", "two"):
+        server.ask("DELETE", f"/models/{name}")
+
+
+def test_a_failing_call_is_500_with_message_and_traceback_and_the_target_lives(server: Container, load: Load) -> None:
+    load("""
+        import asyncio, sys
+        class Mine(Exception):
+            status_code, message = 422, "not this"
+        async def later(): return "done"
+        def model_fn(d): return 0
+        def predict_fn(data, model):
+            if data == 1: raise ValueError("I am broken")
+            if data == 2: sys.exit(3)
+            if data == 3: raise MemoryError("too much")
+            if data == 4: raise Mine()
+            if data == 5: return asyncio.run(later())
+            if data == 6: return object()
+            return "fine"
+    """)
+
+    def call(number: int):
+        return server.invoke("s", str(number).encode(), "application/json")
+
+    broken = call(1)
+    assert broken.status == 500
+    assert broken.text.startswith("I am broken\nTraceback (most recent call last):\n")
+    assert 'code/inference.py", line' in broken.text
+    assert str(server.folder) not in broken.text
+    assert "site-packages" not in broken.text
+    assert call(2).status == 500
+    assert call(3).status == 507
+    assert (call(4).status, call(4).text[:8]) == (422, "not this")
+    assert call(5).json == "done"
+    assert call(6).status == 500
+    assert call(0).json == "fine"
+
+
+PREDICT = "def predict_fn(d, m): return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "says"),
+    [
+        (PREDICT + "def model_fn(d): raise ValueError('no luck')", 500, "no luck\nTraceback"),
+        (PREDICT + "def model_fn(d): raise MemoryError()", 507, "MemoryError"),
+        (PREDICT + "import sys\ndef model_fn(d): sys.exit(0)", 500, "sys.exit(0)"),
+        (PREDICT + "import os\ndef model_fn(d): os._exit(0)", 500, "ended itself with exit code 0"),
+        (PREDICT + "import os\ndef model_fn(d): os.kill(os.getpid(), 9)", 500, "killed by signal 9"),
+        (PREDICT + "def model_fn(d): raise KeyboardInterrupt", 500, "KeyboardInterrupt"),
+        (PREDICT + "def model_fn(d) return 1", 500, "SyntaxError"),
+        (PREDICT + "import not_installed_anywhere", 500, "not_installed_anywhere"),
+        (PREDICT, 500, "has no model_fn"),
+        ("def model_fn(d): return 1", 500, "neither predict_fn nor transform_fn"),
+        (PREDICT + "def model_fn(d): return 1\ndef transform_fn(*a): return 1", 500, "transform_fn beside"),
+    ],
+)
+def test_a_script_that_does_not_load_says_why(server: Container, text: str, status: int, says: str) -> None:
+    script(server.model("bad"), text)
+    answer = server.load("bad")
+    assert answer.status == status
+    assert says in answer.json["message"]
+    assert str(server.folder) not in answer.text
+    assert server.ask("GET", "/models").json == {"models": []}
+
+
+def test_a_crash_takes_its_target_alone(server: Container, load: Load) -> None:
+    load("import os\ndef model_fn(d): return 0\ndef predict_fn(d, m): os._exit(1)", "falls")
+    load("def model_fn(d): return 0\ndef predict_fn(d, m): return 1", "stays")
+    assert server.invoke("falls", b"1").status == 500
+    end = time.monotonic() + 10
+    while server.invoke("falls", b"1").status != 404:
+        assert time.monotonic() < end
+    assert [entry["modelName"] for entry in server.ask("GET", "/models").json["models"]] == ["stays"]
+    assert server.invoke("stays", b"1").json == 1
+    assert server.loaded("falls")
+
+
+def test_a_flood_of_output_reaches_the_log_and_blocks_nobody(server: Container, load: Load) -> None:
+    load(
+        """
+        def model_fn(d): return 0
+        def predict_fn(d, m):
+            print("flood " * 1_000_000)
+            print("after")
+            return 1
+        """
+    )
+    assert server.invoke("s", b"1").json == 1
+    assert server.output().rstrip().endswith("after")
+
+
+def test_a_target_ends_after_what_still_runs_there(server: Container) -> None:
+    script(
+        server.model("slow"),
+        "import time\ndef model_fn(d): return 0\ndef predict_fn(d, m):\n    time.sleep(0.5)\n    return 1",
+    )
+    socket = server.loaded("slow")["socket"]
+    with contextlib.closing(server.connect(socket)) as connection:
+        connection.request("POST", "/models/slow/invoke", b"1", {"Content-Type": "text/csv"})
+        time.sleep(0.2)
+        assert server.ask("DELETE", "/models/slow").status == 200
+        assert connection.getresponse().read() == b"1"
+    assert not (server.sockets / socket).exists()
+
+
+def test_an_endless_load_is_broken_off_by_an_unload(server: Container) -> None:
+    script(server.model("endless"), "def model_fn(d):\n    while True: pass\ndef predict_fn(d, m): pass")
+    waiting = server.connect()
+    waiting.request("POST", "/models", b'{"model_name": "endless", "url": "/opt/ml/models/endless/model"}')
+    time.sleep(0.3)
+    assert server.ask("DELETE", "/models/endless").status in (200, 404)
+    assert status_of(waiting) == 500
+
+
+def test_slow_loads_hold_up_no_other_target_and_no_ping(server: Container, tmp_path: Path) -> None:
+    trained = booster(server.model("ready"), 5.0)
+    server.loaded("ready")
+    script(
+        server.model("spins"),
+        """
+        import time
+        def model_fn(d):
+            end = time.monotonic() + 3
+            while time.monotonic() < end: pass
+        def predict_fn(d, m): return 1
+    """,
+    )
+    folder = server.model("heavy")
+    (folder / "model.pkl").write_bytes(pickle.dumps([(i, str(i)) for i in range(500_000)]))
+    waiting = []
+    for name in ("spins", "heavy"):
+        waiting.append(server.connect())
+        waiting[-1].request("POST", "/models", json.dumps({"model_name": name, "url": f"/opt/ml/models/{name}/model"}))
+    wanted = said_by(trained, [[number, 1, 2] for number in range(300)])
+    slowest = 0.0
+    with contextlib.closing(server.connect()) as connection:
+        for number in range(300):
+            begun = time.monotonic()
+            answer = ask(connection, "POST", "/models/ready/invoke", f"{number},1,2".encode(), content_type="text/csv")
+            assert float(answer.body) == wanted[number]
+            assert ask(connection, "GET", "/ping").status == 200
+            slowest = max(slowest, time.monotonic() - begun)
+    assert "spins" not in {entry["modelName"] for entry in server.ask("GET", "/models").json["models"]}
+    assert slowest < 1
+    assert [status_of(one) for one in waiting] == [200, 500]  # a list has no predict
+    server.ask("DELETE", "/models/spins")
+    server.ask("DELETE", "/models/ready")
+
+
+def test_nothing_is_left_when_the_server_is_killed(tmp_path: Path) -> None:
+    with running(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
+        server.wait()
+        script(
+            server.model("one"),
+            """
+            import os, subprocess, sys
+            def model_fn(d):
+                return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
+            def predict_fn(d, m): return [os.getpid(), os.getppid(), m]
+        """,
+        )
+        server.loaded("one")
+        pids = server.invoke("one", b"1").json
+        server.process.kill()
+        server.process.wait()
+        end = time.monotonic() + 10
+        while any(_runs(pid) for pid in pids):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_lifeline_that_closes_ends_the_server_and_its_targets(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_inheritable(reading, True)
+    try:
+        container = Container(
+            tmp_path, {"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_LIFELINE": str(reading)}, keep=(reading,)
+        )
+    finally:
+        os.close(reading)
+    try:
+        container.wait()
+        script(container.model("one"), "import os\ndef model_fn(d): pass\ndef predict_fn(d, m): return os.getpid()")
+        container.loaded("one")
+        pid = container.invoke("one", b"1").json
+        os.close(writing)
+        assert container.process.wait(10) == 1
+        end = time.monotonic() + 10
+        while _runs(pid):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        container.end()

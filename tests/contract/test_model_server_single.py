@@ -1,0 +1,171 @@
+"""The single-model half of the container contract (§5.4, §5.5), asked of our own server as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import time
+from pathlib import Path
+
+import httptools
+import msgspec
+import pytest
+from containers_of_ours import Container, booster, estimator, running, said_by, script, status_of
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return folder
+
+
+def test_xgboost_answers_invocations_as_awss_container_does(tmp_path: Path, model: Path) -> None:
+    trained = booster(model, 3.0)
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost") as server:
+        server.wait()
+        wanted = said_by(trained, [[1, 2, 3], [4, 5, 6]])
+        csv = server.ask("POST", "/invocations", b"1,2,3\n4,5,6", content_type="text/csv")
+        assert csv.text == "".join(f"{value}\n" for value in wanted)
+        many = server.ask("POST", "/invocations", b"1,2,3\n" * 20_000, content_type="text/csv")
+        assert many.text == f"{wanted[0]}\n" * 20_000
+        as_json = server.ask("POST", "/invocations", b"1,2,3", content_type="text/csv", accept="application/json")
+        assert as_json.json == {"predictions": [{"score": wanted[0]}]}
+        assert server.ask("GET", "/models").status == 404
+        assert server.ask("GET", "/invocations").status == 405
+        assert server.ask("GET", "/execution-parameters").status == 200
+        assert server.end() == 0
+
+
+def test_several_classes_are_a_line_a_row(tmp_path: Path, model: Path) -> None:
+    trained = booster(model, objective="multi:softprob", num_class=3)
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost") as server:
+        server.wait()
+        wanted = said_by(trained, [[1, 2, 3], [4, 5, 6]])
+        answer = server.ask("POST", "/invocations", b"1,2,3\n4,5,6", content_type="text/csv").text
+        assert [[float(value) for value in line.split(",")] for line in answer.splitlines()] == wanted
+
+
+def test_a_default_accept_in_the_environment_is_the_default(tmp_path: Path, model: Path) -> None:
+    booster(model)
+    with running(tmp_path, SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="application/json") as server:
+        server.wait()
+        assert "predictions" in server.ask("POST", "/invocations", b"1,2,3", content_type="text/csv", accept="*/*").json
+
+
+def test_a_pickle_that_is_not_small_is_served_from_a_process_of_its_own(tmp_path: Path, model: Path) -> None:
+    fitted = estimator(model)
+    (model / "ballast.bin").write_bytes(bytes(2**20 + 1))
+    with running(tmp_path, HOSTLER_FRAMEWORK="sklearn") as server:
+        server.wait()
+        answer = server.ask("POST", "/invocations", b"[[1, 2]]", content_type="application/json")
+        assert answer.json == fitted.predict([[1, 2]]).tolist()
+        assert [path.name for path in server.sockets.iterdir() if path.name != "s"] == ["t1"]
+
+
+def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_falls(tmp_path: Path, model: Path) -> None:
+    script(
+        model,
+        """
+        import os, time
+        def model_fn(d): return 0
+        def predict_fn(data, model):
+            if data == "fall": os._exit(1)
+            time.sleep(data)
+            return os.getpid()
+        """,
+    )
+    with running(tmp_path) as server:
+        server.wait()
+        first = server.ask("POST", "/invocations", b"0", content_type="application/json").json
+        slow = server.connect()
+        slow.request("POST", "/invocations", b"1", {"Content-Type": "application/json"})
+        begun = time.monotonic()
+        for _ in range(20):
+            assert server.ask("GET", "/ping").status == 200
+        assert time.monotonic() - begun < 1
+        assert status_of(slow) == 200
+        assert server.ask("POST", "/invocations", b'"fall"', content_type="application/json").status == 500
+        server.wait()
+        end = time.monotonic() + 10
+        while (answer := server.ask("POST", "/invocations", b"0", content_type="application/json")).status != 200:
+            assert time.monotonic() < end
+        assert answer.json != first
+
+
+def test_the_end_waits_for_what_runs(tmp_path: Path, model: Path) -> None:
+    script(model, "import time\ndef model_fn(d): pass\ndef predict_fn(d, m):\n    time.sleep(0.7)\n    return 'done'")
+    with running(tmp_path) as server:
+        server.wait()
+        with contextlib.closing(server.connect()) as slow:
+            slow.request("POST", "/invocations", b"1", {"Content-Type": "text/csv"})
+            time.sleep(0.3)
+            server.process.terminate()
+            assert slow.getresponse().read() == b'"done"'
+        assert server.process.wait(10) == 0
+
+
+def test_the_script_may_lie_in_the_submit_directory(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "submitted").mkdir()
+    (tmp_path / "submitted/serve_me.py").write_text("def model_fn(d): return 1\ndef predict_fn(d, m): return m")
+    for place in (str(tmp_path / "submitted"), "/opt/ml/submitted"):
+        with running(tmp_path, SAGEMAKER_PROGRAM="serve_me.py", SAGEMAKER_SUBMIT_DIRECTORY=place) as server:
+            server.wait()
+            assert server.ask("POST", "/invocations", b"1", content_type="application/json").json == 1
+
+
+@pytest.mark.parametrize("framework", ["xgboost", "sklearn", "script", "auto"])
+def test_a_model_that_does_not_load_ends_the_server_with_the_reason(
+    tmp_path: Path, model: Path, framework: str
+) -> None:
+    (model / "one.txt").write_text("1")
+    (model / "two.txt").write_text("2")
+    with running(tmp_path, HOSTLER_FRAMEWORK=framework) as server:
+        assert server.process.wait(20) == 1
+        assert "the model does not load: " in server.output()
+
+
+def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(tmp_path: Path, model: Path) -> None:
+    # -S leaves out site-packages; what the server itself needs is linked into a folder of its own
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for package in (httptools, msgspec):
+        (packages / package.__name__).symlink_to(Path(package.__file__).parent)
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost", options=("-S",), packages=packages) as server:
+        assert server.process.wait(20) == 1
+        assert "needs xgboost: pip install 'hostler[xgboost]'" in server.output()
+    with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", options=("-S",), packages=packages) as server:
+        server.wait()
+        server.model("x").joinpath("xgboost-model").write_bytes(b"{}")
+        answer = server.load("x")
+        assert (answer.status, "hostler[xgboost]" in answer.text) == (500, True)
+        script(server.model("plain"), "def model_fn(d): return 1\ndef predict_fn(d, m): return [d, m]")
+        server.loaded("plain")
+        assert server.invoke("plain", b'[[1, 2], {"a": null}]', "application/json").json == [[[1, 2], {"a": None}], 1]
+
+
+def test_without_a_socket_it_listens_on_the_port_it_is_told(tmp_path: Path, model: Path) -> None:
+    booster(model)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    container = Container(tmp_path, {"HOSTLER_SOCKET": "", "SAGEMAKER_BIND_TO_PORT": str(port)})
+    try:
+        end = time.monotonic() + 20
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                connection.request("GET", "/ping")
+                if connection.getresponse().status == 200:
+                    break
+            assert time.monotonic() < end, container.output()
+            time.sleep(0.02)
+    finally:
+        assert container.end() == 0
+
+
+def test_a_variable_that_is_no_number_is_named(tmp_path: Path) -> None:
+    with running(tmp_path, SAGEMAKER_BIND_TO_PORT="many") as server:
+        assert server.process.wait(20) == 1
+        assert "SAGEMAKER_BIND_TO_PORT is not a number: many" in server.output()
