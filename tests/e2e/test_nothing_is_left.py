@@ -317,6 +317,13 @@ def test_a_data_folder_in_use_and_a_taken_port_are_one_clear_line_each(tmp_path:
         assert taken == f"hostler: port {host.port} on 127.0.0.1 is taken; choose another with --port\n"
 
 
+def test_a_data_folder_with_something_in_the_way_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "containers").write_text("in the way")
+    assert refused(tmp_path) == f"hostler: {tmp_path}/data/containers cannot be used: File exists\n"
+    assert (tmp_path / "data" / "containers").read_text() == "in the way"
+
+
 def test_an_address_that_others_can_reach_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
     assert "--allow-remote-access-without-authentication" in refused(tmp_path, HOSTLER_HOST="0.0.0.0")
 

@@ -78,14 +78,18 @@ class Children:
         """Start a container, once for each id. Raises EngineError when it cannot be started at all."""
         if container := self._table.get(launch.id):
             await container.settled.wait()
+            if launch.id not in self._table:
+                raise EngineError("it could not be started just now")
             return
         if not _ID.fullmatch(launch.id) or bool(launch.framework) == bool(launch.command):
             raise EngineError("this is no launch: a short plain id, and either a framework or a command")
         container = self._table[launch.id] = Container(launch)
         try:
             await (self._execute(container) if launch.command else self._fork(container))
-        except (OSError, ValueError, EngineError) as error:
+        except Exception as error:
             self._forget(container)
+            if not isinstance(error, (OSError, ValueError, EngineError)):
+                raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise EngineError(reason) from None
         finally:

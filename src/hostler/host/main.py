@@ -61,13 +61,25 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
         if settings.bubblewrap == "on" and not bubblewrap:
             raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
         with claims.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
-            folder = claims.run_folder(settings.data)
+            folder = _prepare(settings)
             try:
                 return asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
             finally:
                 claims.leave(settings.data, folder)
     finally:
         os.close(lock)
+
+
+def _prepare(settings: Settings) -> Path:
+    """A run folder with the settings in it, and the folders that all parts write to."""
+    try:
+        folder = claims.run_folder(settings.data)
+        (folder / "settings.json").write_text(json.dumps(settings_module.dump(settings)))
+        for name in ("containers", "logs"):
+            (settings.data / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename or settings.data} cannot be used: {error.strerror}") from None
+    return folder
 
 
 class _House:
@@ -88,12 +100,10 @@ class _House:
     async def live(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._asked_to_leave)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, the end of the terminal is no end
+                loop.add_signal_handler(number, self._asked_to_leave)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
-        (self._folder / "settings.json").write_text(json.dumps(settings_module.dump(self._settings)))
-        for name in ("containers", "logs"):
-            (self._settings.data / name).mkdir(exist_ok=True)
 
         # Nobody ever writes to the lifeline. Its writing end is ours alone, so it closes when we are gone.
         lifeline, _ = os.pipe()
@@ -136,7 +146,7 @@ class _House:
         if not self._ready and (code == _NEVER or self._deaths[name] >= _HOPELESS):
             log.error("%s cannot be started; what it said stands above", name)
             self._code = 1
-            self._asked_to_leave()
+            self._leave.set()
 
     def _asked_to_leave(self) -> None:
         if self._leave.is_set():
