@@ -55,7 +55,7 @@ class Settings:
 
     host: str = _setting(str, "127.0.0.1", "address to listen on")
     port: int = _setting(int, 4566, "port to listen on; 0 picks a free one")
-    data: Path = _setting(Path, _DATA, "folder for state, objects, logs and the artifact cache")
+    data: Path = _setting(Path, _DATA, "folder for state, objects, logs and the artifact cache")  # noqa: RUF009
     gateways: int = _setting(int, 1, "gateway processes")
     allow_remote_access_without_authentication: bool = _setting(
         _flag, False, "let --host be an address that other machines can reach, though nobody is asked who they are"

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.disk import Disk
@@ -22,6 +23,7 @@ from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.control.objects import objects_app
 from hostler.engines.process import ProcessEngine
+from hostler.errors import UserError
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Platform
 from hostler.hosting.metrics import Metrics
@@ -41,11 +43,10 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = restore(json.loads((arguments.run / "settings.json").read_text()))
     try:
-        import uvloop
-    except ImportError:
-        asyncio.run(control(arguments.run, settings))
-    else:
         uvloop.run(control(arguments.run, settings))
+    except UserError as error:
+        print(f"hostler: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 async def control(run: Path, settings: Settings) -> None:

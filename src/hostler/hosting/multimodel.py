@@ -282,7 +282,9 @@ class MultiModel:
         now = time.monotonic()
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
-            self._run(member, cache.refused(target, now))
+            # some servers keep the name of what they had no room for, and would answer the next try with 409
+            await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+            self._run(member, cache.refused(target, time.monotonic()))
         elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
             await self._load_failed(member, target, reply.status, text)
         else:
