@@ -55,7 +55,7 @@ def test_a_script_with_four_functions_is_called_as_the_toolkit_calls_it(server: 
     answer = server.invoke("s", b'{"a": 1}', "application/json; charset=utf-8")
     assert answer.status == 200
     assert answer.content_type == "application/json"
-    folder = str(Path(server.folder).resolve() / "models/s/model")
+    folder = str(server.folder / "models/s/model")
     wanted = {"body": '{"a": 1}', "type": "application/json", "dir": folder, "accept": "application/json"}
     assert answer.json == wanted
     assert told["memory"] > 100_000

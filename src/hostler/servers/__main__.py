@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hostler.contract import SERVE
+from hostler.contract import ENV_BASE_DIR, SERVE
 from hostler.servers import main
 
 if sys.argv[1:] != [SERVE]:
@@ -14,7 +14,8 @@ if sys.argv[1:] != [SERVE]:
 for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 try:
-    main.run(everywhere=True)
+    # An engine that says where /opt/ml really is runs this on its own machine; else this container is the machine.
+    main.run(everywhere=ENV_BASE_DIR not in os.environ)
 except SystemExit as end:
     if isinstance(end.code, str):
         print(end.code, file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,6 @@ ANY = "*/*"
 
 MAX_CELLS = 2**24  # of one request's rows: a sparse body may name far more cells than it has bytes
 _DELIMITERS = (",", ";", "\t", "|", " ")
-_INFINITE = (math.inf, -math.inf)
 
 
 # --- headers ------------------------------------------------------------------------------------------------------
@@ -139,37 +139,42 @@ def _libsvm(body: bytes, width: int) -> Any:
     """Rows of `[label] index:value ...`; indices are taken as they stand, what is not named is missing."""
     import numpy as np
 
-    lines = [line.split() for line in _text(body).splitlines() if line.strip()]
-    cells: list[tuple[int, int, float]] = []
-    widest = 0
-    for number, fields in enumerate(lines):
-        for place, field in enumerate(fields):
+    lines = [line for line in _text(body).splitlines() if line.strip()]
+    _limited(len(lines) * width)
+    numbers, columns, values = array("q"), array("q"), array("d")
+    for number, line in enumerate(lines):
+        for place, field in enumerate(line.split()):
             index, colon, value = field.partition(":")
             try:
                 if colon:
-                    column = int(index)
-                    cells.append((number, column, float(value)))
-                    widest = max(widest, column + 1)
-                    if column < 0 or (width and column > width):
-                        raise Rejected(400, f"The feature index {column} is outside the model's {width} features.")
+                    numbers.append(number)
+                    columns.append(int(index))
+                    values.append(float(value))
                 elif place:
                     raise ValueError
                 else:
                     float(field)  # a label
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise Rejected(400, "The body is not libsvm.") from None
-    if not cells:
+    if not columns:
         raise Rejected(400, "The body is not libsvm: it names no feature.")
-    columns = width or widest
-    if len(lines) * columns > MAX_CELLS:
+    if min(columns) < 0 or (width and max(columns) > width):
+        raise Rejected(400, f"The body names a feature outside the model's {width}.")
+    # One index past the last is what one-based files have; it holds nothing that the model knows.
+    widest = max(columns) + 1
+    _limited(len(lines) * widest)
+    table = np.full((len(lines), widest), math.nan)
+    table[np.frombuffer(numbers, np.int64), np.frombuffer(columns, np.int64)] = np.frombuffer(values)
+    if np.isinf(table).any():
+        raise Rejected(400, "The body holds an infinite number.")
+    if width > widest:
+        table = np.pad(table, ((0, 0), (0, width - widest)), constant_values=math.nan)
+    return table[:, :width] if width else table
+
+
+def _limited(cells: int) -> None:
+    if cells > MAX_CELLS:
         raise Rejected(413, "The body has too many rows for one request: send fewer.")
-    table = np.full((len(lines), columns), math.nan)
-    for number, column, amount in cells:
-        if amount in _INFINITE:
-            raise Rejected(400, "The body holds an infinite number.")
-        if column < columns:  # one index past the last is what one-based files have, and holds nothing the model knows
-            table[number, column] = amount
-    return table
 
 
 def parse_json(body: bytes) -> Any:

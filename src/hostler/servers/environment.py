@@ -35,9 +35,9 @@ class Environment:
     lifeline: int | None  # read end of the host's pipe
 
     def folder(self, url: str) -> Path:
-        """The folder that a model's url names, links resolved. Raises BadFolder.
+        """The folder that a model's url names. Raises BadFolder.
 
-        An url below /opt/ml is meant below the base, wherever that is.
+        An url below /opt/ml is meant below the base, wherever that is. Links may lead into the artifacts, not further.
         """
         if not url.startswith("/"):
             raise BadFolder(404, f"Relative path is not allowed in url: {url}")
@@ -50,7 +50,7 @@ class Environment:
             raise BadFolder(400, f"The url is not below {contract.BASE_DIR}")
         if not real.is_dir():
             raise BadFolder(404, f"There is no folder at the url: {self.shown(url)}")
-        return real
+        return path
 
     def below_base(self, path: str) -> Path:
         """A path of the contract (/opt/ml/...) as a path of this machine; any other path as it is."""

@@ -39,6 +39,7 @@ class Report(msgspec.Struct, frozen=True):
 def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
     """The whole life of the process. Returns when it was told to end and every call was answered."""
     os.set_inheritable(report, False)
+    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing is to appear in it by itself
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)

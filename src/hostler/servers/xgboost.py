@@ -74,7 +74,8 @@ def _cut_short(data: bytes) -> bool:
 
     Its keys are sorted, so that the version comes last. Text (JSON) is read safely.
     """
-    return data[1:2] not in b'" \r\n\t}' and not (b"version" in data[-64:] and data.endswith(b"}"))
+    text = data[1:2] in (b'"', b" ", b"\t", b"\r", b"\n", b"}")
+    return not text and not (b"version" in data[-64:] and data.endswith(b"}"))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,116 @@
+"""What an artifact is taken for, where its model and its script lie, and which folders are an artifact's at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostler.servers import artifact, environment, framework
+from hostler.servers.environment import BadFolder, Environment
+from hostler.servers.predictor import Unloadable
+
+
+def told(base: Path, **more: str) -> Environment:
+    return environment.read({"SAGEMAKER_BASE_DIR": str(base), **more})
+
+
+def filled(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"{")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["code/inference.py", "xgboost-model"], "script"),
+        (["inference.py"], "script"),
+        (["xgboost-model", "notes.txt"], "xgboost"),
+        (["model.joblib"], "sklearn"),
+        (["any.pkl", "README"], "sklearn"),
+        (["whatever"], "xgboost"),
+        (["whatever", "._whatever", ".DS_Store"], "xgboost"),
+        (["model.bin", "code/helper.py"], "xgboost"),
+    ],
+)
+def test_the_framework_is_told_from_the_files(tmp_path: Path, names: list[str], wanted: str) -> None:
+    assert artifact.framework(filled(tmp_path, *names), told(tmp_path)) == wanted
+
+
+def test_what_fits_nothing_is_said_with_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        Unloadable, match=r"neither code/inference\.py, nor xgboost-model.*It holds a, b, c, d, e and 2 more"
+    ):
+        artifact.framework(filled(tmp_path, *"abcdefg"), told(tmp_path))
+
+
+def test_the_environments_framework_goes_before_what_the_files_tell(tmp_path: Path) -> None:
+    filled(tmp_path, "xgboost-model")
+    assert artifact.framework(tmp_path, told(tmp_path, HOSTLER_FRAMEWORK="sklearn")) == "sklearn"
+
+
+def test_a_script_is_found_in_code_then_beside_then_in_the_submit_directory(tmp_path: Path) -> None:
+    model = filled(tmp_path / "model", "x")
+    submitted = filled(tmp_path / "submitted", "mine.py")
+    env = told(tmp_path, SAGEMAKER_PROGRAM="mine", SAGEMAKER_SUBMIT_DIRECTORY="/opt/ml/submitted")
+    assert artifact.program(model, env) == submitted / "mine.py"
+    filled(model, "mine.py")
+    assert artifact.program(model, env) == model / "mine.py"
+    filled(model, "code/mine.py")
+    assert artifact.program(model, env) == model / "code/mine.py"
+    assert artifact.program(model, told(tmp_path)) is None
+
+
+def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
+    native = filled(tmp_path / "native", "xgboost-model")
+    (native / "xgboost-model").write_bytes(b"{" + bytes(framework.APART_SIZE))
+    assert not framework.needs_process(native, "xgboost")
+    (native / "xgboost-model").write_bytes(b"\x80" + bytes(framework.APART_SIZE))
+    assert framework.needs_process(native, "xgboost")
+    small = filled(tmp_path / "small", "model.pkl")
+    assert not framework.needs_process(small, "sklearn")
+    (small / "more.npy").write_bytes(bytes(framework.APART_SIZE))
+    assert framework.needs_process(small, "sklearn")
+    assert framework.needs_process(small, "script")
+
+
+def test_a_framework_that_is_none_is_said(tmp_path: Path) -> None:
+    assert "no framework named torch" in framework.missing("torch")
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("x/y", 404),
+        ("/opt/ml/../ml/model", 404),
+        ("/etc", 400),
+        ("/opt/ml", 400),
+        ("/opt/ml/out", 400),
+        ("/opt/ml/no", 404),
+    ],
+)
+def test_only_a_folder_below_the_base_is_a_models(tmp_path: Path, url: str, status: int) -> None:
+    (tmp_path / "ml").mkdir()
+    (tmp_path / "ml/out").symlink_to("/etc")
+    with pytest.raises(BadFolder) as refused:
+        told(tmp_path / "ml").folder(url)
+    assert refused.value.status == status
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_a_link_into_the_shared_artifacts_is_a_models_folder(tmp_path: Path) -> None:
+    shared = filled(tmp_path / "shared/a", "xgboost-model")
+    (tmp_path / "ml").mkdir()
+    (tmp_path / "ml/model").symlink_to(shared)
+    with pytest.raises(BadFolder):
+        told(tmp_path / "ml").folder("/opt/ml/model")
+    env = told(tmp_path / "ml", HOSTLER_ARTIFACTS=str(tmp_path / "shared"))
+    assert env.folder("/opt/ml/model") == tmp_path / "ml/model"
+    assert env.shown(f"no {shared}") == "no /opt/ml/a"
+
+
+def test_a_number_that_is_none_is_said_by_its_variables_name() -> None:
+    with pytest.raises(ValueError, match="SAGEMAKER_MAX_PAYLOAD_IN_MB is not a number: -1"):
+        environment.read({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "-1"})

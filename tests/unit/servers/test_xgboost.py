@@ -1,0 +1,122 @@
+"""Predictions equal the booster's own, whichever way they took; formats are AWS's."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from hostler.servers import environment
+from hostler.servers import xgboost as ours
+from hostler.servers.predictor import Call, Unloadable
+
+WIDTH = 6
+ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+
+
+def trained(trees: int = 8, categories: bool = False, **params: Any) -> Any:
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(300, WIDTH)).astype(np.float32)
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    told: dict[str, Any] = {}
+    if categories:
+        rows[:, 0] = random.integers(0, 6, 300)
+        told = {"feature_types": ["c"] + ["q"] * (WIDTH - 1), "enable_categorical": True}
+    labels = np.nan_to_num(rows[:, 0] + 2 * rows[:, 1])
+    if classes := params.get("num_class"):
+        labels = random.integers(0, classes, 300)
+    elif params.get("objective") == "binary:logistic":
+        labels = labels > 0
+    return xgboost.train({"nthread": 1, **params}, xgboost.DMatrix(rows, labels, **told), trees)
+
+
+def own(booster: Any, rows: Any) -> Any:
+    matrix = xgboost.DMatrix(rows, feature_types=booster.feature_types, enable_categorical=True)
+    return booster.predict(matrix, validate_features=False).tolist()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"objective": "binary:logistic", "base_score": 0.3},
+        {"objective": "multi:softprob", "num_class": 3},
+        {"objective": "multi:softmax", "num_class": 3},
+        {"booster": "dart", "rate_drop": 0.3},
+        {"booster": "gblinear"},
+        {"categories": True},
+        {"num_parallel_tree": 4, "subsample": 0.5},
+        {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]},
+    ],
+)
+def test_every_way_says_what_the_booster_says(params: dict[str, Any]) -> None:
+    booster = trained(**params)
+    rows = np.random.default_rng(4).normal(scale=2, size=(70, WIDTH)).astype(np.float32)
+    rows[::3, 1] = np.nan
+    rows[:, 0] = np.abs(np.round(rows[:, 0]))
+    predictor = ours.XGBoost(booster, ENVIRONMENT)
+    bodies = [",".join(map(repr, row.tolist())).encode() for row in rows]
+    alone = [predictor.answer([Call(body, "text/csv", "application/json")])[0].body for body in bodies]
+    together = [
+        reply.body for reply in predictor.answer([Call(body, "text/csv", "application/json") for body in bodies])
+    ]
+    wanted = own(booster, rows)
+    assert alone == together == [str([value]).encode() for value in wanted]
+    assert predictor.answer([Call(b"\n".join(bodies), "text/csv", "application/json")])[0].body == str(wanted).encode()
+
+
+def test_a_wrong_call_among_others_is_answered_alone() -> None:
+    predictor = ours.XGBoost(booster := trained(), ENVIRONMENT)
+    good = Call(b"1,2,3,4,5,6", "text/csv", "")
+    calls = [good, Call(b"1,2", "text/csv", ""), Call(b"", "", ""), Call(b"1e39,2,3,4,5,6", "text/csv", ""), good]
+    replies = predictor.answer(calls)
+    assert [reply.status for reply in replies] == [200, 400, 204, 400, 200]
+    assert replies[0] == replies[4]
+    assert float(replies[0].body) == own(booster, np.array([[1, 2, 3, 4, 5, 6]]))[0]
+
+
+def test_missing_values_may_be_left_out() -> None:
+    predictor = ours.XGBoost(booster := trained(), ENVIRONMENT)
+    wanted = own(booster, np.array([[1, math.nan, 3, 4, 5, math.nan]]))[0]
+    for body, kind in (
+        (b"1,,3,4,5,", "text/csv"),
+        (b"0:1 2:3 3:4 4:5", ""),
+        (b"[1,null,3,4,5,NaN]", "application/json"),
+    ):
+        assert float(predictor.answer([Call(body, kind, "")])[0].body) == wanted
+
+
+def test_a_wide_model_needs_no_wide_buffer() -> None:
+    rows = np.zeros((2, 100_000), dtype=np.float32)
+    rows[0, 7] = 1
+    booster = xgboost.train({"nthread": 1, "max_depth": 1}, xgboost.DMatrix(rows, [0, 1]), 1)
+    predictor = ours.XGBoost(booster, ENVIRONMENT)
+    assert float(predictor.answer([Call(b"7:1", "text/libsvm", "")])[0].body) == own(booster, rows[:1])[0]
+
+
+@pytest.mark.parametrize("form", ["ubj", "json", "pickle", "sklearn"])
+def test_every_form_of_a_model_loads(tmp_path: Path, form: str) -> None:
+    booster = trained()
+    if form == "sklearn":
+        model = xgboost.XGBRegressor()
+        model.load_model(bytearray(booster.save_raw("ubj")))
+        data = pickle.dumps(model)
+    else:
+        data = pickle.dumps(booster) if form == "pickle" else bytes(booster.save_raw(form))
+    (tmp_path / "xgboost-model").write_bytes(data)
+    predictor = ours.load(tmp_path, ENVIRONMENT)
+    row = np.array([[1, 2, 3, 4, 5, 6]])
+    assert float(predictor.answer([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+
+
+def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path) -> None:
+    whole = bytes(trained().save_raw("ubj"))
+    for cut in range(0, len(whole), 97):
+        (tmp_path / "xgboost-model").write_bytes(whole[:cut])
+        with pytest.raises(Unloadable):
+            ours.load(tmp_path, ENVIRONMENT)
