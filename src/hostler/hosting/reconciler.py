@@ -47,7 +47,7 @@ class Reconciler:
     machine_memory: int
     end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
     instances: dict[str, Instance] = field(default_factory=dict)
-    multi_models: dict[tuple[str, int], MultiModel] = field(default_factory=dict)  # (uid, variant index) -> runtime
+    multi_models: dict[tuple[str, str], MultiModel] = field(default_factory=dict)  # (endpoint key, variant)
 
     def __post_init__(self) -> None:
         self.fleet.listener = self
@@ -320,29 +320,30 @@ class Reconciler:
 
     async def _join(self, instance: Instance) -> None:
         spot = instance.spot
-        runtime = self.multi_models.get((spot.uid, spot.index))
+        runtime = self._runtime(spot.key, spot.variant)
         if runtime is None:
             runtime = MultiModel(
                 spot.key, spot.variant, instance.container["ModelDataUrl"], self.fleet, self.platform.metrics
             )
-            self.multi_models[(spot.uid, spot.index)] = runtime
+            self.multi_models[spot.key, spot.variant] = runtime
         await runtime.join(instance, self._budgets().get(instance.id, 1))
-        self._joined.add(instance.id)
+        if instance.state == "ready":
+            self._joined.add(instance.id)
+        else:  # it ended meanwhile
+            self._leave(instance)
         self.wake()
 
     def _leave(self, instance: Instance) -> None:
         self._joined.discard(instance.id)
-        if runtime := self.multi_models.get((instance.spot.uid, instance.spot.index)):
+        self._joining.discard(instance.id)
+        if runtime := self._runtime(instance.spot.key, instance.spot.variant):
             runtime.leave(instance.id)
 
     def _runtime(self, key: str, variant: str) -> MultiModel | None:
-        for runtime in self.multi_models.values():
-            if runtime.key == key and runtime.variant == variant:
-                return runtime
-        return None
+        return self.multi_models.get((key, variant))
 
     def _targets(self, instance: Instance) -> list[str]:
-        runtime = self.multi_models.get((instance.spot.uid, instance.spot.index))
+        runtime = self._runtime(instance.spot.key, instance.spot.variant)
         return runtime.targets().get(instance.id, []) if runtime else []
 
     def _budgets(self) -> dict[str, int]:
@@ -358,15 +359,19 @@ class Reconciler:
         budgets = self._budgets()
         for id in self._joined:
             instance = self.instances[id]
-            self.multi_models[(instance.spot.uid, instance.spot.index)].resize(id, budgets[id])
+            if runtime := self._runtime(instance.spot.key, instance.spot.variant):
+                runtime.resize(id, budgets[id])
+
+    def _serving(self) -> list[Instance]:
+        return [instance for instance in self.instances.values() if instance.state == "ready"]
 
     async def _until_adopted(self) -> None:
         """Before the first snapshot: what ran before answers again, or has had one ping's time to."""
         deadline = time.monotonic() + contract.PING_TIMEOUT + 1
         while time.monotonic() < deadline:
             self._join_ready()
-            adopted = [i for i in self.instances.values() if i.seen is not None and i.seen.exit is None]
-            if all(i.state == "ready" and (i.id in self._joined or not i.multi_model) for i in adopted):
+            coming = [i for i in self.instances.values() if i.seen is not None and i.state in ("pending", "starting")]
+            if not coming and all(i.id in self._joined for i in self._serving() if i.multi_model):
                 break
             await asyncio.sleep(0.01)
         for uid in self._records:
@@ -452,8 +457,8 @@ class Reconciler:
         """The record goes last, when nothing of the endpoint is left."""
         if any(instance.state != "gone" for instance in self._of(record.uid)):
             return
-        for index in [index for uid, index in self.multi_models if uid == record.uid]:
-            self.multi_models.pop((record.uid, index)).close()
+        for known in [known for known in self.multi_models if known[0] == f"{record.region}/{record.name}"]:
+            self.multi_models.pop(known).close()
         await asyncio.to_thread(shutil.rmtree, self.platform.settings.data / "logs" / record.uid, ignore_errors=True)
         await self.store_call(self.store.remove, record.uid)
         self.wake()
