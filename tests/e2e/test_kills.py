@@ -110,11 +110,9 @@ def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_pa
         assert all(call.sent < killed + 0.5 for call in failed), failed[:3]
         assert len(failed) <= CALLERS
         assert second in hostler.containers
-        hostler.wait_in_service("kills")
+        eventually(lambda: _count(hostler) == 2, 10, "both instances count again")
         for number in range(TARGETS):
             assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
-        status = hostler.sm.describe_endpoint(EndpointName="kills")
-        eventually(lambda: _count(hostler) == 2, 10, "both instances count again", lambda: str(status))
 
 
 def test_when_control_is_killed_no_request_on_a_resident_target_fails_and_nothing_is_reloaded(tmp_path: Path) -> None:
@@ -190,8 +188,8 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
         again = Hostler(tmp_path, {})
         try:
             again.start()
-            for endpoint in ("kills", "other"):
-                again.wait_in_service(endpoint)
+            for endpoint, count in (("kills", 2), ("other", 1)):
+                eventually(lambda: _count(again, endpoint) == count, 15, f"{endpoint} is back")  # noqa: B023
                 for number in range(TARGETS):
                     assert targets.number(again.invoke(endpoint, f"{number}.tar.gz")) == number
             again.stop()
@@ -232,8 +230,9 @@ def _right(call: Call) -> bool:
     return call.answer is not None and call.answer.status == 200 and targets.number(call.answer.body) == call.number
 
 
-def _count(hostler: Hostler) -> int:
-    told = hostler.sm.describe_endpoint(EndpointName="kills")
+def _count(hostler: Hostler, endpoint: str = "kills") -> int:
+    told = hostler.sm.describe_endpoint(EndpointName=endpoint)
+    assert told["EndpointStatus"] == "InService"
     return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
 
 

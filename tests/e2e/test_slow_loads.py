@@ -31,6 +31,7 @@ def transform_fn(model, data, content_type, accept):
 def test_while_a_model_fn_spins_20_seconds_a_resident_target_is_called_1000_times(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         hostler.put("slow/7.tar.gz", targets.xgboost_target(7))
+        hostler.put("slow/8.tar.gz", targets.xgboost_target(8))
         hostler.put("slow/spinning.tar.gz", targets.script_target(SPINNING))
         hostler.create_endpoint("slow")
         hostler.invoke("slow", "7.tar.gz")
@@ -40,7 +41,7 @@ def test_while_a_model_fn_spins_20_seconds_a_resident_target_is_called_1000_time
         assert (slow.status, slow.body) == (200, b'"spun"')
         assert slow.timing("load") > 19.5
         assert before >= CALLS, f"{before} calls were answered while the other target loaded"
-        assert longest < 2
+        assert longest < slow.timing("load") / 2  # none has waited for that load
         assert hostler.metric("hostler_pings_total") > 0
         assert hostler.metric("hostler_pings_missed_total") == 0
 
@@ -48,6 +49,7 @@ def test_while_a_model_fn_spins_20_seconds_a_resident_target_is_called_1000_time
 def test_while_a_pickle_of_300_mb_loads_a_resident_target_is_called_1000_times(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         hostler.put("slow/7.tar.gz", targets.xgboost_target(7))
+        hostler.put("slow/8.tar.gz", targets.xgboost_target(8))
         hostler.put("slow/big.tar.gz", targets.archive({"model.pkl": _big_pickle()}, level=0))
         hostler.create_endpoint("slow")
         hostler.invoke("slow", "7.tar.gz")
@@ -56,7 +58,7 @@ def test_while_a_pickle_of_300_mb_loads_a_resident_target_is_called_1000_times(t
 
         assert (slow.status, targets.number(slow.body)) == (200, 42)
         assert before >= CALLS, f"{before} calls were answered while the other target loaded"
-        assert longest < 2
+        assert longest < slow.timing("load") / 2
         assert hostler.metric("hostler_pings_missed_total") == 0
 
 
@@ -66,7 +68,7 @@ def _big_pickle() -> bytes:
     from sklearn.dummy import DummyRegressor
 
     estimator: Any = DummyRegressor(strategy="constant", constant=42.0).fit(numpy.zeros((1, 2)), [42.0])
-    estimator.baggage_ = [b"%095d" % number for number in range(3_000_000)]
+    estimator.baggage_ = [b"%0145d" % number for number in range(2_000_000)]
     return pickle.dumps(estimator, protocol=5)
 
 
@@ -77,6 +79,8 @@ async def _meanwhile(url: str, target: str) -> tuple[Answer, int, float]:
     """
     async with Caller(url) as first, Caller(url) as second:
         slow = asyncio.create_task(first.invoke("slow", target))
+        cold = await second.invoke("slow", "8.tar.gz")  # nor does another load wait for this one
+        assert (cold.status, targets.number(cold.body), slow.done()) == (200, 8, False)
         answered, longest = 0, 0.0
         while not slow.done():
             begun = time.monotonic()
