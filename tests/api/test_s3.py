@@ -25,6 +25,7 @@ from typing import Any
 import boto3
 import pytest
 import uvicorn
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -444,6 +445,12 @@ def test_checksums_that_boto3_sends_are_compared_and_kept(s3: Any, bucket: str, 
     got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert got["Body"].read() == body
     assert got[f"Checksum{algorithm}"]
+
+
+def test_an_unsigned_clients_chunks_are_unframed_too(port: int, bucket: str) -> None:
+    nobody = client(port, signature_version=UNSIGNED)
+    nobody.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(b"x" * 100_000))
+    assert nobody.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x" * 100_000
 
 
 def test_wrong_checksums_are_refused_and_leave_the_old_object(s3: Any, bucket: str, root: Path, port: int) -> None:

@@ -196,14 +196,17 @@ class Disk:
         loop = asyncio.get_running_loop()
         try:
             begun = time.monotonic()
-            work.mkdir()
-            packed = info.path or work / "packed"
-            if not info.path:
-                async with self._downloading:
-                    await self._download(info, packed)
-            downloaded = time.monotonic()
-            entry = await loop.run_in_executor(self._extracting, self._extract, info, packed, work)
-            if (await self._source.head(info.bucket, info.key)).etag != info.etag:
+            with _disk_errors():
+                work.mkdir()
+            try:
+                packed = info.path or await self._download(info, work / "packed")
+                downloaded = time.monotonic()
+                entry = await loop.run_in_executor(self._extracting, self._extract, info, packed, work)
+            except (ArtifactBad, StorageUnavailable):
+                if await self._is_still(info):
+                    raise
+                return None
+            if not await self._is_still(info):
                 return None
             await loop.run_in_executor(self._extracting, self._admit, id, entry, work)
             done = time.monotonic()
@@ -211,10 +214,15 @@ class Disk:
         finally:
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
-    async def _download(self, info: ObjectInfo, packed: Path) -> None:
-        with _disk_errors(), await asyncio.to_thread(packed.open, "wb") as file:
-            async for chunk in self._source.read(info):
-                await asyncio.to_thread(file.write, chunk)
+    async def _is_still(self, info: ObjectInfo) -> bool:
+        return (await self._source.head(info.bucket, info.key)).etag == info.etag
+
+    async def _download(self, info: ObjectInfo, packed: Path) -> Path:
+        async with self._downloading:
+            with _disk_errors(), await asyncio.to_thread(packed.open, "wb") as file:
+                async for chunk in self._source.read(info):
+                    await asyncio.to_thread(file.write, chunk)
+        return packed
 
     def _extract(self, info: ObjectInfo, packed: Path, work: Path) -> _Entry:
         with _disk_errors(), packed.open("rb", buffering=0) as file:

@@ -187,6 +187,8 @@ def _translated(error: Exception) -> Exception:
         return ArtifactMissing(f"{told[1]}: {told[2]}")
     if code in _MEANINGS:
         return ArtifactMissing(_MEANINGS[code])
+    if "BareRedirect" in text:
+        return ArtifactMissing("PermanentRedirect: the bucket is in another region than the configured one.")
     if told or code:
         return StorageUnavailable(f"S3 answered {told[1] if told else code}.")
     return StorageUnavailable("S3 cannot be reached, or did not answer in time.")

@@ -83,7 +83,9 @@ def _write_piece(piece: bytes, file: IO[bytes], digests: _Digests) -> None:
 
 async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[bytes]:
     """The payload in pieces of about PIECE bytes; `trailers` is filled when it ends."""
-    frames = _Frames() if request.headers.get("x-amz-content-sha256", "").startswith("STREAMING-") else None
+    headers = request.headers
+    signed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
+    frames = _Frames() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
     gathered = bytearray()
     async for data in request.stream():
         gathered += frames.feed(data) if frames else data
@@ -93,7 +95,7 @@ async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[b
     if gathered:
         yield bytes(gathered)
     if frames:
-        frames.check(request.headers.get("x-amz-decoded-content-length"))
+        frames.check(headers.get("x-amz-decoded-content-length"))
         trailers.update(frames.trailers)
 
 

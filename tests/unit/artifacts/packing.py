@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from hostler.artifacts.archive import Limits
@@ -37,12 +37,14 @@ class CountingSource(EmbeddedSource):
         self.heads = self.reads = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.after_head: Callable[[], None] = lambda: None
         self._streamed = streamed
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         self.heads += 1
         await self.gate.wait()
         found = await super().head(bucket, key)
+        self.after_head()
         return ObjectInfo(bucket, key, found.size, found.etag) if self._streamed else found
 
     async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:

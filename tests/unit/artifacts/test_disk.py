@@ -174,6 +174,18 @@ def test_an_object_that_changes_while_it_is_read_is_never_mixed(tmp_path: Path) 
     asyncio.run(main())
 
 
+def test_an_object_that_is_deleted_while_it_is_fetched_is_missing(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        place.source.after_head = lambda: (place.bucket / "m").unlink(missing_ok=True)
+        with pytest.raises(ArtifactMissing, match="NoSuchKey"):
+            await place.disk.fetch("bucket", "m")
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
 def test_room_is_made_by_recency_and_never_from_what_is_held(tmp_path: Path) -> None:
     async def main() -> None:
         place = Place(tmp_path, budget=300)
