@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from containers_of_ours import Container, booster, estimator, running, said_by, script, status_of
+from containers_of_ours import Container, ask, booster, estimator, running, said_by, script, status_of
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +268,32 @@ def test_memory_returns_when_targets_are_unloaded(server: Container) -> None:
 
     before = rounds(60)
     assert rounds(300) < before * 1.05
+
+
+def test_calls_loads_and_long_calls_at_once_do_not_mix_their_rows(server: Container) -> None:
+    trained = booster(server.model("busy"), 40.0)
+    booster(server.model("comes"), 90.0)
+    server.loaded("busy")
+    wanted = said_by(trained, [[number, 1, 2] for number in range(50)])
+    long = b"1,2,3".ljust(100_000, b"0")  # one row in a long body: another thread answers it
+    with ThreadPoolExecutor(6) as threads:
+
+        def call() -> list[float]:
+            with contextlib.closing(server.connect()) as connection:
+                bodies = [f"{number},1,2".encode() for number in range(50)]
+                replies = [
+                    ask(connection, "POST", "/models/busy/invoke", body, content_type="text/csv") for body in bodies
+                ]
+                return [float(reply.body) for reply in replies]
+
+        def reload() -> None:
+            for _ in range(20):
+                server.loaded("comes")
+                server.invoke("busy", long)
+                server.ask("DELETE", "/models/comes")
+
+        reloading = threads.submit(reload)
+        calls = [threads.submit(call) for _ in range(30)]
+        assert all(one.result() == wanted for one in calls)
+        reloading.result()
+    server.ask("DELETE", "/models/busy")

@@ -6,15 +6,14 @@ What it holds can be called at any time without stopping the loop for long; anyt
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from hostler.servers import reason
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Call, Predictor, Reply
+from hostler.servers.predictor import LONG_BODY, Call, Predictor, Rejected, Reply
 from hostler.wire.server import Request
-
-LONG_BODY = 65_536  # bytes; a longer body's rows would hold the loop for milliseconds
 
 
 def call_of(request: Request) -> Call:
@@ -84,4 +83,6 @@ def answers(predictor: Predictor, calls: Sequence[Call], environment: Environmen
     try:
         return predictor.answer(calls)
     except (Exception, SystemExit) as error:
+        if not isinstance(error, Rejected):
+            traceback.print_exc()
         return [reason.reply(error, environment, trace)] * len(calls)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+LONG_BODY = 65_536  # bytes; the rows of a longer body would hold a server's loop for milliseconds
+
 
 class Call(NamedTuple):
     """An invocation as a predictor sees it. Headers that were not sent are empty text."""
@@ -38,7 +40,11 @@ class Unloadable(Exception):
 
 
 class Predictor(Protocol):
-    """A loaded model."""
+    """A loaded model.
+
+    Where it is not alone in its process, it is called on two threads at once: on the loop's with calls whose bodies are
+    at most LONG_BODY, on another with longer ones.
+    """
 
     together: int  # most calls that `answer` takes at once; 1 for a model that gains nothing by it
 

@@ -31,6 +31,8 @@ def load(folder: Path, environment: Environment) -> Script:
         if "://" in environment.submit_directory:
             raise Unloadable("the submit directory is an address, and was not fetched for this container")
         raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
+    if (program.parent / "requirements.txt").is_file():
+        print("requirements.txt is not installed here: what it names must be installed where hostler is")
     module = _imported(program)
     transform = getattr(module, "transform_fn", None)
     steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]

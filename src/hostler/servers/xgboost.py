@@ -26,7 +26,7 @@ import xgboost
 
 from hostler.servers import artifact, codecs
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
+from hostler.servers.predictor import LONG_BODY, Call, Rejected, Reply, Unloadable
 
 _OFFERED = (codecs.CSV, codecs.JSON, codecs.JSON_LINES)
 _TOGETHER = 64  # rows of one flush; more gains nothing
@@ -111,13 +111,13 @@ class XGBoost:
             wanted = self._predict_matrix(probe)
             self._inplace = _same(self._booster.inplace_predict(probe, validate_features=False), wanted)
             if self._width <= _BUFFER_CELLS:
-                single = _SingleRows(self._booster, self._width)
+                single = _SingleRows(self._booster, _Rows(self._width))
                 for row in range(len(probe)):
                     single.put(row % single.room, probe[row].tolist())
                     alone = single.predict(row % single.room + 1)[-1]
                     if not _same(np.float32(alone), wanted[row]):
                         return
-                self._single = single
+                self._single = _SingleRows(self._booster, _shared_rows(self._width))
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
             pass  # a model that these ways do not serve, such as a linear one
 
@@ -132,7 +132,10 @@ class XGBoost:
                     continue
                 media = codecs.accepted(call.accept, _OFFERED, self._default)
                 kind = codecs.media_type(call.content_type) or codecs.LIBSVM
-                if single and kind == codecs.CSV and (row := codecs.csv_row(call.body, self._width)) is not None:
+                row = None
+                if single and kind == codecs.CSV and len(call.body) <= LONG_BODY:
+                    row = codecs.csv_row(call.body, self._width)
+                if single and row:
                     single.put(len(queued), row)
                     queued.append((number, media))
                     if len(queued) == single.room:
@@ -185,29 +188,33 @@ def _same(found: Any, wanted: Any) -> bool:
     return np.shape(found) == np.shape(wanted) and bool(np.array_equal(found, wanted, equal_nan=True))
 
 
-@lru_cache(maxsize=1024)
-def _buffer(width: int) -> tuple[bytearray, struct.Struct, list[bytes]]:
-    """Room for rows of a width, shared by all models that have it: a row's packing, and what libxgboost is told.
+class _Rows:
+    """Room in memory for rows of one width: how a row is packed, and what libxgboost is told of the first n."""
 
-    The rows are only filled and read within one call of `answer` on one thread.
-    """
-    room = max(1, min(_TOGETHER, _BUFFER_CELLS // width))
-    buffer = bytearray(4 * width * room)
-    place = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    told = [
-        json.dumps({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3}).encode()
-        for rows in range(room)
-    ]
-    return buffer, struct.Struct(f"={width}f"), told
+    def __init__(self, width: int) -> None:
+        room = max(1, min(_TOGETHER, _BUFFER_CELLS // width))
+        self.row = struct.Struct(f"={width}f")
+        self.buffer = bytearray(self.row.size * room)
+        place = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        self.told = [
+            json.dumps({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3}).encode()
+            for rows in range(room)
+        ]
+
+
+@lru_cache(maxsize=1024)
+def _shared_rows(width: int) -> _Rows:
+    """The room that all models of a width share. Only the loop's thread uses it, within one call of `answer`."""
+    return _Rows(width)
 
 
 class _SingleRows:
     """Rows of plain floats straight through libxgboost's C API: half the time of `inplace_predict` for one row."""
 
-    def __init__(self, booster: Any, width: int) -> None:
+    def __init__(self, booster: Any, rows: _Rows) -> None:
         self._booster = booster  # its handle lives as long as it
         self._library = xgboost.core._LIB
-        self._buffer, self._row, self._told = _buffer(width)
+        self._buffer, self._row, self._told = rows.buffer, rows.row, rows.told
         self._shape = ctypes.POINTER(ctypes.c_uint64)()
         self._dimensions = ctypes.c_uint64()
         self._result = ctypes.POINTER(ctypes.c_float)()
@@ -227,9 +234,7 @@ class _SingleRows:
             self._booster.handle, ctypes.c_char_p(self._told[rows - 1]), ctypes.c_char_p(_CONFIG), None, *self._outcome
         )
         if failed:
-            raise xgboost.core.XGBoostError(
-                _first_line(Exception(xgboost.core.py_str(self._library.XGBGetLastError())))
-            )
+            raise xgboost.core.XGBoostError(xgboost.core.py_str(self._library.XGBGetLastError()))
         if self._dimensions.value == 1:
             return self._result[:rows]
         width = 1
