@@ -140,6 +140,14 @@ def test_more_is_evicted_when_a_measurement_reveals_more():
     assert cache.loaded("c", 30, 0.0) == [Publish("c", 4), *withdraw(cache, "a")]
 
 
+def test_over_the_budget_whatever_can_leave_leaves_even_if_it_does_not_suffice():
+    cache = holding(100, b=60, a=20)
+    ask(cache, "c", 50)
+    assert busy(cache, "b") == [Publish("b", 4)]
+    cache.budget = 10
+    assert withdraw(cache, "a")[0] in cache.tick(BUSY_FOR / 2)
+
+
 def test_empty_targets_need_no_room():
     cache = holding(100, a=100)
     assert ask(cache, "b", 0) == [Load("b")]
@@ -329,6 +337,29 @@ def test_two_targets_that_lack_memory_do_not_wait_for_each_other_for_ever():
     commands = cache.crowded("b", 5, 0.0)  # b was withdrawn for a, and now both are short
     assert [type(command) for command in commands] == [Refuse, Publish, Withdraw]
     assert commands[0].target == commands[1].target == commands[2].target == "a"
+
+
+def test_a_target_found_lost_is_as_good_as_one_unloaded():
+    cache = holding(1000, a=10, b=10)
+    cache.crowded("b", 3, 0.0)
+    assert cache.gone("a", 2, 0.0) == [Publish("b", 4)]
+
+
+def test_a_target_that_lacks_memory_waits_for_busy_ones_by_the_clock():
+    cache = holding(1000, a=10, b=10)
+    cache.crowded("b", 3, 0.0)
+    assert busy(cache, "a") == [Publish("a", 4)]
+    assert cache.next_tick() == BUSY_FOR
+    assert cache.tick(BUSY_FOR) == withdraw(cache, "a")
+
+
+def test_who_is_refused_for_good_lets_the_next_in_line_start_at_once():
+    cache = ModelCache(1000, parallel_loads=1)
+    ask(cache, "a", 10)
+    ask(cache, "b", 10)
+    refuse, load = cache.refused("a", 0.0)
+    assert (refuse.target, refuse.kind) == ("a", "no_memory")
+    assert load == Load("b")
 
 
 # --- the line ---------------------------------------------------------------------------------------------------------

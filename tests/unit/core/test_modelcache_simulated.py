@@ -72,6 +72,7 @@ class Instance(RuleBasedStateMachine):
         self.declared: dict[str, int] = {}  # target -> bytes, by our own account of the commands and their outcomes
         self.held: dict[str, int] = {}  # what the container really holds
         self.wants: dict[str, set[int]] = {}  # target -> gateways that wait for it, as far as control knows
+        self.withdrawn: set[tuple[str, int]] = set()  # publications that were ever asked back
         self.lost: set[tuple[str, int]] = set()  # publications that a 404 ended
         self.asked: dict[tuple[str, int], set[int]] = {}  # Withdraw -> gateways that have not answered
 
@@ -99,7 +100,10 @@ class Instance(RuleBasedStateMachine):
                 continue
             if isinstance(command, Withdraw):
                 self.asked[target, command.generation] = {0, 1}
+                self.withdrawn.add((target, command.generation))
             else:
+                if isinstance(command, Publish):
+                    assert (target, command.generation) not in self.withdrawn, "late answers could not be told apart"
                 self.wants.pop(target, None)
             for gateway in self.gateways:
                 gateway.down.append(command)
@@ -127,13 +131,14 @@ class Instance(RuleBasedStateMachine):
                 self.carry_out(self.cache.abandoned(target, self.now))
         elif kind == "withdrawn":
             generation, busy = rest
+            answer = self.cache.busy if busy else self.cache.idle
             silent = self.asked.get((target, generation))
-            if silent is None:
+            if silent is None:  # another gateway was busy, or the target was wanted again
+                assert answer(target, generation, self.now) == []
                 return
             silent.discard(index)
             if busy or not silent:
                 del self.asked[target, generation]
-                answer = self.cache.busy if busy else self.cache.idle
                 self.carry_out(answer(target, generation, self.now))
         else:
             (generation,) = rest
