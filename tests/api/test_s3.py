@@ -300,6 +300,12 @@ def test_a_key_that_cannot_be_a_file_is_refused_with_the_reason(s3: Any, bucket:
     assert refused(s3.get_object, Bucket=bucket, Key=key)[0] == "NoSuchKey"
 
 
+def test_a_key_too_long_is_refused(s3: Any, bucket: str) -> None:
+    for key in ("k/" * 500 + "k" * 30, "é/" * 400, "\U0001f600" * 60 + "/" + ("\U0001f600" * 60 + "/") * 13 + "k"):
+        assert refused(s3.put_object, Bucket=bucket, Key=key, Body=b"")[1] == 400
+        assert refused(s3.get_object, Bucket=bucket, Key=key) == ("NoSuchKey", 404)
+
+
 def test_a_key_in_the_way_of_another_is_refused_and_neither_is_lost(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="x", Body=b"x")
     s3.put_object(Bucket=bucket, Key="d/y", Body=b"y")
@@ -311,6 +317,9 @@ def test_a_key_in_the_way_of_another_is_refused_and_neither_is_lost(s3: Any, buc
 def test_a_link_is_no_object_and_leads_nowhere(s3: Any, bucket: str, root: Path) -> None:
     (root / bucket / "link").symlink_to("/etc/passwd")
     (root / bucket / "folder").symlink_to("/etc")
+    (root / bucket / "circle").symlink_to("circle")
+    assert refused(s3.get_object, Bucket=bucket, Key="circle/x") == ("NoSuchKey", 404)
+    assert refused(s3.put_object, Bucket=bucket, Key="circle/x", Body=b"") == ("InvalidArgument", 400)
     assert refused(s3.get_object, Bucket=bucket, Key="link") == ("NoSuchKey", 404)
     assert refused(s3.get_object, Bucket=bucket, Key="folder/passwd") == ("NoSuchKey", 404)
     assert refused(s3.put_object, Bucket=bucket, Key="folder/new", Body=b"") == ("InvalidArgument", 400)

@@ -166,7 +166,7 @@ class Buckets:
         try:
             path = names.resolve(self._folder(bucket), key)
             found = path.lstat()
-        except (names.UnsafeName, OSError):
+        except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
             raise no_such_key() from None
         if not stat.S_ISREG(found.st_mode):
             raise no_such_key()
@@ -214,10 +214,15 @@ class Buckets:
 
     def place(self, bucket: str, key: str) -> Path:
         """Where an object of that key would lie. Raises S3Error for a key that cannot be a file."""
+        folder = self._folder(bucket)
+        if len(key.encode()) > 1024:
+            raise S3Error("KeyTooLongError", "Your key is too long", 400)
         try:
-            return names.resolve(self._folder(bucket), key)
+            return names.resolve(folder, key)
         except names.UnsafeName as reason:
             raise _clash(str(reason)) from None
+        except RuntimeError:
+            raise _clash("there are links in a circle") from None
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object, and the folders that it leaves empty; no error if there is none."""
@@ -252,6 +257,8 @@ class Buckets:
             with path.open("rb") as file:
                 found = os.fstat(file.fileno())
                 etag = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except PermissionError:
+            raise S3Error("AccessDenied", "Access Denied", 403) from None
         except OSError:
             raise no_such_key() from None
         facts = Facts(found.st_size, found.st_mtime_ns, etag)

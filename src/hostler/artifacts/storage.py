@@ -150,7 +150,7 @@ class InstanceStorage:
         """A path in the folder. A container may do as it likes there, but never make us write elsewhere."""
         try:
             return names.resolve(self._folder, "/".join(parts))
-        except names.UnsafeName:
+        except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
             raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
 
     def _note(self, name: str) -> _Note | None:
