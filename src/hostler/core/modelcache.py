@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from hostler.core.line import Line
@@ -27,6 +26,7 @@ from hostler.core.target import (
     Publish,
     Refuse,
     State,
+    Target,
     Unload,
     Withdraw,
 )
@@ -35,17 +35,6 @@ __all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse"
 
 BUSY_FOR = 0.1  # seconds that a target found busy is left alone before it may be asked again
 FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (Appendix C.2)
-
-
-@dataclass(slots=True)
-class _Entry:
-    target: str
-    state: State = "absent"
-    size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
-    generation: int = 0  # of its last publication here; never used for another publication of this cache
-
-    def __str__(self) -> str:
-        return f"{self.target} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")
 
 
 class ModelCache:
@@ -62,7 +51,7 @@ class ModelCache:
     def __init__(self, budget: int, parallel_loads: int = 2) -> None:
         self.budget = budget
         self.parallel_loads = parallel_loads
-        self._entries: dict[str, _Entry] = {}  # every target that is not absent
+        self._entries: dict[str, Target] = {}  # every target that is not absent
         self._count: Counter[str] = Counter()  # state -> how many entries are in it (absent: means nothing)
         self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
         self._leaving = 0  # bytes of the entries LEAVING
@@ -94,10 +83,9 @@ class ModelCache:
         return [target for target, entry in self._entries.items() if entry.state in COMING]
 
     def __repr__(self) -> str:
-        held, short = set(self._held), set(self._short)
         parts = [
-            f"{e}{' held' if e.target in held else ''}{' short' if e.target in short else ''}"
-            for e in self._entries.values()
+            f"{entry}{' held' * (target in self._held)}{' short' * (target in self._short)}"
+            for target, entry in self._entries.items()
         ]
         return f"<ModelCache {self.used()}/{self.budget}: {', '.join(parts)}; line: {', '.join(self._line) or 'empty'}>"
 
@@ -280,9 +268,9 @@ class ModelCache:
     def _withdraw(self, target: str) -> Withdraw:
         return Withdraw(target, self._move(target, "withdraw").generation)
 
-    def _fetch(self, entry: _Entry) -> list[Command]:
+    def _fetch(self, entry: Target) -> list[Command]:
         """Also for a recalled target: what was unloaded may have left the disk too."""
-        return [Fetch(entry.target)] if entry.state == "fetching" else []
+        return [Fetch(entry.name)] if entry.state == "fetching" else []
 
     def _departed(self) -> list[Command]:
         """Something has left the container: the first that waits for that may try again."""
@@ -294,9 +282,9 @@ class ModelCache:
 
     # --- bookkeeping ---
 
-    def _move(self, target: str, event: str, size: int | None = None) -> _Entry:
+    def _move(self, target: str, event: str, size: int | None = None) -> Target:
         """The one place where a state changes; all that is derived from states is kept exact here."""
-        entry = self._entries.get(target) or _Entry(target)
+        entry = self._entries.get(target) or Target(target)
         old, new = entry.state, TARGET.next(entry.state, event, entry)
         if old in LEAVING:
             self._leaving -= entry.size

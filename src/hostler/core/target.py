@@ -1,4 +1,4 @@
-"""The life of a target on one instance: its states as a table, and the commands that its life gives rise to.
+"""The life of a target on one instance: its states as a table, and the commands that it gives rise to.
 
 What leads to which event is decided in modelcache.py.
 """
@@ -55,6 +55,19 @@ TARGET: Table[State] = Table(
 IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
 LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
 COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
+
+
+@dataclass(slots=True)
+class Target:
+    """A target as one instance has it."""
+
+    name: str
+    state: State = "absent"
+    size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
+    generation: int = 0  # of its last publication here; never used for another publication of its cache
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 State = TypeVar("State", bound=str)
 
 
-class InvalidTransition(Exception):  # noqa: N818 - said as the errors of hostler.errors are
+class InvalidTransition(Exception):
     """An event came that cannot happen in this state: a bug of whoever reports it. It carries the story so far."""
 
 
