@@ -16,7 +16,7 @@ from hostler.names import ACCOUNT, log_group_arn
 from hostler.wire.server import Headers, Request
 
 
-class Refusal(HostlerError):  # noqa: N818 - an answer more than an error
+class Refusal(HostlerError):
     """An invocation ends with this error. `kind` is AWS's exception name, empty for the bare 413."""
 
     def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: Any) -> None:

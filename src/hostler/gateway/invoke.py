@@ -32,21 +32,21 @@ _ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can 
 ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold
 
 _NAME = r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"
-# Header, its member's name, longest value, pattern (§1.4). Content-Type and Accept are checked for length alone.
-_CONSTRAINTS = (
-    ("content-type", "contentType", 1024, ""),
-    ("accept", "accept", 1024, ""),
-    (contract.H_CUSTOM_ATTRIBUTES, "customAttributes", 1024, ""),
-    (contract.H_TARGET_MODEL, "targetModel", 1024, r"\S[ -~]*"),
-    (contract.H_TARGET_VARIANT, "targetVariant", 63, _NAME),
-    (contract.H_TARGET_CONTAINER, "targetContainerHostname", 63, _NAME),
-    (contract.H_INFERENCE_ID, "inferenceId", 64, r"\S[ -~]*"),
-    (contract.H_ENABLE_EXPLANATIONS, "enableExplanations", 64, r"[ -~]+"),
-    (contract.H_INFERENCE_COMPONENT, "inferenceComponentName", 63, _NAME),
-    (contract.H_SESSION_ID, "sessionId", 256, rf"NEW_SESSION|{_NAME}"),
-    (contract.H_PREFIX_AWARE_ID, "prefixAwareId", 64, r"[ -~]+"),
-)
-_PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS if pattern}
+# Header -> its member's name, longest value, pattern (§1.4).
+_CONSTRAINTS = {
+    "content-type": ("contentType", 1024, ""),
+    "accept": ("accept", 1024, ""),
+    contract.H_CUSTOM_ATTRIBUTES: ("customAttributes", 1024, ""),
+    contract.H_TARGET_MODEL: ("targetModel", 1024, r"\S[ -~]*"),
+    contract.H_TARGET_VARIANT: ("targetVariant", 63, _NAME),
+    contract.H_TARGET_CONTAINER: ("targetContainerHostname", 63, _NAME),
+    contract.H_INFERENCE_ID: ("inferenceId", 64, r"\S[ -~]*"),
+    contract.H_ENABLE_EXPLANATIONS: ("enableExplanations", 64, r"[ -~]+"),
+    contract.H_INFERENCE_COMPONENT: ("inferenceComponentName", 63, _NAME),
+    contract.H_SESSION_ID: ("sessionId", 256, rf"NEW_SESSION|{_NAME}"),
+    contract.H_PREFIX_AWARE_ID: ("prefixAwareId", 64, r"[ -~]+"),
+}
+_PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS.values() if pattern}
 _ENDPOINT_NAME = re.compile(_NAME)
 
 # What these ask for is not part of any endpoint hosted here.
@@ -69,10 +69,11 @@ _FORWARDED = (
 
 def check_headers(headers: dict[str, str]) -> None:
     """Raise Refusal for the first header that breaks its constraint (§1.4)."""
-    for name, member, longest, pattern in _CONSTRAINTS:
-        value = headers.get(name)
-        if value is None:
+    for name, value in headers.items():
+        rule = _CONSTRAINTS.get(name)
+        if rule is None:
             continue
+        member, longest, pattern = rule
         if len(value) > longest:
             tail = f"Member must have length less than or equal to {longest}"
             raise answers.constraint(member, value, tail)
@@ -81,6 +82,13 @@ def check_headers(headers: dict[str, str]) -> None:
             raise answers.constraint(member, value, tail)
         if not (value.isascii() and value.isprintable()):
             raise answers.constraint(member, value, "Member must hold printable ASCII characters only")
+
+
+def _normal(target: str) -> str:
+    try:
+        return target_model(target)
+    except UnsafeName as reason:
+        raise answers.unsafe_target(target, str(reason)) from None
 
 
 def check_endpoint_name(name: str) -> None:
@@ -122,7 +130,6 @@ class Invoker:
             if size is not None and size > contract.MAX_BODY:
                 raise answers.oversize()
             check_headers(request.headers)
-            check_endpoint_name(name)
             invocation.find(name)
         except answers.Refusal as refusal:
             answers.refuse(request, refusal, invocation.id)
@@ -156,6 +163,19 @@ class Invocation:
     variant: Variant
     wanted: Wanted
     target = ""  # of a multi-model endpoint
+    held = 0  # bytes of its body, as counted while it waits
+    _place: Place | None = None  # where it is now, counted in that place's flight
+    _exchange: Exchange | None = None
+    _gathered: bytes | None = None  # a chunked body that did not come at once
+    _sent = 0.0
+    _queued = 0.0  # seconds that it has waited for its target, in all
+    _waiting = 0.0  # since when it waits
+    _loaded: Timing | None = None  # the load that it waited for
+    _missed = False
+    _refused_by: tuple[Place, ...] = ()  # places that took no connection
+    _reloaded = False  # a container had lost the target, and was given another chance
+    _begun = False  # the answer's head is out
+    _over = False
 
     def __init__(self, invoker: Invoker, request: Request) -> None:
         self.invoker = invoker
@@ -163,19 +183,6 @@ class Invocation:
         self.id = invoker.request_id()
         self.arrived = invoker.time()
         self.deadline = self.arrived + invoker.timeout
-        self.held = 0  # bytes of its body, as counted while it waits
-        self._place: Place | None = None  # where it is now, counted in that place's flight
-        self._exchange: Exchange | None = None
-        self._gathered: bytes | None = None  # a chunked body that did not come at once
-        self._sent = 0.0
-        self._queued = 0.0  # seconds that it has waited for its target, in all
-        self._waiting = 0.0  # since when it waits
-        self._loaded: Timing | None = None  # the load that it waited for
-        self._missed = False
-        self._refused_by: tuple[Place, ...] = ()  # places that took no connection
-        self._reloaded = False  # a container had lost the target, and was given another chance
-        self._begun = False  # the answer's head is out
-        self._over = False
 
     # --- finding the way
 
@@ -185,6 +192,7 @@ class Invocation:
         region = invoker.regions.of(headers.get("authorization"))
         endpoint = invoker.routes.endpoints.get(f"{region}/{name}")
         if endpoint is None:
+            check_endpoint_name(name)
             raise answers.unknown_endpoint(name) if invoker.link.linked.is_set() else answers.no_routes()
         chosen = headers.get(contract.H_TARGET_VARIANT)
         variant = endpoint.draw(invoker.rng) if chosen is None else endpoint.variants.get(chosen)
@@ -195,10 +203,7 @@ class Invocation:
         if variant.multi_model:
             if target is None:
                 raise answers.target_missing(self.id)
-            try:
-                self.target = target_model(target)
-            except UnsafeName as reason:
-                raise answers.unsafe_target(target, str(reason)) from None
+            self.target = target if target in variant.residents else _normal(target)
         elif target is not None:
             raise answers.not_multi_model(name)
         for header, what in _UNSUPPORTED:

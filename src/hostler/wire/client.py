@@ -20,7 +20,7 @@ from typing import Protocol
 
 import httptools
 
-from hostler.wire.head import HEADER_BYTES, HEADERS, lower_name, render
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, lower_name, render
 
 BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while its reader pauses
 
@@ -29,7 +29,7 @@ _REPEATABLE = 65_536  # bytes; a longer request may have arrived in part, so it 
 _MAX_REPLY = 256 * 2**20  # bytes that `call` gathers
 
 
-class CallFailed(Exception):  # noqa: N818 - the name that its callers read best
+class CallFailed(Exception):
     """No whole answer came: connect refused, reset, cut or malformed. `started`: bytes of the request were sent."""
 
     def __init__(self, message: str, *, started: bool) -> None:
@@ -79,29 +79,30 @@ class Caller(Protocol):
 class Exchange:
     """One request and its answer. Made by `Pool.send`."""
 
+    status = 0
+    complete = False
+    started = False  # bytes of the request were given to a connection
+    streamed = False  # the request's body is not in `_head`
+    connect_until = 0.0  # loop time; until then a refused connect is tried again
+    _open = False  # the request's body is still being written
+    _chunked = False
+    _connection: _Connection | None = None
+    _size = 0
+    _over = False
+    _retried = False
+
     def __init__(
         self, pool: Pool, caller: Caller, address: str, head: bytes, *, deadline: float, buffer: int, bodyless: bool
     ) -> None:
         self.address = address
         self.deadline = deadline  # loop time
-        self.connect_until = 0.0  # loop time; until then a refused connect is tried again
         self.buffer = buffer
         self.bodyless = bodyless  # the answer to HEAD
-        self.status = 0
         self.headers: dict[str, str] = {}
-        self.complete = False
-        self.started = False  # bytes of the request were given to a connection
         self._pool = pool
         self._caller = caller
-        self._connection: _Connection | None = None
         self._head = head
-        self.streamed = False  # the request's body is not in `_head`
-        self._open = False  # ... and is still being written
-        self._chunked = False
         self._parts: list[bytes] = []
-        self._size = 0
-        self._over = False
-        self._retried = False
 
     @property
     def body(self) -> bytes:
@@ -191,9 +192,7 @@ class _Connection(asyncio.Protocol):
 
     def alive(self) -> bool:
         """Whether an idle connection may be used: on TCP, the system is asked whether its end has already come."""
-        if self.lost or self.transport.is_closing():
-            return False
-        return self._readable is None or not self._readable.poll(0)
+        return not self.lost and (self._readable is None or not self._readable.poll(0))
 
     # --- asyncio's callbacks
 
@@ -239,7 +238,7 @@ class _Connection(asyncio.Protocol):
             exchange.complete = True
             exchange._finish()
             self.exchange = None
-            if self._keep and not exchange._open and not self.paused and not self.transport.get_write_buffer_size():
+            if self._keep and not self.paused and not self._unsent(exchange):
                 self.pool.keep(self)
             else:
                 self.drop()
@@ -258,7 +257,13 @@ class _Connection(asyncio.Protocol):
         elif exchange.complete:
             caller.ended(exchange)
 
+    def _unsent(self, exchange: Exchange) -> bool:
+        """Whether the answer was early: some of the request has not left this machine."""
+        long = exchange.streamed or len(exchange._head) > _REPEATABLE
+        return exchange._open or (long and self.transport.get_write_buffer_size() > 0)
+
     def eof_received(self) -> bool:
+        self.lost = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -316,7 +321,7 @@ class _Connection(asyncio.Protocol):
         self._head_count += 1
         if self._head_bytes > HEADER_BYTES or self._head_count > 2 * HEADERS:
             raise ValueError("the answer's head is too large")
-        key, text, headers = lower_name(name), value.decode("latin-1"), exchange.headers
+        key, text, headers = NAMES.get(name) or lower_name(name), value.decode("latin-1"), exchange.headers
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
@@ -386,9 +391,9 @@ class Pool:
         `buffer`: how much of an answer is gathered before the caller sees it; 0 shows it as it comes.
         """
         exchange = Exchange(self, caller, address, head + body, deadline=deadline, buffer=buffer, bodyless=bodyless)
-        exchange.connect_until = connect_until
-        exchange.streamed = exchange._open = streamed
-        exchange._chunked = chunked
+        if streamed:
+            exchange.streamed = exchange._open = True
+            exchange._chunked = chunked
         self.active.add(exchange)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_TICK, self._tick)
@@ -400,6 +405,7 @@ class Pool:
                 connection.begin(exchange)
                 return exchange
             connection.drop()
+        exchange.connect_until = connect_until
         self.connect(exchange)
         return exchange
 

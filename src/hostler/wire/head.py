@@ -20,16 +20,14 @@ HOP_BY_HOP = frozenset(
 )
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_names: dict[bytes, str] = {}
+NAMES: dict[bytes, str] = {}  # the header names seen so far, lower-case: parsers look here before `lower_name`
 
 
 def lower_name(raw: bytes) -> str:
-    """A header's name as lower-case text; the common ones are remembered, so that a request costs no decoding."""
-    name = _names.get(raw)
-    if name is None:
-        name = raw.decode("latin-1").lower()
-        if len(_names) < 1024 and len(raw) < 64:
-            _names[raw] = name
+    """A header's name as lower-case text; remembered in NAMES, if there is room."""
+    name = raw.decode("latin-1").lower()
+    if len(NAMES) < 1024 and len(raw) < 64:
+        NAMES[raw] = name
     return name
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import httptools
 
 from hostler.contract import MAX_BODY
-from hostler.wire.head import HEADER_BYTES, HEADERS, lower_name, render, status_line
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, lower_name, render, status_line
 
 log = logging.getLogger(__name__)
 
@@ -60,35 +60,35 @@ def plain_refusal(status: int, text: str) -> tuple[bytes, str, Headers]:
     return text.encode(), "text/plain", ()
 
 
-class _Stop(Exception):  # noqa: N818 - never leaves this module: it ends a parser's run
+class _Stop(Exception):
     """Nothing more is to be parsed on this connection."""
 
 
 class Request:
     """One request and the way to answer it. Answer exactly once: `answer`, or `start` + `write`* + `end`."""
 
+    method = ""
+    path = ""  # percent-encoded, as it came
+    query = ""
+    content_length: int | None = None  # None: no body, or a chunked one
+    complete = False  # the whole body has arrived
+    held = 0  # bytes of the body in memory
+    close = False  # the connection ends with this request's answer
+    disconnected = False
+    on_disconnect: Callable[[], None] | None = None  # called once, if the peer leaves before the answer
+    on_clogged: Callable[[bool], None] | None = None  # the peer reads its answer too slowly (True), or again
+    _body: bytes | None = None
+    _sink: tuple[Callable[[bytes], None], Callable[[], None]] | None = None
+    _expects = False
+    _version = 11
+    _answering = 0  # 0 not yet, 1 head sent, 2 done
+    _chunked_answer = False
+    _refusal: tuple[int, str] | None = None
+
     def __init__(self, connection: _Connection) -> None:
-        self.method = ""
-        self.path = ""  # percent-encoded, as it came
-        self.query = ""
         self.headers: dict[str, str] = {}  # lower-case names; repeated ones joined by ", "
-        self.content_length: int | None = None  # None: no body, or a chunked one
-        self.complete = False  # the whole body has arrived
-        self.close = False  # the connection ends with this request's answer
-        self.disconnected = False
-        self.on_disconnect: Callable[[], None] | None = None  # called once, if the peer leaves before the answer
-        self.on_clogged: Callable[[bool], None] | None = None  # the peer reads its answer too slowly (True), or again
-        self.context: object = None  # the handler's own
         self._connection = connection
         self._parts: list[bytes] = []
-        self._body: bytes | None = None
-        self.held = 0  # bytes of the body in memory
-        self._sink: tuple[Callable[[bytes], None], Callable[[], None]] | None = None
-        self._expects = False
-        self._version = 11
-        self._answering = 0  # 0 not yet, 1 head sent, 2 done
-        self._chunked_answer = False
-        self._refusal: tuple[int, str] | None = None
 
     @property
     def body(self) -> bytes:
@@ -211,8 +211,8 @@ class _Connection(asyncio.Protocol):
         self._parsing: Request | None = None  # the request whose end has not been read
         self._headed = False  # ... and its head has
         self._url = b""
-        self._head_bytes = 0
-        self._head_count = 0
+        self._repeated = 0  # headers of it that repeat another's name
+        self._feed = 0  # bytes of the feed being parsed
         self._partial_bytes = 0  # of a head, fed since the feed in which it began
         self._received = 0  # bytes of the body in `_parsing`
         self._fed = 0  # raw bytes of it, chunk framing included, since the feed in which its head ended
@@ -267,6 +267,7 @@ class _Connection(asyncio.Protocol):
             return
         begun = self._parsing
         headed = self._headed
+        self._feed = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -307,30 +308,25 @@ class _Connection(asyncio.Protocol):
         self._parsing = Request(self)
         self._headed = False
         self._url = b""
-        self._head_bytes = self._head_count = self._partial_bytes = 0
+        self._repeated = self._partial_bytes = 0
         self.deadline = self.server.now + self.limits.header_time
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._parsing
         if self._headed or request is None:
             return  # a trailer: dropped
-        self._head_bytes += len(name) + len(value) + 4
-        self._head_count += 1
-        if self._head_bytes > self.limits.header_bytes or self._head_count > self.limits.headers:
-            self._stop(431, "The request's header fields are too large.")
-        key = lower_name(name)
-        text = value.decode("latin-1")
+        key = NAMES.get(name) or lower_name(name)
         headers = request.headers
         if key not in headers:
-            headers[key] = text
-        elif key == "host":
+            headers[key] = value.decode("latin-1")
+            return
+        if key == "host":
             self._stop(400, "The request has more than one Host header.")
-        else:
-            headers[key] = f"{headers[key]}, {text}"
+        self._repeated += 1
+        headers[key] = f"{headers[key]}, {value.decode('latin-1')}"
 
     def on_headers_complete(self) -> None:
         request = self._parsing
@@ -347,9 +343,9 @@ class _Connection(asyncio.Protocol):
             self._stop(505, "This version of HTTP is not spoken here.")
         elif "host" not in headers:
             self._stop(400, "The request has no Host header.")
-        self._target(request)
-        if self._head_bytes > limits.header_bytes:
+        if len(headers) + self._repeated > limits.headers or self._too_large(request):
             self._stop(431, "The request's header fields are too large.")
+        self._target(request)
         chunked = "transfer-encoding" in headers
         length = headers.get("content-length")
         if parser.should_upgrade() and (chunked or length is not None or request.method == "CONNECT"):
@@ -389,6 +385,13 @@ class _Connection(asyncio.Protocol):
         if request.close:
             self._deaf = True  # the last one; whatever follows is not read
 
+    def _too_large(self, request: Request) -> bool:
+        """Only a head that may be too large is counted: one in a large feed, or in several."""
+        limit = self.limits.header_bytes
+        if self._feed + self._partial_bytes <= limit:
+            return False
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in request.headers.items()) > limit
+
     def _target(self, request: Request) -> None:
         target = self._url.decode("latin-1")
         if not target.startswith("/"):
@@ -417,7 +420,7 @@ class _Connection(asyncio.Protocol):
                 active._flush()
             while self._active is None and self._queue:
                 request = self._queue[0]
-                if not self._ready(request):
+                if not (request.complete or self._ready(request)):
                     break
                 self._queue.popleft()
                 self._active = request
@@ -430,8 +433,7 @@ class _Connection(asyncio.Protocol):
         self._flow()
 
     def _ready(self, request: Request) -> bool:
-        if request.complete:
-            return True
+        """Whether the handler is to see a request whose body is still arriving."""
         buffer = self.limits.buffer
         if buffer is None:
             request.proceed()
