@@ -16,8 +16,6 @@ for stream in (sys.stdout, sys.stderr):
 try:
     # An engine that says where /opt/ml really is runs this on its own machine; else this container is the machine.
     main.run(everywhere=ENV_BASE_DIR not in os.environ)
-except SystemExit as end:
-    if isinstance(end.code, str):
-        print(end.code, file=sys.stderr)
-    os._exit(1 if end.code else 0)  # a load may still be running on its thread
-os._exit(0)
+except SystemExit:
+    os._exit(1)
+os._exit(0)  # at once: a load may still be running on its thread

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from hostler import contract
 from hostler.servers import environment, framework, nursery, target
@@ -32,11 +33,11 @@ def run(everywhere: bool = False) -> None:
     try:
         told = environment.read(os.environ)
     except ValueError as error:
-        sys.exit(str(error))
+        _refuse(str(error))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
         if missing := framework.missing(told.framework):
-            sys.exit(missing)
+            _refuse(missing)
         framework.warm(told.framework)
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
@@ -49,6 +50,11 @@ def run(everywhere: bool = False) -> None:
             code = runner.run(_serve(told, line, sockets, everywhere))
     if code:
         sys.exit(code)
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     try:
         predictor = framework.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
-        traceback.print_exc()
+        if not isinstance(error, Unloadable):
+            traceback.print_exc()
         status = 507 if reason.out_of_memory(error) else 500
         message = reason.text(error, environment)
         if order.framework == "script" and not isinstance(error, Unloadable):
