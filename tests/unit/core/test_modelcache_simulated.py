@@ -289,4 +289,4 @@ class Instance(RuleBasedStateMachine):
 
 
 TestInstance = Instance.TestCase
-TestInstance.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInstance.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

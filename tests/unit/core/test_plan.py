@@ -125,7 +125,7 @@ def progressed(world):
     return [replace(instance, state=after.get(instance.state, instance.state)) for instance in world]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(desires, worlds)
 def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_else(wants, world):
     now = 50.0
@@ -152,7 +152,7 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
     )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(desires, worlds)
 def test_no_slot_is_given_a_second_instance(wants, world):
     occupied = {instance.place for instance in world if instance.state != "gone"}
