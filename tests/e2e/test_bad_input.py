@@ -284,7 +284,7 @@ def _npy_of_shape(rows: int) -> bytes:
 
 BODIES = [
     ("text/csv", b"a,b"), ("text/csv", b"1,2\n3"), ("text/csv", b'"1,2'), ("text/csv", b"\xff\xfe\x00"),
-    ("text/csv", b",,,"), ("text/csv", b"1;2"), ("text/csv", b"1,2" * 1_000_000), ("text/csv", b"\x00" * 1000),
+    ("text/csv", b",,,"), ("text/csv", b"1,2" * 1_000_000), ("text/csv", b"\x00" * 1000),
     ("application/json", b"{"), ("application/json", b"[[1, 2]"), ("application/json", b'{"a": 1}'),
     ("application/json", b"[" * 100_000), ("application/json", b'"text"'), ("application/json", b"\xff"),
     ("application/json", b"null"), ("application/jsonlines", b'{"features": '), ("application/jsonlines", b"x\ny\n"),
