@@ -28,6 +28,7 @@ from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Platform
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.runtimes import Runtimes
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
 from hostler.wire import lifeline
@@ -63,12 +64,13 @@ async def control(run: Path, settings: Settings) -> None:
     engine = ProcessEngine(run)
     metrics = Metrics()
     fleet = Fleet()
+    machine_memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction)
     reconciler = Reconciler(
         store=store,
         store_call=lambda *arguments: context.store_call(*arguments),
         platform=Platform(settings, engine, disk, metrics, changed=lambda: reconciler.wake()),
         fleet=fleet,
-        machine_memory=int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction),
+        runtimes=Runtimes(settings, fleet, metrics, machine_memory, changed=lambda: reconciler.wake()),
         end_gateway=engine.end_gateway,
     )
     context = Context(

@@ -52,7 +52,7 @@ class _Collector:
 
     def _residents(self) -> Iterator[Metric]:
         family = GaugeMetricFamily("hostler_resident_targets", "Targets resident", labels=["endpoint", "variant"])
-        for runtime in self._reconciler.multi_models.values():
+        for runtime in self._reconciler.runtimes.all.values():
             family.add_metric([runtime.key, runtime.variant], runtime.resident())
         yield family
 

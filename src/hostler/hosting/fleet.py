@@ -123,9 +123,9 @@ class Fleet:
             asyncio.get_running_loop().call_soon(self._settle, (key, message.generation))
 
     async def acknowledged(self, version: int) -> None:
-        """Return when every linked gateway has `version` in force."""
+        """Return when `version` is in force at every linked gateway, and there is one."""
         async with self._acknowledged:
-            await self._acknowledged.wait_for(lambda: all(g.version >= version for g in self.gateways))
+            await self._acknowledged.wait_for(lambda: self.in_force(version))
 
     def in_force(self, version: int) -> bool:
         """Whether every linked gateway has `version`, and there is one."""

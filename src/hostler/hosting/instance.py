@@ -45,8 +45,9 @@ class Platform:
     def folder(self, instance: str) -> Path:
         return self.settings.data / "containers" / instance
 
-    def log(self, uid: str, instance: str) -> Path:
-        return self.settings.data / "logs" / uid / f"{instance}.log"
+    def logs(self, uid: str) -> Path:
+        """The folder of an endpoint's containers' logs."""
+        return self.settings.data / "logs" / uid
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class Spot:
     @property
     def id(self) -> str:
         return f"{self.uid}.{self.revision}.{self.index}.{self.slot}.{self.attempt}"
+
+    @property
+    def variant_key(self) -> tuple[str, str]:
+        return (self.key, self.variant)
 
     def labels(self) -> dict[str, str]:
         return {name: str(value) for name, value in vars(self).items()}
@@ -95,7 +100,7 @@ class Instance:
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
         self.platform = platform
-        self._log = platform.log(spot.uid, spot.id)
+        self._log = platform.logs(spot.uid) / f"{spot.id}.log"
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:

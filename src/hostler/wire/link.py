@@ -56,7 +56,7 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
     variant: str
     target: str  # normalized TargetModel
     instance: str
-    generation: int  # of this load of the target on this instance
+    generation: int  # of this publication; each has its own, so that late answers can be told apart
     address: str  # the target's own socket, or the instance's
     model: str  # the name by which the container knows the target
     timing: Timing = Timing()  # of the load that just ended; zeros when republished

@@ -20,6 +20,7 @@ from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Platform
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.runtimes import Runtimes
 from hostler.settings import Settings
 from hostler.store.store import Store
 from hostler.wire import link
@@ -184,7 +185,8 @@ class Ground:
         async def call(function, *arguments):  # type: ignore[no-untyped-def]
             return function(*arguments)
 
-        reconciler = Reconciler(self.store, call, platform, fleet, 10**9, self.engine.end_gateway)
+        runtimes = Runtimes(self.settings, fleet, self.metrics, 10**9, lambda: reconciler.wake())
+        reconciler = Reconciler(self.store, call, platform, fleet, runtimes, self.engine.end_gateway)
         path = self.folder / "link.sock"
         path.unlink(missing_ok=True)
         server = await fleet.serve(str(path))

@@ -140,7 +140,7 @@ def test_deleting_an_endpoint_in_service_drops_its_route_first(tmp_path: Path) -
         ground.store.ask_delete("us-east-1", "ep")
         await status(reconciler, uid, "gone")
         assert KEY not in gateway.routes
-        assert reconciler.multi_models == {}
+        assert reconciler.runtimes.all == {}
 
     run(tmp_path, story)
 
@@ -179,7 +179,7 @@ def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> Non
             await status(reconciler, uid, "gone")
             async with asyncio.timeout(10):
                 while await ground.engine.list():
-                    await asyncio.sleep(0)  # noqa: ASYNC110
+                    await asyncio.sleep(0)
         await ground.close()
 
     asyncio.run(main())
@@ -189,6 +189,6 @@ def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it_gives
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
-        assert set(reconciler._budgets().values()) == {10**9 // 2}
+        assert set(reconciler.runtimes.budgets(reconciler.instances.values()).values()) == {10**9 // 2}
 
     run(tmp_path, story)
