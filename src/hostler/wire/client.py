@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import select
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while
 
 _TICK = 0.25  # seconds between two sweeps: the precision of deadlines
 _REPEATABLE = 65_536  # bytes; a longer request may have arrived in part, so it is never sent again
+# A connect that fails so says nothing about the server but that its backlog is full, or that we are short of something.
+_BUSY = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _MAX_REPLY = 256 * 2**20  # bytes that `call` gathers
 
 
@@ -416,23 +419,21 @@ class Pool:
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, exchange: Exchange) -> None:
-        while True:
+        while not exchange._over:
             try:
                 connection = await asyncio.wait_for(_open(self._loop, self, exchange.address), self.connect_timeout)
-                break
             except (OSError, ValueError) as error:
-                if exchange._over:
-                    return
-                if self._loop.time() >= exchange.connect_until:
-                    exchange.fail(CallFailed(f"cannot connect: {error or type(error).__name__}", started=False))
-                    return
-            await asyncio.sleep(0.05)
+                busy = isinstance(error, OSError) and error.errno in _BUSY
+                if not busy and self._loop.time() >= exchange.connect_until:
+                    reason = str(error) or "no connection in time"
+                    exchange.fail(CallFailed(f"cannot connect: {reason}", started=False))
+                await asyncio.sleep(0.01 if busy else 0.05)
+                continue
             if exchange._over:
-                return
-        if exchange._over:
-            self.keep(connection)
-        else:
-            connection.begin(exchange)
+                self.keep(connection)
+            else:
+                connection.begin(exchange)
+            return
 
     def keep(self, connection: _Connection) -> None:
         if self._closed:

@@ -363,6 +363,25 @@ def test_a_long_answer_flows_and_a_cut_one_is_seen_to_be_cut() -> None:
     scenario(play)
 
 
+def test_100_continue_is_said_once_a_request_may_come_and_not_before() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.container("i1")
+        await rig.start(rig.route("i1"))
+        head = "POST /endpoints/%s/invocations HTTP/1.1\r\nHost: a.localhost\r\nExpect: 100-continue\r\n"
+        unknown = (head % "nope").encode() + b"Content-Length: 9\r\n\r\n"
+        assert (await talk(rig, unknown)).startswith(b"HTTP/1.1 400 ")
+        too_long = (head % "ep").encode() + b"Content-Length: 9999999\r\n\r\n"
+        assert (await talk(rig, too_long)).startswith(b"HTTP/1.1 413 ")
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write((head % "ep").encode() + b"Content-Length: 4\r\nConnection: close\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"body")
+        assert (await reader.read()).endswith(b"\r\n\r\necho:body")
+        writer.close()
+
+    scenario(play)
+
+
 def test_bytes_that_are_no_http_get_an_answer_in_aws_shape() -> None:
     async def play(rig: Rig) -> None:
         await rig.start()

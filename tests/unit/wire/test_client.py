@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import shutil
@@ -447,6 +448,7 @@ def test_an_aborted_exchange_is_silent_and_its_connection_is_not_kept() -> None:
 def test_an_exchange_aborted_while_connecting_leaves_a_good_connection() -> None:
     async def play(upstream: Upstream) -> None:
         caller, exchange = upstream.send()
+        await asyncio.sleep(0)
         exchange.abort()
         await _until(lambda: upstream.connections)
         await asyncio.sleep(0.001)
@@ -488,6 +490,36 @@ def test_a_server_that_starts_late_is_waited_for_if_wished() -> None:
         await caller.end()
         assert caller.body == b"ok"
         server.close()
+
+    scenario(play, silent)
+
+
+def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
+    async def play(upstream: Upstream) -> None:
+        path = upstream.address.removeprefix("unix:") + "2"
+        with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as fillers:
+            listening.bind(path)
+            listening.listen(0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filler = fillers.enter_context(socket.socket(socket.AF_UNIX))
+                    filler.setblocking(False)
+                    filler.connect(path)
+            caller = Caller()
+            upstream.pool.send(caller, f"unix:{path}", POST, b"body", deadline=math.inf)
+            await asyncio.sleep(0.01)
+            assert caller.events == []
+            fillers.close()
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                with contextlib.suppress(asyncio.IncompleteReadError):
+                    await answering(OK)(reader, writer)
+                writer.close()
+
+            server = await asyncio.start_unix_server(serve, sock=listening)
+            await caller.end()
+            assert caller.body == b"ok"
+            server.close()
 
     scenario(play, silent)
 
