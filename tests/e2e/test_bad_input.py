@@ -515,10 +515,9 @@ def request(hostler: Hostler, method: str, path: str, fields: list[tuple[str, by
 
 def raw(hostler: Hostler, text: bytes) -> Got:
     """Send these bytes on a connection of their own; the answer must come, whole, in time."""
-    with _connection(hostler) as sock:
+    with _connection(hostler) as sock, sock.makefile("rb") as stream:
         with contextlib.suppress(ConnectionError):  # refused before all of it was read: there must be an answer still
             sock.sendall(text)
-        stream = sock.makefile("rb")
         status = 100
         while status < 200:
             line = stream.readline()

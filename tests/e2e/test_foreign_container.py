@@ -36,7 +36,7 @@ def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> 
         hostler.put("foreign/broken.tar.gz", targets.archive({"nothing": b"of use"}))
         hostler.create_endpoint("foreign", image=IMAGE, wait=60)
 
-        for number in [*range(TARGETS), *reversed(range(0, TARGETS, 2))]:
+        for number in [*range(TARGETS), *reversed(range(0, TARGETS, 5))]:
             assert _id(hostler, number) == number
         [server] = _servers(hostler)
         assert len(_loaded(server)) == ROOM
