@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 
 .PHONY: help demo test check format unit contract api e2e slow bench lock clean
