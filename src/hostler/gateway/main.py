@@ -14,6 +14,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from pathlib import Path
 from random import Random
 
@@ -37,6 +38,8 @@ try:
 except ImportError:  # not on every platform
     from asyncio import run as run_loop
 
+log = logging.getLogger(__name__)
+
 _SWEEP = 0.25  # seconds
 _FIRST_ROUTES = 5.0  # seconds to wait for control before the first connection is taken
 _CONTROL_IDLE = 2.0  # seconds that a connection to control is kept; its server closes them after 5
@@ -56,11 +59,11 @@ class Gateway:
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         guard = Guard((config.host, *config.allowed_hosts))
         self._front = Front(guard, self.invoker, self.passthrough)
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
         """Serve the listening socket, once the routes are known: until then callers wait in its backlog."""
-        self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._sweep())]
+        self.tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._sweep())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER)
@@ -70,9 +73,11 @@ class Gateway:
         """Take no more connections, let what runs end for `drain` seconds, then leave."""
         if self.server is not None:
             await self.server.close(drain)
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                log.error("a part of the gateway failed", exc_info=ended)
         self.invoker.pool.close()
         self.passthrough.pool.close()
 
@@ -85,7 +90,7 @@ class Gateway:
             self.invoker.sweep()
 
 
-async def _serve(run: Path, name: str, config: Settings, listen: int) -> None:
+async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,8 +100,11 @@ async def _serve(run: Path, name: str, config: Settings, listen: int) -> None:
     gc.collect()
     gc.freeze()  # what is here stays; requests leave few cycles behind
     gc.set_threshold(10_000, 20, 50)
-    await stop.wait()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *gateway.tasks], return_when=asyncio.FIRST_COMPLETED)
+    failed = not stopping.done()  # without its link or its sweep a gateway is no use: the host starts another
     await gateway.stop(config.drain_timeout)
+    return 1 if failed else 0
 
 
 def main() -> None:
@@ -111,7 +119,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config = settings.restore(json.loads((options.run / "settings.json").read_text()))
-    run_loop(_serve(options.run, options.name, config, options.listen))
+    sys.exit(run_loop(_serve(options.run, options.name, config, options.listen)))
 
 
 if __name__ == "__main__":
