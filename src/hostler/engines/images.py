@@ -5,6 +5,7 @@ It pulls nothing and looks into no image. Whether a command exists is found out 
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from dataclasses import dataclass
@@ -49,8 +50,13 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
         raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
     if settings.strict_images:
         raise EngineError(f"Nothing here is known to run the image {image}, and strict_images is set. {hint}")
-    log.warning("image %s is not known here: hostler's own server runs its model data instead. %s", image, hint)
+    _warn_once(image, hint)
     return Server(framework="auto")
+
+
+@functools.cache
+def _warn_once(image: str, hint: str) -> None:
+    log.warning("image %s is not known here: hostler's own server runs its model data instead. %s", image, hint)
 
 
 def _untagged(image: str) -> str:

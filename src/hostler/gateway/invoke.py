@@ -262,24 +262,22 @@ class Invocation:
         self.request.stream(more, whole)
 
     def _without_place(self) -> None:
-        name, variant = self.endpoint.name, self.variant
-        if self._refused_by and (not variant.multi_model or len(self._refused_by) >= _TRIES):
-            self._fail(answers.unreachable(self.endpoint.region, name))
-        elif not variant.multi_model or not variant.places:
-            self._fail(answers.no_instance(name, variant.name))
+        if self._refused_by and (not self.variant.multi_model or len(self._refused_by) >= _TRIES):
+            self._fail(answers.unreachable(self.endpoint.region, self.endpoint.name))
         else:
             self._wait()
 
     def _wait(self) -> None:
-        """The target is resident nowhere: control is asked for it, once for all who wait."""
+        """The target is resident nowhere, and control is asked for it once for all who wait; or every instance is
+        being replaced, and the next route will name one."""
         invoker = self.invoker
         self.held = self.request.held if self._gathered is None else len(self._gathered)
         if invoker.misses.full(self.held):
-            self._fail(answers.not_ready(self.endpoint.name, self.variant.name, self.target))
+            self._fail(self._not_ready())
             return
         self._missed = True
         self._waiting = invoker.time()
-        if invoker.misses.add(self):
+        if invoker.misses.add(self) and self.variant.multi_model:
             invoker.link.need(self.wanted)
 
     def go(self, timing: Timing | None) -> None:
@@ -304,7 +302,12 @@ class Invocation:
         """It waited for its target until its time was up; the load goes on."""
         if self.invoker.misses.leave(self):
             self.invoker.link.abandoned(self.wanted)
-        self._fail(answers.not_ready(self.endpoint.name, self.variant.name, self.target))
+        self._fail(self._not_ready())
+
+    def _not_ready(self) -> answers.Refusal:
+        if self.variant.multi_model:
+            return answers.not_ready(self.endpoint.name, self.variant.name, self.target)
+        return answers.no_instance(self.endpoint.name, self.variant.name)
 
     def left(self) -> None:
         """Its caller hung up."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from hostler.wire.client import CallFailed, Reply, call
 log = logging.getLogger("hostler.instance")
 
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
+SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)  # 128 +: a wrapper's
 LAST_LINES = 600  # characters of a container's log that a FailureReason carries
 
 
@@ -96,6 +98,7 @@ class Instance:
         self.reason = ""  # why it ended; a sentence for people, AWS's own first
         self.ready_at = 0.0  # monotonic, as ended_at; 0: never
         self.ended_at = 0.0
+        self.ended_by_itself = False  # as far as can be told: not by a signal that others send
         self.seen: Seen | None = None  # what the engine says of its container, once that runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
@@ -123,10 +126,17 @@ class Instance:
             self._adopt(adopted)
         self._task = asyncio.create_task(self._live(launch=adopted is None), name=f"instance {self.id}")
 
+    def give_up(self, cause: str) -> None:
+        """The container runs, but is of no use any more."""
+        if self.state == "ready":
+            self.ended_by_itself = True
+            self._end(self._ping_failure(cause))
+
     def container_ended(self, seen: Seen) -> None:
         """The engine says that the container has exited."""
         if self.state in ("ended", "stopping", "gone"):
             return
+        self.ended_by_itself = seen.exit not in SENT_BY_OTHERS
         self.platform.metrics.containers_ended += 1
         how = f"was ended by signal {-(seen.exit or 0)}" if (seen.exit or 0) < 0 else f"exited with code {seen.exit}"
         when = "" if self.state == "ready" else " before it answered a ping"

@@ -22,6 +22,7 @@ from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core import placement
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
+from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, StorageUnavailable
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
@@ -33,6 +34,7 @@ from hostler.wire.client import CallFailed, CallTimedOut, Reply
 log = logging.getLogger("hostler.multimodel")
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
+PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
 
@@ -57,6 +59,7 @@ class _Member:
     cache: ModelCache
     placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
     sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
+    loading: set[str] = field(default_factory=set)  # targets whose load the container has not answered
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, monotonic
     work: Work = field(default_factory=Work)
@@ -81,6 +84,7 @@ class MultiModel:
         self._metrics = metrics
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
+        self._quarantine = Quarantine()
 
     def resident(self) -> int:
         """Targets resident, summed over the instances."""
@@ -94,19 +98,21 @@ class MultiModel:
 
     async def join(self, instance: Instance, budget: int) -> None:
         """A ready instance takes part. What its container already holds (control restarted) becomes resident again."""
-        member = _Member(instance, ModelCache(budget, parallel_loads=1 if instance.foreign else 2))
+        member = _Member(instance, ModelCache(budget, parallel_loads=1 if instance.foreign else PARALLEL_LOADS))
         await self._restore(member)
         self._members[instance.id] = member
         for target in list(self._waiting):
             self._place(target, hot=False)
 
-    def leave(self, instance: str) -> None:
-        """An instance has ended: forget what it held; who waited for it is placed anew."""
-        member = self._members.pop(instance, None)
+    def leave(self, instance: Instance) -> None:
+        """An instance has ended: forget what it held; who waited for it is placed anew, unless it is to blame."""
+        member = self._members.pop(instance.id, None)
         if member is None:
             return
         member.end()
-        self._fleet.forget_instance(instance)
+        self._fleet.forget_instance(instance.id)
+        if instance.state == "ended":
+            self._quarantine.blame(member.loading, instance.ended_by_itself, time.monotonic())
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -172,6 +178,11 @@ class MultiModel:
 
     def _place(self, target: str, hot: bool) -> None:
         now = time.monotonic()
+        if self._quarantine.refuses(target, now):
+            self._waiting.pop(target, None)
+            message = "The model server ended while it loaded this model, and was started anew without it."
+            self._fleet.refuse(link.Refused(self.key, self.variant, target, "bad", message))
+            return
         candidates = [
             placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
             for id, m in self._members.items()
@@ -274,11 +285,15 @@ class MultiModel:
     async def _load(self, member: _Member, target: str) -> None:
         cache, placed = member.cache, member.placed[target]
         begun = time.monotonic()
+        member.loading.add(target)
         try:
             reply, size = await self._load_measured(member, target)
         except CallFailed as error:
             await self._load_broken(member, target, error)
             return
+        finally:
+            if self._members.get(member.instance.id) is member:  # else `leave` needs to know
+                member.loading.discard(target)
         now = time.monotonic()
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
@@ -327,7 +342,9 @@ class MultiModel:
         if isinstance(error, CallTimedOut):
             message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
             placed = member.placed[target]
-            await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+            path = f"{contract.MODELS}/{placed.model_id}"
+            if await _try_call(member.instance, "DELETE", path, UNLOAD_TIMEOUT) is None:
+                member.instance.give_up("It neither ended a load nor broke it off.")
         else:
             await asyncio.sleep(LOST_LOAD)
             message = "the container broke off the load"

@@ -72,7 +72,7 @@ class Runtimes:
         self._joined.discard(instance.id)
         self._joining.discard(instance.id)
         if runtime := self.all.get(instance.spot.variant_key):
-            runtime.leave(instance.id)
+            runtime.leave(instance)
 
     def drop(self, key: str) -> None:
         """The endpoint is gone."""

@@ -18,12 +18,14 @@ _PICKLE_ENDINGS = (".joblib", ".pkl", ".pickle")
 def framework(folder: Path, environment: Environment) -> str:
     """The framework to load the artifact with: the environment's, or for `auto` what its files tell.
 
-    Raises Unloadable with what was looked for.
+    A script that SAGEMAKER_PROGRAM names goes before an image's own way with a model, as in AWS's containers. Raises
+    Unloadable with what was looked for.
     """
-    if environment.framework != "auto":
-        return environment.framework
-    if program(folder, environment):
+    auto = environment.framework == "auto"
+    if (auto or environment.program_named) and program(folder, environment):
         return "script"
+    if not auto:
+        return environment.framework
     names = files(folder)
     if XGBOOST_FILE in names:
         return "xgboost"

@@ -28,6 +28,7 @@ class Environment:
     multi_model: bool
     framework: str  # xgboost | sklearn | script | auto
     program: str  # a script's file name
+    program_named: bool  # somebody asked for that script, whatever the image
     submit_directory: str  # where the script may lie instead of in the artifact; empty: nowhere else
     default_accept: str  # empty: the framework's own
     max_body: int
@@ -78,6 +79,7 @@ def read(environ: Mapping[str, str]) -> Environment:
         multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
         framework=environ.get(contract.ENV_FRAMEWORK) or "auto",
         program=environ.get(contract.ENV_PROGRAM) or contract.DEFAULT_PROGRAM,
+        program_named=bool(environ.get(contract.ENV_PROGRAM)),
         submit_directory=environ.get(contract.ENV_SUBMIT_DIRECTORY, ""),
         default_accept=environ.get(contract.ENV_DEFAULT_ACCEPT, ""),
         max_body=megabytes * 2**20 or contract.MAX_BODY,

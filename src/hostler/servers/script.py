@@ -43,14 +43,23 @@ def load(folder: Path, environment: Environment) -> Script:
     model_fn = getattr(module, "model_fn", None)
     if model_fn is None:
         raise Unloadable(f"{program.name} has no model_fn")
-    if not transform and steps[1] is None:
-        raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn")
     if before := getattr(module, "pre_model_fn", None):
         _call(before, str(folder))
     model = _call(model_fn, str(folder))
+    if not transform and steps[1] is None:
+        steps[1] = _own_predict(model, environment)
+        if steps[1] is None:
+            raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn")
     if warm_up := getattr(module, "model_warmup_fn", None):
         _call(warm_up, str(folder), model)
     return Script(model, transform, steps, environment.default_accept or codecs.JSON)
+
+
+def _own_predict(model: Any, environment: Environment) -> Callable[[Any, Any], Any] | None:
+    """The default predict_fn of AWS's scikit-learn and XGBoost images: the model's own. PyTorch's has none like it."""
+    if environment.framework == "script" or not callable(getattr(model, "predict", None)):
+        return None
+    return lambda data, model: model.predict(data)
 
 
 def _imported(program: Path) -> Any:

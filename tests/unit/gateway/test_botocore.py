@@ -230,14 +230,17 @@ def test_a_cut_answer_is_a_model_error_that_says_so() -> None:
     scenario(play)
 
 
-def test_a_variant_without_instances_is_unavailable() -> None:
+def test_a_variant_whose_instances_do_not_come_back_in_time_is_unavailable() -> None:
     async def play(rig: Rig) -> None:
         await rig.start(rig.route(), rig.route(name="mme", multi_model=True))
-        for parameters in ({}, {"EndpointName": "mme", "TargetModel": "a"}):
+        for parameters, expected in (
+            ({}, (503, "ServiceUnavailable")),
+            ({"EndpointName": "mme", "TargetModel": "a"}, (429, "ModelNotReadyException")),
+        ):
             failed = await failure(rig, **parameters)
-            assert (status(failed), failed["Class"]) == (503, "ServiceUnavailable")
+            assert (status(failed), failed["Class"]) == expected
 
-    scenario(play)
+    scenario(play, invoke_timeout=0.01)
 
 
 def test_a_model_that_is_not_ready_is_its_own_exception() -> None:

@@ -57,3 +57,15 @@ def test_an_unknown_endpoint_is_a_validation_error() -> None:
         assert error(reply)["Message"] == "Endpoint nope of account 123456789012 not found."
 
     scenario(play)
+
+
+def test_while_every_instance_is_being_replaced_callers_wait_for_the_next_one() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.container("i2")
+        await rig.start(rig.route())
+        calls = [asyncio.create_task(rig.invoke(b"%d" % n)) for n in range(5)]
+        await until(lambda: len(rig.gateway.invoker.misses) == 5)
+        rig.control.send(link.SetRoute(1, rig.route("i2")))
+        assert [reply.body for reply in await asyncio.gather(*calls)] == [b"echo:%d" % n for n in range(5)]
+
+    scenario(play)

@@ -179,7 +179,7 @@ def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> Non
             await status(reconciler, uid, "gone")
             async with asyncio.timeout(10):
                 while await ground.engine.list():
-                    await asyncio.sleep(0)
+                    await ground.engine.changed()
         await ground.close()
 
     asyncio.run(main())
