@@ -8,6 +8,11 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("hostler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hostler")
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
 

@@ -22,7 +22,7 @@ from hostler.wire.frames import Frames
 from hostler.wire.server import Limits, Request, Server, serve
 
 Message = TypeVar("Message")
-GUARD = 5.0  # seconds after which a test that hangs fails
+GUARD = 30.0  # seconds after which a test that hangs fails
 
 
 class Container:

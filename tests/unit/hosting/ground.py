@@ -28,7 +28,7 @@ from hostler.wire.frames import Frames
 from hostler.wire.server import Request, Server, serve
 
 KEY = "us-east-1/ep"
-PATIENCE = 10.0  # a hang guard
+PATIENCE = 30.0  # a hang guard
 
 
 @dataclass

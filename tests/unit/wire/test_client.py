@@ -17,7 +17,7 @@ import uvloop
 from hostler.wire.client import CallCut, CallFailed, CallTimedOut, Exchange, Pool, call
 from hostler.wire.head import render
 
-GUARD = 5.0
+GUARD = 30.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 POST = render("POST /x HTTP/1.1\r\n", [("Host", "h"), ("Content-Length", "4")])
 STREAMED = render("POST /x HTTP/1.1\r\n", [("Host", "h"), ("Content-Length", "5000000")])

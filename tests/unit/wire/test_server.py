@@ -13,7 +13,7 @@ import uvloop
 
 from hostler.wire.server import Limits, Request, Server, serve
 
-GUARD = 5.0
+GUARD = 30.0
 READ = 262_144  # bytes that a loop reads at once
 HOST = b"Host: localhost\r\n"
 
