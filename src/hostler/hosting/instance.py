@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 import signal
 import time
@@ -192,7 +193,7 @@ class Instance:
             raise _Unfit(str(error)) from None
         self.foreign = bool(image.command)
         folder = self.platform.folder(self.id)
-        await asyncio.to_thread(_fresh, folder, self._log)
+        await asyncio.to_thread(_fresh, folder, self._log, self.multi_model)
         self.storage = InstanceStorage(folder, self.platform.disk, copy=self.foreign)
         self._move("fetch")
         environment = self._environment()
@@ -309,22 +310,37 @@ class Instance:
 
     def _ping_failure(self, cause: str) -> str:
         """AWS's sentence first, then the cause, then what the container said last."""
-        lines = self.platform.engine.logs(str(self._log), LAST_LINES * 2).strip()
-        for path in (str(self.platform.folder(self.id)), str(self.platform.settings.data)):
-            lines = lines.replace(path, contract.BASE_DIR)  # a caller learns nothing of this machine's folders
-        said = f" Its last lines: {lines[-LAST_LINES:]}" if lines else " It wrote nothing to its log."
+        said = last_lines(self.platform.engine.logs(str(self._log), 4 * LAST_LINES), self.platform.folder(self.id))
         return (
             f"The primary container for production variant {self.spot.variant} did not pass the ping health check."
-            f" Please check CloudWatch logs for this endpoint. {cause}{said}"
+            f" Please check CloudWatch logs for this endpoint. {cause}"
+            + (f" Its last lines: {said}" if said else " It wrote nothing to its log.")
         )
+
+
+_FILE = re.compile(r"(?<![\w./:])/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
+
+
+def last_lines(text: str, folder: Path) -> str:
+    """The whole lines at a log's end that a FailureReason has room for, without this machine's folders.
+
+    The container's own folder is /opt/ml for whoever reads it; of any other file only the name is left.
+    """
+    text = text.replace(str(folder), contract.BASE_DIR).strip()
+    text = _FILE.sub(lambda found: found[0] if found[0].startswith(contract.BASE_DIR + "/") else "", text)
+    if len(text) > LAST_LINES:
+        _, _, whole = text[-LAST_LINES:].partition("\n")
+        text = whole or text[-LAST_LINES:]
+    return text
 
 
 def _data_source(container: dict[str, Any]) -> str:
     return str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
 
 
-def _fresh(folder: Path, log_file: Path) -> None:
+def _fresh(folder: Path, log_file: Path, multi_model: bool) -> None:
     """The container's own folder, empty: a try that control did not live to end may have left things in it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
+    (folder / (contract.MODELS_DIR if multi_model else contract.MODEL_DIR)).mkdir()  # there also when empty (§5.3)
     log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
