@@ -200,9 +200,9 @@ def test_a_second_signal_ends_at_once_what_would_have_been_given_time(tmp_path: 
         for kind in KINDS:
             start(host, kind, kind, STANDIN_STUBBORN="1")
         family, run, gateway = host.family(), host.run, host.pid_of("standins.py gateway")
-        host.process.send_signal(signal.SIGINT)
+        host.process.send_signal(signal.SIGTERM)
         until("it is stopping", lambda: none_of({gateway}))
-        assert host.end(signal.SIGINT)[0] == 0
+        assert host.end(signal.SIGTERM)[0] == 0
         assert none_of(family)
         assert not run.exists()
 

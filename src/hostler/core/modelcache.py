@@ -192,6 +192,14 @@ class ModelCache:
         self._short[target] = None
         return self._settle(now)
 
+    def relieve(self) -> list[Command]:
+        """Something else than memory is short (the disk): the least recently used target that is idle makes way.
+
+        Nothing, if every target is in use or on its way.
+        """
+        victim = self._memory.oldest()
+        return [] if victim is None else [self._withdraw(victim)]
+
     # --- time ---
 
     def tick(self, now: float) -> list[Command]:

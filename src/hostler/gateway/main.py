@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _SWEEP = 0.25  # seconds
 _FIRST_ROUTES = 5.0  # seconds to wait for control before the first connection is taken
 _CONTROL_IDLE = 2.0  # seconds that a connection to control is kept; its server closes them after 5
+_FAREWELL = 0.5  # seconds that a caller's idle connection is kept when the gateway ends
 
 
 class Gateway:
@@ -66,7 +67,7 @@ class Gateway:
         self.tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._sweep())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
-        limits = Limits(body=None, buffer=BUFFER)
+        limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
         self.server = await serve(self._front.handle, sock=sock, limits=limits, refusal=answers.plain)
 
     async def stop(self, drain: float) -> None:

@@ -30,6 +30,7 @@ from hostler.wire.client import CallFailed, Reply, call
 
 log = logging.getLogger("hostler.instance")
 
+MISSED_PERIOD = 1.0  # seconds to the next ping after one that was missed
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
 SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)  # 128 +: a wrapper's
 LAST_LINES = 600  # characters of a container's log that a FailureReason carries
@@ -270,7 +271,7 @@ class Instance:
     async def _while_healthy(self) -> None:
         missed, metrics = 0, self.platform.metrics
         while True:
-            await asyncio.sleep(contract.PING_PERIOD)
+            await asyncio.sleep(MISSED_PERIOD if missed else contract.PING_PERIOD)
             trouble = await self._trouble()
             metrics.pings += 1
             metrics.pings_missed += trouble is not None

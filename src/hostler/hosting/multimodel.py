@@ -23,7 +23,7 @@ from hostler.artifacts.storage import Placed
 from hostler.core import placement
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
-from hostler.errors import ArtifactError, ArtifactMissing, StorageUnavailable
+from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
@@ -34,6 +34,7 @@ from hostler.wire.client import CallFailed, CallTimedOut, Reply
 log = logging.getLogger("hostler.multimodel")
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
+ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
 PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
@@ -85,6 +86,7 @@ class MultiModel:
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
         self._quarantine = Quarantine()
+        self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
 
     def resident(self) -> int:
         """Targets resident, summed over the instances."""
@@ -259,10 +261,9 @@ class MultiModel:
     async def _fetch(self, member: _Member, target: str) -> None:
         storage, cache = member.instance.storage, member.cache
         key = names.join_key(self._prefix, target)
-        model_id = names.model_id(self._bucket, key)
         begun = time.monotonic()
         try:
-            placed = await storage.fetch(model_id, target, self._bucket, key)
+            placed = await self._fetch_with_room(member, target, key)
         except ArtifactError as error:
             message = str(error)
             if isinstance(error, ArtifactMissing):
@@ -281,6 +282,27 @@ class MultiModel:
         member.timings[target] = link.Timing(queue, placed.download, placed.extract)
         size = storage.disk.memory(placed.id) or placed.size
         self._run(member, cache.fetched(target, max(size, 1), time.monotonic()))
+
+    async def _fetch_with_room(self, member: _Member, target: str, key: str) -> Placed:
+        """Fetch; while the disk is full of what is resident, idle targets make way one by one. Raises ArtifactError."""
+        model_id = names.model_id(self._bucket, key)
+        while True:
+            try:
+                return await member.instance.storage.fetch(model_id, target, self._bucket, key)
+            except DiskFull:
+                departed = self._departed
+                if not any(self._relieve(one) for one in (member, *self._members.values())):
+                    raise
+                try:
+                    async with asyncio.timeout(ROOM_TIMEOUT):
+                        await departed.wait()
+                except TimeoutError:
+                    pass
+
+    def _relieve(self, member: _Member) -> bool:
+        commands = member.cache.relieve()
+        self._run(member, commands)
+        return bool(commands)
 
     async def _load(self, member: _Member, target: str) -> None:
         cache, placed = member.cache, member.placed[target]
@@ -361,6 +383,8 @@ class MultiModel:
         await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
         await asyncio.to_thread(member.instance.storage.discard, placed.model_id)
         member.sockets.pop(target, None)
+        self._departed.set()
+        self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
         self._metrics.unloading_time += time.monotonic() - begun
         self._run(member, member.cache.unloaded(target, time.monotonic()))

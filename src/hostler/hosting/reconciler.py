@@ -30,6 +30,7 @@ from hostler.store.store import Store
 log = logging.getLogger("hostler.reconciler")
 
 SLOW_POLL = 2.0  # seconds between passes when nobody pokes
+ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
 AFTER_TROUBLE = 0.5  # seconds until a pass that failed is tried again
 FAILURE_REASON_MAX = 1024  # characters (DescribeEndpoint)
 
@@ -208,11 +209,12 @@ class Reconciler:
 
     def _stop(self, id: str) -> None:
         instance = self.instances[id]
+        grace = ENDED_GRACE if instance.state == "ended" else contract.STOP_GRACE
         instance.retire()
         self.runtimes.leave(instance)
         if instance.spot.uid in self._records:
             self._publish(self._endpoint(instance.spot.uid))
-        self._work.spawn(instance.stop(contract.STOP_GRACE))
+        self._work.spawn(instance.stop(grace))
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what ran before answers again, or has had one ping's time to."""

@@ -49,6 +49,7 @@ class Limits:
     body_time: float = 30.0  # for every 4 KB of a body
     write_time: float = 60.0  # for a peer that does not read its answer
     idle_time: float = 75.0  # between two requests
+    farewell: float = 0.0  # how long an idle connection stays when the server closes: a request may be on its way
     linger_time: float = 10.0  # how long the rest of a refused request is read and thrown away, and ...
     linger_bytes: int = 33_554_432  # ... how much, so that the peer reads its answer instead of a reset
     connections: int = 10_000
@@ -554,8 +555,11 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
 
     def retire(self) -> None:
-        """The server closes: an idle connection goes now, a busy one with its answer."""
+        """The server closes: an idle connection goes now or after the farewell, a busy one with its answer."""
         if self._active is None and not self._queue and self._parsing is None:
+            if self.limits.farewell:
+                self.deadline = min(self.deadline, self.server.now + self.limits.farewell)
+                return
             self._deaf = True
             self.deadline = self.server.now + self.limits.linger_time
             self.transport.close()

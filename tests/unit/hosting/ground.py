@@ -41,6 +41,8 @@ class Container:
     loads: list[str] = field(default_factory=list)
     unloads: list[str] = field(default_factory=list)
     broken: bool = False  # loads fail with 500
+    silent: bool = False  # loads are never answered
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # a load has come
     server: Server | None = None
 
     def __call__(self, request: Request) -> None:
@@ -58,6 +60,9 @@ class Container:
 
     def _load(self, request: Request) -> None:
         asked = json.loads(request.body)
+        self.asked.set()
+        if self.silent:
+            return
         if self.broken:
             request.answer(500, b"no such luck")
         elif asked["model_name"] in self.models:
@@ -177,7 +182,12 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def control(self) -> AsyncIterator[tuple[Reconciler, Gateway]]:
-        disk = Disk(self.folder / "artifacts", EmbeddedSource(self.folder / "s3"), 10**9, Limits(10**9, 1000, 1000.0))
+        disk = Disk(
+            self.folder / "artifacts",
+            EmbeddedSource(self.folder / "s3"),
+            self.settings.disk_budget,
+            Limits(10**9, 1000, 1000.0),
+        )
         fleet = Fleet()
         reconciler: Reconciler
         platform = Platform(self.settings, self.engine, disk, self.metrics, lambda: reconciler.wake())

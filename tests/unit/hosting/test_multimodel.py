@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from ground import Container, Gateway, Ground, status
+from ground import PATIENCE, Container, Gateway, Ground, status
 from test_reconciler import run
 
 from hostler.hosting.reconciler import Reconciler
@@ -163,5 +164,41 @@ def test_nothing_asked_for_while_no_instance_is_ready_is_forgotten(tmp_path: Pat
         ground.engine.end(f"{uid}.1.0.0.0", 1)
         gateway.need("a")
         await gateway.until(lambda: gateway.where("a") == [f"{uid}.1.0.0.1"])
+
+    run(tmp_path, story)
+
+
+def test_idle_targets_make_way_on_a_full_disk(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "abcd":
+            ground.put(f"p/{name}", b"x" * 400)
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        assert not gateway.refused
+        assert gateway.where("c")
+        assert not gateway.where("a")
+
+    run(tmp_path, story, disk_budget=1000)
+
+
+def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_it_ends_another(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        uid = ground.endpoint()
+        ground.container = lambda: Container(silent=True)
+        await status(reconciler, uid, "InService")
+        gateway.need("bad")
+        (container,) = ground.containers.values()
+        async with asyncio.timeout(PATIENCE):
+            await container.asked.wait()
+        ground.container = Container
+        ground.engine.end(f"{uid}.1.0.0.0", 139)
+        await gateway.until(lambda: gateway.refused)
+        assert gateway.refused[0].kind == "bad"
+        assert "ended while it loaded this model" in gateway.refused[0].message
+        ground.put("p/good")
+        gateway.need("good")
+        await gateway.until(lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
 
     run(tmp_path, story)
