@@ -172,6 +172,18 @@ def test_a_script_that_does_not_load_says_why(server: Container, text: str, stat
     assert server.ask("GET", "/models").json == {"models": []}
 
 
+def test_a_named_script_that_a_target_lacks_fails_that_load_alone(tmp_path: Path) -> None:
+    with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", SAGEMAKER_PROGRAM="serve.py") as server:
+        server.wait()
+        booster(server.model("without"))
+        answer = server.load("without")
+        assert answer.status == 500
+        assert "SAGEMAKER_PROGRAM names serve.py, which is not there" in answer.json["message"]
+        script(server.model("with"), PREDICT + "def model_fn(d): return 0", "serve.py")
+        server.loaded("with")
+        assert server.invoke("with", b"1").json == 1
+
+
 def test_a_crash_takes_its_target_alone(server: Container, load: Load) -> None:
     load("import os\ndef model_fn(d): return 0\ndef predict_fn(d, m): os._exit(1)", "falls")
     load("def model_fn(d): return 0\ndef predict_fn(d, m): return 1", "stays")

@@ -126,6 +126,81 @@ def test_a_model_that_does_not_load_ends_the_server_with_the_reason(
         assert "the model does not load: " in server.output()
 
 
+FALLS = """
+def model_fn(d):
+    return open("/etc/nothing/here/weights.bin")
+def predict_fn(data, model): return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (FALLS, "[Errno 2] No such file or directory: 'weights.bin'"),
+        ("def model_fn(d): raise ValueError('first' + chr(10) + 'second')", "first"),
+        ("def model_fn(d): raise ValueError('x' * 5000)", "x" * 500 + "..."),
+        (
+            "raise ModuleNotFoundError('No module named xgboost', name='xgboost')",
+            "ModuleNotFoundError: No module named xgboost: pip install 'hostler[xgboost]'",
+        ),
+        ("def model_fn(d): return 1", "inference.py has neither predict_fn nor transform_fn"),
+    ],
+)
+def test_the_logs_last_line_is_the_reason_after_one_traceback_of_the_users_own(
+    tmp_path: Path, model: Path, text: str, last: str
+) -> None:
+    script(model, text)
+    with running(tmp_path, HOSTLER_FRAMEWORK="script") as server:
+        assert server.process.wait(20) == 1
+        said = server.output()
+        assert said.splitlines()[-1] == f"the model does not load: {last}"
+        assert said.count("Traceback") == (0 if "neither" in last else 1)
+        assert "hostler/" not in said
+        assert "servers/" not in said
+        assert str(tmp_path) not in said
+        if text is FALLS:
+            assert 'File "/opt/ml/model/code/inference.py", line 3, in model_fn' in said
+
+
+def test_a_named_script_that_is_nowhere_ends_the_server_with_the_places(tmp_path: Path, model: Path) -> None:
+    booster(model)
+    places = {"SAGEMAKER_PROGRAM": "serve.py", "SAGEMAKER_SUBMIT_DIRECTORY": str(tmp_path / "code")}
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost", **places) as server:
+        assert server.process.wait(20) == 1
+        assert server.output().splitlines()[-1] == (
+            "the model does not load: SAGEMAKER_PROGRAM names serve.py, which is not there: neither in the artifact's "
+            "folder code, nor at the artifact's top, nor in the submit directory /opt/ml/code"
+        )
+
+
+def test_a_script_that_nobody_named_is_ignored_aloud_on_the_xgboost_image(tmp_path: Path, model: Path) -> None:
+    booster(model)
+    script(model, "def model_fn(d): return 1")
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost") as server:
+        server.wait()
+        assert server.ask("POST", "/invocations", b"1,2,3", content_type="text/csv").status == 200
+        assert "inference.py in the artifact is ignored: no SAGEMAKER_PROGRAM names it" in server.output()
+
+
+def test_a_named_script_with_model_fn_alone_predicts_on_the_xgboost_image(tmp_path: Path, model: Path) -> None:
+    trained = booster(model, 3.0)
+    script(
+        model,
+        """
+        import os, xgboost
+        def model_fn(d):
+            model = xgboost.Booster()
+            model.load_model(os.path.join(d, "xgboost-model"))
+            return model
+        """,
+        "serve.py",
+    )
+    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost", SAGEMAKER_PROGRAM="serve.py") as server:
+        server.wait()
+        answer = server.ask("POST", "/invocations", b"1,2,3", content_type="text/csv")
+        assert answer.json == said_by(trained, [[1, 2, 3]])
+
+
 def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(tmp_path: Path, model: Path) -> None:
     # -S leaves out site-packages; what the server itself needs is linked into a folder of its own
     packages = tmp_path / "packages"

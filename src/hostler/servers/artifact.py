@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostler.contract import CODE_DIR
+from hostler.contract import CODE_DIR, ENV_PROGRAM
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Unloadable
 
@@ -18,13 +18,12 @@ _PICKLE_ENDINGS = (".joblib", ".pkl", ".pickle")
 def framework(folder: Path, environment: Environment) -> str:
     """The framework to load the artifact with: the environment's, or for `auto` what its files tell.
 
-    A script that SAGEMAKER_PROGRAM names goes before an image's own way with a model, as in AWS's containers. Raises
-    Unloadable with what was looked for.
+    A script that SAGEMAKER_PROGRAM names goes before an image's own way with a model, as in AWS's containers; one that
+    merely lies there goes before it everywhere but on the XGBoost image. Raises Unloadable with what was looked for.
     """
-    auto = environment.framework == "auto"
-    if (auto or environment.program_named) and program(folder, environment):
+    if (environment.program_named or environment.framework != "xgboost") and program(folder, environment):
         return "script"
-    if not auto:
+    if environment.framework != "auto":
         return environment.framework
     names = files(folder)
     if XGBOOST_FILE in names:
@@ -40,12 +39,27 @@ def framework(folder: Path, environment: Environment) -> str:
 
 
 def program(folder: Path, environment: Environment) -> Path | None:
-    """The script of an artifact: in its folder `code`, beside the model, or in the submit directory."""
+    """The script of an artifact: in its folder `code`, beside the model, or in the submit directory.
+
+    Raises Unloadable if somebody asked for a script and it is in none of them.
+    """
     name = environment.program if environment.program.endswith(".py") else f"{environment.program}.py"
     places = [folder / CODE_DIR, folder]
-    if environment.submit_directory and "://" not in environment.submit_directory:
-        places.append(environment.below_base(environment.submit_directory))
-    return next((place / name for place in places if (place / name).is_file()), None)
+    submitted = environment.submit_directory
+    if submitted and "://" not in submitted:
+        places.append(environment.below_base(submitted))
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    if not environment.program_named:
+        return None
+    last = f"in the submit directory {submitted}" if submitted else "in a submit directory, for none was given"
+    if "://" in submitted:
+        last = "in the submit directory, an address that was not fetched for this container"
+    raise Unloadable(
+        f"{ENV_PROGRAM} names {name}, which is not there: neither in the artifact's folder {CODE_DIR}, nor at the "
+        f"artifact's top, nor {last}"
+    )
 
 
 def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("",)) -> Path:

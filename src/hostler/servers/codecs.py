@@ -26,6 +26,7 @@ X_LIBSVM = "text/x-libsvm"
 ANY = "*/*"
 
 MAX_CELLS = 2**24  # of one request's rows: a sparse body may name far more cells than it has bytes
+_LOOKED_AT = 64  # cells of a body with a wrong number of columns, for one that is no number
 _DELIMITERS = (",", ";", "\t", "|", " ")
 
 
@@ -121,18 +122,26 @@ def _csv(body: bytes, width: int) -> Any:
     first = text.split("\n", 1)[0]
     delimiter = next((one for one in _DELIMITERS if one in first.strip()), ",")
     found = first.count(delimiter) + 1
-    if width and found != width:
-        raise Rejected(400, _columns(found, width))
-    lines = text.split("\n")
-    if any(line.count(delimiter) != found - 1 for line in lines):
-        raise Rejected(400, "The rows of the CSV body have different numbers of columns.")
-    if "_" in text:  # which Python would read as a digit separator
-        raise Rejected(400, "The body is not CSV of numbers.")
-    numbers = (float(field) if field.strip() else math.nan for line in lines for field in line.split(delimiter))
     try:
+        if width and found != width:
+            _numbers(first.split(delimiter, _LOOKED_AT)[:_LOOKED_AT])  # what is no CSV at all has no columns either
+            raise Rejected(400, _columns(found, width))
+        lines = text.split("\n")
+        if any(line.count(delimiter) != found - 1 for line in lines):
+            _numbers(first.split(delimiter, _LOOKED_AT)[:_LOOKED_AT])
+            raise Rejected(400, "The rows of the CSV body have different numbers of columns.")
+        if "_" in text:  # which Python would read as a digit separator
+            raise ValueError
+        numbers = (float(field) if field.strip() else math.nan for line in lines for field in line.split(delimiter))
         return np.fromiter(numbers, np.float64, count=len(lines) * found).reshape(len(lines), found)
     except ValueError:
-        raise Rejected(400, "The body is not CSV of numbers.") from None
+        raise Rejected(400, "The CSV body has a cell that is no number.") from None
+
+
+def _numbers(fields: list[str]) -> None:
+    """Raises ValueError if one of them is no number."""
+    for field in fields:
+        float(field.strip() or math.nan)
 
 
 def _libsvm(body: bytes, width: int) -> Any:
@@ -263,6 +272,17 @@ def _checked(table: Any, width: int) -> Any:
     table = np.ascontiguousarray(table, dtype=np.float64)
     if np.isinf(table).any():
         raise Rejected(400, "The body holds an infinite number.")
+    return table
+
+
+def float32(table: Any) -> Any:
+    """The rows as float32. Raises Rejected (400) for a number that no float32 holds."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    if np.isinf(table).any():
+        raise Rejected(400, "The body holds a number that is too large.")
     return table
 
 

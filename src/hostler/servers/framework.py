@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+from hostler.contract import ENV_PROGRAM
 from hostler.servers import artifact
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Predictor, Unloadable
@@ -48,6 +49,8 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
     if framework == "xgboost":
         from hostler.servers import xgboost
 
+        if ignored := artifact.program(folder, environment):
+            print(f"{ignored.name} in the artifact is ignored: no {ENV_PROGRAM} names it")
         return xgboost.load(folder, environment)
     if framework == "sklearn":
         from hostler.servers import sklearn

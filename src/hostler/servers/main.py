@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.servers import environment, framework, nursery, target
+from hostler.servers import environment, framework, nursery, reason, target
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.server import ONLY, Contract
@@ -23,6 +23,8 @@ from hostler.servers.shelf import LoadFailed, Shelf
 from hostler.wire import tree
 from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, serve
+
+_LINE = 500  # characters of the log's last line
 
 
 def run(everywhere: bool = False) -> None:
@@ -38,7 +40,10 @@ def run(everywhere: bool = False) -> None:
     if told.framework != "auto":
         if missing := framework.missing(told.framework):
             _refuse(missing)
-        framework.warm(told.framework)
+        try:
+            framework.warm(told.framework)
+        except ImportError as error:  # such as joblib, beside a scikit-learn that is there
+            _refuse(reason.text(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
@@ -52,8 +57,8 @@ def run(everywhere: bool = False) -> None:
         sys.exit(code)
 
 
-def _refuse(reason: str) -> NoReturn:
-    print(reason, file=sys.stderr, flush=True)
+def _refuse(why: str) -> NoReturn:
+    print(why, file=sys.stderr, flush=True)
     sys.exit(1)
 
 
@@ -90,13 +95,17 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
 
 
 async def _keep(shelf: Shelf, told: Environment) -> str:
-    """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot."""
+    """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
+
+    That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.
+    """
     url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
     while True:
         try:
             held = await shelf.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
-            return f"the model does not load: {error}"
+            line = str(error).strip().partition("\n")[0]
+            return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
         await shelf.fall(held)
 
 

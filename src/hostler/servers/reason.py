@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import traceback
 
+from hostler.contract import BASE_DIR
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Rejected, Reply
 
 _LENGTH = 6_000  # characters of a text; of a longer one, its end, where the reason stands
 _FRAME = re.compile(r'File "(/[^"]*)"')
 _LIBRARY = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
+_FOLDERS = re.compile(rf"(?<![\w./:])(?!{BASE_DIR}/)/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
+_EXTRAS = {"xgboost": "xgboost", "sklearn": "sklearn", "joblib": "sklearn", "numpy": "xgboost"}  # by what is imported
 
 
 def reply(error: BaseException, environment: Environment, trace: bool = False) -> Reply:
@@ -39,13 +41,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def text(error: BaseException, environment: Environment) -> str:
-    """The error in a sentence; its type's name stands in for a message that it has not."""
+    """The error in a sentence; its type's name stands in for a message that it has not.
+
+    Where a package is missing that comes with an extra of ours, it ends with how to install that.
+    """
     message = getattr(error, "message", None)
     found = message if isinstance(message, str) and message else str(error)
     if isinstance(error, SystemExit):
         found = f"the script ended itself: sys.exit({error.code!r})"
     elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
         found = f"{type(error).__name__}: {found}" if found else type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        found = f"{found}: pip install 'hostler[{_EXTRAS[error.name]}]'"
     return _end(_hidden(found, environment))
 
 
@@ -65,10 +72,7 @@ def _ours(file: str) -> bool:
 def _hidden(found: str, environment: Environment) -> str:
     found = environment.shown(found)
     found = _FRAME.sub(lambda match: f'File "{_LIBRARY.sub("", match[1])}"', found)
-    for folder in (sys.prefix, sys.base_prefix, os.path.expanduser("~")):
-        if len(folder) > 1:
-            found = found.replace(f"{folder}/", "")
-    return found
+    return _FOLDERS.sub("", found)
 
 
 def _end(found: str) -> str:

@@ -2,7 +2,8 @@
 
 `model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
 and `output_fn`; each may take a context as one more argument (None here). Where one is missing there is a default:
-JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is.
+JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is. On the XGBoost image the
+default input is a DMatrix, on the scikit-learn image CSV is rows even if it is one; there the model itself predicts.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ def load(folder: Path, environment: Environment) -> Script:
     """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
     program = artifact.program(folder, environment)
     if program is None:
-        if "://" in environment.submit_directory:
-            raise Unloadable("the submit directory is an address, and was not fetched for this container")
         raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
     if (program.parent / "requirements.txt").is_file():
         print("requirements.txt is not installed here: what it names must be installed where hostler is")
@@ -46,20 +45,53 @@ def load(folder: Path, environment: Environment) -> Script:
     if before := getattr(module, "pre_model_fn", None):
         _call(before, str(folder))
     model = _call(model_fn, str(folder))
-    if not transform and steps[1] is None:
-        steps[1] = _own_predict(model, environment)
+    decode: Callable[[bytes, str], Any] = _decoded
+    if not transform:
+        kind = _kind(model, steps[1], environment)
+        decode = _decoder(model, kind, steps[1])
+        steps[1] = steps[1] or _own_predict(model, kind)
         if steps[1] is None:
             raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn")
     if warm_up := getattr(module, "model_warmup_fn", None):
         _call(warm_up, str(folder), model)
-    return Script(model, transform, steps, environment.default_accept or codecs.JSON)
+    return Script(model, transform, steps, decode, environment.default_accept or codecs.JSON)
 
 
-def _own_predict(model: Any, environment: Environment) -> Callable[[Any, Any], Any] | None:
+def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
+    """Which image's defaults the script gets: xgboost, sklearn or script. `auto` goes by what is to predict."""
+    if environment.framework != "auto":
+        return environment.framework
+    if predict_fn is None and _is_booster(model):
+        return "xgboost"
+    return "sklearn" if predict_fn is None else "script"
+
+
+def _is_booster(model: Any) -> bool:
+    return isinstance(model, getattr(sys.modules.get("xgboost"), "Booster", ()))
+
+
+def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
     """The default predict_fn of AWS's scikit-learn and XGBoost images: the model's own. PyTorch's has none like it."""
-    if environment.framework == "script" or not callable(getattr(model, "predict", None)):
+    if kind == "script" or not callable(getattr(model, "predict", None)):
         return None
+    if kind == "xgboost":
+        return lambda data, model: model.predict(data, validate_features=False)
     return lambda data, model: model.predict(data)
+
+
+def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], Any]:
+    """The default input_fn, but for the body as bytes: (body, media type) to what predict_fn is given."""
+    if kind == "sklearn":
+        return _rows
+    if kind == "script":
+        return _decoded
+    from hostler.servers import xgboost
+
+    # A script with a predict_fn may take other columns than its model.
+    width, types = (
+        (model.num_features(), model.feature_types) if predict_fn is None and _is_booster(model) else (0, None)
+    )
+    return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
 
 
 def _imported(program: Path) -> Any:
@@ -88,10 +120,13 @@ class Script:
 
     together = 1
 
-    def __init__(self, model: Any, transform: Any, steps: list[Any], default: str) -> None:
+    def __init__(
+        self, model: Any, transform: Any, steps: list[Any], decode: Callable[[bytes, str], Any], default: str
+    ) -> None:
         self._model = model
         self._transform = transform
         self._input, self._predict, self._output = steps
+        self._decode = decode
         self._default = default
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
@@ -109,7 +144,7 @@ class Script:
         if self._transform:
             found = _call(self._transform, self._model, data, kind, accept)
         else:
-            given = _call(self._input, data, kind) if self._input else _decoded(call.body, kind)
+            given = _call(self._input, data, kind) if self._input else self._decode(call.body, kind)
             prediction = _call(self._predict, given, self._model)
             found = _call(self._output, prediction, accept) if self._output else self._encoded(prediction, accept)
         media = accept
@@ -149,6 +184,11 @@ def _decoded(body: bytes, kind: str) -> Any:
     if kind == codecs.NPY:
         return codecs.npy(body)
     raise Rejected(415, f"Content type {kind} is not supported: the script has no input_fn.")
+
+
+def _rows(body: bytes, kind: str) -> Any:
+    """As AWS's scikit-learn image has it: CSV is rows of float32, be it one row or many."""
+    return codecs.float32(codecs.rows(body, kind, 0)) if kind == codecs.CSV else _decoded(body, kind)
 
 
 def _bytes(found: Any) -> bytes:

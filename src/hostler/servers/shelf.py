@@ -9,7 +9,6 @@ import asyncio
 import gc
 import socket
 import sys
-import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -92,7 +91,7 @@ class Shelf:
             predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
         except (Exception, SystemExit) as error:
             if not isinstance(error, Unloadable):
-                traceback.print_exc()
+                print(reason.where(error, self._environment), file=sys.stderr, flush=True)
             message = reason.text(error, self._environment)
             raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
         return Inside(predictor, size, self._environment, self._long_calls)

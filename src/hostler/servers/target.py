@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import msgspec
@@ -46,12 +45,13 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     try:
         predictor = framework.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
-        if not isinstance(error, Unloadable):
-            traceback.print_exc()
         status = 507 if reason.out_of_memory(error) else 500
         message = reason.text(error, environment)
-        if order.framework == "script" and not isinstance(error, Unloadable):
-            message = f"{message}\n{reason.where(error, environment)}"
+        if not isinstance(error, Unloadable):
+            where = reason.where(error, environment)
+            print(where, file=sys.stderr, flush=True)
+            if order.framework == "script":
+                message = f"{message}\n{where}"
         _tell(report, Report(status, message))
         sys.stdout.flush()
         return

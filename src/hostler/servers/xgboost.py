@@ -42,6 +42,11 @@ def load(folder: Path, environment: Environment) -> XGBoost:
     return XGBoost(_booster(artifact.model_file(folder, (artifact.XGBOOST_FILE,))), environment)
 
 
+def matrix(table: Any, feature_types: list[str] | None) -> Any:
+    """A DMatrix of float32 rows, missing values as NaN."""
+    return xgboost.DMatrix(table, feature_types=feature_types, enable_categorical=True, nthread=1)
+
+
 def _booster(file: Path) -> Any:
     data = file.read_bytes()
     pickled = ""
@@ -131,7 +136,7 @@ class XGBoost:
                     replies[number] = Reply(204, b"", codecs.CSV)
                     continue
                 media = codecs.accepted(call.accept, _OFFERED, self._default)
-                kind = codecs.media_type(call.content_type) or codecs.LIBSVM
+                kind = codecs.media_type(call.content_type)
                 row = None
                 if single and kind == codecs.CSV and len(call.body) <= LONG_BODY:
                     row = codecs.csv_row(call.body, self._width)
@@ -154,12 +159,12 @@ class XGBoost:
         queued.clear()
 
     def _rows(self, body: bytes, kind: str) -> Any:
-        table = codecs.rows(body, kind, self._width)
-        with np.errstate(over="ignore"):
-            table = table.astype(np.float32)
-        if np.isinf(table).any():
-            raise Rejected(400, "The body holds a number that is too large.")
-        return table
+        try:
+            return codecs.float32(codecs.rows(body, kind or codecs.LIBSVM, self._width))
+        except Rejected as error:
+            if kind:
+                raise
+            raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 
     def _predict(self, table: Any) -> Any:
         if self._inplace:
@@ -167,9 +172,7 @@ class XGBoost:
         return self._predict_matrix(table)
 
     def _predict_matrix(self, table: Any) -> Any:
-        booster = self._booster
-        matrix = xgboost.DMatrix(table, feature_types=booster.feature_types, enable_categorical=True, nthread=1)
-        return booster.predict(matrix, validate_features=False)
+        return self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
 
     def _reply(self, values: list[Any], media: str) -> Reply:
         if media == codecs.CSV:

@@ -63,6 +63,32 @@ def test_a_script_is_found_in_code_then_beside_then_in_the_submit_directory(tmp_
     assert artifact.program(model, told(tmp_path)) is None
 
 
+@pytest.mark.parametrize(
+    ("image", "wanted"), [("auto", "script"), ("sklearn", "script"), ("script", "script"), ("xgboost", "xgboost")]
+)
+def test_a_script_that_nobody_named_is_used_but_on_the_xgboost_image(tmp_path: Path, image: str, wanted: str) -> None:
+    filled(tmp_path, "code/inference.py", "xgboost-model")
+    assert artifact.framework(tmp_path, told(tmp_path, HOSTLER_FRAMEWORK=image)) == wanted
+
+
+@pytest.mark.parametrize("image", ["auto", "sklearn", "script", "xgboost"])
+@pytest.mark.parametrize(
+    ("submitted", "last"),
+    [
+        ("", "for none was given"),
+        ("/opt/ml/code", "directory /opt/ml/code"),
+        ("s3://b/c.tar.gz", "an address that was not fetched for this container"),
+    ],
+)
+def test_a_named_script_that_is_nowhere_is_said_with_the_places(
+    tmp_path: Path, image: str, submitted: str, last: str
+) -> None:
+    filled(tmp_path, "code/inference.py", "xgboost-model", "model.joblib")
+    env = told(tmp_path, HOSTLER_FRAMEWORK=image, SAGEMAKER_PROGRAM="serve.py", SAGEMAKER_SUBMIT_DIRECTORY=submitted)
+    with pytest.raises(Unloadable, match=rf"names serve\.py, which is not there: .*folder code, .*top, .*{last}$"):
+        artifact.framework(tmp_path, env)
+
+
 def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
     native = filled(tmp_path / "native", "xgboost-model")
     (native / "xgboost-model").write_bytes(b"{" + bytes(framework.APART_SIZE))

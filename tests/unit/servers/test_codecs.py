@@ -139,6 +139,18 @@ def test_what_does_not_parse_or_fit_is_the_callers_mistake(body: bytes, kind: st
     assert status(lambda: codecs.rows(body, kind, 3)) == 400
 
 
+@pytest.mark.parametrize("body", [b"a,b", b"a,b,c", b"hello", b'{"k": 1}', b"a,b,c\n1,2", b"1,2,1_0", b"1,2,3\n1,2,x"])
+def test_a_cell_that_is_no_number_is_said_before_the_number_of_columns(body: bytes) -> None:
+    with pytest.raises(Rejected, match="a cell that is no number"):
+        codecs.rows(body, CSV, 3)
+
+
+@pytest.mark.parametrize("body", [b"1,2", b"1,,", b"1"])
+def test_numbers_in_a_wrong_number_of_columns_are_said_to_be_that(body: bytes) -> None:
+    with pytest.raises(Rejected, match=r"has \d columns; the model takes 4"):
+        codecs.rows(body, CSV, 4)
+
+
 @pytest.mark.parametrize("kind", ["", "text/html", "application/x-recordio-protobuf", "csv"])
 def test_an_unknown_content_type_is_415(kind: str) -> None:
     assert status(lambda: codecs.rows(b"1,2,3", kind, 3)) == 415

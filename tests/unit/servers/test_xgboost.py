@@ -120,3 +120,13 @@ def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path
         (tmp_path / "xgboost-model").write_bytes(whole[:cut])
         with pytest.raises(Unloadable):
             ours.load(tmp_path, ENVIRONMENT)
+
+
+def test_a_body_without_content_type_that_is_no_libsvm_is_told_what_it_was_taken_for() -> None:
+    predictor = ours.XGBoost(trained(), ENVIRONMENT)
+    reply = predictor.answer([Call(b"1,2,3,4,5,6", "", "")])[0]
+    assert (reply.status, reply.body) == (
+        400,
+        b"No Content-Type was given, so libsvm was assumed. The body is not libsvm.",
+    )
+    assert predictor.answer([Call(b"1,2", "text/libsvm", "")])[0].body == b"The body is not libsvm."
