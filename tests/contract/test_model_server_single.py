@@ -210,6 +210,11 @@ def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(
     with running(tmp_path, HOSTLER_FRAMEWORK="xgboost", options=("-S",), packages=packages) as server:
         assert server.process.wait(20) == 1
         assert "needs xgboost: pip install 'hostler[xgboost]'" in server.output()
+    (packages / "sklearn").mkdir()  # there, but without the joblib that it comes with
+    with running(tmp_path, HOSTLER_FRAMEWORK="sklearn", options=("-S",), packages=packages) as server:
+        assert server.process.wait(20) == 1
+        wanted = "ModuleNotFoundError: No module named 'joblib': pip install 'hostler[sklearn]'"
+        assert server.output().strip() == wanted
     with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", options=("-S",), packages=packages) as server:
         server.wait()
         server.model("x").joinpath("xgboost-model").write_bytes(b"{}")
