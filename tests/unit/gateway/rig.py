@@ -169,7 +169,7 @@ class Rig:
         return sum((self.gateway.invoker.in_flight, self.gateway.passthrough.in_flight, *(f.count for f in flights)))
 
     async def stop(self) -> None:
-        await self.gateway.stop(0.5)
+        await self.gateway.stop(0.0)
         await self.control.stop()
         for container in self.containers.values():
             await container.stop()
