@@ -9,6 +9,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -141,6 +142,58 @@ def test_a_bucket_with_an_object_is_not_deleted(s3: Any, bucket: str) -> None:
     assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
     s3.delete_object(Bucket=bucket, Key="a/b")
     s3.delete_bucket(Bucket=bucket)
+
+
+def test_a_folder_that_a_person_made_is_a_bucket_and_can_be_deleted(s3: Any, root: Path) -> None:
+    (root / "handmade").mkdir()
+    assert "handmade" in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    s3.delete_bucket(Bucket="handmade")
+    assert not (root / "handmade").exists()
+    assert refused(s3.delete_bucket, Bucket="handmade") == ("NoSuchBucket", 404)
+
+
+def test_a_bucket_that_comes_and_goes_while_it_is_used_makes_no_5xx(port: int) -> None:
+    def use(_: int) -> None:
+        s3 = client(port)
+        calls = [
+            lambda: s3.create_bucket(Bucket="passing"),
+            lambda: s3.put_object(Bucket="passing", Key="x/y", Body=b"1"),
+            lambda: s3.list_objects_v2(Bucket="passing"),
+            lambda: s3.delete_object(Bucket="passing", Key="x/y"),
+            lambda: s3.delete_bucket(Bucket="passing"),
+        ]
+        for _ in range(15):
+            for call in calls:
+                try:
+                    call()
+                except ClientError as error:
+                    refusals.add(error.response["Error"]["Code"])
+            s3.list_buckets()
+
+    refusals: set[str] = set()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, range(4)))
+    assert refusals <= {"NoSuchBucket", "BucketNotEmpty"}
+
+
+def test_what_a_person_removes_behind_our_back_is_made_anew(tmp_path: Path) -> None:
+    with serving(tmp_path / "s3") as port:
+        s3 = client(port)
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="a/b", Body=b"b")
+        upload = s3.create_multipart_upload(Bucket="bucket", Key="m")["UploadId"]
+        for name in (".tmp", ".meta"):
+            shutil.rmtree(tmp_path / "s3" / name)
+        assert s3.get_object(Bucket="bucket", Key="a/b")["Body"].read() == b"b"
+        s3.abort_multipart_upload(Bucket="bucket", Key="m", UploadId=upload)
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="a/c", Body=b"c", Metadata={"n": "1"})
+        assert s3.head_object(Bucket="bucket", Key="a/c")["Metadata"] == {"n": "1"}
+        shutil.rmtree(tmp_path / "s3")
+        assert s3.list_buckets()["Buckets"] == []
+        s3.create_bucket(Bucket="bucket")
+        assert "Uploads" not in s3.list_multipart_uploads(Bucket="bucket")
+        s3.create_multipart_upload(Bucket="bucket", Key="m")
 
 
 @pytest.mark.parametrize("name", ["ab", "Capital", "a" * 64, "1.2.3.4", ".meta", ".tmp", "a..b", "a_b", "-ab"])
@@ -289,7 +342,7 @@ def test_objects_are_deleted_many_at_a_time_and_leave_no_folder(s3: Any, bucket:
 
 @pytest.mark.parametrize(
     "key",
-    ["../up", "a/../../up", "/rooted", "a//b", "a/", "./a", "a/./b", "a\\b", "a\tb", "x" * 256, "a/" + "ü" * 128],
+    ["../up", "a/../../up", "/rooted", "/", "a//", "a//b", "./a", "a/./b", "a\\b", "a\tb", "x" * 256, "a/" + "ü" * 128],
 )
 def test_a_key_that_cannot_be_a_file_is_refused_with_the_reason(s3: Any, bucket: str, root: Path, key: str) -> None:
     with pytest.raises(ClientError, match="kept as plain files here, and this key cannot be one: ") as caught:
@@ -298,6 +351,29 @@ def test_a_key_that_cannot_be_a_file_is_refused_with_the_reason(s3: Any, bucket:
     assert str(root) not in str(caught.value)
     assert list((root / bucket).iterdir()) == []
     assert refused(s3.get_object, Bucket=bucket, Key=key)[0] == "NoSuchKey"
+
+
+def test_an_object_whose_key_ends_in_a_slash_makes_an_empty_folder(s3: Any, bucket: str, root: Path) -> None:
+    s3.put_object(Bucket=bucket, Key="a/b/", Metadata={"n": "1"})
+    s3.put_object(Bucket=bucket, Key="a/b/c", Body=b"c")
+    assert s3.head_object(Bucket=bucket, Key="a/b/")["Metadata"] == {"n": "1"}
+    assert s3.get_object(Bucket=bucket, Key="a/b/")["Body"].read() == b""
+    found = s3.list_objects_v2(Bucket=bucket)["Contents"]
+    assert [(one["Key"], one["Size"]) for one in found] == [("a/b/", 0), ("a/b/c", 1)]
+    page = s3.list_objects_v2(Bucket=bucket, Prefix="a/b/", Delimiter="/", MaxKeys=1)
+    assert [one["Key"] for one in page["Contents"]] == ["a/b/"]
+    token = page["NextContinuationToken"]
+    page = s3.list_objects_v2(Bucket=bucket, Prefix="a/b/", Delimiter="/", ContinuationToken=token)
+    assert [one["Key"] for one in page["Contents"]] == ["a/b/c"]
+    assert [one["Prefix"] for one in s3.list_objects_v2(Bucket=bucket, Delimiter="/")["CommonPrefixes"]] == ["a/"]
+    s3.delete_object(Bucket=bucket, Key="a/b/c")
+    assert (root / bucket / "a" / "b").is_dir()  # it stays, now that it is empty
+    assert refused(s3.put_object, Bucket=bucket, Key="a/b", Body=b"") == ("InvalidArgument", 400)
+    assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
+    s3.delete_object(Bucket=bucket, Key="a/b/")
+    assert list((root / bucket).iterdir()) == []
+    s3.put_object(Bucket=bucket, Key="a", Body=b"a")
+    assert refused(s3.put_object, Bucket=bucket, Key="a/") == ("InvalidArgument", 400)
 
 
 def test_a_key_too_long_is_refused(s3: Any, bucket: str) -> None:

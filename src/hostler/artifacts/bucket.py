@@ -1,6 +1,7 @@
-"""Buckets as plain files: what lies where below `data/s3`, and what is known of each object.
+r"""Buckets as plain files: what lies where below `data/s3`, and what is known of each object.
 
     <root>/<bucket>/<key>                  an object is a file; a person may drop one in
+    <root>/<bucket>/<folder>/.folder\      the object whose key is `<folder>/`, by which clients make empty folders
     <root>/.meta/<bucket>/<sha256 of key>  what a file cannot say itself: ETag, Content-Type, metadata, checksums
     <root>/.tmp/                           work in progress, on the same file system, so that a rename finishes it
 
@@ -15,6 +16,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 import threading
@@ -29,6 +31,7 @@ from hostler import names
 from hostler.errors import HostlerError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_FOLDER = ".folder\\"  # no other key can have a backslash
 _committing = threading.Lock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
 
 
@@ -40,6 +43,10 @@ class S3Error(HostlerError):
         self.code = code
         self.message = message
         self.status = status
+
+
+def no_such_bucket() -> S3Error:
+    return S3Error("NoSuchBucket", "The specified bucket does not exist", 404)
 
 
 def no_such_key() -> S3Error:
@@ -105,24 +112,35 @@ class Buckets:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.temporary = root / ".tmp"
         self._meta = root / ".meta"
-        for folder in (self.temporary, self._meta):
-            folder.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for work in progress; made anew if a person removed it."""
+        folder = self.root / ".tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     # --- buckets --------------------------------------------------------------------------------------------------
 
     def buckets(self) -> list[Bucket]:
         """All of them by name; a folder that a person made is one too, if its name can be a bucket's."""
-        found = [entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)]
-        return [self.bucket(name) for name in sorted(found) if _BUCKET.fullmatch(name)]
+        found: list[Bucket] = []
+        for folder in sorted(self.root.glob("*")):
+            with contextlib.suppress(S3Error):  # it can be no bucket, or was removed in the meantime
+                found.append(self.bucket(folder.name))
+        return found
 
     def bucket(self, name: str) -> Bucket:
         folder = self._folder(name)
         try:
             birth = msgspec.json.decode((self._meta / name / "bucket").read_bytes(), type=_Birth)
         except (FileNotFoundError, msgspec.DecodeError):
-            birth = _Birth(folder.stat().st_mtime, "us-east-1")
+            try:
+                birth = _Birth(folder.stat().st_mtime, "us-east-1")
+            except FileNotFoundError:
+                raise no_such_bucket() from None
         return Bucket(name, birth.created, birth.region)
 
     def create(self, name: str, region: str) -> bool:
@@ -133,7 +151,7 @@ class Buckets:
             with contextlib.suppress(S3Error):
                 self._folder(name)
                 return False
-            (self._meta / name).mkdir(exist_ok=True)
+            (self._meta / name).mkdir(parents=True, exist_ok=True)
             self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)), lasting=True)
             (self.root / name).mkdir()
             _sync(self.root)
@@ -149,14 +167,12 @@ class Buckets:
                     os.rmdir(path)
             except OSError as error:  # what is no object (a link, a socket) is not ours to remove
                 raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
-            for sidecar in (self._meta / name).iterdir():
-                sidecar.unlink()
-            (self._meta / name).rmdir()
+            shutil.rmtree(self._meta / name, ignore_errors=True)  # there is none for a folder that a person made
 
     def _folder(self, bucket: str) -> Path:
         folder = self.root / bucket
         if not _BUCKET.fullmatch(bucket) or folder.is_symlink() or not folder.is_dir():
-            raise S3Error("NoSuchBucket", "The specified bucket does not exist", 404)
+            raise no_such_bucket()
         return folder
 
     # --- objects --------------------------------------------------------------------------------------------------
@@ -164,7 +180,7 @@ class Buckets:
     def find(self, bucket: str, key: str) -> Object:
         """The object of that key. Its ETag is computed if nobody has yet (a file that was dropped in)."""
         try:
-            path = names.resolve(self._folder(bucket), key)
+            path = _path(self._folder(bucket), key)
             found = path.lstat()
         except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
             raise no_such_key() from None
@@ -190,12 +206,11 @@ class Buckets:
         self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
         only: Only,
     ) -> Object:  # fmt: skip
-        folder = self._folder(bucket)
-        path = self.place(bucket, key)
         now = time.time_ns()
         os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
         facts = Facts(written.stat().st_size, now, etag, headers, checksums)
         with _committing:
+            folder, path = self._folder(bucket), self.place(bucket, key)
             self._check_there(bucket, key, only)
             try:
                 _make_folders(path.parent, folder)
@@ -218,7 +233,7 @@ class Buckets:
         if len(key.encode()) > 1024:
             raise S3Error("KeyTooLongError", "Your key is too long", 400)
         try:
-            return names.resolve(folder, key)
+            return _path(folder, key)
         except names.UnsafeName as reason:
             raise _clash(str(reason)) from None
         except RuntimeError:
@@ -262,7 +277,8 @@ class Buckets:
         except OSError:
             raise no_such_key() from None
         facts = Facts(found.st_size, found.st_mtime_ns, etag)
-        self._remember(bucket, key, path, facts, lasting=False)
+        with contextlib.suppress(OSError):  # they can be computed again: so also a full disk can be read and cleared
+            self._remember(bucket, key, path, facts, lasting=False)
         return facts
 
     def _remember(self, bucket: str, key: str, path: Path, facts: Facts, *, lasting: bool) -> None:
@@ -275,7 +291,7 @@ class Buckets:
             now = path.stat()
             known = [one for one in known if (one.size, one.mtime) == (now.st_size, now.st_mtime_ns)]
         sidecar = self._sidecar_path(bucket, key)
-        sidecar.parent.mkdir(exist_ok=True)
+        sidecar.parent.mkdir(parents=True, exist_ok=True)
         self._write(sidecar, msgspec.json.encode(_Sidecar(key, [facts, *known[:1]])), lasting=lasting)
 
     def _versions(self, bucket: str, key: str) -> list[Facts]:
@@ -289,11 +305,15 @@ class Buckets:
 
     def _write(self, path: Path, data: bytes, *, lasting: bool) -> None:
         file, temporary = self.stage()
-        with file:
-            file.write(data)
-            if lasting:
-                keep(file)
-        temporary.replace(path)
+        try:
+            with file:
+                file.write(data)
+                if lasting:
+                    keep(file)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _check_there(self, bucket: str, key: str, only: Only) -> None:
         if only == ALWAYS:
@@ -313,6 +333,13 @@ class Buckets:
         for nested, _, _ in os.walk(path, topdown=False):
             if Path(nested) != folder:
                 os.rmdir(nested)
+
+
+def _path(folder: Path, key: str) -> Path:
+    """Raises what names.resolve does."""
+    if key.endswith("/"):
+        return names.resolve(folder, key.removesuffix("/")) / _FOLDER
+    return names.resolve(folder, key)
 
 
 def _clash(reason: str) -> S3Error:
@@ -348,16 +375,22 @@ def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
     """A folder sorts as its name with the slash: so a walk in order of names is one in order of keys."""
     try:
         with os.scandir(folder) as entries:
-            found = [(f"{base}{e.name}/" if e.is_dir(follow_symlinks=False) else f"{base}{e.name}", e) for e in entries]
-    except FileNotFoundError:
+            found = [(_key(base, entry), entry) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
         return
     for key, entry in sorted(found, key=lambda pair: os.fsencode(pair[0])):
-        if key.endswith("/"):
+        if entry.is_dir(follow_symlinks=False):
             passed = os.fsencode(after) >= os.fsencode(key) and not after.startswith(key)
             if not passed and (key.startswith(prefix) or prefix.startswith(key)):
                 yield from _keys(Path(entry.path), key, prefix, after)
         elif key.startswith(prefix) and os.fsencode(key) > os.fsencode(after) and entry.is_file(follow_symlinks=False):
             with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # what no request can name is no object
                 key.encode()
-                names.check_relative(key)
+                names.check_relative(key.removesuffix("/"))
                 yield key
+
+
+def _key(base: str, entry: os.DirEntry[str]) -> str:
+    if entry.is_dir(follow_symlinks=False):
+        return f"{base}{entry.name}/"
+    return base if entry.name == _FOLDER else f"{base}{entry.name}"

@@ -117,7 +117,7 @@ class Disk:
     def held(self, id: str) -> Fetched | None:
         """Hold an artifact that is here, without asking S3; None when it is not (any more)."""
         with self._lock:
-            if id not in self._lru:
+            if id not in self._lru or not (self._root / id / "model").is_dir():  # a person may have removed it
                 return None
             self._lru.touch(id)
             self._lru.pin(id)
@@ -138,7 +138,7 @@ class Disk:
             if id not in self._lru or self._memory.get(id) == memory:
                 return
             self._memory[id] = memory
-            with _disk_errors():
+            with contextlib.suppress(OSError):  # a full disk is no reason to fail: it will be measured again
                 self._write(self._root / id / "memory", str(memory).encode())
 
     def memory(self, id: str) -> int | None:
@@ -156,7 +156,9 @@ class Disk:
     def clear(self) -> bool:
         """Evict everything that nobody holds; False if there was nothing. For when the disk itself is full."""
         with self._lock:
-            return self._evict(self._lru.victims(self._lru.evictable) or [])
+            gone = self._evict(self._lru.victims(self._lru.evictable) or [])
+        _remove(gone)
+        return bool(gone)
 
     # --- fetching -------------------------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class Disk:
         try:
             begun = time.monotonic()
             with _disk_errors():
-                work.mkdir()
+                work.mkdir(parents=True)
             try:
                 packed = info.path or await self._download(info, work / "packed")
                 downloaded = time.monotonic()
@@ -235,29 +237,41 @@ class Disk:
 
     def _admit(self, id: str, entry: _Entry, work: Path) -> None:
         """Make room and put the entry in place, held once."""
-        with self._lock, _disk_errors():
-            need = self._lru.total + entry.bytes - self._budget
-            victims = self._lru.victims(need) if need > 0 else []
-            if victims is None:
-                raise DiskFull(f"The artifact's {entry.bytes} bytes do not fit: the disk budget is in use.")
-            self._evict(victims)
-            work.rename(self._root / id)
-            self._lru.add(id, entry.bytes)
-            self._lru.pin(id)
+        if entry.bytes > self._budget:
+            raise ArtifactBad(f"The artifact's {entry.bytes} bytes are more than the disk budget of {self._budget}.")
+        gone: list[Path] = []
+        try:
+            with self._lock, _disk_errors():
+                lost = id in self._lru  # removed behind our back; whoever holds it holds it still
+                gone += [self._set_aside(id)] if lost else self._make_room(entry.bytes)
+                work.rename(self._root / id)
+                if not lost:
+                    self._lru.add(id, entry.bytes)
+                self._lru.pin(id)
+        finally:
+            _remove(gone)
 
-    def _evict(self, ids: list[str]) -> bool:
+    def _make_room(self, size: int) -> list[Path]:
+        need = self._lru.total + size - self._budget
+        victims = self._lru.victims(need) if need > 0 else []
+        if victims is None:
+            raise DiskFull(f"The artifact's {size} bytes do not fit: the disk budget is in use.")
+        return self._evict(victims)
+
+    def _evict(self, ids: list[str]) -> list[Path]:
+        """Forget entries, and say what is to be removed once the lock is free: that may take long."""
         for id in ids:
             self._lru.remove(id)
             self._memory.pop(id, None)
-            self._discard(self._root / id)
-        return bool(ids)
+        return [self._set_aside(id) for id in ids]
 
-    def _discard(self, folder: Path) -> None:
-        """Away by one rename first, so that nobody ever finds half of it."""
+    def _set_aside(self, name: str) -> Path:
+        """Away by one rename, so that nobody ever finds half of it; the path may be missing."""
         gone = self._work / f"gone-{next(self._numbers)}"
+        self._work.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            (self._root / name).rename(gone)
+        return gone
 
     # --- the start ------------------------------------------------------------------------------------------------
 
@@ -275,7 +289,7 @@ class Disk:
                 used = (folder / "entry").stat().st_mtime
                 self._check_whole(folder, entry)
             except (OSError, ValueError):
-                self._discard(folder)
+                _remove([self._set_aside(folder.name)])
                 continue
             found.append((used, folder.name, entry.bytes))
             with contextlib.suppress(OSError, ValueError):
@@ -295,8 +309,18 @@ class Disk:
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = self._work / f"file-{next(self._numbers)}"
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        self._work.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _id(info: ObjectInfo) -> str:

@@ -1,6 +1,7 @@
 """Where artifacts come from: the embedded S3's plain files, or a real S3 through obstore.
 
 hostler itself never follows AWS_ENDPOINT_URL*: in the shell of the person who runs it those point at hostler.
+What only a real S3 needs (botocore, obstore) is imported when one is first asked: it takes a sixth of a second.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
-
-import botocore.session
-import obstore
-from obstore.exceptions import BaseError, PreconditionError
-from obstore.store import S3Store
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hostler.artifacts.bucket import Buckets, S3Error
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 CHUNK = 1 << 20
 PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as away
@@ -85,6 +84,9 @@ class ObstoreSource:
         self._opening = asyncio.Lock()
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
+        import obstore
+        from obstore.exceptions import BaseError
+
         store = await self._store(bucket)
         try:
             async with asyncio.timeout(self._patience):
@@ -95,6 +97,9 @@ class ObstoreSource:
         return ObjectInfo(bucket, key, meta["size"], (meta["e_tag"] or "").strip('"'))
 
     async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        import obstore
+        from obstore.exceptions import BaseError, PreconditionError
+
         store = await self._store(info.bucket)
         count = 0
         try:
@@ -116,6 +121,9 @@ class ObstoreSource:
             raise StorageUnavailable(f"S3 sent {count} of the object's {info.size} bytes.")
 
     async def _reason(self, store: S3Store, key: str, error: Exception) -> Exception:
+        import obstore
+        from obstore.exceptions import BaseError
+
         if isinstance(error, TimeoutError):
             return _translated(error)
         try:
@@ -128,6 +136,8 @@ class ObstoreSource:
     async def _store(self, bucket: str) -> S3Store:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-]{1,254}", bucket):
             raise ArtifactMissing("InvalidBucketName: The specified bucket is not valid.")
+        from obstore.store import S3Store
+
         async with self._opening:
             if not self._options:
                 self._options = await asyncio.to_thread(_options, self._endpoint)
@@ -138,6 +148,8 @@ class ObstoreSource:
 
 def _options(endpoint: str) -> dict[str, Any]:
     """What a store is opened with; every setting that it would else take from AWS_* variables is given."""
+    import botocore.session
+
     session = botocore.session.Session()
     credentials = session.get_credentials()
     region = session.get_config_variable("region") or "us-east-1"

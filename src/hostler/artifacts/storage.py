@@ -162,7 +162,7 @@ class InstanceStorage:
         if not path.is_symlink():
             return path.is_dir()
         if self._held.get(model_id) == id:
-            return True
+            return path.is_dir()
         fetched = self.disk.held(id)
         if fetched is None:
             return False

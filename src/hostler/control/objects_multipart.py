@@ -47,7 +47,6 @@ class Uploads:
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
         self._root = buckets.root / ".uploads"
-        self._root.mkdir(exist_ok=True)
         self._lock = threading.Lock()
 
     def create(self, bucket: str, key: str, headers: dict[str, str]) -> Upload:
@@ -56,6 +55,7 @@ class Uploads:
         draft = self._buckets.temporary / f"upload-{upload.id}"
         draft.mkdir()
         (draft / "upload").write_bytes(msgspec.json.encode(upload))
+        self._root.mkdir(exist_ok=True)  # a person may have removed it
         draft.rename(self._root / upload.id)
         return upload
 
@@ -72,9 +72,9 @@ class Uploads:
 
     def under_way(self, bucket: str, prefix: str) -> list[Upload]:
         found = []
-        for folder in self._root.iterdir():
+        for note in self._root.glob("*/upload"):
             try:
-                found.append(msgspec.json.decode((folder / "upload").read_bytes(), type=Upload))
+                found.append(msgspec.json.decode(note.read_bytes(), type=Upload))
             except (FileNotFoundError, msgspec.DecodeError):
                 continue
         matching = [upload for upload in found if upload.bucket == bucket and upload.key.startswith(prefix)]

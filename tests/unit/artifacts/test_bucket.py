@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import random
 import shutil
 from pathlib import Path
 
 import pytest
+from packing import small_disk
 
 from hostler.artifacts.bucket import Buckets, Only, S3Error
 
@@ -79,6 +82,21 @@ def test_keys_come_in_the_order_of_their_bytes_whatever_the_prefix_and_the_start
         after = chance.choice(["", chance.choice(every), chance.choice(every)[:3], "b/", "\U0010ffff"])
         expected = [key for key in every if key.startswith(prefix) and key.encode() > after.encode()]
         assert list(buckets.keys("bucket", prefix, after)) == expected
+
+
+def test_a_full_disk_can_be_read_listed_and_cleared(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as folder:
+        buckets = Buckets(folder / "s3")
+        buckets.create("bucket", "us-east-1")
+        for key in ("a", "b"):
+            (folder / "s3" / "bucket" / key).write_bytes(key.encode())
+        with contextlib.suppress(OSError), (folder / "filling").open("wb", buffering=0) as filling:
+            while True:
+                filling.write(bytes(4096))
+        assert buckets.find("bucket", "a").facts.etag == hashlib.md5(b"a").hexdigest()
+        assert list(buckets.temporary.iterdir()) == []
+        buckets.delete("bucket", "b")
+        assert list(buckets.keys("bucket")) == ["a"]
 
 
 def test_names_that_no_request_can_say_are_no_objects(buckets: Buckets) -> None:

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
-from packing import LIMITS, Place
+from packing import LIMITS, Place, small_disk
 
 from hostler.artifacts.disk import Disk
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull
@@ -221,8 +220,10 @@ def test_an_artifact_larger_than_the_budget_is_refused_and_nothing_is_evicted(tm
         place.put("small", model=bytes(100))
         place.put("large", model=bytes(301))
         small = await place.disk.fetch("bucket", "small")
-        with pytest.raises(DiskFull):
+        place.disk.release(small.id)
+        with pytest.raises(ArtifactBad, match="301 bytes are more than the disk budget of 300") as caught:
             await place.disk.fetch("bucket", "large")
+        assert not caught.value.transient  # no waiting makes it fit
         assert place.entries() == [small.id]
 
     asyncio.run(main())
@@ -321,17 +322,54 @@ def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+def test_what_a_person_removes_behind_our_back_is_fetched_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, budget=2)
+        for name in "abc":
+            place.put(name, model=name.encode())
+        held = await place.disk.fetch("bucket", "a")
+        idle = await place.disk.fetch("bucket", "b")
+        place.disk.release(idle.id)
+        for path in (tmp_path / "artifacts").iterdir():
+            shutil.rmtree(path)
+        place.disk.remember(held.id, 5)  # late, and no error
+        assert place.disk.held(held.id) is None
+        again = await place.disk.fetch("bucket", "a")
+        assert (again.id, (again.path / "model").read_bytes()) == (held.id, b"a")
+        assert place.disk.total == 2
+        new = await place.disk.fetch("bucket", "c")
+        assert place.entries() == sorted([again.id, new.id])  # what was lost made room
+        shutil.rmtree(again.path)  # a part of it alone
+        assert (await place.disk.fetch("bucket", "a")).path.is_dir()
+        for id in (new.id, held.id, held.id, held.id):  # every hold counts, those from before too
+            place.disk.clear()
+            assert held.id in place.entries()
+            place.disk.release(id)
+        place.disk.clear()
+        assert (place.disk.total, place.entries()) == (0, [])
+
+    asyncio.run(main())
+
+
+def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path, budget=1)
+        disks.append(place.disk)
+        for name in "ab":
+            place.put(name, model=name.encode())
+            place.disk.release((await place.disk.fetch("bucket", name)).id)
+        place.disk.clear()
+
+    disks: list[Disk] = []
+    locked: list[bool] = []
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "shutil.rmtree" and str(arguments[0]).startswith(f"{tmp_path}/artifacts/.work/gone-"):
+            locked.append(disks[0]._lock.locked())
+
+    sys.addaudithook(watch)
+    asyncio.run(main())
+    assert locked == [False, False]
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,6 +127,11 @@ def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
         assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
 
     asyncio.run(main())
+
+
+def test_what_only_a_real_s3_needs_is_not_imported_before_one_is_asked() -> None:
+    code = "import sys, hostler.artifacts.source; sys.exit(bool({'botocore', 'obstore'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,24 @@ def test_a_tampered_note_is_no_way_out(tmp_path: Path) -> None:
         note = tmp_path / "container" / ".placed" / ID
         note.write_text(note.read_text().replace(placed.id, "../../../etc"))
         assert storage(place).known() == {}
+
+    asyncio.run(main())
+
+
+def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        first = await mine.fetch(ID, "m", "bucket", "m")
+        shutil.rmtree(tmp_path / "artifacts")
+        again = await mine.fetch(ID, "m", "bucket", "m")
+        assert again.id == first.id
+        assert (again.path / "model").read_bytes() == b"m"
+        assert not place.disk.clear()
+        shutil.rmtree(tmp_path / "artifacts")
+        assert mine.known() == {}
+        assert place.disk.clear()
 
     asyncio.run(main())
 
