@@ -105,6 +105,8 @@ class Request:
         self._sink = (on_data, on_end)
         self.proceed()
         self._flush()
+        if not self.disconnected:
+            self._connection._flow()  # what was read ahead has gone: more may come
 
     def proceed(self) -> None:
         """Tell a peer that asked with `Expect: 100-continue` to send its body."""

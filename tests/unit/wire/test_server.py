@@ -485,6 +485,19 @@ def test_a_long_body_is_never_held_whole() -> None:
     scenario(taken.append, play, Limits(body=None, buffer=buffer))
 
 
+def test_a_body_that_nobody_read_yet_flows_on_when_somebody_does() -> None:
+    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
+        peer = await connect()
+        peer.send(request(b"x" * 5_000_000))
+        await _until(lambda: any(connection._paused for connection in server.connections))
+        one, sizes = taken[0], []
+        one.stream(lambda data: sizes.append(len(data)), lambda: one.answer(200, b"%d" % sum(sizes)))
+        assert await peer.until(b"5000000")
+
+    taken: list[Request] = []
+    scenario(taken.append, play, Limits(body=None, buffer=65_536))
+
+
 def test_a_short_body_comes_whole_even_where_long_ones_stream() -> None:
     async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
         peer = await connect()
