@@ -320,3 +320,60 @@ def test_a_lifeline_that_closes_ends_the_server_and_its_targets(tmp_path: Path) 
             time.sleep(0.02)
     finally:
         container.end()
+
+
+BAD_ANSWERS = {
+    "a content type with a line end": 'return b"1", "text/csv\\n"',
+    "an error that cannot be said": "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()",
+    "asyncio's own": "import asyncio; raise asyncio.CancelledError",
+    "what is no Exception": "raise type('Odd', (BaseException,), {})('odd')",
+    "a lone surrogate": "raise ValueError('\\ud800')",
+}
+
+
+@pytest.mark.parametrize("what", BAD_ANSWERS)
+def test_whatever_a_call_raises_or_returns_is_answered_at_once(server: Container, load: Load, what: str) -> None:
+    load(f"def model_fn(d): return 1\ndef transform_fn(m, data, kind, accept):\n    {BAD_ANSWERS[what]}\n")
+    assert server.invoke("s", b"1", "text/csv").status == 500
+    assert server.invoke("s", b"1", "text/csv").status == 500, "the target lives"
+
+
+@pytest.mark.parametrize(
+    "raised", ["ValueError('\\ud800')", "type('Mute', (Exception,), {'__str__': lambda s: 1 / 0})()"]
+)
+def test_a_load_that_fails_unspeakably_fails_all_the_same(server: Container, raised: str) -> None:
+    script(server.model("unsaid"), f"def model_fn(d): raise {raised}\n")
+    answer = server.load("unsaid")
+    assert answer.status == 500
+    assert b"ended itself" not in answer.body
+
+
+DAEMON = """
+import os, time
+def model_fn(model_dir):
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        open(model_dir + "/../daemon", "w").write(str(os.getpid()))
+        time.sleep(600)
+        os._exit(0)
+    while not os.path.exists(model_dir + "/../daemon"):
+        time.sleep(0.01)
+    return 1
+def predict_fn(data, model):
+    return os.path.exists("/proc/" + open(%r).read())
+"""
+
+
+def test_a_daemon_lives_as_long_as_its_target_and_no_longer(server: Container) -> None:
+    where = server.folder / "models/d/daemon"
+    script(server.model("d"), DAEMON % str(where))
+    server.loaded("d")
+    pid = int(where.read_text())
+    assert server.invoke("d", b"1", "text/csv").body == b"true"
+    assert server.ask("DELETE", "/models/d").status == 200
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline, "the daemon outlived its target"
+        time.sleep(0.02)

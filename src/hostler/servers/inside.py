@@ -62,7 +62,7 @@ class Inside:
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
         for request, reply in zip(requests, replies, strict=True):
-            request.answer(reply.status, reply.body, reply.content_type)
+            give(request, reply)
         self._running -= len(requests)
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -78,11 +78,21 @@ class Inside:
         await self._loop.run_in_executor(loads, forget, last)
 
 
+def give(request: Request, reply: Reply) -> None:
+    """Answer with the reply; one whose content type cannot be sent is a failed call."""
+    try:
+        request.answer(reply.status, reply.body, reply.content_type)
+    except ValueError:
+        request.answer(500, b"The answer's content type cannot be sent in a header.", "text/plain")
+
+
 def answers(predictor: Predictor, calls: Sequence[Call], environment: Environment, trace: bool = False) -> list[Reply]:
-    """The predictor's replies; whatever it raises becomes every call's reply. sys.exit is a failed call, too."""
+    """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
     try:
         return predictor.answer(calls)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if not isinstance(error, Rejected):
             traceback.print_exc()
         return [reason.reply(error, environment, trace)] * len(calls)

@@ -125,6 +125,8 @@ def _become(order: Bear, received: list[int], nursery: int, become: Callable[[Be
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _leave_with(nursery)
+        with contextlib.suppress(OSError):
+            tree.adopt_orphans()  # what the target starts stays below it for as long as it lives
         gc.unfreeze()
         become(order, *received)
         code = 0
@@ -138,6 +140,9 @@ def _reap(children: dict[int, int], line: socket.socket) -> None:
             number = children.pop(ended[0], None)
             if number is not None:  # else one that a target had left behind
                 line.send(msgspec.msgpack.encode(Ended(number, os.waitstatus_to_exitcode(ended[1]))))
+    for stranger in tree.children(os.getpid()):  # what an ended target left behind comes here
+        if stranger not in children:
+            tree.kill(stranger, signal.SIGKILL)
 
 
 def _leave(children: dict[int, int]) -> NoReturn:

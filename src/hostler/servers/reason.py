@@ -32,12 +32,12 @@ def reply(error: BaseException, environment: Environment, trace: bool = False) -
     status = status if isinstance(status, int) and 400 <= status <= 599 else 500
     if trace:
         message = f"{message}\n{where(error, environment)}"
-    return Reply(status, message.encode("utf-8", "replace"), "text/plain")
+    return Reply(status, message.encode(), "text/plain")
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, also in a library that says so in words alone."""
-    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in _said(error)
 
 
 def text(error: BaseException, environment: Environment) -> str:
@@ -45,8 +45,7 @@ def text(error: BaseException, environment: Environment) -> str:
 
     Where a package is missing that comes with an extra of ours, it ends with how to install that.
     """
-    message = getattr(error, "message", None)
-    found = message if isinstance(message, str) and message else str(error)
+    found = _said(error)
     if isinstance(error, SystemExit):
         found = f"the script ended itself: sys.exit({error.code!r})"
     elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
@@ -54,6 +53,15 @@ def text(error: BaseException, environment: Environment) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         found = f"{found}: pip install 'hostler[{_EXTRAS[error.name]}]'"
     return _end(_hidden(found, environment))
+
+
+def _said(error: BaseException) -> str:
+    """The error's own words. A user's class may say them badly, or not at all."""
+    try:
+        message = getattr(error, "message", None)
+        return message if isinstance(message, str) and message else str(error)
+    except Exception:
+        return ""
 
 
 def where(error: BaseException, environment: Environment) -> str:
@@ -76,4 +84,5 @@ def _hidden(found: str, environment: Environment) -> str:
 
 
 def _end(found: str) -> str:
+    found = found.encode("utf-8", "replace").decode()  # a lone surrogate cannot be sent
     return found if len(found) <= _LENGTH else f"...{found[-_LENGTH:]}"

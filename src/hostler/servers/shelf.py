@@ -105,7 +105,12 @@ class Shelf:
     def _load_measured(self, folder: Path, kind: str) -> tuple[Predictor, int]:
         framework.warm(kind)  # not the target's memory
         before = memory.in_use()
-        predictor = framework.load(folder, kind, self._environment)
+        try:
+            predictor = framework.load(folder, kind, self._environment)
+        except (Exception, SystemExit):
+            raise
+        except BaseException as error:  # asyncio would take some of these as meant for itself
+            raise Unloadable(f"loading it raised {type(error).__name__}") from error
         return predictor, max(memory.in_use() - before, artifact.size(folder))
 
     async def unload(self, name: str) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from hostler.contract import PING
 from hostler.servers import framework, memory, reason
 from hostler.servers.environment import Environment
-from hostler.servers.inside import answers, call_of
+from hostler.servers.inside import answers, call_of, give
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
 from hostler.servers.predictor import Predictor, Unloadable
@@ -100,7 +100,7 @@ class _Turn:
         finally:
             asyncio._set_running_loop(self._loop)
         for request, reply in zip(some, replies, strict=True):
-            request.answer(reply.status, reply.body, reply.content_type)
+            give(request, reply)
 
 
 def _tell(report: int, message: Report) -> None:
