@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ _HELP = {
 
 @main.command()
 @click.option("--host", help=_HELP["host"])
-@click.option("--port", type=click.IntRange(0, 65535), help=_HELP["port"])
+@click.option("--port", metavar="NUMBER", help=_HELP["port"])
 @click.option("--data", metavar="FOLDER", help=_HELP["data"])
-@click.option("--gateways", type=click.IntRange(1), help=_HELP["gateways"])
+@click.option("--gateways", metavar="NUMBER", help=_HELP["gateways"])
 @click.option(
     "--allow-remote-access-without-authentication",
     is_flag=True,
@@ -129,21 +129,34 @@ _SHELLS: dict[str, Callable[[str, str], str]] = {
 
 @main.command()
 @data_option
-@click.option("--sh", "form", flag_value="sh", default="sh", help="For sh, bash and zsh (the default).")
-@click.option("--fish", "form", flag_value="fish", help="For fish: hostler env --fish | source")
-@click.option("--powershell", "form", flag_value="powershell", help="For PowerShell.")
-@click.option("--dotenv", "form", flag_value="dotenv", help="As lines of a .env file.")
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-def env(data: str | None, form: str) -> None:
-    """Print the variables that point AWS clients at hostler: eval "$(hostler env)"."""
+@click.option("--sh", is_flag=True, help="For sh, bash and zsh (the default).")
+@click.option("--fish", is_flag=True, help="For fish: hostler env --fish | source")
+@click.option("--powershell", is_flag=True, help="For PowerShell.")
+@click.option("--dotenv", is_flag=True, help="As lines of a .env file.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+def env(data: str | None, **forms: bool) -> None:
+    """Print the variables that point AWS clients at hostler: eval "$(hostler env)".
+
+    With the setting s3_endpoint, S3 calls are pointed there, and the credentials are left to you.
+    """
+    asked = [form for form, given in forms.items() if given]
+    if len(asked) > 1:
+        raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
+    form = asked[0] if asked else "sh"
     resolved = _settings(data=data)
     variables = {
         "AWS_ENDPOINT_URL": _url(resolved),
         "AWS_REGION": resolved.region,
         "AWS_DEFAULT_REGION": resolved.region,
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": KEY,
     }
+    if resolved.s3_url:
+        variables["AWS_ENDPOINT_URL_S3"] = resolved.s3_url
+    else:
+        variables |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
+    try:
+        _get(resolved, "/_hostler/health", patience=3)
+    except Failure as failure:
+        failure.show()
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         click.echo(
             "hostler: AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true: clients will not come here; unset it", err=True
@@ -193,7 +206,7 @@ _TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has the
 @click.option("--content-type", default="text/csv", show_default=True)
 @click.option("--accept", help="Content type wanted for the answer.")
 @click.option("--body", metavar="TEXT", help="The request's body. Without it and --file: stdin.")
-@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the body.")
+@click.option("--file", type=click.Path(path_type=Path), help="File with the body.")
 @data_option
 @region_option
 @json_option
@@ -218,7 +231,10 @@ def invoke(
     if body is not None:
         payload = body.encode()
     elif file is not None:
-        payload = file.read_bytes()
+        try:
+            payload = file.read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"--file {file}: {error.strerror}") from None
     elif sys.stdin.isatty():
         raise click.UsageError("no body: give --body or --file, or pipe one in")
     else:
@@ -286,7 +302,7 @@ def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str |
     """Print what the containers of ENDPOINT wrote."""
     resolved = _settings(data=data, region=region)
     query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW}
-    found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", **query)["logs"]}
+    found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", query)["logs"]}
     shown = {container: _last_lines(log, tail) for container, log in found.items()}
     if as_json and not follow:
         click.echo(json.dumps({"logs": [{"container": name, "log": log} for name, log in shown.items()]}, indent=2))
@@ -295,7 +311,7 @@ def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str |
     while follow:
         time.sleep(_LOG_PERIOD)
         before = found
-        found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", **query)["logs"]}
+        found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", query)["logs"]}
         _print_logs({name: _news(before.get(name, ""), log) for name, log in found.items()}, as_json)
 
 
@@ -331,11 +347,17 @@ def _url(resolved: settings.Settings) -> str:
     try:
         return (resolved.data / "url").read_text(errors="replace").strip()
     except OSError:
-        return f"http://{resolved.host}:{resolved.port}"
+        host = f"[{resolved.host}]" if ":" in resolved.host else resolved.host
+        return f"http://{host}:{resolved.port}"
 
 
-def _get(resolved: settings.Settings, path: str, **query: str | int) -> Any:
-    """GET one of hostler's own JSON documents. Raises Failure when nothing answers, or not with 200 and JSON."""
+def _get(
+    resolved: settings.Settings, path: str, query: Mapping[str, str | int] | None = None, patience: float = 30
+) -> Any:
+    """GET one of hostler's own JSON documents. Raises Failure when nothing answers, or not with 200 and JSON.
+
+    `patience`: seconds.
+    """
     import urllib.error
     import urllib.parse
     import urllib.request
@@ -344,14 +366,14 @@ def _get(resolved: settings.Settings, path: str, **query: str | int) -> Any:
     url = _url(resolved)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
     try:
-        with direct.open(f"{url}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+        with direct.open(f"{url}{path}?{urllib.parse.urlencode(query or {})}", timeout=patience) as answer:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise Failure(_reason(error.code, error.read().decode(errors="replace"))) from None
     except (OSError, HTTPException) as error:
-        raise Failure(
-            f"no hostler answers at {url} ({getattr(error, 'reason', error)}); start one: hostler up"
-        ) from None
+        cause = getattr(error, "reason", error)
+        cause = getattr(cause, "strerror", None) or cause
+        raise Failure(f"no hostler answers at {url} ({cause}); start one: hostler up") from None
     except ValueError:
         raise Failure(f"what answers at {url} is not hostler") from None
 

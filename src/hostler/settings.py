@@ -6,46 +6,132 @@ hold one table, `[images]`: image URI -> command (a string or a list of strings)
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hostler.errors import UserError
 
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+Parse = Callable[[Any], Any]  # from text or a TOML value; raises ValueError, its text in plain words
 
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_MOST = 2**62
+_YEAR = 365 * 86_400.0
 
 _DATA = Path("~/.hostler")
 
 
-def size(text: str | int) -> int:
+def size(value: str | int) -> int:
     """Bytes from `256MiB`, `2GB` or a plain number. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)\s*", str(value))
     if not match or match[2].lower() not in _UNITS:
-        raise ValueError(f"{text!r} is not a size such as 256MiB")
+        raise ValueError(f"{value!r} is not a size such as 256MiB")
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _flag(text: str | bool) -> bool:
-    if isinstance(text, bool):
-        return text
-    if text.lower() in ("1", "true", "yes", "on"):
+def _between(parse: Parse, least: float, most: float) -> Parse:
+    def parse_between(value: Any) -> Any:
+        number = parse(value)
+        if number < least:
+            raise ValueError(f"{value} is less than {least:g}")
+        if number > most:
+            raise ValueError(f"{value} is more than {most:.15g}")
+        return number
+
+    return parse_between
+
+
+def _number(kind: type[int] | type[float], least: float, most: float, what: str) -> Parse:
+    def parse(value: Any) -> Any:
+        try:
+            number = kind(str(value))  # by way of text: a TOML 1.5 or true is no whole number
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise ValueError(f"{value!r} is not {what}")
+        return number
+
+    return _between(parse, least, most)
+
+
+def _count(least: int, most: int = _MOST) -> Parse:
+    return _number(int, least, most, "a whole number")
+
+
+def _seconds(least: float) -> Parse:
+    return _number(float, least, _YEAR, "a number of seconds")
+
+
+def _size(least: int) -> Parse:
+    return _between(size, least, _MOST)
+
+
+def _one_of(*choices: str) -> Parse:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"{value!r} is not text")
+    text = str(value)
+    if not text.strip():
+        raise ValueError("it is empty")
+    if any(char in text for char in "\0\r\n"):
+        raise ValueError(f"{text!r} is not one line")
+    return text
+
+
+def _folder(value: Any) -> Path:
+    folder = Path(os.path.expanduser(_text(value)))
+    if str(folder).startswith("~"):
+        raise ValueError(f"whose home {str(value)!r} is cannot be found")
+    return folder.absolute()
+
+
+def _s3(value: Any) -> str:
+    if value in ("", "aws"):
+        return str(value)
+    try:
+        url = urlsplit(_text(value))
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and " " not in url.netloc
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError("it is neither a URL that begins with http:// or https://, nor `aws`, nor empty")
+    if "@" in url.netloc or url.query or url.fragment:  # it is shown to clients
+        raise ValueError("the URL must not hold a user, a password, a query or a fragment")
+    return url.geturl().rstrip("/")
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("1", "true", "yes", "on"):
         return True
-    if text.lower() in ("0", "false", "no", "off", ""):
+    if text in ("0", "false", "no", "off", ""):
         return False
-    raise ValueError(f"{text!r} is not true or false")
+    raise ValueError(f"{value!r} is not true or false")
 
 
-def _names(text: str | list[str]) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text.split(",") if isinstance(text, str) else text) if part.strip())
+def _names(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{value!r} is not a list of names")
+    return tuple(part.strip() for part in parts if part.strip())
 
 
-def _setting(parse: Any, default: Any, text: str) -> Any:
+def _setting(parse: Parse, default: Any, text: str) -> Any:
     return field(default=default, metadata={"parse": parse, "help": text})
 
 
@@ -53,31 +139,43 @@ def _setting(parse: Any, default: Any, text: str) -> Any:
 class Settings:
     """All settings, resolved. Times are seconds, sizes bytes. Empty text means "not set"."""
 
-    host: str = _setting(str, "127.0.0.1", "address to listen on")
-    port: int = _setting(int, 4566, "port to listen on; 0 picks a free one")
-    data: Path = _setting(Path, _DATA, "folder for state, objects, logs and the artifact cache")  # noqa: RUF009
-    gateways: int = _setting(int, 1, "gateway processes")
+    host: str = _setting(_text, "127.0.0.1", "address to listen on")
+    port: int = _setting(_count(0, 65_535), 4566, "port to listen on; 0 picks a free one")
+    data: Path = _setting(_folder, _DATA, "folder for state, objects, logs and the artifact cache")  # noqa: RUF009
+    gateways: int = _setting(_count(1, 256), 1, "gateway processes")
     allow_remote_access_without_authentication: bool = _setting(
         _flag, False, "let --host be an address that other machines can reach, though nobody is asked who they are"
     )
     allowed_hosts: tuple[str, ...] = _setting(
         _names, (), "names that a request's Host header may hold besides loopback addresses and *.localhost"
     )
-    region: str = _setting(str, "us-east-1", "region of a request that is not signed")
-    hold: float = _setting(float, 5.0, "how long CreateEndpoint and DeleteEndpoint wait for the outcome")
-    startup_timeout: float = _setting(float, 240.0, "time for a container to answer its first ping")
-    invoke_timeout: float = _setting(float, 60.0, "time for an invocation, loading included")
-    drain_timeout: float = _setting(float, 30.0, "time for requests in flight when hostler stops")
-    instance_memory: int = _setting(size, 0, "memory of every instance, e.g. 256MiB; 0 takes the instance type's")
-    memory_fraction: float = _setting(float, 0.6, "share of the machine's memory that all instances may have together")
-    disk_budget: int = _setting(size, 20 * 2**30, "room for extracted artifacts on disk")
-    archive_max_bytes: int = _setting(size, 10 * 2**30, "largest size of an archive once extracted")
-    archive_max_files: int = _setting(int, 100_000, "most members of an archive")
-    archive_max_ratio: float = _setting(float, 200.0, "largest ratio of an archive's extracted to its packed size")
-    s3_endpoint: str = _setting(str, "", "URL of an S3 to take artifacts from, or `aws`; empty: the embedded one")
+    region: str = _setting(_text, "us-east-1", "region of a request that is not signed")
+    hold: float = _setting(_seconds(0), 5.0, "how long CreateEndpoint and DeleteEndpoint wait for the outcome")
+    startup_timeout: float = _setting(_seconds(0.1), 240.0, "time for a container to answer its first ping")
+    invoke_timeout: float = _setting(_seconds(0.1), 60.0, "time for an invocation, loading included")
+    drain_timeout: float = _setting(_seconds(0), 30.0, "time for requests in flight when hostler stops")
+    instance_memory: int = _setting(_size(0), 0, "memory of every instance, e.g. 256MiB; 0 takes the instance type's")
+    memory_fraction: float = _setting(
+        _number(float, 0.01, 1, "a number"), 0.6, "share of the machine's memory that all instances may have together"
+    )
+    disk_budget: int = _setting(_size(1), 20 * 2**30, "room for extracted artifacts on disk")
+    archive_max_bytes: int = _setting(_size(1), 10 * 2**30, "largest size of an archive once extracted")
+    archive_max_files: int = _setting(_count(1), 100_000, "most members of an archive")
+    archive_max_ratio: float = _setting(
+        _number(float, 1, _MOST, "a number"), 200.0, "largest ratio of an archive's extracted to its packed size"
+    )
+    s3_endpoint: str = _setting(_s3, "", "URL of an S3 to take artifacts from, or `aws`; empty: the embedded one")
     strict_images: bool = _setting(_flag, False, "refuse an image that neither we nor [images] know")
-    bubblewrap: str = _setting(str, "auto", "isolate mapped commands with bubblewrap: auto, on or off")
+    bubblewrap: str = _setting(
+        _one_of("auto", "on", "off"), "auto", "isolate mapped commands with bubblewrap: auto, on or off"
+    )
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def s3_url(self) -> str:
+        """Where artifacts are taken from, as a URL; empty: the embedded S3."""
+        suffix = ".cn" if self.region.startswith("cn-") else ""
+        return f"https://s3.{self.region}.amazonaws.com{suffix}" if self.s3_endpoint == "aws" else self.s3_endpoint
 
     @staticmethod
     def described() -> list[tuple[str, Any, str]]:
@@ -112,11 +210,14 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, fol
                 continue
             try:
                 values[name] = parse(value)
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 raise UserError(f"{where}: {name}: {error}") from None
             break
-    settings = Settings(**values, images=images)
-    return Settings(**{**_plain(settings), "data": settings.data.expanduser().absolute()})
+    try:
+        values.setdefault("data", _folder(_DATA))
+    except ValueError as error:
+        raise UserError(f"data: {error}; say where with --data") from None
+    return Settings(**values, images=images)
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -125,11 +226,15 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path} cannot be read: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _images(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
@@ -137,8 +242,11 @@ def _images(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
         raise UserError(f"{path}: [images] must be a table of image = command")
     images: dict[str, tuple[str, ...]] = {}
     for image, command in table.items():
-        words = tuple(shlex.split(command)) if isinstance(command, str) else command
-        if not isinstance(words, (tuple, list)) or not words or not all(isinstance(word, str) for word in words):
+        try:
+            words = shlex.split(command) if isinstance(command, str) else command
+        except ValueError:
+            raise UserError(f"{path}: [images] {image!r}: a quotation mark in the command is not closed") from None
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise UserError(f"{path}: [images] {image!r}: the command must be a string or a list of strings")
         images[image] = tuple(words)
     return images

@@ -71,7 +71,7 @@ def variables(url: str) -> dict[str, str]:
 
 
 def test_env_is_all_that_a_shell_needs():
-    script = run("env").output + "env"
+    script = run("env").stdout + "env"
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=9
     )
@@ -81,7 +81,7 @@ def test_env_is_all_that_a_shell_needs():
 
 def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
     (tmp_path / "url").write_text("http://127.0.0.1:40123\n")
-    assert json.loads(run("env", "--json", "--data", str(tmp_path)).output) == variables("http://127.0.0.1:40123")
+    assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:40123")
 
 
 def test_env_speaks_to_other_shells():
@@ -92,6 +92,32 @@ def test_env_speaks_to_other_shells():
 
 def test_env_quotes_what_a_shell_would_read():
     assert "export AWS_REGION='$(true)'\n" in run("env", HOSTLER_REGION="$(true)").stdout
+
+
+def test_env_says_on_stderr_that_nobody_answers():
+    result = run("env")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("hostler: no hostler answers at http://127.0.0.1:1 (")
+    assert result.stderr.count("\n") == 1
+    assert "Errno" not in result.stderr
+
+
+def test_env_points_s3_calls_at_the_s3_that_artifacts_come_from_and_gives_it_no_dummy_credentials():
+    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="http://127.0.0.1:8333").stdout)
+    assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(told)
+    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="aws", HOSTLER_REGION="eu-west-1").stdout)
+    assert told["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
+
+
+def test_an_address_of_colons_stands_in_brackets():
+    assert "AWS_ENDPOINT_URL=http://[::1]:1\n" in run("env", "--dotenv", HOSTLER_HOST="::1").stdout
+
+
+def test_a_body_given_twice_is_told_before_the_file_is_looked_at():
+    result = run("invoke", "e", "--body", "1", "--file", "/nonexistent/body")
+    assert result.exit_code == 2
+    assert "--body and --file exclude each other" in result.stderr
 
 
 def test_env_warns_when_clients_are_told_to_ignore_it():
@@ -123,6 +149,9 @@ def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[st
         (("invoke",), {}),
         (("invoke", "e", "--body", "1", "--file", __file__), {}),
         (("invoke", "e", "--file", "/nonexistent/body"), {}),
+        (("invoke", "e", "--file", "/"), {}),
+        (("env", "--fish", "--json"), {}),
+        (("up", "--host", ""), {}),
         (("logs", "e", "--tail", "0"), {}),
         (("ls",), {"HOSTLER_PORT": "many"}),
         (("ls",), {"HOSTLER_CONFIG": "/nonexistent/hostler.toml"}),

@@ -70,7 +70,41 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("[images]\nx = 3", {}, "[images] 'x'"),
         ("[images]\nx = ''", {}, "[images] 'x'"),
         ("images = 3", {}, "[images] must be a table"),
-        ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: port"),
+        ('[images]\nx = "\'"', {}, "[images] 'x': a quotation mark"),
+        ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: port: 'http' is not a whole number"),
+        ("", {"HOSTLER_PORT": "70000"}, "port: 70000 is more than 65535"),
+        ("", {"HOSTLER_PORT": "-1"}, "port: -1 is less than 0"),
+        ("port = 1.5", {}, "port: 1.5 is not a whole number"),
+        ("port = true", {}, "port: True is not a whole number"),
+        ("", {"HOSTLER_GATEWAYS": "0"}, "gateways: 0 is less than 1"),
+        ("", {"HOSTLER_HOLD": "5s"}, "hold: '5s' is not a number of seconds"),
+        ("", {"HOSTLER_HOLD": "-1"}, "hold: -1 is less than 0"),
+        ("", {"HOSTLER_HOLD": "nan"}, "hold: 'nan' is not a number of seconds"),
+        ("", {"HOSTLER_HOLD": "inf"}, "hold: inf is more than"),
+        ("", {"HOSTLER_INVOKE_TIMEOUT": "0"}, "invoke_timeout: 0 is less than 0.1"),
+        ("", {"HOSTLER_DRAIN_TIMEOUT": "-0.5"}, "drain_timeout: -0.5 is less than 0"),
+        ("", {"HOSTLER_MEMORY_FRACTION": "7"}, "memory_fraction: 7 is more than 1"),
+        ("memory_fraction = 0", {}, "memory_fraction: 0 is less than 0.01"),
+        ("", {"HOSTLER_DISK_BUDGET": "-1"}, "disk_budget: '-1' is not a size"),
+        ("", {"HOSTLER_DISK_BUDGET": "0"}, "disk_budget: 0 is less than 1"),
+        ("", {"HOSTLER_INSTANCE_MEMORY": "9" * 400}, "instance_memory"),
+        ("", {"HOSTLER_ARCHIVE_MAX_FILES": "0"}, "archive_max_files: 0 is less than 1"),
+        ("", {"HOSTLER_ARCHIVE_MAX_RATIO": "0.5"}, "archive_max_ratio: 0.5 is less than 1"),
+        ("", {"HOSTLER_BUBBLEWRAP": "maybe"}, "bubblewrap: 'maybe' is none of auto, on, off"),
+        ("", {"HOSTLER_HOST": ""}, "HOSTLER_HOST: host: it is empty"),
+        ("host = 3", {}, "host: 3 is not text"),
+        ("", {"HOSTLER_DATA": " "}, "data: it is empty"),
+        ("", {"HOSTLER_DATA": "~nobody-of-this-name/x"}, "data: whose home"),
+        ("strict_images = 7", {}, "7 is not true or false"),
+        ("allowed_hosts = [3]", {}, "allowed_hosts: [3] is not a list of names"),
+        ("allowed_hosts = 3", {}, "allowed_hosts: 3 is not a list of names"),
+        ("", {"HOSTLER_S3_ENDPOINT": "s3.example"}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "ftp://s3.example"}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://"}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://[1"}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://s3.example:99999"}, "s3_endpoint: it is neither a URL"),
+        ("s3_endpoint = true", {}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://me:word@s3.example"}, "the URL must not hold a user, a password"),
         ("", {"HOSTLER_INSTANCE_MEMORY": "lots"}, "'lots' is not a size such as 256MiB"),
         ("", {"HOSTLER_STRICT_IMAGES": "perhaps"}, "'perhaps' is not true or false"),
         ("", {"HOSTLER_CONFIG": "/nonexistent/x.toml"}, "/nonexistent/x.toml, which is not there"),
@@ -83,6 +117,50 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, toml: st
     assert told in str(caught.value)
     if toml.startswith(("prot", "images", "[images]")):
         assert str(tmp_path / "hostler.toml") in str(caught.value)
+
+
+def test_a_password_in_a_setting_is_not_repeated(tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, HOSTLER_S3_ENDPOINT="http://me:word@s3.example")
+    assert "word@" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_told_in_plain_words(tmp_path: Path):
+    (tmp_path / "hostler.toml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"cannot be read: it is not UTF-8$"):
+        load(tmp_path)
+
+
+def test_the_limits_themselves_are_allowed(tmp_path: Path):
+    allowed = {
+        "port": 65535,
+        "gateways": 1,
+        "hold": 0,
+        "memory_fraction": 1,
+        "archive_max_ratio": 1,
+        "bubblewrap": "on",
+    }
+    resolved = load(tmp_path, allowed)
+    assert {name: getattr(resolved, name) for name in allowed} == allowed
+
+
+def test_every_default_is_a_value_that_may_be_given(tmp_path: Path):
+    for name, default, _ in settings.Settings.described():
+        given = load(tmp_path, {name: list(default) if isinstance(default, tuple) else default})
+        assert getattr(given, name) == getattr(load(tmp_path), name), name
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "url"),
+    [
+        ("", "us-east-1", ""),
+        ("http://127.0.0.1:8333/", "us-east-1", "http://127.0.0.1:8333"),
+        ("aws", "eu-west-1", "https://s3.eu-west-1.amazonaws.com"),
+        ("aws", "cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_the_s3_that_artifacts_come_from_has_a_url(tmp_path: Path, endpoint: str, region: str, url: str):
+    assert load(tmp_path, HOSTLER_S3_ENDPOINT=endpoint, HOSTLER_REGION=region).s3_url == url
 
 
 def test_settings_survive_being_handed_to_a_child_as_json(tmp_path: Path):

@@ -22,6 +22,7 @@ from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.control.objects import objects_app
+from hostler.control.objects_elsewhere import elsewhere_app
 from hostler.engines.process import ProcessEngine
 from hostler.errors import UserError
 from hostler.hosting.fleet import Fleet
@@ -79,7 +80,7 @@ async def control(run: Path, settings: Settings) -> None:
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
-        objects=objects_app(settings.data / "s3"),
+        objects=elsewhere_app(settings.s3_url) if settings.s3_endpoint else objects_app(settings.data / "s3"),
         ready=lambda: reconciler.ready and bool(fleet.gateways),
         clock=time.time,
     )

@@ -43,9 +43,9 @@ def lock(data: Path) -> int:
     return file
 
 
-def check_reach(host: str, allow_remote: bool) -> None:
+def check_reach(host: str, port: int, allow_remote: bool) -> None:
     """Raise UserError for an address that other machines could reach, unless that was allowed in so many words."""
-    addresses = {str(info[4][0]) for info in _resolved(host, 0)}
+    addresses = {str(info[4][0]) for info in _resolved(host, port)}
     if not allow_remote and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise UserError(
             f"{host} can be reached from other machines, and hostler asks nobody who they are; "
@@ -58,8 +58,6 @@ def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
 
     Raises UserError when it is taken. SO_REUSEADDR only: with SO_REUSEPORT a second host would share the port.
     """
-    if not 0 <= port <= 65_535:
-        raise UserError(f"hostler cannot listen on {host} port {port}: ports go up to 65535")
     family, _, _, _, address = _resolved(host, port)[0]
     deadline = time.monotonic() + patience
     while True:
@@ -116,5 +114,7 @@ def leave(data: Path, run: Path) -> None:
 def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"hostler cannot listen on {host} port {port}: {error}") from None
+    except OSError as error:
+        raise UserError(f"hostler cannot listen on {host} port {port}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise UserError(f"hostler cannot listen on {host} port {port}: that is no name of a machine") from None

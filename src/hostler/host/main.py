@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -53,7 +54,7 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
     Raises UserError, with one clear line, for what a person has to set right: an address, a port, a data folder.
     """
     os.umask(0o077)
-    claims.check_reach(settings.host, settings.allow_remote_access_without_authentication)
+    claims.check_reach(settings.host, settings.port, settings.allow_remote_access_without_authentication)
     lock = claims.lock(settings.data)
     try:
         unclean = claims.left_behind(settings.data)
@@ -63,9 +64,11 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
         with claims.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
             folder = _prepare(settings)
             try:
-                return asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
+                code = asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
             finally:
                 claims.leave(settings.data, folder)
+        _say("stopped")
+        return code
     finally:
         os.close(lock)
 
@@ -123,6 +126,7 @@ class _House:
             kept.start()
         chores = [asyncio.create_task(self._announce(forks)), asyncio.create_task(_sweep(children))]
         await self._leave.wait()
+        _say("stopping")
 
         for chore in chores:
             chore.cancel()
@@ -165,11 +169,23 @@ class _House:
             await asyncio.sleep(0.02)
         self._ready = True
         url = f"http://{f'[{reach}]' if ':' in reach else reach}:{port}"
-        with contextlib.suppress(OSError):  # the disk may be full, and nobody may listen to what we say
+        with contextlib.suppress(OSError):  # the disk may be full
             (self._settings.data / "url").write_text(url + "\n")
-            print(f"hostler is ready on {url}", flush=True)
-            print('Point AWS programs at it: eval "$(hostler env)"    Stop it: Ctrl-C', flush=True)
+        _say(f"hostler is ready on {url}")
+        _say(f'Point AWS programs at it: eval "$({_env(self._settings.data)})"    Stop it: Ctrl-C')
         await forks.warm()
+
+
+def _say(text: str) -> None:
+    """A line on stdout; that nobody listens any more is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def _env(data: Path) -> str:
+    """The command that finds the hostler of this data folder, for a shell that has none of our settings."""
+    usual = os.path.expanduser(Settings.data)
+    return "hostler env" if str(data) == usual else f"hostler env --data {shlex.quote(str(data))}"
 
 
 async def _answers(host: str, port: int) -> bool:

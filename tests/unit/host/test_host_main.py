@@ -1,0 +1,65 @@
+"""What `hostler up` says of itself: how to find it, that it stops, that it has stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hostler.host.main import _env
+from hostler.settings import Settings
+
+# A host whose parts are up when they say so, and end at nothing but SIGKILL.
+PROGRAM = """
+import sys
+from pathlib import Path
+from hostler.host.main import Programs, run
+from hostler.settings import Settings
+part = ("sh", "-c", "trap '' TERM; echo a part is up; exec sleep 60")
+sys.exit(run(Settings(port=0, data=Path(sys.argv[1]), bubblewrap="off"), Programs(control=part, gateway=part)))
+"""
+
+
+@contextlib.contextmanager
+def hosting(data: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stderr
+        try:
+            for _ in range(2):
+                while "a part is up" not in host.stderr.readline():
+                    assert host.poll() is None
+            yield host
+        finally:
+            host.kill()
+
+
+def test_the_end_is_told_also_when_a_second_signal_cuts_it_short(tmp_path: Path) -> None:
+    with hosting(tmp_path / "data") as host:
+        assert host.stdout
+        host.send_signal(signal.SIGINT)
+        assert host.stdout.readline() == "stopping\n"
+        host.send_signal(signal.SIGTERM)
+        assert host.stdout.readline() == "stopped\n"
+        assert host.wait(30) == 0
+
+
+def test_a_host_that_nobody_listens_to_any_more_ends_as_well(tmp_path: Path) -> None:
+    with hosting(tmp_path / "data") as host:
+        assert host.stdout
+        host.stdout.close()
+        host.send_signal(signal.SIGTERM)
+        host.send_signal(signal.SIGINT)
+        assert host.wait(30) == 0
+
+
+def test_the_hint_names_the_data_folder_where_it_is_not_the_usual_one(tmp_path: Path) -> None:
+    assert _env(Path(os.path.expanduser(Settings.data))) == "hostler env"
+    folder = tmp_path / "it's mine"
+    assert shlex.split(_env(folder)) == ["hostler", "env", "--data", str(folder)]
