@@ -29,7 +29,7 @@ log = logging.getLogger("hostler.host")
 
 # Each container has a block of ports: the first is to be bound, the others are its safe range, its own to use. All lie
 # below the range from which the kernel picks ports for outgoing connections.
-_FIRST_PORT, _LAST_PORT, _BLOCK = 20_000, 32_767, 100
+_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 100, 127  # below what systems give out as they like (32768 and up)
 
 
 class Ports:
@@ -37,14 +37,14 @@ class Ports:
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
-        self._next = _FIRST_PORT
+        self._next = _FIRST_PORT + os.getpid() % _BLOCKS * _BLOCK  # another hostler begins elsewhere
 
     def take(self) -> int:
         """The first port of a free block whose first port nobody else has bound. Raises OSError when there is none."""
-        for _ in range((_LAST_PORT + 1 - _FIRST_PORT) // _BLOCK):
+        for _ in range(_BLOCKS):
             port = self._next
             self._next += _BLOCK
-            if self._next + _BLOCK > _LAST_PORT + 1:
+            if self._next >= _FIRST_PORT + _BLOCKS * _BLOCK:
                 self._next = _FIRST_PORT
             if port not in self._taken and _is_free(port):
                 self._taken.add(port)

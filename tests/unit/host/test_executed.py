@@ -19,10 +19,10 @@ def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_pa
     ports = executed.Ports()
     first = ports.take()
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", first + 100))
+        taken.bind(("127.0.0.1", first))
         taken.listen()
-        second = ports.take()
-    assert second >= first + 200
+        assert executed.Ports().take() != first
+    assert abs(ports.take() - first) >= 100
     assert executed.ports_environment(first) == {
         "SAGEMAKER_BIND_TO_PORT": str(first),
         "SAGEMAKER_SAFE_PORT_RANGE": f"{first + 1}-{first + 99}",
