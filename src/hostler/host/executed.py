@@ -29,7 +29,7 @@ log = logging.getLogger("hostler.host")
 
 # Each container has a block of ports: the first is to be bound, the others are its safe range, its own to use. All lie
 # below the range from which the kernel picks ports for outgoing connections.
-_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 100, 127  # below what systems give out as they like (32768 and up)
+_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 100, 127
 
 
 class Ports:
