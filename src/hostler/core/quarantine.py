@@ -1,12 +1,11 @@
 """Targets that took their container down with them: a file that crashes every server must not crash them all.
 
-A target that was being loaded when a container ended is suspect. If the container ended by itself it is refused at
-once; if somebody else may have ended it (SIGKILL, SIGTERM), only when it happens again.
+A server reads files one after the other, so when a container ends, the target whose load is oldest is to blame. If the
+container ended by itself that target is refused at once; if somebody else may have ended it (SIGKILL, SIGTERM), only
+when it happens again.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 REFUSED_FOR = 60.0  # seconds
 SUSPECT_FOR = 300.0
@@ -19,13 +18,13 @@ class Quarantine:
         self._refused: dict[str, float] = {}  # target -> until when
         self._suspect: dict[str, float] = {}  # target -> until when a second time counts
 
-    def blame(self, targets: Iterable[str], by_itself: bool, now: float) -> set[str]:
-        """These were being loaded when their container ended; those returned are refused from now on."""
+    def blame(self, target: str, by_itself: bool, now: float) -> bool:
+        """Its load was the oldest when its container ended. Whether it is refused from now on."""
         self._forget(now)
-        refused = {target for target in targets if by_itself or target in self._suspect}
-        for target in targets:
-            self._suspect[target] = now + SUSPECT_FOR
-        self._refused |= dict.fromkeys(refused, now + REFUSED_FOR)
+        refused = by_itself or target in self._suspect
+        self._suspect[target] = now + SUSPECT_FOR
+        if refused:
+            self._refused[target] = now + REFUSED_FOR
         return refused
 
     def refuses(self, target: str, now: float) -> bool:

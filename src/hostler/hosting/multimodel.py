@@ -60,7 +60,7 @@ class _Member:
     cache: ModelCache
     placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
     sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
-    loading: set[str] = field(default_factory=set)  # targets whose load the container has not answered
+    loading: dict[str, None] = field(default_factory=dict)  # targets whose load is not answered yet, the oldest first
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, monotonic
     work: Work = field(default_factory=Work)
@@ -113,8 +113,8 @@ class MultiModel:
             return
         member.end()
         self._fleet.forget_instance(instance.id)
-        if instance.state == "ended":
-            self._quarantine.blame(member.loading, instance.ended_by_itself, time.monotonic())
+        if instance.state == "ended" and member.loading:
+            self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, time.monotonic())
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -307,7 +307,7 @@ class MultiModel:
     async def _load(self, member: _Member, target: str) -> None:
         cache, placed = member.cache, member.placed[target]
         begun = time.monotonic()
-        member.loading.add(target)
+        member.loading[target] = None
         try:
             reply, size = await self._load_measured(member, target)
         except CallFailed as error:
@@ -315,7 +315,7 @@ class MultiModel:
             return
         finally:
             if self._members.get(member.instance.id) is member:  # else `leave` needs to know
-                member.loading.discard(target)
+                member.loading.pop(target, None)
         now = time.monotonic()
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
