@@ -178,8 +178,12 @@ class _House:
 
 def _say(text: str) -> None:
     """A line on stdout; that nobody listens any more is no reason to stop."""
-    with contextlib.suppress(OSError):
+    try:
         print(text, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # where Python finds room at its end for what it could not write
+        os.close(nowhere)
 
 
 def _env(data: Path) -> str:
