@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp
 
 from hostler.artifacts.source import Source
 from hostler.core.status import EndpointView
+from hostler.errors import ApiError
 from hostler.settings import Settings
 from hostler.store.store import Store
 
@@ -51,8 +53,17 @@ class Context:
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "store"))
 
     async def store_call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the store off the loop. One thread does it all: one writer, and answers in the order of the asking."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))
+        """Call the store off the loop. One thread does it all: one writer, and answers in the order of the asking.
+
+        Raises ApiError when nothing can be kept, above all on a full disk.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))
+        except OperationalError as error:
+            message = (
+                f"hostler cannot keep its state, so nothing was changed: {error.orig}. Make room where its data is."
+            )
+            raise ApiError("ServiceUnavailable", message, 503) from error
 
     def now(self) -> float:
         """Epoch seconds, cut to the milliseconds that answers show, so that filters compare what was shown."""
