@@ -17,7 +17,6 @@ ENV_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # "true", or unset: some images test 
 ENV_PROGRAM = "SAGEMAKER_PROGRAM"
 ENV_SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
 ENV_DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
-ENV_MODEL_SERVER_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 ENV_MAX_PAYLOAD_MB = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 ENV_REGION = "AWS_REGION"
 ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
@@ -32,7 +31,6 @@ SERVE = "serve"  # the one argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
 DEFAULT_PROGRAM = "inference.py"  # the script of an artifact, in its folder CODE_DIR (§5.10)
 CODE_DIR = "code"
-DEFAULT_SAFE_PORT_RANGE = "25000-25999"
 
 # Routes (§5.4, §5.5, §5.8)
 PING = "/ping"
@@ -50,11 +48,6 @@ H_ENABLE_EXPLANATIONS = "x-amzn-sagemaker-enable-explanations"
 H_INFERENCE_COMPONENT = "x-amzn-sagemaker-inference-component"
 H_SESSION_ID = "x-amzn-sagemaker-session-id"
 H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
-H_NEW_SESSION_ID = "x-amzn-sagemaker-new-session-id"
-H_CLOSED_SESSION_ID = "x-amzn-sagemaker-closed-session-id"
-H_INVOKED_VARIANT = "x-amzn-invoked-production-variant"
-H_ERROR_TYPE = "x-amzn-errortype"
-H_REQUEST_ID = "x-amzn-requestid"
 
 # Limits (§4.3, appendix H)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body

@@ -234,11 +234,7 @@ class _Objects:
             if _unchanged(call.headers, found):
                 file.close()
                 return Response(status_code=304, headers={"etag": headers["etag"]})
-            wanted = _range(call.headers, found.facts.size)
-            if wanted:
-                headers["content-range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.facts.size}"
-            elif call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-                headers |= _checksum_headers(found.facts.checksums)
+            wanted = _wanted(call, found, headers)
             return _Bytes(call.request, file, wanted or range(found.facts.size), 206 if wanted else 200, headers)
         except BaseException:
             file.close()
@@ -249,11 +245,7 @@ class _Objects:
         headers = _object_headers(found, call)
         if _unchanged(call.headers, found):
             return Response(status_code=304, headers={"etag": headers["etag"]})
-        wanted = _range(call.headers, found.facts.size)
-        if wanted:
-            headers["content-range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.facts.size}"
-        elif call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-            headers |= _checksum_headers(found.facts.checksums)
+        wanted = _wanted(call, found, headers)
         headers["content-length"] = str(len(wanted) if wanted else found.facts.size)
         return Response(status_code=206 if wanted else 200, headers=headers)
 
@@ -463,6 +455,16 @@ def _number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise S3Error("InvalidArgument", f"{name} must be a number", 400)
     return int(text)
+
+
+def _wanted(call: _Call, found: Object, headers: dict[str, str]) -> range | None:
+    """The part that is asked for, told in the answer's headers; of a whole object, its checksums if asked for."""
+    wanted = _range(call.headers, found.facts.size)
+    if wanted:
+        headers["content-range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.facts.size}"
+    elif call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        headers |= _checksum_headers(found.facts.checksums)
+    return wanted
 
 
 def _range(headers: Mapping[str, str], size: int) -> range | None:

@@ -8,7 +8,6 @@ nothing: what to publish comes from the reconciler and from the multi-model runt
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from typing import Protocol
 
 from hostler.wire import link
 from hostler.wire.frames import Frames
-
-log = logging.getLogger("hostler.fleet")
 
 SILENCE = 5.0  # seconds after which a linked gateway that says nothing is ended by the host
 

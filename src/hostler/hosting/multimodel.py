@@ -7,7 +7,6 @@ events. It decides nothing: which target is resident where, and who must go, is 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import stat
 import time
@@ -30,8 +29,6 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.work import Work
 from hostler.wire import link
 from hostler.wire.client import CallFailed, CallTimedOut, Reply
-
-log = logging.getLogger("hostler.multimodel")
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
