@@ -121,8 +121,8 @@ def _variant(view: VariantView, config: Document, models: dict[str, Document], r
     return echoed | {
         "VariantName": view.name,
         "DeployedImages": [{"SpecifiedImage": image, "ResolutionTime": resolved} for image in images],
-        "CurrentWeight": view.weight,
-        "DesiredWeight": view.weight,
+        "CurrentWeight": view.current_weight,
+        "DesiredWeight": view.desired_weight,
         "CurrentInstanceCount": view.current_count,
         "DesiredInstanceCount": view.desired_count,
     }

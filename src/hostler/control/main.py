@@ -26,8 +26,8 @@ from hostler.control.objects_elsewhere import elsewhere_app
 from hostler.engines.process import ProcessEngine
 from hostler.errors import UserError
 from hostler.hosting.fleet import Fleet
-from hostler.hosting.instance import Platform
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.runtimes import Runtimes
 from hostler.settings import Settings, restore

@@ -15,7 +15,7 @@ from hostler.core.status import InstanceState
 FIRST_BACKOFF = 0.5  # seconds before the second replacement; the first comes at once
 LONGEST_BACKOFF = 30.0
 
-Slot = tuple[str, int, int, int]  # uid, revision, variant index, slot
+Slot = tuple[str, int, int, int]  # uid, fleet, variant index, slot
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class VariantWant:
 
 @dataclass(frozen=True)
 class RevisionWant:
+    """`fleet` says whose instances it uses: revisions that share them differ in counts alone."""
+
     number: int
+    fleet: int
     variants: tuple[VariantWant, ...]
 
 
@@ -35,7 +38,7 @@ class RevisionWant:
 class EndpointWant:
     """An endpoint and the revisions that may live, oldest first. Empty: nothing is desired (deleting or failed).
 
-    List an older revision only while it serves: until the newest was ready once.
+    List an older revision only while it serves: until the newest is in force.
     """
 
     uid: str
@@ -52,7 +55,7 @@ class InstanceSeen:
 
     id: str
     uid: str
-    revision: int
+    fleet: int
     variant: int  # index
     slot: int
     attempt: int
@@ -62,20 +65,19 @@ class InstanceSeen:
 
     @property
     def place(self) -> Slot:
-        return (self.uid, self.revision, self.variant, self.slot)
+        return (self.uid, self.fleet, self.variant, self.slot)
 
 
 @dataclass(frozen=True)
 class StartInstance:
+    """`revision` is the oldest that wants it."""
+
     uid: str
-    revision: int
+    fleet: int
     variant: int  # index
     slot: int
     attempt: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.uid}.{self.revision}.{self.variant}.{self.slot}.{self.attempt}"
+    revision: int
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     """Bring what is seen nearer to what is wanted. Applied again and again, it comes to rest.
 
     - A slot has one instance at most: a replacement starts when nothing of its predecessor is left.
-    - The newest revision is brought to its counts; an older one is kept whole until every slot of a newer one is ready.
+    - Every revision that is listed is brought to its counts and kept there.
     - Whatever ended is stopped, and so is everything that nobody desires.
     """
     slots: defaultdict[Slot, list[InstanceSeen]] = defaultdict(list)
     for instance in seen:
         slots[instance.place].append(instance)
-    ready = {instance.place for instance in seen if instance.state == "ready"}
-    desired = [slot for want in wants for slot in _desired(want, ready)]
+    desired: dict[Slot, int] = {}  # slot -> the oldest revision that wants it
+    for want in wants:
+        for slot, revision in _desired(want):
+            desired.setdefault(slot, revision)
 
     kept = {slot: _kept(slots[slot]) for slot in desired}
     stops = [
@@ -112,7 +116,7 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     ]
     starts: list[StartInstance] = []
     waits: list[float] = []
-    for slot in desired:
+    for slot, revision in desired.items():
         if any(instance.state != "gone" for instance in slots[slot]):
             continue
         last = max(slots[slot], key=lambda instance: instance.attempt, default=None)
@@ -120,7 +124,7 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
         if due > now:
             waits.append(due)
         else:
-            starts.append(StartInstance(*slot, attempt=0 if last is None else last.attempt + 1))
+            starts.append(StartInstance(*slot, attempt=0 if last is None else last.attempt + 1, revision=revision))
     return Plan([*stops, *starts], min(waits, default=None))
 
 
@@ -129,13 +133,12 @@ def backoff(attempt: int) -> float:
     return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
 
 
-def _desired(want: EndpointWant, ready: set[Slot]) -> Iterable[Slot]:
-    """The slots that should have an instance: of the newest revision, and of older ones until a newer is whole."""
-    for revision in reversed(want.revisions):
-        slots = [(want.uid, revision.number, v.index, slot) for v in revision.variants for slot in range(v.count)]
-        yield from slots
-        if all(slot in ready for slot in slots):
-            return
+def _desired(want: EndpointWant) -> Iterable[tuple[Slot, int]]:
+    """The slots that should have an instance, and for which revision."""
+    for revision in want.revisions:
+        for variant in revision.variants:
+            for slot in range(variant.count):
+                yield (want.uid, revision.fleet, variant.index, slot), revision.number
 
 
 def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:

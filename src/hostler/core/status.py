@@ -37,33 +37,38 @@ INSTANCE: Table[InstanceState] = Table(
 
 @dataclass(frozen=True)
 class VariantView:
-    """What DescribeEndpoint shows of a variant."""
+    """What DescribeEndpoint shows of a variant (§2.5). Current: in force now; desired: by the newest revision."""
 
     name: str
-    weight: float
+    current_weight: float
+    desired_weight: float
     current_count: int
     desired_count: int
+    phase: str = ""  # a Status of VariantStatus (Creating, Updating, ...); empty: the variant is at rest
+    phase_message: str = ""
 
 
 @dataclass(frozen=True)
 class EndpointView:
-    """What DescribeEndpoint shows of an endpoint's life (§2.5, §2.10)."""
+    """What DescribeEndpoint shows of an endpoint's life (§2.5, §2.10).
+
+    `variants` are those of the revision that serves; `pending` those of a new fleet that is on its way, else empty.
+    """
 
     status: str
     failure_reason: str
     variants: tuple[VariantView, ...]
+    pending: tuple[VariantView, ...] = ()
 
 
-def endpoint_status(deleting: bool, failure_reason: str, revision: int, ready_revision: int) -> str:
+def endpoint_status(deleting: bool, revision: int, ready_revision: int, failed_revision: int) -> str:
     """The status of an endpoint (§2.10) from its record's fields.
 
-    A failed update keeps InService: the revision that was ready goes on serving (§7.1). Failed is for an endpoint
+    A failed update ends InService: the revision that was ready goes on serving (§7.1). Failed is for an endpoint
     that never served.
     """
     if deleting:
         return "Deleting"
     if ready_revision == 0:
-        return "Failed" if failure_reason else "Creating"
-    if ready_revision < revision and not failure_reason:
-        return "Updating"
-    return "InService"
+        return "Failed" if failed_revision else "Creating"
+    return "Updating" if revision > max(ready_revision, failed_revision) else "InService"

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _HITS_EVERY = 0.05  # seconds
 _COUNTS_EVERY = 1.0
+_DRAIN_EVERY = 0.05
 _RETRY = (0.05, 1.0)  # seconds between attempts to connect: first, most
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
@@ -50,6 +51,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._hits: list[link.Hit] = []
         self._flushing: asyncio.TimerHandle | None = None
+        self._draining: list[str] = []  # instances on which something still runs that is not to be followed by more
         self._frames: Frames[link.Down] | None = None
         self._epoch = ""
         self.linked = asyncio.Event()  # the first snapshot has come
@@ -138,8 +140,13 @@ class Link:
             case link.Refused(key=key, variant=variant, target=target):
                 for waiter in misses.take(Wanted(key, variant, target)):
                     waiter.refused(_refusal(message))
-            case link.SetRoute(version=version, route=route):
+            case link.Drain(instance=instance):
+                self._draining.append(instance)
+                self._look_at_draining()
+            case link.SetRoute(version=version, route=route, residents=residents):
                 routes.set_route(route)
+                for resident in residents:
+                    routes.set_resident(resident)
                 self._send(link.Ack(self._epoch, version))
                 self._ask_again(route.key)
             case link.DropRoute(version=version, key=key):
@@ -152,6 +159,14 @@ class Link:
                 self.linked.set()
                 self._send(link.Ack(epoch, version))
                 self._ask_again(None)
+
+    def _look_at_draining(self) -> None:
+        """Answer for the instances where nothing runs any more; look again soon while there are others."""
+        for instance in [one for one in self._draining if not self._routes.busy(one)]:
+            self._draining.remove(instance)
+            self._send(link.Drained(instance))
+        if self._draining:
+            self._loop.call_later(_DRAIN_EVERY, self._look_at_draining)
 
     def _ask_again(self, key: str | None) -> None:
         """Routes changed: whoever waits is sent, asked for again, or told that the endpoint is gone."""

@@ -94,17 +94,21 @@ class Routes:
             old = before.variants.get(one.name) if before else None
             residents = {
                 target: kept
-                for target, places in (old.residents.items() if old and one.multi_model else ())
+                for target, places in (old.residents.items() if old else ())
                 if (kept := tuple(place for place in places if place.instance in instances))
             }
             places = tuple(
                 Place(
-                    p.instance, p.address, _head(INVOCATIONS, p.address), self._flight(route.key, one.name, p.instance)
+                    p.instance,
+                    p.addresses[0],
+                    _head(INVOCATIONS, p.addresses[0]),
+                    self._flight(route.key, one.name, p.instance),
                 )
                 for p in one.places
             )
             counter = self._counters.of(route.key, one.name)
-            variants.append(Variant(one.name, one.weight, one.multi_model, places, counter, residents))
+            multi_model = any(container.multi_model for container in one.containers)
+            variants.append(Variant(one.name, one.weight, multi_model, places, counter, residents))
         if variants:
             self.endpoints[route.key] = Endpoint(route.key, variants)
         else:
@@ -149,6 +153,10 @@ class Routes:
                 known.residents.pop(target, None)
         flight = self._flights.get((key, variant, instance, target))
         return flight is not None and flight.count > 0
+
+    def busy(self, instance: str) -> bool:
+        """Whether some request still runs on the instance."""
+        return any(flight.count for known, flight in self._flights.items() if known[2] == instance)
 
     def tidy(self) -> None:
         """Forget the counts of places where nothing runs and nothing may be sent."""

@@ -72,6 +72,9 @@ class Fleet:
         self._opened = asyncio.Event()
         self._acknowledged = asyncio.Condition()
         self._withdrawals: dict[tuple[ResidentKey, int], _Withdrawal] = {}
+        self._named: dict[str, frozenset[str]] = {}  # endpoint key -> the instances that its route names
+        self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have not answered yet
+        self._drained = asyncio.Condition()
         self._finished: dict[str, link.Counts] = {}  # last counts of gateways that are gone, by name and pid
 
     # --- what is published ----------------------------------------------------------------------------------------
@@ -83,19 +86,40 @@ class Fleet:
     def set_route(self, route: link.Route) -> None:
         if self.routes.get(route.key) == route:
             return
-        self.routes[route.key] = route
+        before = self._named.get(route.key, frozenset())
+        named = frozenset(place.instance for variant in route.variants for place in variant.places)
+        self.routes[route.key], self._named[route.key] = route, named
         self.version += 1
-        self._send(link.SetRoute(self.version, route))
+        new = tuple(resident for resident in self.residents.values() if resident.instance in named - before)
+        self._send(link.SetRoute(self.version, route, new))
 
     def drop_route(self, key: str) -> None:
         if self.routes.pop(key, None) is None:
             return
+        del self._named[key]
         self.version += 1
         self._send(link.DropRoute(self.version, key))
 
     def publish(self, resident: link.SetResident) -> None:
+        """A target of an instance that no route names yet is told of together with the first that does."""
         self.residents[_key(resident)] = resident
-        self._send(resident)
+        if self._is_named(resident):
+            self._send(resident)
+
+    def _is_named(self, resident: link.SetResident) -> bool:
+        return resident.instance in self._named.get(resident.key, ())
+
+    async def drain(self, instance: str, timeout: float) -> None:
+        """Return when no gateway has anything on its way to an instance that no route names any more, or in time."""
+        waiting = self._draining[instance] = set(self.gateways)
+        self._send(link.Drain(instance))
+        try:
+            async with asyncio.timeout(timeout), self._drained:
+                await self._drained.wait_for(lambda: not waiting)
+        except TimeoutError:
+            pass
+        finally:
+            del self._draining[instance]
 
     def forget_instance(self, instance: str) -> None:
         """An instance is gone: its residents are no longer told to anyone (gateways forget them with the route)."""
@@ -152,7 +176,7 @@ class Fleet:
         await self._opened.wait()
         gateway = Gateway(hello.gateway, hello.pid, frames, heard=time.monotonic())
         self.gateways.add(gateway)
-        residents = tuple(self.residents.values())
+        residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
         frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
         try:
             while (message := await frames.receive()) is not None:
@@ -163,6 +187,8 @@ class Fleet:
             frames.close()
             async with self._acknowledged:
                 self._acknowledged.notify_all()
+            for instance in list(self._draining):
+                await self._has_drained(gateway, instance)
 
     async def _heard(self, gateway: Gateway, message: link.Up) -> None:
         listener = self.listener
@@ -175,6 +201,8 @@ class Fleet:
             case link.Withdrawn():
                 listener.hit(message.hits)
                 self._answered(gateway, (_key(message), message.generation), message.busy)
+            case link.Drained(instance):
+                await self._has_drained(gateway, instance)
             case link.Gone():
                 listener.gone(message)
             case link.Abandoned():
@@ -193,6 +221,11 @@ class Fleet:
         withdrawal.waiting.discard(gateway)
         withdrawal.busy |= busy
         self._settle(key)
+
+    async def _has_drained(self, gateway: Gateway, instance: str) -> None:
+        async with self._drained:
+            self._draining.get(instance, set()).discard(gateway)
+            self._drained.notify_all()
 
     def _settle(self, key: tuple[ResidentKey, int]) -> None:
         withdrawal = self._withdrawals.get(key)

@@ -23,6 +23,7 @@ from hostler.core import placement
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
+from hostler.hosting.container import Container
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
@@ -54,6 +55,7 @@ class _Member:
     """An instance that takes part, with what it holds."""
 
     instance: Instance
+    container: Container  # the one that holds the targets
     cache: ModelCache
     placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
     sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
@@ -77,6 +79,7 @@ class MultiModel:
     def __init__(self, key: str, variant: str, model_data_url: str, fleet: Fleet, metrics: Metrics) -> None:
         self.key = key
         self.variant = variant
+        self.serving = False  # gateways send to it; else it may be warmed, or finishes what it was sent
         self._bucket, self._prefix = names.s3_url(model_data_url)
         self._fleet = fleet
         self._metrics = metrics
@@ -93,11 +96,17 @@ class MultiModel:
         """Instance -> its resident targets, sorted; for people."""
         return {id: sorted(member.cache.resident()) for id, member in self._members.items()}
 
+    def has(self, instance: str) -> bool:
+        return instance in self._members
+
     # --- instances come and go ------------------------------------------------------------------------------------
 
     async def join(self, instance: Instance, budget: int) -> None:
         """A ready instance takes part. What its container already holds (control restarted) becomes resident again."""
-        member = _Member(instance, ModelCache(budget, parallel_loads=1 if instance.foreign else PARALLEL_LOADS))
+        container = instance.multi_model
+        assert container is not None
+        cache = ModelCache(budget, parallel_loads=1 if container.foreign else PARALLEL_LOADS)
+        member = _Member(instance, container, cache)
         await self._restore(member)
         self._members[instance.id] = member
         for target in list(self._waiting):
@@ -129,17 +138,17 @@ class MultiModel:
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
-        known = await asyncio.to_thread(member.instance.storage.known)
-        for loaded in await _models(member.instance):
+        known = await asyncio.to_thread(member.container.storage.known)
+        for loaded in await _models(member.container):
             placed = known.get(loaded.model_name)
             if placed is None:  # half loaded when control went away, or not ours: it cannot be named, so it goes
-                await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{loaded.model_name}", UNLOAD_TIMEOUT)
+                await _try_call(member.container, "DELETE", f"{contract.MODELS}/{loaded.model_name}", UNLOAD_TIMEOUT)
                 continue
             target = placed.target
             member.placed[target] = placed
-            if socket := _own_socket(member.instance.address, loaded.socket):
+            if socket := _own_socket(member.container.address, loaded.socket):
                 member.sockets[target] = socket
-            size = loaded.memory or member.instance.storage.disk.memory(placed.id) or placed.size
+            size = loaded.memory or member.container.storage.disk.memory(placed.id) or placed.size
             self._run(member, member.cache.restore(target, max(size, 1)))
 
     # --- what gateways say ----------------------------------------------------------------------------------------
@@ -180,7 +189,7 @@ class MultiModel:
         if self._quarantine.refuses(target, now):
             self._waiting.pop(target, None)
             message = "The model server ended while it loaded this model, and was started anew without it."
-            self._fleet.refuse(link.Refused(self.key, self.variant, target, "bad", message))
+            self._say(link.Refused(self.key, self.variant, target, "bad", message))
             return
         candidates = [
             placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
@@ -196,7 +205,7 @@ class MultiModel:
 
     def _remembered(self, member: _Member, target: str) -> int | None:
         placed = member.placed.get(target)
-        return member.instance.storage.disk.memory(placed.id) if placed else None
+        return member.container.storage.disk.memory(placed.id) if placed else None
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -233,7 +242,7 @@ class MultiModel:
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
-        address = member.sockets.get(target) or member.instance.address
+        address = member.sockets.get(target) or member.container.address
         self._fleet.publish(
             link.SetResident(
                 self.key, self.variant, target, member.instance.id, generation, address, placed.model_id, timing
@@ -251,12 +260,17 @@ class MultiModel:
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
         member.queued.pop(target, None)
-        self._fleet.refuse(link.Refused(self.key, self.variant, target, kind, message, status))
+        self._say(link.Refused(self.key, self.variant, target, kind, message, status))
+
+    def _say(self, refused: link.Refused) -> None:
+        """Who waits at a gateway waits for the fleet that serves: another one's refusal is not meant for him."""
+        if self.serving:
+            self._fleet.refuse(refused)
 
     # --- IO -------------------------------------------------------------------------------------------------------
 
     async def _fetch(self, member: _Member, target: str) -> None:
-        storage, cache = member.instance.storage, member.cache
+        storage, cache = member.container.storage, member.cache
         key = names.join_key(self._prefix, target)
         begun = time.monotonic()
         try:
@@ -285,7 +299,7 @@ class MultiModel:
         model_id = names.model_id(self._bucket, key)
         while True:
             try:
-                return await member.instance.storage.fetch(model_id, target, self._bucket, key)
+                return await member.container.storage.fetch(model_id, target, self._bucket, key)
             except DiskFull:
                 departed = self._departed
                 if not any(self._relieve(one) for one in (member, *self._members.values())):
@@ -317,7 +331,7 @@ class MultiModel:
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
             # some servers keep the name of what they had no room for, and would answer the next try with 409
-            await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+            await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
             self._run(member, cache.refused(target, time.monotonic()))
         elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
             await self._load_failed(member, target, reply.status, text)
@@ -327,34 +341,34 @@ class MultiModel:
             timing = member.timings.get(target, link.Timing())
             waited = begun - member.queued.get(target, begun) - timing.download - timing.extract
             member.timings[target] = link.Timing(max(0.0, waited), timing.download, timing.extract, now - begun)
-            member.instance.storage.disk.remember(placed.id, size)
+            member.container.storage.disk.remember(placed.id, size)
             self._run(member, cache.loaded(target, size, now))
 
     async def _load_measured(self, member: _Member, target: str) -> tuple[Reply, int]:
         """Load, and say how many bytes that took: the server's own measure, else the growth of its process tree."""
-        instance, placed = member.instance, member.placed[target]
-        assert instance.seen is not None
-        body = msgspec.json.encode({"model_name": placed.model_id, "url": self._url(instance, placed)})
+        container, placed = member.container, member.placed[target]
+        assert container.seen is not None
+        body = msgspec.json.encode({"model_name": placed.model_id, "url": self._url(container, placed)})
         headers = {"Content-Type": "application/json", contract.H_TARGET_MODEL: target}
-        if not instance.foreign:
-            reply = await instance.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
+        if not container.foreign:
+            reply = await container.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             told = _decode(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
-            if socket := _own_socket(instance.address, told.socket):
+            if socket := _own_socket(container.address, told.socket):
                 member.sockets[target] = socket
             else:
                 member.sockets.pop(target, None)
             return reply, max(told.memory, placed.size, 1)
         async with member.one_load:
-            engine, pid = instance.platform.engine, instance.seen.pid
+            engine, pid = member.instance.platform.engine, container.seen.pid
             before = await asyncio.to_thread(engine.memory, pid)
-            reply = await instance.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
+            reply = await container.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             after = await asyncio.to_thread(engine.memory, pid)
         return reply, max(after - before, placed.size, 1)
 
     @staticmethod
-    def _url(instance: Instance, placed: Placed) -> str:
-        assert instance.seen is not None
-        return f"{instance.seen.base}/{contract.MODELS_DIR}/{placed.model_id}/{contract.MODEL_DIR}"
+    def _url(container: Container, placed: Placed) -> str:
+        assert container.seen is not None
+        return f"{container.seen.base}/{contract.MODELS_DIR}/{placed.model_id}/{contract.MODEL_DIR}"
 
     async def _load_broken(self, member: _Member, target: str, error: CallFailed) -> None:
         """The call broke off. If the container has ended, `leave` takes over; else the load has failed."""
@@ -362,8 +376,8 @@ class MultiModel:
             message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
             placed = member.placed[target]
             path = f"{contract.MODELS}/{placed.model_id}"
-            if await _try_call(member.instance, "DELETE", path, UNLOAD_TIMEOUT) is None:
-                member.instance.give_up("It neither ended a load nor broke it off.")
+            if await _try_call(member.container, "DELETE", path, UNLOAD_TIMEOUT) is None:
+                member.instance.give_up(member.container, "It neither ended a load nor broke it off.")
         else:
             await asyncio.sleep(LOST_LOAD)
             message = "the container broke off the load"
@@ -371,14 +385,14 @@ class MultiModel:
 
     async def _load_failed(self, member: _Member, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
-        await asyncio.to_thread(member.instance.storage.discard, member.placed[target].model_id)
+        await asyncio.to_thread(member.container.storage.discard, member.placed[target].model_id)
         self._run(member, member.cache.load_failed(target, status, message, time.monotonic()))
 
     async def _unload(self, member: _Member, target: str) -> None:
         placed = member.placed[target]
         begun = time.monotonic()
-        await _try_call(member.instance, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
-        await asyncio.to_thread(member.instance.storage.discard, placed.model_id)
+        await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+        await asyncio.to_thread(member.container.storage.discard, placed.model_id)
         member.sockets.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
@@ -404,12 +418,12 @@ def _own_socket(address: str, name: str) -> str | None:
         return None
 
 
-async def _models(instance: Instance) -> Iterable[_Loaded]:
+async def _models(container: Container) -> Iterable[_Loaded]:
     """All that the container says it holds, page by page (§5.8). A token after an empty page ends the walk."""
     found: list[_Loaded] = []
     path = contract.MODELS
     while True:
-        reply = await _try_call(instance, "GET", path, contract.PING_TIMEOUT)
+        reply = await _try_call(container, "GET", path, contract.PING_TIMEOUT)
         page = _decode(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
         found += page.models
         if not page.models or not page.next_page_token:
@@ -417,9 +431,9 @@ async def _models(instance: Instance) -> Iterable[_Loaded]:
         path = f"{contract.MODELS}?next_page_token={page.next_page_token}"
 
 
-async def _try_call(instance: Instance, method: str, path: str, timeout: float) -> Reply | None:
+async def _try_call(container: Container, method: str, path: str, timeout: float) -> Reply | None:
     try:
-        return await instance.call(method, path, timeout=timeout)
+        return await container.call(method, path, timeout=timeout)
     except CallFailed:
         return None
 

@@ -19,10 +19,13 @@ from hostler.core.plan import InstanceSeen, StartInstance, StopInstance, plan
 from hostler.core.status import EndpointView
 from hostler.engines.engine import Seen
 from hostler.errors import EngineError
+from hostler.hosting.container import LABEL
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.fleet import Fleet
-from hostler.hosting.instance import Instance, Platform, Spot
+from hostler.hosting.instance import Instance
+from hostler.hosting.platform import Platform
 from hostler.hosting.runtimes import Runtimes
+from hostler.hosting.spot import Spot
 from hostler.hosting.work import Work
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
@@ -166,11 +169,15 @@ class Reconciler:
 
     async def _look(self) -> None:
         """Compare the engine's list with our instances: take over what an earlier control started, see what ended."""
+        found: dict[Spot, dict[int, Seen]] = {}
         for seen in await self.platform.engine.list():
-            if seen.id not in self.instances:
-                self._adopt(seen)
-            if seen.exit is not None:
-                self.instances[seen.id].container_ended(seen)
+            found.setdefault(Spot.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
+        for spot, containers in found.items():
+            if spot.id not in self.instances:
+                self._adopt(spot, containers)
+            for seen in containers.values():
+                if seen.exit is not None:
+                    self.instances[spot.id].container_ended(seen)
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
@@ -181,7 +188,7 @@ class Reconciler:
         last: dict[tuple[str, int, int, int], Instance] = {}
         for id, instance in list(self.instances.items()):
             spot = instance.spot
-            slot = (spot.uid, spot.revision, spot.index, spot.slot)
+            slot = spot.place
             if slot in last and last[slot].state == "gone":
                 del self.instances[last[slot].id]
             if instance.state == "gone" and (spot.uid not in self._records or self._records[spot.uid][0].deleting):
@@ -189,19 +196,20 @@ class Reconciler:
             else:
                 last[slot] = instance
 
-    def _adopt(self, seen: Seen) -> None:
-        spot = Spot.from_labels(seen.labels)
-        documents = self._endpoint(spot.uid).documents(spot.revision, spot.index) if spot.uid in self._records else None
-        instance = Instance(self.platform, spot, *(documents or ({}, {"PrimaryContainer": {}})))  # the plan stops it
-        self.instances[seen.id] = instance
-        instance.begin(adopted=seen)
+    def _adopt(self, spot: Spot, containers: dict[int, Seen]) -> None:
+        documents = self._endpoint(spot.uid).documents(spot.fleet, spot.index) if spot.uid in self._records else None
+        if documents is None:  # nobody desires it: the plan stops it, whatever it was
+            documents = {}, {"Containers": [{} for _ in range(max(containers) + 1)]}
+        instance = Instance(self.platform, spot, *documents)
+        self.instances[spot.id] = instance
+        instance.begin(containers)
 
     def _start(self, action: StartInstance) -> None:
         endpoint = self._endpoint(action.uid)
-        documents = endpoint.documents(action.revision, action.variant)
+        documents = endpoint.documents(action.fleet, action.variant)
         assert documents is not None
         spot = Spot(
-            endpoint.key, action.uid, action.revision, documents[0]["VariantName"],
+            endpoint.key, action.uid, action.fleet, action.revision, documents[0]["VariantName"],
             action.variant, action.slot, action.attempt,
         )  # fmt: skip
         self.instances[spot.id] = Instance(self.platform, spot, *documents)
@@ -209,19 +217,25 @@ class Reconciler:
 
     def _stop(self, id: str) -> None:
         instance = self.instances[id]
-        grace = ENDED_GRACE if instance.state == "ended" else contract.STOP_GRACE
+        ended = instance.state == "ended"
         instance.retire()
         self.runtimes.leave(instance)
         if instance.spot.uid in self._records:
             self._publish(self._endpoint(instance.spot.uid))
-        self._work.spawn(instance.stop(grace))
+        self._work.spawn(self._end(instance, ended))
+
+    async def _end(self, instance: Instance, ended: bool) -> None:
+        """No route names it any more: let what is on its way there come back, then end it."""
+        if not ended:
+            await self.fleet.drain(instance.id, self.platform.settings.invoke_timeout)
+        await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what ran before answers again, or has had one ping's time to."""
         deadline = time.monotonic() + contract.PING_TIMEOUT + 1
         while time.monotonic() < deadline:
             self.runtimes.join(self.instances.values())
-            running = [i for i in self.instances.values() if i.seen and i.state in ("pending", "starting", "ready")]
+            running = [i for i in self.instances.values() if i.running and i.state in ("pending", "starting", "ready")]
             if all(self.runtimes.serves(instance) for instance in running):
                 break
             await asyncio.sleep(0.01)
@@ -234,6 +248,10 @@ class Reconciler:
 
     def _publish(self, endpoint: Endpoint) -> None:
         if route := endpoint.route():
+            serving = endpoint.serving()
+            assert serving is not None
+            for variant in route.variants:
+                self.runtimes.serve(endpoint.key, variant.name, serving.fleet)
             self.fleet.set_route(route)
         else:
             self.fleet.drop_route(endpoint.key)
@@ -244,10 +262,11 @@ class Reconciler:
         if record.deleting:
             await self._finish_delete(endpoint)
         elif reason := endpoint.failure():
-            if not record.failure_reason:
-                await self.store_call(self.store.mark_failed, record.uid, reason[:FAILURE_REASON_MAX], time.time())
-                self.wake()
-        elif record.ready_revision < newest.number and endpoint.complete(newest):
+            await self.store_call(
+                self.store.mark_failed, record.uid, newest.number, reason[:FAILURE_REASON_MAX], time.time()
+            )
+            self.wake()
+        elif max(record.ready_revision, record.failed_revision) < newest.number and endpoint.complete(newest):
             if self.fleet.in_force(self.fleet.version):
                 await self.store_call(self.store.mark_ready, record.uid, newest.number, time.time())
                 self.wake()
@@ -277,6 +296,6 @@ class Reconciler:
 def _seen(instance: Instance) -> InstanceSeen:
     spot = instance.spot
     return InstanceSeen(
-        instance.id, spot.uid, spot.revision, spot.index, spot.slot, spot.attempt,
+        instance.id, spot.uid, spot.fleet, spot.index, spot.slot, spot.attempt,
         instance.state, instance.ended_at, instance.lived,
     )  # fmt: skip

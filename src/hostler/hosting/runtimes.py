@@ -18,12 +18,15 @@ from hostler.wire import link
 
 
 class Runtimes:
-    """Runtimes by endpoint key and variant. `machine_memory`: bytes that all instances may have together."""
+    """`machine_memory`: bytes that all instances may have together.
+
+    A variant has a runtime for each of its fleets; what gateways need goes to the one that serves.
+    """
 
     def __init__(
         self, settings: Settings, fleet: Fleet, metrics: Metrics, machine_memory: int, changed: Callable[[], None]
     ) -> None:
-        self.all: dict[tuple[str, str], MultiModel] = {}
+        self.all: dict[tuple[str, str, int], MultiModel] = {}  # by endpoint key, variant and fleet number
         self._settings = settings
         self._fleet = fleet
         self._metrics = metrics
@@ -31,15 +34,16 @@ class Runtimes:
         self._changed = changed
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
         self._joined: set[str] = set()
+        self._serving: dict[tuple[str, str], int] = {}  # endpoint key and variant -> number of the fleet that serves
         self._work = Work()
 
     def serves(self, instance: Instance) -> bool:
         """Whether requests may go to the instance: it is ready, and where that matters its residency is known."""
-        return instance.state == "ready" and (not instance.multi_model or instance.id in self._joined)
+        return instance.state == "ready" and (instance.multi_model is None or instance.id in self._joined)
 
     def targets(self, instance: Instance) -> list[str]:
         """What is resident there, sorted."""
-        runtime = self.all.get(instance.spot.variant_key)
+        runtime = self.all.get(_key(instance))
         return runtime.targets().get(instance.id, []) if runtime else []
 
     def join(self, instances: Iterable[Instance]) -> None:
@@ -47,19 +51,21 @@ class Runtimes:
         everyone = list(instances)
         budgets = self.budgets(everyone)
         for instance in everyone:
-            if not instance.multi_model or instance.state != "ready":
+            if instance.multi_model is None or instance.state != "ready":
                 continue
             if instance.id in self._joined:
-                self.all[instance.spot.variant_key].resize(instance.id, budgets[instance.id])
+                self.all[_key(instance)].resize(instance.id, budgets[instance.id])
             elif instance.id not in self._joining:
                 self._joining.add(instance.id)
                 self._work.spawn(self._join(instance, budgets[instance.id]))
 
     async def _join(self, instance: Instance, budget: int) -> None:
-        spot, url = instance.spot, instance.container["ModelDataUrl"]
-        runtime = self.all.get(spot.variant_key)
+        assert instance.multi_model is not None
+        spot, url = instance.spot, instance.multi_model.definition["ModelDataUrl"]
+        runtime = self.all.get(_key(instance))
         if runtime is None:
-            runtime = self.all[spot.variant_key] = MultiModel(spot.key, spot.variant, url, self._fleet, self._metrics)
+            runtime = self.all[_key(instance)] = MultiModel(spot.key, spot.variant, url, self._fleet, self._metrics)
+            runtime.serving = self._serving.get((spot.key, spot.variant)) == spot.fleet
         await runtime.join(instance, budget)
         if instance.state == "ready":
             self._joined.add(instance.id)
@@ -71,13 +77,30 @@ class Runtimes:
         """The instance has ended, or is about to."""
         self._joined.discard(instance.id)
         self._joining.discard(instance.id)
-        if runtime := self.all.get(instance.spot.variant_key):
+        if runtime := self.all.get(_key(instance)):
             runtime.leave(instance)
+
+    def serve(self, key: str, variant: str, fleet: int) -> None:
+        """The variant's requests go to that fleet from now on."""
+        self._serving[key, variant] = fleet
+        for known, runtime in self.all.items():
+            if known[:2] == (key, variant):
+                runtime.serving = known[2] == fleet
 
     def drop(self, key: str) -> None:
         """The endpoint is gone."""
         for known in [known for known in self.all if known[0] == key]:
             self.all.pop(known).close()
+        for serving in [serving for serving in self._serving if serving[0] == key]:
+            del self._serving[serving]
+
+    def _that_serves(self, key: str, variant: str) -> MultiModel | None:
+        return self.all.get((key, variant, self._serving.get((key, variant), 0)))
+
+    def _of(self, key: str, variant: str, instance: str) -> MultiModel | None:
+        """The runtime that the instance takes part in."""
+        found = (one for known, one in self.all.items() if known[:2] == (key, variant) and one.has(instance))
+        return next(found, None)
 
     def close(self) -> None:
         """Control leaves; containers keep what they hold."""
@@ -98,24 +121,29 @@ class Runtimes:
 
     def needed(self, gateway: str, need: link.Need) -> None:
         self.hit(need.hits)
-        if runtime := self.all.get((need.key, need.variant)):
+        if runtime := self._that_serves(need.key, need.variant):
             runtime.needed(gateway, need.target, need.hot)
 
     def hit(self, hits: tuple[link.Hit, ...]) -> None:
         for hit in hits:
-            if runtime := self.all.get((hit.key, hit.variant)):
+            if runtime := self._of(hit.key, hit.variant, hit.instance):
                 runtime.hit(hit.instance, hit.target)
 
     def gone(self, gone: link.Gone) -> None:
-        if runtime := self.all.get((gone.key, gone.variant)):
+        if runtime := self._of(gone.key, gone.variant, gone.instance):
             runtime.gone(gone)
         if not gone.status:
             self._changed()  # nobody listens there: the container may have ended
 
     def abandoned(self, gateway: str, abandoned: link.Abandoned) -> None:
-        if runtime := self.all.get((abandoned.key, abandoned.variant)):
+        if runtime := self._that_serves(abandoned.key, abandoned.variant):
             runtime.abandoned(gateway, abandoned.target)
 
     def unlinked(self, gateway: str) -> None:
         for runtime in self.all.values():
             runtime.unlinked(gateway)
+
+
+def _key(instance: Instance) -> tuple[str, str, int]:
+    spot = instance.spot
+    return (spot.key, spot.variant, spot.fleet)

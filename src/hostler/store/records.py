@@ -1,7 +1,7 @@
 """What the store keeps, as plain records. Times are epoch seconds, exact to the millisecond that the API shows.
 
-One writer per field: the API's handlers write what is desired (documents, `revision`, `deleting`), the reconciler
-alone writes what came of it (`ready_revision`, `failure_reason`, `modified`) and removes endpoints.
+One writer per field: the API's handlers write what is desired (documents, revisions, `deleting`), the reconciler alone
+writes what came of it (`ready_revision`, `failed_revision`, `failure_reason`) and removes endpoints.
 """
 
 from __future__ import annotations
@@ -41,25 +41,30 @@ class EndpointRecord:
     revision: int  # the newest one asked for; starts at 1
     deleting: bool
     ready_revision: int  # the newest that was InService; 0 before the first
-    failure_reason: str  # empty: none
+    failed_revision: int  # the newest that could not come into service; 0: none
+    failure_reason: str  # of that; empty: none, or another came into service since
 
     @property
     def status(self) -> str:
         """The fold of these fields (§2.10). `store.tables.STATUS` says the same in SQL, for lists."""
-        return endpoint_status(self.deleting, self.failure_reason, self.revision, self.ready_revision)
+        return endpoint_status(self.deleting, self.revision, self.ready_revision, self.failed_revision)
 
 
 @dataclass(frozen=True)
 class Revision:
     """What an endpoint was asked to be: its config and that config's models, copied when the call was made.
 
-    So deleting a model or a config later takes nothing from a running endpoint (spec §2.2, §2.3).
+    So deleting a model or a config later takes nothing from a running endpoint (spec §2.2, §2.3). The config's variants
+    say what was desired at last: UpdateEndpointWeightsAndCapacities makes a new revision with other weights and counts.
     """
 
     uid: str
     number: int
-    config: Document  # CreateEndpointConfig's document
+    fleet: int  # number of the revision that it shares its instances with: its own after CreateEndpoint, UpdateEndpoint
+    config: Document  # CreateEndpointConfig's document, with the desired weights and counts
     models: dict[str, Document]  # ModelName -> CreateModel's document
+    deployment: Document | None  # DeploymentConfig
+    asked: float
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ class NoResource(HostlerError):
     """No resource has that ARN."""
 
 
+class NotInService(HostlerError):
+    """The endpoint cannot be changed now; nothing was."""
+
+
 class TooManyTags(HostlerError):
     """A resource's tags would exceed the limit; nothing was changed."""
 
@@ -98,14 +102,46 @@ class Store:
             "revision": 1,
             "deleting": False,
             "ready_revision": 0,
+            "failed_revision": 0,
             "failure_reason": "",
         }
         with self._engine.begin() as connection:
             number = _insert_once(connection, endpoints, row)
-            revision = {"endpoint": number, "number": 1, "config": config, "models": dict(models)}
+            revision = {"endpoint": number, "number": 1, "fleet": 1, "config": config, "models": dict(models)}
+            revision |= {"deployment": document.get("DeploymentConfig"), "asked": created}
             connection.execute(insert(revisions), revision)
             _put_tags(connection, arn, tagged)
             return _endpoint(connection.execute(select(endpoints).where(endpoints.c.id == number)).one())
+
+    def update_endpoint(
+        self,
+        uid: str,
+        *,
+        expected: int,
+        share: bool,
+        config: Document,
+        models: Mapping[str, Document],
+        deployment: Document | None,
+        at: float,
+    ) -> EndpointRecord:
+        """Keep one more revision of an endpoint that is InService; `expected` is the newest that the caller has seen.
+
+        `share`: with the instances of the revision that serves; else with its own. Raises NotInService, also when
+        another update, or a delete, was faster.
+        """
+        number = int(uid, 16)
+        with self._engine.begin() as connection:
+            row = connection.execute(select(endpoints).where(endpoints.c.id == number)).one_or_none()
+            if row is None or row.revision != expected or _endpoint(row).status != "InService":
+                raise NotInService(f"endpoint {uid} is not in service with revision {expected}")
+            ready = (revisions.c.endpoint == number) & (revisions.c.number == row.ready_revision)
+            shared = connection.execute(select(revisions.c.fleet).where(ready)).scalar_one()
+            revision = {"endpoint": number, "number": expected + 1, "fleet": shared if share else expected + 1}
+            revision |= {"config": config, "models": dict(models), "deployment": deployment, "asked": at}
+            connection.execute(insert(revisions), revision)
+            values = {"revision": expected + 1, "modified": round(at, 3)}
+            query = update(endpoints).where(endpoints.c.id == number).values(values).returning(endpoints)
+            return _endpoint(connection.execute(query).one())
 
     def endpoint(self, region: str, name: str) -> EndpointRecord | None:
         with self._engine.begin() as connection:
@@ -159,9 +195,9 @@ class Store:
                 values["config_name"] = config["EndpointConfigName"]
                 connection.execute(update(endpoints).where(endpoints.c.id == number).values(values))
 
-    def mark_failed(self, uid: str, reason: str, at: float) -> None:
-        """The newest revision cannot come into service. `reason` is a sentence, not empty."""
-        values = {"failure_reason": reason, "modified": round(at, 3)}
+    def mark_failed(self, uid: str, revision: int, reason: str, at: float) -> None:
+        """That revision cannot come into service. `reason` is a sentence, not empty."""
+        values = {"failed_revision": revision, "failure_reason": reason, "modified": round(at, 3)}
         with self._engine.begin() as connection:
             connection.execute(update(endpoints).where(endpoints.c.id == int(uid, 16)).values(values))
 
@@ -269,4 +305,4 @@ def _endpoint(row: Row[Any]) -> EndpointRecord:
 
 
 def _revision(row: Row[Any]) -> Revision:
-    return Revision(f"{row.endpoint:08x}", row.number, row.config, row.models)
+    return Revision(f"{row.endpoint:08x}", row.number, row.fleet, row.config, row.models, row.deployment, row.asked)

@@ -32,7 +32,7 @@ from sqlalchemy.exc import DatabaseError
 
 from hostler.errors import UserError
 
-VERSION = 1  # of the tables below, kept in PRAGMA user_version
+VERSION = 2  # of the tables below, kept in PRAGMA user_version
 
 _metadata = MetaData()
 
@@ -63,6 +63,7 @@ endpoints = Table(
     Column("revision", Integer, nullable=False),
     Column("deleting", Boolean, nullable=False),
     Column("ready_revision", Integer, nullable=False),
+    Column("failed_revision", Integer, nullable=False, server_default="0"),
     Column("failure_reason", String, nullable=False),
     UniqueConstraint("region", "key"),
     sqlite_autoincrement=True,
@@ -73,8 +74,11 @@ revisions = Table(
     _metadata,
     Column("endpoint", Integer, ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),
+    Column("fleet", Integer, nullable=False, server_default="1"),
     Column("config", JSON, nullable=False),
     Column("models", JSON, nullable=False),
+    Column("deployment", JSON),
+    Column("asked", Float, nullable=False, server_default="0"),
 )
 
 tags = Table(
@@ -88,11 +92,25 @@ tags = Table(
 # EndpointRecord.status in SQL, so that lists are filtered, sorted and cut where the rows are
 STATUS = case(
     (endpoints.c.deleting, "Deleting"),
-    ((endpoints.c.ready_revision == 0) & (endpoints.c.failure_reason != ""), "Failed"),
+    ((endpoints.c.ready_revision == 0) & (endpoints.c.failed_revision > 0), "Failed"),
     (endpoints.c.ready_revision == 0, "Creating"),
-    ((endpoints.c.ready_revision < endpoints.c.revision) & (endpoints.c.failure_reason == ""), "Updating"),
+    (
+        (endpoints.c.ready_revision < endpoints.c.revision) & (endpoints.c.failed_revision < endpoints.c.revision),
+        "Updating",
+    ),
     else_="InService",
 )
+
+# What makes a file of the version before (the key) one of this version. Version 1 had no updates: one revision each.
+_UPGRADES = {
+    1: (
+        "ALTER TABLE endpoints ADD COLUMN failed_revision INTEGER NOT NULL DEFAULT 0",
+        "UPDATE endpoints SET failed_revision = 1 WHERE failure_reason != ''",
+        "ALTER TABLE revisions ADD COLUMN fleet INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE revisions ADD COLUMN deployment JSON",
+        "ALTER TABLE revisions ADD COLUMN asked FLOAT NOT NULL DEFAULT 0",
+    ),
+}
 
 
 def open_file(path: Path) -> Engine:
@@ -109,6 +127,9 @@ def open_file(path: Path) -> Engine:
                     " install that hostler, or choose another data folder"
                 )
             if found < VERSION:
+                for version in range(found or VERSION, VERSION):  # 0: a new file
+                    for statement in _UPGRADES.get(version, ()):
+                        connection.exec_driver_sql(statement)
                 _metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
     except DatabaseError as error:

@@ -1,7 +1,7 @@
 """The link: what control and each gateway say to each other (architecture §2, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
-Up (gateway to control): Hello, Ack, Need, Hits, Withdrawn, Gone, Counts.
+Up (gateway to control): Hello, Ack, Need, Hits, Withdrawn, Drained, Gone, Abandoned, Counts.
 Residency is decided in control alone: a gateway sends a target's requests only to the residents it was told of.
 """
 
@@ -15,19 +15,33 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An instance that a variant's requests may go to. `address` is `unix:/path` or `tcp:host:port`."""
+    """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
+    `unix:/path` or `tcp:host:port`.
+    """
 
     instance: str
-    address: str
+    addresses: tuple[str, ...]
+
+
+class Container(msgspec.Struct, frozen=True):
+    """One container of a variant's model. `label` is its name in errors: its hostname, or `primary` if it is alone."""
+
+    label: str
+    multi_model: bool = False  # it is called as /models/{model}/invoke, and TargetModel is wanted
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """A production variant with its ready instances. `multi_model` says whether TargetModel is wanted."""
+    """A production variant with its ready instances.
+
+    `mode` Serial: a request passes through all containers; Direct: it goes to the one that it names by its label.
+    """
 
     name: str
     weight: float
-    multi_model: bool
+    containers: tuple[Container, ...]
     places: tuple[Place, ...]
+    mode: Literal["Serial", "Direct"] = "Serial"
+    routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] = "RANDOM"
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -72,10 +86,14 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
 
 
 class SetRoute(msgspec.Struct, frozen=True, tag=True):
-    """A new or changed endpoint. Residents on instances that it no longer names are to be forgotten."""
+    """A new or changed endpoint. Residents on instances that it no longer names are to be forgotten.
+
+    `residents` are those of the instances that it names for the first time: they come into force together with it.
+    """
 
     version: int
     route: Route
+    residents: tuple[SetResident, ...] = ()
 
 
 class DropRoute(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +113,12 @@ class Withdraw(msgspec.Struct, frozen=True, tag=True):
     generation: int
 
 
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """No route names the instance any more: answer Drained as soon as nothing runs there."""
+
+    instance: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """The target cannot be had: every request that waits for it is answered with this error.
 
@@ -112,7 +136,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     status: int = 0  # of the container's answer to the load
 
 
-Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Refused
+Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused
 
 
 # --- up -----------------------------------------------------------------------------------------------------------
@@ -172,6 +196,12 @@ class Withdrawn(msgspec.Struct, frozen=True, tag=True):
     hits: tuple[Hit, ...] = ()
 
 
+class Drained(msgspec.Struct, frozen=True, tag=True):
+    """The answer to Drain: nothing runs there, and nothing will be sent there again."""
+
+    instance: str
+
+
 class Gone(msgspec.Struct, frozen=True, tag=True):
     """The container answered 404 or 507 (`status`) to an invocation of a resident target, or took no connection (0).
 
@@ -221,4 +251,4 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Up = Hello | Ack | Need | Hits | Withdrawn | Gone | Abandoned | Counts
+Up = Hello | Ack | Need | Hits | Withdrawn | Drained | Gone | Abandoned | Counts
