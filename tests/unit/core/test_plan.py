@@ -15,23 +15,27 @@ from hostler.core.plan import (
 )
 
 
-def want(*revisions: tuple[int, int], uid: str = "e1") -> EndpointWant:
-    """(number, count) of each revision, one variant."""
-    return EndpointWant(uid, tuple(RevisionWant(n, (VariantWant("v", 0, count),)) for n, count in revisions))
+def want(*revisions: tuple[int, int] | tuple[int, int, int], uid: str = "e1") -> EndpointWant:
+    """(number, count) of each revision, one variant; a third number is the fleet, where that is another's."""
+    return EndpointWant(
+        uid, tuple(RevisionWant(n, *(fleet or [n]), (VariantWant("v", 0, count),)) for n, count, *fleet in revisions)
+    )
 
 
-def seen(slot: int = 0, state: str = "ready", revision: int = 1, attempt: int = 0, **more) -> InstanceSeen:
-    start = StartInstance("e1", revision, 0, slot, attempt)
-    return InstanceSeen(start.id, "e1", revision, 0, slot, attempt, state, **more)
+def id(uid: str, fleet: int, variant: int, slot: int, attempt: int) -> str:
+    return f"{uid}.{fleet}.{variant}.{slot}.{attempt}"
 
 
-def starts(*slots: int, revision: int = 1, attempt: int = 0) -> list[StartInstance]:
-    return [StartInstance("e1", revision, 0, slot, attempt) for slot in slots]
+def seen(slot: int = 0, state: str = "ready", fleet: int = 1, attempt: int = 0, **more) -> InstanceSeen:
+    return InstanceSeen(id("e1", fleet, 0, slot, attempt), "e1", fleet, 0, slot, attempt, state, **more)
+
+
+def starts(*slots: int, fleet: int = 1, attempt: int = 0, revision: int | None = None) -> list[StartInstance]:
+    return [StartInstance("e1", fleet, 0, slot, attempt, revision or fleet) for slot in slots]
 
 
 def test_a_new_endpoint_gets_its_instances():
     assert plan([want((1, 2))], [], 0.0).actions == starts(0, 1)
-    assert starts(1)[0].id == "e1.1.0.1.0"
 
 
 def test_what_is_as_wanted_is_left_alone():
@@ -70,16 +74,25 @@ def test_who_served_well_is_replaced_at_once():
     assert result.actions == starts(0, attempt=10)
 
 
-def test_an_older_revision_is_kept_whole_until_the_newer_one_is():
+def test_an_older_revision_is_kept_whole_for_as_long_as_it_is_listed():
     wants = [want((1, 2), (2, 2))]
     old = [seen(0), seen(1)]
-    assert plan(wants, old, 0.0).actions == starts(0, 1, revision=2)
-    half = [*old, seen(0, revision=2), seen(1, "starting", revision=2)]
+    assert plan(wants, old, 0.0).actions == starts(0, 1, fleet=2)
+    half = [*old, seen(0, fleet=2), seen(1, "starting", fleet=2)]
     assert plan(wants, half, 0.0).actions == []
     ended = [seen(0, "gone"), seen(1), *half[2:]]
     assert plan(wants, ended, 0.0).actions == starts(0, attempt=1)
-    whole = [*old, seen(0, revision=2), seen(1, revision=2)]
-    assert plan(wants, whole, 0.0).actions == [StopInstance("e1.1.0.0.0"), StopInstance("e1.1.0.1.0")]
+    whole = [*old, seen(0, fleet=2), seen(1, fleet=2)]
+    assert plan(wants, whole, 0.0).actions == []
+    stops = [StopInstance("e1.1.0.0.0"), StopInstance("e1.1.0.1.0")]
+    assert plan([want((2, 2))], whole, 0.0).actions == stops
+
+
+def test_revisions_that_share_a_fleet_share_its_instances_and_a_start_names_the_oldest_that_wants_it():
+    assert plan([want((1, 1), (2, 3, 1))], [seen(0)], 0.0).actions == starts(1, 2, revision=2)
+    assert plan([want((1, 1), (2, 3, 1))], [], 0.0).actions == starts(0) + starts(1, 2, revision=2)
+    assert plan([want((1, 2), (2, 1, 1))], [seen(0), seen(1)], 0.0).actions == []
+    assert plan([want((2, 1, 1))], [seen(0), seen(1)], 0.0).actions == [StopInstance("e1.1.0.1.0")]
 
 
 def test_of_two_in_one_slot_the_ready_one_stays():
@@ -90,9 +103,8 @@ def test_of_two_in_one_slot_the_ready_one_stays():
 uids, states = st.sampled_from(["e1", "e2"]), ["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
 worlds = st.lists(
     st.builds(
-        lambda uid, revision, variant, slot, attempt, state, ended_at: InstanceSeen(
-            StartInstance(uid, revision, variant, slot, attempt).id,
-            uid, revision, variant, slot, attempt, state, ended_at,
+        lambda uid, fleet, variant, slot, attempt, state, ended_at: InstanceSeen(
+            id(uid, fleet, variant, slot, attempt), uid, fleet, variant, slot, attempt, state, ended_at
         ),
         uids, st.integers(1, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 12),
         st.sampled_from(states), st.floats(0, 50),
@@ -100,14 +112,21 @@ worlds = st.lists(
     max_size=14,
     unique_by=lambda instance: instance.id,
 )  # fmt: skip
-revisions = st.lists(st.integers(1, 3), max_size=3, unique=True).map(sorted)
 counts = st.lists(st.integers(0, 3), min_size=1, max_size=2)
+revisions = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), counts), max_size=3, unique_by=lambda revision: revision[0]
+).map(sorted)
 endpoints = st.builds(
-    lambda uid, numbers, counts: EndpointWant(
-        uid, tuple(RevisionWant(n, tuple(VariantWant(f"v{i}", i, c) for i, c in enumerate(counts))) for n in numbers)
+    lambda uid, found: EndpointWant(
+        uid,
+        tuple(
+            RevisionWant(number, min(fleet, number), tuple(VariantWant(f"v{i}", i, c) for i, c in enumerate(counts)))
+            for number, fleet, counts in found
+        ),
     ),
-    uids, revisions, counts,
-)  # fmt: skip
+    uids,
+    revisions,
+)
 desires = st.lists(endpoints, max_size=2, unique_by=lambda endpoint: endpoint.uid)
 
 
@@ -116,7 +135,10 @@ def applied(world, actions):
     stopped = {action.id for action in actions if isinstance(action, StopInstance)}
     started = [action for action in actions if isinstance(action, StartInstance)]
     return [replace(i, state="stopping") if i.id in stopped else i for i in world] + [
-        InstanceSeen(s.id, s.uid, s.revision, s.variant, s.slot, s.attempt, "pending") for s in started
+        InstanceSeen(
+            id(s.uid, s.fleet, s.variant, s.slot, s.attempt), s.uid, s.fleet, s.variant, s.slot, s.attempt, "pending"
+        )
+        for s in started
     ]
 
 
@@ -145,11 +167,15 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
         raise AssertionError("it does not come to rest")
     living = sorted(instance.place for instance in world if instance.state != "gone")
     assert all(instance.state in ("ready", "gone") for instance in world)
-    newest = [(want.uid, want.revisions[-1]) for want in wants if want.revisions]
     assert living == sorted(
-        (uid, revision.number, v.index, slot)
-        for uid, revision in newest for v in revision.variants for slot in range(v.count)
-    )  # fmt: skip
+        {
+            (want.uid, revision.fleet, variant.index, slot)
+            for want in wants
+            for revision in want.revisions
+            for variant in revision.variants
+            for slot in range(variant.count)
+        }
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -157,6 +183,6 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
 def test_no_slot_is_given_a_second_instance(wants, world):
     occupied = {instance.place for instance in world if instance.state != "gone"}
     started = [action for action in plan(wants, world, 50.0).actions if isinstance(action, StartInstance)]
-    places = [(start.uid, start.revision, start.variant, start.slot) for start in started]
+    places = [(start.uid, start.fleet, start.variant, start.slot) for start in started]
     assert len(set(places)) == len(places)
     assert not occupied & set(places)

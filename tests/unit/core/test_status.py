@@ -29,18 +29,19 @@ def test_an_impossible_event_says_what_happened_to_whom():
 
 
 @pytest.mark.parametrize(
-    ("deleting", "failure", "revision", "ready", "status"),
+    ("deleting", "revision", "ready", "failed", "status"),
     [
-        (False, "", 1, 0, "Creating"),
-        (False, "no such artifact", 1, 0, "Failed"),
-        (False, "", 1, 1, "InService"),
-        (False, "", 2, 1, "Updating"),
-        (False, "no such artifact", 2, 1, "InService"),
-        (False, "no such artifact", 2, 0, "Failed"),
-        (False, "", 2, 0, "Creating"),
-        (True, "", 1, 1, "Deleting"),
-        (True, "no such artifact", 1, 0, "Deleting"),
+        (False, 1, 0, 0, "Creating"),
+        (False, 1, 0, 1, "Failed"),
+        (False, 1, 1, 0, "InService"),
+        (False, 2, 1, 0, "Updating"),
+        (False, 2, 1, 2, "InService"),  # a failed update: what was ready serves on
+        (False, 3, 1, 2, "Updating"),
+        (False, 3, 3, 2, "InService"),
+        (True, 1, 1, 0, "Deleting"),
+        (True, 2, 1, 0, "Deleting"),
+        (True, 1, 0, 1, "Deleting"),
     ],
 )
-def test_the_status_of_an_endpoint_follows_from_facts(deleting, failure, revision, ready, status):
-    assert endpoint_status(deleting, failure, revision, ready) == status
+def test_the_status_of_an_endpoint_follows_from_facts(deleting, revision, ready, failed, status):
+    assert endpoint_status(deleting, revision, ready, failed) == status

@@ -17,8 +17,8 @@ from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.fleet import Fleet
-from hostler.hosting.instance import Platform
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.runtimes import Runtimes
 from hostler.settings import Settings
@@ -85,6 +85,8 @@ class Gateway:
         self.residents: dict[tuple[str, str], link.SetResident] = {}  # (target, instance)
         self.refused: list[link.Refused] = []
         self.busy: set[str] = set()  # targets that it calls busy
+        self.running: set[str] = set()  # instances on which some request runs, until `drained`
+        self.draining: list[str] = []  # instances that it was asked to drain, in order
         self.news = asyncio.Condition()
 
     async def run(self) -> None:
@@ -101,8 +103,11 @@ class Gateway:
                 self.routes = {route.key: route for route in message.routes}
                 self.residents = {(r.target, r.instance): r for r in message.residents}
                 self.frames.send(link.Ack(epoch, version))
-            case link.SetRoute(version, route):
+            case link.SetRoute(version, route, residents):
                 self.routes[route.key] = route
+                named = {place.instance for variant in route.variants for place in variant.places}
+                self.residents = {known: r for known, r in self.residents.items() if known[1] in named}
+                self.residents |= {(r.target, r.instance): r for r in residents}
                 self._acknowledge(version)
             case link.DropRoute(version, key):
                 self.routes.pop(key, None)
@@ -112,6 +117,10 @@ class Gateway:
             case link.Withdraw(key, variant, target, instance, generation):
                 self.residents.pop((target, instance), None)
                 self.frames.send(link.Withdrawn(key, variant, target, instance, generation, target in self.busy))
+            case link.Drain(instance):
+                self.draining.append(instance)
+                if instance not in self.running:
+                    self.frames.send(link.Drained(instance))
             case link.Refused():
                 self.refused.append(message)
 
@@ -121,6 +130,11 @@ class Gateway:
 
     def need(self, target: str) -> None:
         self.frames.send(link.Need(KEY, "v", target))
+
+    def drained(self, instance: str) -> None:
+        """The last request there has come back."""
+        self.running.remove(instance)
+        self.frames.send(link.Drained(instance))
 
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self.news:

@@ -52,7 +52,7 @@ def test_a_load_that_fails_is_refused_with_the_containers_words_and_leaves_no_fo
         await gateway.until(lambda: gateway.refused)
         (refused,) = gateway.refused
         assert (refused.kind, refused.status, refused.message) == ("bad", 500, "no such luck")
-        assert list((tmp_path / "containers" / f"{uid}.1.0.0.0" / "models").iterdir()) == []
+        assert list((tmp_path / "containers" / f"{uid}.1.0.0.0.0" / "models").iterdir()) == []
 
     run(tmp_path, story)
 
@@ -161,7 +161,7 @@ def test_nothing_asked_for_while_no_instance_is_ready_is_forgotten(tmp_path: Pat
         ground.put("p/a")
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
-        ground.engine.end(f"{uid}.1.0.0.0", 1)
+        ground.engine.end(f"{uid}.1.0.0.0.0", 1)
         gateway.need("a")
         await gateway.until(lambda: gateway.where("a") == [f"{uid}.1.0.0.1"])
 
@@ -193,7 +193,7 @@ def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_i
         async with asyncio.timeout(PATIENCE):
             await container.asked.wait()
         ground.container = Container
-        ground.engine.end(f"{uid}.1.0.0.0", 139)
+        ground.engine.end(f"{uid}.1.0.0.0.0", 139)
         await gateway.until(lambda: gateway.refused)
         assert gateway.refused[0].kind == "bad"
         assert "ended while it loaded this model" in gateway.refused[0].message

@@ -9,6 +9,7 @@ from pathlib import Path
 from ground import KEY, Container, Gateway, Ground, status
 
 from hostler.hosting.reconciler import Reconciler
+from hostler.wire import link
 
 Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
 
@@ -29,7 +30,7 @@ def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(t
         await status(reconciler, uid, "InService")
         (variant,) = gateway.routes[KEY].variants
         assert [place.instance for place in variant.places] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
-        assert variant.multi_model
+        assert variant.containers == (link.Container("primary", multi_model=True),)
         assert (view := reconciler.view(uid))
         assert view.variants[0].current_count == 2
 
@@ -40,7 +41,7 @@ def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_la
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         ground.engine.exits = 3
         uid = ground.endpoint()
-        log = tmp_path / "logs" / uid / f"{uid}.1.0.0.0.log"
+        log = tmp_path / "logs" / uid / f"{uid}.1.0.0.0.0.log"
         ground.engine.text[str(log)] = "No module named 'xgboost'"
         await status(reconciler, uid, "Failed")
         view = reconciler.view(uid)
@@ -104,7 +105,7 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
         await status(reconciler, uid, "InService")
         gateway.need("a.tar.gz")
         await gateway.until(lambda: gateway.where("a.tar.gz"))
-        ground.engine.end(f"{uid}.1.0.0.0", -9)
+        ground.engine.end(f"{uid}.1.0.0.0.0", -9)
         replaced = f"{uid}.1.0.0.1"
         await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].places] == [replaced])
         assert not reconciler.fleet.residents

@@ -9,7 +9,7 @@ import pytest
 
 from hostler.errors import UserError
 from hostler.store.records import Listing, Record
-from hostler.store.store import NameTaken, NoResource, Store, TooManyTags
+from hostler.store.store import NameTaken, NoResource, NotInService, Store, TooManyTags
 from hostler.store.tables import VERSION
 
 REGION = "eu-west-1"
@@ -149,7 +149,7 @@ def test_an_endpoint_is_created_with_its_first_revision(store):
 
 def test_an_endpoint_goes_through_its_life(store):
     uid = create_endpoint(store, "ep").uid
-    store.mark_failed(uid, "no such image", 2.0)
+    store.mark_failed(uid, 1, "no such image", 2.0)
     endpoint = store.endpoint(REGION, "ep")
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("Failed", "no such image", 2.0)
     store.mark_ready(uid, 1, 3.0004)
@@ -169,7 +169,7 @@ def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
     uid = create_endpoint(store, "ep").uid
     store.remove(uid)
     store.mark_ready(uid, 1, 2.0)
-    store.mark_failed(uid, "late", 2.0)
+    store.mark_failed(uid, 1, "late", 2.0)
     store.remove(uid)
     assert store.ask_delete(REGION, "ep") is None
     assert store.desired() == []
@@ -200,12 +200,12 @@ def test_desired_holds_every_region_oldest_first(store):
 
 
 def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
-    states = list(itertools.product([False, True], [1, 2, 3], [0, 1, 2, 3], ["", "why"]))
+    states = list(itertools.product([False, True], [1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]))
     for number in range(len(states)):
         create_endpoint(store, f"ep{number}")
     with sqlite3.connect(path) as connection:
         connection.executemany(
-            "UPDATE endpoints SET deleting=?, revision=?, ready_revision=?, failure_reason=? WHERE id=?",
+            "UPDATE endpoints SET deleting=?, revision=?, ready_revision=?, failed_revision=? WHERE id=?",
             [(*state, number) for number, state in enumerate(states, 1)],
         )
     connection.close()
@@ -223,6 +223,66 @@ def test_endpoints_are_filtered_by_when_they_last_changed(store):
     listing = Listing(REGION, 10, descending=False)
     assert [e.name for e in store.list_endpoints(replace(listing, modified_after=2.0))] == ["ep3"]
     assert [e.name for e in store.list_endpoints(replace(listing, modified_before=2.0))] == ["ep1"]
+
+
+def change(store, endpoint, share=False, config=None, expected=None):
+    return store.update_endpoint(
+        endpoint.uid,
+        expected=expected or endpoint.revision,
+        share=share,
+        config=config or {**CONFIG, "EndpointConfigName": "Other"},
+        models={"m": {"ModelName": "m"}},
+        deployment=None,
+        at=7.0,
+    )
+
+
+def test_an_update_is_a_revision_with_a_fleet_of_its_own_and_is_shown_once_it_is_ready(store):
+    endpoint = create_endpoint(store, "ep")
+    store.mark_ready(endpoint.uid, 1, 2.0)
+    updating = change(store, endpoint)
+    assert (updating.status, updating.revision, updating.config_name) == ("Updating", 2, "Config")
+    ((_, revisions),) = store.desired()
+    assert [(one.number, one.fleet) for one in revisions] == [(1, 1), (2, 2)]
+    store.mark_ready(endpoint.uid, 2, 8.0)
+    updated = store.endpoint(REGION, "ep")
+    assert (updated.status, updated.config_name, updated.modified) == ("InService", "Other", 8.0)
+    ((_, revisions),) = store.desired()
+    assert [one.number for one in revisions] == [2]
+
+
+def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_update(store):
+    endpoint = create_endpoint(store, "ep")
+    store.mark_ready(endpoint.uid, 1, 2.0)
+    change(store, endpoint)
+    store.mark_failed(endpoint.uid, 2, "no such image", 3.0)
+    failed = store.endpoint(REGION, "ep")
+    assert (failed.status, failed.failure_reason, failed.config_name) == ("InService", "no such image", "Config")
+    shared = change(store, failed, share=True, config=CONFIG)
+    assert store.revision(shared.uid, 3).fleet == 1
+    store.mark_ready(endpoint.uid, 3, 4.0)
+    assert store.endpoint(REGION, "ep").failure_reason == ""
+    change(store, shared)
+    assert store.revision(shared.uid, 4).fleet == 4
+
+
+def test_only_an_endpoint_in_service_is_changed_and_only_from_what_the_caller_has_seen(store):
+    endpoint = create_endpoint(store, "ep")
+    with pytest.raises(NotInService):
+        change(store, endpoint)
+    store.mark_ready(endpoint.uid, 1, 2.0)
+    change(store, endpoint)
+    with pytest.raises(NotInService):
+        change(store, endpoint, expected=2)
+    store.mark_ready(endpoint.uid, 2, 3.0)
+    with pytest.raises(NotInService):
+        change(store, endpoint)
+    store.ask_delete(REGION, "ep")
+    with pytest.raises(NotInService):
+        change(store, endpoint, expected=2)
+    store.remove(endpoint.uid)
+    with pytest.raises(NotInService):
+        change(store, endpoint, expected=2)
 
 
 # --- tags
@@ -283,6 +343,29 @@ def test_the_file_is_written_through_to_the_disk(store):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+
+
+def test_a_file_of_version_1_is_carried_over(path):
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            """
+            ALTER TABLE endpoints DROP COLUMN failed_revision;
+            ALTER TABLE revisions DROP COLUMN fleet;
+            ALTER TABLE revisions DROP COLUMN deployment;
+            ALTER TABLE revisions DROP COLUMN asked;
+            INSERT INTO endpoints VALUES
+              (1, 'r', 'good', 'good', 'arn:1', 1, 1, '{}', 'c', 1, 0, 1, ''),
+              (2, 'r', 'bad', 'bad', 'arn:2', 1, 1, '{}', 'c', 1, 0, 0, 'no such image');
+            INSERT INTO revisions VALUES (1, 1, '{}', '{}'), (2, 1, '{}', '{}');
+            PRAGMA user_version = 1;
+            """
+        )
+    connection.close()
+    store = Store(path)
+    assert [store.endpoint("r", name).status for name in ("good", "bad")] == ["InService", "Failed"]
+    assert [revision.fleet for _, (revision,) in store.desired()] == [1, 1]
+    store.close()
 
 
 def test_a_file_of_a_newer_hostler_is_refused_in_one_line_and_left_alone(path):
