@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hostler.artifacts.storage import InstanceStorage
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactError, EngineError
+from hostler.hosting import clock
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
 from hostler.wire.client import CallFailed, Reply, call
@@ -136,13 +136,13 @@ class Container:
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
         """Fetch an artifact, again and again while the trouble may pass, until the budget is used up."""
         where = names.s3_url(url)
-        deadline = time.monotonic() + self._budget
+        deadline = clock.now() + self._budget
         pause = 0.2
         while True:
             try:
                 return await fetch(*where)
             except ArtifactError as error:
-                if error.transient and time.monotonic() + pause < deadline:
+                if error.transient and clock.now() + pause < deadline:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
                     continue

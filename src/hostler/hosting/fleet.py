@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hostler.hosting import clock
 from hostler.wire import link
 from hostler.wire.frames import Frames
 
@@ -38,7 +38,7 @@ class Gateway:
     pid: int
     frames: Frames[link.Up]
     version: int = 0  # acknowledged under our epoch
-    heard: float = 0.0  # monotonic
+    heard: float = 0.0  # by clock.now
     counts: link.Counts | None = None
 
 
@@ -174,13 +174,13 @@ class Fleet:
             frames.close()
             return
         await self._opened.wait()
-        gateway = Gateway(hello.gateway, hello.pid, frames, heard=time.monotonic())
+        gateway = Gateway(hello.gateway, hello.pid, frames, heard=clock.now())
         self.gateways.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
         frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
         try:
             while (message := await frames.receive()) is not None:
-                gateway.heard = time.monotonic()
+                gateway.heard = clock.now()
                 await self._heard(gateway, message)
         finally:
             self._lost(gateway)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from hostler import contract
 from hostler.core.status import INSTANCE, InstanceState
 from hostler.engines.engine import Seen
+from hostler.hosting import clock
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.models import containers
 from hostler.hosting.platform import Platform
@@ -44,7 +44,7 @@ class Instance:
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
         self.reason = ""  # why it ended; a sentence for people, AWS's own first
-        self.ready_at = 0.0  # monotonic, as ended_at; 0: never
+        self.ready_at = 0.0  # by clock.now, as ended_at; 0: never
         self.ended_at = 0.0
         self.ended_by_itself = False  # as far as can be told: not by a signal that others send
         self.platform = platform
@@ -112,7 +112,7 @@ class Instance:
         try:
             await self._launch([container for container in self.containers if container.seen is None])
             await self._until_healthy()
-            self.ready_at = time.monotonic()
+            self.ready_at = clock.now()
             self._move("ready")
             await self._while_healthy()
         except Unfit as failure:
@@ -131,10 +131,10 @@ class Instance:
         await _all(container.start() for container in missing)
 
     async def _until_healthy(self) -> None:
-        deadline = time.monotonic() + self._startup
+        deadline = clock.now() + self._startup
         pause = 0.01
         while troubles := await self._troubles():
-            if time.monotonic() + pause > deadline:
+            if clock.now() + pause > deadline:
                 raise Unfit(self._failures(troubles, f"In {self._startup:g} seconds"))
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, 0.5)
@@ -168,7 +168,7 @@ class Instance:
 
     def _end(self, reason: str) -> None:
         self.reason = reason
-        self.ended_at = time.monotonic()
+        self.ended_at = clock.now()
         log.warning("%s: %s", self.id, reason)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from hostler.core import placement
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
+from hostler.hosting import clock
 from hostler.hosting.container import Container
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
@@ -61,7 +61,7 @@ class _Member:
     sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
     loading: dict[str, None] = field(default_factory=dict)  # targets whose load is not answered yet, the oldest first
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
-    queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, monotonic
+    queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, by clock.now
     work: Work = field(default_factory=Work)
     one_load: asyncio.Lock = field(default_factory=asyncio.Lock)  # a foreign container's loads are measured one by one
     timer: asyncio.TimerHandle | None = None
@@ -120,7 +120,7 @@ class MultiModel:
         member.end()
         self._fleet.forget_instance(instance.id)
         if instance.state == "ended" and member.loading:
-            self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, time.monotonic())
+            self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, clock.now())
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -129,7 +129,7 @@ class MultiModel:
         member = self._members.get(instance)
         if member is not None and member.cache.budget != budget:
             member.cache.budget = budget
-            self._run(member, member.cache.tick(time.monotonic()))
+            self._run(member, member.cache.tick(clock.now()))
 
     def close(self) -> None:
         """Control leaves, or the variant is gone."""
@@ -167,7 +167,7 @@ class MultiModel:
         """The container does not have a target that we believed resident, or (507) cannot run it."""
         if member := self._members.get(message.instance):
             event = member.cache.crowded if message.status == 507 else member.cache.gone
-            self._run(member, event(message.target, message.generation, time.monotonic()))
+            self._run(member, event(message.target, message.generation, clock.now()))
 
     def abandoned(self, gateway: str, target: str) -> None:
         """Nobody waits at that gateway any more; if at none, a load that has not begun may be let go."""
@@ -178,14 +178,14 @@ class MultiModel:
         if not waiting:
             del self._waiting[target]
             for member in self._members.values():
-                self._run(member, member.cache.abandoned(target, time.monotonic()))
+                self._run(member, member.cache.abandoned(target, clock.now()))
 
     def unlinked(self, gateway: str) -> None:
         for target in list(self._waiting):
             self.abandoned(gateway, target)
 
     def _place(self, target: str, hot: bool) -> None:
-        now = time.monotonic()
+        now = clock.now()
         if self._quarantine.refuses(target, now):
             self._waiting.pop(target, None)
             message = "The model server ended while it loaded this model, and was started anew without it."
@@ -233,8 +233,8 @@ class MultiModel:
             member.timer = None
         due = member.cache.next_tick()
         if due is not None:
-            delay = max(0.0, due - time.monotonic())
-            tick = lambda: self._run(member, member.cache.tick(time.monotonic()))  # noqa: E731
+            delay = max(0.0, due - clock.now())
+            tick = lambda: self._run(member, member.cache.tick(clock.now()))  # noqa: E731
             member.timer = asyncio.get_running_loop().call_later(delay, tick)
 
     def _publish(self, member: _Member, target: str, generation: int) -> None:
@@ -253,7 +253,7 @@ class MultiModel:
         def answered(busy: bool) -> None:
             if self._members.get(member.instance.id) is member:
                 event = member.cache.busy if busy else member.cache.idle
-                self._run(member, event(target, generation, time.monotonic()))
+                self._run(member, event(target, generation, clock.now()))
 
         self._fleet.withdraw(link.Withdraw(self.key, self.variant, target, member.instance.id, generation), answered)
 
@@ -272,7 +272,7 @@ class MultiModel:
     async def _fetch(self, member: _Member, target: str) -> None:
         storage, cache = member.container.storage, member.cache
         key = names.join_key(self._prefix, target)
-        begun = time.monotonic()
+        begun = clock.now()
         try:
             placed = await self._fetch_with_room(member, target, key)
         except ArtifactError as error:
@@ -283,7 +283,7 @@ class MultiModel:
                     " an object located at the URL and that the role passed to CreateModel has permissions to download"
                     f" the model. {error}"
                 )
-            self._run(member, cache.fetch_failed(target, _kind(error), message, time.monotonic()))
+            self._run(member, cache.fetch_failed(target, _kind(error), message, clock.now()))
             return
         if placed.download or placed.extract:
             self._metrics.downloads += 1
@@ -292,7 +292,7 @@ class MultiModel:
         queue = max(0.0, begun - member.queued.get(target, begun))
         member.timings[target] = link.Timing(queue, placed.download, placed.extract)
         size = storage.disk.memory(placed.id) or placed.size
-        self._run(member, cache.fetched(target, max(size, 1), time.monotonic()))
+        self._run(member, cache.fetched(target, max(size, 1), clock.now()))
 
     async def _fetch_with_room(self, member: _Member, target: str, key: str) -> Placed:
         """Fetch; while the disk is full of what is resident, idle targets make way one by one. Raises ArtifactError."""
@@ -317,7 +317,7 @@ class MultiModel:
 
     async def _load(self, member: _Member, target: str) -> None:
         cache, placed = member.cache, member.placed[target]
-        begun = time.monotonic()
+        begun = clock.now()
         member.loading[target] = None
         try:
             reply, size = await self._load_measured(member, target)
@@ -327,12 +327,12 @@ class MultiModel:
         finally:
             if self._members.get(member.instance.id) is member:  # else `leave` needs to know
                 member.loading.pop(target, None)
-        now = time.monotonic()
+        now = clock.now()
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
             # some servers keep the name of what they had no room for, and would answer the next try with 409
             await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
-            self._run(member, cache.refused(target, time.monotonic()))
+            self._run(member, cache.refused(target, clock.now()))
         elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
             await self._load_failed(member, target, reply.status, text)
         else:
@@ -386,19 +386,19 @@ class MultiModel:
     async def _load_failed(self, member: _Member, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
         await asyncio.to_thread(member.container.storage.discard, member.placed[target].model_id)
-        self._run(member, member.cache.load_failed(target, status, message, time.monotonic()))
+        self._run(member, member.cache.load_failed(target, status, message, clock.now()))
 
     async def _unload(self, member: _Member, target: str) -> None:
         placed = member.placed[target]
-        begun = time.monotonic()
+        begun = clock.now()
         await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
         await asyncio.to_thread(member.container.storage.discard, placed.model_id)
         member.sockets.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
-        self._metrics.unloading_time += time.monotonic() - begun
-        self._run(member, member.cache.unloaded(target, time.monotonic()))
+        self._metrics.unloading_time += clock.now() - begun
+        self._run(member, member.cache.unloaded(target, clock.now()))
 
 
 def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:

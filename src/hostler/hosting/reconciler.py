@@ -19,6 +19,7 @@ from hostler.core.plan import InstanceSeen, StartInstance, StopInstance, plan
 from hostler.core.status import EndpointView
 from hostler.engines.engine import Seen
 from hostler.errors import EngineError
+from hostler.hosting import clock
 from hostler.hosting.container import LABEL
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.fleet import Fleet
@@ -105,7 +106,7 @@ class Reconciler:
             while True:
                 self._poked.clear()
                 wake_at = await self._pass_safely()
-                pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - time.monotonic()))
+                pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - clock.now()))
                 try:
                     async with asyncio.timeout(pause):
                         await self._poked.wait()
@@ -135,14 +136,14 @@ class Reconciler:
             async with self._passed:
                 self._done = number
                 self._passed.notify_all()
-        return time.monotonic() + AFTER_TROUBLE
+        return clock.now() + AFTER_TROUBLE
 
     async def _pass(self) -> float | None:
         desired = await self.store_call(self.store.desired)
         self._records = {record.uid: (record, revisions) for record, revisions in desired}
         await self._look()
         wants = [endpoint.want() for endpoint in self._endpoints()]
-        outcome = plan(wants, [_seen(instance) for instance in self.instances.values()], time.monotonic())
+        outcome = plan(wants, [_seen(instance) for instance in self.instances.values()], clock.now())
         for action in outcome.actions:
             match action:
                 case StartInstance():
@@ -232,8 +233,8 @@ class Reconciler:
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what ran before answers again, or has had one ping's time to."""
-        deadline = time.monotonic() + contract.PING_TIMEOUT + 1
-        while time.monotonic() < deadline:
+        deadline = clock.now() + contract.PING_TIMEOUT + 1
+        while clock.now() < deadline:
             self.runtimes.join(self.instances.values())
             running = [i for i in self.instances.values() if i.running and i.state in ("pending", "starting", "ready")]
             if all(self.runtimes.serves(instance) for instance in running):
@@ -288,7 +289,7 @@ class Reconciler:
         self.wake()
 
     def _end_silent_gateways(self) -> None:
-        for pid in self.fleet.silent(time.monotonic()):
+        for pid in self.fleet.silent(clock.now()):
             log.warning("gateway %d has been silent for too long", pid)
             self._work.spawn(self.end_gateway(pid))
 
