@@ -78,7 +78,7 @@ def container(path: str) -> None:
 async def control(run: Path) -> asyncio.AbstractServer:
     """Control's end of the link: one multi-model endpoint with one resident target."""
     address = f"unix:{run / 'i1'}"
-    variant = link.Variant("AllTraffic", 1.0, True, (link.Place("i1", address),))
+    variant = link.Variant("AllTraffic", 1.0, (link.Container("primary", True),), (link.Place("i1", (address,)),))
     route = link.Route("us-east-1/my-endpoint", (variant,))
     resident = link.SetResident(route.key, variant.name, "Houston_TX.tar.gz", "i1", 1, address, "m")
 

@@ -142,11 +142,16 @@ class Rig:
         return self.containers[name]
 
     def place(self, name: str) -> link.Place:
-        return link.Place(name, f"unix:{self.run / name}")
+        """An instance of one container."""
+        return link.Place(name, (f"unix:{self.run / name}",))
 
-    def route(self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v") -> link.Route:
+    def route(
+        self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v", **more: Any
+    ) -> link.Route:
+        """An endpoint of one variant with one container; `more` is the variant's."""
+        containers = (link.Container("primary", multi_model),)
         places = tuple(map(self.place, instances))
-        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, multi_model, places),))
+        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, containers, places, **more),))
 
     def resident(self, target: str, instance: str, generation: int = 1, **more: Any) -> link.SetResident:
         address = f"unix:{self.run / instance}"

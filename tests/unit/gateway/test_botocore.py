@@ -90,7 +90,7 @@ def test_a_request_without_content_type_stays_without_and_an_answer_gets_one() -
 def test_the_region_of_the_signature_chooses_the_endpoint() -> None:
     async def play(rig: Rig) -> None:
         await rig.container("i1")
-        route = link.Route("eu-west-1/ep", (link.Variant("v", 1.0, False, (rig.place("i1"),)),))
+        route = link.Route("eu-west-1/ep", rig.route("i1").variants)
         await rig.start(route)
         assert (await invoke(rig, region_name="eu-west-1"))["Body"].read() == b"echo:1,2"
         failed = await failure(rig)
@@ -276,7 +276,8 @@ def test_weights_share_requests_and_a_named_variant_overrides_them() -> None:
         for name in ("i1", "i2", "i3"):
             await rig.container(name)
         weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
-        variants = tuple(link.Variant(name, weight, False, (rig.place(name),)) for name, weight in weights.items())
+        alone = (link.Container("primary"),)
+        variants = tuple(link.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items())
         await rig.start(link.Route("us-east-1/ep", variants))
         for _ in range(200):
             await rig.invoke()
