@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.hosting.instance import LAST_LINES, last_lines
+from hostler.hosting.container import LAST_LINES, last_lines
 
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 
