@@ -25,7 +25,7 @@ ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
 ENV_LIFELINE = "HOSTLER_LIFELINE"  # number of a pipe's read end; when it closes, leave at once
 ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts, into which a model's folder may be a link
-ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | script | auto
+ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | auto
 
 SERVE = "serve"  # the one argument of a container's command (§5.1)
 DEFAULT_PORT = 8080

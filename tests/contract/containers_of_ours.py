@@ -192,6 +192,46 @@ def said_by(trained: Any, rows: list[list[float]]) -> list[Any]:
     return trained.predict(xgboost.DMatrix(np.array(rows, dtype=np.float32))).tolist()
 
 
+def torchscript(folder: Path, answer: float = 0.0, *, features: int = 3, padding: int = 0) -> Any:
+    """A TorchScript model.pt that gives a row's sum and `answer`, with a weight of `padding` bytes; the module."""
+    import torch
+
+    class Sum(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(features, 1))
+            self.register_buffer("answer", torch.tensor(answer))
+            self.register_buffer("padding", torch.zeros(padding, dtype=torch.uint8))
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows @ self.weight + self.answer
+
+    module = Sum()
+    torch.jit.save(torch.jit.script(module), folder / "model.pt")
+    return module
+
+
+def onnx_model(folder: Path, answer: float = 0.0, *, features: int = 3, padding: int = 0) -> None:
+    """A model.onnx that gives the sum of each row of `x` and `answer`, with a weight of `padding` bytes."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = {
+        "weight": np.ones((features, 1), np.float32),
+        "answer": np.float32([answer]),
+        "padding": np.zeros(padding, np.uint8),
+    }
+    nodes = [helper.make_node("MatMul", ["x", "weight"], ["sum"]), helper.make_node("Add", ["sum", "answer"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "sums",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(weight, name) for name, weight in weights.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+
+
 def estimator(folder: Path, name: str = "model.joblib") -> Any:
     """A linear model of two features, saved by joblib or pickle; the estimator."""
     import joblib

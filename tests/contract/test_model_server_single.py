@@ -215,6 +215,18 @@ def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(
         assert server.process.wait(20) == 1
         wanted = "ModuleNotFoundError: No module named 'joblib': pip install 'hostler[sklearn]'"
         assert server.output().strip() == wanted
+    with running(tmp_path, HOSTLER_FRAMEWORK="onnx", options=("-S",), packages=packages) as server:
+        assert server.process.wait(20) == 1
+        assert server.output().strip() == "this model needs onnxruntime: pip install 'hostler[onnx]'"
+    (model / "model.pt").touch()
+    with running(tmp_path, HOSTLER_FRAMEWORK="torch", options=("-S",), packages=packages) as server:
+        assert server.process.wait(20) == 1
+        wanted = "the model does not load: this model needs torch: pip install 'hostler[torch]'"
+        assert server.output().strip() == wanted
+    script(model, "def model_fn(d): return 1\ndef predict_fn(d, m): return [d, m]")
+    with running(tmp_path, HOSTLER_FRAMEWORK="torch", options=("-S",), packages=packages) as server:
+        server.wait()  # its image's scripts may do without it
+        assert server.ask("POST", "/invocations", b"[1]", content_type="application/json").json == [[1], 1]
     with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", options=("-S",), packages=packages) as server:
         server.wait()
         server.model("x").joinpath("xgboost-model").write_bytes(b"{}")

@@ -20,8 +20,38 @@ _FRAMEWORKS = {
     "sagemaker-xgboost": "xgboost",
     "xgboost": "xgboost",
     "sagemaker-scikit-learn": "sklearn",
-    "pytorch-inference": "script",
+    "pytorch-inference": "torch",
+    "pytorch-inference-graviton": "torch",
+    "pytorch-inference-arm64": "torch",
+    "huggingface-pytorch-inference": "torch",
+    "huggingface-tensorflow-inference": "auto",
 }
+_ONNX = (
+    "Export the model to ONNX: an archive with a model.onnx is served under the name pytorch-inference, or under any"
+    " image name that nobody knows."
+)
+# Those that nothing here stands for, and what to do instead.
+_REFUSED = (
+    (
+        re.compile(r"(?:sagemaker-)?tritonserver"),
+        "Triton Inference Server is not among hostler's servers, and a model repository is not read. Where its model is"
+        " model.onnx or TorchScript (model.pt), put that at the top of an archive: it is served under the name"
+        " pytorch-inference, or under any image name that nobody knows.",
+    ),
+    (
+        re.compile(r"(?:sagemaker-)?mxnet(?:-inference|-serving)?(?:-eia)?"),
+        f"Apache MXNet is retired, and not among hostler's servers. {_ONNX}",
+    ),
+    (
+        re.compile(r"(?:sagemaker-tensorflow(?:-serving|-scriptmode)?|tensorflow-inference)(?:-eia|-graviton|-arm64)?"),
+        "TensorFlow Serving is not among hostler's servers, and its scripts' handlers are not the toolkit's."
+        f" {_ONNX} A script with model_fn and predict_fn is served there, too.",
+    ),
+)
+_HUB = (
+    "There is no model data, and nothing here fetches a model from the Hugging Face Hub. Put the model into an archive,"
+    " with code/inference.py that has model_fn and predict_fn, and name it as ModelDataUrl."
+)
 _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
 
 
@@ -29,23 +59,31 @@ _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.
 class Server:
     """What stands for an image: exactly one of `framework` (our own server) and `command` is set."""
 
-    framework: str = ""  # xgboost | sklearn | script | auto
+    framework: str = ""  # xgboost | sklearn | torch | auto
     command: tuple[str, ...] = ()
 
 
 def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
     """What to run for an image: [images] first (the exact URI, then without tag and digest), then AWS's own names.
 
-    Any other image with an artifact runs our own server, which tells the framework from the artifact, unless
-    `strict_images`. Raises EngineError with a sentence that says which line of hostler.toml is missing.
+    docs/images.md has this as a table. Any other image with an artifact runs our own server, which tells the framework
+    from the artifact, unless `strict_images`. Raises EngineError with what to do instead, a line of hostler.toml at
+    least.
     """
     name = _untagged(image)
     for known in (image, name):
         if known in settings.images:
             return Server(command=settings.images[known])
-    if (match := _AWS.match(name)) and match["repository"] in _FRAMEWORKS:
-        return Server(framework=_FRAMEWORKS[match["repository"]])
     hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
+    if match := _AWS.match(name):
+        repository = match["repository"]
+        if repository.startswith("huggingface-") and repository in _FRAMEWORKS and not has_artifact:
+            raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
+        if repository in _FRAMEWORKS:
+            return Server(framework=_FRAMEWORKS[repository])
+        for refused, advice in _REFUSED:
+            if refused.fullmatch(repository):
+                raise EngineError(f"Nothing here can run the image {image}. {advice} {hint}")
     if not has_artifact:
         raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
     if settings.strict_images:

@@ -12,29 +12,46 @@ from hostler.servers.predictor import Unloadable
 
 XGBOOST_FILE = "xgboost-model"
 PICKLES = ("model.joblib", "model.pkl", "model.pickle")
-_PICKLE_ENDINGS = (".joblib", ".pkl", ".pickle")
+PICKLE_ENDINGS = (".joblib", ".pkl", ".pickle")
+TORCH_FILES = ("model.pt", "model.pth")
+TORCH_ENDINGS = (".pt", ".pth")
+ONNX_FILES = ("model.onnx",)
+ONNX_ENDINGS = (".onnx",)
+_BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
+_HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
 
 
 def framework(folder: Path, environment: Environment) -> str:
     """The framework to load the artifact with: the environment's, or for `auto` what its files tell.
 
     A script that SAGEMAKER_PROGRAM names goes before an image's own way with a model, as in AWS's containers; one that
-    merely lies there goes before it everywhere but on the XGBoost image. Raises Unloadable with what was looked for.
+    merely lies there goes before it everywhere but on the XGBoost image. On the PyTorch image (`torch`) a model may be
+    TorchScript or ONNX. Raises Unloadable with what was looked for.
     """
     if (environment.program_named or environment.framework != "xgboost") and program(folder, environment):
         return "script"
-    if environment.framework != "auto":
+    if environment.framework not in ("auto", "torch"):
         return environment.framework
+    any_image = environment.framework == "auto"
     names = files(folder)
-    if XGBOOST_FILE in names:
+    if any_image and XGBOOST_FILE in names:
         return "xgboost"
-    if any(name.endswith(_PICKLE_ENDINGS) for name in names):
-        return "sklearn"
-    if len(names) == 1:
+    endings: tuple[str, ...] = ()
+    for kind in _BY_ENDING if any_image else ("torch", "onnx"):
+        if any(name.endswith(_BY_ENDING[kind]) for name in names):
+            return kind
+        endings += _BY_ENDING[kind]
+    if any(name in names for name in _HUGGING_FACE):
+        raise Unloadable(
+            f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code: add"
+            f" {CODE_DIR}/{environment.program} with model_fn and predict_fn, or export it to ONNX or TorchScript"
+        )
+    if any_image and len(names) == 1:
         return "xgboost"
     raise Unloadable(
-        f"no model was found in the artifact: neither {CODE_DIR}/{environment.program}, nor {XGBOOST_FILE}, nor a "
-        f"file ending in {', '.join(_PICKLE_ENDINGS)}, nor a single file. It holds {_listed(names)}"
+        f"no model was found in the artifact: neither {CODE_DIR}/{environment.program}, nor "
+        + (f"{XGBOOST_FILE}, nor a single file, nor " if any_image else "")
+        + f"a file ending in {', '.join(endings)}. It holds {_listed(names)}"
     )
 
 

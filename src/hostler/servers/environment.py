@@ -26,7 +26,7 @@ class Environment:
     port: int
     base: Path  # what the contract calls /opt/ml
     multi_model: bool
-    framework: str  # xgboost | sklearn | script | auto
+    framework: str  # xgboost | sklearn | torch | onnx | script | auto
     program: str  # a script's file name
     program_named: bool  # somebody asked for that script, whatever the image
     submit_directory: str  # where the script may lie instead of in the artifact; empty: nowhere else

@@ -11,30 +11,47 @@ from hostler.servers import artifact
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Predictor, Unloadable
 
-FRAMEWORKS = ("xgboost", "sklearn", "script")
+# What each framework imports, the package itself last. Each but `script` is an extra of the same name.
+_MODULES = {
+    "xgboost": ("xgboost",),
+    "sklearn": ("joblib", "sklearn.base"),
+    "torch": ("torch",),
+    "onnx": ("onnxruntime",),
+    "script": (),
+}
+_THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks
 APART_SIZE = 2**20  # bytes of an artifact whose unpickling, which holds the interpreter, takes noticeably long
 
 
 def missing(framework: str) -> str:
     """Why a framework cannot be used here; empty text if it can."""
-    if framework not in FRAMEWORKS:
-        return f"there is no framework named {framework}: choose from {', '.join(FRAMEWORKS)} and auto"
-    if framework == "script" or importlib.util.find_spec(framework) is not None:
-        return ""
-    return f"this model needs {framework}: pip install 'hostler[{framework}]'"
+    if framework not in _MODULES:
+        return f"there is no framework named {framework}: choose from {', '.join(_MODULES)} and auto"
+    for module in _MODULES[framework][-1:]:
+        package = module.partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            return f"this model needs {package}: pip install 'hostler[{framework}]'"
+    return ""
 
 
 def warm(framework: str) -> None:
-    """Import what a framework's loads need, so that the first one and every process forked later find it there."""
-    if framework == "xgboost":
-        importlib.import_module("xgboost")
-    elif framework == "sklearn":
-        importlib.import_module("joblib")
-        importlib.import_module("sklearn.base")
+    """Import what a framework's loads need, so that the first one finds it there. Raises ImportError."""
+    for module in _MODULES[framework]:
+        importlib.import_module(module)
+
+
+def warm_forks(framework: str) -> None:
+    """The same for a process that forks: whatever it forks later finds it there, in memory that all share."""
+    if framework not in _THREADED:
+        warm(framework)
 
 
 def needs_process(folder: Path, framework: str) -> bool:
-    """Whether loading or calling may hold the interpreter: a user's script, or a pickle that is not small."""
+    """Whether loading or calling may hold the interpreter or the loop: a user's script, or what is not small.
+
+    Size is no measure of a call's time, but a good one of its order: a TorchScript or ONNX model below the limit has at
+    most a quarter of a million weights. XGBoost's own formats load and answer in milliseconds at any size.
+    """
     if framework == "script":
         return True
     if framework == "xgboost" and not _xgboost_pickle(folder):
@@ -56,6 +73,14 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
         from hostler.servers import sklearn
 
         return sklearn.load(folder, environment)
+    if framework == "torch":
+        from hostler.servers import torch
+
+        return torch.load(folder, environment)
+    if framework == "onnx":
+        from hostler.servers import onnx
+
+        return onnx.load(folder, environment)
     from hostler.servers import script
 
     return script.load(folder, environment)

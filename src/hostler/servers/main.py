@@ -38,16 +38,18 @@ def run(everywhere: bool = False) -> None:
         _refuse(str(error))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
-        if missing := framework.missing(told.framework):
+        missing = framework.missing(told.framework)
+        if missing and told.framework != "torch":  # whose image serves scripts that may do without
             _refuse(missing)
         try:
-            framework.warm(told.framework)
+            if not missing:
+                framework.warm_forks(told.framework)
         except ImportError as error:  # such as joblib, beside a scikit-learn that is there
             _refuse(reason.text(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = nursery.start(partial(target.run, told), told.lifeline)
+        line = nursery.start(partial(target.run, told), framework.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)

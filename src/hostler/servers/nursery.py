@@ -1,6 +1,6 @@
 """The nursery: a child forked before the server's loop starts, from which targets' own processes are forked.
 
-It only imported, never predicts and has one thread, so that its children start clean: a fork after OpenMP ran hangs.
+It only imports, never predicts and has one thread, so that its children start clean: a fork after OpenMP ran hangs.
 It tells the server when a child has ended. When the server ends, however it went, so do the nursery and its children.
 """
 
@@ -47,10 +47,11 @@ class Ended(msgspec.Struct, frozen=True):
     status: int
 
 
-def start(become: Callable[[Bear, int, int], None], lifeline: int | None) -> socket.socket:
+def start(become: Callable[[Bear, int, int], None], warm: Callable[[str], None], lifeline: int | None) -> socket.socket:
     """Fork the nursery and return the server's end of its line. `become(order, report, lifeline)` runs in a child.
 
-    Call it before any thread and any loop. Raises OSError.
+    `warm(framework)` runs before the first child of a framework: what it imports, all of them share. Call it before any
+    thread and any loop. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork():
@@ -58,18 +59,18 @@ def start(become: Callable[[Bear, int, int], None], lifeline: int | None) -> soc
         return ours
     try:
         ours.close()
-        _tend(theirs, become, lifeline)
+        _tend(theirs, become, warm, lifeline)
     finally:
         os._exit(1)
 
 
-def _tend(line: socket.socket, become: Callable[[Bear, int, int], None], lifeline: int | None) -> NoReturn:
+def _tend(
+    line: socket.socket, become: Callable[[Bear, int, int], None], warm: Callable[[str], None], lifeline: int | None
+) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the server tells its targets itself
     with contextlib.suppress(OSError):
         tree.adopt_orphans()  # so that it finds what its targets started, when all must end
-    gc.collect()
-    gc.freeze()  # so that collections in the children do not touch, and thereby copy, what all share
     waking, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(waking, False)
@@ -77,6 +78,7 @@ def _tend(line: socket.socket, become: Callable[[Bear, int, int], None], lifelin
     signal.signal(signal.SIGCHLD, lambda *_: None)
     decoder = msgspec.msgpack.Decoder(Bear | End)
     children: dict[int, int] = {}  # pid -> number
+    warmed: set[str] = set()
     watched = [line.fileno(), waking, *([] if lifeline is None else [lifeline])]
     while True:
         ready = select.select(watched, [], [])[0]
@@ -99,6 +101,12 @@ def _tend(line: socket.socket, become: Callable[[Bear, int, int], None], lifelin
                         tree.kill(below, signal.SIGKILL)
                 tree.kill(pid, order.signal)
             continue
+        if order.framework not in warmed:
+            warmed.add(order.framework)
+            with contextlib.suppress(Exception):  # what fails here fails again, and is reported, in the child
+                warm(order.framework)
+            gc.collect()
+            gc.freeze()  # so that collections in the children do not touch, and thereby copy, what all share
         nursery = os.getpid()
         try:
             pid = os.fork()

@@ -14,7 +14,16 @@ _LENGTH = 6_000  # characters of a text; of a longer one, its end, where the rea
 _FRAME = re.compile(r'File "(/[^"]*)"')
 _LIBRARY = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
 _FOLDERS = re.compile(rf"(?<![\w./:])(?!{BASE_DIR}/)/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
-_EXTRAS = {"xgboost": "xgboost", "sklearn": "sklearn", "joblib": "sklearn", "numpy": "xgboost"}  # by what is imported
+_EXTRAS = {  # by what is imported
+    "xgboost": "xgboost",
+    "sklearn": "sklearn",
+    "joblib": "sklearn",
+    "torch": "torch",
+    "onnxruntime": "onnx",
+    "numpy": "xgboost",
+}
+# How libraries say that memory ran out: C++'s own words, PyTorch's, onnxruntime's.
+_NO_MEMORY = ("bad_alloc", "DefaultCPUAllocator: ", "Failed to allocate memory")
 
 
 def reply(error: BaseException, environment: Environment, trace: bool = False) -> Reply:
@@ -37,7 +46,8 @@ def reply(error: BaseException, environment: Environment, trace: bool = False) -
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, also in a library that says so in words alone."""
-    return isinstance(error, MemoryError) or "bad_alloc" in _said(error)
+    said = _said(error)
+    return isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
 
 
 def text(error: BaseException, environment: Environment) -> str:

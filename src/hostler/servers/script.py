@@ -3,25 +3,24 @@
 `model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
 and `output_fn`; each may take a context as one more argument (None here). Where one is missing there is a default:
 JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is. On the XGBoost image the
-default input is a DMatrix, on the scikit-learn image CSV is rows even if it is one; there the model itself predicts.
+default input is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is rows even if it is one;
+there the model itself predicts.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
-from hostler.servers import artifact, codecs
+from hostler.servers import artifact, codecs, framework, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
 
-_OFFERED = (codecs.JSON, codecs.CSV, codecs.NPY)
 _TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
 
 
@@ -45,7 +44,7 @@ def load(folder: Path, environment: Environment) -> Script:
     if before := getattr(module, "pre_model_fn", None):
         _call(before, str(folder))
     model = _call(model_fn, str(folder))
-    decode: Callable[[bytes, str], Any] = _decoded
+    decode: Callable[[bytes, str], Any] = toolkit.decoded
     if not transform:
         kind = _kind(model, steps[1], environment)
         decode = _decoder(model, kind, steps[1])
@@ -58,21 +57,29 @@ def load(folder: Path, environment: Environment) -> Script:
 
 
 def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
-    """Which image's defaults the script gets: xgboost, sklearn or script. `auto` goes by what is to predict."""
+    """Which image's defaults the script gets: xgboost, sklearn, torch or script. `auto` goes by what is to predict."""
+    if environment.framework == "torch" and framework.missing("torch"):
+        return "script"
     if environment.framework != "auto":
         return environment.framework
-    if predict_fn is None and _is_booster(model):
+    if predict_fn is None and _is_a(model, "xgboost", "Booster"):
         return "xgboost"
+    if predict_fn is None and _is_a(model, "torch.nn", "Module"):
+        return "torch"
     return "sklearn" if predict_fn is None else "script"
 
 
-def _is_booster(model: Any) -> bool:
-    return isinstance(model, getattr(sys.modules.get("xgboost"), "Booster", ()))
+def _is_a(model: Any, module: str, name: str) -> bool:
+    return isinstance(model, getattr(sys.modules.get(module), name, ()))
 
 
 def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
-    """The default predict_fn of AWS's scikit-learn and XGBoost images: the model's own. PyTorch's has none like it."""
-    if kind == "script" or not callable(getattr(model, "predict", None)):
+    """The default predict_fn of the image: the model's own."""
+    if kind == "torch" and callable(model):
+        from hostler.servers import torch
+
+        return torch.predict
+    if kind in ("torch", "script") or not callable(getattr(model, "predict", None)):
         return None
     if kind == "xgboost":
         return lambda data, model: model.predict(data, validate_features=False)
@@ -84,12 +91,18 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
     if kind == "sklearn":
         return _rows
     if kind == "script":
-        return _decoded
+        return toolkit.decoded
+    if kind == "torch":
+        from hostler.servers import torch
+
+        return torch.tensor
     from hostler.servers import xgboost
 
     # A script with a predict_fn may take other columns than its model.
     width, types = (
-        (model.num_features(), model.feature_types) if predict_fn is None and _is_booster(model) else (0, None)
+        (model.num_features(), model.feature_types)
+        if predict_fn is None and _is_a(model, "xgboost", "Booster")
+        else (0, None)
     )
     return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
 
@@ -146,49 +159,20 @@ class Script:
         else:
             given = _call(self._input, data, kind) if self._input else self._decode(call.body, kind)
             prediction = _call(self._predict, given, self._model)
-            found = _call(self._output, prediction, accept) if self._output else self._encoded(prediction, accept)
+            found = (
+                _call(self._output, prediction, accept)
+                if self._output
+                else toolkit.encoded(prediction, accept, self._default)
+            )
         media = accept
         if isinstance(found, tuple) and len(found) == 2:
             found, media = found
         return Reply(200, _bytes(found), str(media))
 
-    def _encoded(self, prediction: Any, accept: str) -> tuple[bytes, str]:
-        media = codecs.accepted(accept, _OFFERED, self._default)
-        if media == codecs.NPY:
-            import numpy as np
-
-            stream = io.BytesIO()
-            np.save(stream, np.asarray(prediction), allow_pickle=False)
-            return stream.getvalue(), media
-        if media == codecs.CSV:
-            values = prediction.tolist() if hasattr(prediction, "tolist") else prediction
-            return codecs.csv_lines(values if isinstance(values, list | tuple) else [values]), media
-        return codecs.to_json(prediction), media
-
-
-def _decoded(body: bytes, kind: str) -> Any:
-    """A request's data where the script has no `input_fn`: an array; JSON that is no list stays as it is."""
-    if kind == codecs.JSON:
-        value = codecs.parse_json(body)
-        if not isinstance(value, list) or importlib.util.find_spec("numpy") is None:
-            return value
-        import numpy as np
-
-        try:
-            return np.array(value)
-        except ValueError:
-            raise Rejected(400, "The JSON body's lists have different lengths.") from None
-    if kind == codecs.CSV:
-        table = codecs.rows(body, kind, 0)
-        return table[0] if len(table) == 1 else table  # as numpy reads one line
-    if kind == codecs.NPY:
-        return codecs.npy(body)
-    raise Rejected(415, f"Content type {kind} is not supported: the script has no input_fn.")
-
 
 def _rows(body: bytes, kind: str) -> Any:
     """As AWS's scikit-learn image has it: CSV is rows of float32, be it one row or many."""
-    return codecs.float32(codecs.rows(body, kind, 0)) if kind == codecs.CSV else _decoded(body, kind)
+    return codecs.float32(codecs.rows(body, kind, 0)) if kind == codecs.CSV else toolkit.decoded(body, kind)
 
 
 def _bytes(found: Any) -> bytes:

@@ -18,7 +18,7 @@ _OFFERED = (codecs.JSON, codecs.CSV, codecs.JSON_LINES)
 
 def load(folder: Path, environment: Environment) -> Sklearn:
     """Load model.joblib, model.pkl or the only pickle. Raises Unloadable, MemoryError, and what its code raises."""
-    file = artifact.model_file(folder, artifact.PICKLES, (".joblib", ".pkl", ".pickle"))
+    file = artifact.model_file(folder, artifact.PICKLES, artifact.PICKLE_ENDINGS)
     try:
         model = joblib.load(file)
     except (MemoryError, ModuleNotFoundError):

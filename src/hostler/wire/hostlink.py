@@ -21,7 +21,7 @@ class Launch(msgspec.Struct, frozen=True):
     log: str  # file to which stdout and stderr are appended
     environment: dict[str, str]
     labels: dict[str, str]  # opaque to the host; control finds its own things by them
-    framework: str = ""  # xgboost | sklearn | script | auto
+    framework: str = ""  # xgboost | sklearn | torch | onnx | script | auto
     command: tuple[str, ...] = ()
 
 

@@ -20,12 +20,43 @@ ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
         ("257758044811.dkr.ecr.us-east-2.amazonaws.com/sagemaker-xgboost:1.5-1-cpu-py3", "xgboost"),
         ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:latest", "xgboost"),
         (f"{ECR}/sagemaker-scikit-learn@sha256:0123", "sklearn"),
-        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch-inference:2.1-cpu-py310", "script"),
-        ("763104351884.dkr.ecr-fips.us-gov-west-1.amazonaws.com/pytorch-inference", "script"),
+        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch-inference:2.1-cpu-py310", "torch"),
+        ("763104351884.dkr.ecr-fips.us-gov-west-1.amazonaws.com/pytorch-inference", "torch"),
+        (f"{ECR}/pytorch-inference-graviton:1", "torch"),
     ],
 )
 def test_awss_own_images_are_told_by_name_in_any_account_region_and_tag(image: str, framework: str) -> None:
     assert resolve(image, Settings(), has_artifact=False) == Server(framework=framework)
+
+
+HUGGING_FACE = f"{ECR}/huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04"
+
+
+def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve(HUGGING_FACE, Settings(), has_artifact=True) == Server(framework="torch")
+    tensorflow = HUGGING_FACE.replace("pytorch", "tensorflow")
+    assert resolve(tensorflow, Settings(strict_images=True), has_artifact=True) == Server(framework="auto")
+    with pytest.raises(EngineError, match=r"nothing here fetches a model from the Hugging Face Hub.*ModelDataUrl"):
+        resolve(HUGGING_FACE, Settings(), has_artifact=False)
+
+
+@pytest.mark.parametrize(
+    ("repository", "says"),
+    [
+        ("sagemaker-tritonserver", "Triton Inference Server is not among .* model.onnx or TorchScript"),
+        ("mxnet-inference", "MXNet is retired.* Export the model to ONNX"),
+        ("sagemaker-mxnet-serving-eia", "MXNet is retired"),
+        ("tensorflow-inference", "TensorFlow Serving is not among .* model_fn and predict_fn"),
+        ("sagemaker-tensorflow-serving", "TensorFlow Serving is not among"),
+    ],
+)
+def test_what_nothing_here_stands_for_is_refused_with_what_to_do_instead(repository: str, says: str) -> None:
+    image = f"{ECR}/{repository}:2.13-cpu"
+    for has_artifact in (True, False):
+        with pytest.raises(EngineError, match=rf"{says}.*\[images\], \"{ECR}/{repository}\" = "):
+            resolve(image, Settings(), has_artifact)
+    settings = Settings(images={f"{ECR}/{repository}": ("server",)})
+    assert resolve(image, settings, has_artifact=True) == Server(command=("server",))
 
 
 def test_a_mapped_image_runs_its_command_and_the_exact_uri_wins() -> None:

@@ -30,6 +30,11 @@ def filled(folder: Path, *names: str) -> Path:
         (["xgboost-model", "notes.txt"], "xgboost"),
         (["model.joblib"], "sklearn"),
         (["any.pkl", "README"], "sklearn"),
+        (["model.pt"], "torch"),
+        (["net.pth", "labels.pkl"], "torch"),
+        (["model.onnx"], "onnx"),
+        (["net.onnx", "net.onnx.data", "config.json"], "onnx"),
+        (["model.pt", "code/inference.py"], "script"),
         (["whatever"], "xgboost"),
         (["whatever", "._whatever", ".DS_Store"], "xgboost"),
         (["model.bin", "code/helper.py"], "xgboost"),
@@ -44,6 +49,28 @@ def test_what_fits_nothing_is_said_with_what_was_looked_for(tmp_path: Path) -> N
         Unloadable, match=r"neither code/inference\.py, nor xgboost-model.*It holds a, b, c, d, e and 2 more"
     ):
         artifact.framework(filled(tmp_path, *"abcdefg"), told(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["x.pt"], "torch"),
+        (["model.onnx"], "onnx"),
+        (["model.pt", "model.onnx"], "torch"),
+        (["inference.py"], "script"),
+    ],
+)
+def test_on_the_pytorch_image_a_model_is_torchscript_or_onnx(tmp_path: Path, names: list[str], wanted: str) -> None:
+    env = told(tmp_path, HOSTLER_FRAMEWORK="torch")
+    assert artifact.framework(filled(tmp_path, *names), env) == wanted
+
+
+def test_what_the_pytorch_image_does_not_serve_is_said(tmp_path: Path) -> None:
+    env = told(tmp_path, HOSTLER_FRAMEWORK="torch")
+    with pytest.raises(Unloadable, match=r"neither code/inference\.py, nor a file ending in \.pt, \.pth, \.onnx\. It"):
+        artifact.framework(filled(tmp_path, "xgboost-model"), env)
+    with pytest.raises(Unloadable, match=r"Hugging Face.*add code/inference\.py with model_fn and predict_fn"):
+        artifact.framework(filled(tmp_path, "config.json", "model.safetensors"), env)
 
 
 def test_the_environments_framework_goes_before_what_the_files_tell(tmp_path: Path) -> None:
@@ -102,8 +129,8 @@ def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) 
     assert framework.needs_process(small, "script")
 
 
-def test_a_framework_that_is_none_is_said(tmp_path: Path) -> None:
-    assert "no framework named torch" in framework.missing("torch")
+def test_a_framework_that_is_none_is_said() -> None:
+    assert "no framework named keras" in framework.missing("keras")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ ENVIRONMENT = environment.read({"SAGEMAKER_BASE_DIR": "/srv/data/containers/c1"}
 
 
 @pytest.mark.parametrize(
-    ("package", "extra"), [("xgboost", "xgboost"), ("sklearn", "sklearn"), ("joblib", "sklearn"), ("numpy", "xgboost")]
+    ("package", "extra"),
+    [
+        ("xgboost", "xgboost"),
+        ("sklearn", "sklearn"),
+        ("joblib", "sklearn"),
+        ("torch", "torch"),
+        ("onnxruntime", "onnx"),
+        ("numpy", "xgboost"),
+    ],
 )
 def test_a_missing_package_of_an_extra_is_said_with_how_to_install_it(package: str, extra: str) -> None:
     error = ModuleNotFoundError(f"No module named {package!r}", name=package)
@@ -20,7 +28,7 @@ def test_a_missing_package_of_an_extra_is_said_with_how_to_install_it(package: s
     assert reason.text(error, ENVIRONMENT) == wanted
 
 
-@pytest.mark.parametrize("package", ["torch", "sklearn.gone_since"])
+@pytest.mark.parametrize("package", ["transformers", "sklearn.gone_since"])
 def test_a_missing_package_of_no_extra_is_said_as_it_is(package: str) -> None:
     assert reason.text(ModuleNotFoundError("none", name=package), ENVIRONMENT) == "ModuleNotFoundError: none"
 

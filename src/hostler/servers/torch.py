@@ -1,0 +1,95 @@
+"""TorchScript models, called as the default handlers of AWS's PyTorch image call them.
+
+A request is one tensor: JSON lists and CSV as float32 (one line of CSV is one-dimensional), NPY with its own type. The
+answer is JSON, CSV or NPY, by Accept. Anything else, a model that is no TorchScript among it, is a script's business.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hostler.contract import CODE_DIR, DEFAULT_PROGRAM
+from hostler.servers import artifact, codecs, reason, toolkit
+from hostler.servers.environment import Environment
+from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
+
+_MARK = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
+
+
+def load(folder: Path, environment: Environment) -> TorchScript:
+    """Load model.pt, model.pth, or the only such file. Raises Unloadable and MemoryError."""
+    torch.set_num_threads(1)  # one row gains nothing by more
+    file = artifact.model_file(folder, artifact.TORCH_FILES, artifact.TORCH_ENDINGS)
+    if not _is_torchscript(file):
+        raise Unloadable(
+            f"{file.name} is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
+            f" own code can make a model: add {CODE_DIR}/{DEFAULT_PROGRAM} with a model_fn that does, or save the"
+            " model with torch.jit.script or torch.jit.trace and torch.jit.save"
+        )
+    try:
+        module = torch.jit.load(str(file), map_location="cpu")
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
+    return TorchScript(module, environment)
+
+
+def _is_torchscript(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.rpartition("/")[2] == _MARK for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def tensor(body: bytes, kind: str) -> Any:
+    """The tensor of a request, typed as AWS's default input_fn types it. What is no array of numbers stays as it is."""
+    import numpy as np
+
+    found = toolkit.decoded(body, kind)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        return found
+    if kind != codecs.NPY:
+        found = codecs.float32(found)
+    # In this machine's byte order, and writable, as torch wants it.
+    return torch.from_numpy(np.array(found, dtype=found.dtype.newbyteorder("="), order="C"))
+
+
+def predict(data: Any, model: Any) -> Any:
+    """AWS's default predict_fn."""
+    with torch.no_grad():
+        return model.eval()(data)
+
+
+class TorchScript:
+    """A TorchScript module. Calls are not put together: it may well look across the rows of what it is given."""
+
+    together = 1
+
+    def __init__(self, module: Any, environment: Environment) -> None:
+        self._module = module
+        self._default = environment.default_accept or codecs.JSON
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply:
+        kind = codecs.media_type(call.content_type) or codecs.JSON
+        data = tensor(call.body, kind)
+        if not isinstance(data, torch.Tensor):
+            raise Rejected(400, "The JSON body is no list of numbers, and nothing else becomes a tensor.")
+        try:
+            found = predict(data, self._module)
+        except RuntimeError as error:  # all that TorchScript raises; the model is the same for every caller
+            if reason.out_of_memory(error):
+                raise
+            shown = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
+            raise Rejected(400, f"The model does not take this input, {shown}: {error}") from None
+        body, media = toolkit.encoded(found, call.accept, self._default)
+        return Reply(200, body, media)
