@@ -27,37 +27,34 @@ SERVICE = service.load("sagemaker", OPERATIONS)
 
 
 class Lifecycle:
-    """Brings endpoints where their names say: `broken` fails, `stuck` stays as it is, any other is ready at once."""
+    """Brings endpoints where names say, theirs or their newest config's: `broken` fails, `stuck` stays as it is, any
+    other is ready at once.
+    """
 
     def __init__(self, store):
         self._store = store
 
     def wake(self):
-        for endpoint, _ in self._store.desired():
-            if "stuck" in endpoint.name:
-                continue
-            if endpoint.deleting:
+        for endpoint, revisions in self._store.desired():
+            name = f"{endpoint.name} {revisions[-1].config['EndpointConfigName']}"
+            if endpoint.deleting and "stuck" not in endpoint.name:
                 self._store.remove(endpoint.uid)
-            elif "broken" in endpoint.name:
-                self._store.mark_failed(endpoint.uid, "It is broken.", endpoint.created + 1)
-            elif endpoint.status == "Creating":
-                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.created + 1)
+            elif endpoint.status not in ("Creating", "Updating") or "stuck" in name:
+                continue
+            elif "broken" in name:
+                self._store.mark_failed(endpoint.uid, endpoint.revision, "It is broken.", endpoint.modified + 1)
+            else:
+                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.modified + 1)
 
     def view(self, uid):
         for endpoint, revisions in self._store.desired():
             if endpoint.uid == uid:
-                variants = tuple(self._variant(endpoint, v) for v in revisions[-1].config["ProductionVariants"])
-                return EndpointView(endpoint.status, endpoint.failure_reason, variants)
+                return _view(endpoint, revisions)
         return None
-
-    def _variant(self, endpoint, variant):
-        wanted = variant["InitialInstanceCount"]
-        running = wanted if endpoint.status == "InService" else 0
-        return VariantView(variant["VariantName"], variant.get("InitialVariantWeight", 1.0), running, wanted)
 
     async def settled(self, uid, timeout):
         view = self.view(uid)
-        if view is not None and view.status in ("Creating", "Deleting"):
+        if view is not None and view.status in ("Creating", "Updating", "Deleting"):
             await asyncio.sleep(timeout)
 
     def describe_all(self):
@@ -67,6 +64,35 @@ class Lifecycle:
         if self._store.endpoint(region, name) is None:
             return None
         return [{"instance": "1", "log": "x" * tail}]
+
+
+def _view(endpoint, revisions):
+    """Half of a new fleet is there while its revision is stuck."""
+    oldest, newest = revisions[0], revisions[-1]
+    serving = oldest if endpoint.ready_revision else newest
+    pending = endpoint.status == "Updating" and newest.fleet != serving.fleet
+    return EndpointView(
+        endpoint.status,
+        endpoint.failure_reason,
+        _variants(serving, newest if newest.fleet == serving.fleet else serving, bool(endpoint.ready_revision)),
+        _variants(newest, newest, False) if pending else (),
+    )
+
+
+def _variants(revision, desired, whole):
+    return tuple(
+        VariantView(
+            variant["VariantName"],
+            variant.get("InitialVariantWeight", 1.0),
+            wanted.get("InitialVariantWeight", 1.0),
+            variant["InitialInstanceCount"] if whole else variant["InitialInstanceCount"] // 2,
+            wanted["InitialInstanceCount"],
+            *(() if whole else ("Creating", f"Launching {variant['InitialInstanceCount']} instance(s).")),
+        )
+        for variant, wanted in zip(
+            revision.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
+        )
+    )
 
 
 class Source:

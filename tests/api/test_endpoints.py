@@ -117,10 +117,12 @@ def test_a_slip_of_the_keyboard_does_not_start_a_million_instances(sagemaker):
     assert message == "The limit of instances of one endpoint is 100; 1000000 were asked for."
 
 
-def test_a_model_that_came_to_have_several_containers_is_refused_at_create_endpoint_too(sagemaker):
+def test_the_images_of_all_containers_are_shown(sagemaker):
     sagemaker.delete_model(ModelName="m")
     sagemaker.create_model(ModelName="m", Containers=[{"Image": "a"}, {"Image": "b"}])
-    assert "several containers" in refusal(create, client=sagemaker, name="ep")
+    create(sagemaker, "ep")
+    (variant,) = sagemaker.describe_endpoint(EndpointName="ep")["ProductionVariants"]
+    assert [image["SpecifiedImage"] for image in variant["DeployedImages"]] == ["a", "b"]
 
 
 def test_of_racing_creates_of_one_name_one_wins_and_the_others_are_told(stage):

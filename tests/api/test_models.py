@@ -194,9 +194,6 @@ NOT_HOSTED = {
     "ImageConfig with RepositoryAccessMode Vpc": {
         "PrimaryContainer": SINGLE | {"ImageConfig": {"RepositoryAccessMode": "Vpc"}}
     },
-    "MultiModelConfig with ModelCacheSetting Disabled": {
-        "PrimaryContainer": MULTI | {"MultiModelConfig": {"ModelCacheSetting": "Disabled"}}
-    },
     "ModelDataSource with S3DataType S3Prefix and CompressionType None": {
         "PrimaryContainer": data_source(S3DataType="S3Prefix", CompressionType="None")
     },
@@ -211,13 +208,11 @@ def test_a_feature_that_is_not_hosted_is_refused_by_its_name(shared_stage, featu
     assert message == f"{feature} is a feature of SageMaker that is not hosted here."
 
 
-def test_a_model_of_several_containers_can_be_kept_but_not_yet_hosted(sagemaker):
+def test_a_pipeline_is_described_as_it_was_given_and_can_be_hosted(sagemaker):
     containers = [SINGLE | {"ContainerHostname": "a"}, MULTI | {"ContainerHostname": "b"}]
     sagemaker.create_model(ModelName="pipeline", Containers=containers)
     described = sagemaker.describe_model(ModelName="pipeline")
     assert [container["Mode"] for container in described["Containers"]] == ["SingleModel", "MultiModel"]
     assert described["InferenceExecutionConfig"] == {"Mode": "Serial"}
     variant = {"VariantName": "v", "ModelName": "pipeline", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
-    message = refusal(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=[variant])
-    assert "pipeline" in message
-    assert message.endswith("is a feature of SageMaker that is not hosted here.")
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])

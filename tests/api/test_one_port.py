@@ -114,14 +114,12 @@ def test_every_operation_that_aws_has_and_we_have_not_says_so(shared_stage):
     client = shared_stage.client()
     message = refusal(client.list_training_jobs, code="UnknownOperationException")
     assert message == "SageMaker's operation ListTrainingJobs is not hosted here."
-    message = refusal(
-        client.update_endpoint, code="UnknownOperationException", EndpointName="e", EndpointConfigName="c"
-    )
-    assert message == "SageMaker's operation UpdateEndpoint is not hosted here."
+    message = refusal(client.list_inference_components, code="UnknownOperationException")
+    assert message == "SageMaker's operation ListInferenceComponents is not hosted here."
 
 
 def test_the_table_of_operations_is_the_hosting_ones():
-    assert len(OPERATIONS) == 15
+    assert len(OPERATIONS) == 17
 
 
 def test_a_fault_of_our_own_is_told_as_ours_and_not_how(stage, caplog):

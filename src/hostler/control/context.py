@@ -31,7 +31,7 @@ class Lifecycle(Protocol):
         """What is seen of an endpoint now; None when nothing is known yet."""
 
     async def settled(self, uid: str, timeout: float) -> None:
-        """Return when the endpoint is no longer Creating or Deleting, or is gone, or `timeout` seconds are over."""
+        """Return when the endpoint is not on its way to another state, or is gone, or `timeout` seconds are over."""
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every endpoint with its instances, containers and resident targets, as JSON values, for people."""

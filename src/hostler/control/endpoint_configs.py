@@ -5,7 +5,6 @@ from __future__ import annotations
 from hostler import names
 from hostler.control import listing
 from hostler.control.context import Context
-from hostler.control.models import check_launchable
 from hostler.control.sentences import already_exists, could_not_find, not_hosted
 from hostler.control.tags import tagged
 from hostler.errors import ValidationException
@@ -22,7 +21,6 @@ async def create_endpoint_config(context: Context, region: str, request: Documen
         model = await context.store_call(context.store.record, "model", region, variant["ModelName"])
         if model is None:
             raise could_not_find("model", region, variant["ModelName"])  # rule 16
-        check_launchable(model.document)
     name = request["EndpointConfigName"]
     record = Record(region, name, names.arn(_KIND, region, name), context.now(), request)
     try:

@@ -6,15 +6,17 @@ succeeds; no operation starts or stops anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hostler import names
-from hostler.control import listing
+from hostler.control import deployment, listing
 from hostler.control.context import Context
-from hostler.control.models import check_launchable, containers
+from hostler.control.models import containers
 from hostler.control.sentences import already_exists, could_not_find
 from hostler.control.tags import tagged
 from hostler.core.status import VariantView
 from hostler.errors import ApiError
-from hostler.store.records import Document
+from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 
 _MOST_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill the machine
@@ -26,14 +28,10 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
     config = await context.store_call(context.store.record, "endpoint-config", region, config_name)
     if config is None:
         raise could_not_find("endpoint-config", region, config_name)
-    models = {}
-    for model_name in {variant["ModelName"] for variant in config.document["ProductionVariants"]}:
-        model = await context.store_call(context.store.record, "model", region, model_name)
-        if model is None:
-            raise could_not_find("model", region, model_name)  # rule 28
-        check_launchable(model.document)
-        models[model_name] = model.document
-    _check_size(config.document)
+    models = await models_of(context, region, config.document)
+    check_size(config.document)
+    if "DeploymentConfig" in request:
+        deployment.check(request["DeploymentConfig"], config.document["ProductionVariants"])
     try:
         endpoint = await context.store_call(
             context.store.create_endpoint,
@@ -54,10 +52,15 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
 
 
 async def describe_endpoint(context: Context, region: str, request: Document) -> Document:
+    """Status, weights and desired counts are the store's, so that they fit; what was seen adds counts and phases."""
     endpoint = await context.store_call(context.store.endpoint, region, request["EndpointName"])
-    if endpoint is None:
+    newest = await context.store_call(context.store.revision, endpoint.uid, endpoint.revision) if endpoint else None
+    if endpoint is None or newest is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
-    shown = {
+    shown = await context.store_call(context.store.revision, endpoint.uid, endpoint.ready_revision) or newest
+    under_way = endpoint.status in ("Creating", "Updating")
+    desired = newest if under_way and newest.fleet == shown.fleet else shown
+    answer = {
         "EndpointName": endpoint.name,
         "EndpointArn": endpoint.arn,
         "EndpointConfigName": endpoint.config_name,
@@ -65,19 +68,23 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "CreationTime": endpoint.created,
         "LastModifiedTime": endpoint.modified,
         "FailureReason": endpoint.failure_reason or None,
-        "LastDeploymentConfig": endpoint.document.get("DeploymentConfig"),
+        "LastDeploymentConfig": newest.deployment,
     }
     view = context.lifecycle.view(endpoint.uid)
-    number = endpoint.ready_revision or endpoint.revision
-    revision = await context.store_call(context.store.revision, endpoint.uid, number)
-    if view is not None and revision is not None:
-        seen = {variant.name: variant for variant in view.variants}
-        shown["ProductionVariants"] = [
-            _variant(seen[variant["VariantName"]], variant, revision.models, endpoint.created)
-            for variant in revision.config["ProductionVariants"]
-            if variant["VariantName"] in seen
-        ]
-    return shown
+    if view is not None:
+        resolved = await context.store_call(context.store.revision, endpoint.uid, shown.fleet) or shown
+        answer["ProductionVariants"] = _variants(shown, desired, view.variants, resolved.asked, endpoint.modified)
+    if under_way and (endpoint.status == "Creating" or desired is not newest):
+        seen = () if view is None else view.variants if endpoint.status == "Creating" else view.pending
+        pending = _variants(newest, newest, seen, newest.asked, endpoint.modified)
+        for variant, config in zip(pending, newest.config["ProductionVariants"], strict=True):
+            variant |= {name: config[name] for name in ("InstanceType",) if name in config}
+        answer["PendingDeploymentSummary"] = {
+            "EndpointConfigName": newest.config["EndpointConfigName"],
+            "StartTime": newest.asked,
+            "ProductionVariants": pending,
+        }
+    return answer
 
 
 async def list_endpoints(context: Context, region: str, request: Document) -> Document:
@@ -106,7 +113,19 @@ async def delete_endpoint(context: Context, region: str, request: Document) -> N
     await context.lifecycle.settled(endpoint.uid, context.settings.hold)
 
 
-def _check_size(config: Document) -> None:
+async def models_of(context: Context, region: str, config: Document) -> dict[str, Document]:
+    """The documents of a config's models, by name. Raises ValidationException when one is gone (rule 28)."""
+    models = {}
+    for name in {variant["ModelName"] for variant in config["ProductionVariants"]}:
+        model = await context.store_call(context.store.record, "model", region, name)
+        if model is None:
+            raise could_not_find("model", region, name)
+        models[name] = model.document
+    return models
+
+
+def check_size(config: Document) -> None:
+    """Raise ApiError for a config of more instances than one endpoint may have."""
     wanted = sum(variant["InitialInstanceCount"] for variant in config["ProductionVariants"])
     if wanted > _MOST_INSTANCES:
         raise ApiError(
@@ -115,14 +134,33 @@ def _check_size(config: Document) -> None:
         )
 
 
-def _variant(view: VariantView, config: Document, models: dict[str, Document], resolved: float) -> Document:
+def _variants(
+    shown: Revision, desired: Revision, views: Iterable[VariantView], resolved: float, since: float
+) -> list[Document]:
+    """The variants of a revision, on their way to what another wants of them. Times are epoch seconds."""
+    seen = {view.name: view for view in views}
+    return [
+        _variant(variant, wanted, shown.models[variant["ModelName"]], seen.get(variant["VariantName"]), resolved, since)
+        for variant, wanted in zip(
+            shown.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
+        )
+    ]
+
+
+def _variant(
+    config: Document, wanted: Document, model: Document, view: VariantView | None, resolved: float, since: float
+) -> Document:
     echoed = {name: config[name] for name in ("RoutingConfig", "CapacityReservationConfig") if name in config}
-    images = [container["Image"] for container in containers(models[config["ModelName"]])]
-    return echoed | {
-        "VariantName": view.name,
-        "DeployedImages": [{"SpecifiedImage": image, "ResolutionTime": resolved} for image in images],
-        "CurrentWeight": view.current_weight,
-        "DesiredWeight": view.desired_weight,
-        "CurrentInstanceCount": view.current_count,
-        "DesiredInstanceCount": view.desired_count,
+    shown = echoed | {
+        "VariantName": config["VariantName"],
+        "DeployedImages": [
+            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved} for container in containers(model)
+        ],
+        "CurrentWeight": config.get("InitialVariantWeight", 1.0),
+        "DesiredWeight": wanted.get("InitialVariantWeight", 1.0),
+        "CurrentInstanceCount": view.current_count if view else 0,
+        "DesiredInstanceCount": wanted["InitialInstanceCount"],
     }
+    if view and view.phase:
+        shown["VariantStatus"] = [{"Status": view.phase, "StatusMessage": view.phase_message, "StartTime": since}]
+    return shown

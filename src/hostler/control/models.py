@@ -68,12 +68,6 @@ def containers(document: Document) -> list[Document]:
     return document.get("Containers") or [document["PrimaryContainer"]]
 
 
-def check_launchable(document: Document) -> None:
-    """Raise ValidationException for a model that can be described but not yet be run."""
-    if len(containers(document)) > 1:
-        raise not_hosted(f"An endpoint whose model ({document['ModelName']}) has several containers")
-
-
 def _shown(container: Document) -> Document:
     return {"Mode": "SingleModel", "Environment": {}} | container
 
@@ -113,8 +107,6 @@ def _check_container(container: Document) -> None:
         if "ModelDataUrl" not in container:  # rule 5
             raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
         _s3_url(container["ModelDataUrl"], prefix=True)
-        if container.get("MultiModelConfig", {}).get("ModelCacheSetting") == "Disabled":
-            raise not_hosted("MultiModelConfig with ModelCacheSetting Disabled")
 
 
 def _check_together(found: list[Document], mode: str) -> None:

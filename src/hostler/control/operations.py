@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from hostler.control import endpoint_configs, endpoints, models, tags
+from hostler.control import endpoint_configs, endpoints, models, tags, updates
 from hostler.control.context import Context
 from hostler.errors import ApiError
 from hostler.spec import awsjson, check, service
@@ -27,6 +27,8 @@ OPERATIONS: dict[str, Callable[[Context, str, Document], Awaitable[Document | No
     "DescribeEndpoint": endpoints.describe_endpoint,
     "ListEndpoints": endpoints.list_endpoints,
     "DeleteEndpoint": endpoints.delete_endpoint,
+    "UpdateEndpoint": updates.update_endpoint,
+    "UpdateEndpointWeightsAndCapacities": updates.update_endpoint_weights_and_capacities,
     "AddTags": tags.add_tags,
     "ListTags": tags.list_tags,
     "DeleteTags": tags.delete_tags,

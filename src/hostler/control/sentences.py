@@ -17,6 +17,11 @@ def already_exists(kind: str, region: str, name: str) -> ValidationException:
     return ValidationException(f'Cannot create already existing {_WORDS[kind]} "{names.arn(kind, region, name)}".')
 
 
+def cannot_update(region: str, name: str) -> ValidationException:
+    """The endpoint is not InService. (The text is not verified, §2.0.)"""
+    return ValidationException(f'Cannot update in-progress endpoint "{names.arn("endpoint", region, name)}".')
+
+
 def not_hosted(feature: str) -> ValidationException:
     """SageMaker has the feature and we do not: said at once, so that nothing half works in silence."""
     return ValidationException(f"{feature} is a feature of SageMaker that is not hosted here.")

@@ -1,0 +1,57 @@
+"""What a DeploymentConfig may say (§3 rules 22, 32, 33). It is kept and shown; all updates are carried out alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hostler.errors import ValidationException
+from hostler.store.records import Document
+
+_SIZE_OF = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}  # ALL_AT_ONCE has none
+_SHARES = {"CanarySize": (0, 50), "LinearStepSize": (10, 50), "MaximumBatchSize": (5, 50)}  # percent of the instances
+
+
+def check(deployment: Document, variants: Sequence[Document]) -> None:
+    """Raise ValidationException for a DeploymentConfig by which these ProductionVariants could not be deployed."""
+    blue_green, rolling = deployment.get("BlueGreenUpdatePolicy"), deployment.get("RollingUpdatePolicy")
+    if blue_green and rolling:
+        raise ValidationException("BlueGreenUpdatePolicy and RollingUpdatePolicy exclude each other.")
+    if blue_green:
+        traffic = blue_green["TrafficRoutingConfiguration"]
+        _check_type(traffic)
+        _check_sizes(traffic, variants)
+        waits = traffic["WaitIntervalInSeconds"] + blue_green.get("TerminationWaitInSeconds", 0)
+        if waits >= blue_green.get("MaximumExecutionTimeoutInSeconds", waits + 1):
+            raise ValidationException(
+                "MaximumExecutionTimeoutInSeconds must be more than TerminationWaitInSeconds and WaitIntervalInSeconds"
+                f" together, which are {waits}."
+            )
+    if rolling:
+        _check_sizes(rolling, variants)
+        back = rolling.get("RollbackMaximumBatchSize", {})
+        if back.get("Type") == "CAPACITY_PERCENT" and back["Value"] > 100:
+            raise ValidationException("RollbackMaximumBatchSize must not be more than 100 percent.")
+
+
+def _check_type(traffic: Document) -> None:
+    needed = _SIZE_OF.get(traffic["Type"])
+    if needed and needed not in traffic:
+        raise ValidationException(f"A TrafficRoutingConfiguration of Type {traffic['Type']} must have a {needed}.")
+    for size in _SIZE_OF.values():
+        if size in traffic and size != needed:
+            raise ValidationException(f"A TrafficRoutingConfiguration of Type {traffic['Type']} has no {size}.")
+
+
+def _check_sizes(policy: Document, variants: Sequence[Document]) -> None:
+    for name, (least, most) in _SHARES.items():
+        if name not in policy:
+            continue
+        for variant in variants:
+            size, count = policy[name], variant["InitialInstanceCount"]
+            percent = size["Value"] if size["Type"] == "CAPACITY_PERCENT" else 100 * size["Value"] / count
+            if not least <= percent <= most:
+                bounds = f"at most {most}" if least == 0 else f"between {least} and {most}"
+                raise ValidationException(
+                    f"{name} must be {bounds} percent of a variant's instances; of the {count} of variant"
+                    f" {variant['VariantName']} it is {percent:g} percent."
+                )
