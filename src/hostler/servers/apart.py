@@ -78,7 +78,7 @@ class Apart:
         return report
 
     def invoke(self, request: Request) -> None:
-        self._births.forward(self, f"unix:{self._path}", request)
+        self._births.forward(f"unix:{self._path}", request)
 
     async def close(self) -> None:
         """End the process: after what still runs there, or at once if it never served."""
@@ -118,13 +118,13 @@ class Births:
     def send(self, order: nursery.Bear | nursery.End, fds: list[int] | None = None) -> None:
         socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
 
-    def forward(self, process: Apart, address: str, request: Request) -> None:
+    def forward(self, address: str, request: Request) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
         lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
         head = render(f"POST {INVOCATIONS} HTTP/1.1\r\n", lines)
-        self._pool.send(
-            _Forwarded(process, request), address, head, request.body, deadline=self.loop.time() + _CALL_TIME
-        )
+        deadline = self.loop.time() + _CALL_TIME
+        exchange = self._pool.send(_Forwarded(request), address, head, request.body, deadline=deadline, buffer=0)
+        request.on_disconnect = exchange.abort
 
     def _hear(self) -> None:
         frame = self._line.recv(4096)
@@ -150,28 +150,35 @@ def _ending(status: int) -> str:
 
 
 class _Forwarded:
-    """The way back of a forwarded call."""
+    """The way back of a forwarded call, whole where it comes so, else as it comes."""
 
-    def __init__(self, process: Apart, request: Request) -> None:
-        self._process = process
+    def __init__(self, request: Request) -> None:
         self._request = request
-        self._parts: list[bytes] = []
+        self._begun = False  # the answer's head is sent
 
     def ready(self, exchange: Exchange) -> None: ...
 
     def replied(self, exchange: Exchange) -> None:
-        self.received(exchange, exchange.body)
+        kind = exchange.headers.get("content-type", "application/octet-stream")
         if exchange.complete:
-            self.ended(exchange)
+            self._request.answer(exchange.status, exchange.body, kind)
+            return
+        length = exchange.headers.get("content-length")
+        self._begun = True
+        self._request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        self._request.start(exchange.status, [("Content-Type", kind)], int(length) if length else None)
+        self._request.write(exchange.body)
 
     def received(self, exchange: Exchange, data: bytes) -> None:
-        self._parts.append(data)
+        self._request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
-        kind = exchange.headers.get("content-type", "application/octet-stream")
-        self._request.answer(exchange.status, b"".join(self._parts), kind)
+        self._request.end()
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
-        self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
+        if self._begun:
+            self._request.abort()
+        else:
+            self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
 
     def clogged(self, exchange: Exchange, full: bool) -> None: ...

@@ -6,19 +6,13 @@ What it holds can be called at any time without stopping the loop for long; anyt
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from hostler.servers import reason
+from hostler.servers import answers
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import LONG_BODY, Call, Predictor, Rejected, Reply
+from hostler.servers.predictor import LONG_BODY, Call, Predictor, Reply, Stream
 from hostler.wire.server import Request
-
-
-def call_of(request: Request) -> Call:
-    headers = request.headers
-    return Call(request.body, headers.get("content-type", ""), headers.get("accept", ""))
 
 
 class Inside:
@@ -41,7 +35,7 @@ class Inside:
         """Answer the request, at the end of this turn of the loop."""
         self._running += 1
         if len(request.body) > LONG_BODY:
-            future = self._loop.run_in_executor(self._long_calls, self._answered, [call_of(request)])
+            future = self._loop.run_in_executor(self._long_calls, self._answered, [answers.call_of(request)])
             future.add_done_callback(lambda done: self._deliver([request], done.result()))
             return
         self._turn.append(request)
@@ -54,15 +48,15 @@ class Inside:
         together = self._predictor.together
         for start in range(0, len(turn), together):
             some = turn[start : start + together]
-            self._deliver(some, self._answered([call_of(request) for request in some]))
+            self._deliver(some, self._answered([answers.call_of(request) for request in some]))
 
-    def _answered(self, calls: Sequence[Call]) -> list[Reply]:
+    def _answered(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
         assert self._predictor is not None
-        return answers(self._predictor, calls, self._environment)
+        return answers.replies(self._predictor, calls, self._environment)
 
-    def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply]) -> None:
+    def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
-            give(request, reply)
+            answers.give(request, reply, self._environment)
         self._running -= len(requests)
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -76,23 +70,3 @@ class Inside:
         last = [self._predictor]
         self._predictor = None
         await self._loop.run_in_executor(loads, forget, last)
-
-
-def give(request: Request, reply: Reply) -> None:
-    """Answer with the reply; one whose content type cannot be sent is a failed call."""
-    try:
-        request.answer(reply.status, reply.body, reply.content_type)
-    except ValueError:
-        request.answer(500, b"The answer's content type cannot be sent in a header.", "text/plain")
-
-
-def answers(predictor: Predictor, calls: Sequence[Call], environment: Environment, trace: bool = False) -> list[Reply]:
-    """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
-    try:
-        return predictor.answer(calls)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Rejected):
-            traceback.print_exc()
-        return [reason.reply(error, environment, trace)] * len(calls)

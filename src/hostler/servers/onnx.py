@@ -41,7 +41,7 @@ def load(folder: Path, environment: Environment) -> Onnx:
     except MemoryError:
         raise
     except Exception as error:
-        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
     return Onnx(session, environment)
 
 

@@ -5,7 +5,7 @@ It knows neither HTTP nor any framework.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 LONG_BODY = 65_536  # bytes; the rows of a longer body would hold a server's loop for milliseconds
@@ -24,6 +24,16 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
+    content_type: str
+
+
+class Stream(NamedTuple):
+    """What an invocation is answered with piece by piece, with status 200: only by a predictor alone in its process.
+
+    If the caller leaves before the end, `close` of the pieces is called where they have one.
+    """
+
+    pieces: Iterator[bytes | str]
     content_type: str
 
 
@@ -48,5 +58,5 @@ class Predictor(Protocol):
 
     together: int  # most calls that `answer` takes at once; 1 for a model that gains nothing by it
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+    def answer(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
         """One reply for each call, in order. Whatever it raises is the answer to every one of the calls."""

@@ -8,7 +8,7 @@ import traceback
 
 from hostler.contract import BASE_DIR
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Rejected, Reply
+from hostler.servers.predictor import Rejected, Reply, Unloadable
 
 _LENGTH = 6_000  # characters of a text; of a longer one, its end, where the reason stands
 _FRAME = re.compile(r'File "(/[^"]*)"')
@@ -26,8 +26,8 @@ _EXTRAS = {  # by what is imported
 _NO_MEMORY = ("bad_alloc", "DefaultCPUAllocator: ", "Failed to allocate memory")
 
 
-def reply(error: BaseException, environment: Environment, trace: bool = False) -> Reply:
-    """The answer to a call that raised `error`; with `trace`, the traceback follows the message (as AWS's toolkit).
+def reply(error: BaseException, environment: Environment) -> Reply:
+    """The answer to a call that raised `error`: the message, then the traceback, as AWS's toolkit has it.
 
     A MemoryError is 507, by which the platform knows to unload something. An exception of a script with a
     `status_code` (the toolkit's own errors have one) says itself what it is.
@@ -39,9 +39,7 @@ def reply(error: BaseException, environment: Environment, trace: bool = False) -
         return Reply(507, message.encode(), "text/plain")
     status = getattr(error, "status_code", 500)
     status = status if isinstance(status, int) and 400 <= status <= 599 else 500
-    if trace:
-        message = f"{message}\n{where(error, environment)}"
-    return Reply(status, message.encode(), "text/plain")
+    return Reply(status, f"{message}\n{where(error, environment)}".encode(), "text/plain")
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -72,6 +70,12 @@ def _said(error: BaseException) -> str:
         return message if isinstance(message, str) and message else str(error)
     except Exception:
         return ""
+
+
+def of_load(error: BaseException, environment: Environment) -> str:
+    """The traceback of an artifact's own code that failed a load; empty where the error says it all."""
+    raised = error.__cause__ if isinstance(error, Unloadable) else error
+    return where(raised, environment) if raised else ""
 
 
 def where(error: BaseException, environment: Environment) -> str:

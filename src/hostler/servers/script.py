@@ -5,21 +5,26 @@ and `output_fn`; each may take a context as one more argument (None here). Where
 JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is. On the XGBoost image the
 default input is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is rows even if it is one;
 there the model itself predicts.
+
+An iterator of bytes or str, from whichever function is the last, is an answer that is sent piece by piece. Other calls
+are answered between two of its pieces.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
 from hostler.servers import artifact, codecs, framework, toolkit
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
+from hostler.servers.predictor import Call, Rejected, Reply, Stream, Unloadable
 
 _TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
 
@@ -30,7 +35,9 @@ def load(folder: Path, environment: Environment) -> Script:
     if program is None:
         raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
     if (program.parent / "requirements.txt").is_file():
-        print("requirements.txt is not installed here: what it names must be installed where hostler is")
+        absent = _absent(program.parent / "requirements.txt")
+        print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
+        print(f". What is not: {', '.join(absent)}" if absent else "")
     module = _imported(program)
     transform = getattr(module, "transform_fn", None)
     steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
@@ -107,6 +114,19 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
     return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
 
 
+def _absent(requirements: Path) -> list[str]:
+    """The packages that a requirements.txt names and that are not installed; addresses and options are passed over."""
+    absent = []
+    for line in requirements.read_text(errors="replace").splitlines():
+        named = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line.strip())
+        if named and "://" not in line:
+            try:
+                importlib.metadata.version(named[0])
+            except importlib.metadata.PackageNotFoundError:
+                absent.append(named[0])
+    return absent
+
+
 def _imported(program: Path) -> Any:
     """The script as a module under its own name, with its folder first on the path for what it imports."""
     sys.path.insert(0, str(program.parent))
@@ -142,10 +162,10 @@ class Script:
         self._decode = decode
         self._default = default
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+    def answer(self, calls: Sequence[Call]) -> list[Reply | Stream]:
         return [self._answer(call) for call in calls]
 
-    def _answer(self, call: Call) -> Reply:
+    def _answer(self, call: Call) -> Reply | Stream:
         kind = codecs.media_type(call.content_type) or codecs.JSON
         accept = call.accept if codecs.media_type(call.accept) not in ("", codecs.ANY) else self._default
         data: Any = call.body
@@ -158,15 +178,16 @@ class Script:
             found = _call(self._transform, self._model, data, kind, accept)
         else:
             given = _call(self._input, data, kind) if self._input else self._decode(call.body, kind)
-            prediction = _call(self._predict, given, self._model)
-            found = (
-                _call(self._output, prediction, accept)
-                if self._output
-                else toolkit.encoded(prediction, accept, self._default)
-            )
+            found = _call(self._predict, given, self._model)
+            if self._output:
+                found = _call(self._output, found, accept)
+            elif not isinstance(found, Iterator):
+                found = toolkit.encoded(found, accept, self._default)
         media = accept
         if isinstance(found, tuple) and len(found) == 2:
             found, media = found
+        if isinstance(found, Iterator):
+            return Stream(found, str(media))
         return Reply(200, _bytes(found), str(media))
 
 

@@ -90,9 +90,10 @@ class Shelf:
         try:
             predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
         except (Exception, SystemExit) as error:
-            if not isinstance(error, Unloadable):
-                print(reason.where(error, self._environment), file=sys.stderr, flush=True)
             message = reason.text(error, self._environment)
+            if where := reason.of_load(error, self._environment):
+                print(where, file=sys.stderr, flush=True)
+                message = f"{message}\n{where}"
             raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
         return Inside(predictor, size, self._environment, self._long_calls)
 

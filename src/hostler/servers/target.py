@@ -14,12 +14,11 @@ from pathlib import Path
 import msgspec
 
 from hostler.contract import PING
-from hostler.servers import framework, memory, reason
+from hostler.servers import answers, framework, memory, reason
 from hostler.servers.environment import Environment
-from hostler.servers.inside import answers, call_of, give
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
-from hostler.servers.predictor import Predictor, Unloadable
+from hostler.servers.predictor import Predictor
 from hostler.wire import tree
 from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, Request, serve
@@ -47,11 +46,9 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     except BaseException as error:
         status = 507 if reason.out_of_memory(error) else 500
         message = reason.text(error, environment)
-        if not isinstance(error, Unloadable):
-            where = reason.where(error, environment)
+        if where := reason.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
-            if order.framework == "script":
-                message = f"{message}\n{where}"
+            message = f"{message}\n{where}"
         _tell(report, Report(status, message))
         sys.stdout.flush()
         return
@@ -64,7 +61,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
 async def _serve(predictor: Predictor, environment: Environment, order: Bear, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    turn = _Turn(predictor, environment, trace=order.framework == "script")
+    turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
     _tell(report, Report(200, memory=memory.own_share()))
     await ending.wait()
@@ -74,10 +71,9 @@ async def _serve(predictor: Predictor, environment: Environment, order: Bear, re
 class _Turn:
     """Requests of one turn of the loop, answered together as far as the predictor likes that, else one by one."""
 
-    def __init__(self, predictor: Predictor, environment: Environment, trace: bool) -> None:
+    def __init__(self, predictor: Predictor, environment: Environment) -> None:
         self._predictor = predictor
         self._environment = environment
-        self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._requests: list[Request] = []
 
@@ -93,14 +89,11 @@ class _Turn:
         some, self._requests = self._requests[: self._predictor.together], self._requests[self._predictor.together :]
         if self._requests:
             self._loop.call_soon(self._flush)
-        # To the user's code there is no loop here, so that asyncio.run and its like work in it.
-        asyncio._set_running_loop(None)
-        try:
-            replies = answers(self._predictor, [call_of(request) for request in some], self._environment, self._trace)
-        finally:
-            asyncio._set_running_loop(self._loop)
+        calls = [answers.call_of(request) for request in some]
+        with answers.off_loop():
+            replies = answers.replies(self._predictor, calls, self._environment)
         for request, reply in zip(some, replies, strict=True):
-            give(request, reply)
+            answers.give(request, reply, self._environment)
 
 
 def _tell(report: int, message: Report) -> None:

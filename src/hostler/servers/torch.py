@@ -36,7 +36,7 @@ def load(folder: Path, environment: Environment) -> TorchScript:
     except MemoryError:
         raise
     except Exception as error:
-        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
     return TorchScript(module, environment)
 
 
