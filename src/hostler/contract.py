@@ -20,6 +20,7 @@ ENV_DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
 ENV_MAX_PAYLOAD_MB = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 ENV_REGION = "AWS_REGION"
 ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
+ENV_HOSTNAME = "HOSTNAME"
 
 # Ours, given to our own servers only
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
@@ -29,6 +30,7 @@ ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script
 
 SERVE = "serve"  # the one argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
+ONLY_HOSTNAME = "container-0.local"  # of a container that is alone in its instance, as was seen on AWS (§5.1)
 DEFAULT_PROGRAM = "inference.py"  # the script of an artifact, in its folder CODE_DIR (§5.10)
 CODE_DIR = "code"
 
@@ -39,6 +41,7 @@ MODELS = "/models"
 EXECUTION_PARAMETERS = "/execution-parameters"
 
 # Invocation headers, lower-case as we parse them (§1.4, §1.5)
+H_ACCEPT = "x-amzn-sagemaker-accept"  # InvokeEndpointWithResponseStream's Accept
 H_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 H_TARGET_MODEL = "x-amzn-sagemaker-target-model"
 H_TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
@@ -51,6 +54,7 @@ H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 
 # Limits (§4.3, appendix H)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
+MAX_BETWEEN = 5_242_880  # bytes that a container of a serial pipeline may hand to the next one
 MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
 PING_TIMEOUT = 2.0  # seconds
 PING_PERIOD = 5.0  # seconds

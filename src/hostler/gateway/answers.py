@@ -6,14 +6,17 @@ container may have begun work, because clients send those again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from hostler.contract import MAX_BODY, MAX_MESSAGE
+from hostler.contract import MAX_BETWEEN, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
 from hostler.names import ACCOUNT, log_group_arn
 from hostler.wire.server import Headers, Request
+
+_SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 
 
 class Refusal(HostlerError):
@@ -76,13 +79,44 @@ def target_missing(request_id: str) -> Refusal:
     return invalid(f"Request {request_id} is missing a target model header.", "TARGET_MODEL_HEADER_MISSING")
 
 
+def not_direct(name: str) -> Refusal:
+    return invalid(
+        f"Endpoint {name} does not invoke its containers directly and does not support target container hostname "
+        "header. Its model was created without the InferenceExecutionConfig mode Direct.",
+        "TARGET_CONTAINER_HOSTNAME_HEADER_NOT_SUPPORTED",
+    )
+
+
+def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> Refusal:
+    return invalid(
+        f"Request {request_id} is missing a target container hostname header. Endpoint {name} invokes its containers "
+        f"directly: set TargetContainerHostname to one of {', '.join(hostnames)}.",
+        "TARGET_CONTAINER_HOSTNAME_HEADER_MISSING",
+    )
+
+
+def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> Refusal:
+    return invalid(
+        f"Container {hostname} of endpoint {name} of account {ACCOUNT} not found. Its containers are "
+        f"{', '.join(hostnames)}.",
+        "TARGET_CONTAINER_HOSTNAME_NOT_FOUND",
+    )
+
+
+def no_target_on_streams(name: str) -> Refusal:
+    return invalid(
+        f"Endpoint {name} is a multi-model endpoint, and InvokeEndpointWithResponseStream has no TargetModel. "
+        "Use InvokeEndpoint."
+    )
+
+
 def unsafe_target(target: str, reason: str) -> Refusal:
     shown = target if target.isascii() and target.isprintable() else ascii(target)[1:-1]
     return invalid(f"TargetModel '{shown[:256]}' is not valid: {reason}.")
 
 
 def not_hosted(operation: str) -> Refusal:
-    return invalid(f"{operation} is not hosted here yet. InvokeEndpoint is.")
+    return invalid(f"{operation} is not hosted here yet. InvokeEndpoint and InvokeEndpointWithResponseStream are.")
 
 
 # --- other classes ------------------------------------------------------------------------------------------------
@@ -110,33 +144,35 @@ def dependency(message: str) -> Refusal:
     return Refusal(530, "InternalDependencyException", message)
 
 
-def model_error(region: str, name: str, status: int, original: str) -> Refusal:
-    """A container's own error: a client's (4xx) or a server's, with what it said (§4.5)."""
+def model_error(region: str, name: str, label: str, status: int, original: str) -> Refusal:
+    """A container's own error: a client's (4xx) or a server's, with what it said (§4.5). `label` names it."""
     client = 400 <= status < 500
     return _model_error(
         region,
         name,
         status,
         original,
-        f"Received {'client' if client else 'server'} error ({status}) from primary with message ",
-        "CLIENT_ERROR_FROM_MODEL" if client else "INTERNAL_FAILURE_FROM_MODEL",
+        f"Received {'client' if client else 'server'} error ({status}) from {label} with message ",
+        "CLIENT_ERROR_FROM_MODEL" if client else _SERVERS_FAULT,
     )
 
 
-def timed_out(region: str, name: str) -> Refusal:
+def timed_out(region: str, name: str, label: str) -> Refusal:
     return model_error(
         region,
         name,
+        label,
         0,
-        "Your invocation timed out while waiting for a response from container primary. Review the latency metrics "
+        f"Your invocation timed out while waiting for a response from container {label}. Review the latency metrics "
         "for each container in Amazon CloudWatch, resolve the issue, and try again.",
     )
 
 
-def unreachable(region: str, name: str) -> Refusal:
+def unreachable(region: str, name: str, label: str) -> Refusal:
     return model_error(
         region,
         name,
+        label,
         0,
         f"Amazon SageMaker could not get a response from the {name} endpoint. This can occur when CPU or memory "
         "utilization is high. To check your utilization, see Amazon CloudWatch. To fix this problem, use an instance "
@@ -144,16 +180,19 @@ def unreachable(region: str, name: str) -> Refusal:
     )
 
 
-def cut(region: str, name: str) -> Refusal:
+def cut(region: str, name: str, label: str) -> Refusal:
     """The container's answer ended before its body did."""
-    return _model_error(
-        region,
-        name,
-        500,
-        "",
-        "Received server error (500) from primary and could not load the entire response body",
-        "INTERNAL_FAILURE_FROM_MODEL",
+    words = f"Received server error (500) from {label} and could not load the entire response body"
+    return _model_error(region, name, 500, "", words, _SERVERS_FAULT)
+
+
+def too_much_between(region: str, name: str, label: str, following: str, status: int, size: str) -> Refusal:
+    """A container of a pipeline answered more than the next one may be sent (§5.6); `size` is in bytes, as text."""
+    words = (
+        f"Received response from {label} with status code {status}. However, the request payload from {label} to "
+        f"{following} is {size} bytes, which has exceeded the maximum limit of {MAX_BETWEEN // 2**20} MB"
     )
+    return _model_error(region, name, status, f"{words}.", words, _SERVERS_FAULT)
 
 
 def _model_error(region: str, name: str, status: int, original: str, words: str, code: str) -> Refusal:

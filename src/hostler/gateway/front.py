@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from hostler.gateway import answers
-from hostler.gateway.invoke import Invoker
+from hostler.gateway.invoke import Invocation, Invoker
 from hostler.gateway.passthrough import Passthrough
+from hostler.gateway.streaming import Streaming
 from hostler.wire.server import Request
 
 _REMEMBERED = 1024
-_NOT_YET = {
-    "invocations-response-stream": "InvokeEndpointWithResponseStream",
-    "async-invocations": "InvokeEndpointAsync",
-}
+_KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
 
 
 class Guard:
@@ -81,10 +79,11 @@ class Front:
         path = request.path
         if request.method == "POST" and path.startswith("/endpoints/"):
             name, _, operation = path[11:].partition("/")
-            if operation == "invocations":
-                self.invoker.invoke(request, unquote(name) if "%" in name else name)
+            kind = _KINDS.get(operation)
+            if kind is not None:
+                self.invoker.invoke(request, unquote(name) if "%" in name else name, kind)
                 return
-            if operation in _NOT_YET:
-                answers.refuse(request, answers.not_hosted(_NOT_YET[operation]), self.invoker.request_id())
+            if operation == "async-invocations":
+                answers.refuse(request, answers.not_hosted("InvokeEndpointAsync"), self.invoker.request_id())
                 return
         self.passthrough.send(request)

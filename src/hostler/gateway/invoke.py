@@ -2,86 +2,47 @@
 
 `Invoker.invoke` is the way in; `Invocation` is one request on its way. Residency is control's to decide: a target that
 is resident nowhere is waited for, and a container that turns out not to have it is reported.
+
+A request is sent by the routes of that moment: whenever time has passed since its way was found (its body had to
+arrive, its target to be loaded, a connection was refused), the way is found again. Once it is with an instance it stays
+there: a chain of containers (§5.6) counts as in flight at its place from its first hop to its last.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from random import Random
 from time import monotonic
+from typing import NamedTuple
 from uuid import uuid4
 
 from hostler import contract
 from hostler.gateway import answers
+from hostler.gateway.headers import between, check_endpoint_name, check_headers, container_head, without_target
 from hostler.gateway.link import Link
 from hostler.gateway.misses import Misses, Wanted
 from hostler.gateway.routes import Endpoint, Place, Routes, Variant
 from hostler.gateway.sigv4 import Regions
 from hostler.names import UnsafeName, target_model
-from hostler.wire.client import CallCut, CallFailed, CallTimedOut, Exchange, Pool
+from hostler.wire.client import BUFFER, CallCut, CallFailed, CallTimedOut, Exchange, Pool
 from hostler.wire.link import Timing
 from hostler.wire.server import Request
 
-_TRIES = 3  # places that one request may be given to, when nothing of it can have been processed
+_TRIES = 3  # places that may refuse one request's connection before it waits for no other
 _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
 _HOT_EVERY = 1.0  # seconds between two such messages about one target
-_ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
+ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
 ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold
-
-_NAME = r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"
-# Header -> its member's name, longest value, pattern (§1.4).
-_CONSTRAINTS = {
-    "content-type": ("contentType", 1024, ""),
-    "accept": ("accept", 1024, ""),
-    contract.H_CUSTOM_ATTRIBUTES: ("customAttributes", 1024, ""),
-    contract.H_TARGET_MODEL: ("targetModel", 1024, r"\S[ -~]*"),
-    contract.H_TARGET_VARIANT: ("targetVariant", 63, _NAME),
-    contract.H_TARGET_CONTAINER: ("targetContainerHostname", 63, _NAME),
-    contract.H_INFERENCE_ID: ("inferenceId", 64, r"\S[ -~]*"),
-    contract.H_ENABLE_EXPLANATIONS: ("enableExplanations", 64, r"[ -~]+"),
-    contract.H_INFERENCE_COMPONENT: ("inferenceComponentName", 63, _NAME),
-    contract.H_SESSION_ID: ("sessionId", 256, rf"NEW_SESSION|{_NAME}"),
-    contract.H_PREFIX_AWARE_ID: ("prefixAwareId", 64, r"[ -~]+"),
-}
-_PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS.values() if pattern}
-_ENDPOINT_NAME = re.compile(_NAME)
 
 # What these ask for is not part of any endpoint hosted here.
 _UNSUPPORTED = (
-    (contract.H_TARGET_CONTAINER, "has no containers that can be invoked directly"),
     (contract.H_INFERENCE_COMPONENT, "has no inference components"),
     (contract.H_ENABLE_EXPLANATIONS, "has no explainer"),
     (contract.H_SESSION_ID, "does not support stateful sessions"),
 )
-
-# What reaches the container, with the spelling that it gets (§4.2).
-_FORWARDED = (
-    ("content-type", "Content-Type"),
-    ("accept", "Accept"),
-    (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes"),
-    (contract.H_TARGET_MODEL, "X-Amzn-SageMaker-Target-Model"),
-    (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id"),
-)
-
-
-def check_headers(headers: dict[str, str]) -> None:
-    """Raise Refusal for the first header that breaks its constraint (§1.4)."""
-    for name, value in headers.items():
-        rule = _CONSTRAINTS.get(name)
-        if rule is None:
-            continue
-        member, longest, pattern = rule
-        if len(value) > longest:
-            tail = f"Member must have length less than or equal to {longest}"
-            raise answers.constraint(member, value, tail)
-        if pattern and not _PATTERNS[pattern].fullmatch(value):
-            tail = f"Member must satisfy regular expression pattern: ^({pattern})$"
-            raise answers.constraint(member, value, tail)
-        if not (value.isascii() and value.isprintable()):
-            raise answers.constraint(member, value, "Member must hold printable ASCII characters only")
 
 
 def _normal(target: str) -> str:
@@ -89,14 +50,6 @@ def _normal(target: str) -> str:
         return target_model(target)
     except UnsafeName as reason:
         raise answers.unsafe_target(target, str(reason)) from None
-
-
-def check_endpoint_name(name: str) -> None:
-    if len(name) > 63:
-        raise answers.constraint("endpointName", name, "Member must have length less than or equal to 63")
-    if not _ENDPOINT_NAME.fullmatch(name):
-        tail = r"Member must satisfy regular expression pattern: ^[a-zA-Z0-9](-*[a-zA-Z0-9])*"
-        raise answers.constraint("endpointName", name, tail)
 
 
 @dataclass
@@ -122,9 +75,9 @@ class Invoker:
         """Unique and shaped like a UUID, without the price of one."""
         return f"{self._prefix}{next(self._ids):012x}"
 
-    def invoke(self, request: Request, name: str) -> None:
-        """Answer one InvokeEndpoint for the endpoint of this name, in the order of checks of §4.1."""
-        invocation = Invocation(self, request)
+    def invoke(self, request: Request, name: str, kind: type[Invocation]) -> None:
+        """Answer one invocation of the endpoint of this name, in the order of checks of §4.1."""
+        invocation = kind(self, request)
         try:
             size = len(request.body) if request.complete else request.content_length
             if size is not None and size > contract.MAX_BODY:
@@ -156,23 +109,37 @@ class Invoker:
             waiter.late()
 
 
+class Passed(NamedTuple):
+    """What a container of a chain has answered, for the next one."""
+
+    body: bytes
+    content_type: str | None
+    instance: str  # where the containers before ran; the rest belong there too
+
+
 class Invocation:
     """One request: it waits for its target, or is with a container, until it is answered or its caller leaves."""
 
     endpoint: Endpoint
     variant: Variant
-    wanted: Wanted
+    wanted = Wanted("", "", "")
     target = ""  # of a multi-model endpoint
-    held = 0  # bytes of its body, as counted while it waits
+    held = 0  # bytes of bodies, as counted while it waits
+    buffer = BUFFER  # bytes of the last container's answer that are gathered before any of it is passed on
+    _hop = 0  # position of the container whose turn it is
+    _last = 0  # ... and of the one whose answer is the caller's
+    _passed: Passed | None = None
     _place: Place | None = None  # where it is now, counted in that place's flight
     _exchange: Exchange | None = None
     _gathered: bytes | None = None  # a chunked body that did not come at once
+    _flowed = False  # (some of) the body was passed on as it came, and is not here any more
     _sent = 0.0
+    _earlier = 0.0  # seconds that containers took before it was last sent
     _queued = 0.0  # seconds that it has waited for its target, in all
     _waiting = 0.0  # since when it waits
     _loaded: Timing | None = None  # the load that it waited for
     _missed = False
-    _refused_by: tuple[Place, ...] = ()  # places that took no connection
+    _refused_by: tuple[tuple[str, int], ...] = ()  # places that took no connection: instance, generation
     _reloaded = False  # a container had lost the target, and was given another chance
     _begun = False  # the answer's head is out
     _over = False
@@ -180,6 +147,7 @@ class Invocation:
     def __init__(self, invoker: Invoker, request: Request) -> None:
         self.invoker = invoker
         self.request = request
+        self.headers: Mapping[str, str] = request.headers  # as InvokeEndpoint spells them
         self.id = invoker.request_id()
         self.arrived = invoker.time()
         self.deadline = self.arrived + invoker.timeout
@@ -187,58 +155,116 @@ class Invocation:
     # --- finding the way
 
     def find(self, name: str) -> None:
-        """Endpoint, variant, target. Raises Refusal."""
-        invoker, headers = self.invoker, self.request.headers
-        region = invoker.regions.of(headers.get("authorization"))
+        """Endpoint, variant, target, container. Raises Refusal."""
+        invoker = self.invoker
+        region = invoker.regions.of(self.headers.get("authorization"))
         endpoint = invoker.routes.endpoints.get(f"{region}/{name}")
         if endpoint is None:
             check_endpoint_name(name)
             raise answers.unknown_endpoint(name) if invoker.link.linked.is_set() else answers.no_routes()
+        self.choose(endpoint)
+        for header, what in _UNSUPPORTED:
+            if header in self.headers:
+                raise answers.invalid(f"Endpoint {name} {what}.")
+
+    def choose(self, endpoint: Endpoint) -> None:
+        """The variant (once drawn it stays, as long as there is one of its name), and what is called there."""
+        headers, name = self.headers, endpoint.name
         chosen = headers.get(contract.H_TARGET_VARIANT)
-        variant = endpoint.draw(invoker.rng) if chosen is None else endpoint.variants.get(chosen)
+        variant = endpoint.variants.get(self.wanted.variant if chosen is None else chosen)
         if variant is None:
-            raise answers.unknown_variant(name, chosen or "")
-        self.endpoint, self.variant = endpoint, variant
-        target = headers.get(contract.H_TARGET_MODEL)
+            if chosen is not None:
+                raise answers.unknown_variant(name, chosen)
+            variant = endpoint.draw(self.invoker.rng)
+        target, container = headers.get(contract.H_TARGET_MODEL), headers.get(contract.H_TARGET_CONTAINER)
+        self.endpoint, self.variant, self.target = endpoint, variant, ""
         if variant.multi_model:
             if target is None:
                 raise answers.target_missing(self.id)
             self.target = target if target in variant.residents else _normal(target)
         elif target is not None:
             raise answers.not_multi_model(name)
-        for header, what in _UNSUPPORTED:
-            if header in headers:
-                raise answers.invalid(f"Endpoint {name} {what}.")
+        if self._passed is None:
+            self._hop = 0
+        self._last = len(variant.labels) - 1
+        if variant.direct:
+            if container is None:
+                raise answers.hostname_missing(name, self.id, variant.labels)
+            if container not in variant.labels:
+                raise answers.unknown_container(name, container, variant.labels)
+            self._hop = self._last = variant.labels.index(container)
+        elif container is not None:
+            raise answers.not_direct(name)
         self.wanted = Wanted(endpoint.key, variant.name, self.target)
 
     # --- the way there
 
     def send(self) -> None:
-        """Send it to the least busy place that can take it; or wait for its target."""
-        invoker, variant, request = self.invoker, self.variant, self.request
+        """Send it to a place that can take it; or wait for its target."""
+        invoker, variant = self.invoker, self.variant
         places = variant.residents.get(self.target, ()) if variant.multi_model else variant.places
         if self._refused_by:
-            places = tuple(place for place in places if place not in self._refused_by)
+            named = places
+            places = tuple(place for place in named if (place.instance, place.generation) not in self._refused_by)
+            if not places and (named or len(self._refused_by) >= _TRIES):
+                self._fail(self._unreachable())
+                return
         if not places:
-            self._without_place()
+            self._wait()
             return
-        place = places[0] if len(places) == 1 else least_busy(places, invoker.rng)
+        place = places[0] if len(places) == 1 else variant.pick(places, invoker.rng)
         if variant.multi_model:
             invoker.link.hit(*self.wanted[:2], place.instance, self.target)
             if place.flight.count >= _HOT and len(places) < len(variant.places):
                 invoker.hot(self.wanted)
         place.flight.count += 1
         self._place = place
-        self._sent = invoker.time()
-        whole = self._gathered if self._gathered is not None else request.body if request.complete else None
+        self._call(place)
+
+    def send_again(self) -> None:
+        """Time has passed: send it by the routes as they are now."""
+        endpoint = self.invoker.routes.endpoints.get(self.wanted.key)
+        if endpoint is not self.endpoint:
+            try:
+                self._choose_again(endpoint)
+            except answers.Refusal as refusal:
+                self._fail(refusal)
+                return
+        self.send()
+
+    def _choose_again(self, endpoint: Endpoint | None) -> None:
+        if endpoint is None:
+            raise answers.unknown_endpoint(self.endpoint.name)
+        if self._passed is not None:
+            variant = endpoint.variants.get(self.wanted.variant)
+            if variant is None or variant.place(self._passed.instance) is None:  # other containers than those before
+                if self._flowed:
+                    raise self._unreachable()
+                self._passed = None  # the chain begins anew
+        self.choose(endpoint)
+
+    def _call(self, place: Place) -> None:
+        """Send it to the container whose turn it is."""
+        invoker, request, headers = self.invoker, self.request, self.headers
+        whole = self._gathered
+        if self._last and not self.variant.direct:
+            if self._passed is not None:
+                whole, headers = self._passed.body, between(headers, self._passed.content_type)
+            if self._hop != self.variant.target_hop:
+                headers = without_target(headers)
+        if whole is None and request.complete:
+            whole = request.body
         length = len(whole) if whole is not None else request.content_length
+        hop = place.hops[self._hop]
+        self._sent = invoker.time()
         self._exchange = invoker.pool.send(
             self,
-            place.address,
-            container_head(place.head, request.headers, length or 0),
+            hop.address,
+            container_head(hop.head, headers, length or 0),
             whole or b"",
             deadline=self.deadline,
             streamed=whole is None,
+            buffer=self.buffer if self._hop == self._last else contract.MAX_BETWEEN,
         )
 
     def gather(self) -> None:
@@ -257,21 +283,15 @@ class Invocation:
         def whole() -> None:
             if not self._over:
                 self._gathered = b"".join(parts)
-                self.send()
+                self.send_again()
 
         self.request.stream(more, whole)
-
-    def _without_place(self) -> None:
-        if self._refused_by and (not self.variant.multi_model or len(self._refused_by) >= _TRIES):
-            self._fail(answers.unreachable(self.endpoint.region, self.endpoint.name))
-        else:
-            self._wait()
 
     def _wait(self) -> None:
         """The target is resident nowhere, and control is asked for it once for all who wait; or every instance is
         being replaced, and the next route will name one."""
         invoker = self.invoker
-        self.held = self.request.held if self._gathered is None else len(self._gathered)
+        self.held = self.request.held + len(self._gathered or b"") + len(self._passed.body if self._passed else b"")
         if invoker.misses.full(self.held):
             self._fail(self._not_ready())
             return
@@ -282,17 +302,9 @@ class Invocation:
 
     def go(self, timing: Timing | None) -> None:
         """Its target became resident, or its routes changed: look again."""
-        routes, wanted = self.invoker.routes, self.wanted
         self._queued += self.invoker.time() - self._waiting
         self._loaded = timing or self._loaded
-        endpoint, variant = routes.endpoints.get(wanted.key), routes.variant(wanted.key, wanted.variant)
-        if endpoint is None:
-            self._fail(answers.unknown_endpoint(self.endpoint.name))
-        elif variant is None:
-            self._fail(answers.no_instance(endpoint.name, wanted.variant))
-        else:
-            self.endpoint, self.variant = endpoint, variant
-            self.send()
+        self.send_again()
 
     def refused(self, refusal: answers.Refusal) -> None:
         """Its target cannot be had."""
@@ -309,6 +321,9 @@ class Invocation:
             return answers.not_ready(self.endpoint.name, self.variant.name, self.target)
         return answers.no_instance(self.endpoint.name, self.variant.name)
 
+    def _unreachable(self) -> answers.Refusal:
+        return answers.unreachable(self.endpoint.region, self.endpoint.name, self.variant.labels[self._hop])
+
     def left(self) -> None:
         """Its caller hung up."""
         if self._exchange is not None:
@@ -321,6 +336,7 @@ class Invocation:
 
     def ready(self, exchange: Exchange) -> None:
         """There is a connection: a body that is still arriving may flow."""
+        self._flowed = True
         self.request.stream(exchange.write, exchange.end)
 
     def clogged(self, exchange: Exchange, full: bool) -> None:
@@ -330,61 +346,86 @@ class Invocation:
             self.request.resume()
 
     def replied(self, exchange: Exchange) -> None:
-        status = exchange.status
-        if 200 <= status < 300:
-            if exchange.complete:
-                self._answer(exchange)
-            else:
-                self._begin(exchange)
-            return
-        exchange.abort()  # without effect on an answer that is whole
-        place = self._land()
-        lost = status in (404, 507) and self.variant.multi_model and not self._reloaded
-        if lost and place is not None:
-            self._reloaded = True
-            self._forget(place, status)
-            if self.request.complete and not exchange.streamed:
-                self.send()
-                return
-        text = exchange.body[:_ERROR_BODY].decode("utf-8", "replace")
-        self.variant.counter.answered(*self._took())
-        self.variant.counter.failed(status)
-        self._fail(answers.model_error(self.endpoint.region, self.endpoint.name, status, text))
+        if not 200 <= exchange.status < 300:
+            self._rejected(exchange, exchange.body)
+        elif self._hop < self._last:
+            self._pass_on(exchange)
+        elif exchange.complete:
+            self._answer(exchange)
+        else:
+            self._begin(exchange)
 
     def received(self, exchange: Exchange, data: bytes) -> None:
         exchange.deadline = self.invoker.time() + self.invoker.timeout
         self.request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
-        self.variant.counter.answered(*self._took())
+        self._count()
         self._close()
         self.request.end()
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
-        place = self._land()
+        place, region, name = self._land(), self.endpoint.region, self.endpoint.name
+        label = self.variant.labels[self._hop]
         if self._begun:
+            self._count(failed=0)
             self._close()
             self.request.abort()
-        elif not error.started and place is not None and not isinstance(error, CallTimedOut):
-            self._refused_by += (place,)
-            if self.variant.multi_model:
+        elif not error.started and not isinstance(error, CallTimedOut) and place is not None and self._may_move():
+            self._refused_by += ((place.instance, place.generation),)
+            if self._hop == self.variant.target_hop:
                 self._forget(place, 0)
-            self.send()
+            self.send_again()
         else:
-            region, name = self.endpoint.region, self.endpoint.name
-            self.variant.counter.answered(*self._took())
-            self.variant.counter.failed(0)
+            self._count(failed=0)
             if isinstance(error, CallTimedOut):
-                self._fail(answers.timed_out(region, name))
+                self._fail(answers.timed_out(region, name, label))
             elif isinstance(error, CallCut):
-                self._fail(answers.cut(region, name))
+                self._fail(answers.cut(region, name, label))
             else:
-                self._fail(answers.unreachable(region, name))
+                self._fail(self._unreachable())
+
+    def _may_move(self) -> bool:
+        """Whether it may be sent elsewhere: no container has seen it, or the one that has not got its target may."""
+        return self._passed is None or self._hop == self.variant.target_hop
+
+    def _pass_on(self, exchange: Exchange) -> None:
+        """The answer of a container that is not the last is the next one's request (§5.6)."""
+        body, place = exchange.body, self._place
+        assert place is not None
+        if not exchange.complete or len(body) > contract.MAX_BETWEEN:
+            exchange.abort()
+            self._count(failed=0)
+            endpoint, (label, following) = self.endpoint, self.variant.labels[self._hop : self._hop + 2]
+            size = exchange.headers.get("content-length") or ("" if exchange.complete else "at least ") + str(len(body))
+            status = exchange.status
+            self._fail(answers.too_much_between(endpoint.region, endpoint.name, label, following, status, size))
+            return
+        self._earlier += self.invoker.time() - self._sent
+        self._passed = Passed(body, exchange.headers.get("content-type"), place.instance)
+        self._hop += 1
+        self.request.resume()  # if the answer came before the whole body was read
+        self._call(place)
+
+    def _rejected(self, exchange: Exchange, said: bytes) -> None:
+        """A container answered with an error. One that has lost its target gets another chance, as far as we can."""
+        exchange.abort()  # without effect on an answer that is whole
+        place, status, endpoint = self._land(), exchange.status, self.endpoint
+        lost = status in (404, 507) and self._hop == self.variant.target_hop and not self._reloaded
+        if lost and place is not None:
+            self._reloaded = True
+            self._forget(place, status)
+            if not exchange.streamed:
+                self.send_again()
+                return
+        self._count(failed=status)
+        text = said[:ERROR_BODY].decode("utf-8", "replace")
+        self._fail(answers.model_error(endpoint.region, endpoint.name, self.variant.labels[self._hop], status, text))
 
     # --- the answer
 
     def _answer(self, exchange: Exchange) -> None:
-        self.variant.counter.answered(*self._took())
+        self._count()
         self._close()
         headers = exchange.headers
         content_type = headers.get("content-type", "application/octet-stream")
@@ -414,7 +455,7 @@ class Invocation:
 
     def _timing(self) -> str:
         """Where the time went, in ms. `queue` is the waiting that no download, extraction or load explains."""
-        infer = (self.invoker.time() - self._sent) * 1e3 if self._sent else 0.0
+        infer = self._took() * 1e3
         if not self.variant.multi_model:
             return f"infer;dur={infer:.2f}"
         if not self._missed:
@@ -431,10 +472,16 @@ class Invocation:
         self._close()
         answers.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing())])
 
-    def _took(self) -> tuple[float, float]:
-        """Seconds since arrival, and those with the container."""
-        now = self.invoker.time()
-        return now - self.arrived, now - self._sent
+    def _took(self) -> float:
+        """Seconds with containers."""
+        return self._earlier + self.invoker.time() - self._sent if self._sent else 0.0
+
+    def _count(self, failed: int | None = None) -> None:
+        """Count it, once: its answer is whole, or `failed` is the status of its container's error (0: no answer)."""
+        counter = self.variant.counter
+        counter.answered(self.invoker.time() - self.arrived, self._took())
+        if failed is not None:
+            counter.failed(failed)
 
     def _forget(self, place: Place, status: int) -> None:
         """The container has not got the target, whatever control believed (status 0: it takes no connection)."""
@@ -459,17 +506,3 @@ class Invocation:
             if self.variant.multi_model and self._sent:
                 counter.cache_misses += self._missed
                 counter.cache_hits += not self._missed
-
-
-def least_busy(places: tuple[Place, ...], rng: Random) -> Place:
-    lowest = min(place.flight.count for place in places)
-    return rng.choice([place for place in places if place.flight.count == lowest])
-
-
-def container_head(head: str, headers: dict[str, str], length: int) -> bytes:
-    """The whole head of a request to a container (§4.2): nothing but what is named here passes."""
-    for name, spelling in _FORWARDED:
-        value = headers.get(name)
-        if value is not None:
-            head += f"{spelling}: {value}\r\n"
-    return f"{head}Content-Length: {length}\r\n\r\n".encode("latin-1")

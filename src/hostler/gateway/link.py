@@ -51,7 +51,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._hits: list[link.Hit] = []
         self._flushing: asyncio.TimerHandle | None = None
-        self._draining: list[str] = []  # instances on which something still runs that is not to be followed by more
+        self._draining: set[str] = set()  # instances of which control wants to know when nothing runs there any more
+        self._looking: asyncio.TimerHandle | None = None  # at them, again
         self._frames: Frames[link.Down] | None = None
         self._epoch = ""
         self.linked = asyncio.Event()  # the first snapshot has come
@@ -138,11 +139,14 @@ class Link:
                 busy = routes.withdraw(key, variant, target, instance, generation)
                 self._send(link.Withdrawn(key, variant, target, instance, generation, busy, self._take_hits()))
             case link.Refused(key=key, variant=variant, target=target):
+                known = routes.variant(key, variant)
+                label = known.labels[known.target_hop] if known else ""
                 for waiter in misses.take(Wanted(key, variant, target)):
-                    waiter.refused(_refusal(message))
+                    waiter.refused(_refusal(message, label))
             case link.Drain(instance=instance):
-                self._draining.append(instance)
-                self._look_at_draining()
+                self._draining.add(instance)
+                if self._looking is None:
+                    self._look_at_draining()
             case link.SetRoute(version=version, route=route, residents=residents):
                 routes.set_route(route)
                 for resident in residents:
@@ -156,6 +160,7 @@ class Link:
             case link.Snapshot(epoch=epoch, version=version):
                 routes.snapshot(message)
                 self._epoch = epoch
+                self._draining.clear()  # whoever speaks now asks anew
                 self.linked.set()
                 self._send(link.Ack(epoch, version))
                 self._ask_again(None)
@@ -165,30 +170,29 @@ class Link:
         for instance in [one for one in self._draining if not self._routes.busy(one)]:
             self._draining.remove(instance)
             self._send(link.Drained(instance))
-        if self._draining:
-            self._loop.call_later(_DRAIN_EVERY, self._look_at_draining)
+        self._looking = self._loop.call_later(_DRAIN_EVERY, self._look_at_draining) if self._draining else None
 
     def _ask_again(self, key: str | None) -> None:
         """Routes changed: whoever waits is sent, asked for again, or told that the endpoint is gone."""
         for wanted in self._misses.wanted(key):
             variant = self._routes.variant(wanted.key, wanted.variant)
-            if variant is not None and variant.multi_model and wanted.target not in variant.residents:
+            if variant and variant.multi_model and wanted.target and wanted.target not in variant.residents:
                 self.need(wanted)
             else:
                 for waiter in self._misses.take(wanted):
                     waiter.go(None)
 
 
-def _refusal(message: link.Refused) -> answers.Refusal:
-    """The runtime API's error for a target that cannot be had (§4.5)."""
+def _refusal(message: link.Refused, label: str) -> answers.Refusal:
+    """The runtime API's error for a target that the container of this label cannot have (§4.5)."""
     region, _, name = message.key.partition("/")
     match message.kind:
         case "missing":
             return answers.invalid(message.message)
         case "bad":
-            return answers.model_error(region, name, message.status, message.message)
+            return answers.model_error(region, name, label, message.status, message.message)
         case "too_big" | "no_memory":
-            return answers.model_error(region, name, 507, message.message)
+            return answers.model_error(region, name, label, 507, message.message)
         case "unavailable":
             return answers.dependency(message.message)
         case "not_ready":

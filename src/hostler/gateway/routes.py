@@ -25,26 +25,51 @@ class Flight:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """Where a request can be sent: an instance, or a target resident on one. `head` begins every request to it."""
+class Hop:
+    """How one container of a place is called. `head` begins every request to it."""
 
-    instance: str
     address: str
     head: str
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a request can be sent: an instance, or a target resident on one; with a hop for each of its containers."""
+
+    instance: str
+    hops: tuple[Hop, ...]
     flight: Flight
     generation: int = 0  # of the target's load
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One production variant. `residents` holds only targets that may be sent to, each with at least one place."""
+    """One production variant. `residents` holds only targets that may be sent to, each with at least one place.
+
+    Its containers are known by their positions. Serial: a request passes through all of them; `direct`: it goes to the
+    one whose label it names.
+    """
 
     name: str
     weight: float
+    labels: tuple[str, ...]  # of its containers: their names in errors
+    direct: bool
     multi_model: bool
+    target_hop: int  # position of the multi-model container, if there is one
+    even: bool  # requests go where fewest are in flight, not anywhere
     places: tuple[Place, ...]
     counter: Counter
     residents: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+
+    def pick(self, places: tuple[Place, ...], rng: Random) -> Place:
+        """One of several places (§4.6): a target's least busy, or as the variant's routing says."""
+        if not (self.even or self.multi_model):
+            return rng.choice(places)
+        lowest = min(place.flight.count for place in places)
+        return rng.choice([place for place in places if place.flight.count == lowest])
+
+    def place(self, instance: str) -> Place | None:
+        return next((place for place in self.places if place.instance == instance), None)
 
 
 class Endpoint:
@@ -64,9 +89,9 @@ class Endpoint:
         return self._order[bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
 
 
-def _head(path: str, address: str) -> str:
+def _hop(address: str, path: str) -> Hop:
     host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
-    return f"POST {path} HTTP/1.1\r\nHost: {host}\r\n"
+    return Hop(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n")
 
 
 class Routes:
@@ -88,31 +113,41 @@ class Routes:
     def set_route(self, route: link.Route) -> None:
         """Put an endpoint in place; residents on instances that it no longer names are forgotten."""
         before = self.endpoints.get(route.key)
-        variants = []
-        for one in route.variants:
-            instances = {place.instance for place in one.places}
-            old = before.variants.get(one.name) if before else None
-            residents = {
-                target: kept
-                for target, places in (old.residents.items() if old else ())
-                if (kept := tuple(place for place in places if place.instance in instances))
-            }
-            places = tuple(
-                Place(
-                    p.instance,
-                    p.addresses[0],
-                    _head(INVOCATIONS, p.addresses[0]),
-                    self._flight(route.key, one.name, p.instance),
-                )
-                for p in one.places
-            )
-            counter = self._counters.of(route.key, one.name)
-            multi_model = any(container.multi_model for container in one.containers)
-            variants.append(Variant(one.name, one.weight, multi_model, places, counter, residents))
+        variants = [
+            self._variant(route.key, one, before.variants.get(one.name) if before else None) for one in route.variants
+        ]
         if variants:
             self.endpoints[route.key] = Endpoint(route.key, variants)
         else:
             self.endpoints.pop(route.key, None)
+
+    def _variant(self, key: str, new: link.Variant, old: Variant | None) -> Variant:
+        instances = {place.instance for place in new.places}
+        kept = {
+            target: stay
+            for target, places in (old.residents.items() if old else ())
+            if (stay := tuple(place for place in places if place.instance in instances))
+        }
+        targets = [position for position, container in enumerate(new.containers) if container.multi_model]
+        return Variant(
+            new.name,
+            new.weight,
+            labels=tuple(container.label for container in new.containers),
+            direct=new.mode == "Direct",
+            multi_model=bool(targets),
+            target_hop=targets[0] if targets else -1,
+            even=new.routing == "LEAST_OUTSTANDING_REQUESTS",
+            places=tuple(
+                Place(
+                    place.instance,
+                    tuple(_hop(address, INVOCATIONS) for address in place.addresses),
+                    self._flight(key, new.name, place.instance),
+                )
+                for place in new.places
+            ),
+            counter=self._counters.of(key, new.name),
+            residents=kept,
+        )
 
     def drop_route(self, key: str) -> None:
         self.endpoints.pop(key, None)
@@ -123,20 +158,18 @@ class Routes:
         return endpoint.variants.get(name) if endpoint else None
 
     def set_resident(self, message: link.SetResident) -> bool:
-        """Whether the target may be sent to now: not if its variant is unknown or a newer load is known."""
+        """Whether the target may be sent to now: not if its instance is unknown or a newer load is known."""
         variant = self.variant(message.key, message.variant)
-        if variant is None:
+        instance = variant.place(message.instance) if variant and variant.multi_model else None
+        if variant is None or instance is None:
             return False
         places = variant.residents.get(message.target, ())
         if any(p.instance == message.instance and p.generation > message.generation for p in places):
             return False
-        place = Place(
-            message.instance,
-            message.address,
-            _head(f"{MODELS}/{quote(message.model, safe='')}/invoke", message.address),
-            self._flight(message.key, message.variant, message.instance, message.target),
-            message.generation,
-        )
+        hops = list(instance.hops)
+        hops[variant.target_hop] = _hop(message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke")
+        flight = self._flight(message.key, message.variant, message.instance, message.target)
+        place = Place(message.instance, tuple(hops), flight, message.generation)
         others = tuple(p for p in places if p.instance != message.instance)
         variant.residents[message.target] = (*others, place)
         return True

@@ -322,7 +322,7 @@ def test_requests_go_where_fewest_are_in_flight() -> None:
     async def play(rig: Rig) -> None:
         for name in ("i1", "i2", "i3"):
             await rig.container(name, waiting.append)
-        await rig.start(rig.route("i1", "i2", "i3"))
+        await rig.start(rig.route("i1", "i2", "i3", routing="LEAST_OUTSTANDING_REQUESTS"))
         calls = [asyncio.create_task(rig.invoke()) for _ in range(30)]
         await until(lambda: len(waiting) == 30)
         assert [len(container.seen) for container in rig.containers.values()] == [10, 10, 10]

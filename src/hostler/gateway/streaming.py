@@ -1,0 +1,98 @@
+"""InvokeEndpointWithResponseStream: an invocation whose answer is passed on piece by piece, in frames (§1.7).
+
+Until the answer's first byte has come, everything ends as it does for InvokeEndpoint; from then on only a frame can say
+that something went wrong.
+"""
+
+from __future__ import annotations
+
+from hostler.gateway import answers, eventstream
+from hostler.gateway.headers import streaming
+from hostler.gateway.invoke import ERROR_BODY, Invocation, Invoker
+from hostler.gateway.routes import Endpoint
+from hostler.wire.client import CallFailed, CallTimedOut, Exchange
+from hostler.wire.server import Request
+
+LONGEST = 480.0  # seconds that a streamed answer may take in all (AWS's figure, unverified)
+
+
+class Streaming(Invocation):
+    """One request. The pieces of its answer are what single reads from the container bring."""
+
+    buffer = 0
+    _said: bytes | None = None  # the container's error, as far as it came
+
+    def __init__(self, invoker: Invoker, request: Request) -> None:
+        super().__init__(invoker, request)
+        self.headers = streaming(request.headers)
+
+    def choose(self, endpoint: Endpoint) -> None:
+        super().choose(endpoint)
+        if self.variant.multi_model:
+            raise answers.no_target_on_streams(endpoint.name)
+
+    # --- what the pool says, of the last container
+
+    def replied(self, exchange: Exchange) -> None:
+        if self._hop == self._last and not exchange.complete and not 200 <= exchange.status < 300:
+            self._said = exchange.body
+        else:
+            super().replied(exchange)
+
+    def received(self, exchange: Exchange, data: bytes) -> None:
+        if self._said is None:
+            self._piece(exchange, data)
+            return
+        self._said += data
+        if len(self._said) >= ERROR_BODY and not exchange.complete:
+            self._rejected(exchange, self._said)
+
+    def ended(self, exchange: Exchange) -> None:
+        if self._said is not None:
+            self._rejected(exchange, self._said)
+            return
+        if not self._begun:
+            self._start(exchange)  # with nothing at all
+        super().ended(exchange)
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        if self._said is not None:
+            self._rejected(exchange, self._said)
+        elif self._begun:
+            self._count(failed=0)
+            self._close()
+            self.request.write(self._broken(error))
+            self.request.end()
+        else:
+            super().failed(exchange, error)
+
+    # --- the answer
+
+    def _answer(self, exchange: Exchange) -> None:
+        self._begin(exchange)
+        self.ended(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
+        """The head alone is no answer yet: what fails before the first byte is an ordinary error."""
+        if exchange.body:
+            self._piece(exchange, exchange.body)
+
+    def _piece(self, exchange: Exchange, data: bytes) -> None:
+        if not self._begun:
+            self._start(exchange)
+        self.request.write(eventstream.part(data))
+
+    def _start(self, exchange: Exchange) -> None:
+        self._begun = True
+        exchange.deadline = max(self.deadline, self.arrived + LONGEST)
+        content_type = exchange.headers.get("content-type", "application/octet-stream")
+        lines = [("Content-Type", eventstream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
+        self.request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        self.request.start(200, [*lines, *self._headers(exchange.headers)], None)
+
+    def _broken(self, error: CallFailed) -> bytes:
+        label = self.variant.labels[self._hop]
+        if isinstance(error, CallTimedOut):
+            words = f"Container {label} did not finish its answer within {LONGEST:g} seconds."
+            return eventstream.error("ModelInvocationTimeExceeded", words)
+        return eventstream.error("StreamBroken", f"The connection to container {label} ended before its answer did.")
