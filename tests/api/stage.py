@@ -28,13 +28,17 @@ SERVICE = service.load("sagemaker", OPERATIONS)
 
 class Lifecycle:
     """Brings endpoints where names say, theirs or their newest config's: `broken` fails, `stuck` stays as it is, any
-    other is ready at once.
+    other is ready at once. While it is `paused` nothing comes of anything.
     """
+
+    paused = False
 
     def __init__(self, store):
         self._store = store
 
     def wake(self):
+        if self.paused:
+            return
         for endpoint, revisions in self._store.desired():
             name = f"{endpoint.name} {revisions[-1].config['EndpointConfigName']}"
             if endpoint.deleting and "stuck" not in endpoint.name:

@@ -64,7 +64,7 @@ async def control(run: Path, settings: Settings) -> None:
     disk = Disk(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()
-    fleet = Fleet()
+    fleet = Fleet(expected=settings.gateways)
     machine_memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction)
     reconciler = Reconciler(
         store=store,

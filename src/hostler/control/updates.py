@@ -93,7 +93,10 @@ async def _config(context: Context, region: str, name: str) -> Document:
 
 
 def _retained(variant: Document, before: Document | None, kept: list[str]) -> Document:
-    return variant | {name: before[name] for name in kept if before is not None and name in before}
+    if before is None:  # a new variant
+        return variant
+    before = {"InitialVariantWeight": 1.0} | before
+    return variant | {name: before[name] for name in kept}
 
 
 async def _last_deployment(context: Context, endpoint: EndpointRecord, serving: Revision) -> Document | None:
