@@ -132,6 +132,12 @@ class Disk:
             self._lru.touch(id)
             self._lru.unpin(id)
 
+    def forget(self, id: str) -> None:
+        """Remove an artifact, unless somebody holds it. Blocks."""
+        with self._lock:
+            gone = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
+        _remove(gone)
+
     def remember(self, id: str, memory: int) -> None:
         """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here."""
         with self._lock:

@@ -80,6 +80,9 @@ class Lru:
             del self._pins[key]
             self.evictable += self._sizes[key]
 
+    def pinned(self, key: str) -> bool:
+        return key in self._pins
+
     def oldest(self) -> str | None:
         """The least recently used key without a pin."""
         return next((key for key in self._sizes if key not in self._pins), None)

@@ -16,6 +16,7 @@ from hostler.core.lru import Lru
 from hostler.core.placement import Presence
 from hostler.core.target import (
     COMING,
+    HELD,
     IN_MEMORY,
     LEAVING,
     TARGET,
@@ -40,7 +41,8 @@ FAILED_FOR = 1.0  # seconds that a failure answers for the target without anothe
 class ModelCache:
     """The targets of one instance. `budget` is in bytes, `parallel_loads` >= 1; `now` is any clock in seconds.
 
-    `budget` may be set anew at any time; call tick() then.
+    `budget` may be set anew at any time; call tick() then. A cache that does not `keep` (ModelCacheSetting Disabled,
+    §6.6) lets every target go as soon as it is idle; who asks meanwhile shares what is there.
 
     Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
     it idle; declared bytes exceed the budget only by what a measurement revealed, and then until enough is idle to
@@ -48,9 +50,10 @@ class ModelCache:
     outstanding or next_tick() says when to come back.
     """
 
-    def __init__(self, budget: int, parallel_loads: int = 2) -> None:
+    def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True) -> None:
         self.budget = budget
         self.parallel_loads = parallel_loads
+        self.keep = keep
         self._entries: dict[str, Target] = {}  # every target that is not absent
         self._count: Counter[str] = Counter()  # state -> how many entries are in it (absent: means nothing)
         self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
@@ -68,15 +71,25 @@ class ModelCache:
         return self._memory.total
 
     def state(self, target: str) -> Presence:
-        """For placement: resident means that a need is answered without a load."""
-        entry = self._entries.get(target)
-        if entry is None or entry.state == "unloading":
-            return "absent"
-        return "resident" if entry.state in ("resident", "withdrawing") else "coming"
+        """For placement: resident and leaving mean that a need is answered without a load."""
+        match self._state(target):
+            case "absent" | "unloading":
+                return "absent"
+            case "resident":
+                return "resident"
+            case "withdrawing":
+                return "leaving"
+            case _:
+                return "coming"
 
     def resident(self) -> dict[str, int]:
         """Target -> generation of what gateways may send to."""
         return {target: entry.generation for target, entry in self._entries.items() if entry.state == "resident"}
+
+    def hottest(self) -> list[tuple[str, int]]:
+        """What may be invoked here, with its bytes, the last used first."""
+        found = [(target, self._memory.size(target)) for target in self._memory if self._state(target) in HELD]
+        return found[::-1]
 
     def waiting(self) -> list[str]:
         """The targets that are still to be answered: when the container is lost, they need another place."""
@@ -192,6 +205,12 @@ class ModelCache:
         self._short[target] = None
         return self._settle(now)
 
+    def dismiss(self, target: str) -> list[Command]:
+        """There is a copy too many: this one goes, if nothing runs on it."""
+        if self._state(target) != "resident" or target in self._held:
+            return []
+        return [self._withdraw(target)]
+
     def relieve(self) -> list[Command]:
         """Something else than memory is short (the disk): the least recently used target that is idle makes way.
 
@@ -208,7 +227,7 @@ class ModelCache:
     def next_tick(self) -> float | None:
         """When tick() is due; None: only an event can change anything."""
         times: list[float] = []
-        if self._held and (self._line or self._short or self.used() > self.budget):
+        if self._held and (self._line or self._short or self.used() > self.budget or not self.keep):
             times.append(next(iter(self._held.values())))
         if self._line.ends is not None and self._count["loading"] < self.parallel_loads:
             times.append(self._line.ends)
@@ -221,7 +240,8 @@ class ModelCache:
         while self._held and (first := next(iter(self._held.items())))[1] <= now:
             del self._held[first[0]]
             self._memory.unpin(first[0])
-        return [*self._make_way(now), *self._start(now), *self._make_room()]
+        idle = [] if self.keep else self._evict(self._memory.evictable)
+        return [*idle, *self._make_way(now), *self._start(now), *self._make_room()]
 
     def _make_way(self, now: float) -> list[Command]:
         """One departure for each target that met a full container, whatever the declared bytes say."""

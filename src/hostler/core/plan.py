@@ -36,9 +36,9 @@ class RevisionWant:
 
 @dataclass(frozen=True)
 class EndpointWant:
-    """An endpoint and the revisions that may live, oldest first. Empty: nothing is desired (deleting or failed).
+    """An endpoint and the revisions that are to live, oldest first. Empty: nothing is desired (deleting or failed).
 
-    List an older revision only while it serves: until the newest is in force.
+    List an older revision for as long as it may serve: until the newest is in force at every gateway.
     """
 
     uid: str
@@ -100,15 +100,15 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     - Every revision that is listed is brought to its counts and kept there.
     - Whatever ended is stopped, and so is everything that nobody desires.
     """
-    slots: defaultdict[Slot, list[InstanceSeen]] = defaultdict(list)
+    found: defaultdict[Slot, list[InstanceSeen]] = defaultdict(list)
     for instance in seen:
-        slots[instance.place].append(instance)
+        found[instance.place].append(instance)
     desired: dict[Slot, int] = {}  # slot -> the oldest revision that wants it
     for want in wants:
-        for slot, revision in _desired(want):
+        for slot, revision in slots(want):
             desired.setdefault(slot, revision)
 
-    kept = {slot: _kept(slots[slot]) for slot in desired}
+    kept = {slot: _kept(found[slot]) for slot in desired}
     stops = [
         StopInstance(instance.id)
         for instance in seen
@@ -117,9 +117,9 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     starts: list[StartInstance] = []
     waits: list[float] = []
     for slot, revision in desired.items():
-        if any(instance.state != "gone" for instance in slots[slot]):
+        if any(instance.state != "gone" for instance in found[slot]):
             continue
-        last = max(slots[slot], key=lambda instance: instance.attempt, default=None)
+        last = max(found[slot], key=lambda instance: instance.attempt, default=None)
         due = now if last is None else last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
         if due > now:
             waits.append(due)
@@ -128,17 +128,17 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     return Plan([*stops, *starts], min(waits, default=None))
 
 
-def backoff(attempt: int) -> float:
-    """How long after its end an attempt (0 is the first) is replaced, in seconds."""
-    return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
-
-
-def _desired(want: EndpointWant) -> Iterable[tuple[Slot, int]]:
+def slots(want: EndpointWant) -> Iterable[tuple[Slot, int]]:
     """The slots that should have an instance, and for which revision."""
     for revision in want.revisions:
         for variant in revision.variants:
             for slot in range(variant.count):
                 yield (want.uid, revision.fleet, variant.index, slot), revision.number
+
+
+def backoff(attempt: int) -> float:
+    """How long after its end an attempt (0 is the first) is replaced, in seconds."""
+    return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
 
 
 def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:

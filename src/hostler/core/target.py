@@ -53,6 +53,7 @@ TARGET: Table[State] = Table(
     },
 )
 IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
+HELD = frozenset({"resident", "withdrawing", "crowded"})
 LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
 COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
 

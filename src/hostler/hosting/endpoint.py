@@ -16,27 +16,45 @@ from hostler.wire import link
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`revisions`: from the one that serves to the newest. `serves` says whether an instance may be sent requests."""
+    """`revisions`: from the one that is ready to the newest. `serves` says whether an instance may be sent requests,
+    `is_warm` whether a new fleet (by number) holds what it should before it gets any.
+    """
 
     record: EndpointRecord
     revisions: tuple[Revision, ...]
     instances: tuple[Instance, ...]
     serves: Callable[[Instance], bool]
+    is_warm: Callable[[int], bool]
 
     @property
     def key(self) -> str:
         return f"{self.record.region}/{self.record.name}"
 
+    @property
+    def newest(self) -> Revision:
+        return self.revisions[-1]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the newest revision is ready or has failed."""
+        return self.newest.number <= max(self.record.ready_revision, self.record.failed_revision)
+
     def failure(self) -> str:
-        """Why the newest revision cannot come into service; empty while it may. The first cause counts."""
-        newest = self.revisions[-1].number
-        if newest <= max(self.record.ready_revision, self.record.failed_revision):
+        """Why the newest revision cannot come into service; empty while it may. The first cause counts.
+
+        An instance that was ready and ended afterwards is replaced, as in service; but only once, so that an endpoint
+        whose containers end again and again comes to rest.
+        """
+        if self.settled:
             return ""
-        ended = [i for i in self.instances if i.spot.revision == newest and i.reason]
+        ended = [
+            i
+            for i in self.instances
+            if i.spot.revision == self.newest.number and i.reason and (i.spot.attempt or not i.ready_at)
+        ]
         return min(ended, key=lambda i: i.ended_at).reason if ended else ""
 
     def want(self) -> EndpointWant:
-        revisions = () if self.record.deleting else self._alive()
         return EndpointWant(
             self.record.uid,
             tuple(
@@ -45,7 +63,7 @@ class Endpoint:
                     revision.fleet,
                     tuple(VariantWant(v["VariantName"], index, _count(v)) for index, v in _variants(revision)),
                 )
-                for revision in revisions
+                for revision in self.alive()
             ),
         )
 
@@ -73,38 +91,78 @@ class Endpoint:
             routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         )
 
-    def complete(self, revision: Revision) -> bool:
-        """Whether every variant has as many serving instances as the revision asks for."""
-        return all(len(self._places(revision, index)) >= _count(variant) for index, variant in _variants(revision))
+    def moving(self) -> tuple[int, int] | None:
+        """The fleets, old and new, of an update whose new instances are all there; None: there is no such update."""
+        ready = self._ready()
+        if ready is None or self.settled or self.newest.fleet == ready.fleet or not self._complete(self.newest):
+            return None
+        return ready.fleet, self.newest.fleet
+
+    def serving(self) -> Revision | None:
+        """Whose instances and weights the route has: the newest that can take over, else the one that is ready."""
+        ready = self._ready()
+        if self.settled or self.record.deleting or not self._complete(self.newest):
+            return ready
+        return (
+            self.newest
+            if ready is None or ready.fleet == self.newest.fleet or self.is_warm(self.newest.fleet)
+            else ready
+        )
 
     def view(self) -> EndpointView:
-        newest = self.revisions[-1]
-        revision = self.serving() or newest
-        desired = newest if newest.fleet == revision.fleet and newest in self._alive() else revision
-        variants = tuple(
-            VariantView(
-                name=variant["VariantName"],
-                current_weight=_weight(variant),
-                desired_weight=_weight(wanted),
-                current_count=len(self._places(revision, index)),
-                desired_count=_count(wanted),
-            )
-            for (index, variant), (_, wanted) in zip(_variants(revision), _variants(desired), strict=True)
+        shown = self._ready() or self.newest
+        wanted = shown if self.settled or self.newest.fleet != shown.fleet else self.newest
+        pending = (
+            ()
+            if shown.fleet == self.newest.fleet or self.settled or self.record.deleting
+            else (tuple(self._view(self.newest, self.newest, index) for index, _ in _variants(self.newest)))
         )
-        return EndpointView(self.record.status, self.record.failure_reason, variants)
+        return EndpointView(
+            self.record.status,
+            self.record.failure_reason,
+            tuple(self._view(shown, wanted, index) for index, _ in _variants(shown)),
+            pending,
+        )
+
+    def _view(self, shown: Revision, wanted: Revision, index: int) -> VariantView:
+        now, then = (revision.config["ProductionVariants"][index] for revision in (shown, wanted))
+        here = [i for i in self.instances if (i.spot.fleet, i.spot.index) == (shown.fleet, index)]
+        current, desired = sum(map(self.serves, here)), _count(then)
+        phase, message = "", ""
+        if self.record.deleting:
+            left = sum(i.state != "gone" for i in here)
+            phase, message = "Deleting", f"Terminating {left} instance(s)."
+        elif self.settled:
+            pass
+        elif shown is self.newest:  # a fleet that has not served yet
+            phase, message = "Creating", f"Launching {desired} instance(s)."
+            if self._complete(shown):
+                phase, message = "ActivatingTraffic", f"Activating traffic on full capacity of {desired} instance(s)."
+        elif shown.fleet != self.newest.fleet:  # the old one
+            if self.serving() is self.newest:
+                phase, message = "Deleting", f"Terminating {current} instance(s)."
+        elif desired > _count(now):
+            phase, message = "Updating", f"Scaling out desired instance count to {desired}."
+        elif desired < _count(now):
+            phase, message = "Deleting", f"Terminating {_count(now) - desired} instance(s)."
+        return VariantView(now["VariantName"], _weight(now), _weight(then), current, desired, phase, message)
 
     def summary(self, targets: Callable[[Instance], list[str]]) -> dict[str, Any]:
-        """It all, for people (`hostler ls`)."""
+        """It all, for people (`hostler ls`): each variant of each fleet that has instances, the older fleet first."""
+        found: dict[tuple[int, str], list[Instance]] = {}
+        shown = self._ready() or self.newest
+        for _, variant in _variants(shown):
+            found[shown.fleet, variant["VariantName"]] = []
+        for i in sorted(self.instances, key=lambda i: i.spot.place):
+            if i.state != "gone":
+                found.setdefault((i.spot.fleet, i.spot.variant), []).append(i)
         variants = [
             {
-                "name": variant["VariantName"],
-                "instances": [
-                    {"id": i.id, "state": i.state, "targets": targets(i)}
-                    for i in self.instances
-                    if i.spot.index == index and i.state != "gone"
-                ],
+                "name": name,
+                "fleet": fleet,
+                "instances": [{"id": i.id, "state": i.state, "targets": targets(i)} for i in instances],
             }
-            for index, variant in _variants(self.revisions[-1])
+            for (fleet, name), instances in sorted(found.items(), key=lambda one: one[0][0])
         ]
         record = self.record
         return {
@@ -120,16 +178,19 @@ class Endpoint:
                 return variant, one.models[variant["ModelName"]]
         return None
 
-    def serving(self) -> Revision | None:
-        """The newest revision that is whole, else the one that was ready last."""
-        alive = self._alive()
-        ready = (r for r in alive if r.number == self.record.ready_revision)
-        return next((r for r in reversed(alive) if self.complete(r)), next(ready, None))
+    def _ready(self) -> Revision | None:
+        return next((r for r in self.revisions if r.number == self.record.ready_revision), None)
 
-    def _alive(self) -> tuple[Revision, ...]:
-        """The revisions that have not failed."""
-        failed = self.record.failed_revision
-        return tuple(r for r in self.revisions if r.number == self.record.ready_revision or r.number > failed)
+    def alive(self) -> tuple[Revision, ...]:
+        """The one that is ready, and a newer one that has not failed. None of an endpoint that is being deleted."""
+        ready = self._ready()
+        if self.record.deleting:
+            return ()
+        return (() if ready is None else (ready,)) + (() if self.settled else (self.newest,))
+
+    def _complete(self, revision: Revision) -> bool:
+        """Whether every variant has as many serving instances as the revision asks for."""
+        return all(len(self._places(revision, index)) >= _count(variant) for index, variant in _variants(revision))
 
     def _places(self, revision: Revision, index: int) -> list[Instance]:
         """The instances of a variant that serve, in their slots' order."""

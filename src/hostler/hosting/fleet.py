@@ -23,6 +23,7 @@ SILENCE = 5.0  # seconds after which a linked gateway that says nothing is ended
 class Listener(Protocol):
     """Whoever wants to hear what gateways say. Called on the loop; must not block."""
 
+    def acknowledged(self) -> None: ...
     def needed(self, gateway: str, need: link.Need) -> None: ...
     def hit(self, hits: tuple[link.Hit, ...]) -> None: ...
     def gone(self, gone: link.Gone) -> None: ...
@@ -58,9 +59,11 @@ ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instan
 class Fleet:
     """Publishes to every gateway, and collects their answers.
 
-    `hold_back`: until `open()` a gateway that links gets nothing, so that it keeps what an earlier control told it.
+    Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control told it. `expected`
+    is how many gateways there are once all are linked.
     """
 
+    expected: int = 1
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     version: int = 1
     gateways: set[Gateway] = field(default_factory=set)
@@ -70,10 +73,10 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self._opened = asyncio.Event()
-        self._acknowledged = asyncio.Condition()
         self._withdrawals: dict[tuple[ResidentKey, int], _Withdrawal] = {}
+        self._since: dict[str, int] = {}  # endpoint key -> version of its route
         self._named: dict[str, frozenset[str]] = {}  # endpoint key -> the instances that its route names
-        self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have not answered yet
+        self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered
         self._drained = asyncio.Condition()
         self._finished: dict[str, link.Counts] = {}  # last counts of gateways that are gone, by name and pid
 
@@ -88,15 +91,15 @@ class Fleet:
             return
         before = self._named.get(route.key, frozenset())
         named = frozenset(place.instance for variant in route.variants for place in variant.places)
-        self.routes[route.key], self._named[route.key] = route, named
         self.version += 1
+        self.routes[route.key], self._named[route.key], self._since[route.key] = route, named, self.version
         new = tuple(resident for resident in self.residents.values() if resident.instance in named - before)
         self._send(link.SetRoute(self.version, route, new))
 
     def drop_route(self, key: str) -> None:
         if self.routes.pop(key, None) is None:
             return
-        del self._named[key]
+        del self._named[key], self._since[key]
         self.version += 1
         self._send(link.DropRoute(self.version, key))
 
@@ -110,12 +113,16 @@ class Fleet:
         return resident.instance in self._named.get(resident.key, ())
 
     async def drain(self, instance: str, timeout: float) -> None:
-        """Return when no gateway has anything on its way to an instance that no route names any more, or in time."""
-        waiting = self._draining[instance] = set(self.gateways)
+        """Return when no gateway has anything on its way to an instance that no route names any more, or in time.
+
+        A gateway that is not linked (control restarted) may still send there by an earlier control's word: it is
+        waited for, and asked as soon as it has the snapshot.
+        """
+        answered = self._draining[instance] = set()
         self._send(link.Drain(instance))
         try:
             async with asyncio.timeout(timeout), self._drained:
-                await self._drained.wait_for(lambda: not waiting)
+                await self._drained.wait_for(lambda: len(self.gateways) >= self.expected and self.gateways <= answered)
         except TimeoutError:
             pass
         finally:
@@ -143,14 +150,9 @@ class Fleet:
         if not withdrawal.waiting:
             asyncio.get_running_loop().call_soon(self._settle, (key, message.generation))
 
-    async def acknowledged(self, version: int) -> None:
-        """Return when `version` is in force at every linked gateway, and there is one."""
-        async with self._acknowledged:
-            await self._acknowledged.wait_for(lambda: self.in_force(version))
-
-    def in_force(self, version: int) -> bool:
-        """Whether every linked gateway has `version`, and there is one."""
-        return bool(self.gateways) and all(g.version >= version for g in self.gateways)
+    def in_force(self, key: str) -> bool:
+        """Whether every linked gateway has acknowledged the endpoint's route as it is, and there is one."""
+        return bool(self.gateways) and all(g.version >= self._since[key] for g in self.gateways)
 
     # --- what gateways count --------------------------------------------------------------------------------------
 
@@ -178,6 +180,8 @@ class Fleet:
         self.gateways.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
         frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
+        for instance in self._draining:
+            frames.send(link.Drain(instance))
         try:
             while (message := await frames.receive()) is not None:
                 gateway.heard = clock.now()
@@ -185,10 +189,8 @@ class Fleet:
         finally:
             self._lost(gateway)
             frames.close()
-            async with self._acknowledged:
-                self._acknowledged.notify_all()
-            for instance in list(self._draining):
-                await self._has_drained(gateway, instance)
+            async with self._drained:
+                self._drained.notify_all()
 
     async def _heard(self, gateway: Gateway, message: link.Up) -> None:
         listener = self.listener
@@ -202,7 +204,9 @@ class Fleet:
                 listener.hit(message.hits)
                 self._answered(gateway, (_key(message), message.generation), message.busy)
             case link.Drained(instance):
-                await self._has_drained(gateway, instance)
+                async with self._drained:
+                    self._draining.get(instance, set()).add(gateway)
+                    self._drained.notify_all()
             case link.Gone():
                 listener.gone(message)
             case link.Abandoned():
@@ -210,9 +214,8 @@ class Fleet:
             case link.Counts():
                 gateway.counts = message
             case link.Ack() if message.epoch == self.epoch:
-                async with self._acknowledged:
-                    gateway.version = max(gateway.version, message.version)
-                    self._acknowledged.notify_all()
+                gateway.version = max(gateway.version, message.version)
+                listener.acknowledged()
 
     def _answered(self, gateway: Gateway, key: tuple[ResidentKey, int], busy: bool) -> None:
         withdrawal = self._withdrawals.get(key)
@@ -221,11 +224,6 @@ class Fleet:
         withdrawal.waiting.discard(gateway)
         withdrawal.busy |= busy
         self._settle(key)
-
-    async def _has_drained(self, gateway: Gateway, instance: str) -> None:
-        async with self._drained:
-            self._draining.get(instance, set()).discard(gateway)
-            self._drained.notify_all()
 
     def _settle(self, key: tuple[ResidentKey, int]) -> None:
         withdrawal = self._withdrawals.get(key)

@@ -79,21 +79,24 @@ class Instance:
         """The container runs, but is of no use any more."""
         if self.state == "ready":
             self.ended_by_itself = True
-            self._end(container.failure(cause))
+            self.culprits = (container,)
+            self._end(doctor.unhealthy(self.spot.variant, [container.facts(served=True, told=cause)]))
 
     def container_ended(self, seen: Seen) -> None:
         """The engine says that one of its containers has exited."""
         if self.state in ("ended", "stopping", "gone"):
             return
-        self.ended_by_itself = seen.exit not in SENT_BY_OTHERS
-        self.platform.metrics.containers_ended += 1
-        how = f"was ended by signal {-(seen.exit or 0)}" if (seen.exit or 0) < 0 else f"exited with code {seen.exit}"
-        when = "" if self.state == "ready" else " before it answered a ping"
         container = next(container for container in self.containers if container.id == seen.id)
-        self._end(container.failure(f"The container {how}{when}."))
+        self.ended_by_itself = seen.exit not in SENT_BY_OTHERS
+        self.culprits = (container,)
+        self.platform.metrics.containers_ended += 1
+        facts = container.facts(served=self.state == "ready", exit=seen.exit)
+        self._end(doctor.unhealthy(self.spot.variant, [facts]))
 
     def retire(self) -> None:
-        """From now on nothing is to be sent there; `stop` follows."""
+        """From now on nothing is to be sent there, and its health is nobody's business; `stop` follows."""
+        if self._task is not None:
+            self._task.cancel()
         self._move("stop")
 
     async def stop(self, grace: float) -> None:

@@ -1,4 +1,4 @@
-"""The multi-model runtime of one variant: the IO shell over core/modelcache.py and core/placement.py.
+"""The multi-model runtime of one variant of one fleet: the IO shell over core/modelcache.py and core/placement.py.
 
 It carries out the caches' commands (fetch, load, publish, withdraw, unload, refuse) and feeds the outcomes back as
 events. It decides nothing: which target is resident where, and who must go, is decided in core.
@@ -63,8 +63,10 @@ class _Member:
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, by clock.now
     work: Work = field(default_factory=Work)
-    one_load: asyncio.Lock = field(default_factory=asyncio.Lock)  # a foreign container's loads are measured one by one
     timer: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.one_load = asyncio.Semaphore(self.cache.parallel_loads)  # a foreign container's loads are measured in turn
 
     def end(self) -> None:
         """Nothing more is done for it."""
@@ -74,17 +76,20 @@ class _Member:
 
 
 class MultiModel:
-    """Targets of one variant, over all its instances."""
+    """Targets of one variant, over all its instances of one fleet."""
 
     def __init__(self, key: str, variant: str, model_data_url: str, fleet: Fleet, metrics: Metrics) -> None:
         self.key = key
         self.variant = variant
-        self.serving = False  # gateways send to it; else it may be warmed, or finishes what it was sent
+        self._route: frozenset[str] | None = None  # the instances that requests may go to; None: this fleet serves not
         self._bucket, self._prefix = names.s3_url(model_data_url)
         self._fleet = fleet
         self._metrics = metrics
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
+        self._warming: dict[str, str] = {}  # target -> instance: what `warm` waits for
+        self._warmed = asyncio.Event()  # nothing of it is left
+        self._copies = placement.Copies()
         self._quarantine = Quarantine()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
 
@@ -105,10 +110,21 @@ class MultiModel:
         """A ready instance takes part. What its container already holds (control restarted) becomes resident again."""
         container = instance.multi_model
         assert container is not None
-        cache = ModelCache(budget, parallel_loads=1 if container.foreign else PARALLEL_LOADS)
+        keep = container.definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled"
+        loads = 1 if container.foreign else PARALLEL_LOADS
+        cache = ModelCache(budget, loads if keep else max(loads, 2 * (os.cpu_count() or 1)), keep)
         member = _Member(instance, container, cache)
         await self._restore(member)
         self._members[instance.id] = member
+        self._run(member, cache.tick(clock.now()))
+
+    def serve(self, instances: frozenset[str] | None) -> None:
+        """Requests may go to these instances from now on. None: to another fleet's, or to nobody's."""
+        if self._route == instances:
+            return
+        self._route = instances
+        if instances is None:
+            self._waiting.clear()  # gateways ask whoever serves now
         for target in list(self._waiting):
             self._place(target, hot=False)
 
@@ -119,8 +135,10 @@ class MultiModel:
             return
         member.end()
         self._fleet.forget_instance(instance.id)
-        if instance.state == "ended" and member.loading:
+        if instance.state == "ended" and member.loading and member.container in instance.culprits:
             self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, clock.now())
+        for target in [target for target, warmed in self._warming.items() if warmed == instance.id]:
+            self._is_warm(target)
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -132,9 +150,11 @@ class MultiModel:
             self._run(member, member.cache.tick(clock.now()))
 
     def close(self) -> None:
-        """Control leaves, or the variant is gone."""
+        """Control leaves, or the fleet is gone."""
         while self._members:
             self._members.popitem()[1].end()
+        self._warming.clear()
+        self._warmed.set()
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
@@ -150,12 +170,59 @@ class MultiModel:
                 member.sockets[target] = socket
             size = loaded.memory or member.container.storage.disk.memory(placed.id) or placed.size
             self._run(member, member.cache.restore(target, max(size, 1)))
+            if any(one.cache.state(target) != "absent" for one in self._members.values()):
+                self._copies.hot(target, clock.now())  # an earlier control knew how hot it is
+
+    # --- before and after it serves -------------------------------------------------------------------------------
+
+    def hottest(self) -> list[list[tuple[str, int]]]:
+        """For each instance the targets that may be invoked there, with their bytes, the last used first."""
+        return [member.cache.hottest() for member in self._members.values()]
+
+    def budgets(self) -> dict[str, int]:
+        """The bytes that each instance may hold; none for one that keeps nothing."""
+        return {id: member.cache.budget for id, member in self._members.items() if member.cache.keep}
+
+    async def warm(self, chosen: Sequence[tuple[str, str]], timeout: float) -> None:
+        """Load these (target, instance), the first first. Returns when each is resident or refused, or time is up."""
+        self._warming = dict(chosen)
+        for target, id in chosen:
+            if id not in self._members or self._quarantine.refuses(target, clock.now()):
+                self._is_warm(target)
+            else:
+                member = self._members[id]
+                self._run(member, member.cache.need(target, self._remembered(member, target), clock.now()))
+        try:
+            async with asyncio.timeout(timeout):
+                while self._warming:
+                    self._warmed.clear()
+                    await self._warmed.wait()
+        except TimeoutError:
+            late, self._warming = self._warming, {}
+            for target, id in late.items():
+                self._run(self._members[id], self._members[id].cache.abandoned(target, clock.now()))
+        for target, id in reversed(chosen):  # the order in which they were used, not that in which they came
+            self.hit(id, target)
+
+    def _is_warm(self, target: str) -> None:
+        if self._warming.pop(target, None) is not None:
+            self._warmed.set()
+
+    def cool(self, now: float) -> None:
+        """Take copies from targets that are hot no more."""
+        for target, id in self._copies.surplus(self._presence, now):
+            self._run(self._members[id], self._members[id].cache.dismiss(target))
+
+    def _presence(self, target: str) -> dict[str, placement.Presence]:
+        return {id: member.cache.state(target) for id, member in self._members.items()}
 
     # --- what gateways say ----------------------------------------------------------------------------------------
 
     def needed(self, gateway: str, target: str, hot: bool) -> None:
         """A gateway's callers wait for a target, or one more copy of it would help."""
-        if not hot:
+        if hot:
+            self._copies.hot(target, clock.now())
+        else:
             self._waiting.setdefault(target, set()).add(gateway)
         self._place(target, hot)
 
@@ -185,6 +252,8 @@ class MultiModel:
             self.abandoned(gateway, target)
 
     def _place(self, target: str, hot: bool) -> None:
+        if self._route is None:
+            return
         now = clock.now()
         if self._quarantine.refuses(target, now):
             self._waiting.pop(target, None)
@@ -194,6 +263,7 @@ class MultiModel:
         candidates = [
             placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
             for id, m in self._members.items()
+            if id in self._route
         ]
         size = max((self._remembered(m, target) or 0 for m in self._members.values()), default=0)
         chosen = placement.choose(target, candidates, hot, size)
@@ -239,6 +309,7 @@ class MultiModel:
 
     def _publish(self, member: _Member, target: str, generation: int) -> None:
         self._waiting.pop(target, None)
+        self._is_warm(target)
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
@@ -259,12 +330,13 @@ class MultiModel:
 
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
+        self._is_warm(target)
         member.queued.pop(target, None)
         self._say(link.Refused(self.key, self.variant, target, kind, message, status))
 
     def _say(self, refused: link.Refused) -> None:
         """Who waits at a gateway waits for the fleet that serves: another one's refusal is not meant for him."""
-        if self.serving:
+        if self._route is not None:
             self._fleet.refuse(refused)
 
     # --- IO -------------------------------------------------------------------------------------------------------
@@ -385,20 +457,28 @@ class MultiModel:
 
     async def _load_failed(self, member: _Member, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
-        await asyncio.to_thread(member.container.storage.discard, member.placed[target].model_id)
+        await asyncio.to_thread(_discard, member, target)
         self._run(member, member.cache.load_failed(target, status, message, clock.now()))
 
     async def _unload(self, member: _Member, target: str) -> None:
         placed = member.placed[target]
         begun = clock.now()
         await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
-        await asyncio.to_thread(member.container.storage.discard, placed.model_id)
+        await asyncio.to_thread(_discard, member, target)
         member.sockets.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
         self._metrics.unloading_time += clock.now() - begun
         self._run(member, member.cache.unloaded(target, clock.now()))
+
+
+def _discard(member: _Member, target: str) -> None:
+    """Out of the container's folder; off the disk only when its room is needed, or where nothing is kept. Blocks."""
+    placed, storage = member.placed[target], member.container.storage
+    storage.discard(placed.model_id)
+    if not member.cache.keep:
+        storage.disk.forget(placed.id)
 
 
 def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:

@@ -12,10 +12,11 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hostler import contract
-from hostler.core.plan import InstanceSeen, StartInstance, StopInstance, plan
+from hostler.core.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
 from hostler.core.status import EndpointView
 from hostler.engines.engine import Seen
 from hostler.errors import EngineError
@@ -150,9 +151,11 @@ class Reconciler:
                     self._start(action)
                 case StopInstance(id):
                     self._stop(id)
+        self._forget(wants)
         self.runtimes.join(self.instances.values())
         if not self.ready:
             await self._take_over()
+        self.runtimes.cool(clock.now())
         for endpoint in self._endpoints():
             self._publish(endpoint)
             await self._fold(endpoint)
@@ -160,8 +163,10 @@ class Reconciler:
         return outcome.wake_at
 
     def _endpoint(self, uid: str) -> Endpoint:
+        record, revisions = self._records[uid]
+        key = f"{record.region}/{record.name}"
         instances = tuple(instance for instance in self.instances.values() if instance.spot.uid == uid)
-        return Endpoint(*self._records[uid], instances, self.runtimes.serves)
+        return Endpoint(record, revisions, instances, self.runtimes.serves, partial(self.runtimes.is_warm, key))
 
     def _endpoints(self) -> list[Endpoint]:
         return [self._endpoint(uid) for uid in self._records]
@@ -182,20 +187,21 @@ class Reconciler:
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
-        self._forget_gone()
 
-    def _forget_gone(self) -> None:
-        """The last instance of a slot is remembered after it is gone: its attempt and end decide about the next."""
-        last: dict[tuple[str, int, int, int], Instance] = {}
+    def _forget(self, wants: list[EndpointWant]) -> None:
+        """What is gone and not wanted. The last instance of a slot that is wanted stays: it decides about the next."""
+        wanted = {slot for want in wants for slot, _ in slots(want)}
+        last: dict[Slot, int] = {}
+        for instance in self.instances.values():
+            slot = instance.spot.place
+            last[slot] = max(last.get(slot, 0), instance.spot.attempt)
         for id, instance in list(self.instances.items()):
-            spot = instance.spot
-            slot = spot.place
-            if slot in last and last[slot].state == "gone":
-                del self.instances[last[slot].id]
-            if instance.state == "gone" and (spot.uid not in self._records or self._records[spot.uid][0].deleting):
+            slot = instance.spot.place
+            if instance.state == "gone" and (slot not in wanted or instance.spot.attempt < last[slot]):
                 del self.instances[id]
-            else:
-                last[slot] = instance
+        fleets = {(endpoint.key, revision.fleet) for endpoint in self._endpoints() for revision in endpoint.alive()}
+        left = {(one.spot.key, one.spot.fleet) for one in self.instances.values() if one.state != "gone"}
+        self.runtimes.retain(fleets | left)
 
     def _adopt(self, spot: Spot, containers: dict[int, Seen]) -> None:
         documents = self._endpoint(spot.uid).documents(spot.fleet, spot.index) if spot.uid in self._records else None
@@ -248,18 +254,19 @@ class Reconciler:
     # --- endpoints ------------------------------------------------------------------------------------------------
 
     def _publish(self, endpoint: Endpoint) -> None:
-        if route := endpoint.route():
-            serving = endpoint.serving()
-            assert serving is not None
-            for variant in route.variants:
-                self.runtimes.serve(endpoint.key, variant.name, serving.fleet)
+        if fleets := endpoint.moving():
+            self.runtimes.warm_up(endpoint.key, *fleets)
+        if (route := endpoint.route()) and (serving := endpoint.serving()):
+            named = frozenset(place.instance for variant in route.variants for place in variant.places)
+            self.runtimes.serve(endpoint.key, serving.fleet, named)
             self.fleet.set_route(route)
         else:
+            self.runtimes.rest(endpoint.key)
             self.fleet.drop_route(endpoint.key)
 
     async def _fold(self, endpoint: Endpoint) -> None:
         """Write down what came of the endpoint, when something has."""
-        record, newest = endpoint.record, endpoint.revisions[-1]
+        record, newest = endpoint.record, endpoint.newest
         if record.deleting:
             await self._finish_delete(endpoint)
         elif reason := endpoint.failure():
@@ -267,22 +274,14 @@ class Reconciler:
                 self.store.mark_failed, record.uid, newest.number, reason[:FAILURE_REASON_MAX], time.time()
             )
             self.wake()
-        elif max(record.ready_revision, record.failed_revision) < newest.number and endpoint.complete(newest):
-            if self.fleet.in_force(self.fleet.version):
-                await self.store_call(self.store.mark_ready, record.uid, newest.number, time.time())
-                self.wake()
-            else:
-                self._work.spawn(self._wake_when_acknowledged())
-
-    async def _wake_when_acknowledged(self) -> None:
-        await self.fleet.acknowledged(self.fleet.version)
-        self.wake()
+        elif not endpoint.settled and endpoint.serving() is newest and self.fleet.in_force(endpoint.key):
+            await self.store_call(self.store.mark_ready, record.uid, newest.number, time.time())
+            self.wake()
 
     async def _finish_delete(self, endpoint: Endpoint) -> None:
         """The record goes last, when nothing of the endpoint is left."""
         if any(instance.state != "gone" for instance in endpoint.instances):
             return
-        self.runtimes.drop(endpoint.key)
         uid = endpoint.record.uid
         await asyncio.to_thread(shutil.rmtree, self.platform.logs(uid), ignore_errors=True)
         await self.store_call(self.store.remove, uid)

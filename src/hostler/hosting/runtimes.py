@@ -1,12 +1,15 @@
-"""The multi-model runtimes of all variants, which instances take part in them, and with how much memory.
+"""The multi-model runtimes of all fleets, which instances take part in them, and with how much memory.
 
 It hears what gateways say (fleet.Listener) and passes it to the runtime that it concerns.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from hostler.core import warmup
 from hostler.hosting import profiles
 from hostler.hosting.fleet import Fleet
 from hostler.hosting.instance import Instance
@@ -16,15 +19,23 @@ from hostler.hosting.work import Work
 from hostler.settings import Settings
 from hostler.wire import link
 
+FleetKey = tuple[str, int]  # endpoint key and fleet number
+
 
 class Runtimes:
-    """`machine_memory`: bytes that all instances may have together.
+    """A variant has a runtime for each of its fleets; what gateways need goes to the one that serves.
 
-    A variant has a runtime for each of its fleets; what gateways need goes to the one that serves.
+    `machine_memory`: bytes that all instances may have together. `warm_up`: seconds, see core/warmup.py.
     """
 
     def __init__(
-        self, settings: Settings, fleet: Fleet, metrics: Metrics, machine_memory: int, changed: Callable[[], None]
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        metrics: Metrics,
+        machine_memory: int,
+        changed: Callable[[], None],
+        warm_up: float = warmup.LONGEST,
     ) -> None:
         self.all: dict[tuple[str, str, int], MultiModel] = {}  # by endpoint key, variant and fleet number
         self._settings = settings
@@ -32,9 +43,11 @@ class Runtimes:
         self._metrics = metrics
         self._machine_memory = machine_memory
         self._changed = changed
+        self._warm_up = warm_up
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
         self._joined: set[str] = set()
-        self._serving: dict[tuple[str, str], int] = {}  # endpoint key and variant -> number of the fleet that serves
+        self._routes: dict[str, tuple[int, frozenset[str]]] = {}  # endpoint key -> the fleet that serves, its instances
+        self._warm: dict[FleetKey, bool] = {}  # fleets whose warm-up has begun; whether it is over
         self._work = Work()
 
     def serves(self, instance: Instance) -> bool:
@@ -45,6 +58,8 @@ class Runtimes:
         """What is resident there, sorted."""
         runtime = self.all.get(_key(instance))
         return runtime.targets().get(instance.id, []) if runtime else []
+
+    # --- instances come and go ------------------------------------------------------------------------------------
 
     def join(self, instances: Iterable[Instance]) -> None:
         """Let the ready ones among all these instances take part, and share the memory among them."""
@@ -65,12 +80,13 @@ class Runtimes:
         runtime = self.all.get(_key(instance))
         if runtime is None:
             runtime = self.all[_key(instance)] = MultiModel(spot.key, spot.variant, url, self._fleet, self._metrics)
-            runtime.serving = self._serving.get((spot.key, spot.variant)) == spot.fleet
+            runtime.serve(self._route(spot.key, spot.fleet))
         await runtime.join(instance, budget)
         if instance.state == "ready":
             self._joined.add(instance.id)
         else:  # it ended meanwhile
-            self.leave(instance)
+            self._joining.discard(instance.id)
+            runtime.leave(instance)
         self._changed()
 
     def leave(self, instance: Instance) -> None:
@@ -80,27 +96,35 @@ class Runtimes:
         if runtime := self.all.get(_key(instance)):
             runtime.leave(instance)
 
-    def serve(self, key: str, variant: str, fleet: int) -> None:
-        """The variant's requests go to that fleet from now on."""
-        self._serving[key, variant] = fleet
-        for known, runtime in self.all.items():
-            if known[:2] == (key, variant):
-                runtime.serving = known[2] == fleet
+    def budgets(self, instances: Iterable[Instance]) -> dict[str, int]:
+        """Memory of each instance: its type's, all scaled down alike where their sum is more than the machine gives.
 
-    def drop(self, key: str) -> None:
-        """The endpoint is gone."""
-        for known in [known for known in self.all if known[0] == key]:
+        While an endpoint has two fleets, each is given what it would have without the other, and its neighbours what
+        the larger one leaves them: an update must not cost the old fleet its targets, nor give the new one less than
+        it is to have in the end.
+        """
+        alive = [instance for instance in instances if instance.state != "gone"]
+        if fixed := self._settings.instance_memory:
+            return {instance.id: fixed for instance in alive}
+        sizes = {instance.id: profiles.memory(instance.variant.get("InstanceType", "")) for instance in alive}
+        fleets: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for one in alive:
+            fleets[one.spot.uid][one.spot.fleet] += sizes[one.id]
+        largest = {uid: max(of.values()) for uid, of in fleets.items()}
+        everything = sum(largest.values())
+
+        def share(one: Instance) -> float:
+            together = everything - largest[one.spot.uid] + fleets[one.spot.uid][one.spot.fleet]
+            return min(1.0, self._machine_memory / max(1, together))
+
+        return {one.id: int(sizes[one.id] * share(one)) for one in alive}
+
+    def retain(self, fleets: set[FleetKey]) -> None:
+        """These fleets are wanted, or something of them is left: forget all others."""
+        for known in [known for known in self.all if (known[0], known[2]) not in fleets]:
             self.all.pop(known).close()
-        for serving in [serving for serving in self._serving if serving[0] == key]:
-            del self._serving[serving]
-
-    def _that_serves(self, key: str, variant: str) -> MultiModel | None:
-        return self.all.get((key, variant, self._serving.get((key, variant), 0)))
-
-    def _of(self, key: str, variant: str, instance: str) -> MultiModel | None:
-        """The runtime that the instance takes part in."""
-        found = (one for known, one in self.all.items() if known[:2] == (key, variant) and one.has(instance))
-        return next(found, None)
+        self._warm = {fleet: over for fleet, over in self._warm.items() if fleet in fleets}
+        self._routes = {key: route for key, route in self._routes.items() if (key, route[0]) in fleets}
 
     def close(self) -> None:
         """Control leaves; containers keep what they hold."""
@@ -108,16 +132,61 @@ class Runtimes:
         for runtime in self.all.values():
             runtime.close()
 
-    def budgets(self, instances: Iterable[Instance]) -> dict[str, int]:
-        """Memory of each instance: its type's, all scaled down alike where their sum is more than the machine gives."""
-        alive = [instance for instance in instances if instance.state != "gone"]
-        if fixed := self._settings.instance_memory:
-            return {instance.id: fixed for instance in alive}
-        sizes = {instance.id: profiles.memory(instance.variant.get("InstanceType", "")) for instance in alive}
-        scale = min(1.0, self._machine_memory / max(1, sum(sizes.values())))
-        return {id: int(size * scale) for id, size in sizes.items()}
+    # --- which fleet serves ---------------------------------------------------------------------------------------
+
+    def serve(self, key: str, fleet: int, instances: frozenset[str]) -> None:
+        """The endpoint's requests may go to these instances of this fleet from now on."""
+        self._routes[key] = (fleet, instances)
+        self._tell(key)
+
+    def rest(self, key: str) -> None:
+        """The endpoint's requests go nowhere."""
+        self._routes.pop(key, None)
+        self._tell(key)
+
+    def _tell(self, key: str) -> None:
+        for known, runtime in self.all.items():
+            if known[0] == key:
+                runtime.serve(self._route(key, known[2]))
+
+    def _route(self, key: str, fleet: int) -> frozenset[str] | None:
+        serving, instances = self._routes.get(key, (0, frozenset()))
+        return instances if serving == fleet else None
+
+    def warm_up(self, key: str, old: int, new: int) -> None:
+        """Load on a new fleet, which is whole, the hottest targets of the old one. Asked again, nothing happens."""
+        if (key, new) in self._warm:
+            return
+        loads = []
+        for (of, variant, fleet), runtime in self.all.items():
+            before = self.all.get((key, variant, old))
+            if (of, fleet) == (key, new) and before:
+                chosen = warmup.hottest(before.hottest(), runtime.budgets())
+                if chosen:
+                    loads.append((runtime, chosen))
+        self._warm[key, new] = not loads
+        if loads:
+            self._work.spawn(self._load(key, new, loads))
+
+    async def _load(self, key: str, fleet: int, loads: list[tuple[MultiModel, list[tuple[str, str]]]]) -> None:
+        await asyncio.gather(*(runtime.warm(chosen, self._warm_up) for runtime, chosen in loads))
+        if (key, fleet) in self._warm:
+            self._warm[key, fleet] = True
+            self._changed()
+
+    def is_warm(self, key: str, fleet: int) -> bool:
+        """Whether the warm-up of that fleet is over."""
+        return self._warm.get((key, fleet), False)
+
+    def cool(self, now: float) -> None:
+        """Take copies from targets that are hot no more."""
+        for runtime in self.all.values():
+            runtime.cool(now)
 
     # --- fleet.Listener -------------------------------------------------------------------------------------------
+
+    def acknowledged(self) -> None:
+        self._changed()
 
     def needed(self, gateway: str, need: link.Need) -> None:
         self.hit(need.hits)
@@ -142,6 +211,15 @@ class Runtimes:
     def unlinked(self, gateway: str) -> None:
         for runtime in self.all.values():
             runtime.unlinked(gateway)
+        self._changed()
+
+    def _that_serves(self, key: str, variant: str) -> MultiModel | None:
+        return self.all.get((key, variant, self._routes[key][0])) if key in self._routes else None
+
+    def _of(self, key: str, variant: str, instance: str) -> MultiModel | None:
+        """The runtime that the instance takes part in."""
+        found = (one for known, one in self.all.items() if known[:2] == (key, variant) and one.has(instance))
+        return next(found, None)
 
 
 def _key(instance: Instance) -> tuple[str, str, int]:

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.disk import Disk
@@ -128,8 +129,8 @@ class Gateway:
         assert self.snapshot is not None
         self.frames.send(link.Ack(self.snapshot.epoch, version))
 
-    def need(self, target: str) -> None:
-        self.frames.send(link.Need(KEY, "v", target))
+    def need(self, target: str, hot: bool = False) -> None:
+        self.frames.send(link.Need(KEY, "v", target, hot=hot))
 
     def drained(self, instance: str) -> None:
         """The last request there has come back."""
@@ -139,6 +140,11 @@ class Gateway:
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self.news:
             await self.news.wait_for(true)
+
+    def places(self, variant: str = "v") -> list[str]:
+        """The instances that a variant's requests may go to."""
+        found = (one for one in self.routes[KEY].variants if one.name == variant)
+        return [place.instance for one in found for place in one.places]
 
     def where(self, target: str) -> list[str]:
         """The instances on which it may be invoked."""
@@ -168,19 +174,40 @@ class Ground:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
 
-    def endpoint(self, count: int = 1, **container: str) -> str:
+    def endpoint(self, count: int = 1, **container: object) -> str:
         """An endpoint `ep` with one variant `v`; its uid."""
-        image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
-        document = {"Image": image, "ModelDataUrl": "s3://box/p/", "Mode": "MultiModel", **container}
-        variant = {
-            "VariantName": "v", "ModelName": "m", "InitialInstanceCount": count, "InstanceType": "ml.m5.large",
-        }  # fmt: skip
+        return self.create({"v": count}, **container)
+
+    def create(self, counts: dict[str, int], **container: object) -> str:
+        """An endpoint `ep` with these variants, all of one model; its uid."""
         record = self.store.create_endpoint(
             region="us-east-1", name="ep", arn="arn:ep", created=1.0, document={},
-            config={"EndpointConfigName": "c", "ProductionVariants": [variant]},
-            models={"m": {"ModelName": "m", "PrimaryContainer": document}}, tagged={},
+            config=_config(1, counts), models=_models(container), tagged={},
         )  # fmt: skip
         return record.uid
+
+    def update(self, uid: str, counts: dict[str, int], **container: object) -> None:
+        """UpdateEndpoint: these variants, of that model."""
+        self._change(uid, False, counts, {}, _models(container))
+
+    def scale(self, uid: str, counts: dict[str, int], **weights: float) -> None:
+        """UpdateEndpointWeightsAndCapacities."""
+        record = self.store.endpoint("us-east-1", "ep")
+        assert record is not None
+        ready = self.store.revision(uid, record.ready_revision)
+        assert ready is not None
+        self._change(uid, True, counts, weights, ready.models)
+
+    def _change(
+        self, uid: str, share: bool, counts: dict[str, int], weights: dict[str, float], models: dict[str, Any]
+    ) -> None:
+        record = self.store.endpoint("us-east-1", "ep")
+        assert record is not None
+        number = record.revision
+        config = _config(number + 1, counts, weights)
+        self.store.update_endpoint(
+            uid, expected=number, share=share, config=config, models=models, deployment=None, at=2.0
+        )
 
     def _address(self, launch: Launch) -> str:
         folder = self.folder / "c" / launch.id
@@ -231,6 +258,26 @@ class Ground:
         for listening in self.listening:
             await (await listening).close(0.0)
         self.store.close()
+
+
+def _config(number: int, counts: dict[str, int], weights: dict[str, float] | None = None) -> dict[str, Any]:
+    variants = [
+        {
+            "VariantName": name,
+            "ModelName": "m",
+            "InitialInstanceCount": count,
+            "InstanceType": "ml.m5.large",
+            "InitialVariantWeight": (weights or {}).get(name, 1.0),
+        }
+        for name, count in counts.items()
+    ]
+    return {"EndpointConfigName": f"c{number}", "ProductionVariants": variants}
+
+
+def _models(container: dict[str, object]) -> dict[str, Any]:
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
+    document = {"Image": image, "ModelDataUrl": "s3://box/p/", "Mode": "MultiModel", **container}
+    return {"m": {"ModelName": "m", "PrimaryContainer": document}}
 
 
 async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:
