@@ -25,6 +25,11 @@ def server() -> None:
         os.getcwd(), sorted(os.environ), os.getsid(0) == os.getpid(), sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
     )
     print("threads", len(os.listdir("/proc/self/task")), "xgboost" in sys.modules, flush=True)
+    if "TORCH" in os.environ:
+        print("torch" in sys.modules, "onnxruntime" in sys.modules)
+        import torch
+
+        print(torch.ones(300, 300).matmul(torch.ones(300, 300)).sum().item(), flush=True)
     if end := os.environ.get("END"):
         raise SystemExit(int(end) if end.isdecimal() else end)
     raise RuntimeError("it does not start")
@@ -118,3 +123,16 @@ def test_requests_are_answered_while_there_is_much_to_import_and_a_framework_com
             gone(pid)
         assert (tmp_path / "two.log").read_text().splitlines()[-1] == "threads 1 True"
         assert (tmp_path / "three.log").read_text().splitlines()[-1] == "threads 1 True"
+
+
+def test_torch_is_imported_for_the_first_container_that_wants_it_and_works_in_all(tmp_path: Path) -> None:
+    with zygote() as (line, _):
+        ask(line, Warm())
+        for name, framework in (("before", "xgboost"), ("first", "torch"), ("after", "torch")):
+            fork = container(tmp_path, name, "0", framework)
+            fork.environment["TORCH"] = "1"
+            ask(line, fork)
+        for pid in [answered(line).pid for _ in range(3)]:
+            gone(pid)
+        for name, there in (("before", "False False"), ("first", "True False"), ("after", "True False")):
+            assert (tmp_path / f"{name}.log").read_text().splitlines()[-3:] == ["threads 1 True", there, "27000000.0"]

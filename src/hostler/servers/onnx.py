@@ -37,12 +37,12 @@ def load(folder: Path, environment: Environment) -> Onnx:
     options.enable_cpu_mem_arena = False  # what it kept of a large call would be nobody's memory
     options.log_severity_level = 4  # what goes wrong is raised, too
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except MemoryError:
+        session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"], enable_fallback=0)
+        return Onnx(session, environment)
+    except (MemoryError, Unloadable):
         raise
     except Exception as error:
         raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
-    return Onnx(session, environment)
 
 
 class Onnx:

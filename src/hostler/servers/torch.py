@@ -44,7 +44,7 @@ def _is_torchscript(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any(name.rpartition("/")[2] == _MARK for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # whatever its reader stumbles over, it is no archive of ours
         return False
 
 

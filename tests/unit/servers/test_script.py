@@ -100,3 +100,16 @@ def test_a_script_with_predict_fn_gets_one_row_as_the_toolkit_reads_it(tmp_path:
 def test_where_nothing_predicts_the_script_does_not_load(tmp_path: Path, image: str, text: str) -> None:
     with pytest.raises(Unloadable, match="neither predict_fn nor transform_fn"):
         loaded(tmp_path, text, image)
+
+
+def test_what_requirements_name_and_is_not_here_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "code").mkdir()
+    requirements = tmp_path / "code/requirements.txt"
+    requirements.write_text(
+        "# none\n-r more.txt\nnumpy>=1\nno-such-thing==2.0  # why\n other_thing[extra]\ngit+https://x/y\n"
+    )
+    for wanted in ("where hostler is. What is not: no-such-thing, other_thing\n", "where hostler is\n"):
+        (tmp_path / "code/inference.py").write_text(SHOW)
+        script.load(tmp_path, environment.read({"SAGEMAKER_BASE_DIR": str(tmp_path)}))
+        assert capsys.readouterr().out.endswith(wanted)
+        requirements.write_text("numpy\n")
