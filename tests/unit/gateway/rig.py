@@ -153,18 +153,41 @@ class Rig:
         places = tuple(map(self.place, instances))
         return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, containers, places, **more),))
 
-    def resident(self, target: str, instance: str, generation: int = 1, **more: Any) -> link.SetResident:
-        address = f"unix:{self.run / instance}"
+    async def instance(self, name: str, *scripts: Callable[[Request], None] | None) -> list[Container]:
+        """An instance of several containers: `name`.0, `name`.1, ..."""
+        return [await self.container(f"{name}.{position}", script) for position, script in enumerate(scripts)]
+
+    def several(self, *instances: str, labels: str = "a b", multi_model: str = "", **more: Any) -> link.Route:
+        """An endpoint of one variant with several containers; `more` is the variant's, or the endpoint's `name`."""
+        name, variant = more.pop("name", "ep"), more.pop("variant", "v")
+        containers = tuple(link.Container(label, label == multi_model) for label in labels.split())
+        places = tuple(
+            link.Place(instance, tuple(f"unix:{self.run / instance}.{n}" for n in range(len(containers))))
+            for instance in instances
+        )
+        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, containers, places, **more),))
+
+    def resident(
+        self, target: str, instance: str, generation: int = 1, *, container: str = "", **more: Any
+    ) -> link.SetResident:
+        address = f"unix:{self.run / (container or instance)}"
         return link.SetResident("us-east-1/ep", "v", target, instance, generation, address, f"m-{target}", **more)
 
     async def invoke(
-        self, body: bytes = b"1,2", target: str = "", *, name: str = "ep", method: str = "POST", **headers: str
+        self,
+        body: bytes = b"1,2",
+        target: str = "",
+        *,
+        name: str = "ep",
+        method: str = "POST",
+        operation: str = "invocations",
+        **headers: str,
     ) -> Reply:
         """`headers` with `_` for `-`; `target` is TargetModel."""
         lines = {key.replace("_", "-"): value for key, value in headers.items()}
         if target:
             lines["X-Amzn-SageMaker-Target-Model"] = target
-        path = f"/endpoints/{name}/invocations"
+        path = f"/endpoints/{name}/{operation}"
         return await call(f"tcp:127.0.0.1:{self.port}", method, path, headers=lines, body=body, timeout=GUARD)
 
     @property

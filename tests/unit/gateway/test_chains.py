@@ -1,0 +1,407 @@
+"""Pipelines: each container's answer is the next one's request (§5.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from rig import Rig, error, scenario, until
+from runtime_client import failure
+
+from hostler.contract import MAX_BETWEEN
+from hostler.wire import link
+from hostler.wire.server import Request
+
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+
+
+def step(name: str) -> Callable[[Request], None]:
+    """A container that adds its name to what it gets."""
+    return lambda request: request.answer(200, request.body + f">{name}".encode(), f"text/{name}")
+
+
+def test_an_answer_is_the_next_request_with_its_content_type() -> None:
+    def second(request: Request) -> None:
+        request.answer(201, request.body + b">b", "text/b", [(ATTRIBUTES, "of b")])
+
+    async def play(rig: Rig) -> None:
+        a, b, c = await rig.instance("i1", step("a"), second, step("c"))
+        await rig.start(rig.several("i1", labels="a b c"))
+        reply = await rig.invoke(
+            b"x",
+            content_type="text/csv",
+            accept="image/png",
+            X_Amzn_SageMaker_Custom_Attributes="mine",
+            X_Amzn_SageMaker_Inference_Id="7",
+        )
+        assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"x>a>b>c", "text/c")
+        assert "x-amzn-sagemaker-custom-attributes" not in reply.headers  # the last container's count, and it set none
+        for container, content_type, body in (
+            (a, "text/csv", b"x"),
+            (b, "text/a", b"x>a"),
+            (c, "text/b", b"x>a>b"),
+        ):
+            (seen,) = container.seen
+            assert (seen.path, seen.body) == ("/invocations", body)
+            assert seen.headers == {
+                "host": "localhost",
+                "content-type": content_type,
+                "accept": "image/png",
+                "x-amzn-sagemaker-custom-attributes": "mine",
+                "x-amzn-sagemaker-inference-id": "7",
+                "content-length": str(len(body)),
+            }
+        (sums,) = rig.gateway.invoker.routes._counters.sums()
+        assert (sums.invocations, sums.model_errors) == (1, 0)
+
+    scenario(play)
+
+
+def test_an_answer_without_a_content_type_gives_the_next_request_none() -> None:
+    def bare(request: Request) -> None:
+        request.start(200, [], 0)
+        request.end()
+
+    async def play(rig: Rig) -> None:
+        _, b = await rig.instance("i1", bare, step("b"))
+        await rig.start(rig.several("i1"))
+        assert (await rig.invoke(b"x", content_type="text/csv")).body == b">b"
+        assert "content-type" not in b.seen[0].headers
+
+    scenario(play)
+
+
+def test_fifteen_containers_keep_order_and_a_hundred_callers_apart() -> None:
+    async def play(rig: Rig) -> None:
+        names = [f"c{n}" for n in range(15)]
+        for instance in ("i1", "i2"):
+            await rig.instance(instance, *map(step, names))
+        await rig.start(rig.several("i1", "i2", labels=" ".join(names)))
+        replies = await asyncio.gather(*(rig.invoke(b"%d" % n) for n in range(100)))
+        assert [reply.body.decode() for reply in replies] == [f"{n}>{'>'.join(names)}" for n in range(100)]
+        for instance in ("i1", "i2"):
+            assert len({len(rig.containers[f"{instance}.{n}"].seen) for n in range(15)}) == 1  # none changed instance
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("answer", [404, 415, 500, 302])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_an_error_stops_the_chain_and_names_its_container(answer: int, position: int) -> None:
+    async def play(rig: Rig) -> None:
+        scripts = [step(name) for name in "abc"]
+        scripts[position] = lambda request: request.answer(answer, b"no")
+        containers = await rig.instance("i1", *scripts)
+        await rig.start(rig.several("i1", labels="a b c"))
+        reply = await rig.invoke()
+        whose = "client" if 400 <= answer < 500 else "server"
+        words = f'Received {whose} error ({answer}) from {"abc"[position]} with message "no".'
+        assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, answer)
+        assert error(reply)["Message"].startswith(words)
+        assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
+        (sums,) = rig.gateway.invoker.routes._counters.sums()
+        assert (sums.invocations, sums.model_errors) == (1, 1)
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("size", [MAX_BETWEEN, MAX_BETWEEN + 1])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_between_containers_pass_five_megabytes_and_no_more(size: int, chunked: bool) -> None:
+    def long(request: Request) -> None:
+        request.start(200, [], None if chunked else size)
+        request.write(b"x" * size)
+        request.end()
+
+    async def play(rig: Rig) -> None:
+        _, b = await rig.instance("i1", long, lambda request: request.answer(200, b"%d" % len(request.body)))
+        await rig.start(rig.several("i1", labels="MyContainerName1 MyContainerName2"))
+        if size == MAX_BETWEEN:
+            assert (await rig.invoke()).body == b"%d" % size
+            return
+        failed = await failure(rig)
+        assert failed["Class"] == "ModelError"
+        assert failed["Error"]["Message"].startswith(
+            "Received response from MyContainerName1 with status code 200. However, the request payload from "
+            "MyContainerName1 to MyContainerName2 is "
+        )
+        if not chunked:
+            assert f" is {size} bytes, which has exceeded the maximum limit of 5 MB." in failed["Error"]["Message"]
+        assert b.seen == []
+
+    scenario(play)
+
+
+def test_the_last_answer_flows_whatever_its_length() -> None:
+    size = 8_000_000
+
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", step("a"), lambda request: request.answer(200, b"x" * size))
+        await rig.start(rig.several("i1"))
+        assert len((await rig.invoke()).body) == size
+
+    scenario(play)
+
+
+def test_one_deadline_holds_for_the_whole_chain_and_its_error_names_who_was_late() -> None:
+    waiting: list[Request] = []
+
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", step("a"), waiting.append)
+        await rig.start(rig.several("i1"))
+        failed = await failure(rig)
+        assert failed["OriginalStatusCode"] == 0
+        assert "from b with message" in failed["Error"]["Message"]
+        assert "waiting for a response from container b." in failed["Error"]["Message"]
+        await until(lambda: waiting[0].disconnected)
+
+    scenario(play, invoke_timeout=0.1)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_caller_that_leaves_stops_the_chain(position: int) -> None:
+    waiting: list[Request] = []
+
+    async def play(rig: Rig) -> None:
+        scripts = [step("a"), step("b"), step("c")]
+        scripts[position] = waiting.append
+        containers = await rig.instance("i1", *scripts)
+        await rig.start(rig.several("i1", labels="a b c"))
+        calling = asyncio.create_task(rig.invoke())
+        await until(lambda: waiting)
+        calling.cancel()
+        await until(lambda: waiting[0].disconnected)
+        await until(lambda: rig.in_flight == 0)
+        assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
+
+    scenario(play)
+
+
+def test_a_later_container_that_takes_no_connection_ends_the_chain_and_an_earlier_one_sends_it_elsewhere() -> None:
+    async def play(rig: Rig) -> None:
+        for instance in ("i1", "i2"):
+            await rig.instance(instance, step("a"), step("b"))
+        await rig.start(rig.several("i1", "i2"))
+        await rig.containers["i1.0"].stop()
+        rig.containers["i1.0"].path.unlink(missing_ok=True)
+        for _ in range(10):
+            assert (await rig.invoke(b"x")).body == b"x>a>b"
+        await rig.containers["i2.1"].stop()
+        rig.containers["i2.1"].path.unlink(missing_ok=True)
+        reply = await rig.invoke(b"x")
+        assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
+        assert "from b with message" in error(reply)["Message"]
+        assert len(rig.containers["i2.0"].seen) == 11
+
+    scenario(play)
+
+
+def test_a_first_container_that_answers_before_it_has_read_the_body_does_not_stop_the_chain() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async def play(rig: Rig) -> None:
+        await rig.container("i1.1", step("b"))
+        await rig.start(rig.several("i1"))
+        server = await asyncio.start_unix_server(early, str(rig.run / "i1.0"))
+        assert (await rig.invoke(b"x" * 5_000_000)).body == b"early>b"
+        server.close()
+
+    scenario(play)
+
+
+def test_pipelined_and_chunked_requests_pass_through_in_order() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", step("a"), step("b"))
+        await rig.start(rig.several("i1"))
+        head = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\n"
+        plain, last = head + b"Content-Length: 1\r\n\r\n1", head + b"Connection: close\r\nContent-Length: 1\r\n\r\n3"
+        chunked = head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(plain + chunked + last)
+        reply = await reader.read()
+        assert reply.index(b"1>a>b") < reply.index(b"2>a>b") < reply.index(b"3>a>b")
+        writer.close()
+
+    scenario(play)
+
+
+# --- a pipeline with a multi-model container
+
+
+def test_target_model_goes_to_the_multi_model_container_alone() -> None:
+    async def play(rig: Rig) -> None:
+        a, b, c = await rig.instance("i1", step("a"), step("b"), step("c"))
+        await rig.start(rig.several("i1", labels="a b c", multi_model="b"))
+        await rig.control.resident(rig.resident("t.tar.gz", "i1", container="i1.1"))
+        assert (await rig.invoke(b"x", "t.tar.gz")).body == b"x>a>b>c"
+        assert [container.seen[0].path for container in (a, b, c)] == [
+            "/invocations",
+            "/models/m-t.tar.gz/invoke",
+            "/invocations",
+        ]
+        header = "x-amzn-sagemaker-target-model"
+        assert [container.seen[0].headers.get(header) for container in (a, b, c)] == [None, "t.tar.gz", None]
+        assert [hit.target for hit in rig.control.hits] in ([], ["t.tar.gz"])
+        reply = await rig.invoke()
+        assert error(reply)["ErrorCode"] == "TARGET_MODEL_HEADER_MISSING"
+
+    scenario(play)
+
+
+def test_a_pipeline_runs_where_its_target_is_resident() -> None:
+    async def play(rig: Rig) -> None:
+        for instance in ("i1", "i2"):
+            await rig.instance(instance, step("a"), step("b"))
+        await rig.start(rig.several("i1", "i2", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i2", container="i2.1"))
+        for _ in range(10):
+            assert (await rig.invoke(b"x", "t")).status == 200
+        assert len(rig.containers["i2.0"].seen) == len(rig.containers["i2.1"].seen) == 10
+        assert rig.containers["i1.0"].seen == []
+
+    scenario(play)
+
+
+def test_a_target_is_waited_for_before_the_chain_begins() -> None:
+    async def play(rig: Rig) -> None:
+        a, _ = await rig.instance("i1", step("a"), step("b"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        calling = asyncio.create_task(rig.invoke(b"x", "t"))
+        await rig.control.hears(link.Need)
+        assert a.seen == []
+        rig.control.send(rig.resident("t", "i1", container="i1.1"))
+        assert (await calling).body == b"x>a>b"
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_target_is_busy_from_the_chains_first_container_to_its_last(position: int) -> None:
+    waiting: list[Request] = []
+
+    async def play(rig: Rig) -> None:
+        scripts = [step(name) for name in "abc"]
+        scripts[position] = waiting.append
+        await rig.instance("i1", *scripts)
+        await rig.start(rig.several("i1", labels="a b c", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        calling = asyncio.create_task(rig.invoke(b"x", "t"))
+        await until(lambda: waiting)
+        withdraw = link.Withdraw("us-east-1/ep", "v", "t", "i1", 1)
+        rig.control.send(withdraw)
+        assert (await rig.control.hears(link.Withdrawn)).busy
+        step("abc"[position])(waiting[0])
+        assert (await calling).body == b"x>a>b>c"
+        rig.control.send(withdraw)
+        assert not (await rig.control.hears(link.Withdrawn)).busy
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("status", [404, 507])
+def test_a_lost_target_is_loaded_again_and_the_chain_goes_on_from_there(status: int) -> None:
+    async def play(rig: Rig) -> None:
+        def lost_once(request: Request) -> None:
+            if len(b.seen) == 1:
+                request.answer(status, b"lost")
+            else:
+                step("b")(request)
+
+        a, b = await rig.instance("i1", step("a"), lost_once)
+        await rig.start(rig.several("i1", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        calling = asyncio.create_task(rig.invoke(b"x" * 1_000_000, "t", content_type="text/csv"))
+        gone = await rig.control.hears(link.Gone)
+        assert (gone.target, gone.instance, gone.status) == ("t", "i1", status)
+        await rig.control.hears(link.Need)
+        rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
+        reply = await calling
+        assert reply.body == b"x" * 1_000_000 + b">a>b"
+        assert (len(a.seen), len(b.seen)) == (1, 2)
+        assert b.seen[0].body == b.seen[1].body
+        assert b.seen[1].headers["content-type"] == "text/a"
+
+    scenario(play)
+
+
+def test_a_404_of_the_users_own_model_ends_the_chain_after_one_more_try() -> None:
+    async def play(rig: Rig) -> None:
+        a, b = await rig.instance("i1", step("a"), lambda request: request.answer(404, b"no such row"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        calling = asyncio.create_task(rig.invoke(target="t"))
+        await rig.control.hears(link.Gone)
+        await rig.control.hears(link.Need)
+        rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
+        reply = await calling
+        assert error(reply)["Message"].startswith('Received client error (404) from b with message "no such row"')
+        assert (len(a.seen), len(b.seen)) == (1, 2)
+
+    scenario(play)
+
+
+def test_a_404_of_another_container_is_its_own_error() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", lambda request: request.answer(404, b"mine"), step("b"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        reply = await rig.invoke(target="t")
+        assert error(reply)["Message"].startswith('Received client error (404) from a with message "mine"')
+        assert rig.control.heard.empty()
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_chain_whose_instance_left_while_its_target_was_loaded_begins_anew_on_another(size: int) -> None:
+    """Containers of two revisions never answer one request. A body that has flowed away cannot be sent again."""
+
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", step("a1"), lambda request: request.answer(404, b"lost"))
+        await rig.instance("i2", step("a2"), step("b2"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        calling = asyncio.create_task(rig.invoke(b"x" * size, "t"))
+        await rig.control.hears(link.Gone)
+        await rig.control.hears(link.Need)
+        resident = rig.resident("t", "i2", container="i2.1")
+        rig.control.send(link.SetRoute(1, rig.several("i2", multi_model="b"), (resident,)))
+        reply = await calling
+        if size == 1:
+            assert reply.body == b"x>a2>b2"
+        else:
+            assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
+            assert rig.containers["i2.1"].seen == []
+
+    scenario(play)
+
+
+def test_a_target_that_cannot_be_had_is_an_error_of_the_multi_model_container() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.instance("i1", step("a"), step("b"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        calling = asyncio.create_task(rig.invoke(target="t"))
+        await rig.control.hears(link.Need)
+        rig.control.send(link.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
+        assert error(await calling)["Message"].startswith("Received server error (500) from b with message")
+
+    scenario(play)
+
+
+def test_a_pipeline_whose_first_container_is_dead_is_unreachable_and_its_target_is_not_lost() -> None:
+    async def play(rig: Rig) -> None:
+        await rig.container("i1.1", step("b"))
+        await rig.start(rig.several("i1", multi_model="b"))
+        await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
+        reply = await rig.invoke(target="t")
+        assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
+        assert "from a with message" in error(reply)["Message"]
+        assert rig.control.heard.empty()
+
+    scenario(play)
