@@ -165,6 +165,7 @@ def test_a_lock_holds_every_dependency_in_its_range(lock: Path):
     wanted += PROJECT["dependency-groups"]["build"]
     if lock.name == "test.txt":
         wanted += PROJECT["project"]["optional-dependencies"]["sklearn"]
+        wanted += PROJECT["project"]["optional-dependencies"]["onnx"]
         wanted += [*PROJECT["dependency-groups"]["test"], *PROJECT["dependency-groups"]["check"]]
     for text in wanted:
         requirement = Requirement(text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
-from hostler.engines.images import Server, resolve
+from hostler.engines.images import _FRAMEWORKS, _REFUSED, Server, resolve
 from hostler.errors import EngineError
 from hostler.settings import Settings
 
@@ -79,3 +81,13 @@ def test_any_other_image_with_an_artifact_runs_our_own_server_with_a_warning(cap
 def test_a_refused_image_is_told_the_line_that_would_map_it(strict: bool, has_artifact: bool) -> None:
     with pytest.raises(EngineError, match=r"under \[images\], \"me/mine\" = \"/path/to/program\""):
         resolve("me/mine:1", Settings(strict_images=strict), has_artifact=has_artifact)
+
+
+def test_the_page_of_images_names_every_repository_that_is_known() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/images.md").read_text()
+    named = {
+        name for row in re.findall(r"^\|([^|]*)\|", page, re.MULTILINE) for name in re.findall(r"`([a-z0-9-]+)`", row)
+    }
+    assert set(_FRAMEWORKS) <= named
+    for refused, _ in _REFUSED:
+        assert any(refused.fullmatch(name) for name in named)
