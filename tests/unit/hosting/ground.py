@@ -79,8 +79,13 @@ class Container:
 class Gateway:
     """A linked gateway that keeps what it was told."""
 
-    def __init__(self, frames: Frames[link.Down]) -> None:
+    def __init__(self, frames: Frames[link.Down], linking: bool = True) -> None:
         self.frames = frames
+        self.silent = False  # it acknowledges nothing until `speak`
+        self._unsaid: list[int] = []
+        self._linked = asyncio.Event()
+        if linking:
+            self.link()
         self.snapshot: link.Snapshot | None = None
         self.routes: dict[str, link.Route] = {}
         self.residents: dict[tuple[str, str], link.SetResident] = {}  # (target, instance)
@@ -90,7 +95,17 @@ class Gateway:
         self.draining: list[str] = []  # instances that it was asked to drain, in order
         self.news = asyncio.Condition()
 
+    def link(self) -> None:
+        """Say hello: until then it hears nothing."""
+        self._linked.set()
+
+    def speak(self) -> None:
+        self.silent = False
+        for version in self._unsaid:
+            self._acknowledge(version)
+
     async def run(self) -> None:
+        await self._linked.wait()
         self.frames.send(link.Hello("g1", 1))
         while (message := await self.frames.receive()) is not None:
             async with self.news:
@@ -127,15 +142,19 @@ class Gateway:
 
     def _acknowledge(self, version: int) -> None:
         assert self.snapshot is not None
+        if self.silent:
+            self._unsaid.append(version)
+            return
         self.frames.send(link.Ack(self.snapshot.epoch, version))
 
     def need(self, target: str, hot: bool = False) -> None:
         self.frames.send(link.Need(KEY, "v", target, hot=hot))
 
-    def drained(self, instance: str) -> None:
+    def drained(self, *instances: str) -> None:
         """The last request there has come back."""
-        self.running.remove(instance)
-        self.frames.send(link.Drained(instance))
+        for instance in instances:
+            self.running.remove(instance)
+            self.frames.send(link.Drained(instance))
 
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self.news:
@@ -143,7 +162,8 @@ class Gateway:
 
     def places(self, variant: str = "v") -> list[str]:
         """The instances that a variant's requests may go to."""
-        found = (one for one in self.routes[KEY].variants if one.name == variant)
+        route = self.routes.get(KEY)
+        found = (one for one in route.variants if one.name == variant) if route else ()
         return [place.instance for one in found for place in one.places]
 
     def where(self, target: str) -> list[str]:
@@ -164,6 +184,9 @@ class Ground:
         self.listening: set[asyncio.Task[Server]] = set()
         self.store = Store(folder / "hostler.db")
         self.metrics = Metrics()
+        self.warm_up = PATIENCE  # seconds that a new fleet's warm-up may take
+        self.machine_memory = 10**9
+        self.linking = True  # the gateway links with control by itself
 
     def put(self, key: str, content: bytes = b"x" * 100) -> None:
         """A packed artifact in the bucket `box`, as a person would drop it in."""
@@ -236,13 +259,15 @@ class Ground:
         async def call(function, *arguments):  # type: ignore[no-untyped-def]
             return function(*arguments)
 
-        runtimes = Runtimes(self.settings, fleet, self.metrics, 10**9, lambda: reconciler.wake())
+        runtimes = Runtimes(
+            self.settings, fleet, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
+        )
         reconciler = Reconciler(self.store, call, platform, fleet, runtimes, self.engine.end_gateway)
         path = self.folder / "link.sock"
         path.unlink(missing_ok=True)
         server = await fleet.serve(str(path))
         reader, writer = await asyncio.open_unix_connection(str(path))
-        gateway = Gateway(Frames(reader, writer, link.Down))
+        gateway = Gateway(Frames(reader, writer, link.Down), self.linking)
         tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]
         try:
             yield reconciler, gateway
