@@ -16,8 +16,10 @@ import asyncio
 import contextlib
 import errno
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -26,6 +28,20 @@ from hostler.artifacts.disk import Disk, Fetched
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """asyncio.to_thread, but whoever cancels it waits until the thread is through: it writes nothing afterwards."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments, **named))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody is there any more to hear of it
+        raise
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class InstanceStorage:
         fetched = before or await self.disk.fetch(bucket, key)
         try:
             note = _Note(target, bucket, key, fetched.id, fetched.size)
-            await asyncio.to_thread(self._put, name, note, fetched, path, link)
+            await in_thread(self._put, name, note, fetched, path, link)
             if link:
                 self._held[name], held = fetched.id, self._held.get(name)
                 if held:

@@ -30,3 +30,6 @@ class Engine(Protocol):
 
     def memory(self, pid: int) -> int:
         """Bytes that the container's process tree holds now (PSS); 0 when it is gone."""
+
+    def listening(self, pid: int) -> tuple[int, ...]:
+        """The TCP ports on which anything of the container's process tree listens, ascending."""

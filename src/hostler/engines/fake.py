@@ -21,6 +21,7 @@ class FakeEngine:
         self.address: Callable[[Launch], str] = lambda launch: f"unix:/nowhere/{launch.id}"
         self.text: dict[str, str] = {}  # log file -> what it holds
         self.bytes: dict[int, int] = {}  # pid -> memory
+        self.ports: dict[int, tuple[int, ...]] = {}  # pid -> what it listens on
         self.started: list[Launch] = []  # every start that came to something, in order
         self.stopped: list[tuple[str, float]] = []  # every stop (id, grace), in order
         self.ended_gateways: list[int] = []
@@ -71,3 +72,7 @@ class FakeEngine:
     def memory(self, pid: int) -> int:
         """See Engine."""
         return self.bytes.get(pid, 0)
+
+    def listening(self, pid: int) -> tuple[int, ...]:
+        """See Engine."""
+        return self.ports.get(pid, ())

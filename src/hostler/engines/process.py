@@ -6,9 +6,10 @@ It knows the host link and /proc, nothing of how the host starts or ends anythin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -69,6 +70,12 @@ class ProcessEngine:
         """See Engine. Reading it costs milliseconds for a large process: call it off the loop."""
         return sum(_pss(one) for one in (pid, *descendants(pid)))
 
+    def listening(self, pid: int) -> tuple[int, ...]:
+        """See Engine. Reading it takes milliseconds: call it off the loop."""
+        sockets = {socket for one in (pid, *descendants(pid)) for socket in _sockets(one)}
+        found = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
+        return tuple(sorted(found))
+
     def close(self) -> None:
         """Leave the host; whoever still waits gets EngineError. What runs goes on."""
         if self._reading is not None and self._frames is not None:
@@ -121,6 +128,30 @@ class ProcessEngine:
             for future in self._asked.values():
                 if not future.done():
                     future.set_exception(EngineError("the host went away before it answered"))
+
+
+def _sockets(pid: int) -> Iterator[int]:
+    """The inodes of a process's open sockets."""
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                kind, _, inode = os.readlink(f"/proc/{pid}/fd/{number}").partition(":")
+                if kind == "socket":
+                    yield int(inode.strip("[]"))
+    except OSError:
+        pass  # gone, or not ours to look into
+
+
+def _listeners(table: str) -> Iterator[tuple[int, int]]:
+    """(port, inode) of every listening socket in a table of /proc/net: all containers share this machine's network."""
+    try:
+        with open(f"/proc/net/{table}", "rb") as file:
+            for line in list(file)[1:]:
+                words = line.split()
+                if words[3] == b"0A":
+                    yield int(words[1].rpartition(b":")[2], 16), int(words[9])
+    except OSError:
+        pass  # no IPv6 here
 
 
 def _pss(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""One container of an instance: its artifacts, its start, its pings, and in which words it fails.
+"""One container of an instance: its artifacts, its start, its pings, and what is known of it when it fails.
 
 It owns the container's folder and log. It decides nothing about its instance: whoever holds it says what comes when.
 """
@@ -6,6 +6,8 @@ It owns the container's folder and log. It decides nothing about its instance: w
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from hostler import contract, names
-from hostler.artifacts.storage import InstanceStorage
+from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
-from hostler.errors import ArtifactError, EngineError
-from hostler.hosting import clock
+from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
+from hostler.hosting import clock, doctor
+from hostler.hosting.doctor import Facts, Ping
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
-from hostler.wire.client import CallFailed, Reply, call
+from hostler.wire.client import CallFailed, CallTimedOut, Reply, call
 
-LAST_LINES = 600  # characters of a container's log that a FailureReason carries
+LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
+FILES = 50  # of its model's folder, for the same
 LABEL = "container"  # the label that holds a container's position, beside its spot's
 
 
@@ -31,11 +35,12 @@ class Unfit(Exception):
 
 
 class Container:
-    """`position` counts from 0. `label` is its name for people: its hostname, or `primary` where it is alone (§4.5)."""
+    """`position` counts from 0. `label` is its name for people: its hostname, or `primary` when `alone` (§4.5)."""
 
     def __init__(
-        self, platform: Platform, spot: Spot, position: int, label: str, definition: dict[str, Any], budget: float
-    ) -> None:
+        self, platform: Platform, spot: Spot, position: int, label: str, definition: dict[str, Any], budget: float,
+        *, alone: bool,
+    ) -> None:  # fmt: skip
         self.id = f"{spot.id}.{position}"
         self.position = position
         self.label = label
@@ -47,7 +52,8 @@ class Container:
         self._budget = budget  # seconds for its artifacts to come
         self._platform = platform
         self._spot = spot
-        self._log = platform.logs(spot.uid) / f"{self.id}.log"
+        self._hostname = definition.get("ContainerHostname") or (contract.ONLY_HOSTNAME if alone else label)
+        self._log = platform.log(spot.uid, spot.variant, spot.id, *([] if alone else [label]))
         self._environment: dict[str, str] = {}
         self._image = images.Server()
 
@@ -67,7 +73,7 @@ class Container:
             raise Unfit(str(error)) from None
         self.foreign = bool(self._image.command)
         folder = self._platform.folder(self.id)
-        await asyncio.to_thread(_fresh, folder, self._log, self.multi_model)
+        await in_thread(_fresh, folder, self._log, self.multi_model)
         self.storage = InstanceStorage(folder, self._platform.disk, copy=self.foreign)
         self._environment = self._complete_environment()
         if url and not self.multi_model:
@@ -89,7 +95,8 @@ class Container:
             await engine.start(launch)
             self.seen = next(seen for seen in await engine.list() if seen.id == self.id)
         except EngineError as error:
-            raise Unfit(f"The container could not be started: {error}") from None
+            told = Facts(self.label, told=f"The container could not be started: {str(error).rstrip('.')}.")
+            raise Unfit(doctor.unhealthy(self._spot.variant, [told])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
         self._platform.metrics.containers_started += 1
@@ -113,29 +120,44 @@ class Container:
         """An HTTP call to it. Raises CallFailed."""
         return await call(self.address, method, path, headers=headers, body=body, timeout=timeout)
 
-    async def trouble(self) -> str | None:
+    async def trouble(self) -> Ping | None:
         """One round of health: GET /ping, and for multi-model GET /models right after it (§5.4). None: all is well."""
         for path in (contract.PING, contract.MODELS) if self.multi_model else (contract.PING,):
             try:
                 reply = await self.call("GET", path, timeout=contract.PING_TIMEOUT)
-            except CallFailed:
-                return f"GET {path} was not answered"
+            except CallFailed as error:
+                return Ping(path, timed_out=isinstance(error, CallTimedOut))
             if reply.status != 200:
-                return f"GET {path} was answered with {reply.status} instead of 200"
+                return Ping(path, reply.status)
         return None
 
-    def failure(self, cause: str) -> str:
-        """AWS's sentence first, then the cause, then what the container said last."""
-        said = last_lines(self._platform.engine.logs(str(self._log), 4 * LAST_LINES), self._platform.folder(self.id))
-        return (
-            f"The {self.label} container for production variant {self._spot.variant} did not pass the ping health"
-            f" check. Please check CloudWatch logs for this endpoint. {cause}"
-            + (f" Its last lines: {said}" if said else " It wrote nothing to its log.")
+    def facts(
+        self, *, served: bool, exit: int | None = None, ping: Ping | None = None, when: str = "", told: str = ""
+    ) -> Facts:
+        """What is known of it now that it has failed, for the doctor. Blocks for some milliseconds."""
+        engine, folder = self._platform.engine, self._platform.folder(self.id)
+        address = self.seen.address if self.seen else ""
+        silent = self.foreign and ping is not None and not ping.status
+        return Facts(
+            self.label,
+            ours=not self.foreign,
+            served=served,
+            exit=exit,
+            ping=ping,
+            told=told,
+            when=when,
+            port=int(address.rpartition(":")[2]) if self.foreign else 0,
+            listening=engine.listening(self.seen.pid) if silent and self.seen else (),
+            files=() if self.foreign or exit is None else _some_files(folder / contract.MODEL_DIR),
+            log=presentable(engine.logs(str(self._log), LOG_TAIL), folder),
         )
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
         """Fetch an artifact, again and again while the trouble may pass, until the budget is used up."""
-        where = names.s3_url(url)
+        try:
+            where = names.data_url(url)
+        except names.UnsafeName as error:
+            raise self._not_fetched(url, error) from None
         deadline = clock.now() + self._budget
         pause = 0.2
         while True:
@@ -146,11 +168,13 @@ class Container:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
                     continue
-                raise Unfit(
-                    f'Failed to download model data for container "container_{self.position + 1}" from URL: "{url}".'
-                    " Please ensure that there is an object located at the URL and that the role passed to CreateModel"
-                    f" has permissions to download the object. {error}"
-                ) from None
+                raise self._not_fetched(url, error) from None
+
+    def _not_fetched(self, url: str, error: Exception) -> Unfit:
+        missing, bad = isinstance(error, ArtifactMissing), isinstance(error, ArtifactBad)
+        embedded = not self._platform.settings.s3_endpoint
+        why = f"{str(error).rstrip('.')}."
+        return Unfit(doctor.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
 
     def _complete_environment(self) -> dict[str, str]:
         region = self._spot.key.partition("/")[0]
@@ -158,6 +182,7 @@ class Container:
             **self.definition.get("Environment", {}),
             contract.ENV_REGION: region,
             contract.ENV_DEFAULT_REGION: region,
+            contract.ENV_HOSTNAME: self._hostname,
         }
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
@@ -169,17 +194,15 @@ class Container:
 _FILE = re.compile(r"(?<![\w./:])/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
 
 
-def last_lines(text: str, folder: Path) -> str:
-    """The whole lines at a log's end that a FailureReason has room for, without this machine's folders.
-
-    The container's own folder is /opt/ml for whoever reads it; of any other file only the name is left.
-    """
+def presentable(text: str, folder: Path) -> str:
+    """A log without this machine's folders: the container's own is /opt/ml, and of any other file the name is left."""
     text = text.replace(str(folder), contract.BASE_DIR).strip()
-    text = _FILE.sub(lambda found: found[0] if found[0].startswith(contract.BASE_DIR + "/") else "", text)
-    if len(text) > LAST_LINES:
-        _, _, whole = text[-LAST_LINES:].partition("\n")
-        text = whole or text[-LAST_LINES:]
-    return text
+    return _FILE.sub(lambda found: found[0] if found[0].startswith(contract.BASE_DIR + "/") else "", text)
+
+
+def _some_files(folder: Path) -> tuple[str, ...]:
+    found = (Path(place, name).relative_to(folder) for place, _, files in os.walk(folder) for name in files)
+    return tuple(str(path) for path in itertools.islice(found, FILES))
 
 
 def _data_source(container: dict[str, Any]) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 from hostler import contract
 from hostler.core.status import INSTANCE, InstanceState
 from hostler.engines.engine import Seen
-from hostler.hosting import clock
+from hostler.hosting import clock, doctor
 from hostler.hosting.container import Container, Unfit
+from hostler.hosting.doctor import Ping
 from hostler.hosting.models import containers
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
@@ -25,6 +26,7 @@ log = logging.getLogger("hostler.instance")
 
 MISSED_PERIOD = 1.0  # seconds to the next ping after one that was missed
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
+HOPELESS = 10.0  # seconds for which a ping is answered with 4xx before the start is given up (ours: AWS waits it out)
 SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)  # 128 +: a wrapper's
 
 
@@ -37,9 +39,10 @@ class Instance:
         self.id = spot.id
         self.variant = variant  # ProductionVariant, as it came
         budget = variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
+        found = containers(model)
         self.containers = tuple(
-            Container(platform, spot, position, label, definition, budget)
-            for position, (label, definition) in enumerate(containers(model))
+            Container(platform, spot, position, label, definition, budget, alone=len(found) == 1)
+            for position, (label, definition) in enumerate(found)
         )
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
@@ -47,6 +50,7 @@ class Instance:
         self.ready_at = 0.0  # by clock.now, as ended_at; 0: never
         self.ended_at = 0.0
         self.ended_by_itself = False  # as far as can be told: not by a signal that others send
+        self.culprits: tuple[Container, ...] = ()  # the containers for whose sake it ended
         self.platform = platform
         self._startup = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", settings.startup_timeout)
         self._task: asyncio.Task[None] | None = None
@@ -134,11 +138,16 @@ class Instance:
         await _all(container.start() for container in missing)
 
     async def _until_healthy(self) -> None:
-        deadline = clock.now() + self._startup
+        begun = hopeful = clock.now()  # the last time that no container had refused the ping for good
         pause = 0.01
         while troubles := await self._troubles():
-            if clock.now() + pause > deadline:
-                raise Unfit(self._failures(troubles, f"In {self._startup:g} seconds"))
+            now = clock.now()
+            if not any(ping.refused for _, ping in troubles):
+                hopeful = now
+            if now - hopeful > HOPELESS:
+                raise await self._unhealthy(troubles, f"In {HOPELESS:g} seconds")
+            if now + pause > begun + self._startup:
+                raise await self._unhealthy(troubles, f"In {self._startup:g} seconds")
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, 0.5)
 
@@ -151,17 +160,19 @@ class Instance:
             metrics.pings_missed += len(troubles)
             missed = missed + 1 if troubles else 0
             if missed >= MISSES:
-                raise Unfit(self._failures(troubles, f"{MISSES} times in a row"))
+                raise await self._unhealthy(troubles, f"{MISSES} times in a row")
 
-    async def _troubles(self) -> list[tuple[Container, str]]:
-        """One round of health: the containers that did not pass it, and why."""
+    async def _troubles(self) -> list[tuple[Container, Ping]]:
+        """One round of health: the containers that did not pass it, and what they said."""
         found = await asyncio.gather(*(container.trouble() for container in self.containers))
-        return [(container, text) for container, text in zip(self.containers, found, strict=True) if text]
+        return [(container, ping) for container, ping in zip(self.containers, found, strict=True) if ping]
 
-    @staticmethod
-    def _failures(troubles: list[tuple[Container, str]], when: str) -> str:
-        """All containers that failed the last round (§2.4)."""
-        return " ".join(container.failure(f"{when}, {text}.") for container, text in troubles)
+    async def _unhealthy(self, troubles: list[tuple[Container, Ping]], when: str) -> Unfit:
+        """All containers that failed the last round are named (§2.4)."""
+        served = self.state == "ready"
+        facts = [asyncio.to_thread(one.facts, served=served, ping=ping, when=when) for one, ping in troubles]
+        self.culprits = tuple(container for container, _ in troubles)
+        return Unfit(doctor.unhealthy(self.spot.variant, await asyncio.gather(*facts)))
 
     # --- its state ------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostler import names
 from hostler.artifacts.disk import Disk
 from hostler.engines.engine import Engine
 from hostler.hosting.metrics import Metrics
@@ -23,6 +24,20 @@ class Platform:
     def folder(self, container: str) -> Path:
         return self.settings.data / "containers" / container
 
+    def folders(self) -> list[Path]:
+        """Of all containers, also of those that nobody knows of any more."""
+        return [*(self.settings.data / "containers").glob("*")]
+
     def logs(self, uid: str) -> Path:
         """The folder of an endpoint's containers' logs."""
         return self.settings.data / "logs" / uid
+
+    def log(self, uid: str, *stream: str) -> Path:
+        """A container's log, by its stream as AWS names it: variant, instance, container if not alone (§8.7)."""
+        return names.resolve(self.logs(uid), "/".join(stream) + ".log")
+
+    def read_logs(self, uid: str, tail: int) -> dict[str, str]:
+        """The last `tail` bytes of each log of an endpoint's containers, by stream."""
+        folder = self.logs(uid)
+        found = sorted(path.relative_to(folder) for path in folder.rglob("*.log"))
+        return {str(log.with_suffix("")): self.engine.logs(str(folder / log), tail) for log in found}

@@ -91,11 +91,11 @@ class Reconciler:
         return [endpoint.summary(self.runtimes.targets) for endpoint in self._endpoints()]
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """The last `tail` bytes of each container's log; None when there is no such endpoint."""
+        """The last `tail` bytes of each container's log, by its stream's name; None when there is no such endpoint."""
         for uid, (record, _) in self._records.items():
             if (record.region, record.name) == (region, name):
-                files = sorted(self.platform.logs(uid).glob("*.log"))
-                return [{"container": f.stem, "log": self.platform.engine.logs(str(f), tail)} for f in files]
+                logs = self.platform.read_logs(uid, tail)
+                return [{"container": stream, "log": log} for stream, log in logs.items()]
         return None
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -246,10 +246,18 @@ class Reconciler:
             if all(self.runtimes.serves(instance) for instance in running):
                 break
             await asyncio.sleep(0.01)
+        await self._sweep()
         for endpoint in self._endpoints():
             self._publish(endpoint)
         self.fleet.open()
         self.ready = True
+
+    async def _sweep(self) -> None:
+        """What an earlier control was making or removing when it ended, and nobody knows of any more."""
+        known = {container.id for instance in self.instances.values() for container in instance.containers}
+        folders = await asyncio.to_thread(self.platform.folders)
+        for folder in [folder for folder in folders if folder.name not in known]:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     # --- endpoints ------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_la
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         ground.engine.exits = 3
         uid = ground.endpoint()
-        log = tmp_path / "logs" / uid / f"{uid}.1.0.0.0.0.log"
+        log = tmp_path / "logs" / uid / "v" / f"{uid}.1.0.0.0.log"
         ground.engine.text[str(log)] = "No module named 'xgboost'"
         await status(reconciler, uid, "Failed")
         view = reconciler.view(uid)

@@ -1,0 +1,330 @@
+"""The failure doctor: from what is known of a container that failed to a FailureReason that says what to do.
+
+Pure: facts in, text out. AWS's sentence comes first and unchanged (§2.4), then the cause, then what helps, then the
+container's last lines. Whatever is too long costs last lines, never the cause or the help.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+
+LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
+_NAMES = 200  # characters of the names of containers that failed together
+_QUOTED = 250  # characters of what a program said, inside a cause
+_PATIENCE = (
+    "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
+    " startup_timeout in hostler.toml."
+)
+_LINT = "hostler lint model.tar.gz checks an archive before anything starts."
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A health check that was not passed. `status` 0: there was no answer, be it that time ran out or that it broke."""
+
+    path: str
+    status: int = 0
+    timed_out: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether it will hardly ever be passed: a server that is still starting says so with 5xx, not with 4xx."""
+        return 400 <= self.status < 500
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a container that failed. Exactly one of `exit`, `ping` and `told` says how."""
+
+    label: str  # its name for people
+    ours: bool = False  # one of our own servers
+    served: bool = False  # it had passed a health check before
+    exit: int | None = None  # its exit code; negative: a signal
+    ping: Ping | None = None
+    told: str = ""  # a whole sentence, from whoever knows better
+    when: str = ""  # of `ping`: "In 240 seconds", "3 times in a row"
+    port: int = 0  # that it was told to listen on; 0: a socket
+    listening: tuple[int, ...] = ()  # the ports on which anything of it listens
+    files: tuple[str, ...] = ()  # some of its model folder, relative
+    log: str = ""  # its end, fit to be shown
+
+
+class Diagnosis(NamedTuple):
+    """Whole sentences. `quoted` is what a line of the log said that the cause repeats."""
+
+    cause: str
+    help: str = ""
+    quoted: str = ""
+
+
+def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
+    """The FailureReason for containers of one instance that did not come, or stay, in good health."""
+    named = _listed([facts.label for facts in failed])
+    text = (
+        f"The {named} container for production variant {variant} did not pass the ping health check."
+        " Please check CloudWatch logs for this endpoint."
+    )
+    found: dict[Diagnosis, list[Facts]] = {}
+    for facts in failed:
+        found.setdefault(diagnosis(facts), []).append(facts)
+    for number, (seen, whose) in enumerate(found.items()):
+        who = f" {_listed([facts.label for facts in whose], 80)}:" if len(found) > 1 else ""
+        more = f"{who} {seen.cause} {seen.help}".rstrip()
+        if number and len(text) + len(more) > LIMIT:
+            break  # the first cause counts most
+        text += more
+    return _with_last_lines(text, failed[0].log, next(iter(found)).quoted)
+
+
+def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
+    """The FailureReason for an artifact that could not be had. `position` counts from 0; `why` is a whole sentence.
+
+    `missing`: S3 has no such object; `bad`: it has, but that is no archive that may be extracted. `embedded`: the S3 is
+    hostler's own.
+    """
+    if missing and url.endswith("/"):
+        help = "A container that is not multi-model takes one archive: name that, not a folder."
+    elif missing and embedded:
+        help = (
+            "It is looked for in hostler's own S3: put it there (aws s3 cp), or name another S3 with s3_endpoint in"
+            " hostler.toml."
+        )
+    elif missing:
+        help = "It is looked for in the S3 that s3_endpoint in hostler.toml names."
+    elif bad:
+        help = f"Pack it again (tar --dereference -czf model.tar.gz -C FOLDER .). {_LINT}"
+    else:
+        help = ""
+    before = f'Failed to download model data for container "container_{position + 1}" from URL: "'
+    after = (
+        '". Please ensure that there is an object located at the URL and that the role passed to CreateModel has'
+        f" permissions to download the object. {_cut(why, _QUOTED)} {help}"
+    ).rstrip()
+    return before + _cut(url, LIMIT - len(before) - len(after)) + after
+
+
+def diagnosis(facts: Facts) -> Diagnosis:
+    """What was it, and what helps?"""
+    if facts.exit is not None:
+        return _ended(facts, facts.exit)
+    if facts.ping is not None:
+        return _not_passed(facts, facts.ping)
+    return Diagnosis(facts.told)
+
+
+def too_deep(files: Sequence[str]) -> str:
+    """The one folder in which all files of an archive lie, if that is so and it is not the scripts' own; else empty."""
+    tops = {name.partition("/")[0] for name in files if not name.rpartition("/")[2].startswith("._")}
+    only = next(iter(tops)) if len(tops) == 1 else ""
+    return only if only not in ("", "code") and all("/" in name for name in files) else ""
+
+
+def last_lines(text: str, room: int) -> str:
+    """The whole lines at the end of a text that there is room for; of a last one that is too long, its end."""
+    text = text.strip()
+    if len(text) <= room:
+        return text
+    if room <= 0:
+        return ""
+    _, _, whole = text[-room - 1 :].partition("\n")
+    return whole or text[-room:]
+
+
+# --- a process that ended -----------------------------------------------------------------------------------------
+
+_DOES_NOT_LOAD = re.compile(r"^the model does not load: (.+)$", re.MULTILINE)
+_INSTALL = re.compile(r"^(.*?):? (pip install 'hostler\[\w+\]')", re.MULTILINE)
+_NO_MODULE = re.compile(r"(?:ModuleNotFoundError: )?No module named '?([\w.]+)'?")
+_IMPORT = re.compile(r"^(ImportError: .+)$", re.MULTILINE)
+_NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|DefaultCPUAllocator|OutOfMemoryError")
+_NO_PROGRAM = re.compile(r"(?:execvp |not be started: )(\S+?): (No such file or directory|Permission denied)")
+_OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
+_PORT_TAKEN = re.compile(r"Address already in use")
+_MODEL_FN = re.compile(r"has no model_fn|[Pp]lease provide a model_fn")
+_LAYOUT = re.compile(r"no model was found in the artifact|the artifact holds no|the artifact has no")
+_SCRIPT_GONE = re.compile(r"SAGEMAKER_PROGRAM names")
+_KILLED = re.compile(r"was killed by signal 9\b")
+
+_MEMORY_HELP = (
+    "A smaller model, fewer instances or containers, or a machine with more memory helps; on AWS, a larger"
+    " InstanceType."
+)
+
+
+def _ended(facts: Facts, code: int) -> Diagnosis:
+    how = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
+    ended = f"The container {how}" + ("." if facts.served else " before it answered a ping.")
+    if facts.ours and (match := [*_DOES_NOT_LOAD.finditer(facts.log)]):
+        return _does_not_load(facts, match[-1][1])
+    log = facts.log
+    if match := [*_INSTALL.finditer(log)]:
+        return Diagnosis(f"{ended} {_cut(match[-1][1], _QUOTED)}.", f"Install that: {match[-1][2]}", match[-1][1])
+    if match := [*_NO_MODULE.finditer(log)]:
+        return Diagnosis(f"{ended} Python found no module named {match[-1][1]}.", _install(match[-1][1], facts.ours))
+    if match := [*_IMPORT.finditer(log)]:
+        return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.", "", match[-1][1])
+    if _MODEL_FN.search(log):
+        return Diagnosis(f"{ended} The script has no model_fn.", _MODEL_FN_HELP)
+    if _NO_MEMORY.search(log):
+        return Diagnosis(f"{ended} It ran out of memory.", _MEMORY_HELP)
+    if match := [*_NO_PROGRAM.finditer(log)]:
+        why = "is not there" if match[-1][2].startswith("No such") else "must not be executed"
+        return Diagnosis(f"{ended} The program {match[-1][1]} {why}.", "Check the image's command under [images].")
+    if _OTHER_MACHINE.search(log):
+        return Diagnosis(f"{ended} The program was built for another machine.", "Build it for this one.")
+    if _PORT_TAKEN.search(log):
+        return Diagnosis(
+            f"{ended} A port that it wanted is taken.",
+            f"Here it shares the machine's ports with others: let it bind {ENV_BIND_TO_PORT}, and for its own use ports"
+            " in SAGEMAKER_SAFE_PORT_RANGE alone.",
+        )
+    return Diagnosis(ended, _help_by_code(code))
+
+
+def _does_not_load(facts: Facts, said: str) -> Diagnosis:
+    """One of our own servers has said why in one line."""
+    cause, help = f"The model does not load: {_cut(said, _QUOTED)}", _LINT
+    if match := _INSTALL.match(said):
+        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"Install that: {match[2]}"
+    elif match := _NO_MODULE.search(said):
+        help = _install(match[1], ours=True)
+    elif _MODEL_FN.search(said):
+        help = _MODEL_FN_HELP
+    elif _LAYOUT.search(said):
+        if folder := too_deep(facts.files):
+            folder = _cut(folder, 60)
+            cause = f"The model does not load: all files of the archive lie in its folder {folder}/, none at its top"
+            help = f"Pack what is in that folder, not the folder (tar -czf model.tar.gz -C {folder} .). {_LINT}"
+    elif _SCRIPT_GONE.search(said):
+        help = f"Put it into the archive's folder code/, or set SAGEMAKER_PROGRAM to the script that is there. {_LINT}"
+    elif _NO_MEMORY.search(said) or _KILLED.search(said):
+        cause += " - memory ran out" if _NO_MEMORY.search(said) else " - as the system does when memory runs out"
+        help = _MEMORY_HELP
+    else:
+        help = ""
+    return Diagnosis(f"{cause.rstrip('.')}.", help, said)
+
+
+_MODEL_FN_HELP = "Define model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model."
+
+
+def _install(module: str, ours: bool) -> str:
+    package = module.partition(".")[0]
+    if ours:
+        return (
+            f"Install the package that has it where hostler is installed, such as: pip install {package}"
+            " (requirements.txt of an archive is not installed here)."
+        )
+    return f"Install the package that has it for the command under [images], such as: pip install {package}"
+
+
+def _help_by_code(code: int) -> str:
+    number = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else 0
+    if number == signal.SIGKILL:
+        return f"The system does that when memory runs out; else somebody killed it. {_MEMORY_HELP}"
+    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
+        return "It crashed in native code: a damaged model file, or libraries that do not fit together, do that."
+    if number == signal.SIGILL:
+        return "It was built for a processor that this one is not."
+    if code == 0:
+        return (
+            "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
+        )
+    if code in (126, 127):
+        return "A shell says so of a program that it cannot find or execute: check the image's command under [images]."
+    return ""
+
+
+def _signal(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
+
+
+# --- a health check that was not passed ---------------------------------------------------------------------------
+
+
+def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
+    asked = f"{facts.when}, GET {ping.path}"
+    if ping.status:
+        return _answered(facts, ping, f"{asked} was answered with {ping.status} instead of 200")
+    if ping.timed_out:
+        return Diagnosis(
+            f"{asked} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
+            "Answer it at once, also while a model loads or a request runs: do those in another thread or process.",
+        )
+    if facts.port and facts.port in facts.listening:
+        return Diagnosis(
+            f"{asked} was not answered with HTTP, though the container listens on its port, {facts.port}.",
+            "It must speak HTTP/1.1 there, without TLS.",
+        )
+    if facts.port and facts.listening:
+        ports = ", ".join(map(str, facts.listening[:5]))
+        return Diagnosis(
+            f"{asked} was not answered: the container listens on port {ports}, but it was told {facts.port}, in"
+            f" {ENV_BIND_TO_PORT}.",
+            f"Let it listen on the port that {ENV_BIND_TO_PORT} names, and on 8080 only where that is not set: here"
+            " each container has a port of its own.",
+        )
+    if facts.port:
+        return Diagnosis(
+            f"{asked} was not answered: nothing in the container listens on a port.",
+            f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names, {facts.port} here. If it is only slow to"
+            f" start, {_PATIENCE}",
+        )
+    return Diagnosis(f"{asked} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
+
+
+def _answered(facts: Facts, ping: Ping, answered: str) -> Diagnosis:
+    if ping.path == MODELS:
+        return Diagnosis(
+            f"{answered}, though {PING} was passed.",
+            'A container with Mode MultiModel must answer GET /models with 200 and {"models": []} at its start. Where'
+            " an image has no such API, leave Mode out.",
+        )
+    if facts.ours and not facts.served:
+        return Diagnosis(f"{answered}: the model was still being loaded.", f"If it is only slow, {_PATIENCE}")
+    if ping.status == 404:
+        help = f"Add that route: a container must answer GET {PING} with 200 as soon as it can serve."
+    elif ping.refused:
+        help = f"GET {PING} comes without credentials, parameters or a body, and must be answered with 200."
+    elif ping.status < 400:
+        help = "Only 200 counts, no other 2xx and no redirection."
+    elif ping.status in (502, 503, 504) and not facts.served:
+        help = f"A server says that while it is not ready yet. If it is only slow to start, {_PATIENCE}"
+    else:
+        help = f"Its log should say what fails in its answer to GET {PING}."
+    return Diagnosis(f"{answered}.", help)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def _with_last_lines(text: str, log: str, quoted: str) -> str:
+    """The reason with as much of the log's end as there is room for, but for what it has quoted already."""
+    said = "\n".join(line for line in log.splitlines() if not quoted or quoted not in line)
+    if not log.strip():
+        return _cut(f"{text} It wrote nothing to its log.", LIMIT)
+    before = f"{text} Its last lines: "
+    lines = last_lines(said, LIMIT - len(before))
+    return before + lines if lines else _cut(text, LIMIT)
+
+
+def _listed(labels: Sequence[str], room: int = _NAMES) -> str:
+    """Names with commas; where there is no room for all, how many more there are."""
+    shown = list(labels)
+    while len(", ".join(shown)) > room:
+        shown.pop()
+    more = f" and {len(labels) - len(shown)} more" if len(shown) < len(labels) else ""
+    return ", ".join(shown) + more
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
