@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """As STANDIN_* says: EXIT with a code, be STUBBORN about SIGTERM, try to WRITE and to SEE paths."""
+    """As STANDIN_* says: EXIT with a code, be STUBBORN about SIGTERM, try to WRITE and to SEE paths, tell its NAME."""
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
         sys.exit(int(os.environ["STANDIN_EXIT"]))
@@ -50,6 +50,8 @@ def _behave(listener: socket.socket) -> None:
             print("may not write", path, error.strerror, flush=True)
     for path in filter(None, os.environ.get("STANDIN_SEE", "").split(":")):
         print("sees" if os.path.exists(path) else "does not see", path, flush=True)
+    if "STANDIN_NAME" in os.environ:
+        print("is", socket.gethostname(), "at", socket.gethostbyname(socket.gethostname()), flush=True)
     _have_descendants()
     Path("environment").write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
     listener.listen()

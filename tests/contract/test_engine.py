@@ -34,6 +34,7 @@ class FakeStage:
             self._engine.exits = int(environment["STANDIN_EXIT"])
         self._engine.text[f"{id}.log"] = "a stand-in speaks\n"
         self._engine.bytes[1_000_001] = 10 * 2**20
+        self._engine.ports[1_000_001] = (8080,)
         return Launch(id, f"/nowhere/{id}", f"{id}.log", environment, {"for": "a test"}, framework="script")
 
     def family(self, seen: Seen) -> set[int]:
@@ -250,6 +251,34 @@ def test_memory_counts_the_whole_tree_and_is_zero_once_it_is_gone(stage: Stage) 
         stage.family(seen)
         assert engine.memory(seen.pid) > 2**20
         assert engine.memory(2**22 + 1) == 0
+
+    playing(stage, play)
+
+
+def test_the_ports_on_which_anything_of_a_container_listens_are_told(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await engine.start(stage.launch("listener"))
+        seen = await one(engine, "listener")
+        stage.family(seen)
+        told = int(seen.address.rpartition(":")[2]) if seen.address.startswith("tcp:") else None
+        expected = (8080,) if isinstance(stage, FakeStage) else (told,) if told else ()
+        until("it listens", lambda: engine.listening(seen.pid) == expected)
+        assert engine.listening(2**22 + 1) == ()
+
+    playing(stage, play)
+
+
+def test_a_container_under_bubblewrap_has_the_hostname_that_its_environment_says(
+    host: Callable[[str], Host], require: Callable[..., None]
+) -> None:
+    require("bwrap")
+    stage = ProcessStage(host("on"), "executed", "tcp:127.0.0.1:")
+
+    async def play(engine: Engine) -> None:
+        launch = stage.launch("named", HOSTNAME="secondContainer", STANDIN_NAME="1")
+        await engine.start(launch)
+        stage.family(await one(engine, "named"))
+        assert "is secondContainer at 127.0.0.1" in engine.logs(launch.log, 1000)
 
     playing(stage, play)
 

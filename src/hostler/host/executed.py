@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,7 +30,9 @@ log = logging.getLogger("hostler.host")
 
 # Each container has a block of ports: the first is to be bound, the others are its safe range, its own to use. All lie
 # below the range from which the kernel picks ports for outgoing connections.
-_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 100, 127
+_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 50, 255
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
 class Ports:
@@ -99,10 +102,17 @@ def bubblewrap_works() -> bool:
 
 
 def start_wrapped(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int, data: Path) -> int:
-    """Start a command under bubblewrap; its base folder is /opt/ml. Returns bubblewrap's pid. Raises OSError."""
-    with _memory_file(_options(folder, data, command)) as file:
-        argv = ["bwrap", "--args", str(file.fileno()), "--", *command]
-        return spawn(argv, environment, output=output, keep=[file.fileno()])
+    """Start a command under bubblewrap; its base folder is /opt/ml, its hostname the environment's HOSTNAME.
+
+    Returns bubblewrap's pid. Raises OSError.
+    """
+    name = environment.get(contract.ENV_HOSTNAME, "")
+    named = ["--hostname", name] if _HOSTNAME.fullmatch(name) else []
+    with _memory_file([_hosts(*named[1:])]) as hosts:
+        names = [*named, "--ro-bind-data", str(hosts.fileno()), "/etc/hosts"]
+        with _memory_file([*_options(folder, data, command), *names]) as file:
+            argv = ["bwrap", "--args", str(file.fileno()), "--", *command]
+            return spawn(argv, environment, output=output, keep=[file.fileno(), hosts.fileno()])
 
 
 def start_supervised(
@@ -147,7 +157,7 @@ def _options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
     shown = _below_tmp(command)
     return [
         *_entries("/", without=("dev", "etc", "opt", "proc", "run", "tmp")),
-        "--dir", "/etc", *_entries("/etc", without=("sagemaker-mms.properties",)),
+        "--dir", "/etc", *_entries("/etc", without=("hosts", "sagemaker-mms.properties")),
         "--dir", "/opt", *_entries("/opt", without=("ml",)),
         # Of /run, only what other files lead to: it is full of sockets that nobody in there should reach.
         "--dir", "/run", *_seen("/run/systemd/resolve", "/run/current-system"),
@@ -157,6 +167,15 @@ def _options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
         "--bind", str(folder), contract.BASE_DIR, "--chdir", contract.BASE_DIR,
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL",
     ]  # fmt: skip
+
+
+def _hosts(*names: str) -> str:
+    """The machine's /etc/hosts, in which a container finds itself, too: programs look up their own hostname."""
+    try:
+        known = Path("/etc/hosts").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        known = "127.0.0.1\tlocalhost"
+    return "\n".join([known, *(f"127.0.0.1\t{name}" for name in names)]) + "\n"
 
 
 def _hidden(data: str, shown: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ _LET_GO = 3.0  # seconds for the processes of a host that was killed to let its 
 _HOPELESS = 3  # deaths of one process before the house was ever ready
 _NEVER = 2  # the exit code by which a process says that it will never start like this
 _SWEEP = 60.0
+_LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class _House:
 
     async def live(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _LEAVE:
             if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, the end of the terminal is no end
                 loop.add_signal_handler(number, self._asked_to_leave)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -137,6 +138,8 @@ class _House:
         link.close()
         await forks.stop(self._hurry)
         await children.stop_all(_LAST_GRACE, self._hurry)
+        # Once the loop is closed one more signal would end us on the spot, before our folders are cleared away.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVE)
         return self._code
 
     def _keep(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Kept:

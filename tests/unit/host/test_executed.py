@@ -22,10 +22,10 @@ def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_pa
         taken.bind(("127.0.0.1", first))
         taken.listen()
         assert executed.Ports().take() != first
-    assert abs(ports.take() - first) >= 100
+    assert abs(ports.take() - first) >= 50
     assert executed.ports_environment(first) == {
         "SAGEMAKER_BIND_TO_PORT": str(first),
-        "SAGEMAKER_SAFE_PORT_RANGE": f"{first + 1}-{first + 99}",
+        "SAGEMAKER_SAFE_PORT_RANGE": f"{first + 1}-{first + 49}",
     }
 
 
@@ -37,13 +37,28 @@ def test_ports_that_were_given_back_are_used_again_only_when_they_must_be() -> N
     while (port := ports.take()) != first:
         assert port not in later
         later.add(port)
-    assert len(later) > 50
+    assert len(later) > 100
 
 
 def test_when_all_ports_are_taken_that_is_an_error() -> None:
     ports = executed.Ports()
     with pytest.raises(OSError, match="no free port"):
         [ports.take() for _ in range(1000)]
+
+
+def test_no_container_is_to_bind_a_port_in_anybodys_safe_range() -> None:
+    ports = executed.Ports()
+    told = [executed.ports_environment(ports.take()) for _ in range(15)]
+    bound = {int(one["SAGEMAKER_BIND_TO_PORT"]) for one in told}
+    assert len(bound) == 15
+    for one in told:
+        first, last = map(int, one["SAGEMAKER_SAFE_PORT_RANGE"].split("-"))
+        assert not bound & {*range(first, last + 1)}
+
+
+def test_a_container_finds_itself_among_the_hosts() -> None:
+    assert executed._hosts("second").endswith("\n127.0.0.1\tsecond\n")
+    assert "localhost" in executed._hosts()
 
 
 @pytest.mark.parametrize(("code", "end"), [(0, 0), (1, 1), (128, 128), (137, -9), (143, -15), (255, 255)])
