@@ -36,19 +36,23 @@ def log_group_arn(region: str, endpoint_name: str) -> str:
     return f"arn:{partition(region)}:logs:{region}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
 
 
+FILES = "file://"  # stands for a bucket in the address of a file; no S3 address has a bucket with a slash
+
+
 class S3Url(NamedTuple):
-    """A bucket and a key; the key may be empty or end in `/` (a prefix)."""
+    """A bucket and a key; the key may be empty or end in `/` (a prefix). Of a file: FILES, and its path from `/`."""
 
     bucket: str
     key: str
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"file:///{self.key}" if self.bucket == FILES else f"s3://{self.bucket}/{self.key}"
 
 
 _ENCODED = re.compile(r"%(?:2e|2f|5c|00|25)", re.IGNORECASE)
-_VIRTUAL_HOST = re.compile(r"^(?P<bucket>[a-z0-9][a-z0-9.\-]*)\.s3[.\-](?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?$")
-_PATH_HOST = re.compile(r"^s3[.\-](?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?$")
+_S3_HOST = r"s3[.\-](?:dualstack\.)?(?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?"
+_VIRTUAL_HOST = re.compile(rf"(?P<bucket>[a-z0-9][a-z0-9.\-]*)\.{_S3_HOST}")
+_PATH_HOST = re.compile(_S3_HOST)
 
 
 def s3_url(text: str) -> S3Url:
@@ -58,12 +62,34 @@ def s3_url(text: str) -> S3Url:
     if separator and scheme == "s3" and host:
         return S3Url(host, path)
     if separator and scheme == "https":
-        if match := _VIRTUAL_HOST.match(host):
+        if match := _VIRTUAL_HOST.fullmatch(host):
             return S3Url(match["bucket"], path)
         bucket, _, key = path.partition("/")
-        if _PATH_HOST.match(host) and bucket:
+        if _PATH_HOST.fullmatch(host) and bucket:
             return S3Url(bucket, key)
     raise UnsafeName(f"{text!r} is not an S3 address")
+
+
+def data_url(text: str) -> S3Url:
+    """Read a ModelDataUrl: an S3 address, or `file:///path`, which is ours. Raises UnsafeName for anything else."""
+    if not text.startswith(FILES):
+        return s3_url(text)
+    host, slash, path = text.removeprefix(FILES).partition("/")
+    if not slash or host not in ("", "localhost"):
+        raise UnsafeName(f"{text!r} does not begin with file:///")
+    return S3Url(FILES, path)
+
+
+def file_path(root: str, key: str) -> Path:
+    """Where the file or the folder of that key in FILES is: `root`, or below it. Raises UnsafeName, as for no root."""
+    if not root:
+        raise UnsafeName("file:// is read only below the folder that the setting file_root names, and it names none")
+    base = root.strip("/")
+    if key == base:
+        return Path(root)
+    if base and not key.startswith(base + "/"):
+        raise UnsafeName("it is not below the folder that the setting file_root names")
+    return resolve(Path(root), key.removeprefix(base).removeprefix("/"))
 
 
 def target_model(text: str) -> str:
@@ -106,7 +132,11 @@ def resolve(root: Path, name: str) -> Path:
     if any(len(segment.encode()) > 255 for segment in name.split("/")):
         raise UnsafeName("a segment is longer than 255 bytes")
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        raise UnsafeName("its links lead in a circle") from None
+    if not inside:
         raise UnsafeName("it leads outside its folder")
     return path
 

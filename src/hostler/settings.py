@@ -100,6 +100,10 @@ def _folder(value: Any) -> Path:
     return folder.absolute()
 
 
+def _root(value: Any) -> str:
+    return "" if value == "" else str(_folder(value))
+
+
 def _s3(value: Any) -> str:
     if value in ("", "aws"):
         return str(value)
@@ -165,6 +169,7 @@ class Settings:
         _number(float, 1, _MOST, "a number"), 200.0, "largest ratio of an archive's extracted to its packed size"
     )
     s3_endpoint: str = _setting(_s3, "", "URL of an S3 to take artifacts from, or `aws`; empty: the embedded one")
+    file_root: str = _setting(_root, "", "folder below which a ModelDataUrl may be file://; empty: none may")
     strict_images: bool = _setting(_flag, False, "refuse an image that neither we nor [images] know")
     bubblewrap: str = _setting(
         _one_of("auto", "on", "off"), "auto", "isolate mapped commands with bubblewrap: auto, on or off"

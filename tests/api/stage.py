@@ -151,12 +151,13 @@ def _conforms(http_response, model, **_):
 
 
 @contextmanager
-def running(folder, hold=0.2):
+def running(folder, hold=0.2, **settings):
     """A Stage whose clock goes one second further at each look."""
     ticks = itertools.count(1_700_000_000)
+    folder.mkdir(exist_ok=True)
     store = Store(folder / "hostler.db")
     context = Context(
-        settings=Settings(data=folder, hold=hold),
+        settings=Settings(data=folder, hold=hold, **settings),
         store=store,
         lifecycle=Lifecycle(store),
         source=Source(),

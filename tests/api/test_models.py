@@ -1,6 +1,7 @@
 import pytest
 from botocore.exceptions import ClientError
 from refusals import refusal
+from stage import running
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/horse"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model/"
@@ -130,6 +131,33 @@ REFUSED = {
         {"PrimaryContainer": MULTI | {"ModelDataUrl": "https://example.org/models/"}},
         "The model data's location cannot be used: 'https://example.org/models/' is not an S3 address.",
     ),
+    "a file, though no folder is set": (
+        {"PrimaryContainer": SINGLE | {"ModelDataUrl": "file:///srv/models/m.tar.gz"}},
+        "The model data's location cannot be used: file:// is read only below the folder that the setting file_root"
+        " names, and it names none.",
+    ),
+    "a multi-model of files, though no folder is set": (
+        {"PrimaryContainer": MULTI | {"ModelDataUrl": "file:///srv/models/"}},
+        "The model data's location cannot be used: file:// is read only below the folder that the setting file_root"
+        " names, and it names none.",
+    ),
+    "a data source of files": (
+        {
+            "PrimaryContainer": {
+                "Image": "i",
+                "ModelDataSource": {
+                    "S3DataSource": {"S3Uri": "file:///a", "S3DataType": "S3Object", "CompressionType": "Gzip"}
+                },
+            }
+        },
+        "1 validation error detected: Value 'file:///a' at 'primaryContainer.modelDataSource.s3DataSource.s3Uri' failed"
+        " to satisfy constraint: Member must satisfy regular expression pattern: ^(https|s3)://([^/]+)/?(.*)",
+    ),
+    "another scheme": (
+        {"PrimaryContainer": SINGLE | {"ModelDataUrl": "ftp://b/m.tar.gz"}},
+        "1 validation error detected: Value 'ftp://b/m.tar.gz' at 'primaryContainer.modelDataUrl' failed to satisfy"
+        " constraint: Member must satisfy regular expression pattern: ^(https|s3)://([^/]+)/?(.*)",
+    ),
     "url and source": (
         {"PrimaryContainer": data_source() | {"ModelDataUrl": "s3://b/m.tar.gz"}},
         "ModelDataUrl and ModelDataSource exclude each other.",
@@ -216,3 +244,90 @@ def test_a_pipeline_is_described_as_it_was_given_and_can_be_hosted(sagemaker):
     assert described["InferenceExecutionConfig"] == {"Mode": "Serial"}
     variant = {"VariantName": "v", "ModelName": "pipeline", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+
+
+@pytest.mark.parametrize("mode", ["Serial", "Direct"])
+def test_a_model_has_up_to_fifteen_containers_with_hostnames(sagemaker, mode):
+    containers = [SINGLE | {"ContainerHostname": f"c{n}", "Environment": {"N": str(n)}} for n in range(15)]
+    sagemaker.create_model(ModelName="m", Containers=containers, InferenceExecutionConfig={"Mode": mode})
+    described = sagemaker.describe_model(ModelName="m")
+    assert described["Containers"] == [{"Mode": "SingleModel"} | container for container in containers]
+    assert described["InferenceExecutionConfig"] == {"Mode": mode}
+    assert "PrimaryContainer" not in described
+
+
+def test_the_names_that_containers_are_given_are_not_shown(sagemaker):
+    sagemaker.create_model(ModelName="m", Containers=[{"Image": "a"}, {"Image": "b"}])
+    described = sagemaker.describe_model(ModelName="m")
+    assert described["Containers"] == [
+        {"Image": image, "Mode": "SingleModel", "Environment": {}} for image in ("a", "b")
+    ]
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_the_model_data_of_every_container_must_be_there(sagemaker, position):
+    containers = [SINGLE, MULTI, SINGLE]
+    containers[position] = SINGLE | {"ModelDataUrl": "s3://b/missing.tar.gz"}
+    message = refusal(sagemaker.create_model, ModelName="m", Containers=containers)
+    assert message == "Could not find model data at s3://b/missing.tar.gz."
+
+
+@pytest.mark.parametrize("container", [MULTI, SINGLE])
+@pytest.mark.parametrize("setting", ["Enabled", "Disabled"])
+def test_a_model_cache_setting_is_kept(sagemaker, container, setting):
+    container = container | {"MultiModelConfig": {"ModelCacheSetting": setting}}
+    sagemaker.create_model(ModelName="m", PrimaryContainer=container)
+    described = sagemaker.describe_model(ModelName="m")["PrimaryContainer"]
+    assert described["MultiModelConfig"] == {"ModelCacheSetting": setting}
+
+
+HTTPS = [
+    "https://b.s3.us-east-1.amazonaws.com/",
+    "https://s3.us-east-1.amazonaws.com/b/",
+    "https://b.s3.amazonaws.com/",
+]
+
+
+@pytest.mark.parametrize("base", HTTPS)
+def test_model_data_may_have_an_https_address_of_s3(sagemaker, base):
+    url = base + "models/m.tar.gz"
+    sagemaker.create_model(ModelName="one", PrimaryContainer=SINGLE | {"ModelDataUrl": url})
+    assert sagemaker.describe_model(ModelName="one")["PrimaryContainer"]["ModelDataUrl"] == url
+    sagemaker.create_model(ModelName="many", PrimaryContainer=MULTI | {"ModelDataUrl": base + "models/"})
+    message = refusal(
+        sagemaker.create_model, ModelName="m", PrimaryContainer=SINGLE | {"ModelDataUrl": base + "missing.tar.gz"}
+    )
+    assert message == "Could not find model data at s3://b/missing.tar.gz."
+
+
+def test_model_data_may_be_files_below_the_folder_that_is_set(tmp_path):
+    root = tmp_path / "models"
+    (root / "many").mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path)
+    with running(tmp_path / "data", file_root=str(root)) as stage:
+        sagemaker = stage.client()
+        one = SINGLE | {"ModelDataUrl": f"file://{root}/m.tar.gz"}
+        sagemaker.create_model(ModelName="one", PrimaryContainer=one)
+        assert sagemaker.describe_model(ModelName="one")["PrimaryContainer"]["ModelDataUrl"] == one["ModelDataUrl"]
+        for number, prefix in enumerate([f"{root}/many/", f"{root}/many", f"{root}/", f"{root}", f"{root}/later/"]):
+            many = MULTI | {"ModelDataUrl": f"file://{prefix}"}
+            sagemaker.create_model(ModelName=f"many-{number}", PrimaryContainer=many)
+        elsewhere = "it is not below the folder that the setting file_root names"
+        for path, reason in {
+            f"{tmp_path}/": elsewhere,
+            "/etc/": elsewhere,
+            f"{root}2/": elsewhere,
+            f"{root}/../": "it holds the segment '..'",
+            f"{root}/out/": "it leads outside its folder",
+        }.items():
+            many = MULTI | {"ModelDataUrl": f"file://{path}"}
+            message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=many)
+            assert message == f"The model data's location cannot be used: {reason}."
+            one = SINGLE | {"ModelDataUrl": f"file://{path}m.tar.gz"}
+            assert refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one) == message
+        one = SINGLE | {"ModelDataUrl": f"file://{root}/missing.tar.gz"}
+        message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one)
+        assert message == f"Could not find model data at file://{root}/missing.tar.gz."
+        one = SINGLE | {"ModelDataUrl": f"file://{root}/many/"}
+        message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one)
+        assert message.startswith("The model data of a SingleModel container must be one .tar.gz object, not file:///")

@@ -37,10 +37,12 @@ def test_the_log_groups_arn_keeps_the_endpoints_name():
         "https://b.s3-us-west-2.amazonaws.com/path/to/m.tar.gz",
         "https://s3.us-west-2.amazonaws.com/b/path/to/m.tar.gz",
         "https://s3.amazonaws.com/b/path/to/m.tar.gz",
+        "https://b.s3.dualstack.us-west-2.amazonaws.com/path/to/m.tar.gz",
+        "https://b.s3.cn-north-1.amazonaws.com.cn/path/to/m.tar.gz",
     ],
 )
 def test_an_object_has_many_addresses(address: str):
-    assert names.s3_url(address) == ("b", "path/to/m.tar.gz")
+    assert names.s3_url(address) == names.data_url(address) == ("b", "path/to/m.tar.gz")
 
 
 def test_a_bucket_alone_is_an_address():
@@ -49,11 +51,57 @@ def test_a_bucket_alone_is_an_address():
 
 
 @pytest.mark.parametrize(
-    "address", ["", "b/key", "s3://", "s3:///key", "http://b.s3.amazonaws.com/k", "https://example.com/b/k"]
-)
+    "address",
+    ["", "b/key", "s3://", "s3:///key", "http://b.s3.amazonaws.com/k", "https://example.com/b/k", "file://b/k",
+     "https://b.s3.amazonaws.com.example.com/k", "https://b.s3.amazonaws.com:443/k", "https://b.s3.amazonaws.com\n/k"],
+)  # fmt: skip
 def test_what_is_no_s3_address_is_refused(address: str):
     with pytest.raises(UnsafeName):
         names.s3_url(address)
+    with pytest.raises(UnsafeName):
+        names.data_url(address)
+
+
+@pytest.mark.parametrize("address", ["file:///srv/m.tar.gz", "file://localhost/srv/m.tar.gz"])
+def test_a_file_has_an_address_that_is_no_s3_address(address: str):
+    assert names.data_url(address) == (names.FILES, "srv/m.tar.gz")
+    assert str(names.data_url(address)) == "file:///srv/m.tar.gz"
+    with pytest.raises(UnsafeName):
+        names.s3_url(address)
+
+
+@given(st.text(max_size=40))
+def test_no_s3_address_is_taken_for_a_files(text: str):
+    for address in (f"s3://{text}", f"https://s3.amazonaws.com/{text}", f"https://{text}.s3.amazonaws.com/k"):
+        try:
+            bucket, _ = names.data_url(address)
+        except UnsafeName:
+            continue
+        assert bucket != names.FILES
+
+
+@pytest.mark.parametrize(
+    ("root", "key", "path"),
+    [
+        ("/srv/models", "srv/models/a/m.tar.gz", "/srv/models/a/m.tar.gz"),
+        ("/srv/models", "srv/models", "/srv/models"),
+        ("/", "etc/m.tar.gz", "/etc/m.tar.gz"),
+        ("/", "", "/"),
+    ],
+)
+def test_a_file_below_the_root_has_a_path(root: str, key: str, path: str):
+    assert names.file_path(root, key) == Path(path)
+
+
+@pytest.mark.parametrize("root", ["/srv/models", ""])
+@pytest.mark.parametrize(
+    "key",
+    ["", "srv", "srv/models2/m", "srv/model", "etc/passwd", "srv/models/", "srv/models/../x", "srv/models//x",
+     "/srv/models/x", "srv/models/a\\b", "srv/models/a\0", "srv/models/" + "x" * 256, "../srv/models/x"],
+)  # fmt: skip
+def test_a_file_elsewhere_has_none(root: str, key: str):
+    with pytest.raises(UnsafeName):
+        names.file_path(root, key)
 
 
 @pytest.mark.parametrize("name", [*UNSAFE, *ENCODED])
@@ -84,6 +132,13 @@ def test_a_link_leads_nowhere_outside(tmp_path: Path):
     (root / "out").symlink_to(tmp_path)
     with pytest.raises(UnsafeName):
         names.resolve(root, "out/secret")
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UnsafeName):
+        names.resolve(tmp_path, "a/x")
 
 
 @given(st.text(max_size=40))

@@ -57,6 +57,16 @@ def test_images_are_commands_as_text_or_as_words(tmp_path: Path):
     assert load(tmp_path).images == {"a:1": ("python", "my server.py"), "b:1": ("b", "--x")}
 
 
+def test_the_root_of_files_is_absolute_and_may_be_none(tmp_path: Path):
+    assert load(tmp_path).file_root == ""
+    assert load(tmp_path, HOSTLER_FILE_ROOT="").file_root == ""
+    assert load(tmp_path, HOSTLER_FILE_ROOT="/srv/models/").file_root == "/srv/models"
+    assert load(tmp_path, HOSTLER_FILE_ROOT="models").file_root == str(Path("models").absolute())
+    found = load(tmp_path, HOSTLER_FILE_ROOT="~/models")
+    assert found.file_root == str(Path("~/models").expanduser())
+    assert settings.restore(json.loads(json.dumps(settings.dump(found)))) == found
+
+
 def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
     assert load(tmp_path).data == Path.home() / ".hostler"
     assert load(tmp_path, {"data": "here"}).data.is_absolute()

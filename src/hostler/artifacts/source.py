@@ -1,4 +1,4 @@
-"""Where artifacts come from: the embedded S3's plain files, or a real S3 through obstore.
+"""Where artifacts come from: the embedded S3's plain files, a real S3 through obstore, or files of this machine.
 
 hostler itself never follows AWS_ENDPOINT_URL*: in the shell of the person who runs it those point at hostler.
 What only a real S3 needs (botocore, obstore) is imported when one is first asked: it takes a sixth of a second.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hostler import names
 from hostler.artifacts.bucket import Buckets, S3Error
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 
@@ -60,13 +62,45 @@ class EmbeddedSource:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
         return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path)
 
-    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        assert info.path is not None
-        with await asyncio.to_thread(info.path.open, "rb") as file:
-            if (await self.head(info.bucket, info.key)).etag != info.etag:
-                raise ArtifactBad("The object was changed while it was read.")
-            while chunk := await asyncio.to_thread(file.read, CHUNK):
-                yield chunk
+    def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        return _read(self, info)
+
+
+class FileSource:
+    """Files below the folder `root` for file:// addresses (names.FILES), unless it is empty; `other` for the rest."""
+
+    def __init__(self, root: str, other: Source) -> None:
+        self._root = root
+        self._other = other
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        return await (asyncio.to_thread(self._head, key) if bucket == names.FILES else self._other.head(bucket, key))
+
+    def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        return _read(self, info) if info.bucket == names.FILES else self._other.read(info)
+
+    def _head(self, key: str) -> ObjectInfo:
+        try:
+            path = names.file_path(self._root, key).resolve()
+            found = path.stat()
+        except names.UnsafeName as error:
+            raise ArtifactMissing(f"The file cannot be used: {error}.") from None
+        except OSError as error:
+            raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactMissing("It is not a file.")
+        etag = f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+        return ObjectInfo(names.FILES, key, found.st_size, etag, path)
+
+
+async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:
+    """The bytes of a file of this machine."""
+    assert info.path is not None
+    with await asyncio.to_thread(info.path.open, "rb") as file:
+        if (await source.head(info.bucket, info.key)).etag != info.etag:
+            raise ArtifactBad("The object was changed while it was read.")
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk
 
 
 class ObstoreSource:

@@ -17,7 +17,7 @@ import uvloop
 
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.disk import Disk
-from hostler.artifacts.source import EmbeddedSource, ObstoreSource, Source
+from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
@@ -111,10 +111,9 @@ async def control(run: Path, settings: Settings) -> None:
     context.close()
 
 
-def _source(settings: Settings) -> Source:
-    if settings.s3_endpoint:
-        return ObstoreSource(settings.s3_endpoint)
-    return EmbeddedSource(settings.data / "s3")
+def _source(settings: Settings) -> FileSource:
+    s3 = ObstoreSource(settings.s3_endpoint) if settings.s3_endpoint else EmbeddedSource(settings.data / "s3")
+    return FileSource(settings.file_root, s3)
 
 
 def _free(path: Path) -> str:

@@ -22,8 +22,7 @@ async def create_model(context: Context, region: str, request: Document) -> Docu
     tags = tagged(request.pop("Tags", []))
     _check(request)
     for container in containers(request):
-        if container.get("Mode") != "MultiModel":
-            await _check_data(context, container)
+        await _check_data(context, container)
     name = request["ModelName"]
     record = Record(region, name, names.arn("model", region, name), context.now(), request)
     try:
@@ -103,10 +102,8 @@ def _check_container(container: Document) -> None:
         raise ValidationException("A container must have an Image.")  # rule 10
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise ValidationException("ModelDataUrl and ModelDataSource exclude each other.")  # rule 9
-    if container.get("Mode") == "MultiModel":
-        if "ModelDataUrl" not in container:  # rule 5
-            raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
-        _s3_url(container["ModelDataUrl"], prefix=True)
+    if container.get("Mode") == "MultiModel" and "ModelDataUrl" not in container:  # rule 5
+        raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
 
 
 def _check_together(found: list[Document], mode: str) -> None:
@@ -125,13 +122,16 @@ def _check_together(found: list[Document], mode: str) -> None:
 
 
 async def _check_data(context: Context, container: Document) -> None:
-    """A single model's archive must be there now (rule 7)."""
-    text = container.get("ModelDataUrl")
+    """A single model's archive must be there now (rule 7); of a prefix only the place is looked at."""
+    root, text = context.settings.file_root, container.get("ModelDataUrl")
+    if text is not None and container.get("Mode") == "MultiModel":
+        _location(root, text, prefix=True)
+        return
     if "ModelDataSource" in container:
         text = _gzipped_object(container["ModelDataSource"])
     if text is None:
         return
-    url = _s3_url(text)
+    url = _location(root, text)
     if not url.key.endswith(".tar.gz"):
         raise ValidationException(f"The model data of a SingleModel container must be one .tar.gz object, not {url}.")
     try:
@@ -159,13 +159,15 @@ def _gzipped_object(source: dict[str, Any]) -> str:
     return url
 
 
-def _s3_url(text: str, prefix: bool = False) -> names.S3Url:
+def _location(root: str, text: str, prefix: bool = False) -> names.S3Url:
     """Of a single object the storage will say whether there can be one; of a prefix nobody will, so we look at it."""
     try:
-        url = names.s3_url(text)
-        if not _BUCKET.fullmatch(url.bucket):
+        url = names.data_url(text)
+        if url.bucket == names.FILES:
+            names.file_path(root, url.key.removesuffix("/"))
+        elif not _BUCKET.fullmatch(url.bucket):
             raise names.UnsafeName(f"{url.bucket!r} is not a bucket's name")
-        if prefix and url.key.strip("/"):
+        elif prefix and url.key.strip("/"):
             names.check_relative(url.key.removesuffix("/"))
         return url
     except names.UnsafeName as error:

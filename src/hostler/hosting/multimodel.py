@@ -82,7 +82,7 @@ class MultiModel:
         self.key = key
         self.variant = variant
         self._route: frozenset[str] | None = None  # the instances that requests may go to; None: this fleet serves not
-        self._bucket, self._prefix = names.s3_url(model_data_url)
+        self._bucket, self._prefix = names.data_url(model_data_url)
         self._fleet = fleet
         self._metrics = metrics
         self._members: dict[str, _Member] = {}

@@ -51,7 +51,7 @@ def load(service: str, wanted: Iterable[str]) -> Service:
     """Read the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
     model = _model(resources.files("botocore") / "data" / service)
     patches = json.loads((resources.files("hostler.spec") / "patches.json").read_text())
-    reader = _Reader(model["shapes"], patches["java"])
+    reader = _Reader(model["shapes"], patches["java"], patches["also"])
     operations = {name: reader.operation(model["operations"][name]) for name in wanted}
     return Service(operations, frozenset(model["operations"]))
 
@@ -65,9 +65,12 @@ def _model(folder: Traversable) -> dict[str, Any]:
 
 
 class _Reader:
-    def __init__(self, shapes: Mapping[str, Any], java: Mapping[str, str]) -> None:
+    """`java`: pieces of Java's patterns -> Python's. `also`: shape -> pattern of what we take beside AWS's own."""
+
+    def __init__(self, shapes: Mapping[str, Any], java: Mapping[str, str], also: Mapping[str, str]) -> None:
         self._raw = shapes
         self._java = java
+        self._also = also
         self._shapes: dict[str, Shape] = {}
 
     def operation(self, raw: Mapping[str, Any]) -> Operation:
@@ -89,7 +92,7 @@ class _Reader:
         )
         if "pattern" in raw:
             shape.pattern = "^" + raw["pattern"].removeprefix("^")  # the service shows this anchor (§1.3)
-            shape.matches = self._compile(raw["pattern"])
+            shape.matches = self._compile("|".join(filter(None, (raw["pattern"], self._also.get(name)))))
         shape.members = {member: self.shape(target) for member, target in raw.get("members", {}).items()}
         if shape.type == "map":
             shape.key, shape.element = self.shape(raw["key"]), self.shape(raw["value"])

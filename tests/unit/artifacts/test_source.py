@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 from packing import LIMITS, archive
 
+from hostler import names
 from hostler.artifacts.disk import Disk
-from hostler.artifacts.source import EmbeddedSource, ObjectInfo, ObstoreSource, Source
+from hostler.artifacts.source import EmbeddedSource, FileSource, ObjectInfo, ObstoreSource, Source
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 
 BODY = archive(model=b"model")
@@ -182,5 +184,68 @@ def test_the_embedded_source_reads_one_version_or_says_that_it_changed(tmp_path:
         for key in ("../bucket/k", "/etc/passwd", "k/", "", "K", "k\0"):
             with pytest.raises(ArtifactMissing, match="NoSuchKey"):
                 await source.head("bucket", key)
+
+    asyncio.run(main())
+
+
+def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it_was(tmp_path: Path) -> None:
+    for folder, body in (("files/a", BODY), ("s3/bucket", b"object")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "m.tar.gz").write_bytes(body)
+    root = tmp_path / "files"
+    (root / "link.tar.gz").symlink_to("a/m.tar.gz")
+
+    async def main() -> None:
+        source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
+        assert await read(source, "m.tar.gz") == b"object"
+        for name in ("a/m.tar.gz", "link.tar.gz"):
+            bucket, key = names.data_url(f"file://{root}/{name}")
+            assert await read(source, key, bucket) == BODY
+            assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
+        disk = Disk(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+        fetched = await disk.fetch(bucket, key)
+        assert (fetched.path / "model").read_bytes() == b"model"
+        (root / "a/m.tar.gz").write_bytes(archive(model=b"another"))
+        fetched = await disk.fetch(bucket, key)
+        assert (fetched.path / "model").read_bytes() == b"another"
+        await disk.close()
+
+    asyncio.run(main())
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "m.tar.gz"
+
+    async def main() -> None:
+        source = FileSource(str(tmp_path), EmbeddedSource(tmp_path / "s3"))
+        file.write_bytes(b"one")
+        info = await source.head(*names.data_url(f"file://{file}"))
+        file.write_bytes(b"other")
+        with pytest.raises(ArtifactBad, match="changed"):
+            async with contextlib.aclosing(source.read(info)) as chunks:
+                await anext(chunks)
+
+    asyncio.run(main())
+
+
+def test_what_is_no_file_below_the_root_is_missing(tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    (root / "folder").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(b"secret")
+    (root / "out").symlink_to(tmp_path)
+    (root / "out.tar.gz").symlink_to(tmp_path / "secret")
+    (root / "a").symlink_to(root / "b")
+    (root / "b").symlink_to(root / "a")
+    os.mkfifo(root / "pipe")
+
+    async def main() -> None:
+        source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
+        for name in ("none", "folder", "folder/", "out/secret", "out.tar.gz", "a", "pipe", "../secret", "x" * 300):
+            with pytest.raises(ArtifactMissing) as missing:
+                await source.head(*names.data_url(f"file://{root}/{name}"))
+            assert str(tmp_path) not in str(missing.value)
+        closed = FileSource("", EmbeddedSource(tmp_path / "s3"))
+        with pytest.raises(ArtifactMissing, match="the setting file_root names, and it names none"):
+            await closed.head(*names.data_url(f"file://{tmp_path}/secret"))
 
     asyncio.run(main())
