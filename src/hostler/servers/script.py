@@ -82,7 +82,7 @@ def _is_a(model: Any, module: str, name: str) -> bool:
 
 def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
     """The default predict_fn of the image: the model's own."""
-    if kind == "torch" and callable(model):
+    if kind == "torch" and _is_a(model, "torch.nn", "Module"):
         from hostler.servers import torch
 
         return torch.predict

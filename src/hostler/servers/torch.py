@@ -90,7 +90,9 @@ class TorchScript:
         except RuntimeError as error:  # all that TorchScript raises; the model is the same for every caller
             if reason.out_of_memory(error):
                 raise
+            said = str(error).strip()
             shown = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
-            raise Rejected(400, f"The model does not take this input, {shown}: {error}") from None
+            why = said.rpartition("\n")[2].removeprefix("RuntimeError: ")  # the last line of TorchScript's traceback
+            raise Rejected(400, f"The model does not take this input, {shown}: {why}\n{said}") from None
         body, media = toolkit.encoded(found, call.accept, self._default)
         return Reply(200, body, media)

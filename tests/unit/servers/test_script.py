@@ -96,7 +96,28 @@ def test_a_script_with_predict_fn_gets_one_row_as_the_toolkit_reads_it(tmp_path:
     assert (one["dtype"], one["shape"]) == ("float64", [3])
 
 
-@pytest.mark.parametrize(("image", "text"), [("script", OWN), ("sklearn", "def model_fn(d): return 1")])
+MODULE = """
+import torch
+def model_fn(d): return torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Flatten(0))
+"""
+
+
+@pytest.mark.parametrize("image", ["torch", "auto"])
+def test_a_module_needs_no_more_than_model_fn(tmp_path: Path, image: str) -> None:
+    predictor = loaded(tmp_path, MODULE, image)
+    assert answer(predictor, b"[[1, 2], [3, 4]]", "application/json") == [1.0, 2.0, 3.0, 4.0]
+    assert answer(predictor, b"1,2\n3,4", "text/csv") == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("script", OWN),
+        ("sklearn", "def model_fn(d): return 1"),
+        ("torch", OWN),
+        ("torch", "def model_fn(d): return len"),
+    ],
+)
 def test_where_nothing_predicts_the_script_does_not_load(tmp_path: Path, image: str, text: str) -> None:
     with pytest.raises(Unloadable, match="neither predict_fn nor transform_fn"):
         loaded(tmp_path, text, image)
