@@ -109,6 +109,8 @@ _UPGRADES = {
         "ALTER TABLE revisions ADD COLUMN fleet INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE revisions ADD COLUMN deployment JSON",
         "ALTER TABLE revisions ADD COLUMN asked FLOAT NOT NULL DEFAULT 0",
+        "UPDATE revisions SET (deployment, asked) = (SELECT json_extract(document, '$.DeploymentConfig'), created"
+        " FROM endpoints WHERE id = endpoint)",
     ),
 }
 

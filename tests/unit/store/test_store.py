@@ -355,7 +355,7 @@ def test_a_file_of_version_1_is_carried_over(path):
             ALTER TABLE revisions DROP COLUMN deployment;
             ALTER TABLE revisions DROP COLUMN asked;
             INSERT INTO endpoints VALUES
-              (1, 'r', 'good', 'good', 'arn:1', 1, 1, '{}', 'c', 1, 0, 1, ''),
+              (1, 'r', 'good', 'good', 'arn:1', 1.5, 2, '{"DeploymentConfig": {"a": 1}}', 'c', 1, 0, 1, ''),
               (2, 'r', 'bad', 'bad', 'arn:2', 1, 1, '{}', 'c', 1, 0, 0, 'no such image');
             INSERT INTO revisions VALUES (1, 1, '{}', '{}'), (2, 1, '{}', '{}');
             PRAGMA user_version = 1;
@@ -364,7 +364,11 @@ def test_a_file_of_version_1_is_carried_over(path):
     connection.close()
     store = Store(path)
     assert [store.endpoint("r", name).status for name in ("good", "bad")] == ["InService", "Failed"]
-    assert [revision.fleet for _, (revision,) in store.desired()] == [1, 1]
+    found = [revision for _, (revision,) in store.desired()]
+    assert [(revision.fleet, revision.deployment, revision.asked) for revision in found] == [
+        (1, {"a": 1}, 1.5),
+        (1, None, 1),
+    ]
     store.close()
 
 
