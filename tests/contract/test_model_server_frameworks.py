@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,32 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
         assert answer.text.endswith("The model takes x: float32 [rows, 3].")
     for name in names:
         assert server.ask("DELETE", f"/models/{name}").status == 200
+
+
+def test_an_estimator_that_fails_says_where_in_the_answer_and_in_the_log(server: Container) -> None:
+    fitted = estimator(server.model("broken"))
+    fitted.coef_ = None
+    (server.folder / "models/broken/model/model.joblib").unlink()
+    (server.folder / "models/broken/model/model.pkl").write_bytes(pickle.dumps(fitted))
+    server.loaded("broken")
+    answer = server.invoke("broken", b"1,2")
+    assert answer.status == 500
+    first, second, third, *_ = answer.text.splitlines()
+    assert first in server.output()
+    assert second == "Traceback (most recent call last):"
+    assert 'File "sklearn/' in third, "it begins where our own code ends, and shows no folder of this machine"
+    assert "Traceback" in server.output()
+    server.ask("DELETE", "/models/broken")
+
+
+def test_a_pickle_whose_code_fails_says_where_in_the_answer_and_in_the_log(server: Container) -> None:
+    # a call of int("no number")
+    (server.model("bad") / "model.pkl").write_bytes(b"cbuiltins\nint\n(Vno number\ntR.")
+    answer = server.load("bad")
+    assert answer.status == 500
+    wanted = "model.pkl does not load: invalid literal for int() with base 10: 'no number'\nTraceback"
+    assert answer.json["message"].startswith(wanted)
+    assert "ValueError: invalid literal" in server.output()
 
 
 def test_onnx_and_torchscript_files_that_are_none_do_not_load_and_the_server_lives(server: Container) -> None:

@@ -129,6 +129,14 @@ def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) 
     assert framework.needs_process(small, "script")
 
 
+@pytest.mark.parametrize(("kind", "name"), [("torch", "model.pt"), ("onnx", "model.onnx")])
+def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, kind: str, name: str) -> None:
+    file = filled(tmp_path, name) / name
+    assert not framework.needs_process(tmp_path, kind)
+    file.write_bytes(bytes(framework.APART_SIZE + 1))
+    assert framework.needs_process(tmp_path, kind)
+
+
 def test_a_framework_that_is_none_is_said() -> None:
     assert "no framework named keras" in framework.missing("keras")
 
