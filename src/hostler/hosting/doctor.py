@@ -17,6 +17,7 @@ from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
 LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
 _NAMES = 200  # characters of the names of containers that failed together
 _QUOTED = 250  # characters of what a program said, inside a cause
+_NAMED = 60  # of a name, there
 _PATIENCE = (
     "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
     " startup_timeout in hostler.toml."
@@ -56,11 +57,10 @@ class Facts:
 
 
 class Diagnosis(NamedTuple):
-    """Whole sentences. `quoted` is what a line of the log said that the cause repeats."""
+    """Whole sentences."""
 
     cause: str
     help: str = ""
-    quoted: str = ""
 
 
 def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
@@ -79,7 +79,11 @@ def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
         if number and len(text) + len(more) > LIMIT:
             break  # the first cause counts most
         text += more
-    return _with_last_lines(text, failed[0].log, next(iter(found)).quoted)
+    first = failed[0]
+    if not first.log:
+        return _cut(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
+    text += " Its last lines: " if len(failed) == 1 else f" The last lines of {first.label}: "
+    return _cut(text + last_lines(first.log, LIMIT - len(text)), LIMIT)
 
 
 def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
@@ -90,6 +94,8 @@ def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, 
     """
     if missing and url.endswith("/"):
         help = "A container that is not multi-model takes one archive: name that, not a folder."
+    elif missing and url.startswith("file://"):
+        help = ""
     elif missing and embedded:
         help = (
             "It is looked for in hostler's own S3: put it there (aws s3 cp), or name another S3 with s3_endpoint in"
@@ -120,9 +126,10 @@ def diagnosis(facts: Facts) -> Diagnosis:
 
 def too_deep(files: Sequence[str]) -> str:
     """The one folder in which all files of an archive lie, if that is so and it is not the scripts' own; else empty."""
-    tops = {name.partition("/")[0] for name in files if not name.rpartition("/")[2].startswith("._")}
+    real = [name for name in files if not name.rpartition("/")[2].startswith("._")]
+    tops = {name.partition("/")[0] for name in real}
     only = next(iter(tops)) if len(tops) == 1 else ""
-    return only if only not in ("", "code") and all("/" in name for name in files) else ""
+    return only if only not in ("", "code") and all("/" in name for name in real) else ""
 
 
 def last_lines(text: str, room: int) -> str:
@@ -164,18 +171,22 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
         return _does_not_load(facts, match[-1][1])
     log = facts.log
     if match := [*_INSTALL.finditer(log)]:
-        return Diagnosis(f"{ended} {_cut(match[-1][1], _QUOTED)}.", f"Install that: {match[-1][2]}", match[-1][1])
+        return Diagnosis(f"{ended[:-1]}: {_cut(match[-1][1], _QUOTED)}.", f"Install that ({match[-1][2]}).")
     if match := [*_NO_MODULE.finditer(log)]:
-        return Diagnosis(f"{ended} Python found no module named {match[-1][1]}.", _install(match[-1][1], facts.ours))
+        return Diagnosis(
+            f"{ended} Python found no module named {_cut(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
+        )
     if match := [*_IMPORT.finditer(log)]:
-        return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.", "", match[-1][1])
+        return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.")
     if _MODEL_FN.search(log):
         return Diagnosis(f"{ended} The script has no model_fn.", _MODEL_FN_HELP)
     if _NO_MEMORY.search(log):
         return Diagnosis(f"{ended} It ran out of memory.", _MEMORY_HELP)
     if match := [*_NO_PROGRAM.finditer(log)]:
         why = "is not there" if match[-1][2].startswith("No such") else "must not be executed"
-        return Diagnosis(f"{ended} The program {match[-1][1]} {why}.", "Check the image's command under [images].")
+        return Diagnosis(
+            f"{ended} The program {_cut(match[-1][1], _NAMED)} {why}.", "Check the image's command under [images]."
+        )
     if _OTHER_MACHINE.search(log):
         return Diagnosis(f"{ended} The program was built for another machine.", "Build it for this one.")
     if _PORT_TAKEN.search(log):
@@ -191,14 +202,14 @@ def _does_not_load(facts: Facts, said: str) -> Diagnosis:
     """One of our own servers has said why in one line."""
     cause, help = f"The model does not load: {_cut(said, _QUOTED)}", _LINT
     if match := _INSTALL.match(said):
-        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"Install that: {match[2]}"
+        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"Install that ({match[2]})."
     elif match := _NO_MODULE.search(said):
         help = _install(match[1], ours=True)
     elif _MODEL_FN.search(said):
         help = _MODEL_FN_HELP
     elif _LAYOUT.search(said):
         if folder := too_deep(facts.files):
-            folder = _cut(folder, 60)
+            folder = _cut(folder, _NAMED)
             cause = f"The model does not load: all files of the archive lie in its folder {folder}/, none at its top"
             help = f"Pack what is in that folder, not the folder (tar -czf model.tar.gz -C {folder} .). {_LINT}"
     elif _SCRIPT_GONE.search(said):
@@ -208,20 +219,20 @@ def _does_not_load(facts: Facts, said: str) -> Diagnosis:
         help = _MEMORY_HELP
     else:
         help = ""
-    return Diagnosis(f"{cause.rstrip('.')}.", help, said)
+    return Diagnosis(f"{cause.rstrip('.')}.", help)
 
 
 _MODEL_FN_HELP = "Define model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model."
 
 
 def _install(module: str, ours: bool) -> str:
-    package = module.partition(".")[0]
+    package = _cut(module.partition(".")[0], _NAMED)
     if ours:
         return (
-            f"Install the package that has it where hostler is installed, such as: pip install {package}"
-            " (requirements.txt of an archive is not installed here)."
+            f"Install the package that has it (such as pip install {package}) where hostler is installed: here, an"
+            " archive's requirements.txt is not."
         )
-    return f"Install the package that has it for the command under [images], such as: pip install {package}"
+    return f"Install the package that has it (such as pip install {package}) for the image's command under [images]."
 
 
 def _help_by_code(code: int) -> str:
@@ -233,9 +244,7 @@ def _help_by_code(code: int) -> str:
     if number == signal.SIGILL:
         return "It was built for a processor that this one is not."
     if code == 0:
-        return (
-            "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
-        )
+        return "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
     if code in (126, 127):
         return "A shell says so of a program that it cannot find or execute: check the image's command under [images]."
     return ""
@@ -276,8 +285,7 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
     if facts.port:
         return Diagnosis(
             f"{asked} was not answered: nothing in the container listens on a port.",
-            f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names, {facts.port} here. If it is only slow to"
-            f" start, {_PATIENCE}",
+            f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names. If it is only slow to start, {_PATIENCE}",
         )
     return Diagnosis(f"{asked} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
 
@@ -305,16 +313,6 @@ def _answered(facts: Facts, ping: Ping, answered: str) -> Diagnosis:
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
-
-
-def _with_last_lines(text: str, log: str, quoted: str) -> str:
-    """The reason with as much of the log's end as there is room for, but for what it has quoted already."""
-    said = "\n".join(line for line in log.splitlines() if not quoted or quoted not in line)
-    if not log.strip():
-        return _cut(f"{text} It wrote nothing to its log.", LIMIT)
-    before = f"{text} Its last lines: "
-    lines = last_lines(said, LIMIT - len(before))
-    return before + lines if lines else _cut(text, LIMIT)
 
 
 def _listed(labels: Sequence[str], room: int = _NAMES) -> str:
