@@ -78,6 +78,7 @@ def _view(endpoint, revisions):
     return EndpointView(
         endpoint.status,
         endpoint.failure_reason,
+        serving.number,
         _variants(serving, newest if newest.fleet == serving.fleet else serving, bool(endpoint.ready_revision)),
         _variants(newest, newest, False) if pending else (),
     )

@@ -71,9 +71,12 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "LastDeploymentConfig": newest.deployment,
     }
     view = context.lifecycle.view(endpoint.uid)
-    if view is not None:
+    if view is not None and view.revision != shown.number:
+        view = None
+    if view is not None or endpoint.ready_revision:
         resolved = await context.store_call(context.store.revision, endpoint.uid, shown.fleet) or shown
-        answer["ProductionVariants"] = _variants(shown, desired, view.variants, resolved.asked, endpoint.modified)
+        variants = _whole(shown) if view is None else view.variants
+        answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.asked, endpoint.modified)
     if under_way and (endpoint.status == "Creating" or desired is not newest):
         seen = () if view is None else view.variants if endpoint.status == "Creating" else view.pending
         pending = _variants(newest, newest, seen, newest.asked, endpoint.modified)
@@ -132,6 +135,13 @@ def check_size(config: Document) -> None:
             "ResourceLimitExceeded",
             f"The limit of instances of one endpoint is {_MOST_INSTANCES}; {wanted} were asked for.",
         )
+
+
+def _whole(revision: Revision) -> list[VariantView]:
+    """A revision that came into service just now, or before control was started: nobody has looked at it since."""
+    variants = revision.config["ProductionVariants"]
+    counts = {variant["VariantName"]: variant["InitialInstanceCount"] for variant in variants}
+    return [VariantView(name, 0.0, 0.0, current_count=count, desired_count=count) for name, count in counts.items()]
 
 
 def _variants(

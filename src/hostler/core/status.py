@@ -52,11 +52,13 @@ class VariantView:
 class EndpointView:
     """What DescribeEndpoint shows of an endpoint's life (§2.5, §2.10).
 
-    `variants` are those of the revision that serves; `pending` those of a new fleet that is on its way, else empty.
+    `variants` are those of the revision that serves, `revision` its number (before one does: the newest's); `pending`
+    those of a new fleet that is on its way, else empty.
     """
 
     status: str
     failure_reason: str
+    revision: int
     variants: tuple[VariantView, ...]
     pending: tuple[VariantView, ...] = ()
 

@@ -120,6 +120,7 @@ class Endpoint:
         return EndpointView(
             self.record.status,
             self.record.failure_reason,
+            shown.number,
             tuple(self._view(shown, wanted, index) for index, _ in _variants(shown)),
             pending,
         )

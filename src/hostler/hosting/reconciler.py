@@ -69,16 +69,16 @@ class Reconciler:
         self._poked.set()
 
     def view(self, uid: str) -> EndpointView | None:
-        """The endpoint's life as of the last pass; None when that pass knew no such endpoint."""
-        return self._endpoint(uid).view() if uid in self._records else None
+        """The endpoint's life as of the last pass; None when that knew no such endpoint, or nobody has looked yet."""
+        return self._endpoint(uid).view() if self.ready and uid in self._records else None
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint no longer on its way, or time is up."""
         asked = self._begun
 
         def is_settled() -> bool:
-            view = self.view(uid)
-            return self._done > asked and (view is None or view.status not in ("Creating", "Deleting", "Updating"))
+            status = self._records[uid][0].status if uid in self._records else "gone"
+            return self._done > asked and status not in ("Creating", "Deleting", "Updating")
 
         try:
             async with asyncio.timeout(timeout), self._passed:

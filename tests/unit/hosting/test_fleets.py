@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ground import KEY, PATIENCE, Container, Gateway, Ground, status
+from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, status
 from test_reconciler import run
 
 from hostler.core.status import EndpointView, VariantView
@@ -23,15 +22,6 @@ async def in_service(ground: Ground, reconciler: Reconciler, gateway: Gateway, *
         gateway.need(target)
         await gateway.until(lambda target=target: gateway.where(target))
     return uid
-
-
-async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
-    """Let the reconciler work until something is true."""
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            async with reconciler._passed:
-                reconciler.wake()
-                await reconciler._passed.wait()
 
 
 async def only(reconciler: Reconciler, *ids: str) -> None:
@@ -270,7 +260,7 @@ def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
         uid = ground.endpoint()
         await status(reconciler, uid, "Creating")
         launching = VariantView("v", 1.0, 1.0, 0, 1, "Creating", "Launching 1 instance(s).")
-        assert seen(reconciler, uid) == EndpointView("Creating", "", (launching,))
+        assert seen(reconciler, uid) == EndpointView("Creating", "", 1, (launching,))
         held.ping = 200
         await status(reconciler, uid, "InService")
         assert seen(reconciler, uid).variants == (VariantView("v", 1.0, 1.0, 1, 1),)
@@ -290,7 +280,7 @@ def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
         assert view.pending == (VariantView("v", 1.0, 1.0, 2, 2, "ActivatingTraffic", activating),)
         gateway.speak()
         await status(reconciler, uid, "InService")
-        assert seen(reconciler, uid) == EndpointView("InService", "", (VariantView("v", 1.0, 1.0, 2, 2),))
+        assert seen(reconciler, uid) == EndpointView("InService", "", 2, (VariantView("v", 1.0, 1.0, 2, 2),))
 
         held = Container(ping=503)
         ground.scale(uid, {"v": 3}, v=2.0)
@@ -315,7 +305,7 @@ def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
         await status(reconciler, uid, "Deleting")
         await gateway.until(lambda: gateway.running & set(gateway.draining))
         deleting = VariantView("v", 2.0, 2.0, 0, 1, "Deleting", "Terminating 1 instance(s).")
-        assert seen(reconciler, uid) == EndpointView("Deleting", "", (deleting,))
+        assert seen(reconciler, uid) == EndpointView("Deleting", "", 4, (deleting,))
         gateway.drained(*gateway.running)
         await status(reconciler, uid, "gone")
 
