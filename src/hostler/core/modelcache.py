@@ -169,7 +169,7 @@ class ModelCache:
         return [*self._fetch(self._move(target, "unloaded")), *self._departed(), *self._settle(now)]
 
     def restore(self, target: str, size: int) -> list[Command]:
-        """A new control found it loaded: resident with generation 1. What is too much leaves at the next load."""
+        """A new control found it loaded: resident with generation 1. What is too much leaves at the next tick()."""
         if target in self._entries:
             return []
         self._move(target, "restore", size).generation = 1
@@ -240,8 +240,9 @@ class ModelCache:
         while self._held and (first := next(iter(self._held.items())))[1] <= now:
             del self._held[first[0]]
             self._memory.unpin(first[0])
-        idle = [] if self.keep else self._evict(self._memory.evictable)
-        return [*idle, *self._make_way(now), *self._start(now), *self._make_room()]
+        idle = [] if self.keep else [target for target in self._memory if not self._memory.pinned(target)]
+        unkept = [self._withdraw(target) for target in idle]
+        return [*unkept, *self._make_way(now), *self._start(now), *self._make_room()]
 
     def _make_way(self, now: float) -> list[Command]:
         """One departure for each target that met a full container, whatever the declared bytes say."""

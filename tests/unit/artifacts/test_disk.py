@@ -397,3 +397,18 @@ def test_a_full_disk_evicts_what_is_not_held_and_else_says_so(tmp_path: Path, st
 
     with small_disk(tmp_path / "small") as folder:
         asyncio.run(main(folder))
+
+
+def test_an_artifact_is_removed_when_asked_unless_somebody_holds_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        fetched = await place.disk.fetch("bucket", "m")
+        place.disk.forget(fetched.id)
+        assert fetched.path.is_dir()
+        place.disk.release(fetched.id)
+        place.disk.forget(fetched.id)
+        place.disk.forget(fetched.id)
+        assert place.entries() == []
+
+    asyncio.run(main())

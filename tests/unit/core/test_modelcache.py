@@ -492,3 +492,42 @@ def test_a_lost_container_leaves_the_targets_that_still_wait():
 def test_every_move_of_the_table_leads_to_a_state_that_can_be_left():
     left = {state for state, _ in TARGET.moves}
     assert set(TARGET.moves.values()) == left
+
+
+# --- copies, and caches that keep nothing -----------------------------------------------------------------------------
+
+
+def test_a_dismissed_target_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> None:
+    cache = holding(100, a=10, b=10)
+    assert cache.dismiss("a") == withdraw(cache, "a")
+    assert cache.state("a") == "leaving"
+    assert cache.dismiss("a") == []
+    assert busy(cache, "a") == [Publish("a", generation(cache, "a"))]
+    assert cache.dismiss("a") == [], "it was busy just now"
+    assert cache.tick(BUSY_FOR) == []
+    assert cache.dismiss("a") == withdraw(cache, "a")
+    assert idle(cache, "a") == [Unload("a")]
+    assert cache.dismiss("c") == []
+
+
+def test_the_hottest_is_what_was_used_last_whether_or_not_it_is_asked_to_go() -> None:
+    cache = holding(100, a=10, b=20, c=30)
+    cache.hits(("a",))
+    cache.dismiss("c")
+    ask(cache, "d", 5)
+    assert cache.hottest() == [("a", 10), ("c", 30), ("b", 20)]
+
+
+def test_a_cache_that_keeps_nothing_asks_for_each_target_back_until_it_is_idle() -> None:
+    cache = ModelCache(100, keep=False)
+    ask(cache, "a", 10)
+    published, asked_back = cache.loaded("a", 10, 0.0)
+    assert (published, asked_back) == (Publish("a", generation(cache, "a")), *withdraw(cache, "a"))
+    assert busy(cache, "a") == [Publish("a", generation(cache, "a"))]
+    assert cache.next_tick() == BUSY_FOR
+    assert cache.need("a", None, 0.05) == [Publish("a", generation(cache, "a"))], "callers share what is there"
+    assert cache.tick(BUSY_FOR) == withdraw(cache, "a")
+    assert idle(cache, "a", BUSY_FOR) == [Unload("a")]
+    assert cache.unloaded("a", BUSY_FOR) == []
+    assert cache.used() == 0
+    check(cache)

@@ -64,6 +64,8 @@ class Gateway:
 
 
 class Instance(RuleBasedStateMachine):
+    keep = True
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
@@ -79,10 +81,11 @@ class Instance(RuleBasedStateMachine):
     @initialize(room=st.sampled_from([60, BUDGET, 10 * BUDGET]), parallel=st.integers(1, 3), restored=st.booleans())
     def begin(self, room: int, parallel: int, restored: bool) -> None:
         self.room = room  # what the container has in truth
-        self.cache = ModelCache(BUDGET, parallel)
+        self.cache = ModelCache(BUDGET, parallel, self.keep)
         if restored:
             self.held["a"] = self.declared["a"] = SIZES["a"]
             self.carry_out(self.cache.restore("a", SIZES["a"]))
+            self.carry_out(self.cache.tick(self.now))
 
     # --- the shell ---
 
@@ -230,6 +233,10 @@ class Instance(RuleBasedStateMachine):
     def the_container_forgets_a_target(self, pick: int) -> None:
         del self.held[list(self.held)[pick % len(self.held)]]
 
+    @rule(name=names)
+    def there_is_a_copy_too_many(self, name: str) -> None:
+        self.carry_out(self.cache.dismiss(name))
+
     @rule(budget=st.sampled_from([50, BUDGET, BUDGET, BUDGET]))
     def the_budget_changes(self, budget: int) -> None:
         self.cache.budget = budget
@@ -286,7 +293,15 @@ class Instance(RuleBasedStateMachine):
         assert not any(gateway.waiting for gateway in self.gateways), "every waiter is answered"
         assert self.cache.waiting() == []
         assert self.cache.used() <= self.cache.budget
+        if not self.keep:
+            assert not self.cache._entries, "nothing is kept"
+
+
+class InstanceThatKeepsNothing(Instance):
+    keep = False
 
 
 TestInstance = Instance.TestCase
 TestInstance.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestInstanceThatKeepsNothing = InstanceThatKeepsNothing.TestCase
+TestInstanceThatKeepsNothing.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)

@@ -166,6 +166,9 @@ class Gateway:
         found = (one for one in route.variants if one.name == variant) if route else ()
         return [place.instance for one in found for place in one.places]
 
+    def publications(self, target: str) -> set[tuple[str, int]]:
+        return {(r.instance, r.generation) for r in self.residents.values() if r.target == target}
+
     def where(self, target: str) -> list[str]:
         """The instances on which it may be invoked."""
         return [instance for name, instance in self.residents if name == target]
@@ -303,6 +306,15 @@ def _models(container: dict[str, object]) -> dict[str, Any]:
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
     document = {"Image": image, "ModelDataUrl": "s3://box/p/", "Mode": "MultiModel", **container}
     return {"m": {"ModelName": "m", "PrimaryContainer": document}}
+
+
+async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
+    """Let the reconciler work until something is true."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            async with reconciler._passed:
+                reconciler.wake()
+                await reconciler._passed.wait()
 
 
 async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ground import PATIENCE, Container, Gateway, Ground, status
+from ground import PATIENCE, Container, Gateway, Ground, passes, status
 from test_reconciler import run
 
+from hostler.core import placement
+from hostler.hosting import clock
 from hostler.hosting.reconciler import Reconciler
 
 
@@ -202,3 +204,63 @@ def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_i
         await gateway.until(lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
 
     run(tmp_path, story)
+
+
+def test_a_hot_target_gets_a_copy_and_loses_it_when_it_has_cooled_and_one_of_them_is_idle(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        gateway.need("a", hot=True)
+        await gateway.until(lambda: len(gateway.where("a")) == 2)
+        runtimes, now = reconciler.runtimes, clock.now()
+        runtimes.cool(now + placement.COOL_AFTER - 1)
+        assert len(gateway.where("a")) == 2
+        gateway.busy = {"a"}
+        before = gateway.publications("a")
+        runtimes.cool(now + placement.COOL_AFTER + 1)
+        await gateway.until(lambda: len(gateway.where("a")) == 2 and len(before & gateway.publications("a")) == 1)
+        gateway.busy = set()
+        runtimes.cool(now + placement.COOL_AFTER + 1 + placement.ASK_EVERY)
+        await passes(reconciler, lambda: ground.metrics.model_unloads == 1)
+        assert len(gateway.where("a")) == 1
+        for turn in range(2, 5):
+            runtimes.cool(now + placement.COOL_AFTER + 1 + turn * placement.ASK_EVERY)
+        (runtime,) = runtimes.all.values()
+        assert sorted(map(len, runtime.targets().values())) == [0, 1]
+        assert not runtime._copies._due
+
+    run(tmp_path, story)
+
+
+def test_where_nothing_is_kept_a_target_leaves_memory_and_disk_after_its_calls_which_share_one_load(
+    tmp_path: Path,
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint(MultiModelConfig={"ModelCacheSetting": "Disabled"})
+        await status(reconciler, uid, "InService")
+        gateway.busy = {"a"}
+        gateway.need("a")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        (container,) = ground.containers.values()
+        assert container.loads == ["a"]
+        assert on_disk(tmp_path)
+        gateway.busy = set()
+        await passes(reconciler, lambda: not gateway.where("a") and container.unloads and not on_disk(tmp_path))
+        gateway.need("a")
+        await passes(reconciler, lambda: len(container.loads) == 2)
+        assert ground.metrics.downloads == 2
+        ground.update(uid, {"v": 1})
+        await status(reconciler, uid, "Updating")
+        await status(reconciler, uid, "InService")
+        assert len(container.loads) == 2
+
+    run(tmp_path, story)
+
+
+def on_disk(folder: Path) -> list[Path]:
+    return [path for path in (folder / "artifacts").iterdir() if path.name != ".work"]
