@@ -29,9 +29,15 @@ def sagemaker(stage):
     return prepared(stage)
 
 
-def prepared(stage):
+@pytest.fixture(scope="module")
+def shared(shared_stage):
+    """For what is refused, and so changes nothing."""
+    return prepared(shared_stage, "ap-south-1")
+
+
+def prepared(stage, region="us-east-1"):
     """An endpoint `ep` of config `old` with variants a and b, and what it can be updated to."""
-    client = stage.client()
+    client = stage.client(region=region)
     for model in ("m", "n"):
         client.create_model(ModelName=model, PrimaryContainer={"Image": f"img:{model}"})
     config(client, "old", variant("a"), variant("b", InitialVariantWeight=3.0))
@@ -396,12 +402,12 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-def test_a_deployment_config_that_cannot_be_is_refused(sagemaker, case):
+def test_a_deployment_config_that_cannot_be_is_refused(shared, case):
     deployment, message = IMPOSSIBLE[case]
-    assert refusal(update, client=sagemaker, DeploymentConfig=deployment) == message
-    create = sagemaker.create_endpoint
+    assert refusal(update, client=shared, DeploymentConfig=deployment) == message
+    create = shared.create_endpoint
     assert refusal(create, EndpointName="x", EndpointConfigName="new", DeploymentConfig=deployment) == message
-    assert status(sagemaker) == "InService"
+    assert status(shared) == "InService"
 
 
 def test_a_deployment_config_is_held_against_the_counts_that_are_retained(sagemaker):
@@ -495,10 +501,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_a_change_that_cannot_be_is_refused_and_changes_nothing(sagemaker, case):
+def test_a_change_that_cannot_be_is_refused_and_changes_nothing(shared, case):
     desired, message = CHANGES[case]
-    assert refusal(lambda: weights(sagemaker, *desired)) == message
-    described = describe(sagemaker)
+    assert refusal(lambda: weights(shared, *desired)) == message
+    described = describe(shared)
     assert described["EndpointStatus"] == "InService"
     assert shares(described) == {"a": (1.0, 1.0, 2, 2), "b": (3.0, 3.0, 2, 2)}
 
