@@ -77,16 +77,10 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         resolved = await context.store_call(context.store.revision, endpoint.uid, shown.fleet) or shown
         variants = _whole(shown) if view is None else view.variants
         answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.asked, endpoint.modified)
-    if under_way and (endpoint.status == "Creating" or desired is not newest):
-        seen = () if view is None else view.variants if endpoint.status == "Creating" else view.pending
-        pending = _variants(newest, newest, seen, newest.asked, endpoint.modified)
-        for variant, config in zip(pending, newest.config["ProductionVariants"], strict=True):
-            variant |= {name: config[name] for name in ("InstanceType",) if name in config}
-        answer["PendingDeploymentSummary"] = {
-            "EndpointConfigName": newest.config["EndpointConfigName"],
-            "StartTime": newest.asked,
-            "ProductionVariants": pending,
-        }
+    if endpoint.status == "Creating":
+        answer["PendingDeploymentSummary"] = _pending(newest, view.variants if view else (), endpoint.modified)
+    elif under_way and desired is not newest:
+        answer["PendingDeploymentSummary"] = _pending(newest, view.pending if view else (), endpoint.modified)
     return answer
 
 
@@ -142,6 +136,19 @@ def _whole(revision: Revision) -> list[VariantView]:
     variants = revision.config["ProductionVariants"]
     counts = {variant["VariantName"]: variant["InitialInstanceCount"] for variant in variants}
     return [VariantView(name, 0.0, 0.0, current_count=count, desired_count=count) for name, count in counts.items()]
+
+
+def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> Document:
+    """The PendingDeploymentSummary of a revision that has a new fleet."""
+    variants = _variants(revision, revision, views, revision.asked, since)
+    for variant, config in zip(variants, revision.config["ProductionVariants"], strict=True):
+        if "InstanceType" in config:  # else it has InstancePools
+            variant["InstanceType"] = config["InstanceType"]
+    return {
+        "EndpointConfigName": revision.config["EndpointConfigName"],
+        "StartTime": revision.asked,
+        "ProductionVariants": variants,
+    }
 
 
 def _variants(
