@@ -185,7 +185,10 @@ class Store:
         return [(endpoint, tuple(of[endpoint.uid])) for endpoint in found]
 
     def mark_ready(self, uid: str, revision: int, at: float) -> None:
-        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten."""
+        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten.
+
+        Nothing comes of it once the endpoint is to be deleted, and so with `mark_failed`.
+        """
         number = int(uid, 16)
         of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
         with self._engine.begin() as connection:
@@ -193,13 +196,13 @@ class Store:
             if config is not None:
                 values = {"ready_revision": revision, "failure_reason": "", "modified": round(at, 3)}
                 values["config_name"] = config["EndpointConfigName"]
-                connection.execute(update(endpoints).where(endpoints.c.id == number).values(values))
+                connection.execute(update(endpoints).where(*_living(uid)).values(values))
 
     def mark_failed(self, uid: str, revision: int, reason: str, at: float) -> None:
         """That revision cannot come into service. `reason` is a sentence, not empty."""
         values = {"failed_revision": revision, "failure_reason": reason, "modified": round(at, 3)}
         with self._engine.begin() as connection:
-            connection.execute(update(endpoints).where(endpoints.c.id == int(uid, 16)).values(values))
+            connection.execute(update(endpoints).where(*_living(uid)).values(values))
 
     def remove(self, uid: str) -> None:
         """Forget an endpoint, its revisions and its tags: its name is free again. Unknown: nothing happens."""
@@ -231,6 +234,10 @@ class Store:
         with self._engine.begin() as connection:
             _need_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
+
+
+def _living(uid: str) -> tuple[ColumnElement[bool], ...]:
+    return endpoints.c.id == int(uid, 16), ~endpoints.c.deleting
 
 
 def _record_named(kind: Kind, region: str, name: str) -> tuple[ColumnElement[bool], ...]:

@@ -157,8 +157,10 @@ def test_an_endpoint_goes_through_its_life(store):
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("InService", "", 3.0)
     assert store.ask_delete(REGION, "EP").status == "Deleting"
     assert store.ask_delete(REGION, "ep").status == "Deleting"
+    deleting = store.endpoint(REGION, "ep")
     store.mark_ready(uid, 1, 4.0)
-    assert store.endpoint(REGION, "ep").status == "Deleting"
+    store.mark_failed(uid, 1, "late", 4.0)
+    assert store.endpoint(REGION, "ep") == deleting
     store.remove(uid)
     assert store.endpoint(REGION, "ep") is None
     assert store.desired() == []

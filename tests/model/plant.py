@@ -1,0 +1,660 @@
+"""The control plane whole, in one loop: the real operations, store, reconciler and fleet; a fake engine whose
+containers answer on sockets of their own; gateways that are late, hang and die.
+
+What must hold at every moment is checked here, where it happens: nothing is sent to what does not run, nothing is ended
+while something is on its way there, no route is left without places by anything that nobody did to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import itertools
+import json
+import os
+import tarfile
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from simulated import Loop
+
+from hostler.artifacts.archive import Limits
+from hostler.artifacts.disk import Disk
+from hostler.artifacts.source import EmbeddedSource
+from hostler.control.context import Context
+from hostler.control.operations import OPERATIONS, Api
+from hostler.engines.engine import Launch, Seen
+from hostler.engines.fake import FakeEngine
+from hostler.errors import ApiError, EngineError
+from hostler.hosting.fleet import Fleet
+from hostler.hosting.metrics import Metrics
+from hostler.hosting.platform import Platform
+from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.runtimes import Runtimes
+from hostler.settings import Settings
+from hostler.spec import check, service
+from hostler.store.store import Store
+from hostler.wire import link
+from hostler.wire.frames import Frames
+from hostler.wire.server import Request, Server, serve
+
+REGION = "us-east-1"
+BUCKET = "box"
+TARGETS = [f"t{number}.tar.gz" for number in range(6)]
+ROOM = 40  # bytes of an instance's memory
+SIZE = 10  # bytes that a target takes: so four are resident on an instance
+STARTUP = 20.0  # seconds
+LATE = (0.0, 0.0, 0.0, 0.01, 0.5)  # seconds
+KINDS = ("crash", "mute", "sick", "deaf")  # of containers that are of no use; see Container
+
+_SERVICE = service.load("sagemaker", OPERATIONS)
+
+
+class Wrong(AssertionError):
+    """Something happened that must never happen."""
+
+
+class Container:
+    """One container. `kind`: good; crash: it exits; mute: it does not listen; sick: it answers pings with 500; deaf: it
+    does not answer them.
+    """
+
+    def __init__(self, launch: Launch, trouble: str, loop: Loop) -> None:
+        self.id = launch.id
+        self.labels = launch.labels
+        self.instance = launch.id.rpartition(".")[0]
+        self.doomed = "KIND" in launch.environment
+        self.kind = launch.environment.get("KIND") or trouble or "good"
+        self.models: dict[str, str] = {}
+        self.server: Server | None = None
+        self.ending = False  # it was told to end
+        self._loop = loop
+
+    @property
+    def key(self) -> str:
+        return self.labels["key"]
+
+    @property
+    def revision(self) -> tuple[str, int]:
+        return self.labels["uid"], int(self.labels["revision"])
+
+    def __call__(self, request: Request) -> None:
+        name = request.path.removeprefix("/models").strip("/")
+        if request.path == "/ping":
+            if self.kind != "deaf":
+                request.answer(500 if self.kind == "sick" else 200)
+        elif request.method == "GET":
+            models = [{"modelName": name, "modelUrl": url, "memory": SIZE} for name, url in self.models.items()]
+            request.answer(200, json.dumps({"models": models}).encode())
+        elif request.method == "DELETE":
+            request.answer(200 if self.models.pop(name, None) else 404)
+        else:
+            self._loop.call_later(self._loop.random.choice((0.0, 0.05, 2.0)), self._load, request)
+
+    def _load(self, request: Request) -> None:
+        asked = json.loads(request.body)
+        if asked["model_name"] in self.models:
+            request.answer(409)
+        elif len(self.models) * SIZE >= ROOM:
+            request.answer(507)
+        else:
+            self.models[asked["model_name"]] = asked["url"]
+            request.answer(200, b'{"memory": %d}' % SIZE)
+
+
+class Host(FakeEngine):
+    """The engine's far side: it and its containers outlive every control."""
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__()
+        self.containers: dict[str, Container] = {}
+        self.trouble = ""  # how what is started now behaves: refuse, or a kind of container
+        self._plant = plant
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._stopping: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, launch: Launch) -> None:
+        """It goes on when whoever asked is gone."""
+        if launch.id not in self._starting:
+            self._starting[launch.id] = asyncio.create_task(self._start(launch))
+            self._starting[launch.id].add_done_callback(asyncio.Task.exception)  # perhaps nobody asks any more
+        await asyncio.shield(self._starting[launch.id])
+
+    async def _start(self, launch: Launch) -> None:
+        try:
+            await self._plant.lag()
+            if self.trouble == "refuse":
+                raise EngineError("no process can be started now")
+            loop = self._plant.loop
+            container = Container(launch, self.trouble, loop)
+            path = self._plant.folder / "c" / str(self._plant.number())
+            self.address = lambda _: f"unix:{path}"
+            if container.kind == "crash":
+                loop.call_later(loop.random.choice(LATE), self.end, launch.id, 1)
+            elif container.kind != "mute":
+                container.server = await serve(container, path=str(path))
+                await self._plant.lag()
+                self.address = lambda _: f"unix:{path}"
+            self.containers[launch.id] = container
+            await super().start(launch)
+        finally:
+            del self._starting[launch.id]
+
+    async def stop(self, id: str, grace: float) -> None:
+        if id not in self._stopping:
+            self._stopping[id] = asyncio.create_task(self._stop(id, grace))
+        await asyncio.shield(self._stopping[id])
+
+    async def _stop(self, id: str, grace: float) -> None:
+        try:
+            if id in self._starting:
+                await asyncio.gather(self._starting[id], return_exceptions=True)
+            if container := self.containers.get(id):
+                self._plant.is_ended(container)
+                container.ending = True
+                await asyncio.sleep(self._plant.loop.random.choice((*LATE, grace)))
+                await self._close(container)
+                del self.containers[id]
+            await super().stop(id, 0.0)
+        finally:
+            del self._stopping[id]
+
+    async def list(self) -> list[Seen]:
+        await self._plant.lag()
+        return await super().list()
+
+    def end(self, id: str, exit: int) -> None:
+        """A container ends by itself."""
+        if id in self._seen and self._seen[id].exit is None:
+            super().end(id, exit)
+            self._plant.spawn(self._close(self.containers[id]))
+
+    @staticmethod
+    async def _close(container: Container) -> None:
+        if container.server:
+            server, container.server = container.server, None
+            await server.close(0.0)
+
+    def runs(self, id: str) -> bool:
+        return id in self._seen and self._seen[id].exit is None and not self.containers[id].ending
+
+    @property
+    def idle(self) -> bool:
+        return not self._starting and not self._stopping
+
+
+class Engine:
+    """One control's handle on the host; it is of no use any more once that control is dead."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.dead:
+            raise EngineError("control is dead")
+        return getattr(self._host, name)
+
+
+@dataclass(eq=False)
+class Flight:
+    """A request on its way, at one gateway."""
+
+    key: str
+    variant: str
+    instance: str
+    target: str
+
+
+class Gateway:
+    """Linked for ever, as a gateway is: it applies what it is told, sends requests, and waits for targets."""
+
+    def __init__(self, plant: Plant, name: str, pid: int) -> None:
+        self.name = name
+        self.pid = pid
+        self.routes: dict[str, link.Route] = {}
+        self.residents: dict[tuple[str, str, str, str], link.SetResident] = {}  # key, variant, target, instance
+        self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
+        self.flights: list[Flight] = []
+        self.late = 0.0  # seconds until it looks at a message
+        self.hangs = False
+        self._plant = plant
+        self._epoch = ""
+        self._frames: Frames[link.Down] | None = None
+        self._draining: set[str] = set()
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
+        self.task = asyncio.create_task(self._run())
+
+    def unlink(self) -> None:
+        """Control's end is gone."""
+        if self._frames:
+            self._frames.close()
+
+    async def hang(self, seconds: float) -> None:
+        """It neither hears nor says anything for a while."""
+        self._goes_on.clear()
+        await asyncio.sleep(seconds)
+        self._goes_on.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._plant.link))
+            except OSError:
+                await asyncio.sleep(self._plant.loop.random.choice((0.05, 0.2, 1.0)))
+                continue
+            self._frames = Frames(reader, writer, link.Down)
+            self._send(link.Hello(self.name, self.pid))
+            ticking = asyncio.create_task(self._tick())
+            try:
+                while (message := await self._frames.receive()) is not None:
+                    await asyncio.sleep(self.late)
+                    await self._goes_on.wait()
+                    self._hear(message)
+            finally:
+                ticking.cancel()
+                self._frames.close()
+                self._frames = None
+            await asyncio.sleep(0.05)
+
+    async def _tick(self) -> None:
+        while True:
+            self._send(link.Counts((), len(self.flights), 1))
+            await asyncio.sleep(1.0)
+            await self._goes_on.wait()
+
+    def _send(self, message: link.Up) -> None:
+        if self._frames:
+            self._frames.send(message)
+
+    # --- what it is told ------------------------------------------------------------------------------------------
+
+    def _hear(self, message: link.Down) -> None:
+        match message:
+            case link.Snapshot(epoch, version, routes, residents):
+                self._epoch = epoch
+                for route in routes:
+                    self._route(route)
+                self.routes = {route.key: route for route in routes}
+                self.residents = {_key(resident): resident for resident in residents}
+                self._send(link.Ack(epoch, version))
+                self._ask_again()
+            case link.SetRoute(version, route, residents):
+                self._route(route)
+                self.routes[route.key] = route
+                named = {place.instance for variant in route.variants for place in variant.places}
+                for key in [key for key in self.residents if key[0] == route.key and key[3] not in named]:
+                    del self.residents[key]
+                self.residents |= {_key(resident): resident for resident in residents}
+                self._send(link.Ack(self._epoch, version))
+                self._ask_again()
+            case link.DropRoute(version, key):
+                self.routes.pop(key, None)
+                for resident in [resident for resident in self.residents if resident[0] == key]:
+                    del self.residents[resident]
+                self._send(link.Ack(self._epoch, version))
+                self._ask_again()
+            case link.SetResident():
+                self.residents[_key(message)] = message
+                self.waiting.discard((message.key, message.variant, message.target))
+            case link.Withdraw(key, variant, target, instance, generation):
+                self.residents.pop((key, variant, target, instance), None)
+                busy = any((f.instance, f.target) == (instance, target) for f in self.flights)
+                self._send(link.Withdrawn(key, variant, target, instance, generation, busy))
+            case link.Drain(instance):
+                self._draining.add(instance)
+                self._look_at_draining()
+            case link.Refused(key, variant, target):
+                self.waiting.discard((key, variant, target))
+
+    def _route(self, route: link.Route) -> None:
+        """What it may be told in place of what it knows."""
+        before = (
+            {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
+        )
+        for variant in route.variants:
+            had = variant.name in before and before[variant.name].places
+            if had and not variant.places and route.key not in self._plant.hurt:
+                raise Wrong(f"{self.name} is told that {route.key} {variant.name} has no places any more")
+
+    def _ask_again(self) -> None:
+        for wanted in list(self.waiting):
+            key, name, target = wanted
+            variant = self._variant(key, name)
+            if variant and _multi_model(variant) and not self._resident(key, name, target):
+                self._send(link.Need(key, name, target))
+            else:
+                self.waiting.discard(wanted)
+
+    def _look_at_draining(self) -> None:
+        for instance in [one for one in self._draining if not any(f.instance == one for f in self.flights)]:
+            self._draining.discard(instance)
+            self._send(link.Drained(instance))
+
+    # --- its callers ----------------------------------------------------------------------------------------------
+
+    def invoke(self, target: str, seconds: float) -> None:
+        """A request to any endpoint that it knows of, which takes a while."""
+        choose = self._plant.loop.random.choice
+        chances = [(key, variant) for key, route in self.routes.items() for variant in route.variants if variant.places]
+        if not chances:
+            return
+        key, variant = choose(chances)
+        if not _multi_model(variant):
+            self._fly(Flight(key, variant.name, choose(variant.places).instance, ""), seconds)
+        elif residents := self._resident(key, variant.name, target):
+            resident = choose(residents)
+            self._fly(Flight(key, variant.name, resident.instance, target), seconds, resident)
+        else:
+            first = (key, variant.name, target) not in self.waiting
+            self.waiting.add((key, variant.name, target))
+            if first:
+                self._send(link.Need(key, variant.name, target))
+
+    def _fly(self, flight: Flight, seconds: float, resident: link.SetResident | None = None) -> None:
+        self._plant.is_sent(self, flight, resident)
+        self.flights.append(flight)
+        self._plant.loop.call_later(seconds, self._land, flight)
+
+    def _land(self, flight: Flight) -> None:
+        if flight not in self.flights:  # the gateway died
+            return
+        self.flights.remove(flight)
+        if flight.target:
+            self._send(link.Hits((link.Hit(flight.key, flight.variant, flight.instance, flight.target),)))
+        self._look_at_draining()
+
+    def _variant(self, key: str, name: str) -> link.Variant | None:
+        route = self.routes.get(key)
+        return next((variant for variant in route.variants if variant.name == name), None) if route else None
+
+    def _resident(self, key: str, variant: str, target: str) -> list[link.SetResident]:
+        return [resident for known, resident in self.residents.items() if known[:3] == (key, variant, target)]
+
+    def gone(self, resident: link.SetResident) -> None:
+        """The container answered 404."""
+        self.residents.pop(_key(resident), None)
+        self._send(link.Gone(resident.key, resident.variant, resident.target, resident.instance, resident.generation))
+
+
+def _key(resident: link.SetResident) -> tuple[str, str, str, str]:
+    return resident.key, resident.variant, resident.target, resident.instance
+
+
+def _multi_model(variant: link.Variant) -> bool:
+    return any(container.multi_model for container in variant.containers)
+
+
+class Control:
+    """One life of the control process."""
+
+    def __init__(self, plant: Plant) -> None:
+        settings, loop = plant.settings, plant.loop
+        self.store = Store(plant.folder / "hostler.db")
+        source = EmbeddedSource(plant.folder / "s3")
+        self.disk = Disk(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
+        self.engine = Engine(plant.host)
+        metrics = Metrics()
+        self.fleet = Fleet(expected=plant.gateway_count)
+        self.runtimes = Runtimes(settings, self.fleet, metrics, 10**9, lambda: self.reconciler.wake())
+        self.reconciler = Reconciler(
+            self.store,
+            lambda *arguments: self.context.store_call(*arguments),
+            Platform(settings, self.engine, self.disk, metrics, lambda: self.reconciler.wake()),
+            self.fleet,
+            self.runtimes,
+            plant.end_gateway,
+        )
+        self.context = Context(
+            settings=settings, store=self.store, lifecycle=self.reconciler, source=source, metrics=lambda: b"",
+            objects=_no_objects, ready=lambda: True, clock=lambda: 1_700_000_000 + loop.time(),
+        )  # fmt: skip
+
+    async def begin(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self.server = await self.fleet.serve(path)
+        self.task = asyncio.create_task(self.reconciler.run())
+
+    async def die(self) -> None:
+        self.engine.dead = True
+        self.server.close()
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
+        await self.disk.close()
+        self.context.close()
+
+
+async def _end_tasks(*folders: str) -> None:
+    """A process that dies takes all its tasks along, wherever they are. They are found by the code that they run."""
+    tasks = [t for t in asyncio.all_tasks() if any(one in t.get_coro().cr_code.co_filename for one in folders)]  # type: ignore[union-attr]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
+    raise NotImplementedError
+
+
+@dataclass
+class Plant:
+    """One machine. `hurt`: endpoint keys to whose instances somebody has done something since all was whole."""
+
+    folder: Path
+    gateway_count: int = 1
+    hold: float = 0.0
+    hurt: set[str] = field(default_factory=set)
+    story: deque[str] = field(default_factory=lambda: deque(maxlen=60))
+
+    def __post_init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        self.loop = loop
+        self.settings = Settings(
+            data=self.folder, hold=self.hold, startup_timeout=STARTUP, instance_memory=ROOM, disk_budget=10**9
+        )
+        self.link = self.folder / "link.sock"
+        self.host = Host(self)
+        self.damaged: set[str] = set()  # instances to which somebody has done something
+        self.wrongs: list[BaseException] = []
+        self.gateways: dict[int, Gateway] = {}  # by pid
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._api = Api()
+        (self.folder / "c").mkdir(parents=True)
+        loop.set_exception_handler(self._is_wrong)
+
+    def _is_wrong(self, _: object, about: dict[str, Any]) -> None:
+        if not isinstance(error := about.get("exception"), asyncio.CancelledError):  # a stream's server tells of these
+            self.wrongs.append(error or Wrong(str(about)))
+
+    async def begin(self) -> None:
+        for target in TARGETS:
+            self.put(f"p/{target}")
+        self.put("p/bad.tar.gz", b"this is no archive")
+        self.control = Control(self)
+        await self.control.begin(str(self.link))
+        for _ in range(self.gateway_count):
+            self._bear_gateway()
+
+    async def end(self) -> None:
+        await self.control.die()
+        tasks = [gateway.task for gateway in self.gateways.values()] + [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for container in self.host.containers.values():
+            await Host._close(container)
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def put(self, key: str, content: bytes | None = None) -> None:
+        """An object of the embedded S3; without content a packed artifact of a few bytes."""
+        path = self.folder / "s3" / BUCKET / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+            return
+        with tarfile.open(path, "w:gz") as archive:
+            member = tarfile.TarInfo("m")
+            member.size = 5
+            archive.addfile(member, io.BytesIO(b"model"))
+
+    def remove(self, key: str) -> None:
+        (self.folder / "s3" / BUCKET / key).unlink()
+
+    async def lag(self) -> None:
+        await asyncio.sleep(self.loop.random.choice(LATE))
+
+    def spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tell(self, what: str) -> None:
+        """For the story of what went wrong."""
+        self.story.append(f"{self.loop.time():10.3f}  {what}")
+
+    def check(self) -> None:
+        """Raise what went wrong in anybody's task."""
+        for gateway in self.gateways.values():
+            if gateway.task.done() and not gateway.task.cancelled() and (error := gateway.task.exception()):
+                raise error
+        if self.wrongs:
+            raise self.wrongs[0]
+
+    # --- what is done to it ---------------------------------------------------------------------------------------
+
+    async def call(self, operation: str, **request: Any) -> tuple[str, dict[str, Any]]:
+        """(error's message, empty where it succeeded; the answer's document), as a client gets it."""
+        body = msgspec.json.encode(request)
+        try:
+            answer = await self._api.call(
+                self.control.context, f"SageMaker.{operation}", "application/x-amz-json-1.1", REGION, body
+            )
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            return error.message, {}
+        document = msgspec.json.decode(answer) if answer else {}
+        output = _SERVICE.operations[operation].output
+        if output is not None and check.read(output, document) != document:
+            raise Wrong(f"{operation} answers what AWS's model does not know: {document}")
+        return "", document
+
+    async def restart_control(self) -> None:
+        """It dies at once, and the host starts another a little later."""
+        await self.control.die()
+        for gateway in self.gateways.values():
+            gateway.unlink()
+        await asyncio.sleep(self.loop.random.choice((0.0, 0.1, 2.0, 20.0)))
+        self.control = Control(self)
+        await self.control.begin(str(self.link))
+
+    def hurts(self, container: Container) -> None:
+        self.hurt.add(container.key)
+        self.damaged.add(container.instance)
+
+    def kill(self, container: Container, exit: int) -> None:
+        self.hurts(container)
+        self.host.end(container.id, exit)
+
+    async def end_gateway(self, pid: int) -> None:
+        """The host kills a gateway, and starts another a little later."""
+        if gateway := self.gateways.pop(pid, None):
+            gateway.flights.clear()
+            gateway.task.cancel()
+            await asyncio.gather(gateway.task, return_exceptions=True)
+            self.spawn(self._bear_gateway_later())
+
+    async def _bear_gateway_later(self) -> None:
+        await asyncio.sleep(self.loop.random.choice((0.1, 1.0, 4.0)))
+        self._bear_gateway()
+
+    def _bear_gateway(self) -> None:
+        number = self.number()
+        self.gateways[number] = Gateway(self, f"g{number}", number)
+
+    # --- what must always hold ------------------------------------------------------------------------------------
+
+    def is_sent(self, gateway: Gateway, flight: Flight, resident: link.SetResident | None) -> None:
+        """A request goes to an instance: it must be there, and have the target."""
+        containers = [c for c in self.host.containers.values() if c.instance == flight.instance]
+        well = containers and all(self.host.runs(c.id) for c in containers)
+        if not well and flight.instance not in self.damaged:
+            raise Wrong(f"{gateway.name} sends to {flight.instance}, which does not run: {containers}")
+        if well and resident and not any(resident.model in c.models for c in containers):
+            gateway.gone(resident)
+            if flight.instance not in self.damaged:
+                raise Wrong(f"{gateway.name} sends {flight.target} to {flight.instance}, which does not hold it")
+
+    def is_ended(self, container: Container) -> None:
+        """A container is told to end: no gateway may send there, nothing may be on its way there."""
+        if container.instance in self.damaged or not self.host.runs(container.id):
+            return
+        for gateway in self.gateways.values():
+            places = [p.instance for r in gateway.routes.values() for v in r.variants for p in v.places]
+            if container.instance in places:
+                self.wrongs.append(Wrong(f"{container.id} is ended, but {gateway.name} still sends there"))
+            if any(flight.instance == container.instance for flight in gateway.flights):
+                self.wrongs.append(Wrong(f"{container.id} is ended, but something of {gateway.name} still runs there"))
+
+    # --- what must hold when all is at rest -----------------------------------------------------------------------
+
+    def leftovers(self, expected: dict[str, Counter[tuple[str, int]]]) -> list[str]:
+        """What is there but should not be, or the other way round. `expected`: of each endpoint that is in service or
+        has failed, (variant, number of containers of an instance) -> instances.
+        """
+        control, found = self.control, []
+        wanted = {f"{REGION}/{name}": instances for name, instances in expected.items()}
+
+        def same(what: str, is_: Any, should: Any) -> None:
+            if is_ != should:
+                found.append(f"{what}: {is_}, not {should}")
+
+        seen: dict[str, Counter[tuple[str, int]]] = {key: Counter() for key in wanted}
+        sizes = Counter(container.instance for container in self.host.containers.values())
+        of = {container.instance: container for container in self.host.containers.values()}
+        for instance, container in of.items():
+            seen.setdefault(container.key, Counter())[container.labels["variant"], sizes[instance]] += 1
+        same("containers that run", seen, wanted)
+        live = {instance.id for instance in control.reconciler.instances.values() if instance.state != "gone"}
+        same("instances", live, set(of))
+        same("states", {i.state for i in control.reconciler.instances.values()} - {"gone"}, {"ready"} if of else set())
+        same("folders", {path.name for path in (self.folder / "containers").glob("*")}, set(self.host.containers))
+        uids = {container.labels["uid"] for container in of.values()}
+        desired = control.store.desired()
+        same("records", {record.name for record, _ in desired}, set(expected))
+        logs = {path.name for path in (self.folder / "logs").glob("*")}
+        if extra := logs - {record.uid for record, _ in desired}:
+            found.append(f"logs: {extra}")
+        fleets = {(uid, int(c.labels["fleet"])) for c in of.values() for uid in [c.labels["uid"]]}
+        gone = [i.id for i in control.reconciler.instances.values() if (i.spot.uid, i.spot.fleet) not in fleets]
+        if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
+            found.append(f"remembered instances: {extra}")
+        named = {p.instance for r in control.fleet.routes.values() for v in r.variants for p in v.places}
+        same("places", named, set(of))
+        same("routes", set(control.fleet.routes), {key for key, instances in wanted.items() if instances})
+        for gateway in self.gateways.values():
+            same(f"routes of {gateway.name}", gateway.routes, control.fleet.routes)
+            same(f"residents of {gateway.name}", gateway.residents, control.fleet.residents)
+            same(f"waiting at {gateway.name}", gateway.waiting, set())
+        same("gateways", len(control.fleet.gateways), self.gateway_count)
+        runtimes = {
+            (c.key, c.labels["variant"], int(c.labels["fleet"]))
+            for c in of.values()
+            if any(i.multi_model for i in control.reconciler.instances.values() if i.id == c.instance)
+        }
+        same("runtimes", set(control.runtimes.all), runtimes)
+        held = {(c.instance, model) for c in self.host.containers.values() for model in c.models}
+        same("residents", {(r.instance, r.model) for r in control.fleet.residents.values()}, held)
+        same("engine at rest", self.host.idle, True)
+        return found

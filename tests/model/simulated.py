@@ -1,0 +1,69 @@
+"""A loop in which time costs nothing: when nothing can run, the clock jumps to the next timer.
+
+Everything happens in one thread and in one order, given the seed: what goes to an executor runs in the loop, a little
+later. Sockets are real, but both their ends must be of this loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LAGS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.001, 0.02, 0.3)  # seconds that another thread may need
+
+
+class Stuck(Exception):
+    """Nothing runs, and nothing ever will."""
+
+
+class _Jumping(selectors.EpollSelector):
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if found := super().select(0):
+            return found
+        if timeout is None:
+            raise Stuck
+        self.now += max(0.0, timeout)
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    def __init__(self, seed: object) -> None:
+        self._jumping = _Jumping()
+        self.random = random.Random(seed)
+        self._jobs: dict[object, deque[Callable[[], None]]] = {}
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+    def run_in_executor(self, executor: Any, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """An executor of our own has one thread: its jobs are done in the order of the asking."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def job() -> None:
+            if future.cancelled():
+                return
+            try:
+                future.set_result(function(*arguments))
+            except Exception as error:
+                future.set_exception(error)
+
+        jobs = self._jobs.setdefault(executor or future, deque())
+        jobs.append(job)
+        self.call_later(self.random.choice(LAGS), lambda: jobs.popleft()())
+        if executor is None:
+            del self._jobs[future]
+        return future
+
+
+def run(main: Coroutine[Any, Any, T], seed: object) -> T:
+    with asyncio.Runner(loop_factory=lambda: Loop(seed)) as runner:
+        return runner.run(main)

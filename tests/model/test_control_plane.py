@@ -1,0 +1,41 @@
+"""The whole control plane against a small model of AWS's rules: walks through all that may happen, in any order.
+
+`python tests/model/test_control_plane.py SEED [STEPS]` repeats a walk and leaves out what is not needed to go wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+from walk import Wrong, shrunk, walk
+
+STEPS = 1000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_walk_through_calls_deaths_and_restarts_shows_what_aws_could_not_or_leaves_anything_over(seed: int) -> None:
+    walk(seed, range(STEPS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4, 54))
+def test_fifty_thousand_more_steps_show_nothing_else(seed: int) -> None:
+    walk(seed, range(STEPS))
+
+
+if __name__ == "__main__":
+    logging.disable()
+    seed, steps = int(sys.argv[1]), list(range(int([*sys.argv, STEPS][2])))
+    try:
+        walk(seed, steps)
+    except Wrong as error:
+        print(error)
+        if "--whole" not in sys.argv:
+            steps = shrunk(seed, steps)
+            print(f"\n{len(steps)} steps are enough:")
+            try:
+                walk(seed, steps)
+            except Wrong as again:
+                print(again)
