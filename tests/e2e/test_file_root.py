@@ -1,0 +1,43 @@
+"""Model data by file://, through a whole hostler: one archive, a multi-model's folder, and what is put there later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import targets
+from mapped import image
+from running import ROLE, hostler_up
+
+
+def test_models_are_files_of_this_machine_below_the_folder_that_is_set(tmp_path: Path):
+    root = tmp_path / "models"
+    (root / "many").mkdir(parents=True)
+    (root / "one.tar.gz").write_bytes(targets.xgboost_target(17))
+    (root / "many/a.tar.gz").write_bytes(targets.xgboost_target(1))
+    (root / "many/out.tar.gz").symlink_to(tmp_path / "secret.tar.gz")
+    (tmp_path / "secret.tar.gz").write_bytes(targets.xgboost_target(99))
+    with hostler_up(tmp_path / "up", file_root=str(root)) as hostler:
+        for name, data in {
+            "one": {"ModelDataUrl": f"file://{root}/one.tar.gz"},
+            "many": {"ModelDataUrl": f"file://{root}/many/", "Mode": "MultiModel"},
+        }.items():
+            container = {"Image": image("sagemaker-xgboost"), **data}
+            hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+            variant = {
+                "VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1,
+            }  # fmt: skip
+            hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+            hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+            hostler.wait_in_service(name)
+        answer = hostler.runtime.invoke_endpoint(EndpointName="one", ContentType="text/csv", Body=b"1,2")
+        assert targets.number(answer["Body"].read()) == 17
+        assert targets.number(hostler.invoke("many", "a.tar.gz")) == 1
+        (root / "many/later.tar.gz").write_bytes(targets.xgboost_target(2))
+        assert targets.number(hostler.invoke("many", "later.tar.gz")) == 2
+        for target in ("out.tar.gz", "none.tar.gz", "../one.tar.gz"):
+            with pytest.raises(hostler.runtime.exceptions.ClientError) as refused:
+                hostler.invoke("many", target)
+            told = refused.value.response
+            assert 400 <= told["ResponseMetadata"]["HTTPStatusCode"] < 500
+            assert str(tmp_path) not in told["Error"]["Message"].replace(f"file://{root}", "")
