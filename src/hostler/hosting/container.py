@@ -196,7 +196,7 @@ _FILE = re.compile(r"(?<![\w./:])/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
 
 def presentable(text: str, folder: Path) -> str:
     """A log without this machine's folders: the container's own is /opt/ml, and of any other file the name is left."""
-    text = text.replace(str(folder), contract.BASE_DIR).strip()
+    text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
     return _FILE.sub(lambda found: found[0] if found[0].startswith(contract.BASE_DIR + "/") else "", text)
 
 

@@ -1,0 +1,59 @@
+"""Containers with the mistakes that people make most, as small real programs.
+
+Run as `python mistaken.py MISTAKE serve`, as SageMaker runs an image; nothing here knows of hostler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MISTAKE = sys.argv[1]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET /ping is answered with the status that the mistake is named after; there is no other route."""
+
+    status = int(MISTAKE.partition("-")[2]) if MISTAKE.startswith("ping-") else 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/ping" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def listen(port: int) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    print("serving on port", server.server_port, flush=True)
+    server.serve_forever()
+
+
+def main() -> None:
+    print(f"this is {MISTAKE}", flush=True)
+    match MISTAKE:
+        case "not-listening":
+            time.sleep(600)
+        case "wrong-port":
+            listen(0)
+        case "slow-start":
+            time.sleep(600)
+            listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
+        case "crash":
+            sys.exit(3)
+        case "done":
+            return
+        case "killed":  # as the kernel does it when memory runs out
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "import-error":
+            import a_module_that_nobody_has  # noqa: F401
+        case _:
+            listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
+
+
+if __name__ == "__main__":
+    main()
