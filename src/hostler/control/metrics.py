@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
@@ -52,8 +53,11 @@ class _Collector:
 
     def _residents(self) -> Iterator[Metric]:
         family = GaugeMetricFamily("hostler_resident_targets", "Targets resident", labels=["endpoint", "variant"])
+        residents: Counter[tuple[str, str]] = Counter()  # over the fleets of a variant
         for runtime in self._reconciler.runtimes.all.values():
-            family.add_metric([runtime.key, runtime.variant], runtime.resident())
+            residents[runtime.key, runtime.variant] += runtime.resident()
+        for labels, count in residents.items():
+            family.add_metric([*labels], count)
         yield family
 
     def _instances(self) -> Iterator[Metric]:

@@ -50,9 +50,18 @@ class Endpoint:
         ended = [
             i
             for i in self.instances
-            if i.spot.revision == self.newest.number and i.reason and (i.spot.attempt or not i.ready_at)
+            if i.reason
+            and (i.spot.attempt or not i.ready_at)
+            and (i.spot.revision == self.newest.number or self._holds_up(i))
         ]
         return min(ended, key=lambda i: i.ended_at).reason if ended else ""
+
+    def _holds_up(self, instance: Instance) -> bool:
+        """Whether a variant cannot shrink to it and its like, because none of those that would be left serves."""
+        spot, newest = instance.spot, self.newest
+        if spot.fleet != newest.fleet or self._is_whole(newest, spot.index):
+            return False
+        return spot.slot < _count(newest.config["ProductionVariants"][spot.index]) < self._before(newest, spot.index)
 
     def want(self) -> EndpointWant:
         return EndpointWant(
@@ -70,7 +79,7 @@ class Endpoint:
     def route(self) -> link.Route | None:
         """Where its requests may go; None while it was never InService, or is being deleted."""
         revision = self.serving()
-        if revision is None or self.record.deleting:
+        if revision is None:
             return None
         variants = tuple(
             self._route_variant(revision, index, variant, revision.models[variant["ModelName"]])
@@ -93,45 +102,37 @@ class Endpoint:
 
     def moving(self) -> tuple[int, int] | None:
         """The fleets, old and new, of an update whose new instances are all there; None: there is no such update."""
-        ready = self._ready()
-        if ready is None or self.settled or self.newest.fleet == ready.fleet or not self._complete(self.newest):
+        ready, pending = self._ready(), self._pending()
+        if ready is None or pending is None or not self._complete(pending):
             return None
-        return ready.fleet, self.newest.fleet
+        return ready.fleet, pending.fleet
 
     def serving(self) -> Revision | None:
         """Whose instances and weights the route has: the newest that can take over, else the one that is ready."""
-        ready = self._ready()
-        if self.settled or self.record.deleting or not self._complete(self.newest):
-            return ready
-        return (
-            self.newest
-            if ready is None or ready.fleet == self.newest.fleet or self.is_warm(self.newest.fleet)
-            else ready
-        )
+        alive = self.alive()
+        if self.newest in alive and self._complete(self.newest):
+            pending = self._pending()
+            if pending is None or self.is_warm(pending.fleet):
+                return self.newest
+        return self._ready() if alive else None
 
     def view(self) -> EndpointView:
-        shown = self._ready() or self.newest
-        wanted = shown if self.settled or self.newest.fleet != shown.fleet else self.newest
-        pending = (
-            ()
-            if shown.fleet == self.newest.fleet or self.settled or self.record.deleting
-            else (tuple(self._view(self.newest, self.newest, index) for index, _ in _variants(self.newest)))
-        )
+        shown, pending = self._ready() or self.newest, self._pending()
+        wanted = self.newest if self.newest in self.alive() and pending is None else shown
         return EndpointView(
             self.record.status,
             self.record.failure_reason,
             shown.number,
             tuple(self._view(shown, wanted, index) for index, _ in _variants(shown)),
-            pending,
+            tuple(self._view(pending, pending, index) for index, _ in _variants(pending)) if pending else (),
         )
 
     def _view(self, shown: Revision, wanted: Revision, index: int) -> VariantView:
         now, then = (revision.config["ProductionVariants"][index] for revision in (shown, wanted))
-        here = [i for i in self.instances if (i.spot.fleet, i.spot.index) == (shown.fleet, index)]
-        current, desired = sum(map(self.serves, here)), _count(then)
+        current, desired = len(self._serving(shown, index)), _count(then)
         phase, message = "", ""
         if self.record.deleting:
-            left = sum(i.state != "gone" for i in here)
+            left = sum(i.state != "gone" and i.spot.place[1:3] == (shown.fleet, index) for i in self.instances)
             phase, message = "Deleting", f"Terminating {left} instance(s)."
         elif self.settled:
             pass
@@ -189,15 +190,41 @@ class Endpoint:
             return ()
         return (() if ready is None else (ready,)) + (() if self.settled else (self.newest,))
 
+    def _pending(self) -> Revision | None:
+        """The newest, while it is on its way to take over with a fleet of its own."""
+        ready = self._ready()
+        beside = ready is not None and ready.fleet != self.newest.fleet
+        return self.newest if beside and self.newest in self.alive() else None
+
     def _complete(self, revision: Revision) -> bool:
-        """Whether every variant has as many serving instances as the revision asks for."""
-        return all(len(self._places(revision, index)) >= _count(variant) for index, variant in _variants(revision))
+        """Whether it can take over."""
+        return all(self._is_whole(revision, index) for index, _ in _variants(revision))
+
+    def _is_whole(self, revision: Revision, index: int) -> bool:
+        """Whether each instance serves that the revision adds to a variant, and somebody does if anybody did.
+
+        One that it shares with the revision before is replaced or not whatever becomes of this one.
+        """
+        count = _count(revision.config["ProductionVariants"][index])
+        serving = {i.spot.slot for i in self._serving(revision, index)}
+        added = set(range(self._before(revision, index), count))
+        return added <= serving and (not serving or min(serving) < count)
+
+    def _before(self, revision: Revision, index: int) -> int:
+        """How many instances the variant has without this revision."""
+        ready = self._ready()
+        shared = ready is not None and ready.fleet == revision.fleet
+        return _count(ready.config["ProductionVariants"][index]) if ready and shared else 0
 
     def _places(self, revision: Revision, index: int) -> list[Instance]:
-        """The instances of a variant that serve, in their slots' order."""
+        """The instances that a variant's requests may go to."""
         count = _count(revision.config["ProductionVariants"][index])
-        slots = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (revision.fleet, index))
-        return sorted((i for i in slots if i.spot.slot < count and self.serves(i)), key=lambda i: i.spot.slot)
+        return [i for i in self._serving(revision, index) if i.spot.slot < count]
+
+    def _serving(self, revision: Revision, index: int) -> list[Instance]:
+        """The instances of a variant that serve, in their slots' order."""
+        found = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (revision.fleet, index))
+        return sorted((i for i in found if self.serves(i)), key=lambda i: i.spot.slot)
 
 
 def _variants(revision: Revision) -> Iterator[tuple[int, Document]]:

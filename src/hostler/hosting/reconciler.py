@@ -238,12 +238,20 @@ class Reconciler:
         await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
 
     async def _take_over(self) -> None:
-        """Before the first snapshot: what ran before answers again, or has had one ping's time to."""
+        """Before the first snapshot: what served before answers again, or has had one ping's time to."""
         deadline = clock.now() + contract.PING_TIMEOUT + 1
         while clock.now() < deadline:
             self.runtimes.join(self.instances.values())
-            running = [i for i in self.instances.values() if i.running and i.state in ("pending", "starting", "ready")]
-            if all(self.runtimes.serves(instance) for instance in running):
+            coming = [
+                instance
+                for endpoint in self._endpoints()
+                for instance in endpoint.instances
+                if (serving := endpoint.serving())
+                and instance.spot.fleet == serving.fleet
+                and instance.running
+                and instance.state in ("pending", "starting", "ready")
+            ]
+            if all(self.runtimes.serves(instance) for instance in coming):
                 break
             await asyncio.sleep(0.01)
         await self._sweep()

@@ -185,7 +185,8 @@ class Store:
         return [(endpoint, tuple(of[endpoint.uid])) for endpoint in found]
 
     def mark_ready(self, uid: str, revision: int, at: float) -> None:
-        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten.
+        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten, and so
+        are the revisions before the one that was ready until now, but for those that the two have their fleets from.
 
         Nothing comes of it once the endpoint is to be deleted, and so with `mark_failed`.
         """
@@ -196,7 +197,16 @@ class Store:
             if config is not None:
                 values = {"ready_revision": revision, "failure_reason": "", "modified": round(at, 3)}
                 values["config_name"] = config["EndpointConfigName"]
+                ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
+                before = connection.execute(ready).scalar_one()
                 connection.execute(update(endpoints).where(*_living(uid)).values(values))
+                mine, used = revisions.c.endpoint == number, revisions.c.number.in_([before, revision])
+                old = (
+                    mine,
+                    revisions.c.number < before,
+                    revisions.c.number.not_in(select(revisions.c.fleet).where(mine, used)),
+                )
+                connection.execute(delete(revisions).where(*old))
 
     def mark_failed(self, uid: str, revision: int, reason: str, at: float) -> None:
         """That revision cannot come into service. `reason` is a sentence, not empty."""

@@ -450,6 +450,30 @@ def test_a_variant_grows_and_shrinks_and_grows_again_while_an_instance_still_dra
     run(tmp_path, story)
 
 
+def test_weights_wait_for_no_instance_and_a_variant_never_shrinks_to_one_that_does_not_serve(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = await in_service(ground, reconciler, gateway, count=2)
+        first, second = gateway.places()
+        ground.container = lambda: Container(ping=503)
+        ground.engine.end(f"{first}.0", 1)
+        await gateway.until(lambda: gateway.places() == [second])
+        ground.scale(uid, {"v": 2}, v=7.0)
+        await status(reconciler, uid, "Updating")
+        await status(reconciler, uid, "InService")
+        assert gateway.routes[KEY].variants[0].weight == 7.0
+        ground.scale(uid, {"v": 1}, v=8.0)
+        await passes(reconciler, lambda: f"{uid}.1.0.0.1.0" in ground.containers)
+        assert seen(reconciler, uid).status == "Updating"
+        assert gateway.places() == [second]
+        ground.engine.end(f"{uid}.1.0.0.1.0", 1)
+        await status(reconciler, uid, "InService")
+        assert seen(reconciler, uid).failure_reason
+        assert seen(reconciler, uid).variants == (VariantView("v", 7.0, 7.0, 1, 2),)
+        assert gateway.places() == [second]
+
+    run(tmp_path, story)
+
+
 def test_a_failed_scale_out_goes_back_to_what_was(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = await in_service(ground, reconciler, gateway)
@@ -476,15 +500,14 @@ def test_a_failed_scale_out_goes_back_to_what_was(tmp_path: Path) -> None:
 def test_targets_are_asked_for_only_on_instances_that_the_route_names(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = await in_service(ground, reconciler, gateway)
-        first, second = f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"
-        held = Container(ping=503)
+        first, held = f"{uid}.1.0.0.0", Container(ping=503)
         starts = iter([Container(), held])
         ground.container = lambda: next(starts)
         names = [f"t{number}" for number in range(12)]
         for name in names:
             ground.put(f"p/{name}")
         ground.scale(uid, {"v": 3})
-        await passes(reconciler, lambda: second in reconciler.runtimes._joined)
+        await passes(reconciler, lambda: len(reconciler.runtimes._joined) == 2)
         for name in names:
             gateway.need(name)
         await gateway.until(lambda: all(gateway.where(name) == [first] for name in names))

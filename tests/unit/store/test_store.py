@@ -268,6 +268,22 @@ def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_up
     assert store.revision(shared.uid, 4).fleet == 4
 
 
+def test_revisions_that_nobody_uses_are_forgotten(store):
+    uid = create_endpoint(store, "ep").uid
+    store.mark_ready(uid, 1, 1.0)
+    shares = [True, True, False, False, True, True, True]
+    for number, share in enumerate(shares, 2):
+        change(store, store.endpoint(REGION, "ep"), share=share)
+        if number != 5:
+            store.mark_ready(uid, number, float(number))
+        else:
+            store.mark_failed(uid, number, "why", 5.0)
+        kept = [one for one in range(1, number + 1) if store.revision(uid, one)]
+        assert {number, number - 1 if number != 6 else 4} <= set(kept)
+        assert len(kept) <= 4
+    assert kept == [4, 7, 8], "the last two, and the one that they have their fleet from"
+
+
 def test_only_an_endpoint_in_service_is_changed_and_only_from_what_the_caller_has_seen(store):
     endpoint = create_endpoint(store, "ep")
     with pytest.raises(NotInService):
