@@ -342,6 +342,41 @@ def _news(before: str, now: str) -> str:
     return now[found + len(last) :] if found >= 0 else now
 
 
+@main.command()
+@click.argument("archive")
+@click.option("--image", metavar="URI", default="", help="The container's Image; without it, one that nobody knows.")
+@json_option
+def lint(archive: str, image: str, as_json: bool) -> None:
+    """Find what would make ARCHIVE (a model.tar.gz on this machine) fail, before anything starts.
+
+    \b
+      hostler lint model.tar.gz --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1
+
+    Nothing of it is run. A line for each finding; exit code 1 if one of them is an error.
+    """
+    if "://" in archive:
+        raise WrongUsage(f"{archive} is an address: lint reads a file of this machine; fetch it first")
+    if not Path(archive).is_file():
+        raise WrongUsage(f"{archive} is not a file: lint reads a packed archive")
+    import logging
+
+    from hostler.lint import lint as look
+
+    logging.getLogger("hostler").addHandler(logging.NullHandler())  # what an unknown image means, the report says
+    report = look(Path(archive), image, _settings())
+    if as_json:
+        findings = [vars(finding) for finding in report.findings]
+        click.echo(json.dumps({"server": report.server, "findings": findings}, indent=2))
+    else:
+        for finding in report.findings:
+            click.echo(finding)
+        if not report.failed:
+            click.echo(
+                f"Served by {report.server}." if report.findings else f"Nothing found. Served by {report.server}."
+            )
+    sys.exit(int(report.failed))
+
+
 def _url(resolved: settings.Settings) -> str:
     """Where the hostler of this data folder listens: what it wrote down, or else what the settings say."""
     try:

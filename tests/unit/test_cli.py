@@ -25,7 +25,7 @@ def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("up", "demo", "env", "ls", "invoke", "logs"):
+    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint"):
         assert f"\n  {command} " in result.output
 
 
@@ -37,7 +37,7 @@ def test_every_command_has_help_that_begins_with_what_it_does():
 
 
 def test_every_command_that_prints_data_speaks_json():
-    for name in ("demo", "env", "ls", "invoke", "logs"):
+    for name in ("demo", "env", "ls", "invoke", "logs", "lint"):
         assert "--json" in run(name, "--help").output
 
 
