@@ -5,14 +5,15 @@ BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 
-.PHONY: help demo test check format unit contract api e2e slow bench lock clean
+.PHONY: help demo test check format unit contract api e2e slow bench bench-peers goals lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api and e2e tests (unit, contract, api, e2e: one kind alone)"
 	@echo "make slow    the tests that take minutes"
 	@echo "make check   format, lint, types, import floors (make format: mend the first two)"
-	@echo "make bench   the measurements"
+	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
+	@echo "make goals   the time to start, to answer and to mend"
 	@echo "make lock    resolve requirements/*.txt again from pyproject.toml"
 
 # Stamps say what the environment holds: a lock is installed once, and again when it changed.
@@ -52,7 +53,14 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test
+# Whatever else they need is installed below ~/.cache/hostler-bench. More: $(BIN)/python bench/run.py --help
+bench: $(VENV)/.demo
+	$(BIN)/python bench/run.py
+
+bench-peers: $(VENV)/.demo
+	$(BIN)/python bench/run.py --contenders all
+
+goals: $(VENV)/.test
 	$(BIN)/python bench/goals.py
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \

@@ -1,0 +1,30 @@
+"""BentoML, with our LRU in its service; its pipeline is made of services that depend on each other."""
+
+from __future__ import annotations
+
+import json
+
+from contenders.contender import JSON, SERVERS, Call, Contender, Service, free_port
+
+
+class BentoML(Contender):
+    name = "BentoML"
+    settings = "1 worker for each service, async API, access log, metrics and tracing off; JSON; the LRU is ours"
+    environment = "bentoml"
+    start_within = 120.0
+
+    def start(self, service: Service) -> None:
+        self.port = free_port()
+        self.run(
+            self.python(), "-m", "bentoml", "serve", f"bentoml_app:{service.kind.title()}", "--host", "127.0.0.1",
+            "--port", str(self.port), "--working-dir", SERVERS,
+            **self.served(service), BENTOML_DO_NOT_TRACK="True", BENTOML_HOME=self.place.folder,
+            TMPDIR=self.place.folder,
+        )  # fmt: skip
+        self.wait(lambda: self.answers("/readyz"))
+
+    def call(self, target: int, row: str) -> Call:
+        return Call("/predict", json.dumps({"model": str(target), "row": row}).encode(), {"Content-Type": JSON})
+
+    def echo(self, body: bytes) -> Call:
+        return Call("/echo", json.dumps({"body": body.decode()}).encode(), {"Content-Type": JSON})

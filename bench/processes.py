@@ -1,0 +1,112 @@
+"""A contender's processes, seen from outside: started, ended, their CPU time and their memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+END_WITHIN = 20.0  # seconds that a tree has to end by itself
+
+
+class Tree:
+    """A process and all that descend from it. Its output goes to `log`."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._root = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        self._seen: dict[int, str] = {}  # pid -> when it started, so that a number used again is not taken for it
+
+    @property
+    def ended(self) -> bool:
+        return self._root.poll() is not None
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the living processes have used."""
+        return sum(_cpu(pid) for pid in self._pids())
+
+    def memory(self) -> int:
+        """Proportional set size: what processes share is counted once."""
+        return sum(_proportional(pid) for pid in self._pids())
+
+    def count(self) -> int:
+        return len(self._pids())
+
+    def last_words(self) -> str:
+        """The last line of the log that looks like an error, or the last one."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it said nothing")
+
+    def end(self) -> None:
+        """SIGTERM to the first; SIGKILL to whatever is left in the end."""
+        self._pids()
+        self._root.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._root.wait(END_WITHIN)
+        deadline = time.monotonic() + END_WITHIN / 4
+        while self._left() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in self._left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._root.wait()
+
+    def _pids(self) -> list[int]:
+        found, queue = [], [self._root.pid]
+        while queue:
+            pid = queue.pop()
+            if started := _started(pid):
+                found.append(pid)
+                self._seen[pid] = started
+                queue += _children(pid)
+        return found
+
+    def _left(self) -> list[int]:
+        return [pid for pid, started in self._seen.items() if _started(pid) == started]
+
+
+def busy() -> float:
+    """Seconds of CPU that the whole machine has used."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    user, nice, system, _, _, irq, softirq = fields[:7]
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path("/proc").glob(f"{pid}/task/*"):
+        with contextlib.suppress(OSError):
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _cpu(pid: int) -> float:
+    total = 0
+    for task in Path("/proc").glob(f"{pid}/task/*"):
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def _proportional(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _started(pid: int) -> str:
+    """When a process started; empty: it is no more, or waits for its parent to take note."""
+    with contextlib.suppress(OSError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[18] if state not in "ZX" else ""
+    return ""

@@ -1,0 +1,190 @@
+"""What came of it: a table, the figures as JSON, and for the documents the table and a chart."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import chart
+from contenders.contender import Contender
+from workloads.workload import Column, Workload
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = REPOSITORY / "docs" / "bench"
+
+
+@dataclass
+class Cell:
+    """One contender on one workload with so many connections; a dict of figures for each round."""
+
+    workload: str
+    contender: str
+    connections: int
+    rounds: list[dict[str, float]] = field(default_factory=list)
+    failed: str = ""  # why there are no figures, or no more of them
+
+    def median(self, figure: str) -> float | None:
+        values = [figures[figure] for figures in self.rounds if figure in figures]
+        return statistics.median(values) if values else None
+
+    def total(self, figure: str) -> int:
+        return int(sum(figures.get(figure, 0) for figures in self.rounds))
+
+    def ratio(self, figure: str, to: Cell) -> float | None:
+        """The median of the ratios within a round."""
+        pairs = zip(self.rounds, to.rounds, strict=False)  # whoever failed has fewer rounds
+        ratios = [mine[figure] / theirs[figure] for mine, theirs in pairs if mine.get(figure) and theirs.get(figure)]
+        return statistics.median(ratios) if ratios else None
+
+    def remark(self) -> str:
+        faults = [f"{count} {fault}" for fault in ("wrong", "errors") if (count := self.total(fault))]
+        return "; ".join([self.failed] * bool(self.failed) + faults)
+
+
+class Results:
+    def __init__(self, contenders: Sequence[type[Contender]], workloads: Sequence[type[Workload]]) -> None:
+        self.cells: list[Cell] = []
+        self._contenders, self._workloads = contenders, workloads
+        self._about = {
+            "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "machine": _machine(),
+            "commit": _commit(),
+        }
+
+    def table(self, workload: type[Workload]) -> str:
+        """For a terminal."""
+        parts = []
+        for title, rows in self._tables(workload):
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines = ["  ".join(map(_padded, row, widths, _sides(row))) for row in rows]
+            parts.append("\n".join([f"\n{title}", *(f"  {line.rstrip()}" for line in lines)]))
+        return "\n".join(parts)
+
+    def foot(self) -> str:
+        """What the tables mean, and how each contender was set."""
+        lines = [f"  {contender.name}: {contender.settings}" for contender in self._contenders]
+        return "\n".join(["", *_LEGEND, "", ", ".join(self._about.values()), *lines])
+
+    def write(self, folder: Path) -> Path:
+        """As JSON, each run in a file of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
+        settings = {contender.name: contender.settings for contender in self._contenders}
+        cells = [
+            {**asdict(cell), "median": {name: cell.median(name) for name in _figures(cell)}} for cell in self.cells
+        ]
+        path.write_text(json.dumps({**self._about, "contenders": settings, "cells": cells}, indent=1))
+        return path
+
+    def publish(self) -> Path:
+        """Table and chart into the documents."""
+        DOCUMENTS.mkdir(parents=True, exist_ok=True)
+        lines = [
+            "# Measured",
+            "",
+            ", ".join(self._about.values()) + ".",
+            "",
+            "![The first column of each table](chart.svg)",
+            "",
+        ]
+        for workload in self._workloads:
+            for title, rows in self._tables(workload):
+                marks = [":--", *["--:"] * (len(rows[0]) - 2), ":--"]
+                lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])), ""]
+        lines += ["## How to read it", "", *_LEGEND, ""]
+        lines += ["| contender | settings |", "|---|---|"]
+        lines += [f"| {contender.name} | {contender.settings} |" for contender in self._contenders]
+        path = DOCUMENTS / "results.md"
+        path.write_text("\n".join(lines) + "\n")
+        panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
+        (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, ", ".join(self._about.values())))
+        return path
+
+    def _tables(self, workload: type[Workload]) -> list[tuple[str, list[list[str]]]]:
+        """A title and rows of text, the head first, for each number of connections."""
+        tables = []
+        mine = [cell for cell in self.cells if cell.workload == workload.name]
+        for connections in dict.fromkeys(cell.connections for cell in mine):
+            cells = [cell for cell in mine if cell.connections == connections]
+            reference = next((cell for cell in cells if cell.contender == workload.reference), None)
+            head = ["contender"]
+            for column in workload.columns:
+                head += [column.title, "×"] if column.ratio else [column.title]
+            rows = [[*head, ""]]
+            for cell in cells:
+                rows.append([cell.contender])
+                for column in workload.columns:
+                    rows[-1] += _texts(column, cell, reference)
+                rows[-1].append(cell.remark())
+            counted = f", {connections} connection{'s' * (connections > 1)}" if "rate" in _names(workload) else ""
+            tables.append((f"{workload.title}{counted} (× to {workload.reference})", rows))
+        return tables
+
+    def _panel(self, workload: type[Workload]) -> chart.Panel | None:
+        """The first column at 16 connections, or at what it has."""
+        mine = [cell for cell in self.cells if cell.workload == workload.name]
+        connections = min((cell.connections for cell in mine), key=lambda count: abs(count - 16), default=0)
+        column = workload.columns[0]
+        bars = [
+            (cell.contender, value, f"{value:,.{column.digits}f}")
+            for cell in mine
+            if cell.connections == connections and (value := cell.median(column.figure)) is not None
+        ]
+        better = "less is better" if column.lower else "more is better"
+        return chart.Panel(workload.title, f"{column.title}, {better}", bars) if bars else None
+
+
+_LEGEND = (
+    "Medians over the rounds; × is the median of the ratios within a round. CPU is that of all the contender's processes,"
+    " for each request.",
+    "Every call is checked before the first round, and a caller compares answers while the load runs: faults stand at the"
+    " end of a row.",
+)
+
+
+def _sides(row: Sequence[str]) -> list[str]:
+    """The first and the last column are words, the others are numbers."""
+    return ["<", *[">"] * (len(row) - 2), "<"]
+
+
+def _padded(text: str, width: int, side: str) -> str:
+    return f"{text:{side}{width}}"
+
+
+def _texts(column: Column, cell: Cell, reference: Cell | None) -> list[str]:
+    value = cell.median(column.figure)
+    texts = ["–" if value is None else f"{value:,.{column.digits}f}"]
+    if column.ratio:
+        ratio = cell.ratio(column.figure, reference) if reference else None
+        texts.append("" if ratio is None else f"{ratio:.2f}")
+    return texts
+
+
+def _names(workload: type[Workload]) -> list[str]:
+    return [column.figure for column in workload.columns]
+
+
+def _figures(cell: Cell) -> list[str]:
+    return sorted({name for figures in cell.rounds for name in figures})
+
+
+def _machine() -> str:
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = found[0].partition(":")[2].strip() if found else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} × {processor}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(REPOSITORY)]
+    told = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True).stdout
+    return f"commit {told or 'unknown'}{' with changes' if changed else ''}"

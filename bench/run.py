@@ -1,0 +1,77 @@
+"""hostler beside what else one could take, on the same work.
+
+    python bench/run.py [--contenders core|all|NAME,...] [--workloads NAME,...] [--rounds 5] [--seconds 2]
+
+What is shown is the median over the rounds; the ratios are taken within a round. Machines are noisy: read the ratios.
+Nothing is written into the repository but with --publish, nor installed into the project's environment: models, the
+contenders' environments and the results lie in the cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import contenders
+import load
+import report
+import workloads
+from models import Models
+from rounds import Bench
+
+T = TypeVar("T")
+CACHE = Path("~/.cache/hostler-bench")
+
+
+def main() -> None:
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    if not load.installed():
+        sys.exit(load.NEEDED)
+    cache = options.cache.expanduser().absolute()
+    bench = Bench(cache, Models(cache), options)
+    results = report.Results(options.contenders, options.workloads)
+    for workload in options.workloads:
+        results.cells += bench.measure(workload)
+        print(results.table(workload), flush=True)
+    print(results.foot())
+    print(f"\nevery figure: {results.write(cache / 'results')}")
+    if options.publish:
+        print(f"published: {results.publish()}")
+
+
+def _options() -> argparse.Namespace:
+    by_name = {contender.name.lower(): contender for contender in contenders.ALL}
+    named = {workload.name: workload for workload in workloads.ALL}
+
+    def some(text: str, known: dict[str, T]) -> list[T]:
+        if unknown := set(text.split(",")) - set(known):
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
+        return [known[name] for name in known if name in text.split(",")]
+
+    def chosen(text: str) -> list[type[contenders.Contender]]:
+        groups = {"core": contenders.CORE, "all": contenders.ALL}
+        return groups[text] if text in groups else some(text, by_name)
+
+    def counts(text: str) -> list[int]:
+        return [int(count) for count in text.split(",")]
+
+    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    names = ", ".join(by_name)
+    parser.add_argument("--contenders", type=chosen, default="core", help=f"core, all, or some of: {names}")
+    parser.add_argument(
+        "--workloads", type=lambda text: some(text, named), default=",".join(named), help="some of these"
+    )
+    parser.add_argument("--connections", type=counts, help="only these, of those that a workload has")
+    parser.add_argument("--rounds", type=int, default=5, help="of each workload")
+    parser.add_argument("--seconds", type=int, default=2, help="under load, each time")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for models, environments, results and logs")
+    parser.add_argument("--publish", action="store_true", help="write table and chart into docs/bench/")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

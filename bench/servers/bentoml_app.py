@@ -1,0 +1,55 @@
+"""Targets, an echo, and three echoes in a row, by BentoML."""
+
+from __future__ import annotations
+
+import bentoml
+from lru import Shelf, predict
+
+ALONE = {
+    "workers": 1,
+    "traffic": {"timeout": 60},
+    "metrics": {"enabled": False},
+    "logging": {"access": {"enabled": False}},
+}
+
+
+@bentoml.service(**ALONE)
+class Targets:
+    def __init__(self) -> None:
+        self._shelf = Shelf()
+
+    @bentoml.api
+    async def predict(self, model: str, row: str) -> float:
+        return predict(self._shelf.get(model), row)
+
+
+@bentoml.service(**ALONE)
+class Echo:
+    @bentoml.api
+    async def echo(self, body: str) -> str:
+        return body
+
+
+@bentoml.service(**ALONE)
+class Second:
+    @bentoml.api
+    async def echo(self, body: str) -> str:
+        return body
+
+
+@bentoml.service(**ALONE)
+class Third:
+    @bentoml.api
+    async def echo(self, body: str) -> str:
+        return body
+
+
+@bentoml.service(**ALONE)
+class Pipeline:
+    first, second, third = bentoml.depends(Echo), bentoml.depends(Second), bentoml.depends(Third)
+
+    @bentoml.api
+    async def echo(self, body: str) -> str:
+        for stage in (self.first, self.second, self.third):
+            body = await stage.to_async.echo(body=body)
+        return body

@@ -1,0 +1,42 @@
+"""The container that does nothing: answers a body with itself, as cheaply as Python can.
+
+hostler runs it as a mapped image, nginx stands before it, and the pipelines are made of it: the same for all. It
+listens on SAGEMAKER_BIND_TO_PORT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import httptools
+import uvloop
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._parts: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, part: bytes) -> None:
+        self._parts.append(part)
+
+    def on_message_complete(self) -> None:
+        parts, self._parts = self._parts, []
+        if self._transport.is_closing():
+            return
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % sum(map(len, parts))
+        self._transport.writelines([head, *parts])
+
+
+async def main() -> None:
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+uvloop.run(main())

@@ -1,0 +1,17 @@
+"""Ten targets, all loaded: what a call costs."""
+
+from contenders.contender import Service
+from load import Asked
+from models import ROWS
+from workloads.workload import Replayed
+
+
+class Hot(Replayed):
+    name = "hot"
+    title = "hot: 10 targets, all loaded, one row"
+    service = Service("targets", targets=10, room=100, loaded=10)
+    connections = (1, 16, 64)
+    reference = "FastAPI"
+
+    def asked(self) -> list[Asked]:
+        return [self.prediction(target, row) for row in range(len(ROWS)) for target in range(self.service.targets)]

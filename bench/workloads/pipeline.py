@@ -1,0 +1,21 @@
+"""Three containers in a row, each answering with what it was given."""
+
+from contenders.contender import Service
+from load import Asked
+from workloads.workload import Replayed
+
+BODIES = [b"%07d," % number * 12 + b"1.00" for number in range(4)]  # 100 bytes
+
+
+class Pipeline(Replayed):
+    name = "pipeline"
+    title = "pipeline: 100 bytes through 3 containers"
+    service = Service("pipeline")
+    connections = (16,)
+    reference = "FastAPI"
+
+    def asked(self) -> list[Asked]:
+        return [self._through(body) for body in BODIES]
+
+    def _through(self, body: bytes) -> Asked:
+        return Asked(self.contender.pipeline(body), lambda answer: self.contender.echoed(answer) == body)

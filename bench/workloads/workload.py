@@ -1,0 +1,121 @@
+"""What every workload has: the service that it needs, a preparation, and a measurement that rounds repeat.
+
+`Replayed` is the common kind: prepared calls, sent as fast as they are answered.
+"""
+
+from __future__ import annotations
+
+import abc
+import http.client
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from contenders.contender import Client, Contender, Failed, Service
+from load import Asked, Replay
+from models import ROWS, Models
+from processes import busy
+
+Figures = Mapping[str, float]  # one measurement: figure -> value
+TOLERANCE = 1e-5  # relative, of predictions
+WARMED_BY = 16  # connections
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure in the table. `lower`: less is better."""
+
+    figure: str
+    title: str
+    digits: int = 0
+    lower: bool = True
+    ratio: bool = True  # whether its ratio to the reference is shown
+
+
+class Workload(abc.ABC):
+    """One workload on one started contender. `prepare` it, then `measure` it, round by round."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    service: ClassVar[Service]
+    connections: ClassVar[tuple[int, ...]] = (1,)
+    most_rounds: ClassVar[int] = 1000
+    columns: ClassVar[tuple[Column, ...]]  # the first is the one that the chart shows
+    reference: ClassVar[str]  # the contender to whom ratios are taken
+
+    def __init__(self, contender: Contender, models: Models) -> None:
+        self.contender, self.models = contender, models
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Check the answers and warm up. Raises Failed."""
+
+    @abc.abstractmethod
+    def measure(self, round_: int, connections: int, seconds: float) -> Figures:
+        """`round_` counts from 0 for each number of connections. Raises Failed."""
+
+    def prediction(self, target: int, row: int) -> Asked:
+        """One row asked of one target."""
+        expected = self.models.prediction(target, row)
+
+        def right(answer: bytes) -> bool:
+            try:
+                return abs(self.contender.prediction(answer) - expected) <= TOLERANCE * abs(expected)
+            except ValueError:
+                return False
+
+        return Asked(self.contender.call(target, ROWS[row]), right)
+
+
+class Replayed(Workload):
+    columns = (
+        Column("rate", "req/s", 0, lower=False),
+        Column("p50", "p50 ms", 2),
+        Column("p99", "p99 ms", 2),
+        Column("cpu", "CPU µs", 0),
+    )
+
+    @abc.abstractmethod
+    def asked(self) -> Sequence[Asked]:
+        """All calls that there are."""
+
+    def order(self) -> Sequence[int]:
+        """In which they are sent, again and again."""
+        return range(len(self.asked()))
+
+    def prepare(self) -> None:
+        asked = self.asked()
+        client = Client(self.contender.port)
+        for one in asked:
+            check(client, one)
+        self._replay = Replay(asked, self.order(), self.contender.port, self.contender.place.folder)
+        self._replay.run(WARMED_BY, self.contender.warm_up)
+
+    def measure(self, round_: int, connections: int, seconds: float) -> Figures:
+        loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), busy(), sum(os.times()[:4])
+        load = self._replay.run(connections, seconds, start=round_ * 7919)
+        if load.requests == 0:
+            raise Failed("nothing was answered")
+        answered = load.requests + load.compared
+        cpu, machine, ours = self.contender.cpu() - cpu, busy() - machine, sum(os.times()[:4]) - ours
+        figures = {
+            "rate": load.requests / load.seconds, "p50": load.p50, "p99": load.p99, "most": load.most,
+            "cpu": cpu / answered * 1e6, "requests": answered, "errors": load.errors, "compared": load.compared,
+            "wrong": load.wrong, "others": (machine - cpu - ours) / load.seconds,
+        }  # fmt: skip
+        if loads is not None:
+            figures["hits"] = 1 - ((self.contender.loads() or 0) - loads) / answered
+        return figures
+
+
+def check(client: Client, asked: Asked) -> None:
+    """Ask once and look at the answer. Raises Failed."""
+    try:
+        status, body = client.ask(asked.call)
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(f"no answer: {error!r}") from None
+    if status != 200:
+        raise Failed(f"answered with {status}: {body[:150]!r}")
+    if not asked.right(body):
+        raise Failed(f"a wrong answer: {body[:150]!r}")
