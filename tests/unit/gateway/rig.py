@@ -102,6 +102,11 @@ class Control:
         self.send(message)
         await self.settled()
 
+    def swap(self, route: link.Route, *residents: link.SetResident) -> None:
+        """Publish a new or changed route."""
+        self.version += 1
+        self.send(link.SetRoute(self.version, route, residents))
+
     async def settled(self) -> None:
         """Everything sent so far is in force: a route for nobody is set and acknowledged."""
         self.version += 1
