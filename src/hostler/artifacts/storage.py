@@ -38,7 +38,9 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():  # also when it is cancelled again
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
         if not running.cancelled():
             running.exception()  # nobody is there any more to hear of it
         raise

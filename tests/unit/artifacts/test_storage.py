@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from packing import Place
 
-from hostler.artifacts.storage import InstanceStorage
+from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.errors import ArtifactMissing, StorageUnavailable
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -215,3 +216,30 @@ def test_closing_gives_up_every_hold(tmp_path: Path) -> None:
         assert place.disk.clear()
 
     asyncio.run(main())
+
+
+def test_whoever_is_cancelled_waits_until_nothing_is_written_any_more() -> None:
+    async def main() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def write() -> None:
+            begun.set()
+            go_on.wait()
+
+        writing = asyncio.create_task(in_thread(write))
+        await asyncio.to_thread(begun.wait)
+        for _ in range(3):
+            writing.cancel()
+            await asyncio.sleep(0)
+            assert not writing.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    asyncio.run(main())
+
+
+def test_what_a_thread_raises_or_returns_comes_back() -> None:
+    assert asyncio.run(in_thread(int, "7")) == 7
+    with pytest.raises(ValueError, match="seven"):
+        asyncio.run(in_thread(int, "seven"))
