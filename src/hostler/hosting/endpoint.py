@@ -129,7 +129,8 @@ class Endpoint:
 
     def _view(self, shown: Revision, wanted: Revision, index: int) -> VariantView:
         now, then = (revision.config["ProductionVariants"][index] for revision in (shown, wanted))
-        current, desired = len(self._serving(shown, index)), _count(then)
+        desired, most = _count(then), max(_count(now), _count(then))  # what is beyond that has only to be stopped yet
+        current = sum(i.spot.slot < most for i in self._serving(shown, index))
         phase, message = "", ""
         if self.record.deleting:
             left = sum(i.state != "gone" and i.spot.place[1:3] == (shown.fleet, index) for i in self.instances)
