@@ -57,7 +57,7 @@ class Replay:
                 file.write(b"%d\n" % len(raw) + raw)
         self._numbers.write_text("".join(f"{number}\n" for number in order))
 
-    def run(self, connections: int, seconds: float, start: int = 0) -> Load:
+    def run(self, connections: int, seconds: float, start: int) -> Load:
         """`start`: where in the order to begin, so that rounds differ."""
         comparing = _Comparing(self._asked, self._order, self._port, start)
         command = [

@@ -142,10 +142,9 @@ class Results:
 
 
 _LEGEND = (
-    "Medians over the rounds; × is the median of the ratios within a round. CPU is that of all the contender's processes,"
-    " for each request.",
-    "Every call is checked before the first round, and a caller compares answers while the load runs: faults stand at the"
-    " end of a row.",
+    "Medians over the rounds; × is the median of the ratios within a round. CPU is that of all the contender's",
+    "processes, for each request. Every call is checked before the first round, and while the load runs a caller",
+    "compares answers: faults stand at the end of a row.",
 )
 
 

@@ -33,7 +33,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """What is to be served: models, or an echo, or three echoes in a row."""
+    """What is to be served: models, or an echo, or three stages in a row, each of which adds a full stop."""
 
     kind: Literal["targets", "echo", "pipeline"]
     targets: int = 0
@@ -116,7 +116,7 @@ class Contender(abc.ABC):
         """A call whose answer is its body. The body is printable ASCII."""
 
     def pipeline(self, body: bytes) -> Call:
-        """The same through three in a row."""
+        """A call whose answer is its body and a full stop of each of three stages."""
         return self.echo(body)
 
     def load(self, target: int) -> None:
@@ -170,10 +170,10 @@ class Contender(abc.ABC):
         log = self.place.folder / f"log{len(self._trees)}.txt"
         self._trees.append(Tree([*map(str, command)], environment, self.place.folder, log))
 
-    def run_echo(self) -> int:
+    def run_echo(self, *words: str) -> int:
         """Start the container that does nothing; returns the port on which it answers."""
         port = free_port()
-        self.run(sys.executable, SERVERS / "echo.py", SAGEMAKER_BIND_TO_PORT=str(port))
+        self.run(sys.executable, SERVERS / "echo.py", *words, SAGEMAKER_BIND_TO_PORT=str(port))
         self.wait(lambda: listens(port))
         return port
 

@@ -16,11 +16,12 @@ class FastAPI(Contender):
     processes = 1
 
     def start(self, service: Service) -> None:
-        stages = [self.run_echo() for _ in range(3 if service.kind == "pipeline" else 0)]
+        stages = [self.run_echo("mark") for _ in range(3 if service.kind == "pipeline" else 0)]
         self.port = free_port()
         self.run(
             self.python(), "-m", "uvicorn", "fastapi_app:app", "--port", str(self.port),
-            "--workers", str(self.processes), "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--backlog", "4096",
+            "--workers", str(self.processes), "--loop", "uvloop", "--http", "httptools",
+            "--no-access-log", "--backlog", "4096",
             **self.served(service), BENCH_STAGES=" ".join(f"http://127.0.0.1:{port}/" for port in stages),
         )  # fmt: skip
         self.wait(lambda: self.answers("/ping"))

@@ -29,17 +29,16 @@ class Hostler(Contender):
     )
 
     def start(self, service: Service) -> None:
-        (self.place.folder / "hostler.toml").write_text(
-            "[images]\n"
-            + json.dumps(f"{REGISTRY}/echo")
-            + " = "
-            + json.dumps([sys.executable, str(SERVERS / "echo.py")])
-        )
+        echo = [sys.executable, str(SERVERS / "echo.py")]
+        images = {"echo": echo, "stage": [*echo, "mark"]}
+        mapped = [f'"{REGISTRY}/{name}" = {json.dumps(words)}' for name, words in images.items()]
+        (self.place.folder / "hostler.toml").write_text("\n".join(["[images]", *mapped]))
         if service.kind == "targets":
             self._host_targets(service.targets, self._memory(service))
         else:
             self._up("data", 0)
-            self._deploy(*[{"Image": f"{REGISTRY}/echo:1"}] * (3 if service.kind == "pipeline" else 1))
+            image, count = ("stage", 3) if service.kind == "pipeline" else ("echo", 1)
+            self._deploy(*[{"Image": f"{REGISTRY}/{image}:1"}] * count)
 
     def call(self, target: int, row: str) -> Call:
         return invocation("bench", row.encode(), target)

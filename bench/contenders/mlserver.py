@@ -12,8 +12,8 @@ from contenders.contender import JSON, SERVERS, Call, Client, Contender, Failed,
 class MLServer(Contender):
     name = "MLServer"
     settings = (
-        "mlserver-xgboost; models in the server's process (parallel_workers 0, faster here than the default pool); access"
-        " log and metrics off; V2 JSON. Its repository holds only what is loaded"
+        "mlserver-xgboost; models in the server's process (parallel_workers 0, faster here than the default pool);"
+        " access log and metrics off; V2 JSON. Its repository holds only what is loaded"
     )
     environment = "mlserver"
     cannot: ClassVar = {

@@ -1,4 +1,4 @@
-"""Targets, an echo, and three echoes in a row, by BentoML."""
+"""Targets, an echo, and three stages in a row, by BentoML."""
 
 from __future__ import annotations
 
@@ -30,23 +30,18 @@ class Echo:
         return body
 
 
-@bentoml.service(**ALONE)
-class Second:
+class Stage:
     @bentoml.api
     async def echo(self, body: str) -> str:
-        return body
+        return body + "."
 
 
-@bentoml.service(**ALONE)
-class Third:
-    @bentoml.api
-    async def echo(self, body: str) -> str:
-        return body
+First, Second, Third = (bentoml.service(type(name, (Stage,), {}), **ALONE) for name in ("First", "Second", "Third"))
 
 
 @bentoml.service(**ALONE)
 class Pipeline:
-    first, second, third = bentoml.depends(Echo), bentoml.depends(Second), bentoml.depends(Third)
+    first, second, third = bentoml.depends(First), bentoml.depends(Second), bentoml.depends(Third)
 
     @bentoml.api
     async def echo(self, body: str) -> str:

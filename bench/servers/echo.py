@@ -1,5 +1,7 @@
 """The container that does nothing: answers a body with itself, as cheaply as Python can.
 
+Called with the word `mark`, it adds a full stop, so that it can be seen who has passed through it.
+
 hostler runs it as a mapped image, nginx stands before it, and the pipelines are made of it: the same for all. It
 listens on SAGEMAKER_BIND_TO_PORT.
 """
@@ -8,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 import httptools
 import uvloop
+
+MARK = [b"."] if "mark" in sys.argv else []
 
 
 class Echo(asyncio.Protocol):
@@ -26,7 +31,7 @@ class Echo(asyncio.Protocol):
         self._parts.append(part)
 
     def on_message_complete(self) -> None:
-        parts, self._parts = self._parts, []
+        parts, self._parts = [*self._parts, *MARK], []
         if self._transport.is_closing():
             return
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % sum(map(len, parts))

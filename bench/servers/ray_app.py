@@ -1,4 +1,4 @@
-"""Targets, an echo, or three echoes in a row, by Ray Serve: `python ray_app.py PORT FOLDER`."""
+"""Targets, an echo, or three stages in a row, by Ray Serve: `python ray_app.py PORT FOLDER`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Echo:
 @serve.deployment(**DEPLOYED)
 class Stage:
     async def echo(self, body: bytes) -> bytes:
-        return body
+        return body + b"."
 
 
 @serve.deployment(**DEPLOYED)

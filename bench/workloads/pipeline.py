@@ -1,4 +1,4 @@
-"""Three containers in a row, each answering with what it was given."""
+"""Three containers in a row, each answering with what it was given and a full stop: so that none can be left out."""
 
 from contenders.contender import Service
 from load import Asked
@@ -18,4 +18,4 @@ class Pipeline(Replayed):
         return [self._through(body) for body in BODIES]
 
     def _through(self, body: bytes) -> Asked:
-        return Asked(self.contender.pipeline(body), lambda answer: self.contender.echoed(answer) == body)
+        return Asked(self.contender.pipeline(body), lambda answer: self.contender.echoed(answer) == body + b"...")

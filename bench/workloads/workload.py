@@ -20,6 +20,7 @@ from processes import busy
 Figures = Mapping[str, float]  # one measurement: figure -> value
 TOLERANCE = 1e-5  # relative, of predictions
 WARMED_BY = 16  # connections
+STEP = 7919  # in the order, from one round to the next
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,11 @@ class Replayed(Workload):
         for one in asked:
             check(client, one)
         self._replay = Replay(asked, self.order(), self.contender.port, self.contender.place.folder)
-        self._replay.run(WARMED_BY, self.contender.warm_up)
+        self._replay.run(WARMED_BY, self.contender.warm_up, start=-STEP)
 
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
         loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), busy(), sum(os.times()[:4])
-        load = self._replay.run(connections, seconds, start=round_ * 7919)
+        load = self._replay.run(connections, seconds, start=round_ * STEP)
         if load.requests == 0:
             raise Failed("nothing was answered")
         answered = load.requests + load.compared
