@@ -141,6 +141,7 @@ class Children:
             "TMPDIR": f"{sockets}/tmp",
             **launch.environment,
             contract.ENV_BASE_DIR: launch.folder,
+            contract.ENV_BIND_TO_PORT: str(contract.DEFAULT_PORT),  # as for any container; it listens on its socket
             contract.ENV_SOCKET: f"{sockets}/s",
             contract.ENV_LIFELINE: str(self._lifeline),
             contract.ENV_FRAMEWORK: launch.framework,

@@ -184,6 +184,7 @@ class Container:
             contract.ENV_DEFAULT_REGION: region,
             contract.ENV_HOSTNAME: self._hostname,
         }
+        environment.pop(contract.ENV_MULTI_MODEL, None)  # nobody's to choose but ours, as the ports (§5.2)
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
         if not self.foreign:

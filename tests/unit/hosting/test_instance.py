@@ -96,7 +96,7 @@ def ours(**more: Any) -> dict[str, Any]:
 def test_each_container_has_its_own_folder_log_name_and_environment(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         instance = stage.instance(
-            ours(ContainerHostname="first", Environment={"A": "1", "HOSTNAME": "not mine to choose"}),
+            ours(ContainerHostname="first", Environment={"A": "1", "HOSTNAME": "x", "SAGEMAKER_MULTI_MODEL": "true"}),
             ours(Environment={"A": "2"}, Mode="MultiModel", ModelDataUrl="s3://b/p/"),
         )
         instance.begin()
