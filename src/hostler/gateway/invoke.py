@@ -4,8 +4,9 @@
 is resident nowhere is waited for, and a container that turns out not to have it is reported.
 
 A request is sent by the routes of that moment: whenever time has passed since its way was found (its body had to
-arrive, its target to be loaded, a connection was refused), the way is found again. Once it is with an instance it stays
-there: a chain of containers (§5.6) counts as in flight at its place from its first hop to its last.
+arrive, its target to be loaded, a connection was refused), the way is found again. Once it is with an instance it
+stays there, as long as that takes connections: a chain of containers (§5.6) counts as in flight at its place from its
+first hop to its last.
 """
 
 from __future__ import annotations
@@ -371,7 +372,7 @@ class Invocation:
             self._count(failed=0)
             self._close()
             self.request.abort()
-        elif not error.started and not isinstance(error, CallTimedOut) and place is not None and self._may_move():
+        elif not error.started and not isinstance(error, CallTimedOut) and place is not None:
             self._refused_by += ((place.instance, place.generation),)
             if self._hop == self.variant.target_hop:
                 self._forget(place, 0)
@@ -384,10 +385,6 @@ class Invocation:
                 self._fail(answers.cut(region, name, label))
             else:
                 self._fail(self._unreachable())
-
-    def _may_move(self) -> bool:
-        """Whether it may be sent elsewhere: no container has seen it, or the one that has not got its target may."""
-        return self._passed is None or self._hop == self.variant.target_hop
 
     def _pass_on(self, exchange: Exchange) -> None:
         """The answer of a container that is not the last is the next one's request (§5.6)."""
