@@ -136,6 +136,8 @@ class _Look:
             kind = artifact.framework(self._folder, self._told)
             script = artifact.program(self._folder, self._told)
             model = artifact.model_file(self._folder, *_MODELS[kind]) if kind in _MODELS else None
+            if model is not None and kind == "torch":
+                artifact.check_torchscript(model)
         except Unloadable as error:
             yield self._no_model(str(error), files)
             return
@@ -161,7 +163,7 @@ class _Look:
         if folder := too_deep(files):
             help = f"Pack what is in that folder, not the folder: tar -czf model.tar.gz -C {folder} ."
             return Finding("error", f"{folder}/", f"All files lie in this folder, none at the archive's top. {help}")
-        return Finding("error", "the archive", f"{said[0].upper()}{said[1:]}.")
+        return Finding("error", "the archive", f"{said}.")
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))

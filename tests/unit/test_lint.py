@@ -89,32 +89,38 @@ ERRORS = {
     ),
     "no model": (
         {"a.txt": "", "b.txt": ""}, "",
-        "error: the archive: No model was found in the artifact: neither code/inference.py, nor xgboost-model, nor a"
+        "error: the archive: no model was found in the artifact: neither code/inference.py, nor xgboost-model, nor a"
         " single"
         " file, nor a file ending in .pt, .pth, .onnx, .joblib, .pkl, .pickle. It holds a.txt, b.txt.",
     ),
     "nothing at all": (
         {}, XGBOOST,
-        "error: the archive: The artifact holds no xgboost-model and no single file to take for it. It holds no"
+        "error: the archive: the artifact holds no xgboost-model and no single file to take for it. It holds no"
         " files at"
         " its top.",
     ),
     "no script where the image needs one": (
         {"weights.bin": ""}, PYTORCH,
-        "error: the archive: No model was found in the artifact: neither code/inference.py, nor a file ending in"
+        "error: the archive: no model was found in the artifact: neither code/inference.py, nor a file ending in"
         " .pt, .pth,"
         " .onnx. It holds weights.bin.",
     ),
     "a wrong name for xgboost": (
         {"model.bin": "x", "other.bin": "x"}, XGBOOST,
-        "error: the archive: The artifact holds no xgboost-model and no single file to take for it. It holds model.bin,"
+        "error: the archive: the artifact holds no xgboost-model and no single file to take for it. It holds model.bin,"
         " other.bin.",
     ),
     "several pickles": (
         {"a.pkl": "x", "b.joblib": "x"}, SKLEARN,
-        "error: the archive: The artifact holds no model.joblib or model.pkl or model.pickle and no single file to"
+        "error: the archive: the artifact holds no model.joblib or model.pkl or model.pickle and no single file to"
         " take for"
         " it. It holds a.pkl, b.joblib.",
+    ),
+    "a state_dict": (
+        {"model.pth": "x"}, PYTORCH,
+        "error: the archive: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled"
+        " module only its own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
+        " torch.jit.script or torch.jit.trace and torch.jit.save.",
     ),
     "an empty model": ({"xgboost-model": ""}, "", "error: xgboost-model: It is empty. Save the model again."),
     "no model_fn": (

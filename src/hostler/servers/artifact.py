@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hostler.contract import CODE_DIR, ENV_PROGRAM
+from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Unloadable
 
@@ -18,6 +19,7 @@ TORCH_ENDINGS = (".pt", ".pth")
 ONNX_FILES = ("model.onnx",)
 ONNX_ENDINGS = (".onnx",)
 _BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
+_TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
 _HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
 
 
@@ -90,6 +92,21 @@ def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("
         return folder / fitting[0]
     wanted = " or ".join(names)
     raise Unloadable(f"the artifact holds no {wanted} and no single file to take for it. It holds {_listed(there)}")
+
+
+def check_torchscript(file: Path) -> None:
+    """Raises Unloadable for what torch.jit.load cannot load."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if any(name.rpartition("/")[2] == _TORCHSCRIPT for name in archive.namelist()):
+                return
+    except Exception:  # whatever its reader stumbles over, it is no archive of ours
+        pass
+    raise Unloadable(
+        f"{file.name} is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
+        f" own code can make a model: add {CODE_DIR}/{DEFAULT_PROGRAM} with a model_fn that does, or save the"
+        " model with torch.jit.script or torch.jit.trace and torch.jit.save"
+    )
 
 
 def files(folder: Path) -> list[str]:

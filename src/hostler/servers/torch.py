@@ -6,31 +6,22 @@ answer is JSON, CSV or NPY, by Accept. Anything else, a model that is no TorchSc
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hostler.contract import CODE_DIR, DEFAULT_PROGRAM
 from hostler.servers import artifact, codecs, reason, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
-
-_MARK = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
 
 
 def load(folder: Path, environment: Environment) -> TorchScript:
     """Load model.pt, model.pth, or the only such file. Raises Unloadable and MemoryError."""
     torch.set_num_threads(1)  # one row gains nothing by more
     file = artifact.model_file(folder, artifact.TORCH_FILES, artifact.TORCH_ENDINGS)
-    if not _is_torchscript(file):
-        raise Unloadable(
-            f"{file.name} is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
-            f" own code can make a model: add {CODE_DIR}/{DEFAULT_PROGRAM} with a model_fn that does, or save the"
-            " model with torch.jit.script or torch.jit.trace and torch.jit.save"
-        )
+    artifact.check_torchscript(file)
     try:
         module = torch.jit.load(str(file), map_location="cpu")
     except MemoryError:
@@ -38,14 +29,6 @@ def load(folder: Path, environment: Environment) -> TorchScript:
     except Exception as error:
         raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
     return TorchScript(module, environment)
-
-
-def _is_torchscript(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return any(name.rpartition("/")[2] == _MARK for name in archive.namelist())
-    except Exception:  # whatever its reader stumbles over, it is no archive of ours
-        return False
 
 
 def tensor(body: bytes, kind: str) -> Any:
