@@ -119,7 +119,8 @@ ERRORS = {
     "a state_dict": (
         {"model.pth": "x"}, PYTORCH,
         "error: the archive: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled"
-        " module only its own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
+        " module only its own code can make a model: add code/inference.py with a model_fn that does, or save the"
+        " model with"
         " torch.jit.script or torch.jit.trace and torch.jit.save.",
     ),
     "an empty model": ({"xgboost-model": ""}, "", "error: xgboost-model: It is empty. Save the model again."),
