@@ -1,0 +1,138 @@
+"""A small real model server, an image with its model inside, as people bring their own: one stop of a request's way.
+
+Run as `python hop.py NAME serve`, as SageMaker runs an image; nothing here knows of hostler. It listens where
+SAGEMAKER_BIND_TO_PORT says and answers GET /ping and POST /invocations; where SAGEMAKER_MULTI_MODEL is `true`, the
+multi-model API as well, over artifacts that are one file, `name`.
+
+Its prediction is the body that it was given and one line more: a JSON object of what it saw. So a body that went
+through several of these tells its way. If its first line is a JSON object, what that has under NAME is done to this
+request:
+
+    note    say these words in the log first
+    sleep   seconds to wait first; then, with a note, "<note> over" is said
+    exit    end the process with this code, unanswered
+    status  answer with this status, and `say` as the body
+    size    answer with so many bytes instead
+    type, attributes    the answer's Content-Type and custom attributes
+
+A file `slow` in its folder holds the seconds that every request is to wait: so one instance can be slower than another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+NAME = sys.argv[1]
+MULTI_MODEL = os.environ.get("SAGEMAKER_MULTI_MODEL") == "true"
+TYPE = f"application/x-{NAME}"
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+SELF = os.urandom(4).hex()  # no other process is called like this
+MODELS: dict[str, tuple[str, str]] = {}  # what is loaded: model name -> (url, the artifact's name)
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts == ["ping"]:
+            self._answer(200)
+        elif MULTI_MODEL and parts == ["models"]:
+            listed = [{"modelName": name, "modelUrl": url} for name, (url, _) in [*MODELS.items()]]
+            self._answer(200, json.dumps({"models": listed}).encode(), "application/json")
+        elif MULTI_MODEL and parts[0] == "models" and parts[1] in MODELS:
+            self._answer(200, json.dumps({"modelName": parts[1], "modelUrl": MODELS[parts[1]][0]}).encode())
+        else:
+            self._answer(404, b"there is no such thing")
+
+    def do_DELETE(self) -> None:
+        _, _, name = self.path.rpartition("/")
+        self._answer(200 if MODELS.pop(name, None) else 404)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/invocations" and not MULTI_MODEL:
+            self._invoke(body)
+        elif self.path == "/models" and MULTI_MODEL:
+            self._load(**json.loads(body))
+        elif self.path.endswith("/invoke") and (name := self.path.split("/")[2]) in MODELS:
+            self._invoke(body, MODELS[name][1])
+        else:
+            self._answer(404, b"there is no such thing")
+
+    def _load(self, model_name: str, url: str) -> None:
+        if model_name in MODELS:
+            self._answer(409)
+        elif (file := Path(url) / "name").exists():
+            MODELS[model_name] = (url, file.read_text())
+            self._answer(200)
+        else:
+            self._answer(400, b"this artifact has no name")
+
+    def _invoke(self, body: bytes, model: str | None = None) -> None:
+        wish = _wish(body)
+        if "note" in wish:
+            print(wish["note"], flush=True)
+        if "sleep" in wish:
+            time.sleep(wish["sleep"])
+            print(wish.get("note", ""), "over", flush=True)
+        time.sleep(_slowness())
+        if "exit" in wish:
+            print("as you wish", flush=True)
+            os._exit(wish["exit"])
+        if "status" in wish:
+            self._answer(wish["status"], wish.get("say", "").encode(), wish.get("type", "text/plain"))
+            return
+        saw = {
+            "name": NAME, "self": SELF, "path": self.path, "model": model, "type": self.headers["Content-Type"],
+            "accept": self.headers["Accept"], "attributes": self.headers[ATTRIBUTES],
+            "target": self.headers["X-Amzn-SageMaker-Target-Model"],
+        }  # fmt: skip
+        whole = b"." * wish["size"] if "size" in wish else body + b"\n" + json.dumps(saw).encode()
+        self._answer(200, whole, wish.get("type", TYPE), wish.get("attributes"))
+
+    def _answer(self, status: int, body: bytes = b"", kind: str = "text/plain", attributes: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if attributes is not None:
+            self.send_header(ATTRIBUTES, attributes)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing of what goes well."""
+
+
+def _slowness() -> float:
+    try:
+        return float(Path("slow").read_text())
+    except FileNotFoundError:
+        return 0.0
+
+
+def _wish(body: bytes) -> dict[str, Any]:
+    line = body.split(b"\n", 1)[0]
+    asked = json.loads(line) if line.startswith(b"{") else {}
+    found: dict[str, Any] = asked.get(NAME, {})
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[2:] != ["serve"]:
+        sys.exit(f"expected a name and the argument 'serve', got {sys.argv[1:]}")
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    print(f"{NAME} listens on {port}, its own ports are {os.environ.get('SAGEMAKER_SAFE_PORT_RANGE')}", flush=True)
+    Server(("0.0.0.0", port), Handler).serve_forever()

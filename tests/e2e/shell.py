@@ -1,0 +1,37 @@
+"""A user's shell, for programs that know hostler only by AWS_ENDPOINT_URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from running import REPOSITORY, Hostler
+
+AWS = Path(sys.executable).parent / "aws"
+
+
+class Shell:
+    """A user's shell in which `eval "$(hostler env)"` was run, and nothing else is set."""
+
+    def __init__(self, hostler: Hostler, folder: Path) -> None:
+        self.folder = folder
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
+        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data)]
+        told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        self.environment = {**environment, **json.loads(told.stdout)}
+
+    def run(self, *words: str | Path, timeout: float = 120) -> str:
+        """What a command prints; it must end with 0."""
+        done = subprocess.run(
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, program: str, timeout: float = 120) -> Any:
+        """The JSON that a program prints in its last line."""
+        return json.loads(self.run(sys.executable, "-c", program, timeout=timeout).splitlines()[-1])

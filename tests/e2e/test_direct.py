@@ -1,0 +1,128 @@
+"""Several containers behind one endpoint, invoked one by one (Direct); and the program that README shows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from callers import Caller
+from mapped import ask, deploy, hops, image, mapped, names, way
+from running import REPOSITORY, ROLE, Hostler, hostler_up
+from shell import AWS, Shell
+
+from hostler import contract
+
+FIFTEEN = [f"hop{number}" for number in range(15)]
+ISSUES = ["myimage1", "myimage2"]
+BODY = "1,2,3"
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    folder = tmp_path_factory.mktemp("direct")
+    with hostler_up(folder / "up", config=mapped(folder, *FIFTEEN, *ISSUES)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shell(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(hostler, tmp_path_factory.mktemp("shell"))
+
+
+# --- the programs -------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_program_runs_word_for_word(shell: Shell):
+    section = (REPOSITORY / "README.md").read_text().split("\n## Several containers, and updates\n")[1]
+    program = section.split("```python\n")[1].split("```")[0]
+    told = shell.python(f"""
+import boto3, json
+sm, rt = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
+role, body, told, invoke = {ROLE!r}, {BODY!r}, [], rt.invoke_endpoint
+rt.invoke_endpoint = lambda **request: told.append(invoke(**request)["Body"].read().decode())
+{program}
+sm.delete_endpoint(EndpointName="my-endpoint")
+sm.get_waiter("endpoint_deleted").wait(EndpointName="my-endpoint")
+print(json.dumps(told))
+""")
+    assert [names(answer.encode()) for answer in told] == [["myimage2"], ["myimage1", "myimage2"]]
+    assert [way(answer.encode())[0] for answer in told] == [BODY.encode()] * 2
+
+
+def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shell: Shell, tmp_path: Path):
+    def sagemaker(*words: str) -> None:
+        shell.run(AWS, "sagemaker", *words)
+
+    def configure(model: str, mode: str) -> None:
+        how = ("--inference-execution-config", f"Mode={mode}", "--containers", json.dumps(containers))
+        sagemaker("create-model", "--model-name", model, "--execution-role-arn", ROLE, *how)
+        variant = f"VariantName=all,ModelName={model},InstanceType=ml.m5.large,InitialInstanceCount=1"
+        sagemaker("create-endpoint-config", "--endpoint-config-name", model, "--production-variants", variant)
+
+    def invoke(*words: str) -> bytes:
+        request = (*named, "--content-type", "text/csv", "--body", f"fileb://{body}")
+        shell.run(AWS, "sagemaker-runtime", "invoke-endpoint", *request, *words, answer)
+        return answer.read_bytes()
+
+    body, answer, named = tmp_path / "body.csv", tmp_path / "answer", ("--endpoint-name", "cli")
+    body.write_text(BODY)
+    containers = [{"Image": image("myimage1"), "ContainerHostname": "one"}]
+    containers += [{"Image": image("myimage2"), "ContainerHostname": "two"}]
+    configure("cli-direct", "Direct")
+    sagemaker("create-endpoint", *named, "--endpoint-config-name", "cli-direct")
+    sagemaker("wait", "endpoint-in-service", *named)
+    for hostname, name in (("one", "myimage1"), ("two", "myimage2")):
+        assert names(invoke("--target-container-hostname", hostname)) == [name]
+    configure("cli-serial", "Serial")
+    sagemaker("update-endpoint", *named, "--endpoint-config-name", "cli-serial")
+    sagemaker("wait", "endpoint-in-service", *named)
+    assert names(invoke()) == ["myimage1", "myimage2"]
+    sagemaker("delete-endpoint", *named)
+    sagemaker("wait", "endpoint-deleted", *named)
+
+
+# --- what may go wrong --------------------------------------------------------------------------------------------
+
+
+def test_the_three_errors_of_direct_calls(hostler: Hostler):
+    deploy(hostler, "errors", hops("hop0", "hop1"), "Direct")
+    deploy(hostler, "no-direct", hops("hop0", "hop1"))
+    for request in (
+        {"EndpointName": "errors", "TargetContainerHostname": "hop2"},
+        {"EndpointName": "errors"},
+        {"EndpointName": "no-direct", "TargetContainerHostname": "hop0"},
+    ):
+        with pytest.raises(ClientError) as refused:
+            hostler.runtime.invoke_endpoint(**request, Body=b"")
+        assert refused.value.response["Error"]["Code"] == "ValidationError"
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    for name in ("errors", "no-direct"):
+        hostler.sm.delete_endpoint(EndpointName=name)
+
+
+# --- many ---------------------------------------------------------------------------------------------------------
+
+
+def test_fifteen_containers_and_a_hundred_callers_who_all_get_their_own_answers(hostler: Hostler):
+    begun = time.monotonic()
+    deploy(hostler, "fifteen", hops(*FIFTEEN), "Direct")
+    print(f"15 containers (Direct): InService after {time.monotonic() - begun:.1f} s")
+
+    async def ask_all(number: int) -> None:
+        async with Caller(hostler.url) as caller:
+            for name in random.Random(number).sample(FIFTEEN, 15):
+                body = f"{number} to {name}".encode()
+                answer = await ask(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
+                assert (answer.status, way(answer.body)[0], names(answer.body)) == (200, body, [name])
+
+    async def everybody() -> None:
+        await asyncio.gather(*map(ask_all, range(100)))
+
+    asyncio.run(asyncio.wait_for(everybody(), 60))
+    hostler.sm.delete_endpoint(EndpointName="fifteen")

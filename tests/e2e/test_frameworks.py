@@ -1,0 +1,141 @@
+"""One endpoint that mixes frameworks, with artifacts, on hostler's own servers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from mapped import deploy, image
+from running import BUCKET, Hostler, hostler_up
+from targets import archive
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from containers_of_ours import booster, estimator, onnx_model, said_by, torchscript
+
+XGBOOST, SKLEARN = image("sagemaker-xgboost"), image("sagemaker-scikit-learn")
+PYTORCH = image("pytorch-inference")
+CSV_OUT = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
+ROWS = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.125]]
+CSV = "\n".join(",".join(map(str, row)) for row in ROWS).encode()
+
+# A featurizer as AWS's own examples have it: no predict, only transform.
+PREPROCESS = """
+import os, joblib
+
+def model_fn(model_dir):
+    return joblib.load(os.path.join(model_dir, "model.joblib"))
+
+def predict_fn(rows, model):
+    return model.transform(rows)
+"""
+POSTPROCESS = """
+import json
+
+def model_fn(model_dir):
+    return "dollars"
+
+def transform_fn(model, data, content_type, accept):
+    assert content_type.startswith("text/csv"), content_type
+    prices = [float(line) for line in data.replace(",", "\\n").split()]
+    return json.dumps({"unit": model, "prices": prices}), "application/json"
+"""
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    with hostler_up(tmp_path_factory.mktemp("frameworks")) as running:
+        yield running
+
+
+@pytest.fixture
+def put(hostler: Hostler, tmp_path: Path) -> Callable[..., str]:
+    """`put(key, made, **files)` packs what `made` writes into a folder, and the files; the archive's URL."""
+
+    def put(key: str, made: Callable[[Path], Any] | None = None, **files: str) -> str:
+        folder = tmp_path / key
+        folder.mkdir(parents=True)
+        if made is not None:
+            made(folder)
+        content = {path.name: path.read_bytes() for path in folder.iterdir()}
+        hostler.put(f"{key}.tar.gz", archive(content | {f"code/{n}.py": text.encode() for n, text in files.items()}))
+        return f"s3://{BUCKET}/{key}.tar.gz"
+
+    return put
+
+
+def invoke(hostler: Hostler, endpoint: str, body: bytes = CSV, **more: str) -> dict[str, Any]:
+    request = {"EndpointName": endpoint, "ContentType": "text/csv", "Body": body, **more}
+    answer: dict[str, Any] = hostler.runtime.invoke_endpoint(**request)
+    return answer | {"Body": answer["Body"].read()}
+
+
+def test_scikit_learn_prepares_for_xgboost_and_a_script_finishes(hostler: Hostler, put: Callable[..., str]):
+    import joblib
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(numpy.random.default_rng(3).normal(2.0, 5.0, (100, 3)))
+    trained: list[Any] = []
+    prepared = put("prepare", lambda folder: joblib.dump(scaler, folder / "model.joblib"), inference=PREPROCESS)
+    priced = put("price", lambda folder: trained.append(booster(folder)))
+    containers = [
+        {"Image": SKLEARN, "ModelDataUrl": prepared, "Environment": CSV_OUT},
+        {"Image": XGBOOST, "ModelDataUrl": priced, "Environment": CSV_OUT},
+        {"Image": PYTORCH, "ModelDataUrl": put("finish", inference=POSTPROCESS)},
+    ]
+    deploy(hostler, "priced", containers)
+    answer = invoke(hostler, "priced")
+    assert answer["ContentType"] == "application/json"
+    expected = said_by(trained[0], scaler.transform(numpy.float32(ROWS)).tolist())
+    assert json.loads(answer["Body"]) == {"unit": "dollars", "prices": pytest.approx(expected, rel=1e-6)}
+    hostler.sm.delete_endpoint(EndpointName="priced")
+
+
+def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[..., str]):
+    trained: list[Any] = []
+    made: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "xgboost": (XGBOOST, lambda folder: trained.append(booster(folder))),
+        "onnx": (PYTORCH, lambda folder: onnx_model(folder, 100)),
+        "pytorch": (PYTORCH, lambda folder: torchscript(folder, 200)),
+        "sklearn": (SKLEARN, lambda folder: trained.append(estimator(folder))),
+    }
+    containers = [
+        {"ContainerHostname": name, "Image": image, "ModelDataUrl": put(name, write)}
+        for name, (image, write) in made.items()
+    ]
+    deploy(hostler, "four", containers, "Direct")
+    two = [row[:2] for row in ROWS]
+    sums = [[sum(row)] for row in ROWS]
+    for name, body, expected in (
+        ("sklearn", two, trained[1].predict(numpy.float64(two)).tolist()),
+        ("xgboost", ROWS, said_by(trained[0], ROWS)),  # in JSON as {"predictions": [{"score": ...}, ...]}
+        ("onnx", ROWS, [[total + 100] for [total] in sums]),
+        ("pytorch", ROWS, [[total + 200] for [total] in sums]),
+    ):
+        more = {"ContentType": "application/json", "Accept": "application/json", "TargetContainerHostname": name}
+        answer = invoke(hostler, "four", json.dumps(body).encode(), **more)
+        assert answer["ContentType"] == "application/json"
+        told = json.loads(answer["Body"])
+        if name == "xgboost":
+            told = [one["score"] for one in told["predictions"]]
+        assert numpy.ravel(told).tolist() == pytest.approx(numpy.ravel(expected).tolist(), rel=1e-6), name
+    hostler.sm.delete_endpoint(EndpointName="four")
+
+
+def test_ten_targets_of_one_multi_model_endpoint_on_the_pytorch_image(hostler: Hostler, tmp_path: Path):
+    for number in range(10):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torchscript(folder, 100.0 * number)
+        hostler.put(f"ten/{number}.tar.gz", archive({"model.pt": (folder / "model.pt").read_bytes()}))
+    hostler.create_endpoint("ten", image=PYTORCH)
+    for number in [*range(10), *range(10)]:
+        assert json.loads(hostler.invoke("ten", f"{number}.tar.gz", b"1,2,3\n4,5,6")) == [
+            [6 + 100.0 * number],
+            [15 + 100.0 * number],
+        ]
+    hostler.sm.delete_endpoint(EndpointName="ten")

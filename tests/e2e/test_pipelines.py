@@ -1,0 +1,279 @@
+"""Several containers behind one endpoint, invoked in sequence (Serial): each answer is the next one's request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import targets
+from botocore.exceptions import ClientError
+from callers import Caller
+from mapped import ask, deploy, hops, image, mapped, names, processes, said, way, wish
+from running import BUCKET, ROLE, Hostler, eventually, hostler_up
+from shell import AWS, Shell
+from under_load import Call, load
+
+FIFTEEN = [f"hop{number}" for number in range(15)]
+THREE = ["first", "second", "third"]
+TIMEOUT = 6  # seconds, of invocations
+MODEL_ERROR = re.compile(r'Received (client|server) error \((\d+)\) from (\S+) with message "(.*)"', re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    """With the endpoint `three`, a pipeline."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    config = mapped(folder, *FIFTEEN, *THREE)
+    with hostler_up(folder / "up", config=config, invoke_timeout=TIMEOUT) as running:
+        deploy(running, "three", hops(*THREE))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shell(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(hostler, tmp_path_factory.mktemp("shell"))
+
+
+def invoke(hostler: Hostler, body: bytes, endpoint: str = "three", **more: Any) -> dict[str, Any]:
+    """boto3's answer, its body read."""
+    answer: dict[str, Any] = hostler.runtime.invoke_endpoint(EndpointName=endpoint, Body=body, **more)
+    return answer | {"Body": answer["Body"].read()}
+
+
+def failure(hostler: Hostler, body: bytes) -> dict[str, Any]:
+    """The ModelError that an invocation of `three` ends in: its members, and what users find in its Message."""
+    with pytest.raises(ClientError) as failed:
+        invoke(hostler, body)
+    told = failed.value.response
+    assert told["Error"]["Code"] == "ModelError"
+    assert told["ResponseMetadata"]["HTTPStatusCode"] == 424
+    return told
+
+
+# --- from hop to hop ----------------------------------------------------------------------------------------------
+
+
+def test_each_answer_is_the_next_containers_request_with_its_content_type(hostler: Hostler):
+    answer = invoke(
+        hostler,
+        b"1,2",
+        ContentType="text/csv",
+        Accept="application/json",
+        CustomAttributes="trace=7",
+        InferenceId="i-7",
+    )
+    sent, seen = way(answer["Body"])
+    assert sent == b"1,2"
+    assert [hop["name"] for hop in seen] == THREE
+    assert [hop["path"] for hop in seen] == ["/invocations"] * 3
+    assert [hop["type"] for hop in seen] == ["text/csv", "application/x-first", "application/x-second"]
+    assert [hop["accept"] for hop in seen] == ["application/json"] * 3
+    assert [hop["attributes"] for hop in seen] == ["trace=7"] * 3
+    assert len({hop["self"] for hop in seen}) == 3
+    assert answer["ContentType"] == "application/x-third"
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    assert "CustomAttributes" not in answer
+
+
+def test_the_callers_custom_attributes_come_from_the_last_container(hostler: Hostler):
+    body = wish(first={"attributes": "from=first"}, third={"attributes": "from=third", "type": "text/x-last"})
+    answer = invoke(hostler, body, CustomAttributes="from=caller")
+    assert [hop["attributes"] for hop in way(answer["Body"])[1]] == ["from=caller"] * 3
+    assert answer["CustomAttributes"] == "from=third"
+    assert answer["ContentType"] == "text/x-last"
+
+
+def test_what_the_caller_leaves_out_no_container_is_told(hostler: Hostler):
+    sent, seen = way(invoke(hostler, b"")["Body"])
+    assert sent == b""
+    assert [hop["type"] for hop in seen] == [None, "application/x-first", "application/x-second"]
+    assert [hop["attributes"] for hop in seen] == [None] * 3
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "status", "code"), [("second", 503, "server"), ("first", 415, "client"),
+                                                      ("third", 400, "client")])  # fmt: skip
+def test_a_containers_error_ends_the_chain_and_names_it(hostler: Hostler, name: str, status: int, code: str):
+    told = failure(hostler, wish(**{name: {"status": status, "say": f"{name} will not"}}))
+    found = MODEL_ERROR.search(told["Message"])
+    assert found
+    assert found.groups() == (code, str(status), name, f"{name} will not")
+    assert told["OriginalStatusCode"] == status
+    assert told["OriginalMessage"] == f"{name} will not"
+
+
+def test_an_unnamed_container_is_called_by_its_number(hostler: Hostler):
+    deploy(hostler, "unnamed", [{"Image": image(name)} for name in THREE])
+    assert names(invoke(hostler, b"", "unnamed")["Body"]) == THREE
+    with pytest.raises(ClientError) as failed:
+        invoke(hostler, wish(second={"status": 500}), "unnamed")
+    found = MODEL_ERROR.search(failed.value.response["Message"])
+    assert found
+    assert found[3] == "container-2"
+    hostler.sm.delete_endpoint(EndpointName="unnamed")
+
+
+def test_an_answer_over_5_mb_goes_to_the_caller_but_to_no_other_container(hostler: Hostler):
+    told = failure(hostler, wish(first={"size": 6_000_000}))
+    assert (
+        "Received response from first with status code 200. However, the request payload from first to second is"
+        " 6000000 bytes, which has exceeded the maximum limit of 5 MB."
+    ) in told["Message"]
+    last = invoke(hostler, wish(third={"size": 6_000_000}))
+    assert last["Body"] == b"." * 6_000_000
+
+
+def test_a_large_body_goes_through_whole(hostler: Hostler):
+    body = b"".join(b"%07d," % number for number in range(600_000))  # 4.8 MB
+    sent, seen = way(invoke(hostler, body)["Body"])
+    assert sent == body
+    assert [hop["name"] for hop in seen] == THREE
+
+
+def test_the_time_limit_is_one_for_the_whole_chain(hostler: Hostler):
+    each = TIMEOUT * 0.4  # two fit, three do not
+    assert names(invoke(hostler, wish(first={"sleep": each}, second={"sleep": each}))["Body"]) == THREE
+    begun = time.monotonic()
+    told = failure(hostler, wish(first={"sleep": each}, second={"sleep": each}, third={"sleep": each}))
+    assert time.monotonic() - begun < 2.5 * each + 10  # a guard: it is not per container
+    assert told["OriginalStatusCode"] == 0
+    assert "Your invocation timed out while waiting for a response from container third." in told["Message"]
+
+
+def test_a_caller_who_hangs_up_in_the_middle_ends_the_chain(hostler: Hostler):
+    """The third would end if it were asked: it does not, for whoever asks next meets the same three."""
+
+    async def hang_up() -> None:
+        async with Caller(hostler.url) as caller:
+            body = wish(second={"note": "hang up", "sleep": 1.0}, third={"exit": 7})
+            asking = asyncio.create_task(ask(caller, "three", body))
+            await asyncio.to_thread(eventually, lambda: said(hostler, "hang up"), 10, "the second has it")
+            asking.cancel()
+            await asyncio.wait([asking])
+
+    before = selves(hostler, "three")
+    asyncio.run(hang_up())
+    eventually(lambda: said(hostler, "hang up over"), 10, "the second is through")
+    assert selves(hostler, "three") == before
+
+
+def test_a_container_that_ends_within_a_request_is_named_and_all_three_are_replaced(hostler: Hostler):
+    deploy(hostler, "ends", hops(*THREE))
+    before = selves(hostler, "ends")
+    with pytest.raises(ClientError) as failed:
+        invoke(hostler, wish(second={"exit": 7}), "ends")
+    told = failed.value.response
+    assert (told["Error"]["Code"], told["OriginalStatusCode"]) == ("ModelError", 0)
+    assert "from second with message" in told["Message"]
+    eventually(lambda: (now := answering(hostler, "ends")) and not now & before, 10, "three others answer")
+    hostler.sm.delete_endpoint(EndpointName="ends")
+
+
+def answering(hostler: Hostler, endpoint: str) -> set[str]:
+    """Which processes answer, or nobody: the one instance is being replaced, and that is not known yet."""
+    with contextlib.suppress(hostler.runtime.exceptions.ModelError):
+        return selves(hostler, endpoint)
+    return set()
+
+
+def selves(hostler: Hostler, endpoint: str) -> set[str]:
+    """Which processes answer."""
+    return {hop["self"] for hop in way(invoke(hostler, b"", endpoint)["Body"])[1]}
+
+
+def test_kill_9_of_the_middle_container_fails_only_what_was_in_flight_there(tmp_path: Path):
+    config = mapped(tmp_path, *THREE)
+    with hostler_up(tmp_path / "up", config=config) as hostler:
+        deploy(hostler, "killed", hops(*THREE), count=2)
+
+        async def kill_under_load() -> tuple[float, list[Call]]:
+            async with load(hostler.url, "killed") as going:
+                await going.more(200)
+                victim = processes(hostler, "second")[0]
+                killed = time.monotonic()
+                victim.kill()
+                await going.more(500)
+            return killed, going.calls
+
+        killed, calls = asyncio.run(asyncio.wait_for(kill_under_load(), 60))
+        failed = [call for call in calls if not call.right]
+        assert len(failed) <= 8
+        for call in failed:
+            assert call.sent < killed + 0.5  # the system takes its time to end a process
+            assert call.answer.status == 424
+            assert b"from second with message" in call.answer.body
+        assert {tuple(names(call.answer.body)) for call in calls if call.right} == {tuple(THREE)}
+
+
+# --- many ---------------------------------------------------------------------------------------------------------
+
+
+def test_fifteen_containers_and_a_hundred_callers_whose_bodies_go_through_all_in_order(hostler: Hostler):
+    begun = time.monotonic()
+    deploy(hostler, "fifteen", hops(*FIFTEEN))
+    print(f"15 containers (Serial): InService after {time.monotonic() - begun:.1f} s")
+
+    async def ask_thrice(number: int) -> None:
+        async with Caller(hostler.url) as caller:
+            for time in range(3):
+                body = b"caller %d, for the %d. time" % (number, time)
+                answer = await ask(caller, "fifteen", body)
+                assert (answer.status, way(answer.body)[0], names(answer.body)) == (200, body, FIFTEEN)
+
+    async def everybody() -> None:
+        await asyncio.gather(*map(ask_thrice, range(100)))
+
+    asyncio.run(asyncio.wait_for(everybody(), 60))
+    hostler.sm.delete_endpoint(EndpointName="fifteen")
+
+
+# --- with a multi-model container ---------------------------------------------------------------------------------
+
+
+def test_a_preprocessor_and_a_multi_model_container_through_boto3_and_the_cli(hostler: Hostler, shell: Shell):
+    for city in ("Houston_TX", "Chicago_IL"):
+        hostler.put(f"cities/{city}.tar.gz", targets.archive({"name": city.encode()}))
+    told = shell.python(f"""
+import boto3, json
+sm, rt = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
+preprocessor = {{"Image": {image("first")!r}}}
+many = {{"Image": {image("second")!r}, "ModelDataUrl": "s3://{BUCKET}/cities/", "Mode": "MultiModel"}}
+sm.create_model(ModelName="cities", ExecutionRoleArn={ROLE!r}, Containers=[preprocessor, many])
+sm.create_endpoint_config(EndpointConfigName="cities", ProductionVariants=[{{"InstanceType": "ml.m4.xlarge",
+    "InitialInstanceCount": 2, "InitialVariantWeight": 1, "ModelName": "cities", "VariantName": "AllTraffic"}}])
+sm.create_endpoint(EndpointName="cities", EndpointConfigName="cities")
+sm.get_waiter("endpoint_in_service").wait(EndpointName="cities")
+answers = [rt.invoke_endpoint(EndpointName="cities", ContentType="text/csv", TargetModel=target, Body="1,2")
+           for target in ("Houston_TX.tar.gz", "Chicago_IL.tar.gz", "Houston_TX.tar.gz")]
+print(json.dumps([answer["Body"].read().decode() for answer in answers]))
+""")
+    for answer, city in zip(told, ("Houston_TX", "Chicago_IL", "Houston_TX"), strict=True):
+        sent, seen = way(answer.encode())
+        assert sent == b"1,2"
+        assert [(hop["name"], hop["model"]) for hop in seen] == [("first", None), ("second", city)]
+        assert seen[0]["path"] == "/invocations"
+        assert re.fullmatch(r"/models/[^/]+/invoke", seen[1]["path"])
+        assert seen[1]["type"] == "application/x-first"
+        assert seen[1]["target"] == f"{city}.tar.gz"
+
+    answer, body = shell.folder / "answer", shell.folder / "body.csv"
+    body.write_text("3,4")
+    request = ("--endpoint-name", "cities", "--content-type", "text/csv", "--body", f"fileb://{body}")
+    target = ("--target-model", "Chicago_IL.tar.gz")
+    shell.run(AWS, "sagemaker-runtime", "invoke-endpoint", *request, *target, answer)
+    sent, seen = way(answer.read_bytes())
+    assert (sent, seen[1]["model"]) == (b"3,4", "Chicago_IL")
+
+    with pytest.raises(ClientError) as missing:
+        invoke(hostler, b"", "cities")
+    assert missing.value.response["Error"]["Code"] == "ValidationError"
+    assert "is missing a target model header" in missing.value.response["Error"]["Message"]
+    hostler.sm.delete_endpoint(EndpointName="cities")
