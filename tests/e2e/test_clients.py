@@ -17,11 +17,11 @@ from typing import Any
 import numpy
 import pytest
 from running import REPOSITORY, Hostler, hostler_up
+from shell import AWS, Shell
 from targets import archive
 
 from hostler import demo
 
-AWS = Path(sys.executable).parent / "aws"
 BODY = ",".join(f"{value:g}" for value in demo.HOUSE)
 CITIES = ("Houston_TX", "Chicago_IL")
 XGBOOST_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
@@ -38,29 +38,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, fl
     """A folder with `<city>.tar.gz`, and each city's own price of the house in BODY."""
     folder = tmp_path_factory.mktemp("models")
     return folder, {city: demo.train(city, folder)[1] for city in CITIES}
-
-
-class Shell:
-    """A user's shell in which `eval "$(hostler env)"` was run, and nothing else is set."""
-
-    def __init__(self, hostler: Hostler, folder: Path) -> None:
-        self.folder = folder
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
-        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data)]
-        told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
-        self.environment = {**environment, **json.loads(told.stdout)}
-
-    def run(self, *words: str | Path, timeout: float = 120) -> str:
-        """What a command prints; it must end with 0."""
-        done = subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def python(self, program: str, timeout: float = 120) -> Any:
-        """The JSON that a program prints in its last line."""
-        return json.loads(self.run(sys.executable, "-c", program, timeout=timeout).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +248,53 @@ print(json.dumps([environment["SAGEMAKER_SUBMIT_DIRECTORY"], as_npy, as_json]))
     assert told[0].startswith("s3://sagemaker-bucket/")
     assert told[1] == model.predict(rows[:3]).tolist()
     assert told[2] == model.predict(rows[:3].astype("float32")).tolist()  # what AWS's container makes of text
+
+
+# As AWS's examples have it: the featurizer has no predict, so its script transforms.
+FEATURIZE = (
+    INFERENCE
+    + """
+def predict_fn(rows, model):
+    return model.transform(rows)
+"""
+)
+
+
+def test_sdk_v2_pipeline_model_and_its_predictors_update(sdk: Shell, models: tuple[Path, dict[str, float]]):
+    import io
+
+    import joblib
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, buffer = StandardScaler(with_mean=False).fit(numpy.eye(4)), io.BytesIO()
+    scaler.scale_ = numpy.full(4, 1 / 1024)
+    joblib.dump(scaler, buffer)
+    (sdk.folder / "featurizer.tar.gz").write_bytes(archive({"weights": buffer.getvalue()}))
+    (sdk.folder / "featurize.py").write_text(FEATURIZE)
+    told = sdk.python(f"""{SDK}
+from sagemaker.pipeline import PipelineModel
+upload = lambda name: session.upload_data(name, key_prefix="pipeline")
+featurizer = SKLearnModel(model_data=upload("featurizer.tar.gz"), role={demo.ROLE!r}, entry_point="featurize.py",
+                          framework_version="1.2-1", sagemaker_session=session,
+                          env={{"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}})
+prices = Model(image_uri={XGBOOST_IMAGE!r}, model_data=upload("Houston_TX.tar.gz"), role={demo.ROLE!r},
+               sagemaker_session=session)
+pipeline = PipelineModel([featurizer, prices], role={demo.ROLE!r}, name="sdk-pipeline", predictor_cls=Predictor,
+                         sagemaker_session=session)
+predictor = pipeline.deploy(1, "ml.m5.large", serializer=CSVSerializer(), deserializer=CSVDeserializer(), wait=False)
+session.wait_for_endpoint(predictor.endpoint_name, poll=1)
+row = {[value / 1024 for value in demo.HOUSE]!r}
+before = predictor.predict(row)
+predictor.update_endpoint(initial_instance_count=2, instance_type="ml.m5.large", wait=False)
+session.wait_for_endpoint(predictor.endpoint_name, poll=1)
+after = predictor.predict(row)
+shown = session.sagemaker_client.describe_endpoint(EndpointName="sdk-pipeline")["ProductionVariants"]
+predictor.delete_endpoint()
+print()
+print(json.dumps([before, after, [variant["CurrentInstanceCount"] for variant in shown]]))
+""")
+    assert [single(answer[0][0]) for answer in told[:2]] == [models[1]["Houston_TX"]] * 2
+    assert told[2] == [2]
 
 
 # --- hostler's own commands ---------------------------------------------------------------------------------------
