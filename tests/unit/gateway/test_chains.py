@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from itertools import count
+from random import Random
 
 import pytest
 from rig import Rig, error, scenario, until
@@ -196,6 +199,21 @@ def test_a_container_that_takes_no_connection_has_its_hop_done_by_another_instan
         reply = await rig.invoke(b"x")
         assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
         assert "from b with message" in error(reply)["Message"]
+
+    scenario(play)
+
+
+def test_a_hop_that_meets_no_connection_is_done_by_another_instance() -> None:
+    async def play(rig: Rig) -> None:
+        for instance in ("i1", "i2"):
+            await rig.instance(instance, step("a"), step("b"))
+        await rig.start(rig.several("i1", "i2"))
+        await rig.containers["i1.1"].stop()
+        rig.containers["i1.1"].path.unlink(missing_ok=True)
+        for _ in range(20):
+            assert (await rig.invoke(b"x")).body == b"x>a>b"
+        assert len(rig.containers["i2.1"].seen) == 20
+        assert sum(len(rig.containers[f"{instance}.0"].seen) for instance in ("i1", "i2")) == 20  # none began anew
 
     scenario(play)
 
@@ -406,5 +424,80 @@ def test_a_pipeline_whose_first_container_is_dead_is_unreachable_and_its_target_
         assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
         assert "from a with message" in error(reply)["Message"]
         assert rig.control.heard.empty()
+
+    scenario(play)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
+    """Control loads what is needed, and all the while withdraws what is resident, to unload it if it is idle."""
+    rng = Random(seed)
+    loaded: set[tuple[str, str]] = set()  # instance, target
+    generations = count(1)
+
+    async def play(rig: Rig) -> None:
+        def later(request: Request, *answer: object) -> None:
+            asyncio.get_running_loop().call_later(rng.random() * 0.002, request.answer, *answer)
+
+        def multi(instance: str) -> Callable[[Request], None]:
+            def script(request: Request) -> None:
+                target = request.path.split("/")[2].removeprefix("m-")
+                there = (instance, target) in loaded
+                later(request, 200 if there else 404, request.body + f">{target}".encode())
+
+            return script
+
+        def pass_on(request: Request) -> None:
+            later(request, 200, request.body + b">")
+
+        async def control() -> None:
+            while True:
+                message = await rig.control.heard.get()
+                if isinstance(message, link.Need):
+                    instance = rng.choice(["i1", "i2"])
+                    loaded.add((instance, message.target))
+                    resident = rig.resident(message.target, instance, next(generations), container=f"{instance}.1")
+                    rig.control.send(resident)
+                elif isinstance(message, link.Withdrawn):
+                    if message.busy:
+                        again = rig.resident(
+                            message.target, message.instance, message.generation, container=f"{message.instance}.1"
+                        )
+                        rig.control.send(again)
+                        counts["busy"] += 1
+                    else:
+                        loaded.discard((message.instance, message.target))
+                        counts["idle"] += 1
+                assert not isinstance(message, link.Gone)
+
+        async def evictor() -> None:
+            while True:
+                await asyncio.sleep(0)
+                residents = rig.gateway.invoker.routes.endpoints["us-east-1/ep"].variants["v"].residents
+                places = [(target, place) for target, all_of_it in residents.items() for place in all_of_it]
+                if places and rng.random() < 0.1:
+                    target, place = rng.choice(places)
+                    withdraw = link.Withdraw("us-east-1/ep", "v", target, place.instance, place.generation)
+                    rig.control.send(withdraw)
+
+        async def caller() -> None:
+            for _ in range(40):
+                target = rng.choice("pqrs")
+                reply = await rig.invoke(b"x", target)
+                assert (reply.status, reply.body) == (200, b"x>>%b>" % target.encode())
+
+        counts = Counter[str]()
+        for instance in ("i1", "i2"):
+            await rig.instance(instance, pass_on, multi(instance), pass_on)
+        await rig.start(rig.several("i1", "i2", labels="a b c", multi_model="b"))
+        others = [asyncio.create_task(control()), asyncio.create_task(evictor())]
+        calling = asyncio.gather(*(caller() for _ in range(8)))
+        await asyncio.wait([calling, *others], return_when="FIRST_COMPLETED")
+        for other in others:
+            assert not other.done(), other.exception()
+            other.cancel()
+        await calling
+        assert counts["busy"] > 10
+        assert counts["idle"] > 10
 
     scenario(play)

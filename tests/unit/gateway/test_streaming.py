@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,8 @@ async def stream(rig: Rig, **parameters: Any) -> tuple[dict[str, Any], list[byte
         answer = client(rig).invoke_endpoint_with_response_stream(
             **{"EndpointName": "ep", "Body": b"1,2", **parameters}
         )
-        return answer, [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+        with contextlib.closing(answer["Body"]) as body:
+            return answer, [event["PayloadPart"]["Bytes"] for event in body]
 
     return await asyncio.to_thread(calling)
 
