@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,8 @@ from typing import Any
 
 NAME = sys.argv[1]
 MULTI_MODEL = os.environ.get("SAGEMAKER_MULTI_MODEL") == "true"
+PORT = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+PORTS = [PORT, *map(int, os.environ.get("SAGEMAKER_SAFE_PORT_RANGE", "0-0").split("-"))]
 TYPE = f"application/x-{NAME}"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 SELF = os.urandom(4).hex()  # no other process is called like this
@@ -96,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(wish["status"], wish.get("say", "").encode(), wish.get("type", "text/plain"))
             return
         saw = {
-            "name": NAME, "self": SELF, "path": self.path, "model": model, "type": self.headers["Content-Type"],
+            "name": NAME, "self": SELF, "host": socket.gethostname(), "ports": PORTS, "path": self.path, "model": model,
+            "type": self.headers["Content-Type"],
             "accept": self.headers["Accept"], "attributes": self.headers[ATTRIBUTES],
             "target": self.headers["X-Amzn-SageMaker-Target-Model"],
         }  # fmt: skip
@@ -133,6 +137,5 @@ def _wish(body: bytes) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[2:] != ["serve"]:
         sys.exit(f"expected a name and the argument 'serve', got {sys.argv[1:]}")
-    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    print(f"{NAME} listens on {port}, its own ports are {os.environ.get('SAGEMAKER_SAFE_PORT_RANGE')}", flush=True)
-    Server(("0.0.0.0", port), Handler).serve_forever()
+    print(f"{NAME} listens on {PORT}", flush=True)
+    Server(("0.0.0.0", PORT), Handler).serve_forever()
