@@ -111,8 +111,8 @@ def _repacked(said: str) -> str:
 
 
 def _foreign_members(archive: Path) -> Iterator[Finding]:
-    """What macOS adds to archives. It has been extracted once, so it can be read."""
-    with tarfile.open(archive, "r|gz") as members:
+    """What macOS adds to archives. This one has been extracted once, so it can be read."""
+    with tarfile.open(archive, "r:gz") as members:
         added = [one.name for one in members if one.name.rpartition("/")[2].startswith("._") or "__MACOSX" in one.name]
     if added:
         yield Finding(
@@ -249,29 +249,33 @@ class _Names:
         return self._star or name in self.certain
 
 
-def _top(node: ast.AST) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported."""
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements right inside, and what holds some; never an expression, however deep."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield child
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+
+
+def _top(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported."""
+    for child in _statements(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from _top(child)
 
 
 def _imports(node: ast.AST, late: bool = False) -> Iterator[tuple[str, int, bool]]:
     """(top module, line, whether only a call runs it) of each import that nothing around it makes up for."""
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node):
         match child:
             case ast.Import(names=names, lineno=line):
                 yield from ((alias.name.partition(".")[0], line, late) for alias in names)
             case ast.ImportFrom(module=str(module), level=0, lineno=line):
                 yield module.partition(".")[0], line, late
-            case ast.Try(handlers=handlers) if handlers:
-                for part in (*child.handlers, *child.orelse, *child.finalbody):
-                    yield from _imports(part, late)
+            case ast.Try(handlers=[_, *_]):  # as far as can be told, they are there for a missing module
+                yield from _imports(ast.Module([*child.orelse, *child.finalbody], []), late)
             case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-                for part in child.orelse:
-                    yield from _imports(part, late)
+                yield from _imports(ast.Module(child.orelse, []), late)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield from _imports(child, late=True)
             case _:

@@ -62,6 +62,10 @@ CLEAN = [
      "hostler's own server for scripts, with code/inference.py"),
     ({"code/inference.py": f"try:\n    import nobody_has_it\nexcept ImportError:\n    pass\n{GOOD}"}, "",
      "hostler's own server for scripts, with code/inference.py"),
+    ({"code/inference.py": f"import typing\nif typing.TYPE_CHECKING:\n    import nobody_has_it\n{GOOD}"}, "",
+     "hostler's own server for scripts, with code/inference.py"),
+    ({"code/inference.py": f"{GOOD}x = {'+'.join('1' * 900)}\n"}, "",
+     "hostler's own server for scripts, with code/inference.py"),
     ({"code/inference.py": "from helper import *\n", "code/helper.py": GOOD}, "",
      "hostler's own server for scripts, with code/inference.py"),
     ({"code/inference.py": "if True:\n    from helper import load as model_fn\n", "code/helper.py": ""}, "",
@@ -143,6 +147,12 @@ ERRORS = {
     "an import that nobody has": (
         {"code/inference.py": f"import os\nfrom nobody_has_it.part import x\nimport nobody_has_it\n{GOOD}"}, "",
         "error: code/inference.py:2: It imports nobody_has_it, which is not installed here: it fails when it is loaded."
+        f" {INSTALL}",
+    ),
+    "an import that is tried in vain and made up for by none": (
+        {"code/inference.py": f"try:\n    import json\nexcept ImportError:\n    import none\nelse:\n    import nil\n{GOOD}"},
+        "",
+        "error: code/inference.py:6: It imports nil, which is not installed here: it fails when it is loaded."
         f" {INSTALL}",
     ),
     "an image that nothing stands for": (
