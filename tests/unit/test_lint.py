@@ -150,7 +150,7 @@ ERRORS = {
         f" {INSTALL}",
     ),
     "an import that is tried in vain and made up for by none": (
-        {"code/inference.py": f"try:\n    import json\nexcept ImportError:\n    import none\nelse:\n    import nil\n{GOOD}"},
+        {"code/inference.py": f"try:\n import json\nexcept ImportError:\n import none\nelse:\n import nil\n{GOOD}"},
         "",
         "error: code/inference.py:6: It imports nil, which is not installed here: it fails when it is loaded."
         f" {INSTALL}",
