@@ -70,7 +70,7 @@ class Results:
     def foot(self) -> str:
         """What the tables mean, and how each contender was set."""
         lines = [f"  {contender.name}: {contender.settings}" for contender in self._contenders]
-        return "\n".join(["", *_LEGEND, "", ", ".join(self._about.values()), *lines])
+        return "\n".join(["", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
 
     def write(self, folder: Path) -> Path:
         """As JSON, each run in a file of its own."""
@@ -98,7 +98,7 @@ class Results:
             for title, rows in self._tables(workload):
                 marks = [":--", *["--:"] * (len(rows[0]) - 2), ":--"]
                 lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])), ""]
-        lines += ["## How to read it", "", *_LEGEND, ""]
+        lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
         lines += ["| contender | settings |", "|---|---|"]
         lines += [f"| {contender.name} | {contender.settings} |" for contender in self._contenders]
         path = DOCUMENTS / "results.md"
@@ -106,6 +106,11 @@ class Results:
         panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
         (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, ", ".join(self._about.values())))
         return path
+
+    def _disturbance(self) -> str:
+        others = [figures["others"] for cell in self.cells for figures in cell.rounds if "others" in figures]
+        cores = statistics.median(others) if others else 0.0
+        return f"Meanwhile all other programs of the machine used {cores:.2f} of its cores (median)."
 
     def _tables(self, workload: type[Workload]) -> list[tuple[str, list[list[str]]]]:
         """A title and rows of text, the head first, for each number of connections."""

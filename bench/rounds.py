@@ -94,7 +94,7 @@ def _noted(cells: list[Cell]) -> Iterator[None]:
     try:
         yield
     except Cannot as error:
-        reason = f"cannot: {error}"
+        reason = str(error)
     except CannotInstall as error:
         reason = f"not installed: {error}"
     except Failed as error:

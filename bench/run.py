@@ -19,6 +19,7 @@ import contenders
 import load
 import report
 import workloads
+from contenders.contender import Contender
 from models import Models
 from rounds import Bench
 
@@ -52,7 +53,7 @@ def _options() -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
         return [known[name] for name in known if name in text.split(",")]
 
-    def chosen(text: str) -> list[type[contenders.Contender]]:
+    def chosen(text: str) -> list[type[Contender]]:
         groups = {"core": contenders.CORE, "all": contenders.ALL}
         return groups[text] if text in groups else some(text, by_name)
 

@@ -17,7 +17,7 @@ LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 class JavaServer(Contender):
     programs = ("java",)
     cannot: ClassVar = {
-        "churn": "loads nothing by itself and drops nothing by itself",
+        "churn": "cannot load or drop a target by itself",
         "pipeline": "cannot chain containers",
     }
     on_demand = False

@@ -14,7 +14,7 @@ class LitServe(Contender):
         "1 API process, 1 inference process, asyncio by uvloop, the fast queue, no access log; JSON; the LRU is ours"
     )
     environment = "litserve"
-    cannot: ClassVar = {"pipeline": "chains no models"}
+    cannot: ClassVar = {"pipeline": "cannot chain models"}
     start_within = 120.0
 
     def start(self, service: Service) -> None:

@@ -17,8 +17,8 @@ class MLServer(Contender):
     )
     environment = "mlserver"
     cannot: ClassVar = {
-        "churn": "loads nothing by itself and drops nothing by itself",
-        "pipeline": "chains no models by itself",
+        "churn": "cannot load or drop a target by itself",
+        "pipeline": "cannot chain models by itself",
     }
     on_demand = False
     most_targets = 51

@@ -34,7 +34,7 @@ class Nginx(Contender):
         " temporary files, no access log; the CPU time is of both"
     )
     programs = ("nginx",)
-    cannot: ClassVar = {"targets": "serves no models", "pipeline": "cannot chain"}
+    cannot: ClassVar = {"targets": "cannot serve models", "pipeline": "cannot chain containers"}
 
     def start(self, service: Service) -> None:
         container, self.port, run = self.run_echo(), free_port(), self.place.folder

@@ -70,7 +70,7 @@ class Workload(abc.ABC):
 
 
 class Replayed(Workload):
-    columns = (
+    columns: ClassVar[tuple[Column, ...]] = (
         Column("rate", "req/s", 0, lower=False),
         Column("p50", "p50 ms", 2),
         Column("p99", "p99 ms", 2),
