@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +31,6 @@ from typing import Any
 NAME = sys.argv[1]
 MULTI_MODEL = os.environ.get("SAGEMAKER_MULTI_MODEL") == "true"
 PORT = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-PORTS = [PORT, *map(int, os.environ.get("SAGEMAKER_SAFE_PORT_RANGE", "0-0").split("-"))]
 TYPE = f"application/x-{NAME}"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 SELF = os.urandom(4).hex()  # no other process is called like this
@@ -99,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(wish["status"], wish.get("say", "").encode(), wish.get("type", "text/plain"))
             return
         saw = {
-            "name": NAME, "self": SELF, "host": socket.gethostname(), "ports": PORTS, "path": self.path, "model": model,
+            "name": NAME, "self": SELF, "path": self.path, "model": model,
             "type": self.headers["Content-Type"],
             "accept": self.headers["Accept"], "attributes": self.headers[ATTRIBUTES],
             "target": self.headers["X-Amzn-SageMaker-Target-Model"],

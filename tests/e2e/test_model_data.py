@@ -1,26 +1,19 @@
-"""Where model data comes from and how long it stays: https:// and file:// addresses, and no cache."""
+"""Where model data comes from and how long it stays: https:// addresses, and no cache."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import targets
-from botocore.exceptions import ClientError
-from mapped import deploy, hops, image, mapped, model, way
+from mapped import deploy, hops, image, mapped, way
 from running import BUCKET, Hostler, eventually, hostler_up
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("files")
-
-
-@pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Iterator[Hostler]:
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     folder = tmp_path_factory.mktemp("data")
-    with hostler_up(folder / "up", config=mapped(folder, "hop"), file_root=files) as running:
+    with hostler_up(folder / "up", config=mapped(folder, "hop")) as running:
         yield running
 
 
@@ -33,21 +26,6 @@ def test_model_data_is_found_by_its_https_address(hostler: Hostler, host: str):
     answer = hostler.runtime.invoke_endpoint(EndpointName=name, ContentType="text/csv", Body=b"1,2")
     assert targets.number(answer["Body"].read()) == 17
     hostler.sm.delete_endpoint(EndpointName=name)
-
-
-def test_model_data_may_be_a_file_where_the_setting_allows_it(hostler: Hostler, files: Path):
-    (files / "one.tar.gz").write_bytes(targets.xgboost_target(23))
-    xgboost = {"Image": image("sagemaker-xgboost")}
-    deploy(hostler, "file", [xgboost | {"ModelDataUrl": f"file://{files}/one.tar.gz"}])
-    answer = hostler.runtime.invoke_endpoint(EndpointName="file", ContentType="text/csv", Body=b"1,2")
-    assert targets.number(answer["Body"].read()) == 23
-    deploy(hostler, "files", [xgboost | {"ModelDataUrl": f"file://{files}/", "Mode": "MultiModel"}])
-    assert targets.number(hostler.invoke("files", "one.tar.gz")) == 23
-    with pytest.raises(ClientError) as refused:
-        model(hostler, "elsewhere", [xgboost | {"ModelDataUrl": f"file://{files}/../elsewhere.tar.gz"}])
-    assert refused.value.response["Error"]["Code"] == "ValidationException"
-    for name in ("file", "files"):
-        hostler.sm.delete_endpoint(EndpointName=name)
 
 
 def test_without_a_cache_a_target_is_gone_when_its_last_request_is(hostler: Hostler):
