@@ -34,8 +34,9 @@ def svg(panels: Sequence[Panel], foot: str) -> str:
         parts += _panel(panel, top)
         top += panel.height
     parts.append(_text(0, top + 14, foot))
+    height = top + 24
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 0 {WIDTH} {top + 24}" width="{WIDTH}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
         f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 

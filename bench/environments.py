@@ -23,7 +23,7 @@ class CannotInstall(Exception):
 
 def python(name: str, cache: Path) -> Path:
     """The interpreter of this environment. Raises CannotInstall."""
-    wanted = tomllib.loads(TABLE.read_text())[name]
+    wanted = _wanted(name)
     digest = hashlib.sha256(json.dumps([wanted, sys.version]).encode()).hexdigest()
     folder = cache / "environments" / name
     interpreter, stamp = folder / "bin" / "python", folder / "installed"
@@ -38,6 +38,17 @@ def python(name: str, cache: Path) -> Path:
         _run([*pip, "--no-deps", *wanted["alone"]])
     stamp.write_text(digest)
     return interpreter
+
+
+def pinned(name: str) -> list[str]:
+    """What is installed into this environment, with versions."""
+    wanted = _wanted(name)
+    return [*wanted["packages"], *wanted.get("alone", [])]
+
+
+def _wanted(name: str) -> dict[str, list[str]]:
+    wanted: dict[str, list[str]] = tomllib.loads(TABLE.read_text())[name]
+    return wanted
 
 
 def _run(command: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import chart
+import environments
 from contenders.contender import Contender
 from workloads.workload import Column, Workload
 
@@ -53,7 +55,7 @@ class Results:
         self.cells: list[Cell] = []
         self._contenders, self._workloads = contenders, workloads
         self._about = {
-            "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             "machine": _machine(),
             "commit": _commit(),
         }
@@ -73,10 +75,13 @@ class Results:
         return "\n".join(["", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
 
     def write(self, folder: Path) -> Path:
-        """As JSON, each run in a file of its own."""
+        """What there is so far, as JSON; each run has a file of its own."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
-        settings = {contender.name: contender.settings for contender in self._contenders}
+        path = folder / f"{re.sub('[^0-9]+', '-', self._about['date']).strip('-')}.json"
+        settings = {
+            contender.name: {"settings": contender.settings, "packages": _packages(contender)}
+            for contender in self._contenders
+        }
         cells = [
             {**asdict(cell), "median": {name: cell.median(name) for name in _figures(cell)}} for cell in self.cells
         ]
@@ -86,25 +91,22 @@ class Results:
     def publish(self) -> Path:
         """Table and chart into the documents."""
         DOCUMENTS.mkdir(parents=True, exist_ok=True)
-        lines = [
-            "# Measured",
-            "",
-            ", ".join(self._about.values()) + ".",
-            "",
-            "![The first column of each table](chart.svg)",
-            "",
-        ]
+        about = ", ".join(self._about.values())
+        lines = ["# Measured", "", f"{about}.", "", "![The first column of each table](chart.svg)", ""]
         for workload in self._workloads:
             for title, rows in self._tables(workload):
                 marks = [":--", *["--:"] * (len(rows[0]) - 2), ":--"]
                 lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])), ""]
         lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
-        lines += ["| contender | settings |", "|---|---|"]
-        lines += [f"| {contender.name} | {contender.settings} |" for contender in self._contenders]
+        lines += ["| contender | settings | installed |", "|---|---|---|"]
+        lines += [
+            f"| {contender.name} | {contender.settings} | {', '.join(_packages(contender))} |"
+            for contender in self._contenders
+        ]
         path = DOCUMENTS / "results.md"
         path.write_text("\n".join(lines) + "\n")
         panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
-        (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, ", ".join(self._about.values())))
+        (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, about))
         return path
 
     def _disturbance(self) -> str:
@@ -128,8 +130,7 @@ class Results:
                 for column in workload.columns:
                     rows[-1] += _texts(column, cell, reference)
                 rows[-1].append(cell.remark())
-            counted = f", {connections} connection{'s' * (connections > 1)}" if "rate" in _names(workload) else ""
-            tables.append((f"{workload.title}{counted} (× to {workload.reference})", rows))
+            tables.append((f"{_title(workload, connections)} (× to {workload.reference})", rows))
         return tables
 
     def _panel(self, workload: type[Workload]) -> chart.Panel | None:
@@ -143,7 +144,7 @@ class Results:
             if cell.connections == connections and (value := cell.median(column.figure)) is not None
         ]
         better = "less is better" if column.lower else "more is better"
-        return chart.Panel(workload.title, f"{column.title}, {better}", bars) if bars else None
+        return chart.Panel(_title(workload, connections), f"{column.title}, {better}", bars) if bars else None
 
 
 _LEGEND = (
@@ -171,8 +172,14 @@ def _texts(column: Column, cell: Cell, reference: Cell | None) -> list[str]:
     return texts
 
 
-def _names(workload: type[Workload]) -> list[str]:
-    return [column.figure for column in workload.columns]
+def _title(workload: type[Workload], connections: int) -> str:
+    if "rate" not in [column.figure for column in workload.columns]:
+        return workload.title
+    return f"{workload.title}, {connections} connection{'s' * (connections > 1)}"
+
+
+def _packages(contender: type[Contender]) -> list[str]:
+    return environments.pinned(contender.environment) if contender.environment else []
 
 
 def _figures(cell: Cell) -> list[str]:

@@ -38,8 +38,8 @@ def main() -> None:
     for workload in options.workloads:
         results.cells += bench.measure(workload)
         print(results.table(workload), flush=True)
-    print(results.foot())
-    print(f"\nevery figure: {results.write(cache / 'results')}")
+        written = results.write(cache / "results")
+    print(f"{results.foot()}\n\nevery figure: {written}")
     if options.publish:
         print(f"published: {results.publish()}")
 
