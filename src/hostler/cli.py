@@ -203,6 +203,8 @@ _TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has the
 @main.command()
 @click.argument("endpoint")
 @click.option("--target-model", metavar="NAME", help="Which model of a multi-model endpoint, e.g. Houston_TX.tar.gz.")
+@click.option("--target-container-hostname", metavar="NAME", help="Which container of a Direct endpoint.")
+@click.option("--target-variant", metavar="NAME", help="Which variant, whatever the weights.")
 @click.option("--content-type", default="text/csv", show_default=True)
 @click.option("--accept", help="Content type wanted for the answer.")
 @click.option("--body", metavar="TEXT", help="The request's body. Without it and --file: stdin.")
@@ -213,6 +215,8 @@ _TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has the
 def invoke(
     endpoint: str,
     target_model: str | None,
+    target_container_hostname: str | None,
+    target_variant: str | None,
     content_type: str,
     accept: str | None,
     body: str | None,
@@ -239,7 +243,13 @@ def invoke(
         raise click.UsageError("no body: give --body or --file, or pipe one in")
     else:
         payload = sys.stdin.buffer.read()
-    request = {"TargetModel": target_model, "ContentType": content_type, "Accept": accept}
+    request = {
+        "TargetModel": target_model,
+        "TargetContainerHostname": target_container_hostname,
+        "TargetVariant": target_variant,
+        "ContentType": content_type,
+        "Accept": accept,
+    }
     answer = _invoke(_settings(data=data, region=region), endpoint, payload, request)
     content: bytes = answer["Body"].read()
     if not as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,23 @@ def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shel
     assert names(invoke()) == ["myimage1", "myimage2"]
     sagemaker("delete-endpoint", *named)
     sagemaker("wait", "endpoint-deleted", *named)
+
+
+def test_hostlers_own_command_chooses_a_container_and_a_variant(hostler: Hostler, shell: Shell):
+    deploy(hostler, "chosen", hops("hop0", "hop1"), "Direct")
+    words = (
+        "invoke",
+        "chosen",
+        "--target-container-hostname",
+        "hop1",
+        "--target-variant",
+        "AllTraffic",
+        "--body",
+        BODY,
+    )
+    told = shell.run(sys.executable, "-m", "hostler.cli", "invoke", *words, "--data", hostler.data)
+    assert names(told.rstrip("\n").encode()) == ["hop1"]
+    hostler.sm.delete_endpoint(EndpointName="chosen")
 
 
 # --- what may go wrong --------------------------------------------------------------------------------------------
