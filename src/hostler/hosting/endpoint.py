@@ -133,7 +133,8 @@ class Endpoint:
         current = sum(i.spot.slot < most for i in self._serving(shown, index))
         phase, message = "", ""
         if self.record.deleting:
-            left = sum(i.state != "gone" and i.spot.place[1:3] == (shown.fleet, index) for i in self.instances)
+            here = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (shown.fleet, index))
+            left = sum(i.state != "gone" for i in here)
             phase, message = "Deleting", f"Terminating {left} instance(s)."
         elif self.settled:
             pass

@@ -171,12 +171,17 @@ class Fleet:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames: Frames[link.Up] = Frames(reader, writer, link.Up)
-        hello = await frames.receive()
-        if not isinstance(hello, link.Hello):
+        try:
+            hello = await frames.receive()
+            if isinstance(hello, link.Hello):
+                await self._opened.wait()
+                await self._listen(Gateway(hello.gateway, hello.pid, frames, heard=clock.now()))
+        finally:
             frames.close()
-            return
-        await self._opened.wait()
-        gateway = Gateway(hello.gateway, hello.pid, frames, heard=clock.now())
+
+    async def _listen(self, gateway: Gateway) -> None:
+        """Tell it everything, and listen to it until it is gone."""
+        frames = gateway.frames
         self.gateways.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
         frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
@@ -188,7 +193,6 @@ class Fleet:
                 await self._heard(gateway, message)
         finally:
             self._lost(gateway)
-            frames.close()
             async with self._drained:
                 self._drained.notify_all()
 

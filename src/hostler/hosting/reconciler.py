@@ -226,9 +226,9 @@ class Reconciler:
         instance = self.instances[id]
         ended = instance.state == "ended"
         instance.retire()
-        self.runtimes.leave(instance)
         if instance.spot.uid in self._records:
             self._publish(self._endpoint(instance.spot.uid))
+        self.runtimes.leave(instance)
         self._work.spawn(self._end(instance, ended))
 
     async def _end(self, instance: Instance, ended: bool) -> None:
