@@ -157,15 +157,15 @@ class Invocation:
 
     def find(self, name: str) -> None:
         """Endpoint, variant, target, container. Raises Refusal."""
-        invoker = self.invoker
-        region = invoker.regions.of(self.headers.get("authorization"))
+        invoker, headers = self.invoker, self.headers
+        region = invoker.regions.of(headers.get("authorization"))
         endpoint = invoker.routes.endpoints.get(f"{region}/{name}")
         if endpoint is None:
             check_endpoint_name(name)
             raise answers.unknown_endpoint(name) if invoker.link.linked.is_set() else answers.no_routes()
         self.choose(endpoint)
         for header, what in _UNSUPPORTED:
-            if header in self.headers:
+            if header in headers:
                 raise answers.invalid(f"Endpoint {name} {what}.")
 
     def choose(self, endpoint: Endpoint) -> None:
@@ -177,17 +177,17 @@ class Invocation:
             if chosen is not None:
                 raise answers.unknown_variant(name, chosen)
             variant = endpoint.draw(self.invoker.rng)
-        target, container = headers.get(contract.H_TARGET_MODEL), headers.get(contract.H_TARGET_CONTAINER)
-        self.endpoint, self.variant, self.target = endpoint, variant, ""
+        self.endpoint, self.variant = endpoint, variant
+        target = headers.get(contract.H_TARGET_MODEL)
         if variant.multi_model:
             if target is None:
                 raise answers.target_missing(self.id)
             self.target = target if target in variant.residents else _normal(target)
         elif target is not None:
             raise answers.not_multi_model(name)
-        if self._passed is None:
-            self._hop = 0
-        self._last = len(variant.labels) - 1
+        else:
+            self.target = ""
+        container = headers.get(contract.H_TARGET_CONTAINER)
         if variant.direct:
             if container is None:
                 raise answers.hostname_missing(name, self.id, variant.labels)
@@ -196,6 +196,10 @@ class Invocation:
             self._hop = self._last = variant.labels.index(container)
         elif container is not None:
             raise answers.not_direct(name)
+        else:
+            self._last = len(variant.labels) - 1
+            if self._passed is None:
+                self._hop = 0
         self.wanted = Wanted(endpoint.key, variant.name, self.target)
 
     # --- the way there
@@ -320,6 +324,8 @@ class Invocation:
     def _not_ready(self) -> answers.Refusal:
         if self.variant.multi_model:
             return answers.not_ready(self.endpoint.name, self.variant.name, self.target)
+        if self._earlier:  # a container has worked for it: a 503 would make the client send it again
+            return self._unreachable()
         return answers.no_instance(self.endpoint.name, self.variant.name)
 
     def _unreachable(self) -> answers.Refusal:
@@ -452,7 +458,7 @@ class Invocation:
 
     def _timing(self) -> str:
         """Where the time went, in ms. `queue` is the waiting that no download, extraction or load explains."""
-        infer = self._took() * 1e3
+        infer = (self._earlier + self.invoker.time() - self._sent) * 1e3 if self._sent else 0.0
         if not self.variant.multi_model:
             return f"infer;dur={infer:.2f}"
         if not self._missed:
@@ -469,14 +475,10 @@ class Invocation:
         self._close()
         answers.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing())])
 
-    def _took(self) -> float:
-        """Seconds with containers."""
-        return self._earlier + self.invoker.time() - self._sent if self._sent else 0.0
-
     def _count(self, failed: int | None = None) -> None:
         """Count it, once: its answer is whole, or `failed` is the status of its container's error (0: no answer)."""
-        counter = self.variant.counter
-        counter.answered(self.invoker.time() - self.arrived, self._took())
+        counter, now = self.variant.counter, self.invoker.time()
+        counter.answered(now - self.arrived, self._earlier + now - self._sent)
         if failed is not None:
             counter.failed(failed)
 
