@@ -5,12 +5,15 @@ They lie below the cache folder, never in the project's own environment.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("environments.toml")
@@ -27,17 +30,20 @@ def python(name: str, cache: Path) -> Path:
     digest = hashlib.sha256(json.dumps([wanted, sys.version]).encode()).hexdigest()
     folder = cache / "environments" / name
     interpreter, stamp = folder / "bin" / "python", folder / "installed"
-    if stamp.exists() and stamp.read_text() == digest:
-        return interpreter
-    print(f"installing {name} into {folder}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(folder)])
-    pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    _run([*pip, *wanted["packages"]])
-    if "alone" in wanted:
-        _run([*pip, "--no-deps", *wanted["alone"]])
-    stamp.write_text(digest)
+    with alone(cache / "environments.lock"):
+        if not stamp.exists() or stamp.read_text() != digest:
+            _install(wanted, folder)
+            stamp.write_text(digest)
     return interpreter
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """While it is open, no other run is here."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def pinned(name: str) -> list[str]:
@@ -49,6 +55,16 @@ def pinned(name: str) -> list[str]:
 def _wanted(name: str) -> dict[str, list[str]]:
     wanted: dict[str, list[str]] = tomllib.loads(TABLE.read_text())[name]
     return wanted
+
+
+def _install(wanted: dict[str, list[str]], folder: Path) -> None:
+    print(f"installing {folder.name} into {folder}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)])
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    _run([*pip, *wanted["packages"]])
+    if "alone" in wanted:
+        _run([*pip, "--no-deps", *wanted["alone"]])
 
 
 def _run(command: list[str]) -> None:

@@ -14,6 +14,8 @@ import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from environments import alone
+
 COUNT = 1000
 ROWS = (
     "0.1,0.2,0.3,0.4,0.5,0.6",
@@ -30,8 +32,9 @@ class Models:
     def __init__(self, cache: Path) -> None:
         self.folder = cache / "models"
         self._expected = self.folder / "expected.json"
-        if not self._expected.exists():
-            self._make()
+        with alone(cache / "models.lock"):
+            if not self._expected.exists():
+                self._make()
 
     def file(self, target: int) -> Path:
         """The booster, as UBJSON."""
