@@ -100,7 +100,7 @@ def test_hostlers_own_command_chooses_a_container_and_a_variant(hostler: Hostler
         "--body",
         BODY,
     )
-    told = shell.run(sys.executable, "-m", "hostler.cli", "invoke", *words, "--data", hostler.data)
+    told = shell.run(sys.executable, "-m", "hostler.cli", *words, "--data", hostler.data)
     assert names(told.rstrip("\n").encode()) == ["hop1"]
     hostler.sm.delete_endpoint(EndpointName="chosen")
 
