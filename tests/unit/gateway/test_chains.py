@@ -433,6 +433,7 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
     """Control loads what is needed, and all the while withdraws what is resident, to unload it if it is idle."""
     rng = Random(seed)
     loaded: set[tuple[str, str]] = set()  # instance, target
+    asked: set[tuple[str, str]] = set()  # target, instance: whose withdrawal is not answered yet
     generations = count(1)
 
     async def play(rig: Rig) -> None:
@@ -459,9 +460,10 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
                     resident = rig.resident(message.target, instance, next(generations), container=f"{instance}.1")
                     rig.control.send(resident)
                 elif isinstance(message, link.Withdrawn):
+                    asked.discard((message.target, message.instance))
                     if message.busy:
                         again = rig.resident(
-                            message.target, message.instance, message.generation, container=f"{message.instance}.1"
+                            message.target, message.instance, next(generations), container=f"{message.instance}.1"
                         )
                         rig.control.send(again)
                         counts["busy"] += 1
@@ -474,9 +476,15 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
             while True:
                 await asyncio.sleep(0)
                 residents = rig.gateway.invoker.routes.endpoints["us-east-1/ep"].variants["v"].residents
-                places = [(target, place) for target, all_of_it in residents.items() for place in all_of_it]
+                places = [
+                    (target, place)
+                    for target, all_of_it in residents.items()
+                    for place in all_of_it
+                    if (target, place.instance) not in asked  # control never asks for the same one twice at a time
+                ]
                 if places and rng.random() < 0.1:
                     target, place = rng.choice(places)
+                    asked.add((target, place.instance))
                     withdraw = link.Withdraw("us-east-1/ep", "v", target, place.instance, place.generation)
                     rig.control.send(withdraw)
 
