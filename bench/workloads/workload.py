@@ -70,6 +70,7 @@ class Workload(abc.ABC):
 
 
 class Replayed(Workload):
+    warm_up: ClassVar[float] = 1.0  # seconds under load, at least
     columns: ClassVar[tuple[Column, ...]] = (
         Column("rate", "req/s", 0, lower=False),
         Column("p50", "p50 ms", 2),
@@ -91,7 +92,7 @@ class Replayed(Workload):
         for one in asked:
             check(client, one)
         self._replay = Replay(asked, self.order(), self.contender.port, self.contender.place.folder)
-        self._replay.run(WARMED_BY, self.contender.warm_up, start=-STEP)
+        self._replay.run(WARMED_BY, max(self.warm_up, self.contender.warm_up), start=-STEP)
 
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
         loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), busy(), sum(os.times()[:4])
