@@ -199,10 +199,10 @@ class Contender(abc.ABC):
                 raise Failed(f"not ready within {self.start_within:.0f} s: {tree.last_words()[:200]}")
             time.sleep(0.05)
 
-    def answers(self, path: str, port: int | None = None) -> bool:
+    def answers(self, path: str) -> bool:
         """Whether a GET of this path is answered with 200."""
         try:
-            return Client(port or self.port, 5).ask(Call(path, b""), "GET")[0] == 200
+            return Client(self.port, 5).ask(Call(path, b""), "GET")[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 
