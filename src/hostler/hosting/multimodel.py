@@ -101,9 +101,6 @@ class MultiModel:
         """Instance -> its resident targets, sorted; for people."""
         return {id: sorted(member.cache.resident()) for id, member in self._members.items()}
 
-    def has(self, instance: str) -> bool:
-        return instance in self._members
-
     # --- instances come and go ------------------------------------------------------------------------------------
 
     async def join(self, instance: Instance, budget: int) -> None:

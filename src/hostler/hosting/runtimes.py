@@ -44,6 +44,7 @@ class Runtimes:
         self._machine_memory = machine_memory
         self._changed = changed
         self._warm_up = warm_up
+        self._of: dict[str, MultiModel] = {}  # instance -> the runtime that it takes part in
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
         self._joined: set[str] = set()
         self._routes: dict[str, tuple[int, frozenset[str]]] = {}  # endpoint key -> the fleet that serves, its instances
@@ -84,6 +85,7 @@ class Runtimes:
         await runtime.join(instance, budget)
         if instance.state == "ready":
             self._joined.add(instance.id)
+            self._of[instance.id] = runtime
         else:  # it ended meanwhile
             self._joining.discard(instance.id)
             runtime.leave(instance)
@@ -93,6 +95,7 @@ class Runtimes:
         """The instance has ended, or is about to."""
         self._joined.discard(instance.id)
         self._joining.discard(instance.id)
+        self._of.pop(instance.id, None)
         if runtime := self.all.get(_key(instance)):
             runtime.leave(instance)
 
@@ -195,11 +198,11 @@ class Runtimes:
 
     def hit(self, hits: tuple[link.Hit, ...]) -> None:
         for hit in hits:
-            if runtime := self._of(hit.key, hit.variant, hit.instance):
+            if runtime := self._of.get(hit.instance):
                 runtime.hit(hit.instance, hit.target)
 
     def gone(self, gone: link.Gone) -> None:
-        if runtime := self._of(gone.key, gone.variant, gone.instance):
+        if runtime := self._of.get(gone.instance):
             runtime.gone(gone)
         if not gone.status:
             self._changed()  # nobody listens there: the container may have ended
@@ -215,11 +218,6 @@ class Runtimes:
 
     def _that_serves(self, key: str, variant: str) -> MultiModel | None:
         return self.all.get((key, variant, self._routes[key][0])) if key in self._routes else None
-
-    def _of(self, key: str, variant: str, instance: str) -> MultiModel | None:
-        """The runtime that the instance takes part in."""
-        found = (one for known, one in self.all.items() if known[:2] == (key, variant) and one.has(instance))
-        return next(found, None)
 
 
 def _key(instance: Instance) -> tuple[str, str, int]:
