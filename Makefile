@@ -5,11 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 
-.PHONY: help demo test check format unit contract api e2e slow bench bench-peers goals lock clean
+.PHONY: help demo test check format unit contract api model e2e slow bench bench-peers goals lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
-	@echo "make test    unit, contract, api and e2e tests (unit, contract, api, e2e: one kind alone)"
+	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone)"
 	@echo "make slow    the tests that take minutes"
 	@echo "make check   format, lint, types, import floors (make format: mend the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
@@ -37,7 +37,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(TEST) -m "not slow"
 
-unit contract api e2e: $(VENV)/.test
+unit contract api model e2e: $(VENV)/.test
 	$(TEST) -m "not slow" tests/$@
 
 slow: $(VENV)/.test

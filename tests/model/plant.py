@@ -79,6 +79,10 @@ class Container:
         return self.labels["key"]
 
     @property
+    def endpoint(self) -> str:
+        return _name(self.key)
+
+    @property
     def revision(self) -> tuple[str, int]:
         return self.labels["uid"], int(self.labels["revision"])
 
@@ -221,9 +225,8 @@ class Gateway:
         self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
         self.flights: list[Flight] = []
         self.late = 0.0  # seconds until it looks at a message
-        self.hangs = False
         self._plant = plant
-        self._epoch = ""
+        self.epoch = ""  # of the control whose word it has
         self._frames: Frames[link.Down] | None = None
         self._draining: set[str] = set()
         self._goes_on = asyncio.Event()
@@ -277,7 +280,7 @@ class Gateway:
     def _hear(self, message: link.Down) -> None:
         match message:
             case link.Snapshot(epoch, version, routes, residents):
-                self._epoch = epoch
+                self.epoch = epoch
                 for route in routes:
                     self._route(route)
                 self.routes = {route.key: route for route in routes}
@@ -291,13 +294,13 @@ class Gateway:
                 for key in [key for key in self.residents if key[0] == route.key and key[3] not in named]:
                     del self.residents[key]
                 self.residents |= {_key(resident): resident for resident in residents}
-                self._send(link.Ack(self._epoch, version))
+                self._send(link.Ack(self.epoch, version))
                 self._ask_again()
             case link.DropRoute(version, key):
                 self.routes.pop(key, None)
                 for resident in [resident for resident in self.residents if resident[0] == key]:
                     del self.residents[resident]
-                self._send(link.Ack(self._epoch, version))
+                self._send(link.Ack(self.epoch, version))
                 self._ask_again()
             case link.SetResident():
                 self.residents[_key(message)] = message
@@ -319,7 +322,7 @@ class Gateway:
         )
         for variant in route.variants:
             had = variant.name in before and before[variant.name].places
-            if had and not variant.places and route.key not in self._plant.hurt:
+            if had and not variant.places and _name(route.key) not in self._plant.hurt:
                 raise Wrong(f"{self.name} is told that {route.key} {variant.name} has no places any more")
 
     def _ask_again(self) -> None:
@@ -342,7 +345,7 @@ class Gateway:
         """A request to any endpoint that it knows of, which takes a while."""
         choose = self._plant.loop.random.choice
         chances = [(key, variant) for key, route in self.routes.items() for variant in route.variants if variant.places]
-        if not chances:
+        if not chances or not self._goes_on.is_set():
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
@@ -384,6 +387,10 @@ class Gateway:
 
 def _key(resident: link.SetResident) -> tuple[str, str, str, str]:
     return resident.key, resident.variant, resident.target, resident.instance
+
+
+def _name(key: str) -> str:
+    return key.partition("/")[2]
 
 
 def _multi_model(variant: link.Variant) -> bool:
@@ -445,7 +452,7 @@ async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
 
 @dataclass
 class Plant:
-    """One machine. `hurt`: endpoint keys to whose instances somebody has done something since all was whole."""
+    """One machine. `hurt`: names of endpoints to whose instances somebody has done something since all were there."""
 
     folder: Path
     gateway_count: int = 1
@@ -560,8 +567,20 @@ class Plant:
         await self.control.begin(str(self.link))
 
     def hurts(self, container: Container) -> None:
-        self.hurt.add(container.key)
+        self.hurt.add(container.endpoint)
         self.damaged.add(container.instance)
+
+    def well(self, name: str) -> set[str]:
+        """An endpoint's instances; none when something was done to any of them, of which control may not know yet."""
+        of = [container for container in self.host.containers.values() if container.endpoint == name]
+        return {c.instance for c in of} if all(self.host.runs(c.id) and c.kind == "good" for c in of) else set()
+
+    def has_all(self, name: str, counts: dict[str, int]) -> bool:
+        """Whether an endpoint has these instances of its variants, all of one fleet, and no others."""
+        labels = [self.host.containers[id].labels for id in sorted(self.host.containers)]
+        found = {(of["variant"], int(of["slot"])) for of in labels if _name(of["key"]) == name}
+        fleets = {of["fleet"] for of in labels if _name(of["key"]) == name}
+        return len(fleets) == 1 and found == {(one, slot) for one, count in counts.items() for slot in range(count)}
 
     def kill(self, container: Container, exit: int) -> None:
         self.hurts(container)
@@ -586,14 +605,17 @@ class Plant:
     # --- what must always hold ------------------------------------------------------------------------------------
 
     def is_sent(self, gateway: Gateway, flight: Flight, resident: link.SetResident | None) -> None:
-        """A request goes to an instance: it must be there, and have the target."""
+        """A request goes to an instance: it must be there, and have the target.
+
+        A gateway that is not linked cannot be told that a target goes; its callers wait for the next one.
+        """
         containers = [c for c in self.host.containers.values() if c.instance == flight.instance]
         well = containers and all(self.host.runs(c.id) for c in containers)
         if not well and flight.instance not in self.damaged:
             raise Wrong(f"{gateway.name} sends to {flight.instance}, which does not run: {containers}")
         if well and resident and not any(resident.model in c.models for c in containers):
             gateway.gone(resident)
-            if flight.instance not in self.damaged:
+            if flight.instance not in self.damaged and gateway.epoch == self.control.fleet.epoch:
                 raise Wrong(f"{gateway.name} sends {flight.target} to {flight.instance}, which does not hold it")
 
     def is_ended(self, container: Container) -> None:
@@ -625,7 +647,8 @@ class Plant:
         of = {container.instance: container for container in self.host.containers.values()}
         for instance, container in of.items():
             seen.setdefault(container.key, Counter())[container.labels["variant"], sizes[instance]] += 1
-        same("containers that run", seen, wanted)
+        same("containers", seen, wanted)
+        same("containers that have ended", {id for id in self.host.containers if not self.host.runs(id)}, set())
         live = {instance.id for instance in control.reconciler.instances.values() if instance.state != "gone"}
         same("instances", live, set(of))
         same("states", {i.state for i in control.reconciler.instances.values()} - {"gone"}, {"ready"} if of else set())

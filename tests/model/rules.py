@@ -102,11 +102,12 @@ def after_both(lives: Lives, first: tuple[Call, str], second: tuple[Call, str]) 
 class Rules:
     """What a client knows. Names of models and configs are the same whatever their letter case (§2.0)."""
 
-    def __init__(self) -> None:
+    def __init__(self, hurt: set[str]) -> None:
         self.models: dict[str, Model] = {}  # by name in lower case, as the configs
         self.configs: dict[str, Spec] = {}
         self.endpoints: dict[str, Lives] = {}
         self.trouble = False  # starts may fail now, whatever is started
+        self.hurt = hurt  # endpoints that may not have all their instances now
 
     def lives(self, name: str) -> Lives:
         return self.endpoints.get(name, frozenset({None}))
@@ -191,7 +192,8 @@ class Rules:
             yield from ((_missing("model", name), life) for name in gone)  # §2.2: a later scale-out fails
             if life.status == "InService" and not gone:
                 then = replace(spec, variants=variants)
-                yield DONE, replace(life, status="Updating", then=then, scaling=True, at_risk=self.trouble)
+                at_risk = self.trouble or name in self.hurt
+                yield DONE, replace(life, status="Updating", then=then, scaling=True, at_risk=at_risk)
 
         return call
 

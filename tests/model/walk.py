@@ -18,7 +18,7 @@ from typing import Any
 
 import rules
 import simulated
-from plant import BUCKET, KINDS, REGION, TARGETS, Container, Plant, Wrong
+from plant import BUCKET, KINDS, TARGETS, Container, Plant, Wrong
 from rules import DONE, Call, Life, Model, Rules, Spec, Variant
 
 NAMES = ("e", "f", "g")  # of endpoints
@@ -34,7 +34,7 @@ class Walk:
     def __init__(self, seed: int, folder: Path) -> None:
         draw = random.Random(seed)
         self.plant = Plant(folder, gateway_count=draw.choice((1, 1, 2)), hold=draw.choice((0.0, 0.0, 2.0)))
-        self.rules = Rules()
+        self.rules = Rules(self.plant.hurt)
         self.seed = seed
         self.draw = draw
         self.number = 0
@@ -273,10 +273,10 @@ class Walk:
 
     def _endanger(self, container: Container) -> None:
         """What is on its way may fail if it is by this instance that it comes."""
-        name = container.key.partition("/")[2]
+        name = container.endpoint
         newest = {r.uid: r.revision for r, _ in self.plant.control.store.desired()}
         uid, revision = container.revision
-        if newest.get(uid) == revision:
+        if newest.get(uid) == revision or any(life and life.scaling for life in self.rules.lives(name)):
             self.rules.endanger(name)
 
     Act = tuple[str, str, dict[str, Any], Call]  # endpoint, operation, request, what may be answered
@@ -301,9 +301,13 @@ class Walk:
 
     def _a_scale(self, name: str) -> Act:
         draw = self.draw
+        specs = sorted((life.now or life.then for life in self.rules.lives(name) if life), key=str)
+        known = [variant.name for spec in specs[:1] if spec for variant in spec.variants]
+        if not known or draw.random() < 0.1:
+            known = ["v0", "v1", "v2"]
         wanted = {
-            f"v{number}": draw.choice(((None, 1), (None, 2), (None, 4), (0.25, None), (2.0, None), (4.0, 2)))
-            for number in draw.sample(range(3), draw.choice((1, 1, 2)))
+            number: draw.choice(((None, 1), (None, 2), (None, 4), (0.25, None), (2.0, None), (4.0, 2)))
+            for number in draw.sample(known, min(len(known), draw.choice((1, 1, 2))))
         }
         asked = [
             {"VariantName": variant}
@@ -326,14 +330,20 @@ class Walk:
         self._now(name, rules.after(self.rules.lives(name), call, answer), answer)
 
     async def _look(self, name: str) -> None:
+        well = self.plant.well(name)
         answer, document = await self.plant.call("DescribeEndpoint", EndpointName=name)
         told = None if answer.startswith("Could not find endpoint ") else document
         before = self.rules.lives(name)
-        whole = f"{REGION}/{name}" not in self.plant.hurt
+        whole = name not in self.plant.hurt
         lives = rules.after(before, self.rules.describe(name, told, whole), DONE)
         if lives != before or not lives:
             self.plant.tell(f"DescribeEndpoint {name}: {answer or _brief(document)}")
         self._now(name, lives, f"DescribeEndpoint {name}: {answer or document}")
+        if well == self.plant.well(name) and document.get("EndpointStatus") == "InService":
+            counts = [(v["CurrentInstanceCount"], v["DesiredInstanceCount"]) for v in document["ProductionVariants"]]
+            desired = {v["VariantName"]: v["DesiredInstanceCount"] for v in document["ProductionVariants"]}
+            if well and all(now == then for now, then in counts) and self.plant.has_all(name, desired):
+                self.plant.hurt.discard(name)
 
     def _now(self, name: str, lives: rules.Lives, seen: str) -> None:
         if not lives:
