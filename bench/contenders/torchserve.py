@@ -1,5 +1,7 @@
 """TorchServe, with a handler for XGBoost."""
 
+from typing import ClassVar
+
 from contenders.java import JavaServer
 
 
@@ -7,9 +9,14 @@ class TorchServe(JavaServer):
     name = "TorchServe"
     settings = "1 worker for each model; tokens, metrics and logs off; 8 s of warm-up"
     environment = "torchserve"
+    cannot: ClassVar = {**JavaServer.cannot, "pipeline": "left out: its workflows are not set up here"}
     main_class = "org.pytorch.serve.ModelServer"
     jars = "ts/frontend"
     arguments = ("--disable-token-auth", "--enable-model-api", "-ncs")
-    properties = {"disable_system_metrics": "true", "metrics_address": "http://127.0.0.1:0", "enable_grpc": "false"}  # noqa: RUF012
+    properties: ClassVar = {
+        "disable_system_metrics": "true",
+        "metrics_address": "http://127.0.0.1:0",
+        "enable_grpc": "false",
+    }
     most_targets = 11
     start_within = 120.0
