@@ -36,6 +36,7 @@ log = logging.getLogger("hostler.reconciler")
 
 SLOW_POLL = 2.0  # seconds between passes when nobody pokes
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
+LAST_STARTS = 10.0  # seconds in which the engine does what an earlier control asked of it last
 AFTER_TROUBLE = 0.5  # seconds until a pass that failed is tried again
 FAILURE_REASON_MAX = 1024  # characters (DescribeEndpoint)
 
@@ -254,16 +255,17 @@ class Reconciler:
             if all(self.runtimes.serves(instance) for instance in coming):
                 break
             await asyncio.sleep(0.01)
-        await self._sweep()
+        self._work.spawn(self._sweep())
         for endpoint in self._endpoints():
             self._publish(endpoint)
         self.fleet.open()
         self.ready = True
 
     async def _sweep(self) -> None:
-        """What an earlier control was making or removing when it ended, and nobody knows of any more."""
-        known = {container.id for instance in self.instances.values() for container in instance.containers}
+        """What an earlier control was making or removing when it ended. The engine may yet start some of it."""
         folders = await asyncio.to_thread(self.platform.folders)
+        await asyncio.sleep(LAST_STARTS)
+        known = {container.id for instance in self.instances.values() for container in instance.containers}
         for folder in [folder for folder in folders if folder.name not in known]:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

@@ -186,19 +186,6 @@ def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_a_new_control_removes_the_folders_of_what_an_earlier_one_did_not_get_to_start(tmp_path: Path) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        (tmp_path / "containers" / "00000009.1.0.0.0.0" / "model").mkdir(parents=True)
-        async with ground.control() as (reconciler, _):
-            uid = ground.endpoint()
-            await status(reconciler, uid, "InService")
-            assert [path.name for path in (tmp_path / "containers").iterdir()] == [f"{uid}.1.0.0.0.0"]
-        await ground.close()
-
-    asyncio.run(main())
-
-
 def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it_gives(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = ground.endpoint(count=2)
