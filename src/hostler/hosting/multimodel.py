@@ -169,6 +169,9 @@ class MultiModel:
             self._run(member, member.cache.restore(target, max(size, 1)))
             if any(one.cache.state(target) != "absent" for one in self._members.values()):
                 self._copies.hot(target, clock.now())  # an earlier control knew how hot it is
+        for placed in known.values():
+            if placed.target not in member.placed:  # an earlier control was loading or unloading it: it may yet come
+                self._run(member, member.cache.need(placed.target, None, clock.now()))
 
     # --- before and after it serves -------------------------------------------------------------------------------
 

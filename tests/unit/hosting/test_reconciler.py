@@ -168,6 +168,26 @@ def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the_end_of(tmp_path: Path) -> None:
+    async def main() -> None:
+        ground = Ground(tmp_path)
+        ground.put("p/a.tar.gz")
+        async with ground.control() as (reconciler, gateway):
+            uid = ground.endpoint()
+            await status(reconciler, uid, "InService")
+            container = ground.containers[f"{uid}.1.0.0.0.0"]
+            container.silent = True
+            gateway.need("a.tar.gz")
+            await container.asked.wait()
+        container.silent = False
+        async with ground.control() as (reconciler, gateway):
+            await gateway.until(lambda: gateway.where("a.tar.gz"))
+            assert len(container.models) == 1
+        await ground.close()
+
+    asyncio.run(main())
+
+
 def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> None:
     async def main() -> None:
         ground = Ground(tmp_path)
