@@ -62,6 +62,7 @@ bench-peers: $(VENV)/.demo
 
 goals: $(VENV)/.test
 	$(BIN)/python bench/goals.py
+	$(BIN)/python bench/updates.py
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
 	--extra demo --group build pyproject.toml

@@ -1,8 +1,9 @@
 """A walk through what clients and fate may do to the control plane, in any order; each answer is held to the rules.
 
 A seeded walk of our own, and not Hypothesis's machine: that one takes its time for each step and cannot know that the
-loop has a clock and an order of its own, so that a seed is all that it takes to see the same again. Every step draws
-from a seed of its own, so leaving some out changes little about the others: `shrunk` finds the few that matter.
+loop has a clock and an order of its own, so that a seed is all that it takes to see the same again (all but the order
+within sets, where two gateways are told of something). Every step draws from a seed of its own, so leaving some out
+changes little about the others: `shrunk` finds the few that matter.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""What callers feel of an update, at half of the highest rate: `python bench/updates.py [--rounds N]`.
+
+Calls are sent when they are due, whether or not others are still out, and their time counts from when they were due. So
+what waits is seen, and a stall is not left out. The highest rate is that of this client and hostler together on this
+machine. `during` is from UpdateEndpoint's call until the endpoint is InService and its old instances are gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
+
+import targets
+from callers import Caller
+from running import BUCKET, ROLE, Hostler, hostler_up
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
+CALLERS = 32
+SECONDS = 4.0  # of each measurement but that of the update, which takes what it takes
+GOAL = 3.0  # p99 during an update, as a multiple of that before it
+ROW = "{:>16}  {:>10}  {:>10}  {:>10}  {:>10}  {:>8}  {:>6}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder, hostler_up(Path(folder)) as hostler:
+        _deploy(hostler)
+        rate = asyncio.run(_highest(hostler)) / 2
+        print(f"{rate:.0f} calls a second, {CALLERS} connections; ms; goal: p99 at most {GOAL:g} times that before")
+        print(ROW.format("update", "p50 before", "p50 during", "p99 before", "p99 during", "seconds", "ratio"))
+        ratios = []
+        for _ in range(rounds):
+            for name, change in (("new instances", _update), ("1 to 2 and back", _scale)):
+                before, during, seconds = asyncio.run(_around(hostler, rate, change))
+                ratio = _p99(during) / _p99(before)
+                ratios.append(ratio)
+                p50 = [statistics.median(times) for times in (before, during)]
+                figures = [f"{1000 * value:.2f}" for value in (*p50, _p99(before), _p99(during))]
+                print(ROW.format(name, *figures, f"{seconds:.2f}", f"{ratio:.2f}"), flush=True)
+        print(
+            f"median ratio {statistics.median(ratios):.2f}: {'met' if statistics.median(ratios) <= GOAL else 'MISSED'}"
+        )
+
+
+def _deploy(hostler: Hostler) -> None:
+    hostler.put("model.tar.gz", targets.xgboost_target(7))
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz"}
+    hostler.sm.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    hostler.sm.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    hostler.sm.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    hostler.wait_in_service("e")
+
+
+async def _update(hostler: Hostler) -> None:
+    await _ask(hostler, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c")
+    await _until_through(hostler)
+
+
+async def _scale(hostler: Hostler) -> None:
+    for count in (2, 1):
+        wanted = [{"VariantName": "v", "DesiredInstanceCount": count}]
+        operation = "UpdateEndpointWeightsAndCapacities"
+        await _ask(hostler, operation, EndpointName="e", DesiredWeightsAndCapacities=wanted)
+    await _until_through(hostler)
+
+
+async def _ask(hostler: Hostler, operation: str, **request: Any) -> None:
+    """An operation, held until it is through. Not by boto3: its work would be in the callers' way."""
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"SageMaker.{operation}"}
+    async with Caller(hostler.url) as caller:
+        answer = await caller.call("POST", "/", headers, json.dumps(request).encode())
+    assert answer.status == 200, answer
+
+
+async def _until_through(hostler: Hostler) -> None:
+    while len(list((hostler.data / "containers").iterdir())) > 1:  # noqa: ASYNC110 - a folder has no event
+        await asyncio.sleep(0.02)
+
+
+async def _call(caller: Caller) -> None:
+    answer = await caller.call("POST", "/endpoints/e/invocations", {"Content-Type": "text/csv"}, b"1,2")
+    assert (answer.status, targets.number(answer.body)) == (200, 7), answer
+
+
+async def _highest(hostler: Hostler) -> float:
+    """Calls a second while each caller sends as soon as it has its answer."""
+    until = time.monotonic() + SECONDS
+
+    async def call_on() -> int:
+        count = 0
+        async with Caller(hostler.url) as caller:
+            while time.monotonic() < until:
+                await _call(caller)
+                count += 1
+        return count
+
+    return sum(await asyncio.gather(*(call_on() for _ in range(CALLERS)))) / SECONDS
+
+
+async def _around(
+    hostler: Hostler, rate: float, change: Callable[[Hostler], Awaitable[None]]
+) -> tuple[list[float], list[float], float]:
+    """The times of calls before and during a change, and how long that took; seconds."""
+    begun = time.monotonic()
+    taken: list[tuple[float, float]] = []  # when due, time until answered
+
+    async def call_on(number: int) -> None:
+        due = begun + number / rate
+        async with Caller(hostler.url) as caller:
+            while True:
+                await asyncio.sleep(due - time.monotonic())
+                await _call(caller)
+                taken.append((due, time.monotonic() - due))
+                due += CALLERS / rate
+
+    async with asyncio.TaskGroup() as group:
+        calling = [group.create_task(call_on(number)) for number in range(CALLERS)]
+        await asyncio.sleep(SECONDS)
+        changing = time.monotonic()
+        await change(hostler)
+        changed = time.monotonic()
+        await asyncio.sleep(1.0)
+        for task in calling:
+            task.cancel()
+    before = [time for due, time in taken if begun + 1.0 <= due < changing]  # the first second warms it up
+    return before, [time for due, time in taken if changing <= due <= changed], changed - changing
+
+
+def _p99(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+if __name__ == "__main__":
+    main()
