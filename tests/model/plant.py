@@ -1,4 +1,4 @@
-"""The control plane whole, in one loop: the real operations, store, reconciler and fleet; a fake engine whose
+"""The control plane whole, in one loop: the real operations, store, reconciler and gateways' link; a fake engine whose
 containers answer on sockets of their own; gateways that are late, hang and die.
 
 What must hold at every moment is checked here, where it happens: nothing is sent to what does not run, nothing is ended
@@ -30,7 +30,7 @@ from hostler.control.operations import OPERATIONS, Api
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.errors import ApiError, EngineError
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
@@ -63,7 +63,7 @@ class Container:
     does not answer them.
     """
 
-    def __init__(self, launch: Launch, trouble: str, loop: Loop) -> None:
+    def __init__(self, launch: Launch, trouble: str, plant: Plant) -> None:
         self.id = launch.id
         self.labels = launch.labels
         self.instance = launch.id.rpartition(".")[0]
@@ -72,7 +72,7 @@ class Container:
         self.models: dict[str, str] = {}
         self.server: Server | None = None
         self.ending = False  # it was told to end
-        self._loop = loop
+        self._plant = plant
 
     @property
     def key(self) -> str:
@@ -95,9 +95,11 @@ class Container:
             models = [{"modelName": name, "modelUrl": url, "memory": SIZE} for name, url in self.models.items()]
             request.answer(200, json.dumps({"models": models}).encode())
         elif request.method == "DELETE":
+            self._plant.is_unloaded(self, name)
             request.answer(200 if self.models.pop(name, None) else 404)
         else:
-            self._loop.call_later(self._loop.random.choice((0.0, 0.05, 2.0)), self._load, request)
+            loop = self._plant.loop
+            loop.call_later(loop.random.choice((0.0, 0.05, 2.0)), self._load, request)
 
     def _load(self, request: Request) -> None:
         asked = json.loads(request.body)
@@ -134,7 +136,7 @@ class Host(FakeEngine):
             if self.trouble == "refuse":
                 raise EngineError("no process can be started now")
             loop = self._plant.loop
-            container = Container(launch, self.trouble, loop)
+            container = Container(launch, self.trouble, self._plant)
             path = self._plant.folder / "c" / str(self._plant.number())
             self.address = lambda _: f"unix:{path}"
             if container.kind == "crash":
@@ -211,7 +213,8 @@ class Flight:
     key: str
     variant: str
     instance: str
-    target: str
+    target: str = ""
+    model: str = ""  # the container's name for it
 
 
 class Gateway:
@@ -349,10 +352,10 @@ class Gateway:
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
-            self._fly(Flight(key, variant.name, choose(variant.places).instance, ""), seconds)
+            self._fly(Flight(key, variant.name, choose(variant.places).instance), seconds)
         elif residents := self._resident(key, variant.name, target):
             resident = choose(residents)
-            self._fly(Flight(key, variant.name, resident.instance, target), seconds, resident)
+            self._fly(Flight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
         else:
             first = (key, variant.name, target) not in self.waiting
             self.waiting.add((key, variant.name, target))
@@ -407,13 +410,13 @@ class Control:
         self.disk = Disk(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
         self.engine = Engine(plant.host)
         metrics = Metrics()
-        self.fleet = Fleet(expected=plant.gateway_count)
-        self.runtimes = Runtimes(settings, self.fleet, metrics, 10**9, lambda: self.reconciler.wake())
+        self.gateways = Gateways(expected=plant.gateway_count)
+        self.runtimes = Runtimes(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
         self.reconciler = Reconciler(
             self.store,
             lambda *arguments: self.context.store_call(*arguments),
             Platform(settings, self.engine, self.disk, metrics, lambda: self.reconciler.wake()),
-            self.fleet,
+            self.gateways,
             self.runtimes,
             plant.end_gateway,
         )
@@ -425,7 +428,7 @@ class Control:
     async def begin(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self.server = await self.fleet.serve(path)
+        self.server = await self.gateways.serve(path)
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:
@@ -615,7 +618,7 @@ class Plant:
             raise Wrong(f"{gateway.name} sends to {flight.instance}, which does not run: {containers}")
         if well and resident and not any(resident.model in c.models for c in containers):
             gateway.gone(resident)
-            if flight.instance not in self.damaged and gateway.epoch == self.control.fleet.epoch:
+            if flight.instance not in self.damaged and gateway.epoch == self.control.gateways.epoch:
                 raise Wrong(f"{gateway.name} sends {flight.target} to {flight.instance}, which does not hold it")
 
     def is_ended(self, container: Container) -> None:
@@ -628,6 +631,23 @@ class Plant:
                 self.wrongs.append(Wrong(f"{container.id} is ended, but {gateway.name} still sends there"))
             if any(flight.instance == container.instance for flight in gateway.flights):
                 self.wrongs.append(Wrong(f"{container.id} is ended, but something of {gateway.name} still runs there"))
+
+    def is_unloaded(self, container: Container, model: str) -> None:
+        """A container is told to unload a target: nobody may wait for an answer of it."""
+        for gateway in self.gateways.values():
+            used = any((f.instance, f.model) == (container.instance, model) for f in gateway.flights)
+            if used and gateway.epoch == self.control.gateways.epoch and container.instance not in self.damaged:
+                self.wrongs.append(Wrong(f"{container.id} is to unload what {gateway.name} is using"))
+
+    def is_in_service(self, name: str, told: dict[str, Any]) -> None:
+        """An endpoint is in service: then no linked gateway sends by what was before."""
+        weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in told["ProductionVariants"]}
+        for gateway in self.gateways.values():
+            if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
+                found = {variant.name: variant.weight for variant in route.variants}
+                fleets = {place.instance.split(".")[1] for variant in route.variants for place in variant.places}
+                if found != weights or len(fleets) > 1:
+                    raise Wrong(f"{name} is in service with {weights}, but {gateway.name} has {found} of {fleets}")
 
     # --- what must hold when all is at rest -----------------------------------------------------------------------
 
@@ -663,14 +683,14 @@ class Plant:
         gone = [i.id for i in control.reconciler.instances.values() if (i.spot.uid, i.spot.fleet) not in fleets]
         if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
             found.append(f"remembered instances: {extra}")
-        named = {p.instance for r in control.fleet.routes.values() for v in r.variants for p in v.places}
+        named = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.places}
         same("places", named, set(of))
-        same("routes", set(control.fleet.routes), {key for key, instances in wanted.items() if instances})
+        same("routes", set(control.gateways.routes), {key for key, instances in wanted.items() if instances})
         for gateway in self.gateways.values():
-            same(f"routes of {gateway.name}", gateway.routes, control.fleet.routes)
-            same(f"residents of {gateway.name}", gateway.residents, control.fleet.residents)
+            same(f"routes of {gateway.name}", gateway.routes, control.gateways.routes)
+            same(f"residents of {gateway.name}", gateway.residents, control.gateways.residents)
             same(f"waiting at {gateway.name}", gateway.waiting, set())
-        same("gateways", len(control.fleet.gateways), self.gateway_count)
+        same("gateways", len(control.gateways.linked), self.gateway_count)
         runtimes = {
             (c.key, c.labels["variant"], int(c.labels["fleet"]))
             for c in of.values()
@@ -678,6 +698,6 @@ class Plant:
         }
         same("runtimes", set(control.runtimes.all), runtimes)
         held = {(c.instance, model) for c in self.host.containers.values() for model in c.models}
-        same("residents", {(r.instance, r.model) for r in control.fleet.residents.values()}, held)
+        same("residents", {(r.instance, r.model) for r in control.gateways.residents.values()}, held)
         same("engine at rest", self.host.idle, True)
         return found

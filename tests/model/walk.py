@@ -340,6 +340,8 @@ class Walk:
         if lives != before or not lives:
             self.plant.tell(f"DescribeEndpoint {name}: {answer or _brief(document)}")
         self._now(name, lives, f"DescribeEndpoint {name}: {answer or document}")
+        if document.get("EndpointStatus") == "InService":
+            self.plant.is_in_service(name, document)
         if well == self.plant.well(name) and document.get("EndpointStatus") == "InService":
             counts = [(v["CurrentInstanceCount"], v["DesiredInstanceCount"]) for v in document["ProductionVariants"]]
             desired = {v["VariantName"]: v["DesiredInstanceCount"] for v in document["ProductionVariants"]}
