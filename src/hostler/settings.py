@@ -154,7 +154,9 @@ class Settings:
         _names, (), "names that a request's Host header may hold besides loopback addresses and *.localhost"
     )
     region: str = _setting(_text, "us-east-1", "region of a request that is not signed")
-    hold: float = _setting(_seconds(0), 5.0, "how long creating, updating and deleting an endpoint wait for the outcome")
+    hold: float = _setting(
+        _seconds(0), 5.0, "how long creating, updating and deleting an endpoint wait for the outcome"
+    )
     startup_timeout: float = _setting(_seconds(0.1), 240.0, "time for a container to answer its first ping")
     invoke_timeout: float = _setting(_seconds(0.1), 60.0, "time for an invocation, loading included")
     drain_timeout: float = _setting(_seconds(0), 30.0, "time for requests in flight when hostler stops")

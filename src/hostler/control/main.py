@@ -25,7 +25,7 @@ from hostler.control.objects import objects_app
 from hostler.control.objects_elsewhere import elsewhere_app
 from hostler.engines.process import ProcessEngine
 from hostler.errors import UserError
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
@@ -64,14 +64,14 @@ async def control(run: Path, settings: Settings) -> None:
     disk = Disk(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()
-    fleet = Fleet(expected=settings.gateways)
+    gateways = Gateways(expected=settings.gateways)
     machine_memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction)
     reconciler = Reconciler(
         store=store,
         store_call=lambda *arguments: context.store_call(*arguments),
         platform=Platform(settings, engine, disk, metrics, changed=lambda: reconciler.wake()),
-        fleet=fleet,
-        runtimes=Runtimes(settings, fleet, metrics, machine_memory, changed=lambda: reconciler.wake()),
+        gateways=gateways,
+        runtimes=Runtimes(settings, gateways, metrics, machine_memory, changed=lambda: reconciler.wake()),
         end_gateway=engine.end_gateway,
     )
     context = Context(
@@ -81,10 +81,10 @@ async def control(run: Path, settings: Settings) -> None:
         source=source,
         metrics=lambda: render(metrics, reconciler),
         objects=elsewhere_app(settings.s3_url) if settings.s3_endpoint else objects_app(settings.data / "s3"),
-        ready=lambda: reconciler.ready and bool(fleet.gateways),
+        ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    link_server = await fleet.serve(_free(run / "link.sock"))
+    link_server = await gateways.serve(_free(run / "link.sock"))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(context),

@@ -70,10 +70,10 @@ class _Collector:
     def _invocations(self) -> Iterator[Metric]:
         totals: dict[tuple[str, str], list[VariantCount]] = {}
         in_flight = connections = 0
-        for counts in self._reconciler.fleet.counts():
+        for counts in self._reconciler.gateways.counts():
             for count in counts.variants:
                 totals.setdefault((count.key, count.variant), []).append(count)
-        for gateway in self._reconciler.fleet.gateways:
+        for gateway in self._reconciler.gateways.linked:
             if gateway.counts:
                 in_flight += gateway.counts.in_flight
                 connections += gateway.counts.connections

@@ -24,7 +24,7 @@ from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
 from hostler.hosting import clock
 from hostler.hosting.container import Container
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.work import Work
@@ -78,12 +78,12 @@ class _Member:
 class MultiModel:
     """Targets of one variant, over all its instances of one fleet."""
 
-    def __init__(self, key: str, variant: str, model_data_url: str, fleet: Fleet, metrics: Metrics) -> None:
+    def __init__(self, key: str, variant: str, model_data_url: str, gateways: Gateways, metrics: Metrics) -> None:
         self.key = key
         self.variant = variant
         self._route: frozenset[str] | None = None  # the instances that requests may go to; None: this fleet serves not
         self._bucket, self._prefix = names.data_url(model_data_url)
-        self._fleet = fleet
+        self._gateways = gateways
         self._metrics = metrics
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
@@ -131,7 +131,7 @@ class MultiModel:
         if member is None:
             return
         member.end()
-        self._fleet.forget_instance(instance.id)
+        self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and member.loading and member.container in instance.culprits:
             self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, clock.now())
         for target in [target for target, warmed in self._warming.items() if warmed == instance.id]:
@@ -314,7 +314,7 @@ class MultiModel:
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
         address = member.sockets.get(target) or member.container.address
-        self._fleet.publish(
+        self._gateways.publish(
             link.SetResident(
                 self.key, self.variant, target, member.instance.id, generation, address, placed.model_id, timing
             )
@@ -326,7 +326,7 @@ class MultiModel:
                 event = member.cache.busy if busy else member.cache.idle
                 self._run(member, event(target, generation, clock.now()))
 
-        self._fleet.withdraw(link.Withdraw(self.key, self.variant, target, member.instance.id, generation), answered)
+        self._gateways.withdraw(link.Withdraw(self.key, self.variant, target, member.instance.id, generation), answered)
 
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
@@ -337,7 +337,7 @@ class MultiModel:
     def _say(self, refused: link.Refused) -> None:
         """Who waits at a gateway waits for the fleet that serves: another one's refusal is not meant for him."""
         if self._route is not None:
-            self._fleet.refuse(refused)
+            self._gateways.refuse(refused)
 
     # --- IO -------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from hostler.errors import EngineError
 from hostler.hosting import clock
 from hostler.hosting.container import LABEL
 from hostler.hosting.endpoint import Endpoint
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.platform import Platform
 from hostler.hosting.runtimes import Runtimes
@@ -48,13 +48,13 @@ class Reconciler:
     store: Store
     store_call: Callable[..., Any]  # runs a function of the store on the store's own thread
     platform: Platform
-    fleet: Fleet
+    gateways: Gateways
     runtimes: Runtimes
     end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
     instances: dict[str, Instance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fleet.listener = self.runtimes
+        self.gateways.listener = self.runtimes
         self.ready = False  # the first pass has taken over what runs
         self._poked = asyncio.Event()
         self._passed = asyncio.Condition()
@@ -235,7 +235,7 @@ class Reconciler:
     async def _end(self, instance: Instance, ended: bool) -> None:
         """No route names it any more: let what is on its way there come back, then end it."""
         if not ended:
-            await self.fleet.drain(instance.id, self.platform.settings.invoke_timeout)
+            await self.gateways.drain(instance.id, self.platform.settings.invoke_timeout)
         await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
 
     async def _take_over(self) -> None:
@@ -258,7 +258,7 @@ class Reconciler:
         self._work.spawn(self._sweep())
         for endpoint in self._endpoints():
             self._publish(endpoint)
-        self.fleet.open()
+        self.gateways.open()
         self.ready = True
 
     async def _sweep(self) -> None:
@@ -277,10 +277,10 @@ class Reconciler:
         if (route := endpoint.route()) and (serving := endpoint.serving()):
             named = frozenset(place.instance for variant in route.variants for place in variant.places)
             self.runtimes.serve(endpoint.key, serving.fleet, named)
-            self.fleet.set_route(route)
+            self.gateways.set_route(route)
         else:
             self.runtimes.rest(endpoint.key)
-            self.fleet.drop_route(endpoint.key)
+            self.gateways.drop_route(endpoint.key)
 
     async def _fold(self, endpoint: Endpoint) -> None:
         """Write down what came of the endpoint, when something has."""
@@ -292,7 +292,7 @@ class Reconciler:
                 self.store.mark_failed, record.uid, newest.number, reason[:FAILURE_REASON_MAX], time.time()
             )
             self.wake()
-        elif not endpoint.settled and endpoint.serving() is newest and self.fleet.in_force(endpoint.key):
+        elif not endpoint.settled and endpoint.serving() is newest and self.gateways.in_force(endpoint.key):
             await self.store_call(self.store.mark_ready, record.uid, newest.number, time.time())
             self.wake()
 
@@ -306,7 +306,7 @@ class Reconciler:
         self.wake()
 
     def _end_silent_gateways(self) -> None:
-        for pid in self.fleet.silent(clock.now()):
+        for pid in self.gateways.silent(clock.now()):
             log.warning("gateway %d has been silent for too long", pid)
             self._work.spawn(self.end_gateway(pid))
 

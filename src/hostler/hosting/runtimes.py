@@ -1,6 +1,6 @@
 """The multi-model runtimes of all fleets, which instances take part in them, and with how much memory.
 
-It hears what gateways say (fleet.Listener) and passes it to the runtime that it concerns.
+It hears what gateways say (gateways.Listener) and passes it to the runtime that it concerns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from hostler.core import warmup
 from hostler.hosting import profiles
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.multimodel import MultiModel
@@ -31,7 +31,7 @@ class Runtimes:
     def __init__(
         self,
         settings: Settings,
-        fleet: Fleet,
+        gateways: Gateways,
         metrics: Metrics,
         machine_memory: int,
         changed: Callable[[], None],
@@ -39,7 +39,7 @@ class Runtimes:
     ) -> None:
         self.all: dict[tuple[str, str, int], MultiModel] = {}  # by endpoint key, variant and fleet number
         self._settings = settings
-        self._fleet = fleet
+        self._gateways = gateways
         self._metrics = metrics
         self._machine_memory = machine_memory
         self._changed = changed
@@ -80,7 +80,7 @@ class Runtimes:
         spot, url = instance.spot, instance.multi_model.definition["ModelDataUrl"]
         runtime = self.all.get(_key(instance))
         if runtime is None:
-            runtime = self.all[_key(instance)] = MultiModel(spot.key, spot.variant, url, self._fleet, self._metrics)
+            runtime = self.all[_key(instance)] = MultiModel(spot.key, spot.variant, url, self._gateways, self._metrics)
             runtime.serve(self._route(spot.key, spot.fleet))
         await runtime.join(instance, budget)
         if instance.state == "ready":
@@ -186,7 +186,7 @@ class Runtimes:
         for runtime in self.all.values():
             runtime.cool(now)
 
-    # --- fleet.Listener -------------------------------------------------------------------------------------------
+    # --- gateways.Listener -------------------------------------------------------------------------------------------
 
     def acknowledged(self) -> None:
         self._changed()

@@ -17,7 +17,7 @@ from hostler.artifacts.disk import Disk
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch
 from hostler.engines.fake import FakeEngine
-from hostler.hosting.fleet import Fleet
+from hostler.hosting.gateways import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
@@ -255,7 +255,7 @@ class Ground:
             self.settings.disk_budget,
             Limits(10**9, 1000, 1000.0),
         )
-        fleet = Fleet()
+        gateways = Gateways()
         reconciler: Reconciler
         platform = Platform(self.settings, self.engine, disk, self.metrics, lambda: reconciler.wake())
 
@@ -263,12 +263,12 @@ class Ground:
             return function(*arguments)
 
         runtimes = Runtimes(
-            self.settings, fleet, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
+            self.settings, gateways, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
         )
-        reconciler = Reconciler(self.store, call, platform, fleet, runtimes, self.engine.end_gateway)
+        reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway)
         path = self.folder / "link.sock"
         path.unlink(missing_ok=True)
-        server = await fleet.serve(str(path))
+        server = await gateways.serve(str(path))
         reader, writer = await asyncio.open_unix_connection(str(path))
         gateway = Gateway(Frames(reader, writer, link.Down), self.linking)
         tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]

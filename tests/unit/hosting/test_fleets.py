@@ -27,16 +27,16 @@ async def in_service(ground: Ground, reconciler: Reconciler, gateway: Gateway, *
 async def only(reconciler: Reconciler, *ids: str) -> None:
     """Wait until these instances are there and nothing else is, also of what was known of others."""
     await passes(reconciler, lambda: sorted(reconciler.instances) == sorted(ids))
-    runtimes, fleet = reconciler.runtimes, reconciler.fleet
+    runtimes, gateways = reconciler.runtimes, reconciler.gateways
     fleets = {(KEY, int(id.split(".")[1])) for id in ids}
     await passes(reconciler, lambda: {(key, number) for key, _, number in runtimes.all} <= fleets)
     assert runtimes._joined | runtimes._joining <= set(ids)
     assert {member for runtime in runtimes.all.values() for member in runtime._members} <= set(ids)
     assert set(runtimes._warm) <= fleets
     assert set(runtimes._routes) <= {KEY}
-    assert {instance for *_, instance in fleet.residents} <= set(ids)
-    assert not fleet._draining
-    assert not fleet._withdrawals
+    assert {instance for *_, instance in gateways.residents} <= set(ids)
+    assert not gateways._draining
+    assert not gateways._withdrawals
     assert {seen.id for seen in await reconciler.platform.engine.list()} == {f"{id}.0" for id in ids}
 
 

@@ -108,7 +108,7 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
         ground.engine.end(f"{uid}.1.0.0.0.0", -9)
         replaced = f"{uid}.1.0.0.1"
         await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].places] == [replaced])
-        assert not reconciler.fleet.residents
+        assert not reconciler.gateways.residents
         assert (view := reconciler.view(uid))
         assert view.status == "InService"
         gateway.need("a.tar.gz")

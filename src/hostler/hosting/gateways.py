@@ -56,7 +56,7 @@ ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instan
 
 
 @dataclass
-class Fleet:
+class Gateways:
     """Publishes to every gateway, and collects their answers.
 
     Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control told it. `expected`
@@ -66,7 +66,7 @@ class Fleet:
     expected: int = 1
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     version: int = 1
-    gateways: set[Gateway] = field(default_factory=set)
+    linked: set[Gateway] = field(default_factory=set)
     routes: dict[str, link.Route] = field(default_factory=dict)
     residents: dict[ResidentKey, link.SetResident] = field(default_factory=dict)
     listener: Listener | None = None
@@ -122,7 +122,7 @@ class Fleet:
         self._send(link.Drain(instance))
         try:
             async with asyncio.timeout(timeout), self._drained:
-                await self._drained.wait_for(lambda: len(self.gateways) >= self.expected and self.gateways <= answered)
+                await self._drained.wait_for(lambda: len(self.linked) >= self.expected and self.linked <= answered)
         except TimeoutError:
             pass
         finally:
@@ -144,7 +144,7 @@ class Fleet:
         """Ask every gateway to stop sending a target to an instance; `answered(busy)` is called once, later."""
         key = _key(message)
         self.residents.pop(key, None)
-        withdrawal = _Withdrawal(set(self.gateways), answered)
+        withdrawal = _Withdrawal(set(self.linked), answered)
         self._withdrawals[(key, message.generation)] = withdrawal
         self._send(message)
         if not withdrawal.waiting:
@@ -152,17 +152,17 @@ class Fleet:
 
     def in_force(self, key: str) -> bool:
         """Whether every linked gateway has acknowledged the endpoint's route as it is, and there is one."""
-        return bool(self.gateways) and all(g.version >= self._since[key] for g in self.gateways)
+        return bool(self.linked) and all(g.version >= self._since[key] for g in self.linked)
 
     # --- what gateways count --------------------------------------------------------------------------------------
 
     def counts(self) -> list[link.Counts]:
         """The last counts of every gateway there ever was under this control."""
-        return [*self._finished.values(), *(g.counts for g in self.gateways if g.counts)]
+        return [*self._finished.values(), *(g.counts for g in self.linked if g.counts)]
 
     def silent(self, now: float) -> list[int]:
         """Pids of linked gateways that have said nothing for too long."""
-        return [g.pid for g in self.gateways if now - g.heard > SILENCE]
+        return [g.pid for g in self.linked if now - g.heard > SILENCE]
 
     # --- the link -------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Fleet:
     async def _listen(self, gateway: Gateway) -> None:
         """Tell it everything, and listen to it until it is gone."""
         frames = gateway.frames
-        self.gateways.add(gateway)
+        self.linked.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
         frames.send(link.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
         for instance in self._draining:
@@ -236,7 +236,7 @@ class Fleet:
             withdrawal.answered(withdrawal.busy)
 
     def _lost(self, gateway: Gateway) -> None:
-        self.gateways.discard(gateway)
+        self.linked.discard(gateway)
         if gateway.counts:
             self._finished[f"{gateway.name}.{gateway.pid}"] = gateway.counts
         for key in list(self._withdrawals):  # what it had in flight died with it
@@ -245,7 +245,7 @@ class Fleet:
             self.listener.unlinked(gateway.name)
 
     def _send(self, message: link.Down) -> None:
-        for gateway in self.gateways:
+        for gateway in self.linked:
             gateway.frames.send(message)
 
 
