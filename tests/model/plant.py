@@ -642,12 +642,13 @@ class Plant:
     def is_in_service(self, name: str, told: dict[str, Any]) -> None:
         """An endpoint is in service: then no linked gateway sends by what was before."""
         weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in told["ProductionVariants"]}
+        [now] = [revisions[0].fleet for record, revisions in self.control.store.desired() if record.name == name]
         for gateway in self.gateways.values():
             if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
                 found = {variant.name: variant.weight for variant in route.variants}
-                fleets = {place.instance.split(".")[1] for variant in route.variants for place in variant.places}
-                if found != weights or len(fleets) > 1:
-                    raise Wrong(f"{name} is in service with {weights}, but {gateway.name} has {found} of {fleets}")
+                fleets = {int(place.instance.split(".")[1]) for variant in route.variants for place in variant.places}
+                if found != weights or fleets - {now}:
+                    raise Wrong(f"{name} has fleet {now} and {weights}, but {gateway.name} has {fleets} and {found}")
 
     # --- what must hold when all is at rest -----------------------------------------------------------------------
 

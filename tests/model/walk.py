@@ -210,7 +210,7 @@ class Walk:
                 self.plant.tell(f"{gateway.name} hangs")
                 self.plant.spawn(gateway.hang(self.draw.choice((0.5, 3.0, 20.0))))
             case "late":
-                gateway.late = self.draw.choice((0.0, 0.0, 0.01, 0.5))
+                gateway.late = self.draw.choice((0.0, 0.01, 0.5, 3.0))
                 self.plant.tell(f"{gateway.name} is late by {gateway.late} s")
 
     async def step_invoke(self) -> None:
