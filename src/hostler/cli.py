@@ -355,8 +355,9 @@ def _news(before: str, now: str) -> str:
 @main.command()
 @click.argument("archive")
 @click.option("--image", metavar="URI", default="", help="The container's Image; without it, one that nobody knows.")
+@click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="As the container's Environment has it.")
 @json_option
-def lint(archive: str, image: str, as_json: bool) -> None:
+def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
     """Find what would make ARCHIVE (a model.tar.gz on this machine) fail, before anything starts.
 
     \b
@@ -368,12 +369,16 @@ def lint(archive: str, image: str, as_json: bool) -> None:
         raise WrongUsage(f"{archive} is an address: lint reads a file of this machine; fetch it first")
     if not Path(archive).is_file():
         raise WrongUsage(f"{archive} is not a file: lint reads a packed archive")
+    for one in env:
+        if not one.partition("=")[0] or "=" not in one:
+            raise WrongUsage(f"--env {one} is not NAME=VALUE")
     import logging
 
     from hostler.lint import lint as look
 
     logging.getLogger("hostler").addHandler(logging.NullHandler())  # what an unknown image means, the report says
-    report = look(Path(archive), image, _settings())
+    variables = {name: value for name, _, value in (one.partition("=") for one in env)}
+    report = look(Path(archive), image, _settings(), variables)
     if as_json:
         findings = [vars(finding) for finding in report.findings]
         click.echo(json.dumps({"server": report.server, "findings": findings}, indent=2))

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ast
 import importlib.machinery
-import importlib.metadata
 import importlib.util
-import re
+import os
 import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from hostler import contract
@@ -25,7 +25,7 @@ from hostler.artifacts.archive import Limits, extract
 from hostler.engines import images
 from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.hosting.doctor import too_deep
-from hostler.servers import artifact, environment, framework
+from hostler.servers import artifact, environment, framework, requirements
 from hostler.servers.predictor import Unloadable
 from hostler.settings import Settings
 
@@ -41,7 +41,6 @@ _MODELS = {
 _TRANSFORM = "transform_fn"
 _STEPS = ("input_fn", "predict_fn", "output_fn")
 _REQUIREMENTS = "requirements.txt"
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 _SCRIPT_MOST = 2**20  # bytes of a script that is parsed
 
 
@@ -70,8 +69,8 @@ class Report:
         return any(finding.level == "error" for finding in self.findings)
 
 
-def lint(archive: Path, image: str, settings: Settings) -> Report:
-    """Look an archive over, for an image's URI (empty: one that nobody knows).
+def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, str] = MappingProxyType({})) -> Report:
+    """Look an archive over, for an image's URI (empty: one that nobody knows) and the container's Environment.
 
     Raises UserError when there is no such file, and DiskFull when there is no room to extract it.
     """
@@ -98,7 +97,10 @@ def lint(archive: Path, image: str, settings: Settings) -> Report:
             return Report((*found,))
         if server.command:
             return Report((*found,), f"the command {server.command[0]} under [images]: what it takes, it knows alone")
-        look = _Look(folder, server.framework)
+        try:
+            look = _Look(folder, server.framework, variables)
+        except ValueError as error:
+            return Report((*found, Finding("error", "--env", f"{error}.")))
         return Report((*found, *look.findings()), look.server)
 
 
@@ -125,9 +127,11 @@ def _foreign_members(archive: Path) -> Iterator[Finding]:
 class _Look:
     """A look at an extracted archive. `kind`: xgboost, sklearn, torch or auto, as images.py has it."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, variables: Mapping[str, str]) -> None:
+        """Raises ValueError for a variable that no server starts with."""
         self._folder = folder
-        self._told = environment.read({contract.ENV_FRAMEWORK: kind, contract.ENV_BASE_DIR: str(folder.parent)})
+        ours = {contract.ENV_FRAMEWORK: kind, contract.ENV_BASE_DIR: str(folder.parent)}
+        self._told = environment.read({**variables, **ours})
         self.server = ""
 
     def findings(self) -> Iterator[Finding]:
@@ -141,15 +145,20 @@ class _Look:
         except Unloadable as error:
             yield self._no_model(str(error), files)
             return
+        other = self._other_script()
         if model is not None:
             self.server = f"hostler's own server for {kind}, with {model.name}"
             if not model.stat().st_size:
-                yield Finding("error", model.name, "It is empty. Save the model again.")
+                taken = "" if model.name in _MODELS[kind][0] else "It is taken for the model, as the only such file. "
+                yield Finding("error", model.name, f"{taken}It is empty. Save the model again.")
             if script:
                 yield Finding(
                     "warning", self._name(script),
                     f"On this image it is ignored, unless the container's Environment has {contract.ENV_PROGRAM}.",
                 )  # fmt: skip
+            elif other:
+                fate = "taken for the model" if other == model.name else "ignored"
+                yield Finding("warning", other, f"It is {fate}, unless {_named(other)}")
         elif script:
             self.server = f"hostler's own server for scripts, with {self._name(script)}"
             yield from self._script(script)
@@ -159,14 +168,27 @@ class _Look:
         if kind == "script":
             yield from self._requirements()
 
+    def _other_script(self) -> str:
+        """A script that SAGEMAKER_PROGRAM may name, when nobody has said what that is: in code, or at the top."""
+        if self._told.program_named:
+            return ""
+        found = [path for place in (self._folder / contract.CODE_DIR, self._folder) for path in place.glob("*.py")]
+        return min(map(self._name, found), key=lambda name: (not name.startswith(contract.CODE_DIR), name), default="")
+
     def _no_model(self, said: str, files: list[str]) -> Finding:
         if folder := too_deep(files):
             help = f"Pack what is in that folder, not the folder: tar -czf model.tar.gz -C {folder} ."
             return Finding("error", f"{folder}/", f"All files lie in this folder, none at the archive's top. {help}")
+        if self._told.program_named and "://" in self._told.submit_directory:
+            self.server = f"hostler's own server for scripts, with {self._told.program}"
+            return Finding("warning", self._told.program, f"It lies in {self._told.submit_directory}: not looked at.")
+        if other := self._other_script():
+            self.server = f"hostler's own server for scripts, if {contract.ENV_PROGRAM} names one"
+            return Finding("warning", other, f"Good if {_named(other)} Without it, it fails: {said}.")
         return Finding("error", "the archive", f"{said}.")
 
     def _name(self, path: Path) -> str:
-        return str(path.relative_to(self._folder))
+        return os.path.relpath(path, self._folder)
 
     # --- scripts ----------------------------------------------------------------------------------------------------
 
@@ -202,12 +224,17 @@ class _Look:
 
     def _requirements(self) -> Iterator[Finding]:
         for file in (self._folder / contract.CODE_DIR / _REQUIREMENTS, self._folder / _REQUIREMENTS):
-            if file.is_file() and (missing := [*_not_installed(file)]):
+            if file.is_file() and (missing := requirements.absent(file)):
                 yield Finding(
                     "warning", self._name(file),
                     f"It is not installed here by itself, and not installed are: {', '.join(missing)}. Where hostler is"
                     f" installed: pip install {' '.join(missing)}",
                 )  # fmt: skip
+
+
+def _named(script: str) -> str:
+    program = f"{contract.ENV_PROGRAM}={script.rpartition('/')[2]}"
+    return f"the container's Environment has {program}, which the SageMaker SDK sets. To look at that: --env {program}"
 
 
 class _Unreadable(Exception):
@@ -243,7 +270,11 @@ class _Names:
                     self.certain |= {alias.asname or alias.name.partition(".")[0] for alias in names}
                     self._star |= any(alias.name == "*" for alias in names)
                 case ast.Assign() | ast.AnnAssign():
-                    self.certain |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+                    self.certain |= {
+                        node.id
+                        for node in ast.walk(statement)
+                        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+                    }
 
     def __contains__(self, name: str) -> bool:
         return self._star or name in self.certain
@@ -293,13 +324,3 @@ def _is_there(module: str, folder: Path) -> bool:
         return importlib.util.find_spec(module) is not None  # a top module is looked for, not imported
     except (ImportError, ValueError):
         return False
-
-
-def _not_installed(requirements: Path) -> Iterator[str]:
-    for line in requirements.read_text(errors="replace").splitlines():
-        requirement = line.partition("#")[0].strip()
-        if (match := _REQUIREMENT.match(requirement)) and "://" not in requirement.partition("@")[0]:
-            try:
-                importlib.metadata.distribution(match[1])
-            except importlib.metadata.PackageNotFoundError:
-                yield match[1]

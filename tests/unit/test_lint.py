@@ -22,6 +22,12 @@ GOOD = "def model_fn(model_dir):\n    return 1\n\ndef predict_fn(data, model):\n
 INSTALL = "Install the package that has it where hostler is installed, or put the module beside the script."
 
 
+SDK = (
+    "the container's Environment has SAGEMAKER_PROGRAM=train.py, which the SageMaker SDK sets. To look at that: --env"
+    " SAGEMAKER_PROGRAM=train.py"
+)
+
+
 def lint(archive: Path, image: str = "", *more: str, **environment: str) -> Result:
     """The command, with none of this shell's settings."""
     clean = {name: None for name in os.environ if name.startswith("HOSTLER_")}
@@ -128,6 +134,14 @@ ERRORS = {
         " torch.jit.script or torch.jit.trace and torch.jit.save.",
     ),
     "an empty model": ({"xgboost-model": ""}, "", "error: xgboost-model: It is empty. Save the model again."),
+    "an only file that is empty and no model": (
+        {"README": ""}, "",
+        "error: README: It is taken for the model, as the only such file. It is empty. Save the model again.",
+    ),
+    "a model_fn that is used and never defined": (
+        {"code/inference.py": "handler = register(model_fn)\n"}, "",
+        "error: code/inference.py: It has no model_fn. Define model_fn(model_dir); it returns the loaded model.",
+    ),
     "no model_fn": (
         {"code/inference.py": "def predict_fn(data, model):\n    return data\n"}, "",
         "error: code/inference.py: It has no model_fn. Define model_fn(model_dir); it returns the loaded model.",
@@ -188,6 +202,22 @@ WARNINGS = {
         " Where"
         " hostler is installed: pip install nobody-has-it",
     ),
+    "requirements for other machines, and versions": (
+        {
+            "code/inference.py": GOOD,
+            "code/requirements.txt": 'nobody-has-it>=1;python_version<"3"\nclick==1.0 # old\npytest>=99\nclick==8.*\n',
+        },
+        "warning: code/requirements.txt: It is not installed here by itself, and not installed are: click==1.0. Where"
+        " hostler is installed: pip install click==1.0",
+    ),
+    "a script beside a model": (
+        {"model.joblib": "x", "code/train.py": GOOD},
+        f"warning: code/train.py: It is ignored, unless {SDK}",
+    ),
+    "a script alone": (
+        {"train.py": GOOD},
+        f"warning: train.py: It is taken for the model, unless {SDK}",
+    ),
     "a late import": (
         {"code/inference.py": f"{GOOD}\ndef input_fn(body, kind):\n    import nobody_has_it\n"},
         "warning: code/inference.py:8: It imports nobody_has_it, which is not installed here: it fails when that"
@@ -209,6 +239,45 @@ def test_what_may_fail_is_a_warning_and_no_failure(tmp_path: Path, files: dict[s
     assert first == line
     assert second.startswith("Served by hostler's own server for ")
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("image", [SKLEARN, XGBOOST, PYTORCH, ""])
+@pytest.mark.parametrize("script", ["code/train.py", "train.py"])
+def test_a_script_that_the_environment_names_is_looked_at(tmp_path: Path, script: str, image: str) -> None:
+    named = ("--env", "SAGEMAKER_PROGRAM=train.py", "--env", "SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/model/code")
+    result = lint(packed(tmp_path, {script: GOOD, "data.csv": "1"}), image, *named)
+    assert (result.exit_code, result.output) == (
+        0, f"Nothing found. Served by hostler's own server for scripts, with {script}.\n",
+    )  # fmt: skip
+    result = lint(packed(tmp_path, {script: "x = 1\n", "data.csv": "1"}), image, *named)
+    assert result.output.startswith(f"error: {script}: It has no model_fn.")
+
+
+@pytest.mark.parametrize("image", [SKLEARN, PYTORCH, ""])
+def test_a_script_that_the_environment_may_name_is_no_error(tmp_path: Path, image: str) -> None:
+    result = lint(packed(tmp_path, {"code/train.py": GOOD, "code/a.txt": ""}), image)
+    first, second = result.output.splitlines()
+    assert first.startswith(f"warning: code/train.py: Good if {SDK} Without it, it fails: ")
+    assert second == "Served by hostler's own server for scripts, if SAGEMAKER_PROGRAM names one."
+    assert result.exit_code == 0
+
+
+def test_a_script_that_the_environment_names_and_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    archive = packed(tmp_path, {"code/train.py": GOOD})
+    result = lint(archive, SKLEARN, "--env", "SAGEMAKER_PROGRAM=serve.py")
+    assert result.output.startswith("error: the archive: SAGEMAKER_PROGRAM names serve.py, which is not there: ")
+    assert result.exit_code == 1
+    elsewhere = ("--env", "SAGEMAKER_PROGRAM=serve.py", "--env", "SAGEMAKER_SUBMIT_DIRECTORY=s3://b/sourcedir.tar.gz")
+    result = lint(archive, SKLEARN, *elsewhere)
+    assert result.output.startswith("warning: serve.py: It lies in s3://b/sourcedir.tar.gz: not looked at.\n")
+    assert result.exit_code == 0
+
+
+def test_a_variable_that_is_none_is_wrong_usage_and_one_that_no_server_takes_an_error(tmp_path: Path) -> None:
+    archive = packed(tmp_path, {"xgboost-model": "{}"})
+    assert lint(archive, "", "--env", "SAGEMAKER_PROGRAM").exit_code == 2
+    result = lint(archive, "", "--env", "MAX_CONTENT_LENGTH=x", "--env", "SAGEMAKER_BIND_TO_PORT=x")
+    assert result.output.startswith("error: --env: SAGEMAKER_BIND_TO_PORT is not a number: x.")
 
 
 @pytest.mark.parametrize("content", [b"\0\0", b"\xff\xfe", b"(" * 5000, b"x = 1\n" * 2**18])

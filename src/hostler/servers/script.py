@@ -12,17 +12,15 @@ are answered between two of its pieces.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
-from hostler.servers import artifact, codecs, framework, toolkit
+from hostler.servers import artifact, codecs, framework, requirements, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Stream, Unloadable
 
@@ -35,7 +33,7 @@ def load(folder: Path, environment: Environment) -> Script:
     if program is None:
         raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
     if (program.parent / "requirements.txt").is_file():
-        absent = _absent(program.parent / "requirements.txt")
+        absent = requirements.absent(program.parent / "requirements.txt")
         print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
         print(f". What is not: {', '.join(absent)}" if absent else "")
     module = _imported(program)
@@ -112,19 +110,6 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
         else (0, None)
     )
     return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
-
-
-def _absent(requirements: Path) -> list[str]:
-    """The packages that a requirements.txt names and that are not installed; addresses and options are passed over."""
-    absent = []
-    for line in requirements.read_text(errors="replace").splitlines():
-        named = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line.strip())
-        if named and "://" not in line:
-            try:
-                importlib.metadata.version(named[0])
-            except importlib.metadata.PackageNotFoundError:
-                absent.append(named[0])
-    return absent
 
 
 def _imported(program: Path) -> Any:
