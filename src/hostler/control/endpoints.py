@@ -55,9 +55,11 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
     """Status, weights and desired counts are the store's, so that they fit; what was seen adds counts and phases."""
     endpoint = await context.store_call(context.store.endpoint, region, request["EndpointName"])
     newest = await context.store_call(context.store.revision, endpoint.uid, endpoint.revision) if endpoint else None
-    if endpoint is None or newest is None:
+    shown = newest
+    if endpoint is not None and endpoint.ready_revision:
+        shown = await context.store_call(context.store.revision, endpoint.uid, endpoint.ready_revision)
+    if endpoint is None or newest is None or shown is None:  # the last two: it went in this moment
         raise could_not_find("endpoint", region, request["EndpointName"])
-    shown = await context.store_call(context.store.revision, endpoint.uid, endpoint.ready_revision) or newest
     under_way = endpoint.status in ("Creating", "Updating")
     desired = newest if under_way and newest.fleet == shown.fleet else shown
     answer = {
