@@ -50,15 +50,12 @@ class Lifecycle:
             else:
                 self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.modified + 1)
 
-    def view(self, uid):
-        for endpoint, revisions in self._store.desired():
-            if endpoint.uid == uid:
-                return _view(endpoint, revisions)
-        return None
+    def view(self, record, revisions):
+        return _view(record, revisions)
 
     async def settled(self, uid, timeout):
-        view = self.view(uid)
-        if view is not None and view.status in ("Creating", "Updating", "Deleting"):
+        found = {endpoint.uid: endpoint.status for endpoint, _ in self._store.desired()}
+        if found.get(uid) in ("Creating", "Updating", "Deleting"):
             await asyncio.sleep(timeout)
 
     def describe_all(self):
@@ -75,28 +72,17 @@ def _view(endpoint, revisions):
     oldest, newest = revisions[0], revisions[-1]
     serving = oldest if endpoint.ready_revision else newest
     pending = endpoint.status == "Updating" and newest.fleet != serving.fleet
-    return EndpointView(
-        endpoint.status,
-        endpoint.failure_reason,
-        serving.number,
-        _variants(serving, newest if newest.fleet == serving.fleet else serving, bool(endpoint.ready_revision)),
-        _variants(newest, newest, False) if pending else (),
-    )
+    return EndpointView(_variants(serving, bool(endpoint.ready_revision)), _variants(newest, False) if pending else ())
 
 
-def _variants(revision, desired, whole):
+def _variants(revision, whole):
     return tuple(
         VariantView(
             variant["VariantName"],
-            variant.get("InitialVariantWeight", 1.0),
-            wanted.get("InitialVariantWeight", 1.0),
             variant["InitialInstanceCount"] if whole else variant["InitialInstanceCount"] // 2,
-            wanted["InitialInstanceCount"],
             *(() if whole else ("Creating", f"Launching {variant['InitialInstanceCount']} instance(s).")),
         )
-        for variant, wanted in zip(
-            revision.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
-        )
+        for variant in revision.config["ProductionVariants"]
     )
 
 

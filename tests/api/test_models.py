@@ -189,6 +189,14 @@ REFUSED = {
         },
         "One container of a serial pipeline, and none of a direct one, may be MultiModel.",
     ),
+    "a direct multi-model alone": (
+        {"Containers": [MULTI | {"ContainerHostname": "a"}], "InferenceExecutionConfig": {"Mode": "Direct"}},
+        "One container of a serial pipeline, and none of a direct one, may be MultiModel.",
+    ),
+    "direct without a hostname, alone": (
+        {"Containers": [SINGLE], "InferenceExecutionConfig": {"Mode": "Direct"}},
+        "With InferenceExecutionConfig Mode Direct every container needs a ContainerHostname.",
+    ),
     "too much environment": (
         {"Containers": [SINGLE | {"Environment": {f"K{n}": "é" * 1000 for n in range(9)}}] * 2},
         "The Environment of all containers together must not exceed 32 KB.",

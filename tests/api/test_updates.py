@@ -192,7 +192,8 @@ def test_an_endpoint_that_has_failed_or_is_being_deleted_cannot_be_updated(stage
         sagemaker.delete_endpoint(EndpointName=name)
     expected = {"broken-ep": "Failed", "stuck-ep": "Deleting"}[name]
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == expected
-    message = f'Cannot update in-progress endpoint "{ARN}{name}".'
+    why = {"broken-ep": "It has failed; only DeleteEndpoint is possible.", "stuck-ep": "It is being deleted."}[name]
+    message = f'Cannot update in-progress endpoint "{ARN}{name}". {why}'
     assert refusal(sagemaker.update_endpoint, EndpointName=name, EndpointConfigName="new") == message
 
 
@@ -302,6 +303,8 @@ def instances(value):
     return {"Type": "INSTANCE_COUNT", "Value": value}
 
 
+ALL_AT_ONCE = blue_green(TerminationWaitInSeconds=60)
+
 DEPLOYMENTS = {
     "all at once": blue_green(TerminationWaitInSeconds=60, MaximumExecutionTimeoutInSeconds=600),
     "a canary": blue_green("CANARY", 60, CanarySize=percent(1)),
@@ -310,7 +313,6 @@ DEPLOYMENTS = {
     "rolling": rolling(RollbackMaximumBatchSize=percent(100), MaximumExecutionTimeoutInSeconds=600),
     "alarms alone": ALARMS,
     "alarms beside": rolling() | ALARMS,
-    "nothing": {},
 }
 
 
@@ -331,8 +333,42 @@ def test_the_last_deployment_config_is_retained_when_that_is_asked_for(sagemaker
     assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
     update(sagemaker, RetainDeploymentConfig=True)
     assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
+
+
+def test_a_deployment_config_is_the_last_one_until_another_is_used(sagemaker):
+    update(sagemaker, DeploymentConfig=ALARMS)
+    update(sagemaker, "old")
+    update(sagemaker, DeploymentConfig={})  # says nothing
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
+    update(sagemaker, RetainDeploymentConfig=True)
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
+    update(sagemaker, DeploymentConfig=ALL_AT_ONCE)
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALL_AT_ONCE
+
+
+def test_an_empty_deployment_config_is_none(sagemaker):
+    sagemaker.create_endpoint(EndpointName="another", EndpointConfigName="old", DeploymentConfig={})
+    assert "LastDeploymentConfig" not in sagemaker.describe_endpoint(EndpointName="another")
+
+
+def test_what_is_only_kept_is_not_held_against_an_update_that_does_not_ask_for_it(sagemaker):
+    config(sagemaker, "pair", variant("a"))
+    halves = blue_green("CANARY", CanarySize=instances(1))
+    update(sagemaker, "pair", DeploymentConfig=halves)
+    message = refusal(update, client=sagemaker, RetainDeploymentConfig=True)
+    assert message.startswith("CanarySize must be at most 50 percent")
     update(sagemaker)
-    assert "LastDeploymentConfig" not in describe(sagemaker)
+    assert describe(sagemaker)["LastDeploymentConfig"] == halves
+
+
+def test_a_deployment_config_is_shown_while_it_is_used_and_forgotten_if_that_fails(sagemaker):
+    update(sagemaker, DeploymentConfig=ALARMS)
+    update(sagemaker, "broken", DeploymentConfig=ALL_AT_ONCE)
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
+    update(sagemaker, RetainDeploymentConfig=True)
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
+    update(sagemaker, "stuck", DeploymentConfig=ALL_AT_ONCE)
+    assert describe(sagemaker)["LastDeploymentConfig"] == ALL_AT_ONCE
 
 
 def test_a_deployment_config_of_create_endpoint_is_retained_too(sagemaker):
@@ -392,6 +428,10 @@ IMPOSSIBLE = {
         blue_green(wait=400, TerminationWaitInSeconds=200, MaximumExecutionTimeoutInSeconds=600),
         "MaximumExecutionTimeoutInSeconds must be more than TerminationWaitInSeconds and WaitIntervalInSeconds"
         " together, which are 600.",
+    ),
+    "a wait beyond the end": (
+        rolling(WaitIntervalInSeconds=600, MaximumExecutionTimeoutInSeconds=600),
+        "MaximumExecutionTimeoutInSeconds must be more than WaitIntervalInSeconds, which is 600.",
     ),
     "eleven alarms": (
         {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": f"a{n}"} for n in range(11)]}},
@@ -575,7 +615,7 @@ def test_of_racing_updates_exactly_one_wins(stage):
 
 def test_an_update_that_races_with_delete_wins_or_is_told_and_the_endpoint_goes(stage):
     sagemaker = prepared(stage)
-    told = {200, IN_PROGRESS, f'Could not find endpoint "{ARN}ep".'}
+    told = {200, IN_PROGRESS, f"{IN_PROGRESS} It is being deleted.", f'Could not find endpoint "{ARN}ep".'}
     for _ in range(10):
         deleted, updated = race(lambda: sagemaker.delete_endpoint(EndpointName="ep"), lambda: update(sagemaker))
         assert deleted == 200
@@ -607,3 +647,14 @@ def test_regions_are_worlds_of_their_own_for_updates_too(stage):
     there = stage.client(region="eu-west-1")
     message = 'Could not find endpoint "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/ep".'
     assert refusal(there.update_endpoint, EndpointName="ep", EndpointConfigName="new") == message
+
+
+def test_an_endpoint_that_is_to_be_deleted_was_modified_then_and_no_later(stage):
+    sagemaker = prepared(stage)
+    stage.context.lifecycle.paused = True
+    before = describe(sagemaker)["LastModifiedTime"]
+    sagemaker.delete_endpoint(EndpointName="ep")
+    deleted = describe(sagemaker)["LastModifiedTime"]
+    assert deleted > before
+    sagemaker.delete_endpoint(EndpointName="ep")
+    assert describe(sagemaker)["LastModifiedTime"] == deleted

@@ -159,7 +159,7 @@ class Rules:
             if life is None:
                 yield _missing("endpoint", name), life
             elif life.status != "InService":
-                yield _in_progress(name), life
+                yield _in_progress(name, life.status), life
             elif life.now and life.now.config.lower() not in self.configs:
                 yield _missing("endpoint-config", life.now.config), life
             elif spec := self._launched(config):
@@ -177,7 +177,7 @@ class Rules:
                 yield _missing("endpoint", name), life
                 return
             if life.status != "InService":
-                yield _in_progress(name), life
+                yield _in_progress(name, life.status), life
             spec = life.now or life.then
             assert spec
             unknown = [variant for variant in wanted if not spec.named(variant)]
@@ -303,5 +303,6 @@ def _missing(kind: str, name: str) -> str:
     return f'Could not find {word} "{ARN}:{kind}/{name.lower()}".'
 
 
-def _in_progress(name: str) -> str:
-    return f'Cannot update in-progress endpoint "{ARN}:endpoint/{name}".'
+def _in_progress(name: str, status: str) -> str:
+    why = {"Failed": " It has failed; only DeleteEndpoint is possible.", "Deleting": " It is being deleted."}
+    return f'Cannot update in-progress endpoint "{ARN}:endpoint/{name}".{why.get(status, "")}'

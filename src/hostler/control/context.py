@@ -15,6 +15,7 @@ from hostler.artifacts.source import Source
 from hostler.core.status import EndpointView
 from hostler.errors import ApiError
 from hostler.settings import Settings
+from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
 
 P = ParamSpec("P")
@@ -27,8 +28,11 @@ class Lifecycle(Protocol):
     def wake(self) -> None:
         """Something desired has changed in the store."""
 
-    def view(self, uid: str) -> EndpointView | None:
-        """What is seen of an endpoint now; None when nothing is known yet."""
+    def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
+        """What is seen now of an endpoint with its revisions from the ready one to the newest; None: nothing yet.
+
+        Asked as soon as these are read, so that both are of one moment.
+        """
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when the endpoint is not on its way to another state, or is gone, or `timeout` seconds are over."""

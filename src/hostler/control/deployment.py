@@ -21,16 +21,18 @@ def check(deployment: Document, variants: Sequence[Document]) -> None:
         _check_type(traffic)
         _check_sizes(traffic, variants)
         waits = traffic["WaitIntervalInSeconds"] + blue_green.get("TerminationWaitInSeconds", 0)
-        if waits >= blue_green.get("MaximumExecutionTimeoutInSeconds", waits + 1):
-            raise ValidationException(
-                "MaximumExecutionTimeoutInSeconds must be more than TerminationWaitInSeconds and WaitIntervalInSeconds"
-                f" together, which are {waits}."
-            )
+        _check_time(blue_green, waits, "TerminationWaitInSeconds and WaitIntervalInSeconds together, which are")
     if rolling:
         _check_sizes(rolling, variants)
+        _check_time(rolling, rolling["WaitIntervalInSeconds"], "WaitIntervalInSeconds, which is")
         back = rolling.get("RollbackMaximumBatchSize", {})
         if back.get("Type") == "CAPACITY_PERCENT" and back["Value"] > 100:
             raise ValidationException("RollbackMaximumBatchSize must not be more than 100 percent.")
+
+
+def _check_time(policy: Document, waits: int, which: str) -> None:
+    if waits >= policy.get("MaximumExecutionTimeoutInSeconds", waits + 1):
+        raise ValidationException(f"MaximumExecutionTimeoutInSeconds must be more than {which} {waits}.")
 
 
 def _check_type(traffic: Document) -> None:

@@ -8,6 +8,7 @@ from hostler.control.context import Context
 from hostler.control.sentences import already_exists, could_not_find, not_hosted
 from hostler.control.tags import tagged
 from hostler.errors import ValidationException
+from hostler.hosting.models import weight
 from hostler.store.records import Document, Kind, Record
 from hostler.store.store import NameTaken
 
@@ -35,7 +36,9 @@ async def describe_endpoint_config(context: Context, region: str, request: Docum
     record = await context.store_call(context.store.record, _KIND, region, name)
     if record is None:
         raise could_not_find(_KIND, region, name)
-    variants = [{"InitialVariantWeight": 1.0} | variant for variant in record.document["ProductionVariants"]]
+    variants = [
+        variant | {"InitialVariantWeight": weight(variant)} for variant in record.document["ProductionVariants"]
+    ]
     shown = {"ProductionVariants": variants, "EndpointConfigArn": record.arn, "CreationTime": record.created}
     return record.document | shown
 
@@ -75,7 +78,7 @@ def _check(request: Document) -> None:
     found = [variant["VariantName"] for variant in variants]
     if len(set(found)) < len(found):  # rule 15
         raise ValidationException("Each VariantName must be unique within the endpoint configuration.")
-    if not any(variant.get("InitialVariantWeight", 1.0) for variant in variants):  # rule 23
+    if not any(map(weight, variants)):  # rule 23
         raise ValidationException("At least one variant must have an InitialVariantWeight above 0.")
 
 

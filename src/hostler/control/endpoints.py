@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from hostler import names
 from hostler.control import deployment, listing
 from hostler.control.context import Context
-from hostler.control.models import containers
 from hostler.control.sentences import already_exists, could_not_find
 from hostler.control.tags import tagged
 from hostler.core.status import VariantView
 from hostler.errors import ApiError
+from hostler.hosting.models import definitions, weight
 from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 
@@ -52,14 +52,13 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
 
 
 async def describe_endpoint(context: Context, region: str, request: Document) -> Document:
-    """Status, weights and desired counts are the store's, so that they fit; what was seen adds counts and phases."""
-    endpoint = await context.store_call(context.store.endpoint, region, request["EndpointName"])
-    newest = await context.store_call(context.store.revision, endpoint.uid, endpoint.revision) if endpoint else None
-    shown = newest
-    if endpoint is not None and endpoint.ready_revision:
-        shown = await context.store_call(context.store.revision, endpoint.uid, endpoint.ready_revision)
-    if endpoint is None or newest is None or shown is None:  # the last two: it went in this moment
+    """Status, weights and desired counts are the store's; what is seen in the same moment adds counts and phases."""
+    found = await context.store_call(context.store.endpoint_and_revisions, region, request["EndpointName"])
+    if found is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
+    view = context.lifecycle.view(*found)
+    endpoint, revisions = found
+    shown, newest = revisions[0], revisions[-1]
     under_way = endpoint.status in ("Creating", "Updating")
     desired = newest if under_way and newest.fleet == shown.fleet else shown
     answer = {
@@ -70,11 +69,8 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "CreationTime": endpoint.created,
         "LastModifiedTime": endpoint.modified,
         "FailureReason": endpoint.failure_reason or None,
-        "LastDeploymentConfig": newest.deployment,
+        "LastDeploymentConfig": (newest if under_way else shown).deployment or None,
     }
-    view = context.lifecycle.view(endpoint.uid)
-    if view is not None and view.revision != shown.number:
-        view = None
     if view is not None or endpoint.ready_revision:
         resolved = await context.store_call(context.store.revision, endpoint.uid, shown.fleet) or shown
         variants = _whole(shown) if view is None else view.variants
@@ -105,7 +101,7 @@ async def list_endpoints(context: Context, region: str, request: Document) -> Do
 
 async def delete_endpoint(context: Context, region: str, request: Document) -> None:
     """Accepted in any state, and again while Deleting (§2.9)."""
-    endpoint = await context.store_call(context.store.ask_delete, region, request["EndpointName"])
+    endpoint = await context.store_call(context.store.ask_delete, region, request["EndpointName"], context.now())
     if endpoint is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
     context.lifecycle.wake()
@@ -134,10 +130,9 @@ def check_size(config: Document) -> None:
 
 
 def _whole(revision: Revision) -> list[VariantView]:
-    """A revision that came into service just now, or before control was started: nobody has looked at it since."""
+    """A revision that came into service before control was started: nobody has looked at it since."""
     variants = revision.config["ProductionVariants"]
-    counts = {variant["VariantName"]: variant["InitialInstanceCount"] for variant in variants}
-    return [VariantView(name, 0.0, 0.0, current_count=count, desired_count=count) for name, count in counts.items()]
+    return [VariantView(variant["VariantName"], variant["InitialInstanceCount"]) for variant in variants]
 
 
 def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> Document:
@@ -173,10 +168,10 @@ def _variant(
     shown = echoed | {
         "VariantName": config["VariantName"],
         "DeployedImages": [
-            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved} for container in containers(model)
+            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved} for container in definitions(model)
         ],
-        "CurrentWeight": config.get("InitialVariantWeight", 1.0),
-        "DesiredWeight": wanted.get("InitialVariantWeight", 1.0),
+        "CurrentWeight": weight(config),
+        "DesiredWeight": weight(wanted),
         "CurrentInstanceCount": view.current_count if view else 0,
         "DesiredInstanceCount": wanted["InitialInstanceCount"],
     }

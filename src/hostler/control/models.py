@@ -11,6 +11,7 @@ from hostler.control.context import Context
 from hostler.control.sentences import already_exists, could_not_find, not_hosted
 from hostler.control.tags import tagged
 from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
+from hostler.hosting.models import definitions
 from hostler.store.records import Document, Record
 from hostler.store.store import NameTaken
 
@@ -21,7 +22,7 @@ _ENVIRONMENT_MAX = 32 * 1024  # bytes of all names and values of a model's conta
 async def create_model(context: Context, region: str, request: Document) -> Document:
     tags = tagged(request.pop("Tags", []))
     _check(request)
-    for container in containers(request):
+    for container in definitions(request):
         await _check_data(context, container)
     name = request["ModelName"]
     record = Record(region, name, names.arn("model", region, name), context.now(), request)
@@ -62,11 +63,6 @@ async def delete_model(context: Context, region: str, request: Document) -> None
         raise could_not_find("model", region, request["ModelName"])
 
 
-def containers(document: Document) -> list[Document]:
-    """A model's containers, in whichever way they were given."""
-    return document.get("Containers") or [document["PrimaryContainer"]]
-
-
 def _shown(container: Document) -> Document:
     return {"Mode": "SingleModel", "Environment": {}} | container
 
@@ -76,7 +72,7 @@ def _check(request: Document) -> None:
         raise ValidationException("Exactly one of PrimaryContainer and Containers must be given.")  # rule 1
     if request.get("EnableNetworkIsolation"):
         raise not_hosted("EnableNetworkIsolation")
-    found = containers(request)
+    found = definitions(request)
     for container in found:
         _check_container(container)
     _check_together(found, request.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
@@ -117,7 +113,7 @@ def _check_together(found: list[Document], mode: str) -> None:
         raise ValidationException("If one container has a ContainerHostname, all must have one.")
     if len(set(hostnames)) < len(hostnames):
         raise ValidationException("Each ContainerHostname must be unique within the model.")
-    if multi_models > 1 or (multi_models and mode == "Direct" and len(found) > 1):  # rule 6
+    if multi_models > 1 or (multi_models and mode == "Direct"):  # rule 6
         raise ValidationException("One container of a serial pipeline, and none of a direct one, may be MultiModel.")
 
 

@@ -17,9 +17,13 @@ def already_exists(kind: str, region: str, name: str) -> ValidationException:
     return ValidationException(f'Cannot create already existing {_WORDS[kind]} "{names.arn(kind, region, name)}".')
 
 
-def cannot_update(region: str, name: str) -> ValidationException:
-    """The endpoint is not InService. (The text is not verified, §2.0.)"""
-    return ValidationException(f'Cannot update in-progress endpoint "{names.arn("endpoint", region, name)}".')
+def cannot_update(region: str, name: str, status: str = "") -> ValidationException:
+    """The endpoint is not InService. (AWS's sentence is not verified, §2.0; what is added for two statuses is ours.)"""
+    why = {
+        "Failed": " It has failed; only DeleteEndpoint is possible.",
+        "Deleting": " It is being deleted.",
+    }.get(status, "")
+    return ValidationException(f'Cannot update in-progress endpoint "{names.arn("endpoint", region, name)}".{why}')
 
 
 def not_hosted(feature: str) -> ValidationException:

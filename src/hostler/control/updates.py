@@ -11,6 +11,7 @@ from hostler.control.context import Context
 from hostler.control.endpoints import check_size, models_of
 from hostler.control.sentences import cannot_update, could_not_find, not_hosted
 from hostler.errors import ValidationException
+from hostler.hosting.models import weight
 from hostler.store.records import Document, EndpointRecord, Revision
 from hostler.store.store import NotInService
 
@@ -18,7 +19,7 @@ _RETAINED = {"DesiredInstanceCount": "InitialInstanceCount", "DesiredWeight": "I
 
 
 async def update_endpoint(context: Context, region: str, request: Document) -> Document:
-    excluded = {excluded["VariantPropertyType"] for excluded in request.get("ExcludeRetainedVariantProperties", [])}
+    excluded = {one["VariantPropertyType"] for one in request.get("ExcludeRetainedVariantProperties", [])}
     retain = request.get("RetainAllVariantProperties", False)
     if excluded and not retain:
         raise ValidationException("ExcludeRetainedVariantProperties needs RetainAllVariantProperties to be true.")
@@ -34,10 +35,8 @@ async def update_endpoint(context: Context, region: str, request: Document) -> D
         config["ProductionVariants"] = [
             _retained(variant, before.get(variant["VariantName"]), kept) for variant in config["ProductionVariants"]
         ]
-    deployed = request.get("DeploymentConfig")
-    if request.get("RetainDeploymentConfig"):
-        deployed = await _last_deployment(context, endpoint, serving)
-    if deployed is not None:
+    deployed = request.get("DeploymentConfig") or serving.deployment  # the last used, which may be retained later
+    if deployed and ("DeploymentConfig" in request or request.get("RetainDeploymentConfig")):
         deployment.check(deployed, config["ProductionVariants"])
     return await _update(context, endpoint, share=False, config=config, models=models, deployed=deployed)
 
@@ -68,20 +67,18 @@ async def update_endpoint_weights_and_capacities(context: Context, region: str, 
         share=True,
         config=serving.config | {"ProductionVariants": changed},
         models=serving.models,
-        deployed=await _last_deployment(context, endpoint, serving),
+        deployed=serving.deployment,
     )
 
 
 async def _in_service(context: Context, region: str, name: str) -> tuple[EndpointRecord, Revision]:
     """The endpoint and the revision that serves. Raises ValidationException in any other state (rule 29)."""
-    endpoint = await context.store_call(context.store.endpoint, region, name)
-    if endpoint is None:
+    found = await context.store_call(context.store.endpoint_and_revisions, region, name)
+    if found is None:
         raise could_not_find("endpoint", region, name)
+    endpoint, (serving, *_) = found
     if endpoint.status != "InService":
-        raise cannot_update(region, name)
-    serving = await context.store_call(context.store.revision, endpoint.uid, endpoint.ready_revision)
-    if serving is None:  # deleted in this moment
-        raise could_not_find("endpoint", region, name)
+        raise cannot_update(region, name, endpoint.status)
     return endpoint, serving
 
 
@@ -95,14 +92,8 @@ async def _config(context: Context, region: str, name: str) -> Document:
 def _retained(variant: Document, before: Document | None, kept: list[str]) -> Document:
     if before is None:  # a new variant
         return variant
-    before = {"InitialVariantWeight": 1.0} | before
+    before = before | {"InitialVariantWeight": weight(before)}
     return variant | {name: before[name] for name in kept}
-
-
-async def _last_deployment(context: Context, endpoint: EndpointRecord, serving: Revision) -> Document | None:
-    """The newest revision's, though it may have failed."""
-    newest = await context.store_call(context.store.revision, endpoint.uid, endpoint.revision)
-    return (newest or serving).deployment
 
 
 def _check_desired(desired: Document) -> None:
@@ -129,7 +120,7 @@ async def _update(
     models: dict[str, Document],
     deployed: Document | None,
 ) -> Document:
-    if not any(variant.get("InitialVariantWeight", 1.0) for variant in config["ProductionVariants"]):  # as rule 23
+    if not any(map(weight, config["ProductionVariants"])):  # as rule 23
         raise ValidationException("At least one variant must have a weight above 0.")
     check_size(config)
     try:

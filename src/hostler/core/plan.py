@@ -20,7 +20,6 @@ Slot = tuple[str, int, int, int]  # uid, fleet, variant index, slot
 
 @dataclass(frozen=True)
 class VariantWant:
-    name: str
     index: int  # position in the endpoint config: ids hold no user's text
     count: int
 

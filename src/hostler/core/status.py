@@ -37,30 +37,41 @@ INSTANCE: Table[InstanceState] = Table(
 
 @dataclass(frozen=True)
 class VariantView:
-    """What DescribeEndpoint shows of a variant (§2.5). Current: in force now; desired: by the newest revision."""
+    """What is seen of a variant, for DescribeEndpoint (§2.5)."""
 
     name: str
-    current_weight: float
-    desired_weight: float
-    current_count: int
-    desired_count: int
+    current_count: int  # instances in service
     phase: str = ""  # a Status of VariantStatus (Creating, Updating, ...); empty: the variant is at rest
     phase_message: str = ""
 
 
 @dataclass(frozen=True)
 class EndpointView:
-    """What DescribeEndpoint shows of an endpoint's life (§2.5, §2.10).
+    """What is seen of an endpoint, for DescribeEndpoint (§2.5).
 
-    `variants` are those of the revision that serves, `revision` its number (before one does: the newest's); `pending`
-    those of a new fleet that is on its way, else empty.
+    `variants` are those of the revision that serves (before one does: the newest's); `pending` those of a new fleet
+    that is on its way, else empty.
     """
 
-    status: str
-    failure_reason: str
-    revision: int
     variants: tuple[VariantView, ...]
     pending: tuple[VariantView, ...] = ()
+
+
+def variant_phase(coming: bool, complete: bool, before: int, after: int) -> tuple[str, str]:
+    """Status and StatusMessage of a variant on its way from `before` instances to `after` (§7.1); empty at rest.
+
+    `coming`: it is of a fleet that has not served yet, `complete` once that can take over. The fleet that it takes
+    over from is at rest until then: it ends after all traffic has moved.
+    """
+    if coming and complete:
+        return "ActivatingTraffic", f"Activating traffic on full capacity of {after} instance(s)."
+    if coming:
+        return "Creating", f"Launching {after} instance(s)."
+    if after > before:
+        return "Updating", f"Scaling out desired instance count to {after}."
+    if after < before:
+        return "Deleting", f"Terminating {before - after} instance(s)."
+    return "", ""
 
 
 def endpoint_status(deleting: bool, revision: int, ready_revision: int, failed_revision: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hostler.core.plan import EndpointWant, RevisionWant, VariantWant
-from hostler.core.status import EndpointView, VariantView
+from hostler.core.status import EndpointView, VariantView, variant_phase
 from hostler.hosting import models
 from hostler.hosting.instance import Instance
 from hostler.store.records import Document, EndpointRecord, Revision
@@ -70,7 +70,7 @@ class Endpoint:
                 RevisionWant(
                     revision.number,
                     revision.fleet,
-                    tuple(VariantWant(v["VariantName"], index, _count(v)) for index, v in _variants(revision)),
+                    tuple(VariantWant(index, _count(v)) for index, v in _variants(revision)),
                 )
                 for revision in self.alive()
             ),
@@ -90,7 +90,7 @@ class Endpoint:
     def _route_variant(self, revision: Revision, index: int, variant: Document, model: Document) -> link.Variant:
         return link.Variant(
             name=variant["VariantName"],
-            weight=_weight(variant),
+            weight=models.weight(variant),
             containers=tuple(
                 link.Container(label, definition.get("Mode") == "MultiModel")
                 for label, definition in models.containers(model)
@@ -120,36 +120,21 @@ class Endpoint:
         shown, pending = self._ready() or self.newest, self._pending()
         wanted = self.newest if self.newest in self.alive() and pending is None else shown
         return EndpointView(
-            self.record.status,
-            self.record.failure_reason,
-            shown.number,
             tuple(self._view(shown, wanted, index) for index, _ in _variants(shown)),
             tuple(self._view(pending, pending, index) for index, _ in _variants(pending)) if pending else (),
         )
 
     def _view(self, shown: Revision, wanted: Revision, index: int) -> VariantView:
         now, then = (revision.config["ProductionVariants"][index] for revision in (shown, wanted))
-        desired, most = _count(then), max(_count(now), _count(then))  # what is beyond that has only to be stopped yet
+        before, after = _count(now), _count(then)
+        most = max(before, after)  # what is beyond that has only to be stopped yet
         current = sum(i.spot.slot < most for i in self._serving(shown, index))
-        phase, message = "", ""
         if self.record.deleting:
             here = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (shown.fleet, index))
-            left = sum(i.state != "gone" for i in here)
-            phase, message = "Deleting", f"Terminating {left} instance(s)."
-        elif self.settled:
-            pass
-        elif shown is self.newest:  # a fleet that has not served yet
-            phase, message = "Creating", f"Launching {desired} instance(s)."
-            if self._complete(shown):
-                phase, message = "ActivatingTraffic", f"Activating traffic on full capacity of {desired} instance(s)."
-        elif shown.fleet != self.newest.fleet:  # the old one
-            if self.serving() is self.newest:
-                phase, message = "Deleting", f"Terminating {current} instance(s)."
-        elif desired > _count(now):
-            phase, message = "Updating", f"Scaling out desired instance count to {desired}."
-        elif desired < _count(now):
-            phase, message = "Deleting", f"Terminating {_count(now) - desired} instance(s)."
-        return VariantView(now["VariantName"], _weight(now), _weight(then), current, desired, phase, message)
+            before, after = sum(i.state != "gone" for i in here), 0
+        coming = shown is self.newest and shown in self.alive() and not self.settled
+        phase, message = variant_phase(coming, coming and self._complete(shown), before, after)
+        return VariantView(now["VariantName"], current, phase, message)
 
     def summary(self, targets: Callable[[Instance], list[str]]) -> dict[str, Any]:
         """It all, for people (`hostler ls`): each variant of each fleet that has instances, the older fleet first."""
@@ -235,7 +220,3 @@ def _variants(revision: Revision) -> Iterator[tuple[int, Document]]:
 
 def _count(variant: Document) -> int:
     return int(variant.get("InitialInstanceCount", 1))
-
-
-def _weight(variant: Document) -> float:
-    return float(variant.get("InitialVariantWeight", 1.0))

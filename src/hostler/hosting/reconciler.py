@@ -69,9 +69,9 @@ class Reconciler:
         """Something desired, or something seen, has changed."""
         self._poked.set()
 
-    def view(self, uid: str) -> EndpointView | None:
-        """The endpoint's life as of the last pass; None when that knew no such endpoint, or nobody has looked yet."""
-        return self._endpoint(uid).view() if self.ready and uid in self._records else None
+    def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
+        """What is seen of an endpoint that was read just now; None when nobody has looked yet."""
+        return self._of(record, revisions).view() if self.ready else None
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint no longer on its way, or time is up."""
@@ -164,9 +164,11 @@ class Reconciler:
         return outcome.wake_at
 
     def _endpoint(self, uid: str) -> Endpoint:
-        record, revisions = self._records[uid]
+        return self._of(*self._records[uid])
+
+    def _of(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> Endpoint:
         key = f"{record.region}/{record.name}"
-        instances = tuple(instance for instance in self.instances.values() if instance.spot.uid == uid)
+        instances = tuple(instance for instance in self.instances.values() if instance.spot.uid == record.uid)
         return Endpoint(record, revisions, instances, self.runtimes.serves, partial(self.runtimes.is_warm, key))
 
     def _endpoints(self) -> list[Endpoint]:

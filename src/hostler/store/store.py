@@ -148,6 +148,16 @@ class Store:
             row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
         return None if row is None else _endpoint(row)
 
+    def endpoint_and_revisions(self, region: str, name: str) -> tuple[EndpointRecord, tuple[Revision, ...]] | None:
+        """An endpoint with its revisions from the ready one to the newest; before one was ready, there is but one."""
+        with self._engine.begin() as connection:
+            row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
+            if row is None:
+                return None
+            wanted = (revisions.c.endpoint == row.id, revisions.c.number >= row.ready_revision)
+            found = connection.execute(select(revisions).where(*wanted).order_by(revisions.c.number))
+            return _endpoint(row), tuple(map(_revision, found))
+
     def revision(self, uid: str, number: int) -> Revision | None:
         key = (revisions.c.endpoint == int(uid, 16), revisions.c.number == number)
         with self._engine.begin() as connection:
@@ -159,11 +169,13 @@ class Store:
         with self._engine.begin() as connection:
             return [_endpoint(row) for row in _page(connection, endpoints, listing, [])]
 
-    def ask_delete(self, region: str, name: str) -> EndpointRecord | None:
+    def ask_delete(self, region: str, name: str, at: float) -> EndpointRecord | None:
         """Mark an endpoint as one to be deleted; asked again, nothing changes. None when there is none."""
-        query = update(endpoints).where(*_endpoint_named(region, name)).values(deleting=True).returning(endpoints)
+        named = _endpoint_named(region, name)
+        values = {"deleting": True, "modified": round(at, 3)}
         with self._engine.begin() as connection:
-            row = connection.execute(query).one_or_none()
+            connection.execute(update(endpoints).where(*named, endpoints.c.deleting.is_(False)).values(values))
+            row = connection.execute(select(endpoints).where(*named)).one_or_none()
         return None if row is None else _endpoint(row)
 
     # --- for the reconciler ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hostler.core.plan import (
 def want(*revisions: tuple[int, int] | tuple[int, int, int], uid: str = "e1") -> EndpointWant:
     """(number, count) of each revision, one variant; a third number is the fleet, where that is another's."""
     return EndpointWant(
-        uid, tuple(RevisionWant(n, *(fleet or [n]), (VariantWant("v", 0, count),)) for n, count, *fleet in revisions)
+        uid, tuple(RevisionWant(n, *(fleet or [n]), (VariantWant(0, count),)) for n, count, *fleet in revisions)
     )
 
 
@@ -120,7 +120,7 @@ endpoints = st.builds(
     lambda uid, found: EndpointWant(
         uid,
         tuple(
-            RevisionWant(number, min(fleet, number), tuple(VariantWant(f"v{i}", i, c) for i, c in enumerate(counts)))
+            RevisionWant(number, min(fleet, number), tuple(VariantWant(i, c) for i, c in enumerate(counts)))
             for number, fleet, counts in found
         ),
     ),

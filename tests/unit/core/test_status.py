@@ -1,6 +1,6 @@
 import pytest
 
-from hostler.core.status import INSTANCE, endpoint_status
+from hostler.core.status import INSTANCE, endpoint_status, variant_phase
 from hostler.core.transitions import InvalidTransition
 
 
@@ -45,3 +45,19 @@ def test_an_impossible_event_says_what_happened_to_whom():
 )
 def test_the_status_of_an_endpoint_follows_from_facts(deleting, revision, ready, failed, status):
     assert endpoint_status(deleting, revision, ready, failed) == status
+
+
+@pytest.mark.parametrize(
+    ("coming", "complete", "before", "after", "phase"),
+    [
+        (True, False, 2, 2, ("Creating", "Launching 2 instance(s).")),
+        (True, True, 2, 2, ("ActivatingTraffic", "Activating traffic on full capacity of 2 instance(s).")),
+        (False, False, 2, 3, ("Updating", "Scaling out desired instance count to 3.")),
+        (False, False, 3, 1, ("Deleting", "Terminating 2 instance(s).")),
+        (False, False, 2, 2, ("", "")),  # at rest, or beside a fleet that is coming
+        (False, False, 1, 0, ("Deleting", "Terminating 1 instance(s).")),  # the endpoint is being deleted
+        (False, False, 0, 0, ("", "")),  # nothing of it is left to end
+    ],
+)
+def test_the_phase_of_a_variant_follows_from_counts(coming, complete, before, after, phase):
+    assert variant_phase(coming, complete, before, after) == phase

@@ -15,6 +15,7 @@ from typing import Any
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.disk import Disk
 from hostler.artifacts.source import EmbeddedSource
+from hostler.core.status import EndpointView
 from hostler.engines.engine import Launch
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.gateways import Gateways
@@ -317,12 +318,24 @@ async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
                 await reconciler._passed.wait()
 
 
+def reason(reconciler: Reconciler, uid: str) -> str:
+    """The endpoint's FailureReason as of the last pass."""
+    return reconciler._records[uid][0].failure_reason
+
+
+def seen(reconciler: Reconciler, uid: str) -> EndpointView:
+    """What DescribeEndpoint shows of the endpoint, as of the last pass."""
+    view = reconciler.view(*reconciler._records[uid])
+    assert view is not None
+    return view
+
+
 async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:
     """Wait until the endpoint has a status (`gone` for none)."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            view = reconciler.view(uid)
-            if reconciler.ready and (view.status if view else "gone") == wanted:
+            record, _ = reconciler._records.get(uid, (None, ()))
+            if reconciler.ready and (record.status if record else "gone") == wanted:
                 return
             async with reconciler._passed:
                 reconciler.wake()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from ground import KEY, Container, Gateway, Ground, status
+from ground import KEY, Container, Gateway, Ground, reason, seen, status
 
 from hostler.hosting.reconciler import Reconciler
 from hostler.wire import link
@@ -31,8 +32,7 @@ def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(t
         (variant,) = gateway.routes[KEY].variants
         assert [place.instance for place in variant.places] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
         assert variant.containers == (link.Container("primary", multi_model=True),)
-        assert (view := reconciler.view(uid))
-        assert view.variants[0].current_count == 2
+        assert seen(reconciler, uid).variants[0].current_count == 2
 
     run(tmp_path, story)
 
@@ -44,11 +44,11 @@ def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_la
         log = tmp_path / "logs" / uid / "v" / f"{uid}.1.0.0.0.log"
         ground.engine.text[str(log)] = "No module named 'xgboost'"
         await status(reconciler, uid, "Failed")
-        view = reconciler.view(uid)
-        assert view is not None
-        assert view.failure_reason.startswith("The primary container for production variant v did not pass the ping")
-        assert "exited with code 3" in view.failure_reason
-        assert "No module named 'xgboost'" in view.failure_reason
+        assert reason(reconciler, uid).startswith(
+            "The primary container for production variant v did not pass the ping"
+        )
+        assert "exited with code 3" in reason(reconciler, uid)
+        assert "No module named 'xgboost'" in reason(reconciler, uid)
         assert KEY not in gateway.routes
         assert len(ground.engine.started) == 1, "a failed endpoint is not tried again"
 
@@ -59,10 +59,8 @@ def test_a_missing_artifact_fails_a_single_model_endpoint_with_s3s_reason(tmp_pa
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://nowhere/not/there.tar.gz")
         await status(reconciler, uid, "Failed")
-        view = reconciler.view(uid)
-        assert view is not None
-        assert 'URL: "s3://nowhere/not/there.tar.gz"' in view.failure_reason
-        assert "NoSuchBucket" in view.failure_reason
+        assert 'URL: "s3://nowhere/not/there.tar.gz"' in reason(reconciler, uid)
+        assert "NoSuchBucket" in reason(reconciler, uid)
         assert ground.engine.started == []
 
     run(tmp_path, story)
@@ -73,9 +71,7 @@ def test_a_container_that_never_answers_fails_the_endpoint_when_its_budget_ends(
         ground.container = lambda: Container(ping=503)
         uid = ground.endpoint()
         await status(reconciler, uid, "Failed")
-        view = reconciler.view(uid)
-        assert view is not None
-        assert "GET /ping was answered with 503 instead of 200" in view.failure_reason
+        assert "GET /ping was answered with 503 instead of 200" in reason(reconciler, uid)
 
     async def main() -> None:
         ground = Ground(tmp_path)
@@ -91,9 +87,7 @@ def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing(tmp_p
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = ground.endpoint(Image="mine/own:1", Mode="SingleModel", ModelDataUrl="")
         await status(reconciler, uid, "Failed")
-        view = reconciler.view(uid)
-        assert view is not None
-        assert "[images]" in view.failure_reason
+        assert "[images]" in reason(reconciler, uid)
 
     run(tmp_path, story)
 
@@ -109,8 +103,7 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
         replaced = f"{uid}.1.0.0.1"
         await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].places] == [replaced])
         assert not reconciler.gateways.residents
-        assert (view := reconciler.view(uid))
-        assert view.status == "InService"
+        assert reconciler._records[uid][0].status == "InService"
         gateway.need("a.tar.gz")
         await gateway.until(lambda: replaced in gateway.where("a.tar.gz"))
         assert ground.metrics.containers_ended == 1
@@ -123,7 +116,7 @@ def test_deleting_works_while_creating_and_leaves_nothing(tmp_path: Path) -> Non
         ground.container = lambda: Container(ping=503)
         uid = ground.endpoint()
         await status(reconciler, uid, "Creating")
-        ground.store.ask_delete("us-east-1", "ep")
+        ground.store.ask_delete("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         assert await ground.engine.list() == []
         assert ground.store.desired() == []
@@ -138,7 +131,7 @@ def test_deleting_an_endpoint_in_service_drops_its_route_first(tmp_path: Path) -
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
-        ground.store.ask_delete("us-east-1", "ep")
+        ground.store.ask_delete("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         assert KEY not in gateway.routes
         assert reconciler.runtimes.all == {}

@@ -155,9 +155,9 @@ def test_an_endpoint_goes_through_its_life(store):
     store.mark_ready(uid, 1, 3.0004)
     endpoint = store.endpoint(REGION, "ep")
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("InService", "", 3.0)
-    assert store.ask_delete(REGION, "EP").status == "Deleting"
-    assert store.ask_delete(REGION, "ep").status == "Deleting"
-    deleting = store.endpoint(REGION, "ep")
+    deleting = store.ask_delete(REGION, "EP", 3.5004)
+    assert (deleting.status, deleting.modified) == ("Deleting", 3.5)
+    assert store.ask_delete(REGION, "ep", 3.8) == deleting == store.endpoint(REGION, "ep")
     store.mark_ready(uid, 1, 4.0)
     store.mark_failed(uid, 1, "late", 4.0)
     assert store.endpoint(REGION, "ep") == deleting
@@ -173,7 +173,7 @@ def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
     store.mark_ready(uid, 1, 2.0)
     store.mark_failed(uid, 1, "late", 2.0)
     store.remove(uid)
-    assert store.ask_delete(REGION, "ep") is None
+    assert store.ask_delete(REGION, "ep", 5.0) is None
     assert store.desired() == []
 
 
@@ -187,7 +187,7 @@ def test_a_uid_is_never_given_twice(store):
 
 def test_an_endpoints_name_is_taken_until_it_is_removed(store):
     endpoint = create_endpoint(store, "Ep", tagged={"a": "1"})
-    store.ask_delete(REGION, "ep")
+    store.ask_delete(REGION, "ep", 5.0)
     with pytest.raises(NameTaken):
         create_endpoint(store, "eP")
     store.remove(endpoint.uid)
@@ -295,7 +295,7 @@ def test_only_an_endpoint_in_service_is_changed_and_only_from_what_the_caller_ha
     store.mark_ready(endpoint.uid, 2, 3.0)
     with pytest.raises(NotInService):
         change(store, endpoint)
-    store.ask_delete(REGION, "ep")
+    store.ask_delete(REGION, "ep", 5.0)
     with pytest.raises(NotInService):
         change(store, endpoint, expected=2)
     store.remove(endpoint.uid)
