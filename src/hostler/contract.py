@@ -56,6 +56,7 @@ H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
 MAX_BETWEEN = 5_242_880  # bytes that a container of a serial pipeline may hand to the next one
 MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
+MAX_STREAM = 480.0  # seconds that an answer that flows may take in all (unverified)
 PING_TIMEOUT = 2.0  # seconds
 PING_PERIOD = 5.0  # seconds
 STOP_GRACE = 30.0  # seconds between SIGTERM and SIGKILL

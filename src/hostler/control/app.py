@@ -5,6 +5,7 @@ Owns dispatch, the limit on bodies, and the rendering of every error of the JSON
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
@@ -139,7 +140,7 @@ async def _logs(context: Context, request: Request) -> Response:
     tail = request.query_params.get("tail") or str(LOG_TAIL)
     if not (tail.isascii() and tail.isdigit() and len(tail) < 10):
         return _plain({"message": "tail must be a number of bytes"}, 400)
-    logs = context.lifecycle.logs(region, name, min(int(tail), _LOG_TAIL_MAX))
+    logs = await asyncio.to_thread(context.lifecycle.logs, region, name, min(int(tail), _LOG_TAIL_MAX))
     if logs is None:
         return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
     return _plain({"endpoint": name, "region": region, "logs": logs})

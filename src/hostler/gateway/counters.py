@@ -49,9 +49,9 @@ class Counters:
     def of(self, key: str, variant: str) -> Counter:
         return self._counters.setdefault((key, variant), Counter())
 
-    def drop(self, key: str) -> None:
-        """The endpoint is gone; another of its name starts at zero."""
-        for known in [known for known in self._counters if known[0] == key]:
+    def keep(self, key: str, variants: set[str]) -> None:
+        """The endpoint has these variants alone; another of a gone one's name starts at zero."""
+        for known in [known for known in self._counters if known[0] == key and known[1] not in variants]:
             del self._counters[known]
 
     def sums(self) -> tuple[VariantCount, ...]:

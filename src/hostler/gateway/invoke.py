@@ -126,6 +126,7 @@ class Invocation:
     wanted = Wanted("", "", "")
     target = ""  # of a multi-model endpoint
     held = 0  # bytes of bodies, as counted while it waits
+    takes_target = True  # the operation has a parameter TargetModel
     buffer = BUFFER  # bytes of the last container's answer that are gathered before any of it is passed on
     _hop = 0  # position of the container whose turn it is
     _last = 0  # ... and of the one whose answer is the caller's
@@ -180,6 +181,8 @@ class Invocation:
         self.endpoint, self.variant = endpoint, variant
         target = headers.get(contract.H_TARGET_MODEL)
         if variant.multi_model:
+            if not self.takes_target:
+                raise answers.no_target_on_streams(name)
             if target is None:
                 raise answers.target_missing(self.id)
             self.target = target if target in variant.residents else _normal(target)
@@ -363,7 +366,8 @@ class Invocation:
             self._begin(exchange)
 
     def received(self, exchange: Exchange, data: bytes) -> None:
-        exchange.deadline = self.invoker.time() + self.invoker.timeout
+        longest = max(self.deadline, self.arrived + contract.MAX_STREAM)
+        exchange.deadline = min(self.invoker.time() + self.invoker.timeout, longest)
         self.request.write(data)
 
     def ended(self, exchange: Exchange) -> None:

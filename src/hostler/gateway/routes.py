@@ -81,12 +81,14 @@ class Endpoint:
         self.variants = {variant.name: variant for variant in variants}
         self._order = variants
         self._cumulative = list(accumulate(max(0.0, variant.weight) for variant in variants))
+        self._last = max((i for i, variant in enumerate(variants) if variant.weight > 0), default=0)
 
     def draw(self, rng: Random) -> Variant:
         """A variant by weight; the first if all weigh nothing (undefined by AWS)."""
         if len(self._order) == 1 or not self._cumulative[-1]:
             return self._order[0]
-        return self._order[bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
+        found = bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
+        return self._order[min(found, self._last)]  # the product of the least weights is rounded up to their sum
 
 
 def _hop(address: str, path: str) -> Hop:
@@ -120,6 +122,7 @@ class Routes:
             self.endpoints[route.key] = Endpoint(route.key, variants)
         else:
             self.endpoints.pop(route.key, None)
+        self._counters.keep(route.key, {variant.name for variant in variants})
 
     def _variant(self, key: str, new: link.Variant, old: Variant | None) -> Variant:
         instances = {place.instance for place in new.places}
@@ -151,7 +154,7 @@ class Routes:
 
     def drop_route(self, key: str) -> None:
         self.endpoints.pop(key, None)
-        self._counters.drop(key)
+        self._counters.keep(key, set())
 
     def variant(self, key: str, name: str) -> Variant | None:
         endpoint = self.endpoints.get(key)

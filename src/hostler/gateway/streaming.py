@@ -6,30 +6,24 @@ that something went wrong.
 
 from __future__ import annotations
 
-from hostler.gateway import answers, eventstream
+from hostler.contract import MAX_STREAM
+from hostler.gateway import eventstream
 from hostler.gateway.headers import streaming
 from hostler.gateway.invoke import ERROR_BODY, Invocation, Invoker
-from hostler.gateway.routes import Endpoint
 from hostler.wire.client import CallFailed, CallTimedOut, Exchange
 from hostler.wire.server import Request
-
-LONGEST = 480.0  # seconds that a streamed answer may take in all (AWS's figure, unverified)
 
 
 class Streaming(Invocation):
     """One request. The pieces of its answer are what single reads from the container bring."""
 
+    takes_target = False
     buffer = 0
     _said: bytes | None = None  # the container's error, as far as it came
 
     def __init__(self, invoker: Invoker, request: Request) -> None:
         super().__init__(invoker, request)
         self.headers = streaming(request.headers)
-
-    def choose(self, endpoint: Endpoint) -> None:
-        super().choose(endpoint)
-        if self.variant.multi_model:
-            raise answers.no_target_on_streams(endpoint.name)
 
     # --- what the pool says, of the last container
 
@@ -84,7 +78,7 @@ class Streaming(Invocation):
 
     def _start(self, exchange: Exchange) -> None:
         self._begun = True
-        exchange.deadline = max(self.deadline, self.arrived + LONGEST)
+        exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", eventstream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
         self.request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
@@ -93,6 +87,6 @@ class Streaming(Invocation):
     def _broken(self, error: CallFailed) -> bytes:
         label = self.variant.labels[self._hop]
         if isinstance(error, CallTimedOut):
-            words = f"Container {label} did not finish its answer within {LONGEST:g} seconds."
+            words = f"Container {label} did not finish its answer within {MAX_STREAM:g} seconds."
             return eventstream.error("ModelInvocationTimeExceeded", words)
         return eventstream.error("StreamBroken", f"The connection to container {label} ended before its answer did.")

@@ -184,9 +184,8 @@ class Reconciler:
         for spot, containers in found.items():
             if spot.id not in self.instances:
                 self._adopt(spot, containers)
-            for seen in containers.values():
-                if seen.exit is not None:
-                    self.instances[spot.id].container_ended(seen)
+            if exits := [seen for seen in containers.values() if seen.exit is not None]:
+                await self.instances[spot.id].containers_ended(exits)
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
@@ -237,8 +236,12 @@ class Reconciler:
     async def _end(self, instance: Instance, ended: bool) -> None:
         """No route names it any more: let what is on its way there come back, then end it."""
         if not ended:
-            await self.gateways.drain(instance.id, self.platform.settings.invoke_timeout)
+            deleting = instance.spot.uid not in self._records or self._records[instance.spot.uid][0].deleting
+            longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
+            await self.gateways.drain(instance.id, longest)
         await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
+        running = {one.id for one in self.instances.values() if one.state != "gone"}
+        await asyncio.to_thread(self.platform.prune_logs, instance.spot.uid, running)
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what served before answers again, or has had one ping's time to."""

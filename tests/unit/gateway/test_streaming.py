@@ -13,7 +13,7 @@ from botocore.eventstream import EventStreamBuffer
 from rig import GUARD, Rig, error, scenario, until
 from runtime_client import client
 
-from hostler.gateway import streaming
+from hostler import contract
 from hostler.wire.server import Request
 
 OPERATION = "invocations-response-stream"
@@ -230,7 +230,7 @@ def test_what_fails_later_is_a_frame_and_a_proper_end(then: Callable[[Request], 
         assert await caller.part() == b"first"
         if code == "ModelInvocationTimeExceeded":  # eight minutes have gone
             for exchange in rig.gateway.invoker.pool.active:
-                assert exchange.deadline > rig.gateway.invoker.time() + streaming.LONGEST - GUARD
+                assert exchange.deadline > rig.gateway.invoker.time() + contract.MAX_STREAM - GUARD
                 exchange.deadline = 0.0
         then(streams[0])
         caller.buffer.add_data(await caller.chunk())
@@ -308,11 +308,12 @@ def test_a_slow_caller_slows_the_container() -> None:
     scenario(play)
 
 
-def test_a_multi_model_endpoint_cannot_be_streamed_from() -> None:
+@pytest.mark.parametrize("target", ["", "t"])
+def test_a_multi_model_endpoint_cannot_be_streamed_from(target: str) -> None:
     async def play(rig: Rig) -> None:
         await rig.start(rig.route("i1", multi_model=True), rig.several("i2", name="pipe", multi_model="b"))
         for name in ("ep", "pipe"):
-            reply = await rig.invoke(target="t", name=name, operation=OPERATION)
+            reply = await rig.invoke(target=target, name=name, operation=OPERATION)
             assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationError")
             assert "InvokeEndpointWithResponseStream has no TargetModel" in error(reply)["Message"]
 
