@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
-from hostler.hosting import clock, doctor
+from hostler.hosting import clock, doctor, paths
 from hostler.hosting.doctor import Facts, Ping
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
@@ -136,6 +135,7 @@ class Container:
     ) -> Facts:
         """What is known of it now that it has failed, for the doctor. Blocks for some milliseconds."""
         engine, folder = self._platform.engine, self._platform.folder(self.id)
+        program, interpreter = _program(self._image.command) if exit is not None else ("", "")
         address = self.seen.address if self.seen else ""
         silent = self.foreign and ping is not None and not ping.status
         return Facts(
@@ -149,7 +149,11 @@ class Container:
             port=int(address.rpartition(":")[2]) if self.foreign else 0,
             listening=engine.listening(self.seen.pid) if silent and self.seen else (),
             files=() if self.foreign or exit is None else _some_files(folder / contract.MODEL_DIR),
-            log=presentable(engine.logs(str(self._log), LOG_TAIL), folder),
+            program=program,
+            interpreter=interpreter,
+            log=presentable(
+                engine.logs(str(self._log), LOG_TAIL), folder, self._platform.private(), self._image.command
+            ),
         )
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
@@ -192,13 +196,27 @@ class Container:
         return environment
 
 
-_FILE = re.compile(r"(?<![\w./:])/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
-
-
-def presentable(text: str, folder: Path) -> str:
-    """A log without this machine's folders: the container's own is /opt/ml, and of any other file the name is left."""
+def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), told: Collection[str] = ()) -> str:
+    """A log without empty lines and without what is nobody's business: the container's own folder is /opt/ml, and of
+    files in `private` folders the name is left, unless people have named them themselves (`told`).
+    """
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
-    return _FILE.sub(lambda found: found[0] if found[0].startswith(contract.BASE_DIR + "/") else "", text)
+    return paths.hidden(text, private, told)
+
+
+_HEAD = 256  # bytes of a program that the system reads for its interpreter
+
+
+def _program(command: Sequence[str]) -> tuple[str, str]:
+    """The program of a command, and the interpreter that its first line names; empty: none, or no such program here."""
+    program = command[0] if command else ""
+    try:
+        with open(shutil.which(program) or program, "rb") as file:
+            first = file.read(_HEAD).partition(b"\n")[0]
+    except (OSError, ValueError):
+        return program, ""
+    words = first[2:].decode(errors="replace").split() if first.startswith(b"#!") else []
+    return program, words[0] if words else ""
 
 
 def _some_files(folder: Path) -> tuple[str, ...]:

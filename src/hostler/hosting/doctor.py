@@ -18,6 +18,7 @@ LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
 _NAMES = 200  # characters of the names of containers that failed together
 _QUOTED = 250  # characters of what a program said, inside a cause
 _NAMED = 60  # of a name, there
+_PATH = 120  # of a path
 _PATIENCE = (
     "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
     " startup_timeout in hostler.toml."
@@ -53,6 +54,8 @@ class Facts:
     port: int = 0  # that it was told to listen on; 0: a socket
     listening: tuple[int, ...] = ()  # the ports on which anything of it listens
     files: tuple[str, ...] = ()  # some of its model folder, relative
+    program: str = ""  # of a mapped command
+    interpreter: str = ""  # that the program's first line names
     log: str = ""  # its end, fit to be shown
 
 
@@ -150,7 +153,7 @@ _INSTALL = re.compile(r"^(.*?):? (pip install 'hostler\[\w+\]')", re.MULTILINE)
 _NO_MODULE = re.compile(r"(?:ModuleNotFoundError: )?No module named '?([\w.]+)'?")
 _IMPORT = re.compile(r"^(ImportError: .+)$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|DefaultCPUAllocator|OutOfMemoryError")
-_NO_PROGRAM = re.compile(r"(?:execvp |not be started: )(\S+?): (No such file or directory|Permission denied)")
+_NOT_STARTED = re.compile(r"^(bwrap: execvp )?(.+): (No such file or directory|Permission denied)$", re.MULTILINE)
 _OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
 _PORT_TAKEN = re.compile(r"Address already in use")
 _MODEL_FN = re.compile(r"has no model_fn|[Pp]lease provide a model_fn")
@@ -170,6 +173,8 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if facts.ours and (match := [*_DOES_NOT_LOAD.finditer(facts.log)]):
         return _does_not_load(facts, match[-1][1])
     log = facts.log
+    if not facts.served and (found := _not_started(facts)):
+        return found
     if match := [*_INSTALL.finditer(log)]:
         return Diagnosis(f"{ended[:-1]}: {_cut(match[-1][1], _QUOTED)}.", f"Install that ({match[-1][2]}).")
     if match := [*_NO_MODULE.finditer(log)]:
@@ -182,11 +187,6 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
         return Diagnosis(f"{ended} The script has no model_fn.", _MODEL_FN_HELP)
     if _NO_MEMORY.search(log):
         return Diagnosis(f"{ended} It ran out of memory.", _MEMORY_HELP)
-    if match := [*_NO_PROGRAM.finditer(log)]:
-        why = "is not there" if match[-1][2].startswith("No such") else "must not be executed"
-        return Diagnosis(
-            f"{ended} The program {_cut(match[-1][1], _NAMED)} {why}.", "Check the image's command under [images]."
-        )
     if _OTHER_MACHINE.search(log):
         return Diagnosis(f"{ended} The program was built for another machine.", "Build it for this one.")
     if _PORT_TAKEN.search(log):
@@ -196,6 +196,35 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
             " in SAGEMAKER_SAFE_PORT_RANGE alone.",
         )
     return Diagnosis(ended, _help_by_code(code))
+
+
+def _not_started(facts: Facts) -> Diagnosis | None:
+    """Whoever was to start the command, bubblewrap or the supervisor, has said that it cannot: the exit is theirs."""
+    for match in _NOT_STARTED.finditer(facts.log):
+        wrapped, program, why = match.groups()
+        if not wrapped and program != facts.program:
+            continue
+        shown, missing = _cut(program, _PATH), program
+        if not why.startswith("No such"):
+            what = f"the program {shown} must not be executed"
+        elif facts.interpreter and not (wrapped and program.startswith(_UNSEEN)):
+            missing = facts.interpreter
+            what = f"the interpreter {_cut(missing, _PATH)}, which the first line of {shown} names, is not there"
+        else:
+            what = f"the program {shown} is not there"
+        help = "Check the image's command under [images]."
+        if wrapped and missing.startswith(_OWN_FOLDERS):
+            help += (
+                " Under bubblewrap, /tmp, /var/tmp and /run are the container's own, but for what of /tmp its command"
+                " names: put it elsewhere"
+                + (", or name the interpreter in the command, before the program." if missing != program else ".")
+            )
+        return Diagnosis(f"The container could not be started: {what}.", help)
+    return None
+
+
+_UNSEEN = ("/run/", "/var/run/")
+_OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
 
 
 def _does_not_load(facts: Facts, said: str) -> Diagnosis:

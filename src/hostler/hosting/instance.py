@@ -86,16 +86,23 @@ class Instance:
             self.culprits = (container,)
             self._end(doctor.unhealthy(self.spot.variant, [container.facts(served=True, told=cause)]))
 
-    def container_ended(self, seen: Seen) -> None:
-        """The engine says that one of its containers has exited."""
+    async def containers_ended(self, exits: Iterable[Seen]) -> None:
+        """The engine says that these of its containers have exited. All are named (§2.4)."""
         if self.state in ("ended", "stopping", "gone"):
             return
-        container = next(container for container in self.containers if container.id == seen.id)
-        self.ended_by_itself = seen.exit not in SENT_BY_OTHERS
-        self.culprits = (container,)
-        self.platform.metrics.containers_ended += 1
-        facts = container.facts(served=self.state == "ready", exit=seen.exit)
-        self._end(doctor.unhealthy(self.spot.variant, [facts]))
+        if self._task is not None:
+            self._task.cancel()  # what it is still told does not count any more
+        by_id = {container.id: container for container in self.containers}
+        ended = [(by_id[seen.id], seen.exit) for seen in exits]
+        served = self.state == "ready"
+        facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
+        reason = doctor.unhealthy(self.spot.variant, await asyncio.gather(*facts))
+        if self.state == "ended":  # it had given up just before
+            return
+        self.ended_by_itself = any(exit not in SENT_BY_OTHERS for _, exit in ended)
+        self.culprits = tuple(container for container, _ in ended)
+        self.platform.metrics.containers_ended += len(ended)
+        self._end(reason)
 
     def retire(self) -> None:
         """From now on nothing is to be sent there, and its health is nobody's business; `stop` follows."""

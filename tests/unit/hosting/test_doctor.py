@@ -22,6 +22,10 @@ MEMORY = (
     " InstanceType."
 )
 LINT = "hostler lint model.tar.gz checks an archive before anything starts."
+OWN = (
+    "Under bubblewrap, /tmp, /var/tmp and /run are the container's own, but for what of /tmp its command names: put it"
+    " elsewhere"
+)
 SILENT = "It wrote nothing to its log."
 TRACEBACK = (
     "Traceback (most recent call last):\n  File \"serve.py\", line 1\nModuleNotFoundError: No module named 'cv2.dnn'"
@@ -138,8 +142,34 @@ MISTAKES = {
     ),
     "no such program": (
         foreign(exit=1, log="bwrap: execvp serve-it: No such file or directory"),
-        "The container exited with code 1 before it answered a ping. The program serve-it is not there. Check the"
-        " image's command under [images]. Its last lines: bwrap: execvp serve-it: No such file or directory",
+        "The container could not be started: the program serve-it is not there. Check the image's command under"
+        " [images]. Its last lines: bwrap: execvp serve-it: No such file or directory",
+    ),
+    "no such program, under the supervisor": (
+        foreign(exit=127, program="/no such/prog", log="/no such/prog: No such file or directory"),
+        "The container could not be started: the program /no such/prog is not there. Check the image's command under"
+        " [images]. Its last lines: /no such/prog: No such file or directory",
+    ),
+    "no such program in a folder that is the container's own": (
+        foreign(exit=1, interpreter="/bin/sh", log="bwrap: execvp /run/x: No such file or directory"),
+        "The container could not be started: the program /run/x is not there. Check the image's command under [images]."
+        f" {OWN}. Its last lines: bwrap: execvp /run/x: No such file or directory",
+    ),
+    "no such interpreter": (
+        foreign(exit=1, interpreter="/tmp/venv/bin/python", log="bwrap: execvp /srv/a.py: No such file or directory"),
+        "The container could not be started: the interpreter /tmp/venv/bin/python, which the first line of /srv/a.py"
+        " names, is not there. Check the image's command under [images]."
+        f" {OWN}, or name the interpreter in the command,"
+        " before the program. Its last lines: bwrap: execvp /srv/a.py: No such file or directory",
+    ),
+    "a program that must not be executed": (
+        foreign(exit=1, interpreter="/bin/sh", log="bwrap: execvp /srv/a: Permission denied"),
+        "The container could not be started: the program /srv/a must not be executed. Check the image's command under"
+        " [images]. Its last lines: bwrap: execvp /srv/a: Permission denied",
+    ),
+    "a file that the program itself did not find": (
+        foreign(exit=3, program="/srv/a", log="/srv/b: No such file or directory"),
+        "The container exited with code 3 before it answered a ping. Its last lines: /srv/b: No such file or directory",
     ),
     "a port that is taken": (
         foreign(exit=1, log="OSError: [Errno 98] Address already in use"),
@@ -268,10 +298,11 @@ _facts = st.builds(
         st.sampled_from(
             ["the model does not load: " + "x" * 500, "No module named '" + "y" * 500, "ImportError: " + "z" * 900, "",
              "the model does not load: the artifact holds no model", "MemoryError", "a line",
-             "bwrap: execvp " + "w" * 400]
+             f"bwrap: execvp /tmp/{'w' * 400}: No such file or directory"]
         ),
         max_size=60,
     ).map("\n".join),
+    interpreter=st.sampled_from(["", "/tmp/" + "i" * 250]),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ground import PATIENCE, Container
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.disk import Disk
 from hostler.artifacts.source import EmbeddedSource
-from hostler.engines.engine import Launch
+from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.container import presentable
 from hostler.hosting.instance import Instance
@@ -154,9 +154,7 @@ def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it(tmp_p
         await stage.until(instance, "ready")
         stage.engine.end(f"{SPOT.id}.0", 3)
         for _ in range(2):  # the second time is no news
-            for seen in await stage.engine.list():
-                if seen.exit is not None:
-                    instance.container_ended(seen)
+            await instance.containers_ended(await _exited(stage))
         assert instance.state == "ended"
         assert instance.reason.startswith("The first container for production variant v did not pass the ping health")
         assert "The container exited with code 3. " in instance.reason
@@ -165,6 +163,30 @@ def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it(tmp_p
         await stopped(instance)
         assert await stage.engine.list() == []
         assert instance.state == "gone"
+
+    run(tmp_path, story)
+
+
+async def _exited(stage: Stage) -> list[Seen]:
+    return [seen for seen in await stage.engine.list() if seen.exit is not None]
+
+
+def test_all_containers_that_have_ended_are_named_with_their_causes(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
+        instance.begin()
+        await stage.until(instance, "ready")
+        log = stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id, "three")
+        stage.engine.text[str(log)] = "ModuleNotFoundError: No module named 'cv2'"
+        stage.engine.end(f"{SPOT.id}.0", 3)
+        stage.engine.end(f"{SPOT.id}.2", 1)
+        await instance.containers_ended(await _exited(stage))
+        assert instance.reason.startswith("The one, three container for production variant v did not pass the ping")
+        assert " one: The container exited with code 3." in instance.reason
+        assert " three: The container exited with code 1. Python found no module named cv2." in instance.reason
+        assert instance.culprits == (instance.containers[0], instance.containers[2])
+        assert stage.platform.metrics.containers_ended == 2
+        await stopped(instance)
 
     run(tmp_path, story)
 
@@ -284,9 +306,41 @@ def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_nothing(
         ("", ""),
         ("one\ntwo\n", "one\ntwo"),
         (f"no model in {FOLDER}/model/x.json", "no model in /opt/ml/model/x.json"),
-        ('File "/home/me/venv/lib/python3.11/site-packages/a/b.py", line 3', 'File "b.py", line 3'),
-        ("see https://host/a/b and 1/2 and a/b/c", "see https://host/a/b and 1/2 and a/b/c"),
+        ('File "/usr/lib/python3.11/site-packages/a/b.py", line 3', 'File "b.py", line 3'),
+        ('File "/usr/lib/python3.11/json/decoder.py", line 3', 'File "decoder.py", line 3'),
+        ("no '/home/me/secret/a.txt', /home/me/", "no 'a.txt', me"),
+        ("--config=/home/me/a:/home/me/b file:///home/me/c", "--config=a:b file://c"),
+        ("exec /home/me/bin/prog: /home/me/bin/other", "exec /home/me/bin/prog: other"),
+        ("/home/mercury/a.txt /home/me-too/a.txt", "/home/mercury/a.txt /home/me-too/a.txt"),
+        ("no '/opt/app/config/x.yaml'", "no '/opt/app/config/x.yaml'"),
+        ("GET /v2/models/foo HTTP/1.1 404", "GET /v2/models/foo HTTP/1.1 404"),
+        (
+            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
+            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
+        ),
     ],
 )
-def test_a_log_tells_nothing_of_this_machines_folders(text: str, shown: str) -> None:
-    assert presentable(text, FOLDER) == shown
+def test_a_log_tells_nothing_of_this_machines_private_folders(text: str, shown: str) -> None:
+    assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
+
+
+def test_a_program_whose_interpreter_is_not_there_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
+    program = tmp_path / "serve it.py"
+    program.write_text(f"#!{tmp_path}/venv/bin/python -u\n")
+    program.chmod(0o700)
+
+    async def story(stage: Stage) -> None:
+        stage.engine.exits = 1
+        stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
+        stage.settings.images["mine"] = (str(program),)
+        instance = stage.instance(mine())
+        stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = (
+            f"bwrap: execvp {program}: No such file or directory"
+        )
+        instance.begin()
+        await stage.engine.changed()
+        await instance.containers_ended(await _exited(stage))
+        assert f": the interpreter {tmp_path}/venv/bin/python, which the first line of {program} nam" in instance.reason
+        await stopped(instance)
+
+    run(tmp_path / "data", story)
