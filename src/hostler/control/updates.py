@@ -134,7 +134,8 @@ async def _update(
             deployment=deployed,
             at=context.now(),
         )
-    except NotInService:
+    except NotInService:  # something else was faster
+        await _in_service(context, endpoint.region, endpoint.name)  # says what, unless that is over
         raise cannot_update(endpoint.region, endpoint.name) from None
     context.lifecycle.wake()
     await context.lifecycle.settled(endpoint.uid, context.settings.hold)
