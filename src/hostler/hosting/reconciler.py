@@ -236,8 +236,12 @@ class Reconciler:
     async def _end(self, instance: Instance, ended: bool) -> None:
         """No route names it any more: let what is on its way there come back, then end it."""
         if not ended:
-            await self.gateways.drain(instance.id, self.platform.settings.invoke_timeout)
+            deleting = instance.spot.uid not in self._records or self._records[instance.spot.uid][0].deleting
+            longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
+            await self.gateways.drain(instance.id, longest)
         await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
+        running = {one.id for one in self.instances.values() if one.state != "gone"}
+        await asyncio.to_thread(self.platform.prune_logs, instance.spot.uid, running)
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what served before answers again, or has had one ping's time to."""
