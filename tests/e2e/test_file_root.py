@@ -41,3 +41,5 @@ def test_models_are_files_of_this_machine_below_the_folder_that_is_set(tmp_path:
             told = refused.value.response
             assert 400 <= told["ResponseMetadata"]["HTTPStatusCode"] < 500
             assert str(tmp_path) not in told["Error"]["Message"].replace(f"file://{root}", "")
+            if target == "none.tar.gz":
+                assert f"Failed to download model data (file://{root}/many/none.tar.gz)." in told["Error"]["Message"]

@@ -157,6 +157,8 @@ _NOT_STARTED = re.compile(r"^(bwrap: execvp )?(.+): (No such file or directory|P
 _OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
 _PORT_TAKEN = re.compile(r"Address already in use")
 _MODEL_FN = re.compile(r"has no model_fn|[Pp]lease provide a model_fn")
+_NO_PREDICT = re.compile(r"has neither predict_fn nor transform_fn")
+_ADVICE = re.compile(r"^(.+?)(?:\. |: )((?:Of a state_dict or|add code/).+)$")  # of servers/artifact.py
 _LAYOUT = re.compile(r"no model was found in the artifact|the artifact holds no|the artifact has no")
 _SCRIPT_GONE = re.compile(r"SAGEMAKER_PROGRAM names")
 _KILLED = re.compile(r"was killed by signal 9\b")
@@ -234,6 +236,11 @@ def _does_not_load(facts: Facts, said: str) -> Diagnosis:
         cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"Install that ({match[2]})."
     elif match := _NO_MODULE.search(said):
         help = _install(match[1], ours=True)
+    elif match := _ADVICE.match(said):
+        advice = _cut(match[2], _QUOTED).rstrip(".")
+        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"{advice[0].upper()}{advice[1:]}."
+    elif _NO_PREDICT.search(said):
+        help = _PREDICT_HELP
     elif _MODEL_FN.search(said):
         help = _MODEL_FN_HELP
     elif _LAYOUT.search(said):
@@ -252,6 +259,12 @@ def _does_not_load(facts: Facts, said: str) -> Diagnosis:
 
 
 _MODEL_FN_HELP = "Define model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model."
+
+
+_PREDICT_HELP = (
+    "Define predict_fn(data, model) in the script, or transform_fn(model, data, content_type, accept): only a model"
+    " with a method predict needs neither."
+)
 
 
 def _install(module: str, ours: bool) -> str:

@@ -350,8 +350,11 @@ class MultiModel:
         except ArtifactError as error:
             message = str(error)
             if isinstance(error, ArtifactMissing):
+                where = f"bucket: {self._bucket}, key: {key}"
+                if self._bucket == names.FILES:
+                    where = str(names.S3Url(self._bucket, key))
                 message = (
-                    f"Failed to download model data (bucket: {self._bucket}, key: {key}). Please ensure that there is"
+                    f"Failed to download model data ({where}). Please ensure that there is"
                     " an object located at the URL and that the role passed to CreateModel has permissions to download"
                     f" the model. {error}"
                 )

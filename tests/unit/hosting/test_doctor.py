@@ -199,6 +199,35 @@ MISTAKES = {
         "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of the"
         " archive; it returns the loaded model. Its last lines: the model does not load: inference.py has no model_fn",
     ),
+    "nothing that predicts": (
+        ours("the model does not load: inference.py has neither predict_fn nor transform_fn"),
+        "The model does not load: inference.py has neither predict_fn nor transform_fn. Define predict_fn(data, model)"
+        " in the script, or transform_fn(model, data, content_type, accept): only a model with a method predict needs"
+        " neither. Its last lines: the model does not load: inference.py has neither predict_fn nor transform_fn",
+    ),
+    "a state_dict": (
+        ours(
+            "the model does not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a"
+            " pickled module only its own code can make a model: add code/inference.py with a model_fn that does, or"
+            " save the model with torch.jit.script or torch.jit.trace and torch.jit.save"
+        ),
+        "The model does not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a"
+        " pickled module only its own code can make a model: add code/inference.py with a model_fn that does, or"
+        " save the model with torch.jit.script or torch.jit.trace and torch.jit.save. Its last lines: the model does"
+        " not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
+        " own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
+        " torch.jit.script or torch.jit.trace and torch.jit.save",
+    ),
+    "a model of Hugging Face": (
+        ours(
+            "the model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code:"
+            " add code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript"
+        ),
+        "The model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code. Add"
+        " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript. Its last lines: the"
+        " model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code: add"
+        " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript",
+    ),
     "one folder too deep": (
         ours("the model does not load: no model was found in the artifact: x", files=("m/a", "m/code/b", "._m")),
         "The model does not load: all files of the archive lie in its folder m/, none at its top. Pack what is in that"
