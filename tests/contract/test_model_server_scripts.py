@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from containers_of_ours import Container, ask, booster, running, said_by, script, status_of
 
+from hostler.wire import tree
+
 Load = Callable[..., dict[str, Any]]
 
 
@@ -376,4 +378,86 @@ def test_a_daemon_lives_as_long_as_its_target_and_no_longer(server: Container) -
     deadline = time.monotonic() + 20
     while os.path.exists(f"/proc/{pid}"):
         assert time.monotonic() < deadline, "the daemon outlived its target"
+        time.sleep(0.02)
+
+
+FORKS = """
+import os, sys
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
+
+def fork():
+    reap()
+    return os.fork()
+
+def model_fn(model_dir):
+    fork()
+    return 0
+
+def pieces(text):
+    yield text
+    fork()
+    yield "|"
+    try:
+        yield text
+    finally:
+        fork()
+
+def transform_fn(model, data, content_type, accept):
+    how, _, text = data.partition(" ")
+    if how == "pieces":
+        return pieces(text), "text/plain"
+    child = fork() == 0
+    if child and how == "exits":
+        sys.exit(3)
+    if child and how == "raises":
+        raise ValueError(text)
+    return ("child " if child else "") + text, "text/plain"
+"""
+
+
+@pytest.mark.parametrize("how", ["returns", "exits", "raises", "pieces"])
+def test_a_forked_child_that_comes_back_from_the_users_code_answers_nobody(
+    server: Container, load: Load, how: str
+) -> None:
+    load(FORKS)
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(4)]
+        for number in range(25):
+            texts = [f"{number}.{caller}" for caller in range(len(kept))]
+            for connection, text in zip(kept, texts, strict=True):
+                connection.request("POST", "/models/s/invoke", f"{how} {text}", {"Content-Type": "text/csv"})
+            answers = [connection.getresponse().read().decode() for connection in kept]
+            assert answers == [f"{text}|{text}" if how == "pieces" else text for text in texts]
+    _settles(server, 2)
+
+
+def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "forks.py").write_text(
+        "import os\n"
+        "class Forks:\n"
+        "    def __setstate__(self, state): os.fork()\n"
+        "    def predict(self, rows): return [os.fork() and len(rows)]\n"
+    )
+    with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", packages=packages) as server:
+        server.wait()
+        (server.model("s") / "model.pkl").write_bytes(b"cforks\nForks\n)\x81}(I1\nI1\nub.")
+        server.loaded("s")
+        with contextlib.closing(server.connect()) as kept:
+            for rows in [*range(1, 50), 40_000]:  # the last goes to a thread
+                answer = ask(kept, "POST", "/models/s/invoke", b"1\n" * rows, content_type="text/csv")
+                assert answer.json == [rows]
+        _settles(server, 1)
+
+
+def _settles(server: Container, wanted: int) -> None:
+    """Below the server there soon are so many living processes: the nursery, and the targets' own."""
+    end = time.monotonic() + 10
+    while len(tree.descendants(server.process.pid)) != wanted:
+        assert time.monotonic() < end
         time.sleep(0.02)

@@ -7,7 +7,7 @@ import contextlib
 import traceback
 from collections.abc import Iterator, Sequence
 
-from hostler.servers import reason
+from hostler.servers import reason, strays
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Predictor, Rejected, Reply, Stream
 from hostler.wire.server import Request
@@ -20,12 +20,13 @@ def call_of(request: Request) -> Call:
 
 def replies(predictor: Predictor, calls: Sequence[Call], environment: Environment) -> Sequence[Reply | Stream]:
     """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
-    try:
-        return predictor.answer(calls)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return [_failed(error, environment)] * len(calls)
+    with strays.kept_out():
+        try:
+            return predictor.answer(calls)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return [_failed(error, environment)] * len(calls)
 
 
 def give(request: Request, reply: Reply | Stream, environment: Environment) -> None:
@@ -122,7 +123,7 @@ class _Streaming:
 
     def _next(self) -> bytes | None:
         """The next piece, or None after the last. Raises what the user's code raises, and TypeError."""
-        with off_loop():
+        with off_loop(), strays.kept_out():
             try:
                 piece = next(self._pieces)
             except StopIteration:
@@ -140,7 +141,7 @@ class _Streaming:
         if close is None:
             return
         try:
-            with off_loop():
+            with off_loop(), strays.kept_out():
                 close()
         except BaseException as error:
             traceback.print_exception(error)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
-from hostler.servers import artifact, codecs, framework, requirements, toolkit
+from hostler.servers import artifact, codecs, framework, requirements, strays, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Stream, Unloadable
 
@@ -120,7 +120,8 @@ def _imported(program: Path) -> Any:
         raise Unloadable(f"{program.name} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[program.stem] = module
-    spec.loader.exec_module(module)
+    with strays.kept_out():
+        spec.loader.exec_module(module)
     return module
 
 
@@ -130,7 +131,8 @@ def _call(function: Callable[..., Any], *values: Any) -> Any:
         takes = len(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # built in
         takes = len(values)
-    return function(*values, None) if takes == len(values) + 1 else function(*values)
+    with strays.kept_out():
+        return function(*values, None) if takes == len(values) + 1 else function(*values)
 
 
 class Script:

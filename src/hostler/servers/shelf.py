@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler.servers import artifact, framework, memory, reason
+from hostler.servers import artifact, framework, memory, reason, strays
 from hostler.servers.apart import Apart, Births
 from hostler.servers.environment import Environment
 from hostler.servers.inside import Inside
@@ -107,7 +107,8 @@ class Shelf:
         framework.warm(kind)  # not the target's memory
         before = memory.in_use()
         try:
-            predictor = framework.load(folder, kind, self._environment)
+            with strays.kept_out():
+                predictor = framework.load(folder, kind, self._environment)
         except (Exception, SystemExit):
             raise
         except BaseException as error:  # asyncio would take some of these as meant for itself

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from hostler.contract import PING
-from hostler.servers import answers, framework, memory, reason
+from hostler.servers import answers, framework, memory, reason, strays
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
@@ -42,7 +42,8 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
         if fd is not None:
             leave_with(fd)
     try:
-        predictor = framework.load(Path(order.folder), order.framework, environment)
+        with strays.kept_out():
+            predictor = framework.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
         status = 507 if reason.out_of_memory(error) else 500
         message = reason.text(error, environment)
