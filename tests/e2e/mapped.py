@@ -43,7 +43,7 @@ def variant(model: str, name: str = "AllTraffic", count: int = 1, **more: Any) -
 
 
 def model(hostler: Hostler, name: str, containers: Sequence[dict[str, Any]], mode: str = "Serial") -> None:
-    how = {"InferenceExecutionConfig": {"Mode": mode}} if len(containers) > 1 else {}
+    how = {"InferenceExecutionConfig": {"Mode": mode}} if len(containers) > 1 or mode == "Direct" else {}
     hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **how)
 
 

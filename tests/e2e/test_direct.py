@@ -124,6 +124,16 @@ def test_the_three_errors_of_direct_calls(hostler: Hostler):
         hostler.sm.delete_endpoint(EndpointName=name)
 
 
+def test_a_direct_model_of_one_container_is_called_by_its_name_too(hostler: Hostler):
+    deploy(hostler, "only", hops("hop0"), "Direct")
+    answer = hostler.runtime.invoke_endpoint(EndpointName="only", TargetContainerHostname="hop0", Body=BODY)
+    assert names(answer["Body"].read()) == ["hop0"]
+    for more in ({"TargetContainerHostname": "primary"}, {}):
+        with pytest.raises(ClientError, match="hop0"):
+            hostler.runtime.invoke_endpoint(EndpointName="only", Body=BODY, **more)
+    hostler.sm.delete_endpoint(EndpointName="only")
+
+
 # --- many ---------------------------------------------------------------------------------------------------------
 
 

@@ -278,6 +278,11 @@ def _shows(life: Life, told: dict[str, Any], whole: bool) -> bool:
     if pending and life.then and pending["EndpointConfigName"] != life.then.config:
         return False
     shown = told.get("ProductionVariants", [])
+    phases = [phase for one in shown for phase in one.get("VariantStatus", [])]
+    if life.then and life.now and not life.scaling and life.status == "Updating" and phases:
+        return False  # the old fleet is at rest until all traffic has moved
+    if any(" 0 instance" in phase["StatusMessage"] for phase in phases):
+        return False
     if not shown and life.status in ("Creating", "Failed", "Deleting"):
         return True  # absent until instances exist
     if [one["VariantName"] for one in shown] != [variant.name for variant in spec.variants]:

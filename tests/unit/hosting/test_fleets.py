@@ -307,6 +307,33 @@ def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(tmp_path: Path) -> None:
+    """The API reads the record; the reconciler shows what it sees by that, not by what its last pass read."""
+
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        def now() -> EndpointView | None:
+            found = ground.store.endpoint_and_revisions("us-east-1", "ep")
+            assert found
+            return reconciler.view(*found)
+
+        uid = await in_service(ground, reconciler, gateway)
+        resting, launching = VariantView("v", 1), VariantView("v", 0, "Creating", "Launching 2 instance(s).")
+        ground.update(uid, {"v": 2})
+        assert now() == EndpointView((resting,), (launching,))
+        gateway.silent = True
+        await passes(reconciler, lambda: len(gateway.places()) == 2)
+        activating = VariantView("v", 2, "ActivatingTraffic", "Activating traffic on full capacity of 2 instance(s).")
+        assert now() == EndpointView((resting,), (activating,))
+        ground.store.mark_ready(uid, 2, time.time())
+        assert now() == EndpointView((VariantView("v", 2),))
+        ground.store.ask_delete("us-east-1", "ep", time.time())
+        assert now() == EndpointView((VariantView("v", 2, "Deleting", "Terminating 2 instance(s)."),))
+        gateway.speak()
+        await status(reconciler, uid, "gone")
+
+    run(tmp_path, story)
+
+
 def test_people_see_both_fleets(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         uid = await in_service(ground, reconciler, gateway, "a")
