@@ -134,6 +134,7 @@ def test_a_stream_that_breaks_is_cut_and_says_why_in_the_log(server: tuple[Conta
         response.read()
     until(lambda: "ValueError: broken in the middle" in container.output())
     assert "code/inference.py" in container.output()
+    assert "answers.py" not in container.output(), "of the traceback, what is the user's own"
     assert call("steps").status == 200
 
 

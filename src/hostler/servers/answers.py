@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
+import sys
 from collections.abc import Iterator, Sequence
 
 from hostler.servers import reason, strays
@@ -53,8 +53,12 @@ def off_loop() -> Iterator[None]:
 
 def _failed(error: BaseException, environment: Environment) -> Reply:
     if not isinstance(error, Rejected):
-        traceback.print_exception(error)
+        _log(error, environment)
     return reason.reply(error, environment)
+
+
+def _log(error: BaseException, environment: Environment) -> None:
+    print(reason.where(error, environment), file=sys.stderr, end="", flush=True)
 
 
 class _Streaming:
@@ -98,7 +102,7 @@ class _Streaming:
         try:
             piece = self._next()
         except BaseException as error:
-            traceback.print_exception(error)
+            _log(error, self._environment)
             self._close()
             self._request.abort()
             return
@@ -144,4 +148,4 @@ class _Streaming:
             with off_loop(), strays.kept_out():
                 close()
         except BaseException as error:
-            traceback.print_exception(error)
+            _log(error, self._environment)

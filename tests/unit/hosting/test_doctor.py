@@ -214,8 +214,8 @@ MISTAKES = {
         "The model does not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a"
         " pickled module only its own code can make a model: add code/inference.py with a model_fn that does, or"
         " save the model with torch.jit.script or torch.jit.trace and torch.jit.save. Its last lines: the model does"
-        " not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
-        " own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
+        " not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only"
+        " its own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
         " torch.jit.script or torch.jit.trace and torch.jit.save",
     ),
     "a model of Hugging Face": (
