@@ -16,6 +16,8 @@ import targets
 from botocore.exceptions import ClientError
 from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, eventually, hostler_up
 
+from hostler.host import executed
+
 BUDGET = 8.0  # seconds that a container has to answer its first ping
 AT_MOST = 15  # seconds from where the cause is certain to Failed
 
@@ -171,6 +173,27 @@ def test_a_ping_that_is_refused_for_good_is_not_waited_out(tmp_path: Path) -> No
         told = _failed(hostler, "refused")
         assert "In 10 seconds, GET /ping was answered with 401 instead of 200." in told["FailureReason"]
         hostler.sm.delete_endpoint(EndpointName="refused")
+
+
+@pytest.mark.parametrize("walls", ["on", "off"])
+def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Path, walls: str) -> None:
+    if walls == "on" and not executed.bubblewrap_works():
+        pytest.skip("bubblewrap does not work here")
+    program = tmp_path / "first.py"
+    program.write_text(f"#!{tmp_path}/none/python\n")
+    program.chmod(0o755)
+    config = tmp_path / "mapped.toml"
+    config.write_text(f'bubblewrap = "{walls}"\n[images]\n"first" = "{program}"\n"second" = "/nosuch/prog"\n')
+    causes = {
+        "first": f"the interpreter {tmp_path}/none/python, which the first line of {program} names, is not there.",
+        "second": "the program /nosuch/prog is not there.",
+    }
+    with hostler_up(tmp_path / "up", hold=0, config=config) as hostler:
+        for name, cause in causes.items():
+            _create(hostler, name, Image=name)
+            told = _failed(hostler, name)["FailureReason"]
+            assert told.startswith(f"{UNHEALTHY}The container could not be started: {cause}"), told
+            hostler.sm.delete_endpoint(EndpointName=name)
 
 
 def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> None:
