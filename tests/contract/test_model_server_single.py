@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httptools
@@ -261,3 +262,98 @@ def test_a_variable_that_is_no_number_is_named(tmp_path: Path) -> None:
     with running(tmp_path, SAGEMAKER_BIND_TO_PORT="many") as server:
         assert server.process.wait(20) == 1
         assert "SAGEMAKER_BIND_TO_PORT is not a number: many" in server.output()
+
+
+FALLS = """
+import os, time
+def model_fn(model_dir):
+    base = os.path.dirname(model_dir)
+    if os.path.exists(base + "/held"):
+        open(base + "/loading", "w").close()
+        while not os.path.exists(base + "/go"):
+            time.sleep(0.01)
+        if os.path.exists(base + "/broken"):
+            raise ValueError("no luck")
+    return 0
+def transform_fn(model, data, content_type, accept):
+    if data == "fall": os._exit(1)
+    return data, "text/plain"
+"""
+
+
+def _invocation(server: Container, text: str) -> http.client.HTTPConnection:
+    connection = server.connect()
+    connection.request("POST", "/invocations", text, {"Content-Type": "text/csv"})
+    return connection
+
+
+def _fallen(server: Container) -> None:
+    """The model's process has ended, and the next one is loading until the file `go` is there."""
+    (server.folder / "held").touch()
+    assert server.ask("POST", "/invocations", b"fall", content_type="text/csv").status == 500
+    end = time.monotonic() + 20
+    while not (server.folder / "loading").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_who_asks_while_a_fallen_model_is_loaded_again_waits_for_it(tmp_path: Path, model: Path) -> None:
+    script(model, FALLS)
+    with running(tmp_path) as server:
+        server.wait()
+        _fallen(server)
+        waiting = [_invocation(server, str(number)) for number in range(20)]
+        waiting[7].close()
+        assert server.ask("GET", "/ping").status == 503
+        (server.folder / "go").touch()
+        for number, connection in enumerate(waiting):
+            if number != 7:
+                with contextlib.closing(connection), connection.getresponse() as response:
+                    assert (response.status, response.read()) == (200, str(number).encode())
+        assert server.ask("GET", "/ping").status == 200
+
+
+def test_who_waits_for_a_fallen_model_that_does_not_load_again_is_told(tmp_path: Path, model: Path) -> None:
+    script(model, FALLS)
+    with running(tmp_path) as server:
+        server.wait()
+        _fallen(server)
+        waiting = [_invocation(server, "1") for _ in range(5)]
+        assert server.ask("GET", "/ping").status == 503
+        (server.folder / "broken").touch()
+        (server.folder / "go").touch()
+        assert [status_of(connection) for connection in waiting] == [503] * 5
+        assert server.process.wait(20) == 1
+        assert server.output().splitlines()[-1] == "the model does not load: no luck"
+
+
+def test_the_end_waits_for_nobody_who_waits_for_a_fallen_model(tmp_path: Path, model: Path) -> None:
+    script(model, FALLS)
+    with running(tmp_path) as server:
+        server.wait()
+        _fallen(server)
+        waiting = _invocation(server, "1")
+        assert server.ask("GET", "/ping").status == 503
+        assert server.end() == 0
+        assert status_of(waiting) == 503
+
+
+def test_only_those_fail_whose_call_was_on_its_way_in_the_process_that_fell(tmp_path: Path, model: Path) -> None:
+    script(model, FALLS)
+    answered: list[tuple[str, bytes]] = []
+    with running(tmp_path) as server, ThreadPoolExecutor(4) as callers:
+        server.wait()
+
+        def call(caller: int) -> None:
+            for number in range(200):
+                text = f"{caller}.{number}"
+                answered.append((text, server.ask("POST", "/invocations", text.encode(), content_type="text/csv").body))
+
+        calls = [callers.submit(call, caller) for caller in range(4)]
+        for _ in range(10):
+            assert server.ask("POST", "/invocations", b"fall", content_type="text/csv").status == 500
+        for done in calls:
+            done.result()
+    failed = [body for text, body in answered if body != text.encode()]
+    assert len(failed) <= 4 * 10, "at most what each caller had on its way at each fall"
+    assert set(failed) <= {b"The model's process did not answer: the connection ended without an answer"}

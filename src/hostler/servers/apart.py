@@ -77,8 +77,14 @@ class Apart:
             await self.close()
         return report
 
-    def invoke(self, request: Request) -> None:
-        self._births.forward(f"unix:{self._path}", request)
+    def invoke(self, request: Request, again: Callable[[Request], None]) -> None:
+        """Forward the request. If the process went before it got any of it, `again` is called when it has ended."""
+
+        def ended(_: asyncio.Future[int]) -> None:
+            if not request.disconnected:
+                again(request)
+
+        self._births.forward(f"unix:{self._path}", request, lambda: self.ended.add_done_callback(ended))
 
     async def close(self) -> None:
         """End the process: after what still runs there, or at once if it never served."""
@@ -118,12 +124,14 @@ class Births:
     def send(self, order: nursery.Bear | nursery.End, fds: list[int] | None = None) -> None:
         socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
 
-    def forward(self, address: str, request: Request) -> None:
+    def forward(self, address: str, request: Request, missed: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
         lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
         head = render(f"POST {INVOCATIONS} HTTP/1.1\r\n", lines)
         deadline = self.loop.time() + _CALL_TIME
-        exchange = self._pool.send(_Forwarded(request), address, head, request.body, deadline=deadline, buffer=0)
+        exchange = self._pool.send(
+            _Forwarded(request, missed), address, head, request.body, deadline=deadline, buffer=0
+        )
         request.on_disconnect = exchange.abort
 
     def _hear(self) -> None:
@@ -152,8 +160,9 @@ def _ending(status: int) -> str:
 class _Forwarded:
     """The way back of a forwarded call, whole where it comes so, else as it comes."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, missed: Callable[[], None]) -> None:
         self._request = request
+        self._missed = missed  # nobody listens there any more, and nothing was sent
         self._begun = False  # the answer's head is sent
 
     def ready(self, exchange: Exchange) -> None: ...
@@ -178,6 +187,8 @@ class _Forwarded:
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
         if self._begun:
             self._request.abort()
+        elif not error.started:
+            self._missed()
         else:
             self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
 

@@ -31,8 +31,8 @@ class Inside:
         self._running = 0  # answers that are due
         self._idle: asyncio.Future[None] | None = None  # somebody waits until none is due
 
-    def invoke(self, request: Request) -> None:
-        """Answer the request, at the end of this turn of the loop."""
+    def invoke(self, request: Request, again: Callable[[Request], None]) -> None:
+        """Answer the request, at the end of this turn of the loop; it need never be asked `again`."""
         self._running += 1
         if len(request.body) > LONG_BODY:
             future = self._loop.run_in_executor(self._long_calls, self._answered, [answers.call_of(request)])

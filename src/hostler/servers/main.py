@@ -79,13 +79,14 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     shelf = Shelf(told, line, sockets)
-    handle = Contract(told, shelf).handle
+    answering = Contract(told, shelf)
+    handle = answering.handle
     limits = Limits(body=told.max_body)
     if told.socket:
         server = await serve(handle, path=told.socket, limits=limits)
     else:
         server = await serve(handle, sock=_listener(told.port, everywhere), limits=limits)
-    keeping = None if told.multi_model else asyncio.ensure_future(_keep(shelf, told))
+    keeping = None if told.multi_model else asyncio.ensure_future(_keep(shelf, told, answering))
     stop = asyncio.ensure_future(ending.wait())
     await asyncio.wait([stop, *([keeping] if keeping else [])], return_when=asyncio.FIRST_COMPLETED)
     code = 0
@@ -96,7 +97,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     return code
 
 
-async def _keep(shelf: Shelf, told: Environment) -> str:
+async def _keep(shelf: Shelf, told: Environment, answering: Contract) -> str:
     """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
 
     That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.
@@ -106,8 +107,10 @@ async def _keep(shelf: Shelf, told: Environment) -> str:
         try:
             held = await shelf.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
+            answering.lost()
             line = str(error).strip().partition("\n")[0]
             return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
+        answering.arrived()
         await shelf.fall(held)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -49,6 +50,23 @@ class Contract:
         self._multi_model = environment.multi_model
         self._names_sockets = bool(environment.socket)  # without a folder that the platform knows, they say nothing
         self._tasks: set[asyncio.Task[None]] = set()
+        self._returns = False  # the only model was here: while it is not, it is being loaded again
+        self._waiting: dict[Request, None] = {}  # for it, in order
+
+    def arrived(self) -> None:
+        """The only model is here. Who asks for it while it is loaded again, later, waits for it."""
+        self._returns = True
+        self._ask_again()
+
+    def lost(self) -> None:
+        """The only model will not be here again."""
+        self._returns = False
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for request in waiting:
+            self.handle(request)
 
     def handle(self, request: Request) -> None:
         path = request.path
@@ -80,10 +98,13 @@ class Contract:
         if held is None:
             if self._multi_model:
                 _refuse(request, 404, f"Model not found: {unquote(name)}")
+            elif self._returns:
+                self._waiting[request] = None
+                request.on_disconnect = partial(self._waiting.pop, request, None)
             else:
                 _refuse(request, 503, "The model is not loaded.")
         elif _is(request, "POST"):
-            held.seat.invoke(request)
+            held.seat.invoke(request, self.handle)
 
     def _model(self, request: Request, name: str) -> None:
         if request.method == "DELETE" and (name in self._held or self._shelf.loading(name)):
