@@ -332,7 +332,12 @@ def _print_logs(logs: dict[str, str], as_json: bool) -> None:
             click.echo(json.dumps({"container": container, "log": log}))
         elif not as_json:
             for line in log.splitlines():
-                click.echo(f"{container}  {line}")
+                click.echo(f"{container}  {_plain(line)}")
+
+
+def _plain(line: str) -> str:
+    """Without what would do more to a terminal than write on it."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in line)
 
 
 _LOG_WINDOW = 2**20  # bytes of each log that are looked at

@@ -211,7 +211,7 @@ class _Look:
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
         seen = set()
-        for module, line, late in _imports(tree):
+        for module, line, late in sorted(_imports(tree), key=lambda one: one[1]):
             if module in seen or _is_there(module, folder):
                 continue
             seen.add(module)
@@ -287,40 +287,42 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
             yield child
 
 
-def _top(node: ast.AST) -> Iterator[ast.AST]:
-    """What runs when a module is imported."""
-    for child in _statements(node):
-        yield child
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from _top(child)
+def _top(tree: ast.Module) -> Iterator[ast.AST]:
+    """What runs when a module is imported. An `elif` lies inside the one before: a stack is as deep as it takes."""
+    inside: list[ast.AST] = [tree]
+    while inside:
+        for child in _statements(inside.pop()):
+            yield child
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inside.append(child)
 
 
-def _imports(node: ast.AST, late: bool = False) -> Iterator[tuple[str, int, bool]]:
+def _imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     """(top module, line, whether only a call runs it) of each import that nothing around it makes up for."""
-    for child in _statements(node):
-        match child:
-            case ast.Import(names=names, lineno=line):
-                yield from ((alias.name.partition(".")[0], line, late) for alias in names)
-            case ast.ImportFrom(module=str(module), level=0, lineno=line):
-                yield module.partition(".")[0], line, late
-            case ast.Try(handlers=[_, *_]):  # as far as can be told, they are there for a missing module
-                yield from _imports(ast.Module([*child.orelse, *child.finalbody], []), late)
-            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-                yield from _imports(ast.Module(child.orelse, []), late)
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield from _imports(child, late=True)
-            case _:
-                yield from _imports(child, late)
+    inside: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while inside:
+        node, late = inside.pop()
+        for child in _statements(node):
+            match child:
+                case ast.Import(names=names, lineno=line):
+                    yield from ((alias.name.partition(".")[0], line, late) for alias in names)
+                case ast.ImportFrom(module=str(module), level=0, lineno=line):
+                    yield module.partition(".")[0], line, late
+                case ast.Try(handlers=[_, *_]):  # as far as can be told, they are there for a missing module
+                    inside.append((ast.Module([*child.orelse, *child.finalbody], []), late))
+                case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                    inside.append((ast.Module(child.orelse, []), late))
+                case _:
+                    inside.append((child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)))
 
 
 def _is_there(module: str, folder: Path) -> bool:
-    if (
-        module in sys.stdlib_module_names
-        or (folder / module).is_dir()
-        or any((folder / f"{module}{suffix}").is_file() for suffix in importlib.machinery.all_suffixes())
-    ):
-        return True
     try:
-        return importlib.util.find_spec(module) is not None  # a top module is looked for, not imported
-    except (ImportError, ValueError):
+        return (
+            module in sys.stdlib_module_names
+            or (folder / module).is_dir()
+            or any((folder / f"{module}{suffix}").is_file() for suffix in importlib.machinery.all_suffixes())
+            or importlib.util.find_spec(module) is not None  # a top module is looked for, not imported
+        )
+    except (ImportError, ValueError, OSError):  # the last: a name that no file can have
         return False

@@ -289,6 +289,14 @@ def test_a_script_that_is_none_is_an_error_and_no_crash(tmp_path: Path, content:
     assert result.exit_code == 1
 
 
+def test_scripts_of_any_shape_that_python_takes_are_read(tmp_path: Path) -> None:
+    long = "x = 1\nif x == 0:\n    pass\n" + "".join(f"elif x == {n}:\n    pass\n" for n in range(1, 1500))
+    script = f"{long}\ndef model_fn(d):\n    import {'a' * 300}\ndef predict_fn(data, model):\n    return data\n"
+    result = lint(packed(tmp_path, {"code/inference.py": script.encode()}))
+    assert f"It imports {'a' * 300}, which is not installed here" in result.output
+    assert result.exit_code == 0, result.output
+
+
 AGAIN = "Pack it again: tar -czf model.tar.gz -C FOLDER ."
 BROKEN = {
     "empty": (b"", f"The archive is empty: a gzipped tar is expected. {AGAIN}"),

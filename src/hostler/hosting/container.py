@@ -198,8 +198,10 @@ class Container:
 
 def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), told: Collection[str] = ()) -> str:
     """A log without empty lines and without what is nobody's business: the container's own folder is /opt/ml, and of
-    files in `private` folders the name is left, unless people have named them themselves (`told`).
+    files in `private` folders the name is left, unless people have named them themselves (`told`). What would do more
+    to a terminal than write on it is a question mark.
     """
+    text = "".join(letter if letter.isprintable() or letter in "\t\r\n" else "?" for letter in text)
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
     return paths.hidden(text, private, told)
 

@@ -305,6 +305,7 @@ def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_nothing(
     [
         ("", ""),
         ("one\ntwo\n", "one\ntwo"),
+        ("\x1b[31mred\x1b[0m\tand\0", "?[31mred?[0m\tand?"),
         (f"no model in {FOLDER}/model/x.json", "no model in /opt/ml/model/x.json"),
         ('File "/usr/lib/python3.11/site-packages/a/b.py", line 3', 'File "b.py", line 3'),
         ('File "/usr/lib/python3.11/json/decoder.py", line 3', 'File "decoder.py", line 3'),
