@@ -20,7 +20,7 @@ import click
 from hostler import __version__, settings
 from hostler.errors import UserError
 
-KEY = "hostler"  # any pair of credentials will do
+KEY = "hostler"  # any pair of credentials will do, unless signatures are verified
 
 
 class Failure(click.ClickException):
@@ -137,7 +137,8 @@ _SHELLS: dict[str, Callable[[str, str], str]] = {
 def env(data: str | None, **forms: bool) -> None:
     """Print the variables that point AWS clients at hostler: eval "$(hostler env)".
 
-    With the setting s3_endpoint, S3 calls are pointed there, and the credentials are left to you.
+    With the setting s3_endpoint, S3 calls are pointed there, and the credentials are left to you; as they are with
+    signatures = verify.
     """
     asked = [form for form, given in forms.items() if given]
     if len(asked) > 1:
@@ -151,7 +152,7 @@ def env(data: str | None, **forms: bool) -> None:
     }
     if resolved.s3_url:
         variables["AWS_ENDPOINT_URL_S3"] = resolved.s3_url
-    else:
+    elif resolved.signatures == "off":
         variables |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
     try:
         _get(resolved, "/_hostler/health", patience=3)
@@ -289,9 +290,8 @@ def _invoke(resolved: settings.Settings, endpoint: str, body: bytes, request: di
             "sagemaker-runtime",
             region_name=resolved.region,
             endpoint_url=url,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=KEY,
             config=patience,
+            **({"aws_access_key_id": KEY, "aws_secret_access_key": KEY} if resolved.signatures == "off" else {}),
         )
         return client.invoke_endpoint(EndpointName=endpoint, Body=body, **given)
     except ClientError as error:
@@ -419,9 +419,13 @@ def _get(
     from http.client import HTTPException
 
     url = _url(resolved)
+    address = f"{url}{path}?{urllib.parse.urlencode(query or {})}"
+    request = urllib.request.Request(
+        address, headers=_signed(resolved, address) if resolved.signatures != "off" else {}
+    )
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
     try:
-        with direct.open(f"{url}{path}?{urllib.parse.urlencode(query or {})}", timeout=patience) as answer:
+        with direct.open(request, timeout=patience) as answer:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise Failure(_reason(error.code, error.read().decode(errors="replace"))) from None
@@ -431,6 +435,23 @@ def _get(
         raise Failure(f"no hostler answers at {url} ({cause}); start one: hostler up") from None
     except ValueError:
         raise Failure(f"what answers at {url} is not hostler") from None
+
+
+def _signed(resolved: settings.Settings, address: str) -> dict[str, str]:
+    """The headers that sign a GET of this address with the AWS credentials of whoever calls; none without any."""
+    import botocore.session
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = botocore.session.get_session().get_credentials()
+    except BotoCoreError as error:
+        raise Failure(str(error)) from None
+    request = AWSRequest("GET", address)
+    if credentials is not None:
+        SigV4Auth(credentials, "sagemaker", resolved.region).add_auth(request)
+    return dict(request.headers.items())
 
 
 def _reason(status: int, text: str) -> str:

@@ -23,6 +23,7 @@ Parse = Callable[[Any], Any]  # from text or a TOML value; raises ValueError, it
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _MOST = 2**62
+_ACCESS_KEY = re.compile(r"[\w.+=@-]{1,128}", re.ASCII).fullmatch
 _YEAR = 365 * 86_400.0
 
 _DATA = Path("~/.hostler")
@@ -153,6 +154,10 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting(
         _names, (), "names that a request's Host header may hold besides loopback addresses and *.localhost"
     )
+    signatures: str = _setting(
+        _one_of("off", "verify"), "off", "verify refuses what is not signed with a key of keys_file; off asks nobody"
+    )
+    keys_file: str = _setting(_root, "", 'file with lines such as ACCESSKEY = "its secret key", for you alone to read')
     region: str = _setting(_text, "us-east-1", "region of a request that is not signed")
     hold: float = _setting(
         _seconds(0), 5.0, "how long creating, updating and deleting an endpoint wait for the outcome"
@@ -257,6 +262,36 @@ def _images(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
             raise UserError(f"{path}: [images] {image!r}: the command must be a string or a list of strings")
         images[image] = tuple(words)
     return images
+
+
+def access_keys(settings: Settings) -> dict[str, str]:
+    """The keys that requests may be signed with, access key -> secret key, from `keys_file` (TOML).
+
+    They are in no Settings, so that nothing that shows or hands on settings shows them. Raises UserError, which shows
+    nothing of the file.
+    """
+    path = settings.keys_file
+    if not path:
+        raise UserError('signatures = "verify" needs keys_file, a file with lines such as ACCESSKEY = "its secret key"')
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(2**20)
+    except OSError as error:
+        raise UserError(f"keys_file {path} cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise UserError(f"keys_file {path} is not yours alone (its mode is {mode & 0o777:o}): chmod 600 {path}")
+    try:
+        table = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"line \d+", str(error))
+        raise UserError(f"keys_file {path} is not TOML{f', at {line[0]}' if line else ''}") from None
+    for number, (access_key, secret) in enumerate(table.items(), 1):
+        if not _ACCESS_KEY(access_key) or not isinstance(secret, str) or not secret.strip():
+            raise UserError(f'keys_file {path}: entry {number} is not of the form ACCESSKEY = "its secret key"')
+    if not table:
+        raise UserError(f"keys_file {path} holds no key")
+    return table
 
 
 def dump(settings: Settings) -> dict[str, Any]:

@@ -556,6 +556,17 @@ def test_wrong_checksums_are_refused_and_leave_the_old_object(s3: Any, bucket: s
     assert list((root / ".tmp").iterdir()) == []
 
 
+def test_a_document_that_is_not_what_was_signed_is_refused(s3: Any, bucket: str, port: int) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
+    document = b"<Delete><Object><Key>k</Key></Object></Delete>"
+    sha256 = hashlib.sha256(b"another document").hexdigest()
+    status, answer = raw(port, "POST", f"/{bucket}?delete", document, x_amz_content_sha256=sha256)
+    assert (status, b"XAmzContentSHA256Mismatch" in answer) == (400, True)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
+    sha256 = hashlib.sha256(document).hexdigest()
+    assert raw(port, "POST", f"/{bucket}?delete", document, x_amz_content_sha256=sha256)[0] == 200
+
+
 def framed(body: bytes, chunk: int, *, signed: bool, trailer: bytes = b"") -> bytes:
     signature = b";chunk-signature=" + b"0" * 64 if signed else b""
     out = b""

@@ -110,6 +110,11 @@ def test_env_points_s3_calls_at_the_s3_that_artifacts_come_from_and_gives_it_no_
     assert told["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
 
 
+def test_env_has_no_credentials_to_give_where_signatures_are_verified():
+    told = json.loads(run("env", "--json", HOSTLER_SIGNATURES="verify").stdout)
+    assert sorted(told) == ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"]
+
+
 def test_an_address_of_colons_stands_in_brackets():
     assert "AWS_ENDPOINT_URL=http://[::1]:1\n" in run("env", "--dotenv", HOSTLER_HOST="::1").stdout
 

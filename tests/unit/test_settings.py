@@ -183,3 +183,53 @@ def test_every_setting_is_described():
     for name, _, text in settings.Settings.described():
         assert text, name
         assert not text.endswith("."), name
+
+
+# --- the keys of those who may call -----------------------------------------------------------------------------------
+
+
+def keys_file(folder: Path, text: str, mode: int = 0o600) -> settings.Settings:
+    path = folder / "keys.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return load(folder, HOSTLER_SIGNATURES="verify", HOSTLER_KEYS_FILE=str(path))
+
+
+def test_keys_are_lines_of_a_file_and_in_no_settings(tmp_path: Path):
+    found = keys_file(tmp_path, 'AKIDEXAMPLE = "a/secret+"\n"b@home" = "another"\n')
+    assert settings.access_keys(found) == {"AKIDEXAMPLE": "a/secret+", "b@home": "another"}
+    assert "secret" not in json.dumps(settings.dump(found))
+    assert settings.restore(json.loads(json.dumps(settings.dump(found)))) == found
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_keys_that_others_may_read_are_refused(tmp_path: Path, mode: int):
+    with pytest.raises(UserError, match=f"its mode is {mode:o}.*chmod 600"):
+        settings.access_keys(keys_file(tmp_path, 'A = "secret"', mode))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "holds no key"),
+        ("A = secret", "is not TOML, at line 1"),
+        ('[table]\nA = "secret"', "entry 1 is not of the form"),
+        ('A = "ok"\nB = ["secret"]', "entry 2 is not of the form"),
+        ('A = " "', "entry 1 is not of the form"),
+        ('"secret key" = "secret"', "entry 1 is not of the form"),
+        ('"secret/key" = "secret"', "entry 1 is not of the form"),
+    ],
+)
+def test_a_keys_file_that_is_wrong_is_told_without_a_word_of_it(tmp_path: Path, text: str, told: str):
+    with pytest.raises(UserError) as error:
+        settings.access_keys(keys_file(tmp_path, text))
+    assert told in str(error.value)
+    assert "secret" not in str(error.value).replace("its secret key", "")
+
+
+def test_verifying_needs_a_keys_file_that_is_there(tmp_path: Path):
+    with pytest.raises(UserError, match="needs keys_file"):
+        settings.access_keys(load(tmp_path, HOSTLER_SIGNATURES="verify"))
+    missing = load(tmp_path, HOSTLER_SIGNATURES="verify", HOSTLER_KEYS_FILE=str(tmp_path / "none"))
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        settings.access_keys(missing)

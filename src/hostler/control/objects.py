@@ -1,8 +1,8 @@
 """The embedded S3: the calls that boto3, the AWS CLI and the SageMaker SDK use, over plain files.
 
-Requests come path-style (`/bucket/key`) or with the bucket in the Host (`bucket.localhost`). Signatures are not
-verified. What S3 can do and this cannot (versions, tags, policies, …) is refused with the code NotImplemented and
-status 400: no client takes it for a passing trouble and asks again. Knows nothing of models.
+Requests come path-style (`/bucket/key`) or with the bucket in the Host (`bucket.localhost`). Signatures are the
+gateway's matter. What S3 can do and this cannot (versions, tags, policies, …) is refused with the code NotImplemented
+and status 400: no client takes it for a passing trouble and asks again. Knows nothing of models.
 """
 
 from __future__ import annotations

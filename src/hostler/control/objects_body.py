@@ -63,6 +63,7 @@ async def read_document(request: Request) -> bytes:
         body += piece
         if len(body) > MAX_DOCUMENT:
             raise S3Error("MaxMessageLengthExceeded", "Your request was too large.", 400)
+    _compare_sha256(request.headers, hashlib.sha256(body))
     return bytes(body)
 
 
@@ -199,8 +200,13 @@ def _compare(digests: _Digests, checksums: dict[str, str], headers: Mapping[str,
         if digests.of(name) not in (None, _base64(text)):
             message = f"The {name.upper()} you specified did not match the calculated checksum."
             raise S3Error("BadDigest", message, 400)
+    _compare_sha256(headers, digests.sha256)
+
+
+def _compare_sha256(headers: Mapping[str, str], digest: hashlib._Hash) -> None:
+    """The hash that the request's signature is for, unless that is for no hash."""
     sha256 = headers.get("x-amz-content-sha256", "").lower()
-    if re.fullmatch(r"[0-9a-f]{64}", sha256) and sha256 != digests.sha256.hexdigest():
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) and sha256 != digest.hexdigest():
         message = "The provided 'x-amz-content-sha256' header does not match what was computed."
         raise S3Error("XAmzContentSHA256Mismatch", message, 400)
 

@@ -19,6 +19,7 @@ from hostler.wire.server import Request
 
 _REMEMBERED = 1024
 _KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
+OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # the runtime's, as they stand in a path
 
 
 class Guard:

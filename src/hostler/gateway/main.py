@@ -19,14 +19,17 @@ from pathlib import Path
 from random import Random
 
 from hostler import settings
+from hostler.errors import UserError
 from hostler.gateway import answers
 from hostler.gateway.counters import Counters
 from hostler.gateway.front import Front, Guard
+from hostler.gateway.gate import Gate
 from hostler.gateway.invoke import ROOM, Invoker
 from hostler.gateway.link import Link
 from hostler.gateway.misses import Misses
 from hostler.gateway.passthrough import Passthrough
 from hostler.gateway.routes import Routes
+from hostler.gateway.signature import Verifier
 from hostler.gateway.sigv4 import Regions
 from hostler.settings import Settings
 from hostler.wire import lifeline
@@ -59,7 +62,10 @@ class Gateway:
         )
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         guard = Guard((config.host, *config.allowed_hosts))
-        self._front = Front(guard, self.invoker, self.passthrough)
+        self._handle = Front(guard, self.invoker, self.passthrough).handle
+        if config.signatures == "verify":
+            verifier = Verifier(settings.access_keys(config))
+            self._handle = Gate(verifier, self._handle, self.invoker.request_id).handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
@@ -68,7 +74,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
-        self.server = await serve(self._front.handle, sock=sock, limits=limits, refusal=answers.plain)
+        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=answers.plain)
 
     async def stop(self, drain: float) -> None:
         """Take no more connections, let what runs end for `drain` seconds, then leave."""
@@ -120,7 +126,11 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config = settings.restore(json.loads((options.run / "settings.json").read_text()))
-    sys.exit(run_loop(_serve(options.run, options.name, config, options.listen)))
+    try:
+        sys.exit(run_loop(_serve(options.run, options.name, config, options.listen)))
+    except UserError as error:
+        print(f"hostler: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

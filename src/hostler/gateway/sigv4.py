@@ -1,4 +1,4 @@
-"""What the gateway reads of a request's signature: the region. Nothing is verified; bad text is simply not a region."""
+"""The region of a request, as its signature names it. Whether that is good, `signature` says; bad text is no region."""
 
 from __future__ import annotations
 

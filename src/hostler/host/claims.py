@@ -49,7 +49,7 @@ def check_reach(host: str, port: int, allow_remote: bool) -> None:
     if not allow_remote and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise UserError(
             f"{host} can be reached from other machines, and hostler asks nobody who they are; "
-            "if that is wanted, add --allow-remote-access-without-authentication"
+            'set signatures = "verify", or if that is wanted add --allow-remote-access-without-authentication'
         )
 
 

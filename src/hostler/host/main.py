@@ -55,7 +55,11 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
     Raises UserError, with one clear line, for what a person has to set right: an address, a port, a data folder.
     """
     os.umask(0o077)
-    claims.check_reach(settings.host, settings.port, settings.allow_remote_access_without_authentication)
+    verified = settings.signatures == "verify"
+    if verified:
+        settings_module.access_keys(settings)  # the gateways read them; what is wrong with them is said here
+    remote = verified or settings.allow_remote_access_without_authentication
+    claims.check_reach(settings.host, settings.port, remote)
     lock = claims.lock(settings.data)
     try:
         unclean = claims.left_behind(settings.data)

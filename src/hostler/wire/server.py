@@ -108,6 +108,33 @@ class Request:
         if not self.disconnected:
             self._connection._flow()  # what was read ahead has gone: more may come
 
+    def gather(
+        self, most: int, each: Callable[[bytes], None], whole: Callable[[], None], over: Callable[[], None]
+    ) -> None:
+        """Keep what has arrived and what still comes, and show each piece.
+
+        Then `whole`, if the body got complete; or `over`, once it is longer than `most` bytes.
+        """
+        parts: list[bytes] = []
+        size = 0
+
+        def more(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size <= most:
+                parts.append(data)
+                each(data)
+            elif self._answering == 0:
+                parts.clear()
+                over()
+
+        def end() -> None:
+            self._parts, self.held = parts, size
+            if self._answering == 0:
+                whole()
+
+        self.stream(more, end)
+
     def proceed(self) -> None:
         """Tell a peer that asked with `Expect: 100-continue` to send its body."""
         if self._expects and not self._answering and not self.disconnected:

@@ -1,0 +1,207 @@
+"""A hostler that verifies signatures, and other people's programs with right and wrong keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, hostler_up
+from shell import AWS
+
+from hostler import demo
+
+KEY, SECRET = "AKIDEXAMPLE", "its/very+secret"
+MODEL = "Houston_TX.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    folder = tmp_path_factory.mktemp("signatures")
+    keys = folder / "keys.toml"
+    keys.write_text(f'{KEY} = "{SECRET}"\nAKIDOTHER = "another"\n')
+    keys.chmod(0o600)
+    with hostler_up(folder, signatures="verify", keys_file=keys) as running:
+        yield running
+        kept = [path for path in folder.rglob("*") if path.is_file() and path != keys]
+        assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+
+
+def client(hostler: Hostler, service: str, key: str = KEY, secret: str = SECRET, **more: Any) -> Any:
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=hostler.url,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}, **more),
+    )
+
+
+@pytest.fixture(scope="module")
+def price(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """An endpoint `my-endpoint` of many models, made by somebody with a right key; the price that a house has."""
+    archive, price = demo.train("Houston_TX", tmp_path_factory.mktemp("model"))
+    s3, sagemaker = client(hostler, "s3"), client(hostler, "sagemaker")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.upload_file(str(archive), BUCKET, f"path/{MODEL}")
+    container = {"Image": ANY_IMAGE, "ModelDataUrl": f"s3://{BUCKET}/path/", "Mode": "MultiModel"}
+    sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, Containers=[container])
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="my-endpoint", EndpointConfigName="c")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="my-endpoint")
+    return price
+
+
+def invoke(runtime: Any, body: bytes = b"") -> bytes:
+    body = body or ",".join(f"{value:g}" for value in demo.HOUSE).encode()
+    asked = {"EndpointName": "my-endpoint", "TargetModel": MODEL, "ContentType": "text/csv"}
+    answer: bytes = runtime.invoke_endpoint(Body=body, CustomAttributes="a  b", **asked)["Body"].read()
+    return answer
+
+
+def test_boto3_with_a_right_key(hostler: Hostler, price: float):
+    for key, secret in ((KEY, SECRET), ("AKIDOTHER", "another")):
+        runtime = client(hostler, "sagemaker-runtime", key, secret)
+        assert float(invoke(runtime)) == pytest.approx(price)
+        row = ",".join(f"{value:g}" for value in demo.HOUSE) + "\n"
+        many = invoke(runtime, row.encode() * 100_000)  # 1.5 MB: it does not come at once
+        assert many.count(b",") == 99_999
+    assert client(hostler, "sts").get_caller_identity()["Account"] == "123456789012"
+
+
+def test_temporary_credentials_are_signed_with_their_token(hostler: Hostler, price: float):
+    session = boto3.Session(KEY, SECRET, "a token", "us-east-1")
+    assert float(invoke(session.client("sagemaker-runtime", endpoint_url=hostler.url))) == pytest.approx(price)
+
+
+WRONG = [
+    ("NOBODY", SECRET, "UnrecognizedClientException", "InvalidAccessKeyId", "InvalidClientTokenId"),
+    (KEY, "guessed", "InvalidSignatureException", "SignatureDoesNotMatch", "SignatureDoesNotMatch"),
+]
+
+
+@pytest.mark.parametrize(("key", "secret", "json_code", "s3_code", "sts_code"), WRONG)
+def test_boto3_with_a_wrong_key(
+    hostler: Hostler, price: float, key: str, secret: str, json_code: str, s3_code: str, sts_code: str
+):
+    def code(service: str, operation: str, **more: Any) -> tuple[str, int]:
+        with pytest.raises(ClientError) as refused:
+            getattr(client(hostler, service, key, secret), operation)(**more)
+        answer = refused.value.response
+        return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
+
+    assert code("sagemaker-runtime", "invoke_endpoint", EndpointName="my-endpoint", Body=b"1") == (json_code, 403)
+    stream = "invoke_endpoint_with_response_stream"
+    assert code("sagemaker-runtime", stream, EndpointName="my-endpoint", Body=b"1") == (json_code, 403)
+    assert code("sagemaker", "delete_endpoint", EndpointName="my-endpoint") == (json_code, 400)
+    assert code("s3", "put_object", Bucket=BUCKET, Key="k", Body=b"x" * 1_000_000) == (s3_code, 403)
+    assert code("s3", "list_objects_v2", Bucket=BUCKET) == (s3_code, 403)
+    assert code("sts", "get_caller_identity") == (sts_code, 403)
+
+
+def test_s3_transfers_of_every_kind(hostler: Hostler, price: float, tmp_path: Path):
+    s3 = client(hostler, "s3")
+    content = os.urandom(20_000_000)
+    (tmp_path / "large").write_bytes(content)
+    s3.upload_file(str(tmp_path / "large"), BUCKET, "large (1) ü+=&.bin")  # in parts
+    assert s3.get_object(Bucket=BUCKET, Key="large (1) ü+=&.bin", Range="bytes=5-9")["Body"].read() == content[5:10]
+    s3.download_file(BUCKET, "large (1) ü+=&.bin", str(tmp_path / "again"))
+    assert (tmp_path / "again").read_bytes() == content
+    assert s3.list_objects_v2(Bucket=BUCKET, Prefix="large (")["KeyCount"] == 1
+    s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "large (1) ü+=&.bin"}]})
+
+
+def test_presigned_addresses_of_version_four(hostler: Hostler, price: float):
+    where = {"Bucket": BUCKET, "Key": "a key"}
+    s3 = client(hostler, "s3", signature_version="s3v4")
+    put = urllib.request.Request(s3.generate_presigned_url("put_object", where), data=b"presigned", method="PUT")
+    assert urllib.request.urlopen(put, timeout=10).status == 200
+    address = s3.generate_presigned_url("get_object", where)
+    assert urllib.request.urlopen(address, timeout=10).read() == b"presigned"
+    for wrong in (address.replace("Expires=3600", "Expires=3601"), address.partition("?")[0]):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(wrong, timeout=10)
+    old = client(hostler, "s3").generate_presigned_url("get_object", where)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(old, timeout=10)
+    assert "Please use AWS4-HMAC-SHA256" in refused.value.read().decode()
+
+
+class Person:
+    """A shell in which `eval "$(hostler env)"` was run and one's own credentials are set."""
+
+    def __init__(self, hostler: Hostler, folder: Path, secret: str) -> None:
+        self.folder = folder
+        self.data = str(hostler.data)
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
+        self.environment |= {"HOSTLER_SIGNATURES": "verify"}
+        told = json.loads(self.hostler("env", "--json").stdout)
+        assert not [name for name in told if "KEY" in name]
+        self.environment |= {**told, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret}
+
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def hostler(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "hostler.cli", *words, "--data", self.data)
+
+
+def test_the_aws_cli_and_the_peoples_commands(hostler: Hostler, price: float, tmp_path: Path):
+    right, wrong = Person(hostler, tmp_path, SECRET), Person(hostler, tmp_path, "guessed")
+    described = (AWS, "sagemaker", "describe-endpoint", "--endpoint-name", "my-endpoint")
+    assert json.loads(right.run(*described).stdout)["EndpointStatus"] == "InService"
+    told = wrong.run(*described)
+    assert told.returncode in (254, 255)
+    assert "(InvalidSignatureException)" in told.stderr
+    (tmp_path / "file").write_text("content")
+    assert right.run(AWS, "s3", "cp", "file", f"s3://{BUCKET}/a/file").returncode == 0
+    assert "file" in right.run(AWS, "s3", "ls", f"s3://{BUCKET}/a/").stdout
+    assert "(SignatureDoesNotMatch)" in wrong.run(AWS, "s3", "cp", "file", f"s3://{BUCKET}/a/file").stderr
+
+    body = ",".join(f"{value:g}" for value in demo.HOUSE)
+    for words, shown in (
+        (("ls",), "my-endpoint"),
+        (("logs", "my-endpoint"), ""),
+        (("invoke", "my-endpoint", "--target-model", MODEL, "--body", body), str(price)[:4]),
+    ):
+        done = right.hostler(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert shown in done.stdout
+        done = wrong.hostler(*words)
+        assert done.returncode == 1
+        assert "does not match the signature you provided" in done.stderr
+    del right.environment["AWS_ACCESS_KEY_ID"]
+    right.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+    assert "This hostler verifies signatures" in right.hostler("ls").stderr
+
+
+def test_what_is_wrong_with_the_keys_is_said_at_once(tmp_path: Path):
+    elsewhere = ("--host", "192.0.2.1")  # an address for examples, which no machine has
+    for mode, keys, more, told in (
+        (0o600, "", (), "needs keys_file"),
+        (0o644, "keys", (), "chmod 600"),
+        (0o600, "keys", elsewhere, "cannot listen on 192.0.2.1"),  # who verifies may listen where others can reach it
+    ):
+        (tmp_path / "keys").write_text('A = "secret"\n')
+        (tmp_path / "keys").chmod(mode)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "src")}
+        environment |= {"HOSTLER_SIGNATURES": "verify", "HOSTLER_KEYS_FILE": keys and str(tmp_path / keys)}
+        words = [sys.executable, "-m", "hostler.cli", "up", "--port", "0", *more]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode != 0
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
