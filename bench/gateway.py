@@ -1,9 +1,11 @@
 """How much a hit costs: requests/s and CPU per request of the gateway, next to nginx as a reverse proxy.
 
+`gateway` asks nobody who they are; `signed` verifies every request's signature.
+
     python bench/gateway.py [--rounds 3] [--seconds 2] [--connections 1,16,64]
 
-Needs wrk; without nginx the gateway is measured alone. Both proxies forward to the same container on a unix socket;
-each is pinned to core 0, wrk and the container to core 1. Rounds interleave the two, and ratios are taken inside a
+Needs wrk; without nginx the gateway is measured alone. All forward to the same container on a unix socket;
+each is pinned to core 0, wrk and the container to core 1. Rounds interleave them, and ratios are taken inside a
 round, because machines are noisy: read the ratios.
 """
 
@@ -24,24 +26,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
 from hostler import settings
 from hostler.wire import link
 from hostler.wire.frames import Frames
 from hostler.wire.server import Request, serve
 
-LUA = """
-wrk.method = "POST"
-wrk.body = string.rep("0.12345,", 12) .. "1.00"
-wrk.headers["Content-Type"] = "text/csv"
-wrk.headers["Accept"] = "*/*"
-wrk.headers["User-Agent"] = "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux md/arch#x86_64 lang/python#3.11.7"
-wrk.headers["X-Amz-Date"] = "20261121T220301Z"
-wrk.headers["amz-sdk-invocation-id"] = "0b7a9f4e-6a52-4f0c-8f0e-0a4c58b7e0b5"
-wrk.headers["amz-sdk-request"] = "attempt=1"
-wrk.headers["X-Amzn-SageMaker-Target-Model"] = "Houston_TX.tar.gz"
-wrk.headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=AKID/20261121/us-east-1/sagemaker/aws4_request, " ..
-  "SignedHeaders=accept;content-type;host;x-amz-date;x-amzn-sagemaker-target-model, Signature=" .. string.rep("0", 64)
-"""
+PATH = "/endpoints/my-endpoint/invocations"
+BODY = "0.12345," * 12 + "1.00"
+SIGNED = {"Content-Type": "text/csv", "Accept": "*/*", "X-Amzn-SageMaker-Target-Model": "Houston_TX.tar.gz"}
+UNSIGNED = {
+    "User-Agent": "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux md/arch#x86_64 lang/python#3.11.7",
+    "amz-sdk-invocation-id": "0b7a9f4e-6a52-4f0c-8f0e-0a4c58b7e0b5",
+    "amz-sdk-request": "attempt=1",
+}
+KEY = "AKIDEXAMPLE"
 
 NGINX = """
 {user} daemon off; worker_processes 1; pid {run}/nginx.pid; error_log {run}/nginx.log warn;
@@ -75,9 +77,9 @@ def container(path: str) -> None:
     uvloop.run(run())
 
 
-async def control(run: Path) -> asyncio.AbstractServer:
+async def control(run: Path, container: Path) -> asyncio.AbstractServer:
     """Control's end of the link: one multi-model endpoint with one resident target."""
-    address = f"unix:{run / 'i1'}"
+    address = f"unix:{container}"
     variant = link.Variant("AllTraffic", 1.0, (link.Container("primary", True),), (link.Place("i1", (address,)),))
     route = link.Route("us-east-1/my-endpoint", (variant,))
     resident = link.SetResident(route.key, variant.name, "Houston_TX.tar.gz", "i1", 1, address, "m")
@@ -102,9 +104,19 @@ def cpu(pid: int) -> float:
     return total / 1e9
 
 
+def request(url: str) -> str:
+    """A call as boto3 makes it, as a script for wrk. Its signature is good for five minutes."""
+    signed = AWSRequest("POST", url, SIGNED, BODY)
+    SigV4Auth(Credentials(KEY, KEY), "sagemaker", "us-east-1").add_auth(signed)
+    headers = {**UNSIGNED, **dict(signed.headers.items())}
+    lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
+    return "\n".join(['wrk.method = "POST"', f"wrk.body = {json.dumps(BODY)}", *lines, ""])
+
+
 def wrk(port: int, connections: int, seconds: int, script: Path) -> tuple[int, float]:
     """Requests answered, and the median latency in ms."""
-    url = f"http://127.0.0.1:{port}/endpoints/my-endpoint/invocations"
+    url = f"http://127.0.0.1:{port}{PATH}"
+    script.write_text(request(url))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     out = subprocess.run([*_pinned(1), *command], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
@@ -136,17 +148,28 @@ def free_port() -> int:
 
 
 async def measure(options: argparse.Namespace, run: Path) -> None:
-    (run / "settings.json").write_text(json.dumps(settings.dump(settings.Settings())))
-    (run / "post.lua").write_text(LUA)
-    listening, (lifeline, held) = socket.create_server(("127.0.0.1", 0), backlog=4096), os.pipe()
-    ports = {"gateway": listening.getsockname()[1]}
-    linked = await control(run)
+    keys = run / "keys.toml"
+    keys.write_text(f'{KEY} = "{KEY}"\n')
+    keys.chmod(0o600)
+    gateways = {
+        "gateway": settings.Settings(),
+        "signed": settings.Settings(signatures="verify", keys_file=str(keys)),
+    }
+    lifeline, held = os.pipe()
+    ports, pids, links = {}, {}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(started(sys.executable, __file__, "--container", str(run / "i1"), core=1))
-        module = (sys.executable, "-m", "hostler.gateway.main", "--run", str(run), "--name", "g1")
-        fds = (lifeline, listening.fileno())
-        gateway = (*module, "--lifeline", str(lifeline), "--listen", str(listening.fileno()))
-        pids = {"gateway": stack.enter_context(started(*gateway, fds=fds, core=0))}
+        for name, config in gateways.items():
+            folder = run / name
+            folder.mkdir()
+            (folder / "settings.json").write_text(json.dumps(settings.dump(config)))
+            links.append(await control(folder, run / "i1"))
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
+            ports[name] = listening.getsockname()[1]
+            fds = (lifeline, listening.fileno())
+            module = (sys.executable, "-m", "hostler.gateway.main", "--run", str(folder), "--name", name)
+            command = (*module, "--lifeline", str(lifeline), "--listen", str(listening.fileno()))
+            pids[name] = stack.enter_context(started(*command, fds=fds, core=0))
         if shutil.which("nginx"):
             ports["nginx"] = free_port()
             user = "user root;" if os.getuid() == 0 else ""
@@ -156,10 +179,10 @@ async def measure(options: argparse.Namespace, run: Path) -> None:
             )
         await asyncio.sleep(1.5)
         await asyncio.to_thread(rounds, options, run / "post.lua", ports, pids)
-        linked.close()
+        for linked in links:
+            linked.close()
     os.close(held)
     os.close(lifeline)
-    listening.close()
 
 
 def rounds(options: argparse.Namespace, script: Path, ports: dict[str, int], pids: dict[str, int]) -> None:
