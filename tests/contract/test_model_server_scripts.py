@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -433,6 +434,22 @@ def test_a_forked_child_that_comes_back_from_the_users_code_answers_nobody(
             answers = [connection.getresponse().read().decode() for connection in kept]
             assert answers == [f"{text}|{text}" if how == "pieces" else text for text in texts]
     _settles(server, 2)
+
+
+def test_a_forked_child_that_is_told_to_end_ends_alone(server: Container, load: Load) -> None:
+    load("""
+        import multiprocessing, os, time
+        def model_fn(model_dir): return 0
+        def predict_fn(data, model):
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            child.start()
+            child.terminate()
+            child.join(10)
+            return [os.getpid(), child.exitcode]
+    """)
+    told = [server.invoke("s", b"1").json for _ in range(10)]
+    assert {code for _, code in told} == {-signal.SIGTERM}
+    assert len({pid for pid, _ in told}) == 1, "the same process answers"
 
 
 def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None:

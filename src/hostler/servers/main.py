@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.servers import environment, framework, nursery, reason, target
+from hostler.servers import environment, framework, nursery, reason, strays, target
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.server import ONLY, Contract
@@ -78,6 +78,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
+    strays.hear_for_themselves()
     shelf = Shelf(told, line, sockets)
     answering = Contract(told, shelf)
     handle = answering.handle

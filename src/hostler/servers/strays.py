@@ -1,12 +1,14 @@
-"""Children that the user's code forks and lets come back from it. Nothing of ours may go on in them.
+"""Children that the user's code forks. Nothing of ours may go on in them.
 
-They have our loop and its sockets, so one that went on would take the requests and the answers of others.
+They have our loop and its sockets: one that went on would take the requests and the answers of others, and what
+signals one of them would signal our loop.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 
 
@@ -19,3 +21,25 @@ def kept_out() -> Iterator[None]:
     finally:
         if os.getpid() != here:
             os._exit(0)
+
+
+def hear_for_themselves() -> None:
+    """From now on a child that is told to end does so, where else our loop would be told: they share its signals."""
+    here = os.getpid()
+
+    def become() -> None:
+        if os.getppid() == here:  # what a child's own children do with signals is that child's matter
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _release()
+
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=become)
+
+
+def _hold() -> None:
+    """No signal may come to a child before it has become one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

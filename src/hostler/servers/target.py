@@ -62,6 +62,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
 async def _serve(predictor: Predictor, environment: Environment, order: Bear, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    strays.hear_for_themselves()
     turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
     _tell(report, Report(200, memory=memory.own_share()))
