@@ -139,14 +139,14 @@ class Host(FakeEngine):
             container = Container(launch, self.trouble, self._plant)
             path = self._plant.folder / "c" / str(self._plant.number())
             self.address = lambda _: f"unix:{path}"
-            if container.kind == "crash":
-                loop.call_later(loop.random.choice(LATE), self.end, launch.id, 1)
-            elif container.kind != "mute":
+            if container.kind not in ("crash", "mute"):
                 container.server = await serve(container, path=str(path))
                 await self._plant.lag()
                 self.address = lambda _: f"unix:{path}"
             self.containers[launch.id] = container
             await super().start(launch)
+            if container.kind == "crash":
+                loop.call_later(loop.random.choice(LATE), self.end, launch.id, 1)
         finally:
             del self._starting[launch.id]
 
@@ -184,6 +184,13 @@ class Host(FakeEngine):
         if container.server:
             server, container.server = container.server, None
             await server.close(0.0)
+
+    async def close(self) -> None:
+        """Once all that was asked of it is done, nothing of it is left."""
+        await asyncio.gather(*self._starting.values(), *self._stopping.values(), return_exceptions=True)
+        await asyncio.sleep(1.0)  # what has just connected is accepted
+        for container in self.containers.values():
+            await self._close(container)
 
     def runs(self, id: str) -> bool:
         return id in self._seen and self._seen[id].exit is None and not self.containers[id].ending
@@ -496,12 +503,12 @@ class Plant:
 
     async def end(self) -> None:
         await self.control.die()
-        tasks = [gateway.task for gateway in self.gateways.values()] + [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for container in self.host.containers.values():
-            await Host._close(container)
+        await self.host.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for gateway in self.gateways.values():
+            gateway.task.cancel()
+        await asyncio.gather(*(gateway.task for gateway in self.gateways.values()), return_exceptions=True)
+        await asyncio.sleep(1.0)  # the last connections close
 
     def number(self) -> int:
         return next(self._numbers)
@@ -579,11 +586,14 @@ class Plant:
         return {c.instance for c in of} if all(self.host.runs(c.id) and c.kind == "good" for c in of) else set()
 
     def has_all(self, name: str, counts: dict[str, int]) -> bool:
-        """Whether an endpoint has these instances of its variants, all of one fleet, and no others."""
+        """Whether an endpoint has these instances of its variants, all of one fleet, no others, and everybody knows."""
         labels = [self.host.containers[id].labels for id in sorted(self.host.containers)]
         found = {(of["variant"], int(of["slot"])) for of in labels if _name(of["key"]) == name}
         fleets = {of["fleet"] for of in labels if _name(of["key"]) == name}
-        return len(fleets) == 1 and found == {(one, slot) for one, count in counts.items() for slot in range(count)}
+        whole = len(fleets) == 1 and found == {(one, slot) for one, count in counts.items() for slot in range(count)}
+        key = f"{REGION}/{name}"
+        route = self.control.gateways.routes.get(key)
+        return whole and all(gateway.routes.get(key) == route for gateway in self.gateways.values())
 
     def kill(self, container: Container, exit: int) -> None:
         self.hurts(container)
