@@ -46,9 +46,9 @@ class Lifecycle:
             elif endpoint.status not in ("Creating", "Updating") or "stuck" in name:
                 continue
             elif "broken" in name:
-                self._store.mark_failed(endpoint.uid, endpoint.revision, "It is broken.", endpoint.modified + 1)
+                self._store.mark_failed(endpoint.uid, endpoint.revision, "It is broken.", endpoint.modified + 0.5)
             else:
-                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.modified + 1)
+                self._store.mark_ready(endpoint.uid, endpoint.revision, endpoint.modified + 0.5)
 
     def view(self, record, revisions):
         return _view(record, revisions)
