@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import tarfile
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -662,10 +662,16 @@ class Plant:
 
     # --- what must hold when all is at rest -----------------------------------------------------------------------
 
+    def running(self) -> defaultdict[str, Counter[tuple[str, int]]]:
+        """Of each endpoint (variant, number of containers of an instance) -> instances."""
+        found: defaultdict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
+        sizes = Counter(container.instance for container in self.host.containers.values())
+        for container in {one.instance: one for one in self.host.containers.values()}.values():
+            found[container.endpoint][container.labels["variant"], sizes[container.instance]] += 1
+        return found
+
     def leftovers(self, expected: dict[str, Counter[tuple[str, int]]]) -> list[str]:
-        """What is there but should not be, or the other way round. `expected`: of each endpoint that is in service or
-        has failed, (variant, number of containers of an instance) -> instances.
-        """
+        """What is there but should not be, or the other way round. `expected`: what is to run of each endpoint."""
         control, found = self.control, []
         wanted = {f"{REGION}/{name}": instances for name, instances in expected.items()}
 
@@ -673,12 +679,8 @@ class Plant:
             if is_ != should:
                 found.append(f"{what}: {is_}, not {should}")
 
-        seen: dict[str, Counter[tuple[str, int]]] = {key: Counter() for key in wanted}
-        sizes = Counter(container.instance for container in self.host.containers.values())
         of = {container.instance: container for container in self.host.containers.values()}
-        for instance, container in of.items():
-            seen.setdefault(container.key, Counter())[container.labels["variant"], sizes[instance]] += 1
-        same("containers", seen, wanted)
+        same("containers", self.running(), {name: instances for name, instances in expected.items() if instances})
         same("containers that have ended", {id for id in self.host.containers if not self.host.runs(id)}, set())
         live = {instance.id for instance in control.reconciler.instances.values() if instance.state != "gone"}
         same("instances", live, set(of))
