@@ -207,5 +207,5 @@ async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(work)
-    except* Unfit as failures:
+    except ExceptionGroup as failures:  # what is raised within `except*` arrives as a group again before Python 3.11.4
         raise failures.exceptions[0] from None
