@@ -207,5 +207,5 @@ async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(work)
-    except ExceptionGroup as failures:  # what is raised within `except*` arrives as a group again before Python 3.11.4
+    except ExceptionGroup as failures:  # not `except*`: what it raises is a group again in Python 3.11.2
         raise failures.exceptions[0] from None
