@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 from walk import Wrong, shrunk, walk
@@ -14,7 +16,14 @@ from walk import Wrong, shrunk, walk
 STEPS = 1000
 
 # asyncio's own: a connection that it accepts in the turn in which its listening socket closes is left to be collected
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """It is collected here, and not in the midst of whichever test comes next."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize("seed", range(4))
