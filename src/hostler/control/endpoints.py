@@ -25,13 +25,11 @@ _MOST_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill t
 async def create_endpoint(context: Context, region: str, request: Document) -> Document:
     tags = tagged(request.pop("Tags", []))
     name, config_name = request["EndpointName"], request["EndpointConfigName"]
-    config = await context.store_call(context.store.record, "endpoint-config", region, config_name)
-    if config is None:
-        raise could_not_find("endpoint-config", region, config_name)
-    models = await models_of(context, region, config.document)
-    check_size(config.document)
+    config = await config_of(context, region, config_name)
+    models = await models_of(context, region, config)
+    check_size(config)
     if "DeploymentConfig" in request:
-        deployment.check(request["DeploymentConfig"], config.document["ProductionVariants"])
+        deployment.check(request["DeploymentConfig"], config["ProductionVariants"])
     try:
         endpoint = await context.store_call(
             context.store.create_endpoint,
@@ -40,7 +38,7 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
             arn=names.arn("endpoint", region, name),
             created=context.now(),
             document=request,
-            config=config.document,
+            config=config,
             models=models,
             tagged=tags,
         )
@@ -106,6 +104,14 @@ async def delete_endpoint(context: Context, region: str, request: Document) -> N
         raise could_not_find("endpoint", region, request["EndpointName"])
     context.lifecycle.wake()
     await context.lifecycle.settled(endpoint.uid, context.settings.hold)
+
+
+async def config_of(context: Context, region: str, name: str) -> Document:
+    """The document of an endpoint config. Raises ValidationException when there is none."""
+    config = await context.store_call(context.store.record, "endpoint-config", region, name)
+    if config is None:
+        raise could_not_find("endpoint-config", region, name)
+    return config.document
 
 
 async def models_of(context: Context, region: str, config: Document) -> dict[str, Document]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hostler.control import deployment
 from hostler.control.context import Context
-from hostler.control.endpoints import check_size, models_of
+from hostler.control.endpoints import check_size, config_of, models_of
 from hostler.control.sentences import cannot_update, could_not_find, not_hosted
 from hostler.errors import ValidationException
 from hostler.hosting.models import weight
@@ -26,8 +26,8 @@ async def update_endpoint(context: Context, region: str, request: Document) -> D
     if request.get("RetainDeploymentConfig") and "DeploymentConfig" in request:
         raise ValidationException("RetainDeploymentConfig and DeploymentConfig exclude each other.")
     endpoint, serving = await _in_service(context, region, request["EndpointName"])
-    config = (await _config(context, region, request["EndpointConfigName"])).copy()
-    await _config(context, region, endpoint.config_name)  # rule 30: the old one must be there too
+    config = (await config_of(context, region, request["EndpointConfigName"])).copy()
+    await config_of(context, region, endpoint.config_name)  # rule 30: the old one must be there too
     models = await models_of(context, region, config)
     if retain:
         before = {variant["VariantName"]: variant for variant in serving.config["ProductionVariants"]}
@@ -80,13 +80,6 @@ async def _in_service(context: Context, region: str, name: str) -> tuple[Endpoin
     if endpoint.status != "InService":
         raise cannot_update(region, name, endpoint.status)
     return endpoint, serving
-
-
-async def _config(context: Context, region: str, name: str) -> Document:
-    config = await context.store_call(context.store.record, "endpoint-config", region, name)
-    if config is None:
-        raise could_not_find("endpoint-config", region, name)
-    return config.document
 
 
 def _retained(variant: Document, before: Document | None, kept: list[str]) -> Document:
