@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from hostler.wire.link import VariantCount
-
-# Upper bounds of the latency buckets, seconds; one more bucket counts what is slower.
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from hostler.wire.link import LATENCY_BOUNDS, VariantCount
 
 
 class Counter:
@@ -22,14 +19,14 @@ class Counter:
         self.cache_misses = 0
         self.model_latency = 0.0
         self.overhead_latency = 0.0
-        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
 
     def answered(self, total: float, model: float) -> None:
         """A container answered: `total` is the time since arrival, `model` the container's part of it."""
         self.invocations += 1
         self.model_latency += model
         self.overhead_latency += total - model
-        self.buckets[bisect_left(BOUNDS, total)] += 1
+        self.buckets[bisect_left(LATENCY_BOUNDS, total)] += 1
 
     def failed(self, status: int) -> None:
         """A container's answer was an error; `status` 0 if there was none (§8.1)."""
