@@ -11,7 +11,7 @@ from hostler.control.context import Context
 from hostler.control.sentences import already_exists, could_not_find, not_hosted
 from hostler.control.tags import tagged
 from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
-from hostler.hosting.models import definitions
+from hostler.hosting.models import definitions, is_multi_model
 from hostler.store.records import Document, Record
 from hostler.store.store import NameTaken
 
@@ -98,13 +98,13 @@ def _check_container(container: Document) -> None:
         raise ValidationException("A container must have an Image.")  # rule 10
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise ValidationException("ModelDataUrl and ModelDataSource exclude each other.")  # rule 9
-    if container.get("Mode") == "MultiModel" and "ModelDataUrl" not in container:  # rule 5
+    if is_multi_model(container) and "ModelDataUrl" not in container:  # rule 5
         raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
 
 
 def _check_together(found: list[Document], mode: str) -> None:
     hostnames = [container["ContainerHostname"] for container in found if "ContainerHostname" in container]
-    multi_models = sum(container.get("Mode") == "MultiModel" for container in found)
+    multi_models = sum(is_multi_model(container) for container in found)
     if mode == "Direct" and len(hostnames) < len(found):  # rule 3
         raise ValidationException(
             "With InferenceExecutionConfig Mode Direct every container needs a ContainerHostname."
@@ -120,7 +120,7 @@ def _check_together(found: list[Document], mode: str) -> None:
 async def _check_data(context: Context, container: Document) -> None:
     """A single model's archive must be there now (rule 7); of a prefix only the place is looked at."""
     root, text = context.settings.file_root, container.get("ModelDataUrl")
-    if text is not None and container.get("Mode") == "MultiModel":
+    if text is not None and is_multi_model(container):
         _location(root, text, prefix=True)
         return
     if "ModelDataSource" in container:

@@ -18,7 +18,7 @@ from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
-from hostler.hosting import clock, doctor, paths
+from hostler.hosting import clock, doctor, models, paths
 from hostler.hosting.doctor import Facts, Ping
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
@@ -44,7 +44,7 @@ class Container:
         self.position = position
         self.label = label
         self.definition = definition  # ContainerDefinition, as it came
-        self.multi_model = definition.get("Mode") == "MultiModel"
+        self.multi_model = models.is_multi_model(definition)
         self.seen: Seen | None = None  # what the engine says of it, once it runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers

@@ -92,7 +92,7 @@ class Endpoint:
             name=variant["VariantName"],
             weight=models.weight(variant),
             containers=tuple(
-                link.Container(label, definition.get("Mode") == "MultiModel")
+                link.Container(label, models.is_multi_model(definition))
                 for label, definition in models.containers(model)
             ),
             places=tuple(link.Place(i.id, i.addresses) for i in self._places(revision, index)),

@@ -22,6 +22,11 @@ def containers(model: Document) -> list[tuple[str, Document]]:
     return [(one.get("ContainerHostname", f"container-{number}"), one) for number, one in enumerate(found, 1)]
 
 
+def is_multi_model(definition: Document) -> bool:
+    """Whether a container holds many models, each of which is called by its TargetModel."""
+    return bool(definition.get("Mode") == "MultiModel")
+
+
 def mode(model: Document) -> Literal["Serial", "Direct"]:
     """How its containers are invoked."""
     return "Direct" if model.get("InferenceExecutionConfig", {}).get("Mode") == "Direct" else "Serial"
