@@ -169,6 +169,11 @@ class Settings:
     memory_fraction: float = _setting(
         _number(float, 0.01, 1, "a number"), 0.6, "share of the machine's memory that all instances may have together"
     )
+    eviction: str = _setting(
+        _one_of("frequency", "lru"),
+        "frequency",
+        "which targets make way in memory: those used least often (while that serves better), or least recently",
+    )
     disk_budget: int = _setting(_size(1), 20 * 2**30, "room for extracted artifacts on disk")
     archive_max_bytes: int = _setting(_size(1), 10 * 2**30, "largest size of an archive once extracted")
     archive_max_files: int = _setting(_count(1), 100_000, "most members of an archive")

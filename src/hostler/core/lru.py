@@ -1,4 +1,4 @@
-"""Bytes, pins, recency, feasible victims: one policy for memory and for disk.
+"""Bytes, pins, recency, feasible victims, for memory and for disk. `frequency.py` orders the victims otherwise.
 
 It knows keys and sizes alone: not what they stand for, not what the room is for, not how long anything takes.
 """
@@ -46,8 +46,8 @@ class Lru:
         self.total += size
         self.evictable += size
 
-    def touch(self, key: str) -> None:
-        """It was used just now. Unknown keys are ignored: they may have left in the meantime."""
+    def touch(self, key: str, uses: int = 1) -> None:
+        """It was used just now, for the last of so many times. Unknown keys are ignored: they may have left since."""
         if key in self._sizes:
             self._sizes.move_to_end(key)
 
@@ -83,12 +83,12 @@ class Lru:
     def pinned(self, key: str) -> bool:
         return key in self._pins
 
-    def oldest(self) -> str | None:
-        """The least recently used key without a pin."""
-        return next((key for key in self._sizes if key not in self._pins), None)
+    def first_victim(self) -> str | None:
+        """The key without a pin that may go before all others."""
+        return next(iter(self._candidates()), None)
 
     def victims(self, need: int) -> list[str] | None:
-        """The least recently used unpinned keys whose sizes add up to `need` bytes, and none in vain.
+        """Unpinned keys whose sizes add up to `need` bytes, those that may go first, and none in vain.
 
         None when all of them together do not suffice: then nothing should be evicted at all.
         """
@@ -96,15 +96,18 @@ class Lru:
             return None
         chosen: list[str] = []
         found = 0
-        for key, size in self._sizes.items():
+        for key in self._candidates() if need > 0 else ():
+            chosen.append(key)
+            found += self._sizes[key]
             if found >= need:
                 break
-            if key not in self._pins:
-                chosen.append(key)
-                found += size
-        # A large victim may make smaller ones before it needless: spare what can be spared, the last used first.
+        # A large victim may make smaller ones before it needless: spare what can be spared, the most wanted first.
         for key in reversed(chosen[:]):
             if found - self._sizes[key] >= need:
                 chosen.remove(key)
                 found -= self._sizes[key]
         return chosen
+
+    def _candidates(self) -> Iterator[str]:
+        """The keys without a pin, in the order in which they may go."""
+        return (key for key in self._sizes if key not in self._pins)

@@ -50,13 +50,13 @@ class ModelCache:
     outstanding or next_tick() says when to come back.
     """
 
-    def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True) -> None:
+    def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True, order: type[Lru] = Lru) -> None:
         self.budget = budget
         self.parallel_loads = parallel_loads
         self.keep = keep
         self._entries: dict[str, Target] = {}  # every target that is not absent
         self._count: Counter[str] = Counter()  # state -> how many entries are in it (absent: means nothing)
-        self._memory = Lru()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
+        self._memory = order()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
         self._leaving = 0  # bytes of the entries LEAVING
         self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
         self._line = Line()  # the queued entries, in the order in which they load
@@ -216,7 +216,7 @@ class ModelCache:
 
         Nothing, if every target is in use or on its way.
         """
-        victim = self._memory.oldest()
+        victim = self._memory.first_victim()
         return [] if victim is None else [self._withdraw(victim)]
 
     # --- time ---
@@ -249,7 +249,7 @@ class ModelCache:
         commands: list[Command] = []
         leaving = sum(self._count[state] for state in LEAVING)
         for target in list(self._short)[leaving:]:
-            if (victim := self._memory.oldest()) is not None:
+            if (victim := self._memory.first_victim()) is not None:
                 commands.append(self._withdraw(victim))
                 leaving += 1
             elif not leaving and not self._held and not self._count["loading"]:

@@ -19,6 +19,8 @@ import msgspec
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core import placement
+from hostler.core.frequency import Frequency
+from hostler.core.lru import Lru
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
@@ -34,6 +36,7 @@ from hostler.wire.client import CallFailed, CallTimedOut, Reply
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
 PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
+EVICTION: dict[str, type[Lru]] = {"frequency": Frequency, "lru": Lru}  # the setting's values
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
 
@@ -78,9 +81,12 @@ class _Member:
 class MultiModel:
     """Targets of one variant, over all its instances of one fleet."""
 
-    def __init__(self, key: str, variant: str, model_data_url: str, gateways: Gateways, metrics: Metrics) -> None:
+    def __init__(
+        self, key: str, variant: str, model_data_url: str, gateways: Gateways, metrics: Metrics, eviction: str
+    ) -> None:
         self.key = key
         self.variant = variant
+        self._eviction = EVICTION[eviction]
         self._route: frozenset[str] | None = None  # the instances that requests may go to; None: this fleet serves not
         self._bucket, self._prefix = names.data_url(model_data_url)
         self._gateways = gateways
@@ -109,7 +115,7 @@ class MultiModel:
         assert container is not None
         keep = container.definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled"
         loads = 1 if container.foreign else PARALLEL_LOADS
-        cache = ModelCache(budget, loads if keep else max(loads, 2 * (os.cpu_count() or 1)), keep)
+        cache = ModelCache(budget, loads if keep else max(loads, 2 * (os.cpu_count() or 1)), keep, self._eviction)
         member = _Member(instance, container, cache)
         await self._restore(member)
         self._members[instance.id] = member

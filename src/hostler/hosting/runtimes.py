@@ -80,7 +80,9 @@ class Runtimes:
         spot, url = instance.spot, instance.multi_model.definition["ModelDataUrl"]
         runtime = self.all.get(_key(instance))
         if runtime is None:
-            runtime = self.all[_key(instance)] = MultiModel(spot.key, spot.variant, url, self._gateways, self._metrics)
+            runtime = self.all[_key(instance)] = MultiModel(
+                spot.key, spot.variant, url, self._gateways, self._metrics, self._settings.eviction
+            )
             runtime.serve(self._route(spot.key, spot.fleet))
         await runtime.join(instance, budget)
         if instance.state == "ready":

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostler.core.frequency import Frequency
 from hostler.core.lru import Lru
 
 
@@ -40,9 +41,9 @@ def test_pins_are_counted():
     lru.pin("a")
     lru.pin("a")
     lru.unpin("a")
-    assert lru.oldest() is None
+    assert lru.first_victim() is None
     lru.unpin("a")
-    assert lru.oldest() == "a"
+    assert lru.first_victim() == "a"
 
 
 def test_a_late_report_of_use_is_no_error_but_other_unknown_keys_are():
@@ -65,9 +66,10 @@ def test_a_key_is_added_once():
 deeds = st.tuples(st.sampled_from(["add", "touch", "remove", "pin", "unpin", "resize"]), st.sampled_from("abcde"))
 
 
-@given(st.lists(st.tuples(deeds, st.integers(0, 20)), max_size=60), st.integers(0, 60))
-def test_totals_are_exact_and_victims_are_unpinned_sufficient_and_none_in_vain(steps, need):
-    lru, sizes, pins, order = Lru(), {}, {}, []
+@pytest.mark.parametrize("kind", [Lru, Frequency])
+@given(steps=st.lists(st.tuples(deeds, st.integers(0, 20)), max_size=60), need=st.integers(0, 60))
+def test_totals_are_exact_and_victims_are_unpinned_sufficient_and_none_in_vain(kind, steps, need):
+    lru, sizes, pins, order = kind(), {}, {}, []
     for (deed, key), size in steps:
         if deed == "add" and key not in sizes:
             lru.add(key, size)
@@ -94,12 +96,16 @@ def test_totals_are_exact_and_victims_are_unpinned_sufficient_and_none_in_vain(s
     assert len(lru) == len(order)
     assert lru.total == sum(sizes.values())
     assert lru.evictable == sum(sizes[key] for key in free)
-    assert lru.oldest() == (free[0] if free else None)
+    ranked = list(lru._candidates())
+    assert sorted(ranked) == sorted(free)
+    assert list(lru._candidates()) == ranked
+    assert kind is Frequency or ranked == free
+    assert lru.first_victim() == (ranked[0] if ranked else None)
     victims = lru.victims(need)
     if victims is None:
         assert need > lru.evictable
     else:
-        assert [key for key in free if key in victims] == victims
+        assert [key for key in ranked if key in victims] == victims
         found = sum(sizes[key] for key in victims)
         assert found >= need
         assert all(found - sizes[key] < need for key in victims)

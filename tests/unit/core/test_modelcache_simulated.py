@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from modelcache_invariants import check
 
+from hostler.core.frequency import Frequency
+from hostler.core.lru import Lru
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
 
 BUDGET = 100
@@ -78,10 +80,15 @@ class Instance(RuleBasedStateMachine):
         self.lost: set[tuple[str, int]] = set()  # publications that a 404 ended
         self.asked: dict[tuple[str, int], set[int]] = {}  # Withdraw -> gateways that have not answered
 
-    @initialize(room=st.sampled_from([60, BUDGET, 10 * BUDGET]), parallel=st.integers(1, 3), restored=st.booleans())
-    def begin(self, room: int, parallel: int, restored: bool) -> None:
+    @initialize(
+        room=st.sampled_from([60, BUDGET, 10 * BUDGET]),
+        parallel=st.integers(1, 3),
+        restored=st.booleans(),
+        order=st.sampled_from([Lru, Frequency]),
+    )
+    def begin(self, room: int, parallel: int, restored: bool, order: type[Lru]) -> None:
         self.room = room  # what the container has in truth
-        self.cache = ModelCache(BUDGET, parallel, self.keep)
+        self.cache = ModelCache(BUDGET, parallel, self.keep, order)
         if restored:
             self.held["a"] = self.declared["a"] = SIZES["a"]
             self.carry_out(self.cache.restore("a", SIZES["a"]))
