@@ -1,0 +1,187 @@
+"""What one of our model servers spends on an invocation: its CPU time, by kind of model and width of turn.
+
+    python bench/servers_alone.py [--kinds xgboost,onnx] [--turns 1,4,16,64] [--repeat 30]
+
+A turn is that many requests, each on a connection of its own, that arrive in one turn of the loop; with `targets` they
+are spread over ten models. Sockets are left out: bytes go in at the connection and come out at its transport, so what
+is measured is parsing, finding the target, the body, the prediction and the answer. The figure is the least of many
+repeats, in µs a request: other programs can only add to it. Needs the frameworks (`make test` installs them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import pickle
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from hostler.servers import environment, framework
+from hostler.servers.inside import Inside
+from hostler.servers.server import Contract
+from hostler.servers.shelf import Held, Shelf
+from hostler.wire.server import Limits, Server, _Connection, plain_refusal
+
+MODELS = 10
+WIDTH = 6
+ROW = b"0.1,0.2,0.3,0.4,0.5,0.6"
+HEAD = (
+    b"POST /models/%s/invoke HTTP/1.1\r\nHost: container\r\nContent-Type: text/csv\r\nAccept: */*\r\n"
+    b"X-Amzn-SageMaker-Target-Model: %s.tar.gz\r\nContent-Length: %d\r\n\r\n%s"
+)
+
+
+def data() -> tuple[Any, Any]:
+    random = np.random.default_rng(1)
+    rows = random.random((400, WIDTH)).astype(np.float32)
+    return rows, rows @ random.random(WIDTH) + random.normal(0, 1, 400)
+
+
+def xgboost(folder: Path) -> None:
+    import xgboost
+
+    rows, labels = data()
+    how = {"max_depth": 5, "eta": 0.1, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
+    xgboost.train(how, xgboost.DMatrix(rows, label=labels), 100).save_model(folder / "model.ubj")
+    (folder / "model.ubj").rename(folder / "xgboost-model")
+
+
+def _pickled(folder: Path, estimator: Any, classes: bool = False) -> None:
+    rows, labels = data()
+    (folder / "model.pkl").write_bytes(pickle.dumps(estimator.fit(rows, labels > labels.mean() if classes else labels)))
+
+
+def linear(folder: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    _pickled(folder, LinearRegression())
+
+
+def pipeline(folder: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    _pickled(folder, make_pipeline(StandardScaler(), LogisticRegression()), classes=True)
+
+
+def forest(folder: Path) -> None:
+    from sklearn.ensemble import RandomForestRegressor
+
+    _pickled(folder, RandomForestRegressor(20, max_depth=5, random_state=1))
+
+
+def onnx(folder: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    random = np.random.default_rng(1)
+    weights = {"w1": random.random((WIDTH, 32), np.float32), "w2": random.random((32, 1), np.float32)}
+    nodes = [("MatMul", ["x", "w1"], ["a"]), ("Relu", ["a"], ["b"]), ("MatMul", ["b", "w2"], ["y"])]
+    graph = helper.make_graph(
+        [helper.make_node(*node) for node in nodes],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(weight, name) for name, weight in weights.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+
+
+def torch(folder: Path) -> None:
+    import torch
+    from torch import nn
+
+    module = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 1))
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1, WIDTH)), folder / "model.pt")
+
+
+KINDS: dict[str, tuple[Callable[[Path], None], int]] = {  # how a model is made, and how many there are
+    "xgboost": (xgboost, 1),
+    "xgboost targets": (xgboost, MODELS),
+    "sklearn linear": (linear, 1),
+    "sklearn pipeline": (pipeline, 1),
+    "sklearn forest": (forest, 1),
+    "onnx": (onnx, 1),
+    "torch": (torch, 1),
+}
+
+
+class Wire(asyncio.Transport):
+    """A connection's other end: it counts what is answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> list[float]:
+    make, models = KINDS[kind]
+    told = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+    line, nursery = socket.socketpair()  # nobody is born here, but the line must stay open
+    with tempfile.TemporaryDirectory() as place:
+        shelf = Shelf(told, line, Path(place))
+        make(Path(place))
+        for number in range(models):
+            predictor = framework.load(Path(place), kind.partition(" ")[0], told)
+            shelf.held[str(number)] = Held("", Inside(predictor, 0, told, shelf._long_calls))
+    server = Server(Contract(told, shelf).handle, Limits(), plain_refusal)
+    wires = [Wire() for _ in range(max(turns))]
+    connections = [_Connection(server) for _ in wires]
+    for wire, connection in zip(wires, connections, strict=True):
+        connection.connection_made(wire)
+    asked = [
+        HEAD % (b"%d" % (number % models), b"%d" % (number % models), len(ROW), ROW) for number in range(max(turns))
+    ]
+    found = []
+    for turn in turns:
+        least = float("inf")
+        for _ in range(repeat):
+            begun = time.process_time_ns()
+            for _ in range(max(1, requests // turn)):
+                for number in range(turn):
+                    connections[number].data_received(asked[number])
+                while not wires[turn - 1].written:
+                    await asyncio.sleep(0)  # noqa: ASYNC110 - a turn of the loop is what is measured
+                for number in range(turn):
+                    assert wires[number].written[0].startswith(b"HTTP/1.1 200 ")
+                    wires[number].written.clear()
+            spent = time.process_time_ns() - begun
+            least = min(least, spent / (max(1, requests // turn) * turn) / 1000)
+        found.append(least)
+    server._sweeper.cancel()  # type: ignore[union-attr]
+    line.close()
+    nursery.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--turns", default="1,4,16,64")
+    parser.add_argument("--repeat", type=int, default=30)
+    parser.add_argument("--requests", type=int, default=256, help="of one repeat")
+    told = parser.parse_args()
+    turns = [int(turn) for turn in told.turns.split(",")]
+    print(f"{'µs a request':20}" + "".join(f"{turn:>8}" for turn in turns))
+    for kind in told.kinds.split(","):
+        found = asyncio.run(measured(kind, turns, told.repeat, told.requests))
+        print(f"{kind:20}" + "".join(f"{value:8.1f}" for value in found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
