@@ -152,8 +152,8 @@ async def measure(options: argparse.Namespace, run: Path) -> None:
     keys.write_text(f'{KEY} = "{KEY}"\n')
     keys.chmod(0o600)
     gateways = {
-        "gateway": settings.Settings(),
-        "signed": settings.Settings(signatures="verify", keys_file=str(keys)),
+        "gateway": settings.Settings(data=run),
+        "signed": settings.Settings(data=run / "signed", signatures="verify", keys_file=str(keys)),
     }
     lifeline, held = os.pipe()
     ports, pids, links = {}, {}, []

@@ -302,15 +302,23 @@ def _invoke(resolved: settings.Settings, endpoint: str, body: bytes, request: di
 
 
 @main.command()
-@click.argument("endpoint")
+@click.argument("endpoint", required=False)
+@click.option("--access", is_flag=True, help="The access log instead: a line of JSON for each invocation.")
 @click.option("--tail", type=click.IntRange(1), default=100, show_default=True, help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on printing what comes.")
 @data_option
 @region_option
 @json_option
-def logs(endpoint: str, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool) -> None:
-    """Print what the containers of ENDPOINT wrote."""
+def logs(
+    endpoint: str | None, access: bool, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool
+) -> None:
+    """Print what the containers of ENDPOINT wrote; or its invocations, with --access those of all endpoints."""
     resolved = _settings(data=data, region=region)
+    if access:
+        _print_access(resolved, endpoint or "", tail, follow, as_json)
+        return
+    if endpoint is None:
+        raise click.UsageError("name an endpoint, or say --access")
     query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW}
     found = {entry["container"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", query)["logs"]}
     shown = {container: _last_lines(log, tail) for container, log in found.items()}
@@ -333,6 +341,29 @@ def _print_logs(logs: dict[str, str], as_json: bool) -> None:
         elif not as_json:
             for line in log.splitlines():
                 click.echo(f"{container}  {_plain(line)}")
+
+
+def _print_access(resolved: settings.Settings, endpoint: str, tail: int, follow: bool, as_json: bool) -> None:
+    """The last invocations of all gateways in the order of time: the lines as they are, or one JSON document."""
+    query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW, "access": 1}
+
+    def look() -> dict[str, str]:
+        return {entry["gateway"]: entry["log"] for entry in _get(resolved, "/_hostler/logs", query)["access"]}
+
+    found = look()
+    lines = sorted("".join(found.values()).splitlines())[-tail:]  # each begins with its time
+    if as_json and not follow:
+        click.echo(json.dumps({"access": [json.loads(line) for line in lines]}, indent=2))
+        return
+    while True:
+        for line in lines:
+            click.echo(line)
+        if not follow:
+            return
+        time.sleep(_LOG_PERIOD)
+        before, found = found, look()
+        news = (_news(before.get(name, ""), log) for name, log in found.items())
+        lines = sorted("".join(news).splitlines())
 
 
 def _plain(line: str) -> str:

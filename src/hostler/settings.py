@@ -165,6 +165,11 @@ class Settings:
     startup_timeout: float = _setting(_seconds(0.1), 240.0, "time for a container to answer its first ping")
     invoke_timeout: float = _setting(_seconds(0.1), 60.0, "time for an invocation, loading included")
     drain_timeout: float = _setting(_seconds(0), 30.0, "time for requests in flight when hostler stops")
+    access_log: int = _setting(
+        _size(0),
+        128 * 2**20,
+        "room for a gateway's access log in logs/access, a line for each invocation; 0 keeps none",
+    )
     instance_memory: int = _setting(_size(0), 0, "memory of every instance, e.g. 256MiB; 0 takes the instance type's")
     memory_fraction: float = _setting(
         _number(float, 0.01, 1, "a number"), 0.6, "share of the machine's memory that all instances may have together"
@@ -187,6 +192,11 @@ class Settings:
         _one_of("auto", "on", "off"), "auto", "isolate mapped commands with bubblewrap: auto, on or off"
     )
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def access_logs(self) -> Path:
+        """The folder of the gateways' access logs, one for each by its name, and the one before it (`.1`)."""
+        return self.data / "logs" / "access"
 
     @property
     def s3_url(self) -> str:

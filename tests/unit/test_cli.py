@@ -135,7 +135,9 @@ def test_env_warns_when_clients_are_told_to_ignore_it():
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("ls",), ("logs", "nobody"), ("invoke", "nobody", "--body", "1")])
+@pytest.mark.parametrize(
+    "words", [("ls",), ("logs", "nobody"), ("logs", "--access"), ("invoke", "nobody", "--body", "1")]
+)
 def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[str, ...]):
     result = run(*words)
     assert result.exit_code == 1
@@ -157,6 +159,7 @@ def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[st
         (("invoke", "e", "--file", "/"), {}),
         (("env", "--fish", "--json"), {}),
         (("up", "--host", ""), {}),
+        (("logs",), {}),
         (("logs", "e", "--tail", "0"), {}),
         (("ls",), {"HOSTLER_PORT": "many"}),
         (("ls",), {"HOSTLER_CONFIG": "/nonexistent/hostler.toml"}),

@@ -67,7 +67,8 @@ def _spellings(default: object) -> set[str]:
     if isinstance(default, tuple):
         return {",".join(default)}
     if isinstance(default, int):
-        return {str(default), *(f"{n}GiB" for n in (1, 10, 20, 50, 100) if size(f"{n}GiB") == default)}
+        sizes = (f"{n}{unit}" for n in (1, 10, 20, 50, 100, 128) for unit in ("MiB", "GiB"))
+        return {str(default), *(one for one in sizes if size(one) == default)}
     return {f"{default:g}" if isinstance(default, float) else str(default)}
 
 

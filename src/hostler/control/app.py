@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
-from hostler.control import sts
+from hostler.control import access, sts
 from hostler.control.context import Context
 from hostler.control.operations import Api
 from hostler.errors import ApiError
@@ -140,7 +140,11 @@ async def _logs(context: Context, request: Request) -> Response:
     tail = request.query_params.get("tail") or str(LOG_TAIL)
     if not (tail.isascii() and tail.isdigit() and len(tail) < 10):
         return _plain({"message": "tail must be a number of bytes"}, 400)
-    logs = await asyncio.to_thread(context.lifecycle.logs, region, name, min(int(tail), _LOG_TAIL_MAX))
+    window = min(int(tail), _LOG_TAIL_MAX)
+    if "access" in request.query_params:
+        lines = await asyncio.to_thread(access.read, context.settings.access_logs, window, region, name)
+        return _plain({"endpoint": name, "region": region, "access": lines})
+    logs = await asyncio.to_thread(context.lifecycle.logs, region, name, window)
     if logs is None:
         return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
     return _plain({"endpoint": name, "region": region, "logs": logs})

@@ -26,7 +26,7 @@ class Refusal(HostlerError):
         super().__init__(message)
         self.status = status
         self.kind = kind
-        self.body = {**({"ErrorCode": code} if code else {}), "Message": message, **fields}
+        self.body = msgspec.json.encode({**({"ErrorCode": code} if code else {}), "Message": message, **fields})
 
 
 def refuse(request: Request, refusal: Refusal, request_id: str, headers: Headers = ()) -> None:
@@ -34,7 +34,7 @@ def refuse(request: Request, refusal: Refusal, request_id: str, headers: Headers
     lines = [("x-amzn-RequestId", request_id), *headers]
     if refusal.kind:
         lines.insert(0, ("x-amzn-ErrorType", refusal.kind))
-    request.answer(refusal.status, msgspec.json.encode(refusal.body), headers=lines)
+    request.answer(refusal.status, refusal.body, headers=lines)
 
 
 def plain(status: int, message: str) -> tuple[bytes, str, Headers]:

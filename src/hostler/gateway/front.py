@@ -19,7 +19,17 @@ from hostler.wire.server import Request
 
 _REMEMBERED = 1024
 _KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
-OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # the runtime's, as they stand in a path
+_OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # the runtime's, as they stand in a path
+
+
+def invoked(request: Request) -> tuple[str, str]:
+    """The endpoint's name as the path has it, and the runtime's operation; both empty if it is none."""
+    path = request.path
+    if request.method == "POST" and path.startswith("/endpoints/"):
+        name, _, operation = path[11:].partition("/")
+        if operation in _OPERATIONS:
+            return unquote(name) if "%" in name else name, operation
+    return "", ""
 
 
 class Guard:
@@ -73,18 +83,16 @@ class Front:
     passthrough: Passthrough
 
     def handle(self, request: Request) -> None:
+        name, operation = invoked(request)
         if not self.guard.admits(request.headers):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
+            if operation:
+                self.invoker.refused(request, name, 403, "AccessDeniedException", self.invoker.request_id())
             request.answer(403, *answers.plain(403, message))
-            return
-        path = request.path
-        if request.method == "POST" and path.startswith("/endpoints/"):
-            name, _, operation = path[11:].partition("/")
-            kind = _KINDS.get(operation)
-            if kind is not None:
-                self.invoker.invoke(request, unquote(name) if "%" in name else name, kind)
-                return
-            if operation == "async-invocations":
-                answers.refuse(request, answers.not_hosted("InvokeEndpointAsync"), self.invoker.request_id())
-                return
-        self.passthrough.send(request)
+        elif kind := _KINDS.get(operation):
+            self.invoker.invoke(request, name, kind)
+        elif operation:
+            refusal = answers.not_hosted("InvokeEndpointAsync")
+            self.invoker.refuse(request, name, refusal, self.invoker.request_id())
+        else:
+            self.passthrough.send(request)

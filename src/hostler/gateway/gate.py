@@ -19,7 +19,8 @@ import msgspec
 
 from hostler.contract import MAX_BODY
 from hostler.gateway import answers
-from hostler.gateway.front import OPERATIONS
+from hostler.gateway.front import invoked
+from hostler.gateway.invoke import Invoker
 from hostler.gateway.signature import Claim, Flaw, Unproven, Verifier
 from hostler.wire.server import Headers, Request
 
@@ -78,11 +79,12 @@ class Gate:
         self,
         verifier: Verifier,
         inner: Callable[[Request], None],
-        request_id: Callable[[], str],
+        invoker: Invoker,
     ) -> None:
         self._verifier = verifier
         self._inner = inner
-        self._request_id = request_id
+        self._invoker = invoker
+        self._request_id = invoker.request_id
 
     def handle(self, request: Request) -> None:
         if request.path in _OPEN and request.method in ("GET", "HEAD"):
@@ -113,7 +115,7 @@ class Gate:
                 self._inner(request)
 
         def over() -> None:
-            answers.refuse(request, answers.oversize(), self._request_id())
+            self._invoker.refuse(request, invoked(request)[0], answers.oversize(), self._request_id())
 
         if (request.content_length or 0) > MAX_BODY:
             over()
@@ -124,7 +126,7 @@ class Gate:
         """The service that a request must be signed for, and how that refuses."""
         method, path = request.method, request.path
         if method == "POST":
-            if path.startswith("/endpoints/") and path[11:].partition("/")[2] in OPERATIONS:
+            if invoked(request)[1]:
                 return "sagemaker", self._refuse_invocation
             if path == "/":
                 if "x-amz-target" in request.headers:
@@ -138,9 +140,12 @@ class Gate:
     # --- refusals
 
     def _refuse_invocation(self, request: Request, flaw: Unproven) -> None:
-        kind = _JSON[flaw.flaw]
+        kind, request_id = _JSON[flaw.flaw], self._request_id()
+        name, operation = invoked(request)
+        if operation:
+            self._invoker.refused(request, name, 403, kind, request_id)
         body = msgspec.json.encode({"message": _advised(flaw, flaw.message)})
-        request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", self._request_id())])
+        request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", request_id)])
 
     def _refuse_json(self, request: Request, flaw: Unproven) -> None:
         body = msgspec.json.encode({"__type": _JSON[flaw.flaw], "message": _advised(flaw, flaw.message)})

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from hostler import contract
 from hostler.gateway import answers
+from hostler.gateway.accesslog import AccessLog
 from hostler.gateway.headers import between, check_endpoint_name, check_headers, container_head, without_target
 from hostler.gateway.link import Link
 from hostler.gateway.misses import Misses, Wanted
@@ -64,6 +65,7 @@ class Invoker:
     regions: Regions
     timeout: float
     rng: Random
+    log: AccessLog | None = None
 
     def __post_init__(self) -> None:
         self.time = monotonic  # the loop's own clock, but finer: uvloop's stands still within a turn
@@ -86,7 +88,7 @@ class Invoker:
             check_headers(request.headers)
             invocation.find(name)
         except answers.Refusal as refusal:
-            answers.refuse(request, refusal, invocation.id)
+            self.refuse(request, name, refusal, invocation.id)
             return
         self.in_flight += 1
         request.on_disconnect = invocation.left
@@ -94,6 +96,18 @@ class Invoker:
             invocation.gather()
         else:
             invocation.send()
+
+    def refuse(self, request: Request, name: str, refusal: answers.Refusal, request_id: str) -> None:
+        """Answer what will not be an invocation of the endpoint of this name."""
+        self.refused(request, name, refusal.status, refusal.kind, request_id)
+        answers.refuse(request, refusal, request_id)
+
+    def refused(self, request: Request, name: str, status: int, kind: str, request_id: str) -> None:
+        """Log an invocation that was answered with an error before it had a way."""
+        if self.log is not None:
+            headers, size = request.headers, request.content_length or request.held
+            region, target = self.regions.of(headers.get("authorization")), headers.get(contract.H_TARGET_MODEL, "")
+            self.log.refused(request_id, region, name, target, status, kind, size)
 
     def hot(self, wanted: Wanted) -> None:
         """A target's places are crowded: tell control, at most once a second."""
@@ -144,6 +158,7 @@ class Invocation:
     _refused_by: tuple[tuple[str, int], ...] = ()  # places that took no connection: instance, generation
     _reloaded = False  # a container had lost the target, and was given another chance
     _begun = False  # the answer's head is out
+    _passed_on = 0  # bytes of its body that are
     _over = False
 
     def __init__(self, invoker: Invoker, request: Request) -> None:
@@ -338,7 +353,7 @@ class Invocation:
         """Its caller hung up."""
         if self._exchange is not None:
             self._exchange.abort()
-        self._close()
+        self._close(499, self._passed_on)
         if self.invoker.misses.leave(self):
             self.invoker.link.abandoned(self.wanted)
 
@@ -368,11 +383,12 @@ class Invocation:
     def received(self, exchange: Exchange, data: bytes) -> None:
         longest = max(self.deadline, self.arrived + contract.MAX_STREAM)
         exchange.deadline = min(self.invoker.time() + self.invoker.timeout, longest)
+        self._passed_on += len(data)
         self.request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
         self._count()
-        self._close()
+        self._close(200, self._passed_on)
         self.request.end()
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
@@ -380,7 +396,7 @@ class Invocation:
         label = self.variant.labels[self._hop]
         if self._begun:
             self._count(failed=0)
-            self._close()
+            self._close(200, self._passed_on, "Cut")
             self.request.abort()
         elif not error.started and not isinstance(error, CallTimedOut) and place is not None:
             self._refused_by += ((place.instance, place.generation),)
@@ -432,11 +448,12 @@ class Invocation:
     # --- the answer
 
     def _answer(self, exchange: Exchange) -> None:
+        body = exchange.body
         self._count()
-        self._close()
+        self._close(200, len(body))
         headers = exchange.headers
         content_type = headers.get("content-type", "application/octet-stream")
-        self.request.answer(200, exchange.body, content_type, self._headers(headers))
+        self.request.answer(200, body, content_type, self._headers(headers))
 
     def _begin(self, exchange: Exchange) -> None:
         """A long answer flows on as it comes."""
@@ -447,7 +464,9 @@ class Invocation:
         lines = [("Content-Type", content_type), *self._headers(headers)]
         request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
         request.start(200, lines, None if length is None else int(length))
-        request.write(exchange.body)
+        body = exchange.body
+        self._passed_on = len(body)
+        request.write(body)
 
     def _headers(self, answered: dict[str, str]) -> list[tuple[str, str]]:
         headers = [
@@ -476,7 +495,7 @@ class Invocation:
         )
 
     def _fail(self, refusal: answers.Refusal) -> None:
-        self._close()
+        self._close(refusal.status, len(refusal.body), refusal.kind)
         answers.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing())])
 
     def _count(self, failed: int | None = None) -> None:
@@ -498,8 +517,8 @@ class Invocation:
             place.flight.count -= 1
         return place
 
-    def _close(self) -> None:
-        """The end, however it came: give back what it held, once."""
+    def _close(self, status: int, size: int, error: str = "") -> None:
+        """The end, however it came: give back what it held, and log it, once. `size`: of the answer's body, bytes."""
         self._land()
         if not self._over:
             self._over = True
@@ -509,3 +528,25 @@ class Invocation:
             if self.variant.multi_model and self._sent:
                 counter.cache_misses += self._missed
                 counter.cache_hits += not self._missed
+            if self.invoker.log is not None:
+                self._log(self.invoker.log, status, size, error)
+
+    def _log(self, log: AccessLog, status: int, size: int, error: str) -> None:
+        request, endpoint, variant, now = self.request, self.endpoint, self.variant, self.invoker.time()
+        length = request.content_length
+        cache = ("miss" if self._missed else "hit") if variant.multi_model else ""
+        log.add(
+            self.id,
+            endpoint.region,
+            endpoint.name,
+            variant.name,
+            self.target,
+            variant.labels[self._hop],
+            status,
+            error,
+            len(self._gathered or request.body) if length is None else length,
+            size,
+            now - self.arrived,
+            self._earlier + now - self._sent if self._sent else 0.0,
+            cache,
+        )

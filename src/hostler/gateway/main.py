@@ -21,6 +21,7 @@ from random import Random
 from hostler import settings
 from hostler.errors import UserError
 from hostler.gateway import answers
+from hostler.gateway.accesslog import AccessLog
 from hostler.gateway.counters import Counters
 from hostler.gateway.front import Front, Guard
 from hostler.gateway.gate import Gate
@@ -57,15 +58,16 @@ class Gateway:
         counters = Counters()
         routes, misses = Routes(counters), Misses(ROOM)
         self.link = Link(str(run / "link.sock"), name, routes, misses, counters, self._traffic)
+        self.log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
         self.invoker = Invoker(
-            routes, misses, self.link, Pool(), Regions(config.region), config.invoke_timeout, rng or Random()
+            routes, misses, self.link, Pool(), Regions(config.region), config.invoke_timeout, rng or Random(), self.log
         )
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         guard = Guard((config.host, *config.allowed_hosts))
         self._handle = Front(guard, self.invoker, self.passthrough).handle
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
-            self._handle = Gate(verifier, self._handle, self.invoker.request_id).handle
+            self._handle = Gate(verifier, self._handle, self.invoker).handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
@@ -87,6 +89,8 @@ class Gateway:
                 log.error("a part of the gateway failed", exc_info=ended)
         self.invoker.pool.close()
         self.passthrough.pool.close()
+        if self.log is not None:
+            await self.log.close()
 
     def _traffic(self) -> tuple[int, int]:
         return self.invoker.in_flight, len(self.server.connections) if self.server else 0

@@ -54,8 +54,9 @@ class Streaming(Invocation):
             self._rejected(exchange, self._said)
         elif self._begun:
             self._count(failed=0)
-            self._close()
-            self.request.write(self._broken(error))
+            broken = self._broken(error)
+            self._close(200, self._passed_on + len(broken), "Cut")
+            self.request.write(broken)
             self.request.end()
         else:
             super().failed(exchange, error)
@@ -74,7 +75,9 @@ class Streaming(Invocation):
     def _piece(self, exchange: Exchange, data: bytes) -> None:
         if not self._begun:
             self._start(exchange)
-        self.request.write(eventstream.part(data))
+        part = eventstream.part(data)
+        self._passed_on += len(part)
+        self.request.write(part)
 
     def _start(self, exchange: Exchange) -> None:
         self._begun = True

@@ -129,7 +129,7 @@ class Rig:
 
     def __init__(self, **settings: Any) -> None:
         self.run = Path(tempfile.mkdtemp(prefix="hg", dir="/tmp"))
-        self.settings = Settings(**settings)
+        self.settings = Settings(**{"data": self.run, **settings})
         self.control = Control(self.run)
         self.containers: dict[str, Container] = {}
         self.gateway: Gateway

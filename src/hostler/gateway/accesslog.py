@@ -1,0 +1,158 @@
+"""The access log: one line of JSON for each invocation, in the order in which they ended.
+
+It owns the file, and decides nothing. Lines are gathered, and written by a thread every 250 ms: a slow disk delays
+lines, never an invocation. What a full one cannot take is dropped and counted. No line holds a body, a signature, a
+path of this machine, or a header besides those that name what is invoked; JSON's quoting keeps it one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+_EVERY = 0.25  # seconds
+_TOGETHER = 512  # lines that are encoded in one go: a fifth of a millisecond
+_MOST = 4 * 2**20  # bytes that wait for the disk
+_SHOWN = 256  # characters of a request's own text
+
+
+class Line(msgspec.Struct, gc=False):
+    """What a line says. Times are milliseconds, sizes bytes of bodies; empty text: it does not apply."""
+
+    time: str  # when it ended
+    request_id: str
+    region: str
+    endpoint: str
+    variant: str
+    target: str
+    container: str  # the one that was called, the last of several
+    status: int  # 499: the caller hung up before the answer
+    error: str  # AWS's exception; or Cut: the answer was broken off after its head
+    bytes_in: int
+    bytes_out: int
+    ms: float  # since the request's head was read
+    model_ms: float  # of them, with containers
+    cache: str  # hit or miss, of a multi-model endpoint
+
+
+class AccessLog:
+    """`room`: bytes that the file may take on disk, together with the one before it (`.1`)."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self._path = path
+        self._half = room // 2
+        self._most = min(_MOST, self._half)
+        self._lines: list[Line] = []
+        self._encoded: list[bytes] = []
+        self._held = 0  # bytes of it
+        self._dropped = 0  # lines, since it was last said
+        self._complained = False
+        self._encoder = msgspec.json.Encoder()
+        self._second = 0
+        self._stamp = ""  # ... as text
+        self._closing = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+
+    def add(
+        self, request_id: str, region: str, endpoint: str, variant: str, target: str, container: str, status: int,
+        error: str, bytes_in: int, bytes_out: int, seconds: float, model: float, cache: str,
+    ) -> None:  # fmt: skip
+        """Log an invocation that has just ended."""
+        now = time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        stamp = f"{self._stamp}{int((now - second) * 1000):03d}Z"
+        lines = self._lines
+        lines.append(
+            Line(
+                stamp, request_id, region, endpoint, variant, target, container, status, error, bytes_in, bytes_out,
+                int(seconds * 1e5) / 100, int(model * 1e5) / 100, cache,
+            )
+        )  # fmt: skip
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_all())
+        elif len(lines) >= _TOGETHER:
+            self._encode()
+
+    def refused(
+        self, request_id: str, region: str, endpoint: str, target: str, status: int, error: str, size: int
+    ) -> None:
+        """Log what was refused before it had a way: these names are only what the caller wrote."""
+        self.add(request_id, region, _shown(endpoint), "", _shown(target), "", status, error, size, 0, 0.0, 0.0, "")
+
+    async def close(self) -> None:
+        """Write what there is."""
+        self._closing.set()
+        if self._writing is not None:
+            await self._writing
+
+    def _encode(self) -> None:
+        lines, self._lines = self._lines, []
+        if self._held > self._most:
+            self._dropped += len(lines)
+            return
+        encoded = self._encoder.encode_lines(lines)
+        self._encoded.append(encoded)
+        self._held += len(encoded)
+
+    async def _write_all(self) -> None:
+        """Write until nothing is left; then there is no task, and no timer, until the next invocation."""
+        while self._lines or self._encoded:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _EVERY)
+            self._encode()
+            encoded, self._encoded, self._held = self._encoded, [], 0
+            lost, trouble = await asyncio.to_thread(self._write, b"".join(encoded))
+            self._dropped += lost
+            if trouble and not self._complained:
+                log.warning("the access log cannot be written (%s): its lines are dropped", trouble)
+            elif self._dropped and not trouble:
+                log.warning("the access log is written again; %d lines were dropped", self._dropped)
+                self._dropped = 0
+            self._complained = bool(trouble)
+        self._writing = None
+
+    def _write(self, data: bytes) -> tuple[int, str]:
+        """Append whole lines. How many could not be, and why.
+
+        The file is opened anew each time, so that anybody may move it or remove it.
+        """
+        written = 0
+        try:
+            self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if self._path.stat().st_size + len(data) > self._half:
+                    self._path.replace(f"{self._path}.1")
+            with open(self._path, "ab", buffering=0, opener=_private) as file:
+                begun = file.tell()
+                try:
+                    while written < len(data):
+                        written += file.write(memoryview(data)[written:])
+                except OSError:
+                    written = data.rfind(b"\n", 0, written) + 1
+                    with contextlib.suppress(OSError):
+                        file.truncate(begun + written)
+                    raise
+        except OSError as error:
+            return data.count(b"\n", written), error.strerror or str(error)
+        return 0, ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _shown(text: str) -> str:
+    text = text[:_SHOWN]
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
