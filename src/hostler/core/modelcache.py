@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from hostler.core.line import Line
+from hostler.core.lives import Lives
 from hostler.core.lru import Lru
 from hostler.core.placement import Presence
 from hostler.core.target import (
@@ -19,6 +20,7 @@ from hostler.core.target import (
     HELD,
     IN_MEMORY,
     LEAVING,
+    STAYING,
     TARGET,
     Command,
     Fetch,
@@ -47,7 +49,8 @@ class ModelCache:
     Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
     it idle; declared bytes exceed the budget only by what a measurement revealed, and then until enough is idle to
     be unloaded; everybody who waits is answered by one Publish or Refuse; while anything waits, an answer is
-    outstanding or next_tick() says when to come back.
+    outstanding or next_tick() says when to come back. What the operator pins never leaves for the sake of another,
+    as long as all that is pinned fits.
     """
 
     def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True, order: type[Lru] = Lru) -> None:
@@ -61,6 +64,10 @@ class ModelCache:
         self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
         self._line = Line()  # the queued entries, in the order in which they load
         self._short: dict[str, None] = {}  # queued or crowded entries for each of which some other must leave first
+        self._lives = Lives()
+        self._pinned: dict[str, int] = {}  # those STAYING that the operator pinned -> bytes; together within the budget
+        self._pinned_total = 0  # the sum of these
+        self._look_at = 0.0  # when next to look for targets that were idle for too long; counts if there is an idle_ttl
         self._failed: dict[str, tuple[float, Refuse]] = {}  # absent targets -> until when the answer stands; in order
         self._generation = 1  # the highest in use; restored targets share the first
 
@@ -102,6 +109,25 @@ class ModelCache:
         ]
         return f"<ModelCache {self.used()}/{self.budget}: {', '.join(parts)}; line: {', '.join(self._line) or 'empty'}>"
 
+    def targets(self) -> Iterable[Target]:
+        """All that are not absent, to be read only."""
+        return self._entries.values()
+
+    def is_pinned(self, target: str) -> bool:
+        """Whether the operator has it stay, and it fits beside the others of that kind."""
+        return target in self._pinned
+
+    # --- what the operator wants ---
+
+    def govern(self, lives: Lives, now: float) -> list[Command]:
+        """From now on the operator says this. To be called, too, when `budget` was set anew."""
+        self._lives = lives
+        self._look_at = now
+        for target in self._memory:
+            self._unpin(target)
+            self._pin(target)
+        return self._settle(now)
+
     # --- what callers want ---
 
     def need(self, target: str, size: int | None, now: float) -> list[Command]:
@@ -109,6 +135,8 @@ class ModelCache:
         self._memory.touch(target)
         self._forget_failures(now)
         state = self._state(target)
+        if entry := self._entries.get(target):
+            entry.used = now
         if state == "resident":
             return [Publish(target, self._entries[target].generation)]
         if state == "withdrawing":  # wanted is as good as busy: it stays, and something else must go
@@ -117,14 +145,17 @@ class ModelCache:
             return []  # the answer is on its way
         if target in self._failed:
             return [self._failed[target][1]]
-        if size is not None and size > self.budget:
+        if size is not None and size > self.budget - self._pinned_total:
             return [self._too_big(target, size)]
         return self._fetch(self._move(target, "need"))
 
-    def hits(self, targets: Iterable[str]) -> None:
+    def hits(self, targets: Iterable[str], now: float) -> None:
         """Targets that were used, in the order of use."""
         for target in targets:
             self._memory.touch(target)
+            if entry := self._entries.get(target):
+                entry.used = now
+                entry.hits += 1
 
     def abandoned(self, target: str, now: float) -> list[Command]:
         """Nobody waits any more, at no gateway. What is fetching or loading goes on: the next caller will be glad."""
@@ -150,7 +181,9 @@ class ModelCache:
         """The container holds it; `size` is measured (bytes)."""
         if size > self.budget:
             return [self._turn_away(target, now, size), Unload(target), *self._settle(now)]
-        return [self._publish(target, "loaded", size), *self._settle(now)]
+        publish = self._publish(target, "loaded", size)
+        self._entries[target].used = now
+        return [publish, *self._settle(now)]
 
     def load_failed(self, target: str, status: int, message: str, now: float) -> list[Command]:
         """The container answered the load with `status` (0: not at all), and does not hold the target."""
@@ -168,11 +201,12 @@ class ModelCache:
         """The container no longer holds it."""
         return [*self._fetch(self._move(target, "unloaded")), *self._departed(), *self._settle(now)]
 
-    def restore(self, target: str, size: int) -> list[Command]:
+    def restore(self, target: str, size: int, now: float) -> list[Command]:
         """A new control found it loaded: resident with generation 1. What is too much leaves at the next tick()."""
         if target in self._entries:
             return []
-        self._move(target, "restore", size).generation = 1
+        entry = self._move(target, "restore", size)
+        entry.generation, entry.used = 1, now
         return [Publish(target, 1)]
 
     # --- what gateways report; of another generation, or unknown to the table in this state, it is late: ignored ---
@@ -231,6 +265,8 @@ class ModelCache:
             times.append(next(iter(self._held.values())))
         if self._line.ends is not None and self._count["loading"] < self.parallel_loads:
             times.append(self._line.ends)
+        if self._lives.idle_ttl and self._entries:
+            times.append(self._look_at)
         return min(times, default=None)
 
     # --- decisions ---
@@ -240,9 +276,24 @@ class ModelCache:
         while self._held and (first := next(iter(self._held.items())))[1] <= now:
             del self._held[first[0]]
             self._memory.unpin(first[0])
+        while self._pinned_total > self.budget:  # the last one has its pin in vain
+            self._unpin(next(reversed(self._pinned)))
         idle = [] if self.keep else [target for target in self._memory if not self._memory.pinned(target)]
         unkept = [self._withdraw(target) for target in idle]
-        return [*unkept, *self._make_way(now), *self._start(now), *self._make_room()]
+        return [*unkept, *self._expire(now), *self._make_way(now), *self._start(now), *self._make_room()]
+
+    def _expire(self, now: float) -> list[Command]:
+        """Targets that nobody has used for `idle_ttl`, or for an eighth longer: so that a use needs no book-keeping,
+        all of them are looked at only now and then.
+        """
+        ttl = self._lives.idle_ttl
+        if not ttl or now < self._look_at:
+            return []
+        idle = {target: self._entries[target].used for target in self._memory if not self._memory.pinned(target)}
+        expired = [target for target, used in idle.items() if used + ttl <= now]
+        soonest = min((used + ttl for used in idle.values() if used + ttl > now), default=now + ttl)
+        self._look_at = max(soonest, now + min(ttl, max(1.0, ttl / 8)))
+        return [self._withdraw(target) for target in expired]
 
     def _make_way(self, now: float) -> list[Command]:
         """One departure for each target that met a full container, whatever the declared bytes say."""
@@ -253,7 +304,8 @@ class ModelCache:
                 commands.append(self._withdraw(victim))
                 leaving += 1
             elif not leaving and not self._held and not self._count["loading"]:
-                message = "The container has no memory for the model, and no other model is left to unload."
+                message = "The container has no memory for the model, and no other model is left to unload"
+                message += f" but {len(self._pinned)} that the tag hostler:pin has stay." if self._pinned else "."
                 refuse = Refuse(target, "no_memory", message, 507)
                 if self._state(target) == "crowded":  # it stays: a smaller request may run
                     commands += [refuse, self._publish(target, "no_memory")]
@@ -267,7 +319,7 @@ class ModelCache:
         commands: list[Command] = []
         while self._line and self._count["loading"] < self.parallel_loads:
             target, size = self._line.head, self._entries[self._line.head].size
-            if size > self.budget:  # the budget has shrunk
+            if size > self.budget - self._pinned_total:  # the budget has shrunk, or too much is pinned
                 commands.append(self._turn_away(target, now))
             elif target not in self._short and self.used() + size <= self.budget:
                 self._move(target, "start")
@@ -323,6 +375,7 @@ class ModelCache:
             self._short.pop(target, None)
         if old == "queued":
             self._line.leave(target)
+        self._unpin(target)
         if size is not None:
             entry.size = size
         if old in IN_MEMORY and new in IN_MEMORY:
@@ -345,7 +398,19 @@ class ModelCache:
             del self._entries[target]
         else:
             self._entries[target] = entry
+        self._pin(target)
         return entry
+
+    def _pin(self, target: str) -> None:
+        if self._state(target) in STAYING and self._lives.pins(target):
+            self._memory.pin(target)
+            self._pinned[target] = self._memory.size(target)
+            self._pinned_total += self._pinned[target]
+
+    def _unpin(self, target: str) -> None:
+        if (size := self._pinned.pop(target, None)) is not None:
+            self._pinned_total -= size
+            self._memory.unpin(target)
 
     def _publish(self, target: str, event: str, size: int | None = None) -> Publish:
         """Into resident. Each time with a new generation, so that answers to an earlier Withdraw are known as late."""
@@ -359,6 +424,7 @@ class ModelCache:
         publish = self._publish(target, event)
         self._memory.pin(target)
         self._held[target] = now + BUSY_FOR
+        self._entries[target].used = now
         return publish
 
     def _turn_away(self, target: str, now: float, size: int | None = None) -> Refuse:
@@ -377,8 +443,12 @@ class ModelCache:
             del self._failed[first[0]]
 
     def _too_big(self, target: str, size: int) -> Refuse:
-        message = f"The model takes {size} bytes of memory, and an instance of this endpoint has {self.budget}."
-        return Refuse(target, "too_big", message, 507)
+        message = f"The model takes {size} bytes of memory, and an instance of this endpoint has {self.budget}"
+        if size <= self.budget:
+            message += (
+                f", of which {self._pinned_total} are held by models that the tag hostler:pin has stay: pin fewer"
+            )
+        return Refuse(target, "too_big", f"{message}.", 507)
 
     def _state(self, target: str) -> State:
         entry = self._entries.get(target)

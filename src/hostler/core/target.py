@@ -55,6 +55,7 @@ TARGET: Table[State] = Table(
 IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
 HELD = frozenset({"resident", "withdrawing", "crowded"})
 LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
+STAYING = IN_MEMORY - LEAVING
 COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
 
 
@@ -66,6 +67,8 @@ class Target:
     state: State = "absent"
     size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
     generation: int = 0  # of its last publication here; never used for another publication of its cache
+    used: float = 0.0  # when somebody last wanted it, or it was found in use, or it came; on the clock of its cache
+    hits: int = 0  # how often gateways said that they had used it, since it came
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")

@@ -172,7 +172,7 @@ class MultiModel:
             if socket := _own_socket(member.container.address, loaded.socket):
                 member.sockets[target] = socket
             size = loaded.memory or member.container.storage.disk.memory(placed.id) or placed.size
-            self._run(member, member.cache.restore(target, max(size, 1)))
+            self._run(member, member.cache.restore(target, max(size, 1), clock.now()))
             if any(one.cache.state(target) != "absent" for one in self._members.values()):
                 self._copies.hot(target, clock.now())  # an earlier control knew how hot it is
         for placed in known.values():
@@ -234,7 +234,7 @@ class MultiModel:
 
     def hit(self, instance: str, target: str) -> None:
         if member := self._members.get(instance):
-            member.cache.hits((target,))
+            member.cache.hits((target,), clock.now())
 
     def gone(self, message: link.Gone) -> None:
         """The container does not have a target that we believed resident, or (507) cannot run it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hostler.core.modelcache import ModelCache
 from hostler.core.target import IN_MEMORY, LEAVING
 
@@ -22,10 +24,14 @@ def check(cache: ModelCache) -> None:
     assert cache._leaving == sum(entries[target].size for target in those(*LEAVING)), cache
     assert set(cache._held) <= those("resident"), cache
     assert list(cache._held.values()) == sorted(cache._held.values()), cache
-    assert set(cache._memory._pins) == set(cache._memory) - (those("resident") - set(cache._held)), cache
-    assert all(pins == 1 for pins in cache._memory._pins.values()), cache
+    staying = those("loading", "resident", "crowded")
+    assert set(cache._pinned) <= {target for target in staying if cache._lives.pins(target)}, cache
+    assert all(cache._pinned[target] == entries[target].size for target in cache._pinned), cache
+    assert cache._pinned_total == sum(cache._pinned.values()) <= cache.budget, cache
+    in_use = set(cache._memory) - (those("resident") - set(cache._held))
+    assert cache._memory._pins == Counter([*in_use, *cache._pinned]), cache
     assert cache._memory.evictable == sum(
-        entries[target].size for target in those("resident") if target not in cache._held
+        entries[target].size for target in those("resident") if target not in {*cache._held, *cache._pinned}
     ), cache
     assert set(cache._line) == those("queued"), cache
     assert set(cache._short) <= those("queued", "crowded"), cache

@@ -167,7 +167,7 @@ def test_a_smaller_budget_evicts_and_turns_away_who_can_never_fit():
 
 def test_the_least_recently_used_leave():
     cache = holding(100, a=40, b=40)
-    cache.hits(["a", "gone long ago"])
+    cache.hits(["a", "gone long ago"], 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b")
 
 
@@ -473,9 +473,9 @@ def test_abandoning_what_was_never_asked_for_does_nothing():
 
 def test_a_new_control_finds_what_is_loaded():
     cache = ModelCache(100)
-    assert cache.restore("a", 60) == [Publish("a", 1)]
-    assert cache.restore("b", 60) == [Publish("b", 1)]
-    assert cache.restore("b", 60) == []
+    assert cache.restore("a", 60, 0.0) == [Publish("a", 1)]
+    assert cache.restore("b", 60, 0.0) == [Publish("b", 1)]
+    assert cache.restore("b", 60, 0.0) == []
     assert cache.resident() == {"a": 1, "b": 1}
     assert cache.used() == 120
     assert ask(cache, "c", 40) == withdraw(cache, "a")
@@ -512,7 +512,7 @@ def test_a_dismissed_target_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> No
 
 def test_the_hottest_is_what_was_used_last_whether_or_not_it_is_asked_to_go() -> None:
     cache = holding(100, a=10, b=20, c=30)
-    cache.hits(("a",))
+    cache.hits(("a",), 0.0)
     cache.dismiss("c")
     ask(cache, "d", 5)
     assert cache.hottest() == [("a", 10), ("c", 30), ("b", 20)]

@@ -38,7 +38,7 @@ def hits_of(requests: list[str], order: type[Lru]) -> int:
             hits += 1
             unreported.append(target)
             continue
-        cache.hits(unreported)
+        cache.hits(unreported, 0.0)
         unreported.clear()
         commands = deque(cache.need(target, None, 0.0))
         while commands:

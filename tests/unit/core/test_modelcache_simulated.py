@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from modelcache_invariants import check
 
 from hostler.core.frequency import Frequency
+from hostler.core.lives import Lives
 from hostler.core.lru import Lru
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
 
@@ -91,7 +92,7 @@ class Instance(RuleBasedStateMachine):
         self.cache = ModelCache(BUDGET, parallel, self.keep, order)
         if restored:
             self.held["a"] = self.declared["a"] = SIZES["a"]
-            self.carry_out(self.cache.restore("a", SIZES["a"]))
+            self.carry_out(self.cache.restore("a", SIZES["a"], self.now))
             self.carry_out(self.cache.tick(self.now))
 
     # --- the shell ---
@@ -109,6 +110,7 @@ class Instance(RuleBasedStateMachine):
                     self.assert_unused(target)
                 continue
             if isinstance(command, Withdraw):
+                assert not self.cache.is_pinned(target), "what is pinned stays"
                 self.asked[target, command.generation] = {0, 1}
                 self.withdrawn.add((target, command.generation))
             else:
@@ -130,7 +132,7 @@ class Instance(RuleBasedStateMachine):
 
     def hear_from(self, index: int) -> None:
         kind, target, *rest, hits = self.gateways[index].up.popleft()
-        self.cache.hits(hits)
+        self.cache.hits(hits, self.now)
         if kind == "need":
             self.wants.setdefault(target, set()).add(index)
             self.carry_out(self.cache.need(target, None, self.now))
@@ -249,6 +251,10 @@ class Instance(RuleBasedStateMachine):
         self.cache.budget = budget
         self.carry_out(self.cache.tick(self.now))
 
+    @rule(pinned=st.frozensets(names, max_size=3), ttl=st.sampled_from([0.0, 0.0, 0.5, 10.0]))
+    def the_operator_says_what_stays_and_how_long_the_others_may(self, pinned: frozenset[str], ttl: float) -> None:
+        self.carry_out(self.cache.govern(Lives(ttl, pinned), self.now))
+
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -286,6 +292,8 @@ class Instance(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything end well: then everybody has been answered, and the budget is kept."""
+        pinned = self.cache._lives.pinned
+        self.carry_out(self.cache.govern(Lives(0.0, pinned), self.now))
         for _ in range(500):
             self.things_go_well(1, True, True)
             if not self.jobs and not any(gateway.down or gateway.up for gateway in self.gateways):
@@ -301,7 +309,7 @@ class Instance(RuleBasedStateMachine):
         assert self.cache.waiting() == []
         assert self.cache.used() <= self.cache.budget
         if not self.keep:
-            assert not self.cache._entries, "nothing is kept"
+            assert set(self.cache._entries) <= pinned, "nothing else is kept"
 
 
 class InstanceThatKeepsNothing(Instance):
