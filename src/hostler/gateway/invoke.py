@@ -237,7 +237,7 @@ class Invocation:
             return
         place = places[0] if len(places) == 1 else variant.pick(places, invoker.rng)
         if variant.multi_model:
-            invoker.link.hit(*self.wanted[:2], place.instance, self.target)
+            invoker.link.hit(place)
             if place.flight.count >= _HOT and len(places) < len(variant.places):
                 invoker.hot(self.wanted)
         place.flight.count += 1

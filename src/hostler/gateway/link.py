@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
+from msgspec import structs
 
 from hostler.gateway import answers
 from hostler.gateway.counters import Counters
 from hostler.gateway.misses import Misses, Wanted
-from hostler.gateway.routes import Routes
+from hostler.gateway.routes import Place, Routes
 from hostler.wire import link
 from hostler.wire.frames import Frames
 
@@ -49,7 +51,7 @@ class Link:
         self._counters = counters
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        self._hits: list[link.Hit] = []
+        self._used: list[Place] = []  # places of targets, in the order of use, since the last message
         self._flushing: asyncio.TimerHandle | None = None
         self._draining: set[str] = set()  # instances of which control wants to know when nothing runs there any more
         self._looking: asyncio.TimerHandle | None = None  # at them, again
@@ -59,9 +61,9 @@ class Link:
 
     # --- up
 
-    def hit(self, key: str, variant: str, instance: str, target: str) -> None:
-        """A target was invoked. Sent with the next message, at the latest after 50 ms."""
-        self._hits.append(link.Hit(key, variant, instance, target))
+    def hit(self, place: Place) -> None:
+        """A target is invoked there. Sent with the next message, at the latest after 50 ms."""
+        self._used.append(place)
         if self._flushing is None:
             self._flushing = self._loop.call_later(_HITS_EVERY, self._flush)
 
@@ -76,12 +78,18 @@ class Link:
 
     def _flush(self) -> None:
         self._flushing = None
-        if self._hits:
+        if self._used:
             self._send(link.Hits(self._take_hits()))
 
     def _take_hits(self) -> tuple[link.Hit, ...]:
-        hits, self._hits = tuple(self._hits), []
-        return hits
+        """One hit for each place that was used, in the order of their last uses."""
+        uses = Counter(reversed(self._used))
+        self._used.clear()
+        return tuple(
+            place.hit if count == 1 else structs.replace(place.hit, uses=count)
+            for place, count in reversed(uses.items())
+            if place.hit is not None
+        )
 
     def _send(self, message: link.Up) -> None:
         if self._frames is not None:

@@ -40,6 +40,7 @@ class Place:
     hops: tuple[Hop, ...]
     flight: Flight
     generation: int = 0  # of the target's load
+    hit: link.Hit | None = None  # what control is told of a use of the target
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +173,8 @@ class Routes:
         hops = list(instance.hops)
         hops[variant.target_hop] = _hop(message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke")
         flight = self._flight(message.key, message.variant, message.instance, message.target)
-        place = Place(message.instance, tuple(hops), flight, message.generation)
+        hit = link.Hit(message.key, message.variant, message.instance, message.target)
+        place = Place(message.instance, tuple(hops), flight, message.generation, hit)
         others = tuple(p for p in places if p.instance != message.instance)
         variant.residents[message.target] = (*others, place)
         return True

@@ -232,9 +232,9 @@ class MultiModel:
             self._waiting.setdefault(target, set()).add(gateway)
         self._place(target, hot)
 
-    def hit(self, instance: str, target: str) -> None:
+    def hit(self, instance: str, target: str, uses: int = 1) -> None:
         if member := self._members.get(instance):
-            member.cache.hits((target,), clock.now())
+            member.cache.hits((target,) * uses, clock.now())
 
     def gone(self, message: link.Gone) -> None:
         """The container does not have a target that we believed resident, or (507) cannot run it."""

@@ -201,7 +201,7 @@ class Runtimes:
     def hit(self, hits: tuple[link.Hit, ...]) -> None:
         for hit in hits:
             if runtime := self._of.get(hit.instance):
-                runtime.hit(hit.instance, hit.target)
+                runtime.hit(hit.instance, hit.target, hit.uses)
 
     def gone(self, gone: link.Gone) -> None:
         if runtime := self._of.get(gone.instance):

@@ -157,12 +157,13 @@ class Ack(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hit(msgspec.Struct, frozen=True, array_like=True):
-    """A target was invoked on an instance (recency; in the order of use)."""
+    """A target was invoked on an instance, `uses` times (recency: hits come in the order of each one's last use)."""
 
     key: str
     variant: str
     instance: str
     target: str
+    uses: int = 1
 
 
 class Need(msgspec.Struct, frozen=True, tag=True):

@@ -14,17 +14,20 @@ from hostler.wire.server import Request
 BIG = b"x" * 1_000_000  # longer than what is read ahead
 
 
-def test_hits_are_reported_in_order_and_soon() -> None:
+def test_hits_are_reported_soon_each_target_by_its_last_use_and_with_all_its_uses() -> None:
     async def play(rig: Rig) -> None:
         await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1"))
         await rig.control.resident(rig.resident("b", "i1"))
-        for target in "abba":
+        for target in "abbba":
             await rig.invoke(target=target)
-        await until(lambda: len(rig.control.hits) == 4)
-        assert [hit.target for hit in rig.control.hits] == list("abba")
-        assert rig.control.hits[0] == link.Hit("us-east-1/ep", "v", "i1", "a")
+        await until(lambda: sum(hit.uses for hit in rig.control.hits) == 5)
+        told: dict[str, int] = {}
+        for hit in rig.control.hits:
+            told[hit.target] = told.pop(hit.target, 0) + hit.uses  # to its end: it was used last
+            assert hit == link.Hit("us-east-1/ep", "v", "i1", hit.target, hit.uses)
+        assert list(told.items()) == [("b", 3), ("a", 2)]
 
     scenario(play)
 
