@@ -35,11 +35,16 @@ def status_line(status: int) -> str:
     return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"
 
 
-def render(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """A whole head, from its first line (which ends in CRLF). Raises ValueError if a name or value holds a line end."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    text = first_line + "".join(lines) + "\r\n"
-    if text.count("\n") != len(lines) + 2 or text.count("\r") != len(lines) + 2 or "\0" in text:
+def render(text: str, headers: Iterable[tuple[str, str]], fields: int = 0) -> bytes:
+    """A whole head. `text` is its first line and as many fields as `fields` says, each with its CRLF; then `headers`.
+
+    Raises ValueError if a name or value holds a line end.
+    """
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+        fields += 1
+    text += "\r\n"
+    if text.count("\n") != fields + 2 or text.count("\r") != fields + 2 or "\0" in text:
         raise ValueError("a header holds a line end or NUL")
     return text.encode("latin-1", "replace")
 

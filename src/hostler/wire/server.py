@@ -165,11 +165,14 @@ class Request:
         self, status: int, body: bytes = b"", content_type: str = "application/json", headers: Headers = ()
     ) -> None:
         """Answer at once and whole. Raises ValueError if a header holds a line end (then nothing was sent)."""
-        bare = status in (204, 304) or status < 200
-        lines = [*headers] if bare else [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers]
-        head = self._head(status, lines)
+        if status < 200 or status in (204, 304):
+            text, fields, body = status_line(status), 0, b""
+        else:
+            text = f"{status_line(status)}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+            fields = 2
+        head = self._head(text, fields, headers)
         if not self.disconnected:
-            self._connection.transport.write(head if bare or self.method == "HEAD" else head + body)
+            self._connection.transport.write(head if self.method == "HEAD" else head + body)
         self._finish()
 
     def start(self, status: int, headers: Headers, length: int | None) -> None:
@@ -186,7 +189,7 @@ class Request:
             self._chunked_answer = True
         elif not bodyless:
             self.close = True
-        head = self._head(status, lines)
+        head = self._head(status_line(status), 0, lines)
         self._answering = 1
         if not self.disconnected:
             self._connection.transport.write(head)
@@ -208,15 +211,16 @@ class Request:
         if not self.disconnected:
             self._connection.transport.abort()
 
-    def _head(self, status: int, lines: list[tuple[str, str]]) -> bytes:
+    def _head(self, text: str, fields: int, headers: Headers) -> bytes:
+        """The answer's whole head: it begins with `text`, which has so many fields already."""
         if self._answering:
             raise RuntimeError("a request was answered twice")
         if self.close or not self.complete or self._connection.server.closing:
             self.close = True
-            lines.append(("Connection", "close"))
+            headers = (*headers, ("Connection", "close"))
         elif self._version == 10:
-            lines.append(("Connection", "keep-alive"))
-        return render(status_line(status), lines)
+            headers = (*headers, ("Connection", "keep-alive"))
+        return render(text, headers, fields)
 
     def _finish(self) -> None:
         if self._answering == 2:
@@ -239,6 +243,7 @@ class _Connection(asyncio.Protocol):
         self.stalled = math.inf  # deadline of a peer that does not read
         self._parser = httptools.HttpRequestParser(self)
         self._parsing: Request | None = None  # the request whose end has not been read
+        self._headers: dict[str, str] = {}  # ... of it
         self._headed = False  # ... and its head has
         self._url = b""
         self._repeated = 0  # headers of it that repeat another's name
@@ -335,7 +340,8 @@ class _Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._deaf:
             raise _Stop
-        self._parsing = Request(self)
+        self._parsing = request = Request(self)
+        self._headers = request.headers
         self._headed = False
         self._url = b""
         self._repeated = self._partial_bytes = 0
@@ -345,18 +351,21 @@ class _Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        request = self._parsing
-        if self._headed or request is None:
+        if self._headed:
             return  # a trailer: dropped
-        key = NAMES.get(name) or lower_name(name)
-        headers = request.headers
-        if key not in headers:
+        key, headers = NAMES.get(name) or lower_name(name), self._headers
+        if key in headers:
+            self._repeat(key, value)
+        else:
             headers[key] = value.decode("latin-1")
-            return
+
+    def _repeat(self, key: str, value: bytes) -> None:
         if key == "host":
             self._stop(400, "The request has more than one Host header.")
         self._repeated += 1
-        headers[key] = f"{headers[key]}, {value.decode('latin-1')}"
+        if self._repeated > self.limits.headers:  # joining goes on no longer than that: it copies what it joins
+            self._stop(431, "The request's header fields are too large.")
+        self._headers[key] = f"{self._headers[key]}, {value.decode('latin-1')}"
 
     def on_headers_complete(self) -> None:
         request = self._parsing
