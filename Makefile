@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 
-.PHONY: help demo test check format unit contract api model e2e slow bench bench-peers goals lock clean
+.PHONY: help demo test check format unit contract api model e2e slow bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint, types, import floors (make format: mend the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
 	@echo "make goals   the time to start, to answer and to mend"
+	@echo "make rest    memory and CPU when nobody asks"
 	@echo "make lock    resolve requirements/*.txt again from pyproject.toml"
 
 # Stamps say what the environment holds: a lock is installed once, and again when it changed.
@@ -63,6 +64,9 @@ bench-peers: $(VENV)/.demo
 goals: $(VENV)/.test
 	$(BIN)/python bench/goals.py
 	$(BIN)/python bench/updates.py
+
+rest: $(VENV)/.test
+	$(BIN)/python bench/rest.py
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
 	--extra demo --group build pyproject.toml

@@ -31,11 +31,11 @@ class Tree:
 
     def cpu(self) -> float:
         """Seconds of CPU that the living processes have used."""
-        return sum(_cpu(pid) for pid in self._pids())
+        return sum(cpu(pid) for pid in self._pids())
 
     def memory(self) -> int:
         """Proportional set size: what processes share is counted once."""
-        return sum(_proportional(pid) for pid in self._pids())
+        return sum(memory(pid) for pid in self._pids())
 
     def count(self) -> int:
         return len(self._pids())
@@ -88,7 +88,8 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process's living threads have used."""
     total = 0
     for task in Path("/proc").glob(f"{pid}/task/*"):
         with contextlib.suppress(OSError):
@@ -96,12 +97,24 @@ def _cpu(pid: int) -> float:
     return total / 1e9
 
 
-def _proportional(pid: int) -> int:
+def wakes(pid: int) -> int:
+    """How often its threads have gone to sleep by themselves, and so have been woken."""
+    total = 0
+    for task in Path("/proc").glob(f"{pid}/task/*"):
+        with contextlib.suppress(OSError):
+            total += int(_field((task / "status").read_text(), "voluntary_ctxt_switches"))
+    return total
+
+
+def memory(pid: int, kind: str = "Pss") -> int:
+    """Bytes: `Rss`, or `Pss`, in which what processes share is shared out. 0: it is no more."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        return int(_field(Path(f"/proc/{pid}/smaps_rollup").read_text(), kind)) * 1024
     return 0
+
+
+def _field(text: str, name: str) -> str:
+    return next((line.split()[1] for line in text.splitlines() if line.startswith(f"{name}:")), "0")
 
 
 def _started(pid: int) -> str:

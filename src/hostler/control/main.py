@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -85,7 +86,8 @@ async def control(run: Path, settings: Settings) -> None:
         clock=time.time,
     )
     link_server = await gateways.serve(_free(run / "link.sock"))
-    server = uvicorn.Server(
+    server = _Server(
+        leave,
         uvicorn.Config(
             create_app(context),
             uds=_free(run / "control.sock"),
@@ -95,20 +97,33 @@ async def control(run: Path, settings: Settings) -> None:
             http="httptools",
             timeout_keep_alive=75,
             server_header=False,
-        )
+        ),
     )
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server._serve())
     reconciling = asyncio.create_task(reconciler.run())
     leaving = asyncio.create_task(leave.wait())
     await asyncio.wait([serving, reconciling, leaving], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
+    leave.set()
     reconciling.cancel()
     link_server.close()
     await asyncio.gather(serving, reconciling, return_exceptions=True)
     await disk.close()
     engine.close()
     context.close()
+
+
+class _Server(uvicorn.Server):
+    """It serves until `leave`. Uvicorn's own loop wakes ten times a second to see whether it should."""
+
+    def __init__(self, leave: asyncio.Event, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leave = leave
+
+    async def main_loop(self) -> None:
+        while not self._leave.is_set():
+            await self.on_tick(0)  # which sets the answers' Date
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), 1.0)
 
 
 def _source(settings: Settings) -> FileSource:

@@ -11,6 +11,7 @@ first hop to its last.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from hostler.wire.server import Request
 
 _TRIES = 3  # places that may refuse one request's connection before it waits for no other
 _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
+_SWEEP = 0.25  # seconds between two looks for misses whose time is up
 _HOT_EVERY = 1.0  # seconds between two such messages about one target
 ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
 ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold
@@ -73,6 +75,7 @@ class Invoker:
         self._ids = count(1)
         self._prefix = str(uuid4())[:24]
         self._hot: dict[Wanted, float] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def request_id(self) -> str:
         """Unique and shaped like a UUID, without the price of one."""
@@ -118,10 +121,19 @@ class Invoker:
             self._hot[wanted] = now + _HOT_EVERY
             self.link.need(wanted, hot=True)
 
-    def sweep(self) -> None:
-        """End the misses whose time is up; to be called a few times a second."""
+    def wait(self, waiter: Invocation) -> bool:
+        """Let it wait for its target. Whether it is the first that does."""
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+        return self.misses.add(waiter)
+
+    def _sweep(self) -> None:
+        """End the misses whose time is up; again and again, as long as any wait."""
+        self._sweeper = None
         for waiter in self.misses.late(self.time()):
             waiter.late()
+        if self.misses:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
 
 
 class Passed(NamedTuple):
@@ -320,7 +332,7 @@ class Invocation:
             return
         self._missed = True
         self._waiting = invoker.time()
-        if invoker.misses.add(self) and self.variant.multi_model:
+        if invoker.wait(self) and self.variant.multi_model:
             invoker.link.need(self.wanted)
 
     def go(self, timing: Timing | None) -> None:

@@ -44,7 +44,6 @@ except ImportError:  # not on every platform
 
 log = logging.getLogger(__name__)
 
-_SWEEP = 0.25  # seconds
 _FIRST_ROUTES = 5.0  # seconds to wait for control before the first connection is taken
 _CONTROL_IDLE = 2.0  # seconds that a connection to control is kept; its server closes them after 5
 _FAREWELL = 0.5  # seconds that a caller's idle connection is kept when the gateway ends
@@ -72,7 +71,7 @@ class Gateway:
 
     async def start(self, sock: socket.socket) -> None:
         """Serve the listening socket, once the routes are known: until then callers wait in its backlog."""
-        self.tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._sweep())]
+        self.tasks = [asyncio.create_task(self.link.run())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
@@ -95,11 +94,6 @@ class Gateway:
     def _traffic(self) -> tuple[int, int]:
         return self.invoker.in_flight, len(self.server.connections) if self.server else 0
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP)
-            self.invoker.sweep()
-
 
 async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
     stop = asyncio.Event()
@@ -113,7 +107,7 @@ async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
     gc.set_threshold(10_000, 20, 50)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, *gateway.tasks], return_when=asyncio.FIRST_COMPLETED)
-    failed = not stopping.done()  # without its link or its sweep a gateway is no use: the host starts another
+    failed = not stopping.done()  # without its link a gateway is no use: the host starts another
     await gateway.stop(config.drain_timeout)
     return 1 if failed else 0
 
