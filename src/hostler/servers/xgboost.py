@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import pickle
 import struct
 import weakref
@@ -32,6 +33,9 @@ from hostler.servers.predictor import LONG_BODY, Call, Rejected, Reply, Unloadab
 _OFFERED = (codecs.CSV, codecs.JSON, codecs.JSON_LINES)
 _TOGETHER = 64  # rows of one flush; more gains nothing
 _BUFFER_CELLS = 65_536
+_PROBES = 6  # rows
+_WHOLE, _GAPS = 0, 2  # two of them
+_NARROW = 1_024  # columns; probes of wider models take too much memory to be kept
 _LIBRARY = xgboost.core._LIB
 _CONFIG = (
     b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0, "strict_shape": false, '
@@ -50,7 +54,7 @@ def matrix(table: Any, feature_types: list[str] | None) -> Any:
 
 
 def _booster(file: Path) -> Any:
-    data = file.read_bytes()
+    data = _content(file)
     pickled = ""
     if not data.startswith(b"{"):
         try:
@@ -68,7 +72,7 @@ def _booster(file: Path) -> Any:
         raise Unloadable(f"{file.name} does not load: {pickled}it does not end as an XGBoost model does")
     booster = xgboost.Booster()
     try:
-        booster.load_model(bytearray(data))
+        booster.load_model(data)
     except (xgboost.core.XGBoostError, ValueError) as error:
         if "bad_alloc" in str(error):
             raise MemoryError("the model does not fit in memory") from None
@@ -76,7 +80,15 @@ def _booster(file: Path) -> Any:
     return booster
 
 
-def _cut_short(data: bytes) -> bool:
+def _content(file: Path) -> bytearray:
+    """As the library takes it, without a second copy."""
+    with file.open("rb") as source:
+        data = bytearray(os.fstat(source.fileno()).st_size)
+        source.readinto(data)
+    return data
+
+
+def _cut_short(data: bytearray) -> bool:
     """Whether a binary (UBJSON) model is not whole: the library's reader crashes or runs for ever on one in twenty.
 
     Its keys are sorted, so that the version comes last. Text (JSON) is read safely.
@@ -110,21 +122,21 @@ class XGBoost:
         """Use a quicker way only if it gives what the booster's own predict gives, on rows with and without gaps."""
         if not self._width:
             return
-        probe = np.random.default_rng(self._width).normal(scale=3.0, size=(6, self._width)).astype(np.float32)
-        probe[2, ::2] = np.nan
-        probe[3] = np.nan
-        probe[4] = np.abs(np.round(probe[4]))  # categories are small whole numbers
         try:
-            wanted = self._predict_matrix(probe)
-            self._inplace = _same(self._booster.inplace_predict(probe, validate_features=False), wanted)
-            if self._width <= _BUFFER_CELLS:
-                single = _SingleRows(self._booster, _Rows(self._width))
-                for row in range(len(probe)):
-                    single.put(row % single.room, probe[row].tolist())
-                    alone = single.predict(row % single.room + 1)[-1]
-                    if not _same(np.float32(alone), wanted[row]):
-                        return
-                self._single = _SingleRows(self._booster, _shared_rows(self._width))
+            types = self._booster.feature_types
+            probes = (_kept_probes if self._width <= _NARROW else _Probes)(self._width, tuple(types) if types else None)
+            wanted = self._booster.predict(probes.matrix, validate_features=False)
+            if self._width > _BUFFER_CELLS:
+                self._inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), wanted)
+                return
+            single = _SingleRows(self._booster, probes.rows)
+            for some in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # one row is not what several are, to the library
+                for place, row in enumerate(some):
+                    single.put(place, probes.table[row].tolist())
+                if not _same(np.array(single.predict(len(some)), dtype=np.float32), wanted[some]):
+                    return
+                self._inplace = True  # which asks the library for the same
+            self._single = _SingleRows(self._booster, _shared_rows(self._width))
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
             pass  # a model that these ways do not serve, such as a linear one
 
@@ -196,8 +208,7 @@ def _same(found: Any, wanted: Any) -> bool:
 class _Rows:
     """Room in memory for rows of one width: how a row is packed, and what libxgboost is told of the first n."""
 
-    def __init__(self, width: int) -> None:
-        room = max(1, min(_TOGETHER, _BUFFER_CELLS // width))
+    def __init__(self, width: int, room: int) -> None:
         self.row = struct.Struct(f"={width}f")
         self.buffer = bytearray(self.row.size * room)
         place = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
@@ -218,7 +229,24 @@ class _Rows:
 @lru_cache(maxsize=1024)
 def _shared_rows(width: int) -> _Rows:
     """The room that all models of a width share. Only the loop's thread uses it, within one call of `answer`."""
-    return _Rows(width)
+    return _Rows(width, max(1, min(_TOGETHER, _BUFFER_CELLS // width)))
+
+
+class _Probes:
+    """Rows on which the ways to a model are compared, and the booster's own form of them. Their seed is the width."""
+
+    def __init__(self, width: int, feature_types: tuple[str, ...] | None) -> None:
+        table = np.random.default_rng(width).normal(scale=3.0, size=(_PROBES, width)).astype(np.float32)
+        table[_GAPS, ::2] = np.nan
+        table[3] = np.nan
+        table[4] = np.abs(np.round(table[4]))  # categories are small whole numbers
+        self.table = table
+        self.matrix = matrix(table, list(feature_types) if feature_types else None)
+        self.rows = _Rows(width, _PROBES)
+
+
+# The probes of many models at once: making them takes as long as using them. Only the thread that loads uses them.
+_kept_probes = lru_cache(maxsize=64)(_Probes)
 
 
 class _SingleRows:
