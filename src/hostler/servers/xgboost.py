@@ -93,7 +93,7 @@ def _cut_short(data: bytearray) -> bool:
 
     Its keys are sorted, so that the version comes last. Text (JSON) is read safely.
     """
-    text = data[1:2] in (b'"', b" ", b"\t", b"\r", b"\n", b"}")
+    text = data[1:2] and data[1] in b'" \t\r\n}'
     return not text and not (b"version" in data[-64:] and data.endswith(b"}"))
 
 
