@@ -548,6 +548,7 @@ class Invocation:
         length = request.content_length
         cache = ("miss" if self._missed else "hit") if variant.multi_model else ""
         log.add(
+            now,
             self.id,
             endpoint.region,
             endpoint.name,
