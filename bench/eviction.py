@@ -1,0 +1,89 @@
+"""What share of requests finds its target in memory, by each rule of eviction, on made-up orders of requests.
+
+    python bench/eviction.py [--targets 1000] [--room 100] [--exponent 1.1] [--requests 40000]
+
+No server and no model is involved: this is the rules alone, with every target idle and of the same size. `best` is what
+holding the most popular at every moment would give, if somebody told who they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+
+from hostler.core.frequency import Frequency
+from hostler.core.lru import Lru
+
+WARM = 2000  # requests that do not count
+# Name -> (all change places every so many requests, one swaps with another every so many); 0: never.
+ORDERS = {
+    "stable": (0, 0),
+    "one swaps every 100": (0, 100),
+    "one swaps every 20": (0, 20),
+    "one swaps every 5": (0, 5),
+    "one swaps every 1": (0, 1),
+    "all change every 20,000": (20_000, 0),
+    "all change every 5,000": (5000, 0),
+    "all change every 2,000": (2000, 0),
+    "all change every 1,000": (1000, 0),
+    "all change every 200": (200, 0),
+}
+
+
+def requests(options: argparse.Namespace, shuffled: int, swapped: int) -> Iterator[tuple[str, int]]:
+    """Target and its rank at that moment, by Zipf's law."""
+    dice = random.Random(1)
+    weights = list(accumulate(1 / rank**options.exponent for rank in range(1, options.targets + 1)))
+    names = [f"t{number}" for number in range(options.targets)]
+    for number in range(options.requests):
+        if shuffled and number % shuffled == 0:
+            dice.shuffle(names)
+        if swapped and number % swapped == 0:
+            one, other = dice.randrange(options.targets), dice.randrange(options.targets)
+            names[one], names[other] = names[other], names[one]
+        rank = bisect_left(weights, dice.random() * weights[-1])
+        yield names[rank], rank
+
+
+def replay(options: argparse.Namespace, rule: type[Lru], shuffled: int, swapped: int) -> tuple[float, float, float]:
+    """Hit ratio, the best possible one, and the CPU time of a request in microseconds."""
+    held = rule()
+    hits = best = 0
+    began = time.process_time()
+    for number, (target, rank) in enumerate(requests(options, shuffled, swapped)):
+        found = target in held
+        if not found:
+            if len(held) == options.room:
+                for victim in held.victims(1) or []:
+                    held.remove(victim)
+            held.add(target, 1)
+        held.touch(target)
+        if number >= WARM:
+            hits += found
+            best += rank < options.room
+    counted = options.requests - WARM
+    return hits / counted, best / counted, (time.process_time() - began) / options.requests * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Hit ratios of the rules of eviction.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--targets", type=int, default=1000, help="how many there are")
+    parser.add_argument("--room", type=int, default=100, help="for how many there is room")
+    parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
+    parser.add_argument("--requests", type=int, default=40_000, help="of each order")
+    options = parser.parse_args()
+    print(f"{'':26}{'lru':>8}{'frequency':>11}{'best':>8}{'lru us':>9}{'frequency us':>14}")
+    for name, (shuffled, swapped) in ORDERS.items():
+        recent, best, cheap = replay(options, Lru, shuffled, swapped)
+        frequent, _, dear = replay(options, Frequency, shuffled, swapped)
+        print(f"{name:26}{recent:8.3f}{frequent:11.3f}{best:8.3f}{cheap:9.1f}{dear:14.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
