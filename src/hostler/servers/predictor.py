@@ -52,8 +52,8 @@ class Unloadable(Exception):
 class Predictor(Protocol):
     """A loaded model.
 
-    Where it is not alone in its process, it is called on two threads at once: on the loop's with calls whose bodies are
-    at most LONG_BODY, on another with longer ones.
+    Where it is not alone in its process, it may be called on two threads at once: on the loop's, and on another with
+    what takes long. Several calls at once (`together`) come on the loop's alone.
     """
 
     together: int  # most calls that `answer` takes at once; 1 for a model that gains nothing by it

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ import xgboost
 
 from hostler.servers import artifact, codecs
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import LONG_BODY, Call, Rejected, Reply, Unloadable
+from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
 
 _OFFERED = (codecs.CSV, codecs.JSON, codecs.JSON_LINES)
 _TOGETHER = 64  # rows of one flush; more gains nothing
@@ -115,7 +116,7 @@ class XGBoost:
         self._default = environment.default_accept or codecs.CSV
         self._multi_model = environment.multi_model
         self._inplace = False
-        self._single: _SingleRows | None = None
+        self._single = False
         self._find_quick_ways()
 
     def _find_quick_ways(self) -> None:
@@ -129,21 +130,21 @@ class XGBoost:
             if self._width > _BUFFER_CELLS:
                 self._inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), wanted)
                 return
-            single = _SingleRows(self._booster, probes.rows)
             for some in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # one row is not what several are, to the library
                 for place, row in enumerate(some):
-                    single.put(place, probes.table[row].tolist())
-                if not _same(np.array(single.predict(len(some)), dtype=np.float32), wanted[some]):
+                    probes.rows.put(place, probes.table[row].tolist())
+                found = probes.rows.predict(self._booster.handle, len(some))
+                if not _same(np.array(found, dtype=np.float32), wanted[some]):
                     return
                 self._inplace = True  # which asks the library for the same
-            self._single = _SingleRows(self._booster, _shared_rows(self._width))
+            self._single = True
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
             pass  # a model that these ways do not serve, such as a linear one
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
         replies: dict[int, Reply] = {}
         queued: list[tuple[int, str]] = []
-        single = self._single
+        rows = _rows(self._width, get_ident()) if self._single else None
         for number, call in enumerate(calls):
             try:
                 if not call.body:
@@ -151,28 +152,26 @@ class XGBoost:
                     continue
                 media = codecs.accepted(call.accept, _OFFERED, self._default)
                 kind = codecs.media_type(call.content_type)
-                row = None
-                if single and kind == codecs.CSV and len(call.body) <= LONG_BODY:
-                    row = codecs.csv_row(call.body, self._width)
-                if single and row:
-                    single.put(len(queued), row)
+                row = codecs.csv_row(call.body, self._width) if rows and kind == codecs.CSV else None
+                if rows and row:
+                    rows.put(len(queued), row)
                     queued.append((number, media))
-                    if len(queued) == single.room:
-                        self._flush(single, queued, replies)
+                    if len(queued) == rows.room:
+                        self._flush(rows, queued, replies)
                 else:
-                    replies[number] = self._reply(self._predict(self._rows(call.body, kind)).tolist(), media)
+                    replies[number] = self._reply(self._predict(self._table(call.body, kind)).tolist(), media)
             except Rejected as error:
                 replies[number] = Reply(error.status, str(error).encode(), "text/plain")
-        if queued and single:
-            self._flush(single, queued, replies)
+        if rows and queued:
+            self._flush(rows, queued, replies)
         return [replies[number] for number in range(len(calls))]
 
-    def _flush(self, single: _SingleRows, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
-        for (number, media), value in zip(queued, single.predict(len(queued)), strict=True):
+    def _flush(self, rows: _Rows, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
+        for (number, media), value in zip(queued, rows.predict(self._booster.handle, len(queued)), strict=True):
             replies[number] = self._reply([value], media)
         queued.clear()
 
-    def _rows(self, body: bytes, kind: str) -> Any:
+    def _table(self, body: bytes, kind: str) -> Any:
         try:
             return codecs.float32(codecs.rows(body, kind or codecs.LIBSVM, self._width))
         except Rejected as error:
@@ -206,13 +205,17 @@ def _same(found: Any, wanted: Any) -> bool:
 
 
 class _Rows:
-    """Room in memory for rows of one width: how a row is packed, and what libxgboost is told of the first n."""
+    """Room for rows of one width, and their way straight through libxgboost's C API.
+
+    Half the time of `inplace_predict` for one row. A room is used by one thread at a time.
+    """
 
     def __init__(self, width: int, room: int) -> None:
-        self.row = struct.Struct(f"={width}f")
-        self.buffer = bytearray(self.row.size * room)
-        place = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
-        self.told = [
+        self.room = room
+        self._row = struct.Struct(f"={width}f")
+        self._buffer = bytearray(self._row.size * room)
+        place = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._told = [  # of the first n rows
             ctypes.c_char_p(
                 json.dumps({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3}).encode()
             )
@@ -220,15 +223,40 @@ class _Rows:
         ]
         # What a call puts its array into. Without one it makes its own, which asks the system for this process's share
         # of the processors each time: eleven system calls, a quarter of what one row takes.
-        self.proxy = ctypes.c_void_p()
-        if _LIBRARY.XGProxyDMatrixCreate(ctypes.byref(self.proxy)):
-            raise xgboost.core.XGBoostError(xgboost.core.py_str(_LIBRARY.XGBGetLastError()))
-        weakref.finalize(self, _LIBRARY.XGDMatrixFree, self.proxy)
+        proxy = ctypes.c_void_p()
+        if _LIBRARY.XGProxyDMatrixCreate(ctypes.byref(proxy)):
+            raise _error()
+        weakref.finalize(self, _LIBRARY.XGDMatrixFree, proxy)
+        self._shape = ctypes.POINTER(ctypes.c_uint64)()
+        self._dimensions = ctypes.c_uint64()
+        self._result = ctypes.POINTER(ctypes.c_float)()
+        self._rest = (
+            *(ctypes.c_char_p(_CONFIG), proxy),
+            *(ctypes.byref(self._shape), ctypes.byref(self._dimensions), ctypes.byref(self._result)),
+        )
+
+    def put(self, place: int, values: list[float]) -> None:
+        """Raises Rejected for a number that no float32 holds."""
+        try:
+            self._row.pack_into(self._buffer, place * self._row.size, *values)
+        except OverflowError:
+            raise Rejected(400, "The body holds a number that is too large.") from None
+
+    def predict(self, handle: ctypes.c_void_p, rows: int) -> list[Any]:
+        """What a booster says of each of the first `rows` rows: a float, or a list of them."""
+        if _LIBRARY.XGBoosterPredictFromDense(handle, self._told[rows - 1], *self._rest):
+            raise _error()
+        if self._dimensions.value == 1:
+            return self._result[:rows]
+        width = 1
+        for dimension in range(1, self._dimensions.value):
+            width *= self._shape[dimension]
+        return [self._result[row * width : (row + 1) * width] for row in range(rows)]
 
 
 @lru_cache(maxsize=1024)
-def _shared_rows(width: int) -> _Rows:
-    """The room that all models of a width share. Only the loop's thread uses it, within one call of `answer`."""
+def _rows(width: int, thread: int) -> _Rows:
+    """The room that all models of a width share on one thread, each within one call of `answer`."""
     return _Rows(width, max(1, min(_TOGETHER, _BUFFER_CELLS // width)))
 
 
@@ -249,37 +277,6 @@ class _Probes:
 _kept_probes = lru_cache(maxsize=64)(_Probes)
 
 
-class _SingleRows:
-    """Rows of plain floats straight through libxgboost's C API: half the time of `inplace_predict` for one row."""
-
-    def __init__(self, booster: Any, rows: _Rows) -> None:
-        self._booster = booster  # its handle lives as long as it
-        self._rows = rows  # and its proxy
-        self._handle = booster.handle
-        self._shape = ctypes.POINTER(ctypes.c_uint64)()
-        self._dimensions = ctypes.c_uint64()
-        self._result = ctypes.POINTER(ctypes.c_float)()
-        self._rest = (
-            *(ctypes.c_char_p(_CONFIG), rows.proxy),
-            *(ctypes.byref(self._shape), ctypes.byref(self._dimensions), ctypes.byref(self._result)),
-        )
-        self.room = len(rows.told)
-
-    def put(self, place: int, values: list[float]) -> None:
-        """Raises Rejected for a number that no float32 holds."""
-        row = self._rows.row
-        try:
-            row.pack_into(self._rows.buffer, place * row.size, *values)
-        except OverflowError:
-            raise Rejected(400, "The body holds a number that is too large.") from None
-
-    def predict(self, rows: int) -> list[Any]:
-        """For each of the first `rows` rows: a float, or a list of them."""
-        if _LIBRARY.XGBoosterPredictFromDense(self._handle, self._rows.told[rows - 1], *self._rest):
-            raise xgboost.core.XGBoostError(xgboost.core.py_str(_LIBRARY.XGBGetLastError()))
-        if self._dimensions.value == 1:
-            return self._result[:rows]
-        width = 1
-        for dimension in range(1, self._dimensions.value):
-            width *= self._shape[dimension]
-        return [self._result[row * width : (row + 1) * width] for row in range(rows)]
+def _error() -> Exception:
+    error: Exception = xgboost.core.XGBoostError(xgboost.core.py_str(_LIBRARY.XGBGetLastError()))
+    return error

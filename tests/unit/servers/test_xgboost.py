@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,18 @@ def test_a_body_without_content_type_that_is_no_libsvm_is_told_what_it_was_taken
         b"No Content-Type was given, so libsvm was assumed. The body is not libsvm.",
     )
     assert predictor.answer([Call(b"1,2", "text/libsvm", "")])[0].body == b"The body is not libsvm."
+
+
+def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
+    boosters = [trained(), trained(objective="multi:softprob", num_class=3)]
+    predictors = [ours.XGBoost(booster, ENVIRONMENT) for booster in boosters]
+    rows = np.random.default_rng(5).normal(size=(64, WIDTH)).astype(np.float32)
+    calls = [Call(",".join(map(repr, row.tolist())).encode(), "text/csv", "application/json") for row in rows]
+    wanted = [[str([value]).encode() for value in own(booster, rows)] for booster in boosters]
+
+    def ask(turn: int) -> bool:
+        which = turn % 2
+        return [reply.body for reply in predictors[which].answer(calls)] == wanted[which]
+
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(ask, range(100)))
