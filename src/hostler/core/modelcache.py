@@ -149,13 +149,12 @@ class ModelCache:
             return [self._too_big(target, size)]
         return self._fetch(self._move(target, "need"))
 
-    def hits(self, targets: Iterable[str], now: float) -> None:
-        """Targets that were used, in the order of use."""
-        for target in targets:
-            self._memory.touch(target)
-            if entry := self._entries.get(target):
-                entry.used = now
-                entry.hits += 1
+    def hit(self, target: str, uses: int, now: float) -> None:
+        """The target was used so often since the last word of it; hits come in the order of each one's last use."""
+        self._memory.touch(target, uses)
+        if entry := self._entries.get(target):
+            entry.used = now
+            entry.hits += uses
 
     def abandoned(self, target: str, now: float) -> list[Command]:
         """Nobody waits any more, at no gateway. What is fetching or loading goes on: the next caller will be glad."""

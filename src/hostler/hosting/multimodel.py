@@ -234,7 +234,7 @@ class MultiModel:
 
     def hit(self, instance: str, target: str, uses: int = 1) -> None:
         if member := self._members.get(instance):
-            member.cache.hits((target,) * uses, clock.now())
+            member.cache.hit(target, uses, clock.now())
 
     def gone(self, message: link.Gone) -> None:
         """The container does not have a target that we believed resident, or (507) cannot run it."""

@@ -167,7 +167,8 @@ def test_a_smaller_budget_evicts_and_turns_away_who_can_never_fit():
 
 def test_the_least_recently_used_leave():
     cache = holding(100, a=40, b=40)
-    cache.hits(["a", "gone long ago"], 0.0)
+    cache.hit("a", 1, 0.0)
+    cache.hit("gone long ago", 1, 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b")
 
 
@@ -512,7 +513,7 @@ def test_a_dismissed_target_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> No
 
 def test_the_hottest_is_what_was_used_last_whether_or_not_it_is_asked_to_go() -> None:
     cache = holding(100, a=10, b=20, c=30)
-    cache.hits(("a",), 0.0)
+    cache.hit("a", 1, 0.0)
     cache.dismiss("c")
     ask(cache, "d", 5)
     assert cache.hottest() == [("a", 10), ("c", 30), ("b", 20)]

@@ -15,7 +15,7 @@ def pinning(*names: str) -> Lives:
 
 def used_at(cache: ModelCache, **times: float) -> None:
     for target, now in times.items():
-        cache.hits([target], now)
+        cache.hit(target, 1, now)
 
 
 # --- idle-ttl ---------------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def hits_of(requests: list[str], order: type[Lru]) -> int:
             hits += 1
             unreported.append(target)
             continue
-        cache.hits(unreported, 0.0)
+        for used in unreported:
+            cache.hit(used, 1, 0.0)
         unreported.clear()
         commands = deque(cache.need(target, None, 0.0))
         while commands:

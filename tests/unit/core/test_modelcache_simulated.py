@@ -132,7 +132,8 @@ class Instance(RuleBasedStateMachine):
 
     def hear_from(self, index: int) -> None:
         kind, target, *rest, hits = self.gateways[index].up.popleft()
-        self.cache.hits(hits, self.now)
+        for used in hits:
+            self.cache.hit(used, 1, self.now)
         if kind == "need":
             self.wants.setdefault(target, set()).add(index)
             self.carry_out(self.cache.need(target, None, self.now))
