@@ -138,10 +138,18 @@ class Disk:
             gone = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
         _remove(gone)
 
-    def remember(self, id: str, memory: int) -> None:
-        """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here."""
+    async def remember(self, id: str, memory: int) -> None:
+        """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here.
+
+        No two loads measure quite the same: what differs by less than a sixteenth is no news, and no write.
+        """
+        known = self._memory.get(id)
+        if known is None or abs(memory - known) > known // 16:
+            await asyncio.to_thread(self._remember, id, memory)
+
+    def _remember(self, id: str, memory: int) -> None:
         with self._lock:
-            if id not in self._lru or self._memory.get(id) == memory:
+            if id not in self._lru:
                 return
             self._memory[id] = memory
             with contextlib.suppress(OSError):  # a full disk is no reason to fail: it will be measured again

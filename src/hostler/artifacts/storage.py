@@ -5,9 +5,11 @@
     <folder>/code                       what SAGEMAKER_SUBMIT_DIRECTORY points at
     <folder>/.placed/<name>             which artifact that was: kept after a target was discarded, so that the same
                                         version comes back as long as it is on disk (§6.7)
+    <folder>/.placed/<model id>.was     a discarded target's folder, if it held its link alone
 
 Our own servers get symbolic links to the shared copy; a third party's container, which may write beside its model,
-gets copies. Knows nothing of loading and memory.
+gets copies. A folder with a link moves there and back by one rename each: making and removing it costs a target that
+comes and goes ten times that. Knows nothing of loading and memory.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -28,6 +31,7 @@ from hostler.artifacts.disk import Disk, Fetched
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
+_WAS = ".was"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -86,17 +90,16 @@ class InstanceStorage:
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
         """Place a target at `models/<model_id>/model`. Raises ArtifactError."""
-        path = self._inside(contract.MODELS_DIR, model_id) / contract.MODEL_DIR
-        return await self._place(model_id, target, bucket, key, path, link=not self._copy)
+        where = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
+        return await self._place(model_id, target, bucket, key, where, link=not self._copy)
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
         """Place the model of a single-model container at `model`: a copy of its own (§5.3). Raises ArtifactError."""
-        path = self._folder / contract.MODEL_DIR
-        return await self._place("model", "", bucket, key, path, link=False)
+        return await self._place("model", "", bucket, key, contract.MODEL_DIR, link=False)
 
     async def fetch_code(self, bucket: str, key: str) -> Path:
         """Place a user's packed code at `code` and say where that is. Raises ArtifactError."""
-        return (await self._place("code", "", bucket, key, self._folder / "code", link=False)).path
+        return (await self._place("code", "", bucket, key, "code", link=False)).path
 
     def known(self) -> dict[str, Placed]:
         """The targets that are in place, by model id. One whose artifact is gone is no longer in place."""
@@ -116,7 +119,8 @@ class InstanceStorage:
 
     def discard(self, model_id: str) -> None:
         """Take a target out of the folder; the shared copy stays on disk until its room is needed."""
-        _remove(self._inside(contract.MODELS_DIR) / model_id)
+        if self._copy or not self._move_away(model_id):
+            _remove(self._inside(contract.MODELS_DIR) / model_id)
         if held := self._held.pop(model_id, None):
             self.disk.release(held)
 
@@ -127,42 +131,89 @@ class InstanceStorage:
 
     # --- how ------------------------------------------------------------------------------------------------------
 
-    async def _place(self, name: str, target: str, bucket: str, key: str, path: Path, *, link: bool) -> Placed:
-        note = await asyncio.to_thread(self._note, name)
-        before = self.disk.held(note.id) if note and (note.bucket, note.key) == (bucket, key) else None
-        fetched = before or await self.disk.fetch(bucket, key)
-        try:
+    async def _place(self, name: str, target: str, bucket: str, key: str, where: str, *, link: bool) -> Placed:
+        placed = await in_thread(self._put_again, name, target, bucket, key, where, link)
+        if placed is None:
+            fetched = await self.disk.fetch(bucket, key)
             note = _Note(target, bucket, key, fetched.id, fetched.size)
-            await in_thread(self._put, name, note, fetched, path, link)
-            if link:
-                self._held[name], held = fetched.id, self._held.get(name)
-                if held:
-                    self.disk.release(held)
-        except BaseException:
-            self.disk.release(fetched.id)
-            raise
-        if not link:
-            self.disk.release(fetched.id)
-        return Placed(name, target, bucket, key, fetched.id, path, fetched.size, fetched.download, fetched.extract)
+            placed = await in_thread(self._put, name, note, fetched, where, link)
+        return placed
 
-    def _put(self, name: str, note: _Note, fetched: Fetched, path: Path, link: bool) -> None:
-        """The note first: what is in place is always known."""
+    def _put_again(self, name: str, target: str, bucket: str, key: str, where: str, link: bool) -> Placed | None:
+        """What was placed before, in the same version; None when that is not on disk any more."""
+        before = self._note(name)
+        if before is None or (before.bucket, before.key) != (bucket, key):
+            return None
+        fetched = self.disk.held(before.id)
+        if fetched is None:
+            return None
+        note = _Note(target, bucket, key, fetched.id, fetched.size)
+        return self._put(name, note, fetched, where, link, noted=note == before)
+
+    def _put(self, name: str, note: _Note, fetched: Fetched, where: str, link: bool, noted: bool = False) -> Placed:
+        """Put it in place. A link keeps the hold of what was fetched, a copy gives it up."""
+        unused: str | None = fetched.id
         try:
-            draft = self._inside(_NOTES, f"{name}.new")
-            draft.parent.mkdir(exist_ok=True)
-            draft.write_bytes(msgspec.json.encode(note))
-            draft.replace(self._inside(_NOTES, name))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(path)
+            if not (link and noted and self._move_back(name, fetched.path)):
+                self._make(name, note, fetched.path, where, link)
             if link:
-                path.symlink_to(fetched.path)
-            else:
-                half = path.with_name(f".{path.name}.new")
-                _remove(half)
-                shutil.copytree(fetched.path, half)
-                half.rename(path)
+                unused, self._held[name] = self._held.get(name), fetched.id
         except (OSError, shutil.Error) as error:
             raise _translated(error) from None
+        finally:
+            if unused:
+                self.disk.release(unused)
+        path = self._folder / where
+        return Placed(
+            name, note.target, note.bucket, note.key, note.id, path, note.size, fetched.download, fetched.extract
+        )
+
+    def _make(self, name: str, note: _Note, shared: Path, where: str, link: bool) -> None:
+        """The note first: what is in place is always known."""
+        folder, _, last = where.rpartition("/")
+        path = (self._inside(folder) if folder else self._folder) / last
+        draft = self._inside(_NOTES, f"{name}.new")
+        draft.parent.mkdir(exist_ok=True)
+        draft.write_bytes(msgspec.json.encode(note))
+        draft.replace(self._inside(_NOTES, name))
+        _remove(self._inside(_NOTES) / f"{name}{_WAS}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(path)
+        if link:
+            path.symlink_to(shared)
+        else:
+            half = path.with_name(f".{path.name}.new")
+            _remove(half)
+            shutil.copytree(shared, half)
+            half.rename(path)
+
+    def _move_away(self, model_id: str) -> bool:
+        """Out of `models`, for later. False: there is something beside its link, or no link."""
+        with contextlib.suppress(OSError), self._both() as (models, notes):
+            with _opened(model_id, models) as folder:
+                os.readlink(contract.MODEL_DIR, dir_fd=folder)
+                alone = os.listdir(folder) == [contract.MODEL_DIR]
+            if alone:
+                os.rename(model_id, f"{model_id}{_WAS}", src_dir_fd=models, dst_dir_fd=notes)
+            return alone
+        return False
+
+    def _move_back(self, model_id: str, shared: Path) -> bool:
+        """Into `models`. False: there is none, or its link leads elsewhere."""
+        was = f"{model_id}{_WAS}"
+        with contextlib.suppress(OSError), self._both() as (models, notes):
+            with _opened(was, notes) as folder:
+                if os.readlink(contract.MODEL_DIR, dir_fd=folder) != str(shared):
+                    return False
+            os.rename(was, model_id, src_dir_fd=notes, dst_dir_fd=models)
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _both(self) -> Iterator[tuple[int, int]]:
+        """The folders `models` and `.placed`, open."""
+        with _opened(self._folder / contract.MODELS_DIR) as models, _opened(self._folder / _NOTES) as notes:
+            yield models, notes
 
     def _inside(self, *parts: str) -> Path:
         """A path in the folder. A container may do as it likes there, but never make us write elsewhere."""
@@ -172,8 +223,10 @@ class InstanceStorage:
             raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
 
     def _note(self, name: str) -> _Note | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError, StorageUnavailable):
-            return msgspec.json.decode(self._inside(_NOTES, name).read_bytes(), type=_Note)
+        with contextlib.suppress(OSError, msgspec.DecodeError), _opened(self._folder / _NOTES) as notes:
+            note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)  # a pipe is no note
+            with open(note, "rb") as file:
+                return msgspec.json.decode(file.read(), type=_Note)
         return None
 
     def _hold(self, model_id: str, id: str, path: Path) -> bool:
@@ -186,6 +239,19 @@ class InstanceStorage:
             return False
         self._held[model_id] = id
         return path.readlink() == fetched.path
+
+
+@contextlib.contextmanager
+def _opened(folder: Path | str, within: int | None = None) -> Iterator[int]:
+    """A folder's descriptor, by which what a container puts in its place later changes nothing. A link is none.
+
+    Raises OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -22,7 +22,7 @@ from hostler.hosting import clock, doctor, models, paths
 from hostler.hosting.doctor import Facts, Ping
 from hostler.hosting.platform import Platform
 from hostler.hosting.spot import Spot
-from hostler.wire.client import CallFailed, CallTimedOut, Reply, call
+from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
 FILES = 50  # of its model's folder, for the same
@@ -114,10 +114,11 @@ class Container:
         await asyncio.to_thread(shutil.rmtree, self._platform.folder(self.id), ignore_errors=True)
 
     async def call(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout: float
-    ) -> Reply:
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None,
+        *, timeout: float, pool: Pool | None = None,
+    ) -> Reply:  # fmt: skip
         """An HTTP call to it. Raises CallFailed."""
-        return await call(self.address, method, path, headers=headers, body=body, timeout=timeout)
+        return await call(self.address, method, path, headers=headers, body=body, timeout=timeout, pool=pool)
 
     async def trouble(self) -> Ping | None:
         """One round of health: GET /ping, and for multi-model GET /models right after it (§5.4). None: all is well."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,12 +31,13 @@ from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.work import Work
 from hostler.wire import link
-from hostler.wire.client import CallFailed, CallTimedOut, Reply
+from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
 PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
 EVICTION: dict[str, type[Lru]] = {"frequency": Frequency, "lru": Lru}  # the setting's values
+CONNECT_TIMEOUT = 5.0  # seconds
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
 
@@ -70,10 +71,27 @@ class _Member:
 
     def __post_init__(self) -> None:
         self.one_load = asyncio.Semaphore(self.cache.parallel_loads)  # a foreign container's loads are measured in turn
+        # what closes idle connections, as a foreign server may, is called on new ones
+        self.pool = None if self.container.foreign else Pool(connect_timeout=CONNECT_TIMEOUT)
+
+    async def call(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout: float
+    ) -> Reply:
+        """A call to its container. Raises CallFailed."""
+        return await self.container.call(method, path, body, headers, timeout=timeout, pool=self.pool)
+
+    async def try_call(self, method: str, path: str, timeout: float) -> Reply | None:
+        """The same; None when it fails."""
+        try:
+            return await self.call(method, path, timeout=timeout)
+        except CallFailed:
+            return None
 
     def end(self) -> None:
         """Nothing more is done for it."""
         self.work.cancel()
+        if self.pool:
+            self.pool.close()
         if self.timer:
             self.timer.cancel()
 
@@ -162,10 +180,10 @@ class MultiModel:
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
         known = await asyncio.to_thread(member.container.storage.known)
-        for loaded in await _models(member.container):
+        for loaded in await _models(member):
             placed = known.get(loaded.model_name)
             if placed is None:  # half loaded when control went away, or not ours: it cannot be named, so it goes
-                await _try_call(member.container, "DELETE", f"{contract.MODELS}/{loaded.model_name}", UNLOAD_TIMEOUT)
+                await member.try_call("DELETE", f"{contract.MODELS}/{loaded.model_name}", UNLOAD_TIMEOUT)
                 continue
             target = placed.target
             member.placed[target] = placed
@@ -412,7 +430,7 @@ class MultiModel:
         text = reply.body.decode(errors="replace")
         if reply.status == 507:
             # some servers keep the name of what they had no room for, and would answer the next try with 409
-            await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+            await member.try_call("DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
             self._run(member, cache.refused(target, clock.now()))
         elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
             await self._load_failed(member, target, reply.status, text)
@@ -422,8 +440,8 @@ class MultiModel:
             timing = member.timings.get(target, link.Timing())
             waited = begun - member.queued.get(target, begun) - timing.download - timing.extract
             member.timings[target] = link.Timing(max(0.0, waited), timing.download, timing.extract, now - begun)
-            member.container.storage.disk.remember(placed.id, size)
             self._run(member, cache.loaded(target, size, now))
+            await member.container.storage.disk.remember(placed.id, size)  # nobody waits for that
 
     async def _load_measured(self, member: _Member, target: str) -> tuple[Reply, int]:
         """Load, and say how many bytes that took: the server's own measure, else the growth of its process tree."""
@@ -432,7 +450,7 @@ class MultiModel:
         body = msgspec.json.encode({"model_name": placed.model_id, "url": self._url(container, placed)})
         headers = {"Content-Type": "application/json", contract.H_TARGET_MODEL: target}
         if not container.foreign:
-            reply = await container.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
+            reply = await member.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             told = _decode(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
             if socket := _own_socket(container.address, told.socket):
                 member.sockets[target] = socket
@@ -442,7 +460,7 @@ class MultiModel:
         async with member.one_load:
             engine, pid = member.instance.platform.engine, container.seen.pid
             before = await asyncio.to_thread(engine.memory, pid)
-            reply = await container.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
+            reply = await member.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
             after = await asyncio.to_thread(engine.memory, pid)
         return reply, max(after - before, placed.size, 1)
 
@@ -457,7 +475,7 @@ class MultiModel:
             message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
             placed = member.placed[target]
             path = f"{contract.MODELS}/{placed.model_id}"
-            if await _try_call(member.container, "DELETE", path, UNLOAD_TIMEOUT) is None:
+            if await member.try_call("DELETE", path, UNLOAD_TIMEOUT) is None:
                 member.instance.give_up(member.container, "It neither ended a load nor broke it off.")
         else:
             await asyncio.sleep(LOST_LOAD)
@@ -472,7 +490,7 @@ class MultiModel:
     async def _unload(self, member: _Member, target: str) -> None:
         placed = member.placed[target]
         begun = clock.now()
-        await _try_call(member.container, "DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
+        await member.try_call("DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
         await asyncio.to_thread(_discard, member, target)
         member.sockets.pop(target, None)
         self._departed.set()
@@ -507,24 +525,17 @@ def _own_socket(address: str, name: str) -> str | None:
         return None
 
 
-async def _models(container: Container) -> Iterable[_Loaded]:
+async def _models(member: _Member) -> Iterable[_Loaded]:
     """All that the container says it holds, page by page (§5.8). A token after an empty page ends the walk."""
     found: list[_Loaded] = []
     path = contract.MODELS
     while True:
-        reply = await _try_call(container, "GET", path, contract.PING_TIMEOUT)
+        reply = await member.try_call("GET", path, contract.PING_TIMEOUT)
         page = _decode(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
         found += page.models
         if not page.models or not page.next_page_token:
             return found
         path = f"{contract.MODELS}?next_page_token={page.next_page_token}"
-
-
-async def _try_call(container: Container, method: str, path: str, timeout: float) -> Reply | None:
-    try:
-        return await container.call(method, path, timeout=timeout)
-    except CallFailed:
-        return None
 
 
 def _decode(reply: Reply, shape: Any) -> Any:

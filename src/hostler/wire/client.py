@@ -535,23 +535,28 @@ async def call(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     timeout: float,
+    pool: Pool | None = None,
 ) -> Reply:
-    """One request on a connection of its own. `path` is percent-encoded, with its query.
+    """One request on a connection of its own, or of a pool's. `path` is percent-encoded, with its query.
 
     Raises CallFailed (no whole answer) and CallTimedOut; ValueError if a header or the path holds a line end.
     """
     loop = asyncio.get_running_loop()
-    lines = [("Host", "localhost"), *(headers or {}).items(), ("Connection", "close")]
+    lines = [("Host", "localhost"), *(headers or {}).items()]
+    if pool is None:
+        lines.append(("Connection", "close"))
     if body or method in ("POST", "PUT", "PATCH"):
         lines.append(("Content-Length", str(len(body))))
     head = render(f"{method} {path} HTTP/1.1\r\n", lines)
     future: asyncio.Future[Reply] = loop.create_future()
-    pool = Pool(connect_timeout=timeout)
-    exchange = pool.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")
+    used = pool or Pool(connect_timeout=timeout)
+    exchange = used.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")
     try:
         async with asyncio.timeout(timeout):
             return await future
     except TimeoutError:
         raise CallTimedOut(f"no whole answer in {timeout:g} s", started=exchange.started) from None
     finally:
-        pool.close()
+        exchange.abort()  # without effect on an answer that is whole
+        if pool is None:
+            used.close()

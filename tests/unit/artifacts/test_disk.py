@@ -235,7 +235,7 @@ def test_a_restart_takes_over_whole_entries_and_removes_half_ones(tmp_path: Path
         for name in "abc":
             place.put(name, model=name.encode())
         ids = {name: (await place.disk.fetch("bucket", name)).id for name in "abc"}
-        place.disk.remember(ids["a"], 12345)
+        await place.disk.remember(ids["a"], 12345)
         await place.disk.close()
         folder = tmp_path / "artifacts"
         (folder / ".work" / "half").mkdir()
@@ -297,13 +297,16 @@ def test_measured_memory_goes_with_the_artifact(tmp_path: Path) -> None:
         place = Place(tmp_path)
         place.put("m", model=b"m")
         fetched = await place.disk.fetch("bucket", "m")
-        place.disk.remember(fetched.id, 1)
-        place.disk.remember(fetched.id, 2)
+        await place.disk.remember(fetched.id, 1)
+        await place.disk.remember(fetched.id, 2)
         assert place.disk.memory(fetched.id) == 2
+        for memory, remembered in ((1600, 1600), (1700, 1600), (1701, 1701), (1600, 1701), (1590, 1590)):
+            await place.disk.remember(fetched.id, memory)
+            assert place.disk.memory(fetched.id) == remembered  # nearly the same is no news
         place.disk.release(fetched.id)
         place.disk.clear()
         assert place.disk.memory(fetched.id) is None
-        place.disk.remember(fetched.id, 3)  # too late: it is gone
+        await place.disk.remember(fetched.id, 3)  # too late: it is gone
         assert place.entries() == []
 
     asyncio.run(main())
@@ -332,7 +335,7 @@ def test_what_a_person_removes_behind_our_back_is_fetched_anew(tmp_path: Path) -
         place.disk.release(idle.id)
         for path in (tmp_path / "artifacts").iterdir():
             shutil.rmtree(path)
-        place.disk.remember(held.id, 5)  # late, and no error
+        await place.disk.remember(held.id, 5)  # late, and no error
         assert place.disk.held(held.id) is None
         again = await place.disk.fetch("bucket", "a")
         assert (again.id, (again.path / "model").read_bytes()) == (held.id, b"a")

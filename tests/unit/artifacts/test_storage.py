@@ -104,6 +104,62 @@ def test_the_version_that_an_instance_had_comes_back_without_asking_s3(tmp_path:
     asyncio.run(main())
 
 
+def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        one = storage(place)
+        models, notes = tmp_path / "container" / "models", tmp_path / "container" / ".placed"
+        folder = (await one.fetch(ID, "m", "bucket", "m")).path.parent
+        made = [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino]
+        for mine in (one, storage(place)):
+            mine.known()
+            mine.discard(ID)
+            assert list(models.iterdir()) == []
+            placed = await mine.fetch(ID, "m", "bucket", "m")
+            assert (placed.path / "model").read_bytes() == b"m"
+            assert [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino] == made
+        assert list(mine.known()) == [ID]
+
+    asyncio.run(main())
+
+
+def test_what_a_script_leaves_beside_its_link_is_gone_with_its_target(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        folder = (await mine.fetch(ID, "m", "bucket", "m")).path.parent
+        (folder / "mine").write_bytes(b"x")
+        mine.discard(ID)
+        assert not folder.exists()
+        placed = await mine.fetch(ID, "m", "bucket", "m")
+        assert [path.name for path in folder.iterdir()] == ["model"]
+        assert (placed.path / "model").read_bytes() == b"m"
+
+    asyncio.run(main())
+
+
+def test_a_kept_link_that_leads_elsewhere_by_now_is_not_used(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        mine = storage(place)
+        placed = await mine.fetch(ID, "m", "bucket", "m")
+        victim = tmp_path / "victim"
+        victim.mkdir()
+        was = tmp_path / "container" / ".placed" / f"{ID}.was"
+        for spoil in (lambda: (was / "model").unlink(), lambda: shutil.rmtree(was)):
+            mine.discard(ID)
+            spoil()
+            (was / "model" if was.exists() else was).symlink_to(victim)
+            placed = await mine.fetch(ID, "m", "bucket", "m")
+            assert (placed.path / "model").read_bytes() == b"m"
+        assert list(victim.iterdir()) == []
+
+    asyncio.run(main())
+
+
 def test_placing_again_holds_once(tmp_path: Path) -> None:
     async def main() -> None:
         place = Place(tmp_path)

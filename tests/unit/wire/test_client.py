@@ -190,6 +190,27 @@ def test_call_gathers_long_answers_and_ends_at_its_timeout() -> None:
     scenario(play, script)
 
 
+def test_calls_of_a_pool_share_a_connection_but_for_one_that_timed_out() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (path := (await reader.readuntil(b"\r\n\r\n")).split()[1]) != b"/slow":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(path) + path)
+        await reader.read()
+
+    async def play(upstream: Upstream) -> None:
+        async def ask(path: str, timeout: float = GUARD) -> bytes:
+            return (await call(upstream.address, "GET", path, timeout=timeout, pool=upstream.pool)).body
+
+        assert [await ask("/a"), await ask("/b")] == [b"/a", b"/b"]
+        assert upstream.connections == 1
+        with pytest.raises(CallTimedOut):
+            await ask("/slow", timeout=0.02)
+        assert await ask("/c") == b"/c"
+        assert upstream.connections == 2
+        assert not upstream.pool.active
+
+    scenario(play, script)
+
+
 def test_call_says_that_nothing_was_sent_when_nobody_listens() -> None:
     async def play(upstream: Upstream) -> None:
         for address in ("unix:/tmp/there-is-no-such-socket", f"tcp:127.0.0.1:{_free_port()}", "smoke:signals"):
