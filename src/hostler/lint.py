@@ -86,7 +86,7 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
         folder = Path(temporary, contract.MODEL_DIR)
         try:
             with archive.open("rb") as packed:
-                extract(packed, folder, limits)
+                extract(packed, archive.stat().st_size, folder, limits)
         except ArtifactBad as error:
             return Report((*found, Finding("error", archive.name, f"{error} {_repacked(str(error))}")))
         except OSError as error:

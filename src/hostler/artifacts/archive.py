@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import Protocol, TypeVar
 
 from hostler import names
 from hostler.errors import ArtifactBad, DiskFull, HostlerError
 
 _T = TypeVar("_T")
-_PIECE = 1 << 18  # bytes read, unpacked and written at a time
+_PIECE = 1 << 16  # bytes read, unpacked and written at a time; for larger ones fresh memory is mapped each time
 _HEADER = 1 << 20  # bytes of one member's headers: tarfile holds them in memory
 _FLOOR = 1 << 20  # a ratio is judged only above this many extracted bytes: small things pack well
 _BLOCK = 512
@@ -43,12 +43,19 @@ class Extracted:
     files: int
 
 
-def extract(packed: IO[bytes], folder: Path, limits: Limits) -> Extracted:
-    """Extract an archive into `folder`, which must not exist. On any error nothing of it is left.
+class Packed(Protocol):
+    """An archive's bytes, in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """Some of them, at most `size`; none at the end."""
+
+
+def extract(packed: Packed, size: int, folder: Path, limits: Limits) -> Extracted:
+    """Extract an archive of `size` bytes into `folder`, which must not exist. On any error nothing of it is left.
 
     Raises ArtifactBad (with a sentence that names members, never host paths) and DiskFull.
     """
-    extraction = _Extraction(_Unpacked(packed, limits), folder, limits)
+    extraction = _Extraction(_Unpacked(packed, size, limits), folder, limits)
     try:
         return extraction.run()
     except BaseException as error:
@@ -178,7 +185,7 @@ def _too_large(limits: Limits) -> ArtifactBad:
 class _Unpacked:
     """The bytes inside the gzip, forward only, counted against the limits. As much of a file as tarfile needs."""
 
-    def __init__(self, packed: IO[bytes], limits: Limits) -> None:
+    def __init__(self, packed: Packed, size: int, limits: Limits) -> None:
         self._packed = packed
         self._zlib = zlib.decompressobj(31)
         self._ready = b""  # unpacked, and read up to `_at`
@@ -189,10 +196,9 @@ class _Unpacked:
         self._last = b""  # what was read last
         self.headers = 0  # bytes that tarfile has read for the present member
         self._limits = limits
-        packed_size = os.fstat(packed.fileno()).st_size
         # what a tar adds to its files: a header of up to three blocks for each, and padding
         self._most = limits.bytes + limits.files * 4 * _BLOCK + _HEADER
-        self._suspicious = max(_FLOOR, packed_size * limits.ratio)
+        self._suspicious = max(_FLOOR, size * limits.ratio)
         self._check_magic()
 
     def _check_magic(self) -> None:

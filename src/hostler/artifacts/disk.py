@@ -19,20 +19,21 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from hostler.artifacts.archive import Limits, extract
+from hostler.artifacts.archive import Limits, Packed, extract
+from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
 from hostler.core.lru import Lru
 from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
 
 DOWNLOADS = 8  # at a time
-EXTRACTIONS = 2  # at a time, each in a thread
+EXTRACTIONS = 2  # at a time, each in a thread; one that waits for its download does not count
 VERSIONS = 3  # attempts at an object that changes while it is read
 
 
@@ -56,6 +57,10 @@ class _Entry(msgspec.Struct, frozen=True):
     bytes: int
     files: int
     boot: str
+
+
+class _Changed(ArtifactBad):
+    """The file was another one by then, or became one."""
 
 
 @dataclass
@@ -84,8 +89,10 @@ class Disk:
         self._lock = threading.Lock()  # of _lru and _memory
         self._flights: dict[tuple[str, str], _Flight] = {}
         self._downloading = asyncio.Semaphore(DOWNLOADS)
-        self._extracting = ThreadPoolExecutor(EXTRACTIONS, thread_name_prefix="extract")
+        self._extracting = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
+        self._working = threading.Semaphore(EXTRACTIONS)
         self._numbers = itertools.count()
+        self._boot = _boot()
         self._adopt()
 
     @property
@@ -208,46 +215,68 @@ class Disk:
 
     async def _bring(self, id: str, info: ObjectInfo) -> Fetched | None:
         """Download, extract, put in place. None when the object is another one by now."""
-        work = self._work / f"{id}-{next(self._numbers)}"
-        loop = asyncio.get_running_loop()
         try:
-            begun = time.monotonic()
-            with _disk_errors():
-                work.mkdir(parents=True)
-            try:
-                packed = info.path or await self._download(info, work / "packed")
-                downloaded = time.monotonic()
-                entry = await loop.run_in_executor(self._extracting, self._extract, info, packed, work)
-            except (ArtifactBad, StorageUnavailable):
-                if await self._is_still(info):
-                    raise
-                return None
-            if not await self._is_still(info):
-                return None
-            await loop.run_in_executor(self._extracting, self._admit, id, entry, work)
-            done = time.monotonic()
-            return Fetched(id, self._root / id / "model", entry.bytes, downloaded - begun, done - downloaded)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+            return await (self._open(id, info, info.path) if info.path else self._download(id, info))
+        except _Changed:
+            return None
+        except (ArtifactBad, StorageUnavailable):
+            if (await self._source.head(info.bucket, info.key)).etag == info.etag:
+                raise
+            return None
 
-    async def _is_still(self, info: ObjectInfo) -> bool:
-        return (await self._source.head(info.bucket, info.key)).etag == info.etag
+    async def _open(self, id: str, info: ObjectInfo, path: Path) -> Fetched:
+        """Of a file of this machine."""
 
-    async def _download(self, info: ObjectInfo, packed: Path) -> Path:
+        def take_in() -> Fetched:
+            with _disk_errors(), self._working, path.open("rb", buffering=0) as file:
+                opened = time.monotonic()
+
+                def check() -> None:
+                    """What is read is the version of `info`, whatever lies at the path meanwhile."""
+                    now = os.fstat(file.fileno())
+                    if (now.st_size, now.st_mtime_ns) != (info.size, info.mtime):
+                        raise _Changed("The object was changed while it was read.")
+
+                entry = self._take_in(id, info, file, check)
+                return self._fetched(id, entry, begun, opened)
+
+        begun = time.monotonic()
+        return await asyncio.get_running_loop().run_in_executor(self._extracting, take_in)
+
+    async def _download(self, id: str, info: ObjectInfo) -> Fetched:
+        """Extracted while it comes; what a source reads is of one version."""
+
+        def take_in() -> Fetched:
+            with _disk_errors(), self._working:
+                entry = self._take_in(id, info, pipe)
+                return self._fetched(id, entry, begun, pipe.whole)
+
         async with self._downloading:
-            with _disk_errors(), await asyncio.to_thread(packed.open, "wb") as file:
-                async for chunk in self._source.read(info):
-                    await asyncio.to_thread(file.write, chunk)
-        return packed
+            begun, pipe = time.monotonic(), Pipe(self._working)
+            filling = asyncio.create_task(pipe.fill(self._source.read(info)))
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._extracting, take_in)
+            finally:
+                filling.cancel()
+                await asyncio.wait([filling])
 
-    def _extract(self, info: ObjectInfo, packed: Path, work: Path) -> _Entry:
-        with _disk_errors(), packed.open("rb", buffering=0) as file:
-            extracted = extract(file, work / "model", self._limits)
-            entry = _Entry(info.bucket, info.key, info.etag, extracted.bytes, extracted.files, _boot())
-            self._write(work / "entry", msgspec.json.encode(entry))
-            if not info.path:
-                packed.unlink()
+    def _fetched(self, id: str, entry: _Entry, begun: float, whole: float) -> Fetched:
+        return Fetched(id, self._root / id / "model", entry.bytes, whole - begun, time.monotonic() - whole)
+
+    def _take_in(self, id: str, info: ObjectInfo, packed: Packed, check: Callable[[], None] = lambda: None) -> _Entry:
+        """Extract, `check`, put in place, held once. Blocks."""
+        work = self._work / f"{id}-{next(self._numbers)}"
+        work.mkdir(parents=True)
+        try:
+            extracted = extract(packed, info.size, work / "model", self._limits)
+            check()
+            entry = _Entry(info.bucket, info.key, info.etag, extracted.bytes, extracted.files, self._boot)
+            (work / "entry").write_bytes(msgspec.json.encode(entry))
+            self._admit(id, entry, work)
             return entry
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
 
     def _admit(self, id: str, entry: _Entry, work: Path) -> None:
         """Make room and put the entry in place, held once."""
@@ -255,7 +284,7 @@ class Disk:
             raise ArtifactBad(f"The artifact's {entry.bytes} bytes are more than the disk budget of {self._budget}.")
         gone: list[Path] = []
         try:
-            with self._lock, _disk_errors():
+            with self._lock:
                 lost = id in self._lru  # removed behind our back; whoever holds it holds it still
                 gone += [self._set_aside(id)] if lost else self._make_room(entry.bytes)
                 work.rename(self._root / id)
@@ -313,13 +342,12 @@ class Disk:
 
     def _check_whole(self, folder: Path, entry: _Entry) -> None:
         """A kill tears no file, but a power failure may: after one, the files are measured. Raises ValueError."""
-        boot = _boot()
-        if entry.boot == boot:
+        if entry.boot == self._boot:
             return
         sizes = [path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()]
         if (sum(sizes), len(sizes)) != (entry.bytes, entry.files):
             raise ValueError("torn")
-        self._write(folder / "entry", msgspec.json.encode(msgspec.structs.replace(entry, boot=boot)))
+        self._write(folder / "entry", msgspec.json.encode(msgspec.structs.replace(entry, boot=self._boot)))
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = self._work / f"file-{next(self._numbers)}"

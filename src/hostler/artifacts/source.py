@@ -35,6 +35,7 @@ class ObjectInfo:
     size: int
     etag: str
     path: Path | None = None
+    mtime: int = 0  # ns; of the file at `path` in this version
 
 
 class Source(Protocol):
@@ -60,7 +61,7 @@ class EmbeddedSource:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
-        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path)
+        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.mtime)
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         return _read(self, info)
@@ -90,7 +91,7 @@ class FileSource:
         if not stat.S_ISREG(found.st_mode):
             raise ArtifactMissing("It is not a file.")
         etag = f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
-        return ObjectInfo(names.FILES, key, found.st_size, etag, path)
+        return ObjectInfo(names.FILES, key, found.st_size, etag, path, found.st_mtime_ns)
 
 
 async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:

@@ -172,11 +172,14 @@ class InstanceStorage:
         """The note first: what is in place is always known."""
         folder, _, last = where.rpartition("/")
         path = (self._inside(folder) if folder else self._folder) / last
-        draft = self._inside(_NOTES, f"{name}.new")
-        draft.parent.mkdir(exist_ok=True)
-        draft.write_bytes(msgspec.json.encode(note))
-        draft.replace(self._inside(_NOTES, name))
-        _remove(self._inside(_NOTES) / f"{name}{_WAS}")
+        notes = self._inside(_NOTES)
+        notes.mkdir(exist_ok=True)
+        draft = notes / f"{name}.new"
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as file:  # through no link
+            file.write(msgspec.json.encode(note))
+        draft.replace(notes / name)
+        _remove(notes / f"{name}{_WAS}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(path)
         if link:

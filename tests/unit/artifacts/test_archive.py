@@ -84,7 +84,7 @@ def out(archive: bytes, folder: Path, limits: Limits = LIMITS) -> Extracted:
     path = folder / "packed"
     path.write_bytes(archive)
     with path.open("rb") as file:
-        return extract(file, folder / "out", limits)
+        return extract(file, path.stat().st_size, folder / "out", limits)
 
 
 GOOD = packed(member("model/a.bin", b"a" * 1000), member("model/code/inference.py", b"pass"))

@@ -7,13 +7,15 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from packing import LIMITS, Place, small_disk
+from packing import LIMITS, CountingSource, Place, small_disk
 
 from hostler.artifacts.disk import Disk
-from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull
+from hostler.artifacts.source import ObjectInfo
+from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
 
 
 def test_five_hundred_callers_share_one_fetch_and_each_holds_it(tmp_path: Path) -> None:
@@ -413,5 +415,119 @@ def test_an_artifact_is_removed_when_asked_unless_somebody_holds_it(tmp_path: Pa
         place.disk.forget(fetched.id)
         place.disk.forget(fetched.id)
         assert place.entries() == []
+
+    asyncio.run(main())
+
+
+class Slow(CountingSource):
+    """Sends an object in small pieces, each when the test says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, streamed=True)
+        self.go_on = asyncio.Semaphore(0)
+        self.sent = 0
+        self.broken = False
+
+    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+        async for chunk in super().read(info):
+            for start in range(0, len(chunk), 1000):
+                await self.go_on.acquire()
+                if self.broken:
+                    raise StorageUnavailable("S3 went away")
+                self.sent += 1
+                yield chunk[start : start + 1000]
+
+
+def slow_disk(folder: Path) -> tuple[Place, Slow]:
+    place = Place(folder)
+    source = Slow(folder / "s3")
+    place.disk = Disk(folder / "artifacts", source, 1 << 30, LIMITS)
+    return place, source
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def test_what_has_come_is_extracted_while_the_rest_is_on_its_way(tmp_path: Path) -> None:
+    async def main() -> None:
+        place, source = slow_disk(tmp_path)
+        first, second = os.urandom(5000), os.urandom(300_000)
+        place.put("m", first=first, second=second)
+        fetching = asyncio.create_task(place.disk.fetch("bucket", "m"))
+        for _ in range(100):
+            source.go_on.release()
+        await until(lambda: list(tmp_path.glob("artifacts/.work/*/model/second")))
+        assert source.sent <= 100
+        for _ in range(1000):
+            source.go_on.release()
+        fetched = await fetching
+        assert [(fetched.path / name).read_bytes() for name in ("first", "second")] == [first, second]
+        assert fetched.download > 0
+        assert fetched.extract > 0
+        assert place.entries() == [fetched.id]
+
+    asyncio.run(main())
+
+
+def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        place, source = slow_disk(tmp_path)
+        place.put("m", model=os.urandom(100_000))
+        fetching = asyncio.create_task(place.disk.fetch("bucket", "m"))
+        for _ in range(20):
+            source.go_on.release()
+        await until(lambda: list(tmp_path.glob("artifacts/.work/*/model/model")))
+        source.broken = True
+        source.go_on.release()
+        with pytest.raises(StorageUnavailable, match="S3 went away"):
+            await fetching
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_a_bad_archive_ends_its_download(tmp_path: Path) -> None:
+    async def main() -> None:
+        place, source = slow_disk(tmp_path)
+        (place.bucket / "m").write_bytes(bytes(1_000_000))
+        fetching = asyncio.create_task(place.disk.fetch("bucket", "m"))
+        source.go_on.release()
+        with pytest.raises(ArtifactBad, match="not in gzip's format"):
+            await fetching
+        assert source.sent == 1
+        assert place.entries() == []
+
+    asyncio.run(main())
+
+
+def test_closing_breaks_off_a_download_and_its_extraction(tmp_path: Path) -> None:
+    async def main() -> None:
+        place, source = slow_disk(tmp_path)
+        place.put("m", model=os.urandom(100_000))
+        fetching = asyncio.create_task(place.disk.fetch("bucket", "m"))
+        for _ in range(20):
+            source.go_on.release()
+        await until(lambda: list(tmp_path.glob("artifacts/.work/*/model/model")))
+        await place.disk.close()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        await until(lambda: not list((tmp_path / "artifacts" / ".work").iterdir()))
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_only_touched_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        place = Place(tmp_path)
+        place.put("m", model=b"m")
+        touches = iter(range(1))
+        place.source.after_head = lambda: any(os.utime(place.bucket / "m", (one, one)) or True for one in touches)
+        fetched = await place.disk.fetch("bucket", "m")
+        assert (fetched.path / "model").read_bytes() == b"m"
+        assert place.source.heads == 2
+        assert place.entries() == [fetched.id]
 
     asyncio.run(main())
