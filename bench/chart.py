@@ -2,58 +2,98 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from xml.sax.saxutils import escape
 
-WIDTH, LABELS, BARS = 760, 150, 480  # pixels
-ROW, HEAD, GAP = 20, 40, 16
+COLUMNS, WIDTH, EDGE = 2, 560, 24  # panels beside each other; pixels of a panel, and around it
+LABELS, BARS = 92, 330  # pixels
+ROW, HEAD, GAP = 21, 46, 30
+OUTLIER = 5  # times the median: where less is better, no bar is longer, so that those of most can be told apart
+LINE = 150  # letters of the foot in a line
 STYLE = """
-  text { font: 12px system-ui, sans-serif; fill: #444 } .title { font-weight: 600; fill: #111 }
-  .bar { fill: #9aa7b5 } .ours { fill: #2f6fbb }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #bbb } .title { fill: #eee } .bar { fill: #66727f } .ours { fill: #5b9be0 }
-  }
+  text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #333 } .title { font-weight: 600; font-size: 13px }
+  .quiet { fill: #777 } .name { text-anchor: end } .ours { font-weight: 600 } .fault { fill: #b3261e }
+  .bar { fill: #b4bdc8 } .our.bar { fill: #2563a8 }
 """
 
 
 @dataclass(frozen=True)
+class Bar:
+    """`remark`: what is wrong with it; empty: nothing."""
+
+    name: str
+    value: float
+    text: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class Panel:
+    """`without`: names of those that have no figure, with the reason."""
+
     title: str
-    unit: str
-    bars: Sequence[tuple[str, float, str]]  # name, value, value as text
+    about: str
+    bars: Sequence[Bar]  # in the order in which they are shown
+    without: Sequence[tuple[str, str]]
+    lower: bool  # less is better
+
+    @property
+    def longest(self) -> float:
+        """The value whose bar takes all the room."""
+        values = [bar.value for bar in self.bars]
+        most = max(values, default=0) or 1
+        return min(most, OUTLIER * statistics.median(values)) if self.lower else most
 
     @property
     def height(self) -> int:
-        return HEAD + ROW * len(self.bars) + GAP
+        return HEAD + ROW * (len(self.bars) + len(self.without)) + GAP
 
 
 def svg(panels: Sequence[Panel], foot: str) -> str:
-    parts, top = [], 0
-    for panel in panels:
-        parts += _panel(panel, top)
-        top += panel.height
-    parts.append(_text(0, top + 14, foot))
-    height = top + 24
+    parts: list[str] = []
+    top = EDGE
+    for first in range(0, len(panels), COLUMNS):
+        beside = panels[first : first + COLUMNS]
+        for number, panel in enumerate(beside):
+            parts += _panel(panel, EDGE + number * (WIDTH + EDGE), top)
+        top += max(panel.height for panel in beside)
+    for line in wrap(foot, LINE):
+        top += 16
+        parts.append(_text(EDGE, top, line, "quiet"))
+    width, height = EDGE + COLUMNS * (WIDTH + EDGE), top + EDGE
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-        f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+        f'<style>{STYLE}</style>\n<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
-def _panel(panel: Panel, top: int) -> list[str]:
-    most = max(value for _, value, _ in panel.bars) or 1
-    parts = [_text(0, top + 16, panel.title, "title"), _text(0, top + 32, panel.unit)]
-    for number, (name, value, text) in enumerate(panel.bars):
-        y, width = top + HEAD + ROW * number, max(1, round(BARS * value / most))
-        kind = "ours" if name == "hostler" else "bar"
+def _panel(panel: Panel, left: int, top: int) -> list[str]:
+    parts = [_text(left, top + 14, panel.title, "title"), _text(left, top + 32, panel.about, "quiet")]
+    names = left + LABELS - 8
+    y = top + HEAD
+    for bar in panel.bars:
+        width = max(1, round(BARS * min(1, bar.value / panel.longest)))
+        ours = bar.name == "hostler"
         parts += [
-            _text(0, y + 13, name),
-            f'<rect class="{kind}" x="{LABELS}" y="{y + 2}" width="{width}" height="{ROW - 6}" rx="2"/>',
-            _text(LABELS + width + 6, y + 13, text),
+            _text(names, y + 12, bar.name, "name ours" if ours else "name"),
+            f'<rect class="{"our bar" if ours else "bar"}" x="{left + LABELS}" y="{y}" width="{width}"'
+            f' height="{ROW - 5}" rx="2"/>',
+            _text(left + LABELS + width + 6, y + 12, bar.text, "ours" if ours else "plain"),
         ]
+        if bar.value > panel.longest:  # broken off
+            x = left + LABELS + width - 30
+            parts.append(f'<path d="M{x} {y + ROW} l8 -{ROW + 4} h5 l-8 {ROW + 4} z" fill="#fff"/>')
+        if bar.remark:
+            parts.append(_text(left + LABELS + width + 14 + 7 * len(bar.text), y + 12, bar.remark, "fault"))
+        y += ROW
+    for name, reason in panel.without:
+        parts += [_text(names, y + 12, name, "name quiet"), _text(left + LABELS, y + 12, reason, "quiet")]
+        y += ROW
     return parts
 
 
-def _text(x: int, y: int, text: str, kind: str = "plain") -> str:
+def _text(x: int, y: int, text: str, kind: str) -> str:
     return f'<text class="{kind}" x="{x}" y="{y}">{escape(text)}</text>'

@@ -45,9 +45,16 @@ class Tree:
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it said nothing")
 
+    def pause(self) -> None:
+        """Have all of it stand still, until `resume`: what stands still costs nobody anything."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
     def end(self) -> None:
         """SIGTERM to the first; SIGKILL to whatever is left in the end."""
-        self._pids()
+        self.resume()  # what stands still hears no SIGTERM
         self._root.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._root.wait(END_WITHIN)
@@ -55,9 +62,12 @@ class Tree:
         while self._left() and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in self._left():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid, signal.SIGKILL)
         self._root.wait()
+
+    def _signal(self, number: int) -> None:
+        for pid in self._pids():
+            _kill(pid, number)
 
     def _pids(self) -> list[int]:
         found, queue = [], [self._root.pid]
@@ -73,11 +83,25 @@ class Tree:
         return [pid for pid, started in self._seen.items() if _started(pid) == started]
 
 
+def end_strays(home: Path) -> None:
+    """SIGKILL to every process that was given this folder as its HOME, whoever its parent is by now."""
+    mark = b"HOME=" + os.fsencode(home)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                _kill(int(path.parent.name), signal.SIGKILL)
+
+
 def busy() -> float:
     """Seconds of CPU that the whole machine has used."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _, _, irq, softirq = fields[:7]
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _children(pid: int) -> list[int]:

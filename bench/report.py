@@ -10,44 +10,20 @@ import statistics
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import chart
 import environments
+import wanted
+from cell import Cell
 from contenders.contender import Contender
 from workloads.workload import Column, Workload
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = REPOSITORY / "docs" / "bench"
-
-
-@dataclass
-class Cell:
-    """One contender on one workload with so many connections; a dict of figures for each round."""
-
-    workload: str
-    contender: str
-    connections: int
-    rounds: list[dict[str, float]] = field(default_factory=list)
-    failed: str = ""  # why there are no figures, or no more of them
-
-    def median(self, figure: str) -> float | None:
-        values = [figures[figure] for figures in self.rounds if figure in figures]
-        return statistics.median(values) if values else None
-
-    def total(self, figure: str) -> int:
-        return int(sum(figures.get(figure, 0) for figures in self.rounds))
-
-    def ratio(self, figure: str, to: Cell) -> float | None:
-        """The median of the ratios within a round."""
-        pairs = zip(self.rounds, to.rounds, strict=False)  # whoever failed has fewer rounds
-        ratios = [mine[figure] / theirs[figure] for mine, theirs in pairs if mine.get(figure) and theirs.get(figure)]
-        return statistics.median(ratios) if ratios else None
-
-    def remark(self) -> str:
-        faults = [f"{count} {fault}" for fault in ("wrong", "errors") if (count := self.total(fault))]
-        return "; ".join([self.failed] * bool(self.failed) + faults)
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- measured: written by bench/run.py --publish -->", "<!-- measured: end -->"
 
 
 class Results:
@@ -64,15 +40,14 @@ class Results:
         """For a terminal."""
         parts = []
         for title, rows in self._tables(workload):
-            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-            lines = ["  ".join(map(_padded, row, widths, _sides(row))) for row in rows]
-            parts.append("\n".join([f"\n{title}", *(f"  {line.rstrip()}" for line in lines)]))
+            parts.append(_aligned(title, rows))
         return "\n".join(parts)
 
     def foot(self) -> str:
-        """What the tables mean, and how each contender was set."""
+        """The goals, what the tables mean, and how each contender was set."""
         lines = [f"  {contender.name}: {contender.settings}" for contender in self._contenders]
-        return "\n".join(["", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
+        goals = _aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
+        return "\n".join([goals, "", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
 
     def write(self, folder: Path) -> Path:
         """What there is so far, as JSON; each run has a file of its own."""
@@ -89,14 +64,15 @@ class Results:
         return path
 
     def publish(self) -> Path:
-        """Table and chart into the documents."""
+        """Tables and chart into the documents, the shortest of them into the README."""
         DOCUMENTS.mkdir(parents=True, exist_ok=True)
         about = ", ".join(self._about.values())
-        lines = ["# Measured", "", f"{about}.", "", "![The first column of each table](chart.svg)", ""]
+        short = [*_markdown(self._short()), "", f"{_SHORT} {about}."]
+        lines = ["# Measured", "", *short, "", "![The first column of each table](chart.svg)", ""]
+        lines += ["## Goals", "", *_markdown(wanted.overview(self.cells)), ""]
         for workload in self._workloads:
             for title, rows in self._tables(workload):
-                marks = [":--", *["--:"] * (len(rows[0]) - 2), ":--"]
-                lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])), ""]
+                lines += [f"## {title}", "", *_markdown(rows), ""]
         lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
         lines += ["| contender | settings | installed |", "|---|---|---|"]
         lines += [
@@ -107,6 +83,9 @@ class Results:
         path.write_text("\n".join(lines) + "\n")
         panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
         (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, about))
+        head, rest = README.read_text().split(BEGIN)
+        shown = [*short, "", "![The same as bars](docs/bench/chart.svg)", "", "[All of it](docs/bench/results.md)", ""]
+        README.write_text("\n".join([f"{head}{BEGIN}", *shown, f"{END}{rest.split(END)[1]}"]))
         return path
 
     def _disturbance(self) -> str:
@@ -133,18 +112,40 @@ class Results:
             tables.append((f"{_title(workload, connections)} (× to {workload.reference})", rows))
         return tables
 
-    def _panel(self, workload: type[Workload]) -> chart.Panel | None:
-        """The first column at 16 connections, or at what it has."""
+    def _chief(self, workload: type[Workload]) -> list[Cell]:
+        """Those at 16 connections, or at what is nearest to it."""
         mine = [cell for cell in self.cells if cell.workload == workload.name]
         connections = min((cell.connections for cell in mine), key=lambda count: abs(count - 16), default=0)
-        column = workload.columns[0]
+        return [cell for cell in mine if cell.connections == connections]
+
+    def _short(self) -> list[list[str]]:
+        """A row for each contender: of each workload the first column."""
+        chief = {workload: {cell.contender: cell for cell in self._chief(workload)} for workload in self._workloads}
+        head = [f"{workload.name}, {workload.columns[0].title}" for workload in chief]
+        rows = [["", *head]]
+        for contender in self._contenders:
+            row = [f"**{contender.name}**" if contender.name == "hostler" else contender.name]
+            for workload, cells in chief.items():
+                cell = cells.get(contender.name)
+                row.append(_texts(workload.columns[0], cell, None)[0] + " †" * bool(_faults(cell)) if cell else "")
+            rows.append(row)
+        return rows
+
+    def _panel(self, workload: type[Workload]) -> chart.Panel | None:
+        """The first column, the best on top."""
+        column, cells = workload.columns[0], self._chief(workload)
+        if not cells:
+            return None
         bars = [
-            (cell.contender, value, f"{value:,.{column.digits}f}")
-            for cell in mine
-            if cell.connections == connections and (value := cell.median(column.figure)) is not None
+            chart.Bar(cell.contender, value, f"{value:,.{column.digits}f}", cell.remark())
+            for cell in cells
+            if (value := cell.median(column.figure)) is not None
         ]
-        better = "less is better" if column.lower else "more is better"
-        return chart.Panel(_title(workload, connections), f"{column.title}, {better}", bars) if bars else None
+        bars.sort(key=lambda bar: bar.value, reverse=not column.lower)
+        without = [(cell.contender, cell.remark()) for cell in cells if cell.median(column.figure) is None]
+        title, _, about = _title(workload, cells[0].connections).partition(": ")
+        title += f": {column.title}, {'less' if column.lower else 'more'} is better"
+        return chart.Panel(title, about, bars, without, column.lower)
 
 
 _LEGEND = (
@@ -154,9 +155,28 @@ _LEGEND = (
 )
 
 
-def _sides(row: Sequence[str]) -> list[str]:
-    """The first and the last column are words, the others are numbers."""
-    return ["<", *[">"] * (len(row) - 2), "<"]
+_SHORT = "req/s: more is better; ms and MB: less. †: with errors or wrong answers."
+
+
+def _aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """For a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(_padded, row, widths, _sides(rows[0]))) for row in rows]
+    return "\n".join([f"\n{title}", *(f"  {line.rstrip()}" for line in lines)])
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    marks = [":--" if side == "<" else "--:" for side in _sides(rows[0])]
+    return [f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])]
+
+
+def _faults(cell: Cell) -> int:
+    return cell.total("wrong") + cell.total("errors")
+
+
+def _sides(head: Sequence[str]) -> list[str]:
+    """The first column is words, and so are those without a head; the others are numbers."""
+    return ["<", *[">" if title else "<" for title in head[1:]]]
 
 
 def _padded(text: str, width: int, side: str) -> str:

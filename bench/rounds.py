@@ -1,7 +1,8 @@
 """A workload, round by round: who is started when, and what is noted of those that fail.
 
 All contenders of a workload are started, checked and warm before the first round; then rounds go from one to the next,
-so that whatever else the machine does falls on all of them. Restless ones are started for each of their turns instead.
+so that whatever else the machine does falls on all of them. Restless ones stand still while it is not their turn.
+Whatever one of them does, or fails to do, the run goes on: each start and each turn has its time, and no more.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cell import Cell
 from contenders.contender import Contender, Failed, Place, missing
-from environments import CannotInstall
+from environments import CannotInstall, python
 from models import Models
-from report import Cell
 from workloads.workload import Workload
+
+START_WITHIN, TURN_WITHIN = 400, 200  # seconds; the longest start calls a thousand targets, the longest turn loads some
 
 
 class Bench:
@@ -30,30 +34,47 @@ class Bench:
     def measure(self, workload: type[Workload]) -> list[Cell]:
         """One cell for each contender and number of connections."""
         cells = {
-            contender: [
-                Cell(workload.name, contender.name, count)
-                for count in workload.connections
-                if count in (self._options.connections or workload.connections)
-            ]
+            contender: [Cell(workload.name, contender.name, count) for count in counts]
             for contender in self._options.contenders
+            if (counts := self._connections(contender, workload))
         }
         with contextlib.ExitStack() as started:
             running: dict[type[Contender], Workload] = {}
             for contender, mine in cells.items():
                 with _noted(mine):
-                    _can(contender, workload)
-                    if not contender.restless:
+                    self._can(contender, workload)
+                    with _within(START_WITHIN):
                         running[contender] = started.enter_context(self._started(contender, workload))
+                        _rest(running[contender])
             for round_ in range(min(self._options.rounds, workload.most_rounds)):
                 for contender, mine in cells.items():
                     if not any(cell.failed for cell in mine):
                         _say(f"{workload.name}, round {round_ + 1}: {contender.name}")
-                        with _noted(mine), contextlib.ExitStack() as turn:
-                            one = running.get(contender) or turn.enter_context(self._started(contender, workload))
+                        one = running[contender]
+                        with _noted(mine), _within(TURN_WITHIN):
+                            one.contender.resume()
                             for cell in mine:
                                 cell.rounds.append(dict(one.measure(round_, cell.connections, self._options.seconds)))
+                        if any(cell.failed for cell in mine):
+                            one.contender.stop()  # it is not to disturb the others
+                        _rest(one)
         _say("")
         return [cell for mine in cells.values() for cell in mine]
+
+    def _connections(self, contender: type[Contender], workload: type[Workload]) -> list[int]:
+        """What was asked for; else the contender's choice, where the workload gives one."""
+        chosen = self._options.connections or (len(workload.connections) > 1 and contender.connections)
+        return [count for count in workload.connections if not chosen or count in chosen]
+
+    def _can(self, contender: type[Contender], workload: type[Workload]) -> None:
+        """Raises Cannot; Failed or CannotInstall when something is missing here. Installs what can be."""
+        for name in (workload.name, workload.service.kind):
+            if name in contender.cannot:
+                raise Cannot(contender.cannot[name])
+        if names := missing(contender):
+            raise Failed(f"not on this machine: {names}")
+        if contender.environment:
+            python(contender.environment, self._cache)
 
     @contextlib.contextmanager
     def _started(self, kind: type[Contender], workload: type[Workload]) -> Iterator[Workload]:
@@ -69,9 +90,10 @@ class Bench:
         finally:
             contender.stop()
             logs = self._cache / "logs" / workload.name / kind.name
-            logs.mkdir(parents=True, exist_ok=True)
-            for log in folder.glob("log*.txt"):
-                shutil.copy(log, logs)
+            with contextlib.suppress(OSError):
+                logs.mkdir(parents=True, exist_ok=True)
+                for log in folder.glob("log*.txt"):
+                    shutil.copy(log, logs)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -79,13 +101,24 @@ class Cannot(Exception):
     """Its text says why."""
 
 
-def _can(contender: type[Contender], workload: type[Workload]) -> None:
-    """Raises Cannot, or Failed when something is missing here."""
-    for name in (workload.name, workload.service.kind):
-        if name in contender.cannot:
-            raise Cannot(contender.cannot[name])
-    if names := missing(contender):
-        raise Failed(f"not on this machine: {names}")
+def _rest(one: Workload) -> None:
+    if one.contender.restless:
+        one.contender.pause()
+
+
+@contextlib.contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    """Raise Failed when it takes longer. The alarm reaches whatever it is that waits."""
+
+    def ring(*_: object) -> None:
+        raise Failed(f"not done within {seconds} s")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 @contextlib.contextmanager

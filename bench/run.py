@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,15 +30,17 @@ CACHE = Path("~/.cache/hostler-bench")
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("stopped"))
     if not load.installed():
         sys.exit(load.NEEDED)
     cache = options.cache.expanduser().absolute()
     bench = Bench(cache, Models(cache), options)
     results = report.Results(options.contenders, options.workloads)
     for workload in options.workloads:
+        begun = time.monotonic()
         results.cells += bench.measure(workload)
-        print(results.table(workload), flush=True)
+        print(f"{results.table(workload)}\n  (in {time.monotonic() - begun:.0f} s)", flush=True)
         written = results.write(cache / "results")
     print(f"{results.foot()}\n\nevery figure: {written}")
     if options.publish:

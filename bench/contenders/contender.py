@@ -20,11 +20,12 @@ from typing import ClassVar, Literal
 
 import environments
 from models import Models
-from processes import Tree
+from processes import Tree, end_strays
 
 SERVERS = Path(__file__).resolve().parents[1] / "servers"
 CSV, JSON = "text/csv", "application/json"
 ANSWER_WITHIN = 70.0  # seconds
+PEERS = (4, 16)  # connections at which those are measured whose figures at 1 and at 64 are nobody's question
 
 
 class Failed(Exception):
@@ -91,7 +92,9 @@ class Contender(abc.ABC):
     cannot: ClassVar[Mapping[str, str]] = {}  # name of a workload, or kind of a service -> that, in words
     most_targets: ClassVar[int] = 1000  # that it is made to load, where it takes long or much memory
     on_demand: ClassVar[bool] = True  # a call loads its target; else somebody must call `load`
-    restless: ClassVar[bool] = False  # costs CPU when nobody asks: started for its own turns only
+    restless: ClassVar[bool] = False  # costs CPU when nobody asks: it stands still while it is not its turn
+    rouse: ClassVar[float] = 0.0  # seconds under load before each turn, where a rest is followed by trouble
+    connections: ClassVar[tuple[int, ...]] = ()  # only these, of those that a workload has; (): all
     start_within: ClassVar[float] = 60.0  # seconds
     warm_up: ClassVar[float] = 1.0  # seconds under load before it is measured for the first time
 
@@ -138,9 +141,18 @@ class Contender(abc.ABC):
         loads = self.place.folder / "loads"
         return loads.stat().st_size if loads.exists() else None
 
+    def pause(self) -> None:
+        for tree in self._trees:
+            tree.pause()
+
+    def resume(self) -> None:
+        for tree in self._trees:
+            tree.resume()
+
     def stop(self) -> None:
         while self._trees:
             self._trees.pop().end()
+        end_strays(self.place.folder)
 
     # --- what it costs ---
 

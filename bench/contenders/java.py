@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from contenders.contender import CSV, SERVERS, Call, Client, Contender, Failed, Service, free_port
+from contenders.contender import CSV, PEERS, SERVERS, Call, Client, Contender, Failed, Service, free_port
 
 LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="off"><Loggers><Root level="off"/></Loggers></Configuration>
@@ -17,9 +17,10 @@ LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 class JavaServer(Contender):
     programs = ("java",)
     cannot: ClassVar = {
-        "churn": "cannot load or drop a target by itself",
+        "churn": "loads and drops only as somebody tells its API",
         "pipeline": "cannot chain containers",
     }
+    connections = PEERS
     on_demand = False
     warm_up = 8.0  # Java compiles what is hot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from contenders.contender import JSON, SERVERS, Call, Contender, Service, free_port, member
+from contenders.contender import JSON, PEERS, SERVERS, Call, Contender, Service, free_port, member
 
 
 class LitServe(Contender):
@@ -14,7 +14,8 @@ class LitServe(Contender):
         "1 API process, 1 inference process, asyncio by uvloop, the fast queue, no access log; JSON; the LRU is ours"
     )
     environment = "litserve"
-    cannot: ClassVar = {"pipeline": "cannot chain models"}
+    cannot: ClassVar = {"pipeline": "cannot chain models but by code within one of them"}
+    connections = PEERS
     start_within = 120.0
 
     def start(self, service: Service) -> None:

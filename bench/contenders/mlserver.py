@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import ClassVar
 
-from contenders.contender import JSON, SERVERS, Call, Client, Contender, Failed, Service, free_port, member
+from contenders.contender import JSON, PEERS, SERVERS, Call, Client, Contender, Failed, Service, free_port, member
 
 
 class MLServer(Contender):
@@ -17,9 +17,10 @@ class MLServer(Contender):
     )
     environment = "mlserver"
     cannot: ClassVar = {
-        "churn": "cannot load or drop a target by itself",
-        "pipeline": "cannot chain models by itself",
+        "churn": "loads and drops only as somebody tells its API",
+        "pipeline": "cannot chain models but by code within one of them",
     }
+    connections = PEERS
     on_demand = False
     most_targets = 51
     start_within = 120.0

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contenders.contender import CSV, SERVERS, Call, Contender, Service, free_port
+from contenders.contender import CSV, PEERS, SERVERS, Call, Contender, Service, free_port
 
 
 class RayServe(Contender):
     name = "Ray"
     settings = (
         "Ray Serve; 1 proxy, 1 replica for each deployment, @serve.multiplexed, RAY_SERVE_THROUGHPUT_OPTIMIZED,"
-        " dashboard, usage statistics and access log off; started anew for each round, because its daemons never rest"
+        " dashboard, usage statistics and access log off; held by a signal while it is not its turn, because its"
+        " daemons never rest, then 1 s under load"
     )
     environment = "ray"
+    connections = PEERS
     restless = True
+    rouse = 1.0
     start_within = 180.0
 
     def start(self, service: Service) -> None:

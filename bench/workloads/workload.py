@@ -95,6 +95,8 @@ class Replayed(Workload):
         self._replay.run(WARMED_BY, max(self.warm_up, self.contender.warm_up), start=-STEP)
 
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
+        if self.contender.rouse:
+            self._replay.run(connections, self.contender.rouse, start=-STEP)
         loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), busy(), sum(os.times()[:4])
         load = self._replay.run(connections, seconds, start=round_ * STEP)
         if load.requests == 0:
