@@ -74,10 +74,10 @@ def overview(cells: Sequence[Cell]) -> list[list[str]]:
         if value is not None:
             bound = f"{'≤' if goal.most else '≥'} {goal.bound:g}"
             rows.append([goal.says, bound, f"{value:.3g}", "met" if goal.met(value) else "missed"])
-    mine = [cell for cell in cells if cell.contender == "hostler"]
-    for fault, says in (("wrong", "wrong answers"), ("errors", "errors")):
-        count = sum(cell.total(fault) for cell in mine)
-        rows.append([f"hostler's {says}", "0", f"{count:,}", "missed" if count else "met"])
+    if mine := [cell for cell in cells if cell.contender == "hostler"]:
+        for fault, says in (("wrong", "wrong answers"), ("errors", "errors")):
+            count = sum(cell.total(fault) for cell in mine)
+            rows.append([f"hostler's {says}", "0", f"{count:,}", "missed" if count else "met"])
     if failed := [f"{cell.workload}, {cell.connections}" for cell in mine if cell.failed]:
-        rows.append([f"hostler's failures: {'; '.join(failed)}", "0", f"{len(failed)}", "missed"])
+        rows.append([f"hostler failed: {'; '.join(failed)}", "0", f"{len(failed)}", "missed"])
     return rows
