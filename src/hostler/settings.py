@@ -179,6 +179,9 @@ class Settings:
         "frequency",
         "which targets make way in memory: those used least often (while that serves better), or least recently",
     )
+    idle_ttl: float = _setting(
+        _seconds(0), 0.0, "time without a call after which a target is unloaded; 0: never. Tags may say otherwise"
+    )
     disk_budget: int = _setting(_size(1), 20 * 2**30, "room for extracted artifacts on disk")
     archive_max_bytes: int = _setting(_size(1), 10 * 2**30, "largest size of an archive once extracted")
     archive_max_files: int = _setting(_count(1), 100_000, "most members of an archive")

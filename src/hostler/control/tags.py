@@ -10,6 +10,7 @@ from hostler import names
 from hostler.control.context import Context
 from hostler.control.listing import read_token, write_token
 from hostler.control.sentences import could_not_find
+from hostler.core import lives
 from hostler.errors import ValidationException
 from hostler.store.records import Document
 from hostler.store.store import NoResource, TooManyTags
@@ -36,6 +37,7 @@ async def add_tags(context: Context, region: str, request: Document) -> Document
         raise could_not_find(*resource) from None
     except TooManyTags:
         raise ValidationException(f"A resource can have {_MOST} tags at most.") from None
+    context.lifecycle.wake()  # some of an endpoint's say what becomes of its targets
     return {"Tags": _listed(tags)}
 
 
@@ -61,16 +63,24 @@ async def delete_tags(context: Context, region: str, request: Document) -> Docum
         await context.store_call(context.store.delete_tags, resource.arn, request["TagKeys"])
     except NoResource:
         raise could_not_find(*resource) from None
+    context.lifecycle.wake()
     return {}
 
 
 def tagged(tags: Sequence[Document]) -> dict[str, str]:
-    """A request's Tags by key. Raises ValidationException for a key given twice or one that AWS keeps to itself."""
+    """A request's Tags by key. Raises ValidationException for a key given twice, for one that AWS keeps to itself, and
+    for one of ours that says nothing. (The SageMaker SDK gives an endpoint's tags to its model and its config, too.)
+    """
     found = {tag["Key"]: tag["Value"] for tag in tags}
     if len(found) < len(tags):
         raise ValidationException("Tag keys must be unique within a request.")
     if any(key.lower().startswith("aws:") for key in found):
         raise ValidationException("Tag keys must not begin with aws:, which is reserved.")
+    try:
+        for key, value in found.items():
+            lives.check(key, value)
+    except ValueError as error:
+        raise ValidationException(str(error)) from None
     return found
 
 

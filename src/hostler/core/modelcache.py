@@ -156,6 +156,10 @@ class ModelCache:
             entry.used = now
             entry.hits += uses
 
+    def touch(self, target: str) -> None:
+        """It is to be kept as if it had been used just now."""
+        self._memory.touch(target)
+
     def abandoned(self, target: str, now: float) -> list[Command]:
         """Nobody waits any more, at no gateway. What is fetching or loading goes on: the next caller will be glad."""
         state = self._state(target)

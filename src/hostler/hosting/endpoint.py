@@ -101,18 +101,18 @@ class Endpoint:
         )
 
     def moving(self) -> tuple[int, int] | None:
-        """The fleets, old and new, of an update whose new instances are all there; None: there is no such update."""
-        ready, pending = self._ready(), self._pending()
-        if ready is None or pending is None or not self._complete(pending):
+        """The fleets, old (0: none) and new, of a creation or an update whose new instances are all there, or None."""
+        ready, coming = self._ready(), self._coming()
+        if coming is None or not self._complete(coming):
             return None
-        return ready.fleet, pending.fleet
+        return ready.fleet if ready else 0, coming.fleet
 
     def serving(self) -> Revision | None:
         """Whose instances and weights the route has: the newest that can take over, else the one that is ready."""
         alive = self.alive()
         if self.newest in alive and self._complete(self.newest):
-            pending = self._pending()
-            if pending is None or self.is_warm(pending.fleet):
+            coming = self._coming()
+            if coming is None or self.is_warm(coming.fleet):
                 return self.newest
         return self._ready() if alive else None
 
@@ -177,10 +177,21 @@ class Endpoint:
             return ()
         return (() if ready is None else (ready,)) + (() if self.settled else (self.newest,))
 
+    def stands(self) -> bool:
+        """Whether all instances that the serving revision wants do serve."""
+        serving = self.serving()
+        return serving is not None and all(
+            len(self._places(serving, index)) == _count(variant) for index, variant in _variants(serving)
+        )
+
     def _pending(self) -> Revision | None:
-        """The newest, while it is on its way to take over with a fleet of its own."""
+        """The newest, while it is on its way to take over from another with a fleet of its own."""
+        return self._coming() if self._ready() else None
+
+    def _coming(self) -> Revision | None:
+        """The newest, while it is on its way to serve with a fleet of its own."""
         ready = self._ready()
-        beside = ready is not None and ready.fleet != self.newest.fleet
+        beside = ready is None or ready.fleet != self.newest.fleet
         return self.newest if beside and self.newest in self.alive() else None
 
     def _complete(self, revision: Revision) -> bool:

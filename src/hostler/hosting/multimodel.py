@@ -18,8 +18,9 @@ import msgspec
 
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
-from hostler.core import placement
+from hostler.core import placement, warmup
 from hostler.core.frequency import Frequency
+from hostler.core.lives import Lives
 from hostler.core.lru import Lru
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
@@ -111,8 +112,10 @@ class MultiModel:
         self._metrics = metrics
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
-        self._warming: dict[str, str] = {}  # target -> instance: what `warm` waits for
-        self._warmed = asyncio.Event()  # nothing of it is left
+        self.lives = Lives()  # what the operator says
+        self._preloaded: dict[str, str] = {}  # target to be preloaded -> instance where that was asked for, or it was
+        self._warmers = 0  # calls of `warm` under way
+        self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}  # (target, instance) that `warm` waits for
         self._copies = placement.Copies()
         self._quarantine = Quarantine()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
@@ -137,7 +140,7 @@ class MultiModel:
         member = _Member(instance, container, cache)
         await self._restore(member)
         self._members[instance.id] = member
-        self._run(member, cache.tick(clock.now()))
+        self._run(member, cache.govern(self.lives, clock.now()))
 
     def serve(self, instances: frozenset[str] | None) -> None:
         """Requests may go to these instances from now on. None: to another fleet's, or to nobody's."""
@@ -158,8 +161,10 @@ class MultiModel:
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and member.loading and member.container in instance.culprits:
             self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, clock.now())
-        for target in [target for target, warmed in self._warming.items() if warmed == instance.id]:
-            self._is_warm(target)
+        for target, id in list(self._awaited):
+            if id == instance.id:
+                self._tell(target, id)
+        self._preloaded = {target: id for target, id in self._preloaded.items() if id != instance.id}
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -168,14 +173,22 @@ class MultiModel:
         member = self._members.get(instance)
         if member is not None and member.cache.budget != budget:
             member.cache.budget = budget
-            self._run(member, member.cache.tick(clock.now()))
+            self._run(member, member.cache.govern(self.lives, clock.now()))
+
+    def govern(self, lives: Lives) -> None:
+        """The operator says this from now on."""
+        if lives != self.lives:
+            self.lives = lives
+            self._preloaded = {target: id for target, id in self._preloaded.items() if target in lives.preload}
+            for member in self._members.values():
+                self._run(member, member.cache.govern(lives, clock.now()))
 
     def close(self) -> None:
         """Control leaves, or the fleet is gone."""
         while self._members:
             self._members.popitem()[1].end()
-        self._warming.clear()
-        self._warmed.set()
+        for awaited in list(self._awaited):
+            self._tell(*awaited)
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
@@ -203,34 +216,82 @@ class MultiModel:
         """For each instance the targets that may be invoked there, with their bytes, the last used first."""
         return [member.cache.hottest() for member in self._members.values()]
 
-    def budgets(self) -> dict[str, int]:
-        """The bytes that each instance may hold; none for one that keeps nothing."""
-        return {id: member.cache.budget for id, member in self._members.items() if member.cache.keep}
+    def choose(self, hot: Sequence[Sequence[tuple[str, int]]]) -> list[tuple[str, str]]:
+        """What to load before anybody asks, and where, the first first: what is to be preloaded and has not been asked
+        for, then of what was `hot` (for each instance its targets with their bytes) as much as there is room for.
+        """
+        unasked = [target for target in self.lives.preload if target not in self._preloaded]
+        self._preloaded |= {target: id for target in unasked if (id := self._where(target))}
+        first = [target for target in unasked if target not in self._preloaded]
+        if not first and not any(hot):
+            return []
+        free = {id: one.cache.budget - one.cache.used() for id, one in self._members.items() if one.cache.keep}
+        absent = [[one for one in targets if not self._where(one[0])] for targets in hot]
+        chosen = warmup.hottest(absent, free, first)
+        self._preloaded |= {target: id for target, id in chosen if target in first}
+        return chosen
 
-    async def warm(self, chosen: Sequence[tuple[str, str]], timeout: float) -> None:
-        """Load these (target, instance), the first first. Returns when each is resident or refused, or time is up."""
-        self._warming = dict(chosen)
-        for target, id in chosen:
-            if id not in self._members or self._quarantine.refuses(target, clock.now()):
-                self._is_warm(target)
-            else:
-                member = self._members[id]
-                self._run(member, member.cache.need(target, self._remembered(member, target), clock.now()))
+    def _where(self, target: str) -> str:
+        """An instance that has the target, or is about to; empty: none."""
+        return next((id for id, member in self._members.items() if member.cache.state(target) != "absent"), "")
+
+    @property
+    def warming(self) -> bool:
+        """Whether something is being loaded that nobody asked for."""
+        return self._warmers > 0
+
+    async def warm(
+        self,
+        chosen: Sequence[tuple[str, str]],
+        abreast: int,
+        timeout: float | None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Load these (target, instance), the first first and so many at a time. Returns when each is resident or
+        refused, or time is up. Of those whose `sizes` are given (bytes), what does not fit into free memory any more is
+        left out.
+        """
+        known, rest = sizes or {}, iter(chosen)
+
+        async def some() -> None:
+            for target, id in rest:
+                member = self._members.get(id)
+                if member and known.get(target, 0) <= member.cache.budget - member.cache.used():
+                    await self._bring(member, target)
+
+        self._warmers += 1
         try:
             async with asyncio.timeout(timeout):
-                while self._warming:
-                    self._warmed.clear()
-                    await self._warmed.wait()
+                await asyncio.gather(*(some() for _ in range(abreast)))
         except TimeoutError:
-            late, self._warming = self._warming, {}
-            for target, id in late.items():
-                self._run(self._members[id], self._members[id].cache.abandoned(target, clock.now()))
+            pass
+        finally:
+            self._warmers -= 1
         for target, id in reversed(chosen):  # the order in which they were used, not that in which they came
-            self.hit(id, target)
+            if member := self._members.get(id):
+                member.cache.touch(target)
 
-    def _is_warm(self, target: str) -> None:
-        if self._warming.pop(target, None) is not None:
-            self._warmed.set()
+    async def _bring(self, member: _Member, target: str) -> None:
+        """Load one that nobody asked for."""
+        key = (target, member.instance.id)
+        if key in self._awaited or self._quarantine.refuses(target, clock.now()):
+            return
+        told = self._awaited[key] = asyncio.get_running_loop().create_future()
+        try:
+            self._run(member, member.cache.need(target, self._remembered(member, target), clock.now()))
+            await told
+        except asyncio.CancelledError:
+            if self._members.get(member.instance.id) is member and target not in self._waiting:
+                self._run(member, member.cache.abandoned(target, clock.now()))
+            raise
+        finally:
+            del self._awaited[key]
+
+    def _tell(self, target: str, instance: str) -> None:
+        """It is resident there, or will not be: who loads what nobody asked for need not wait any more."""
+        told = self._awaited.get((target, instance))
+        if told and not told.done():
+            told.set_result(None)
 
     def cool(self, now: float) -> None:
         """Take copies from targets that are hot no more."""
@@ -268,8 +329,9 @@ class MultiModel:
         waiting.discard(gateway)
         if not waiting:
             del self._waiting[target]
-            for member in self._members.values():
-                self._run(member, member.cache.abandoned(target, clock.now()))
+            for id, member in self._members.items():
+                if (target, id) not in self._awaited:
+                    self._run(member, member.cache.abandoned(target, clock.now()))
 
     def unlinked(self, gateway: str) -> None:
         for target in list(self._waiting):
@@ -333,7 +395,7 @@ class MultiModel:
 
     def _publish(self, member: _Member, target: str, generation: int) -> None:
         self._waiting.pop(target, None)
-        self._is_warm(target)
+        self._tell(target, member.instance.id)
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
@@ -354,7 +416,7 @@ class MultiModel:
 
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
-        self._is_warm(target)
+        self._tell(target, member.instance.id)
         member.queued.pop(target, None)
         self._say(link.Refused(self.key, self.variant, target, kind, message, status))
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from hostler import contract
+from hostler.core import lives
 from hostler.core.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
 from hostler.core.status import EndpointView
 from hostler.engines.engine import Seen
@@ -143,6 +144,8 @@ class Reconciler:
     async def _pass(self) -> float | None:
         desired = await self.store_call(self.store.desired)
         self._records = {record.uid: (record, revisions) for record, revisions in desired}
+        said = await self.store_call(self.store.tags_of_endpoints, lives.PREFIX)
+        self.runtimes.govern({endpoint.key: said.get(endpoint.record.arn, {}) for endpoint in self._endpoints()})
         await self._look()
         wants = [endpoint.want() for endpoint in self._endpoints()]
         outcome = plan(wants, [_seen(instance) for instance in self.instances.values()], clock.now())
@@ -157,6 +160,7 @@ class Reconciler:
         if not self.ready:
             await self._take_over()
         self.runtimes.cool(clock.now())
+        self.runtimes.remember(clock.now())
         for endpoint in self._endpoints():
             self._publish(endpoint)
             await self._fold(endpoint)
@@ -283,6 +287,8 @@ class Reconciler:
             named = frozenset(place.instance for variant in route.variants for place in variant.places)
             self.runtimes.serve(endpoint.key, serving.fleet, named)
             self.gateways.set_route(route)
+            if endpoint.stands():
+                self.runtimes.bring(endpoint.key, serving.fleet)
         else:
             self.runtimes.rest(endpoint.key)
             self.gateways.drop_route(endpoint.key)

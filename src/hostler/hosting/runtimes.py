@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from hostler.core import warmup
+from hostler.core import lives, warmup
 from hostler.hosting import profiles
 from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.multimodel import MultiModel
+from hostler.hosting.warmth import SAVE_EVERY, Hot, Place, Warmth
 from hostler.hosting.work import Work
 from hostler.settings import Settings
 from hostler.wire import link
 
 FleetKey = tuple[str, int]  # endpoint key and fleet number
+
+ABREAST = 16  # loads at a time of a fleet that nobody calls yet
+BESIDE_OTHERS = 2  # of one that serves: so many may be ahead of a caller
 
 
 class Runtimes:
@@ -49,6 +53,12 @@ class Runtimes:
         self._joined: set[str] = set()
         self._routes: dict[str, tuple[int, frozenset[str]]] = {}  # endpoint key -> the fleet that serves, its instances
         self._warm: dict[FleetKey, bool] = {}  # fleets whose warm-up has begun; whether it is over
+        self._usual = lives.Lives(settings.idle_ttl)
+        self._lives: dict[str, lives.Lives] = {}  # endpoint key -> what its tags say
+        self._warmth = Warmth(settings.data)
+        self._heard = 0  # messages of use, since ever
+        self._saved = (0, 0, 0)  # what had happened when the warmth was saved last, and when to do it again
+        self._save_at = 0.0
         self._work = Work()
 
     def serves(self, instance: Instance) -> bool:
@@ -83,6 +93,7 @@ class Runtimes:
             runtime = self.all[_key(instance)] = MultiModel(
                 spot.key, spot.variant, url, self._gateways, self._metrics, self._settings.eviction
             )
+            runtime.govern(self._lives.get(spot.key, self._usual))
             runtime.serve(self._route(spot.key, spot.fleet))
         await runtime.join(instance, budget)
         if instance.state == "ready":
@@ -126,6 +137,7 @@ class Runtimes:
 
     def retain(self, fleets: set[FleetKey]) -> None:
         """These fleets are wanted, or something of them is left: forget all others."""
+        self._warmth.retain(key for key, _ in fleets)
         for known in [known for known in self.all if (known[0], known[2]) not in fleets]:
             self.all.pop(known).close()
         self._warm = {fleet: over for fleet, over in self._warm.items() if fleet in fleets}
@@ -133,6 +145,7 @@ class Runtimes:
 
     def close(self) -> None:
         """Control leaves; containers keep what they hold."""
+        self._warmth.save(self._hot(), last=True)
         self._work.cancel()
         for runtime in self.all.values():
             runtime.close()
@@ -159,14 +172,16 @@ class Runtimes:
         return instances if serving == fleet else None
 
     def warm_up(self, key: str, old: int, new: int) -> None:
-        """Load on a new fleet, which is whole, the hottest targets of the old one. Asked again, nothing happens."""
+        """Load on a new fleet, which is whole, what is to be preloaded and the hottest targets of the old one, if there
+        is one. Asked again, nothing happens.
+        """
         if (key, new) in self._warm:
             return
         loads = []
         for (of, variant, fleet), runtime in self.all.items():
-            before = self.all.get((key, variant, old))
-            if (of, fleet) == (key, new) and before:
-                chosen = warmup.hottest(before.hottest(), runtime.budgets())
+            if (of, fleet) == (key, new):
+                before = self.all.get((key, variant, old))
+                chosen = runtime.choose(before.hottest() if before else [])
                 if chosen:
                     loads.append((runtime, chosen))
         self._warm[key, new] = not loads
@@ -174,7 +189,7 @@ class Runtimes:
             self._work.spawn(self._load(key, new, loads))
 
     async def _load(self, key: str, fleet: int, loads: list[tuple[MultiModel, list[tuple[str, str]]]]) -> None:
-        await asyncio.gather(*(runtime.warm(chosen, self._warm_up) for runtime, chosen in loads))
+        await asyncio.gather(*(runtime.warm(chosen, ABREAST, self._warm_up) for runtime, chosen in loads))
         if (key, fleet) in self._warm:
             self._warm[key, fleet] = True
             self._changed()
@@ -182,6 +197,45 @@ class Runtimes:
     def is_warm(self, key: str, fleet: int) -> bool:
         """Whether the warm-up of that fleet is over."""
         return self._warm.get((key, fleet), False)
+
+    def bring(self, key: str, fleet: int) -> None:
+        """Load on a fleet that serves, and is whole, what is to be preloaded and what an earlier life held; by the way,
+        so that whoever asks comes first, and only into memory that is free. What was asked for once is not again.
+        """
+        for (of, variant, number), runtime in self.all.items():
+            if (of, number) == (key, fleet) and not runtime.warming:
+                left = self._warmth.left((key, variant))
+                chosen = runtime.choose([left])
+                if chosen:
+                    self._work.spawn(self._bring(runtime, chosen, dict(left)))
+                else:
+                    self._warmth.done((key, variant))
+
+    async def _bring(self, runtime: MultiModel, chosen: list[tuple[str, str]], sizes: dict[str, int]) -> None:
+        await runtime.warm(chosen, BESIDE_OTHERS, None, sizes)
+        self._warmth.done((runtime.key, runtime.variant))
+
+    def remember(self, now: float) -> None:
+        """Write down now and then what is hot, for a life after this one."""
+        happened = (self._metrics.model_loads, self._metrics.model_unloads, self._heard)
+        if now >= self._save_at and happened != self._saved:
+            self._saved, self._save_at = happened, now + SAVE_EVERY
+            self._work.spawn(asyncio.to_thread(self._warmth.save, self._hot()))
+
+    def _hot(self) -> dict[Place, Hot]:
+        """Of every variant what is resident now, or was in an earlier life and has not come back yet."""
+        now = {
+            (key, variant): list(warmup.merged(runtime.hottest()).items())
+            for (key, variant, fleet), runtime in self.all.items()
+            if key in self._routes and self._routes[key][0] == fleet
+        }
+        return self._warmth.with_left(now)
+
+    def govern(self, tags: Mapping[str, Mapping[str, str]]) -> None:
+        """What the tags of each endpoint, by its key, say of its targets."""
+        self._lives = {key: lives.read(said, self._usual) for key, said in tags.items()}
+        for (key, _, _), runtime in self.all.items():
+            runtime.govern(self._lives.get(key, self._usual))
 
     def cool(self, now: float) -> None:
         """Take copies from targets that are hot no more."""
@@ -199,6 +253,7 @@ class Runtimes:
             runtime.needed(gateway, need.target, need.hot)
 
     def hit(self, hits: tuple[link.Hit, ...]) -> None:
+        self._heard += 1
         for hit in hits:
             if runtime := self._of.get(hit.instance):
                 runtime.hit(hit.instance, hit.target, hit.uses)

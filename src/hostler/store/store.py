@@ -251,6 +251,15 @@ class Store:
             _need_resource(connection, arn)
             return _tags(connection, arn)
 
+    def tags_of_endpoints(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Endpoint's ARN -> its tags whose keys begin with `prefix`, in any letter case; without any: absent."""
+        query = select(tags).join(endpoints, tags.c.arn == endpoints.c.arn)
+        found: dict[str, dict[str, str]] = {}
+        with self._engine.begin() as connection:
+            for row in connection.execute(query.where(tags.c.key.startswith(prefix, autoescape=True))):
+                found.setdefault(row.arn, {})[row.key] = row.value
+        return found
+
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
         """Take tags away; keys that it does not have are ignored. Raises NoResource."""
         with self._engine.begin() as connection:
