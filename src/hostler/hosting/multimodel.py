@@ -7,6 +7,7 @@ events. It decides nothing: which target is resident where, and who must go, is 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.work import Work
 from hostler.wire import link
 from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply
+
+log = logging.getLogger("hostler.targets")
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
@@ -114,6 +117,9 @@ class MultiModel:
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
         self.lives = Lives()  # what the operator says
         self._preloaded: dict[str, str] = {}  # target to be preloaded -> instance where that was asked for, or it was
+        self.troubles: dict[
+            str, str
+        ] = {}  # target to be preloaded -> why it could not be loaded when that was last tried
         self._warmers = 0  # calls of `warm` under way
         self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}  # (target, instance) that `warm` waits for
         self._copies = placement.Copies()
@@ -180,6 +186,7 @@ class MultiModel:
         if lives != self.lives:
             self.lives = lives
             self._preloaded = {target: id for target, id in self._preloaded.items() if target in lives.preload}
+            self.troubles = {target: why for target, why in self.troubles.items() if target in lives.preload}
             for member in self._members.values():
                 self._run(member, member.cache.govern(lives, clock.now()))
 
@@ -396,6 +403,7 @@ class MultiModel:
     def _publish(self, member: _Member, target: str, generation: int) -> None:
         self._waiting.pop(target, None)
         self._tell(target, member.instance.id)
+        self.troubles.pop(target, None)
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
@@ -417,6 +425,9 @@ class MultiModel:
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
         self._tell(target, member.instance.id)
+        if target in self.lives.preload and self.troubles.get(target) != message:
+            self.troubles[target] = message
+            log.warning("%s: %s of variant %s could not be preloaded: %s", self.key, target, self.variant, message)
         member.queued.pop(target, None)
         self._say(link.Refused(self.key, self.variant, target, kind, message, status))
 

@@ -201,15 +201,15 @@ class Ground:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
 
-    def endpoint(self, count: int = 1, **container: object) -> str:
+    def endpoint(self, count: int = 1, tags: dict[str, str] | None = None, **container: object) -> str:
         """An endpoint `ep` with one variant `v`; its uid."""
-        return self.create({"v": count}, **container)
+        return self.create({"v": count}, tags, **container)
 
-    def create(self, counts: dict[str, int], **container: object) -> str:
+    def create(self, counts: dict[str, int], tags: dict[str, str] | None = None, **container: object) -> str:
         """An endpoint `ep` with these variants, all of one model; its uid."""
         record = self.store.create_endpoint(
             region="us-east-1", name="ep", arn="arn:ep", created=1.0, document={},
-            config=_config(1, counts), models=_models(container), tagged={},
+            config=_config(1, counts), models=_models(container), tagged=tags or {},
         )  # fmt: skip
         return record.uid
 
