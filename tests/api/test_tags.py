@@ -79,3 +79,45 @@ def test_a_resource_that_is_not_there_has_no_tags(sagemaker, arn, message):
 
 def test_a_token_of_tags_is_good_for_its_resource_alone(sagemaker):
     assert "NextToken" in refusal(sagemaker.list_tags, ResourceArn=BASE + "model/m", NextToken="eyJ9")
+
+
+ENDPOINT = BASE + "endpoint/E"
+IDLE = {"Key": "hostler:idle-ttl", "Value": "600"}
+SOON = {"Key": "hostler:idle-ttl", "Value": "soon"}
+NOT_SECONDS = "The value of the tag hostler:idle-ttl must be seconds, such as 600, or 0 for never; not 'soon'."
+
+
+def test_tags_of_ours_are_kept_and_shown_as_any_and_given_to_every_kind_of_resource(sagemaker):
+    ours = [
+        IDLE,
+        {"Key": "hostler:pin", "Value": "a.tar.gz region-..."},
+        {"Key": "hostler:preload", "Value": "a.tar.gz"},
+    ]
+    for resource in ("model/M", "endpoint-config/C", "endpoint/E"):
+        sagemaker.add_tags(ResourceArn=BASE + resource, Tags=ours)
+        shown = sagemaker.list_tags(ResourceArn=BASE + resource)["Tags"]
+        assert [tag for tag in shown if tag["Key"] != "kind"] == ours
+    sagemaker.create_endpoint(EndpointName="F", EndpointConfigName="C", Tags=ours)
+    assert sagemaker.list_tags(ResourceArn=BASE + "endpoint/F")["Tags"] == ours
+
+
+def test_a_tag_of_ours_that_says_nothing_is_refused_wherever_tags_are_given_and_nothing_is_kept(sagemaker):
+    assert refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=[*tags(good=""), SOON]) == NOT_SECONDS
+    assert sagemaker.list_tags(ResourceArn=ENDPOINT)["Tags"] == tags(kind="endpoint")
+    create = sagemaker.create_endpoint
+    assert refusal(create, EndpointName="F", EndpointConfigName="C", Tags=[SOON]) == NOT_SECONDS
+    assert "F" not in {one["EndpointName"] for one in sagemaker.list_endpoints()["Endpoints"]}
+    unknown = [{"Key": "hostler:pim", "Value": "a"}]
+    assert "hostler knows no tag hostler:pim" in refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=unknown)
+    starred = [{"Key": "hostler:pin", "Value": "region-*"}]
+    assert "regular expression" in refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=starred)
+
+
+def test_the_lifecycle_is_told_of_tags_that_come_and_go(stage, sagemaker):
+    woken = []
+    stage.context.lifecycle.wake = lambda: woken.append(True)
+    sagemaker.add_tags(ResourceArn=ENDPOINT, Tags=[IDLE])
+    assert stage.context.store.tags_of_endpoints("hostler:") == {ENDPOINT.lower(): {"hostler:idle-ttl": "600"}}
+    sagemaker.delete_tags(ResourceArn=ENDPOINT, TagKeys=["hostler:idle-ttl"])
+    assert stage.context.store.tags_of_endpoints("hostler:") == {}
+    assert len(woken) == 2
