@@ -10,13 +10,12 @@ from contenders.contender import JSON, PEERS, SERVERS, Call, Contender, Service,
 class BentoML(Contender):
     name = "BentoML"
     settings = (
-        "1 worker for each service, async API, access log, metrics and tracing off; JSON; the LRU is ours; 1 s under"
-        " load before each turn: a service closes connections after 5 s of rest, and the next call over them fails"
+        "1 worker for each service, async API, access log, metrics and tracing off; JSON; the LRU is ours; connections"
+        " between services are kept (runner_connection), as by default a part of the calls fails"
     )
     environment = "bentoml"
     connections = PEERS
     start_within = 120.0
-    rouse = 1.0
 
     def start(self, service: Service) -> None:
         self.port = free_port()

@@ -10,6 +10,8 @@ ALONE = {
     "traffic": {"timeout": 60},
     "metrics": {"enabled": False},
     "logging": {"access": {"enabled": False}},
+    # By default every hundredth call to another service closes the connections of those that are on their way.
+    "runner_connection": {"max_requests": 1_000_000_000, "max_age": 86_400.0},
 }
 
 
