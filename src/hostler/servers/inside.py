@@ -121,12 +121,11 @@ class Inside:
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    async def close(self, forget: Callable[[list[Predictor]], None], loads: Executor) -> None:
-        """Wait for what still runs, then let `forget` drop the predictor on the thread that loaded it."""
+    async def close(self) -> Predictor:
+        """Wait for what still runs, then let go of the predictor. Whoever takes it is to free it."""
         if self._running:
             self._idle = self._loop.create_future()
             await self._idle
         assert self._predictor is not None
-        last = [self._predictor]
-        self._predictor = None
-        await self._loop.run_in_executor(loads, forget, last)
+        predictor, self._predictor = self._predictor, None
+        return predictor

@@ -1,6 +1,8 @@
 """The targets that this server holds: loading, measuring, finding, unloading. It knows no HTTP.
 
-Loads inside this process run on one thread, one at a time, so that what each adds to the heap can be told.
+Loads inside this process run on one thread, one at a time, so that what each adds to the heap can be told. Giving freed
+memory back to the system takes longer than freeing it, and what is given back must be asked for again: it is done once
+for all loads and unloads of a second, and at once only for what is large.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from hostler.servers.apart import Apart, Births
 from hostler.servers.environment import Environment
 from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor, Unloadable
+
+_SOON = 1.0  # seconds until freed memory is given back to the system
+_MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
 
 
 class LoadFailed(Exception):
@@ -48,6 +53,11 @@ class Shelf:
         self._loading: dict[str, asyncio.Future[Inside | Apart]] = {}
         self._being_born: dict[str, Apart] = {}
         self._loads = ThreadPoolExecutor(1, "loads")
+        self._measuring = asyncio.Lock()  # what the heap holds does not change, but by the load that is measured
+        self._left: list[Predictor] = []  # unloaded, but not freed yet
+        self._left_size = 0  # bytes
+        self._untidy = False  # freed memory is to be given back
+        self._tidying: asyncio.Task[None] | None = None
         self._long_calls = ThreadPoolExecutor(1, "long-calls")
 
     async def load(self, name: str, url: str, folder: Path) -> Held:
@@ -87,14 +97,18 @@ class Shelf:
                 raise LoadFailed(report.status, report.message)
             process.memory = max(report.memory, artifact.size(folder))
             return process
-        try:
-            predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
-        except (Exception, SystemExit) as error:
-            message = reason.text(error, self._environment)
-            if where := reason.of_load(error, self._environment):
-                print(where, file=sys.stderr, flush=True)
-                message = f"{message}\n{where}"
-            raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
+        async with self._measuring:
+            _free(self._taken())
+            try:
+                predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
+            except (Exception, SystemExit) as error:
+                message = reason.text(error, self._environment)
+                if where := reason.of_load(error, self._environment):
+                    print(where, file=sys.stderr, flush=True)
+                    message = f"{message}\n{where}"
+                raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
+            finally:
+                self._tidy_soon()
         return Inside(predictor, size, self._environment, self._long_calls)
 
     def _placed(self, folder: Path) -> tuple[str, bool]:
@@ -116,7 +130,7 @@ class Shelf:
         return predictor, max(memory.in_use() - before, artifact.size(folder))
 
     async def unload(self, name: str) -> None:
-        """Take a target away; returns when what still ran there is answered and its memory given back.
+        """Take a target away; returns when what still ran there is answered. Its memory is given back soon after.
 
         A load on the way is broken off where it has a process, else waited for. Raises KeyError if there is neither.
         """
@@ -129,7 +143,31 @@ class Shelf:
         if isinstance(seat, Apart):
             await seat.close()
         else:
-            await seat.close(_forget, self._loads)
+            self._left.append(await seat.close())
+            self._left_size += seat.memory
+            if self._left_size < _MUCH:
+                self._tidy_soon()
+            else:
+                await self._tidy()
+
+    def _taken(self) -> list[Predictor]:
+        left, self._left, self._left_size = self._left, [], 0
+        return left
+
+    def _tidy_soon(self) -> None:
+        self._untidy = True
+        if self._tidying is None or self._tidying.done():
+            self._tidying = self._loop.create_task(self._keep_tidy())
+
+    async def _keep_tidy(self) -> None:
+        while self._untidy:
+            await asyncio.sleep(_SOON)
+            self._untidy = False
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        async with self._measuring:
+            await self._loop.run_in_executor(self._loads, _give_back, self._taken())
 
     async def fall(self, held: Held) -> None:
         """Return when the target's process has ended by itself; never, for a target that has none."""
@@ -146,10 +184,14 @@ class Shelf:
             print(f"the process of model {name} has ended with status {status}", file=sys.stderr, flush=True)
 
 
-def _forget(last: list[Predictor]) -> None:
-    """Drop the last reference and give the memory back."""
-    watch = weakref.ref(last[0])
-    last.clear()
-    if watch() is not None:
+def _free(left: list[Predictor]) -> None:
+    """Drop the last references."""
+    watches = [weakref.ref(predictor) for predictor in left]
+    left.clear()
+    if any(watch() is not None for watch in watches):
         gc.collect()  # it is part of a cycle
+
+
+def _give_back(left: list[Predictor]) -> None:
+    _free(left)
     memory.trim()

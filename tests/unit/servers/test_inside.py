@@ -258,13 +258,11 @@ def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_too(tmp_
             await here.made_slow("m")
             calls = [asyncio.ensure_future(here.call("m", b"%d" % number)) for number in range(3)]
             await here.arrived("m", 3)
-            forgotten: list[int] = []
-            with ThreadPoolExecutor(1) as loads:
-                closing = asyncio.ensure_future(target.close(lambda last: forgotten.append(len(model.calls)), loads))
-                go.set()
-                await closing
-                assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
-            assert forgotten == [5]
+            closing = asyncio.ensure_future(target.close())
+            go.set()
+            assert await closing is model
+            assert len(model.calls) == 5
+            assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
 
     run(test())
 
