@@ -1,4 +1,7 @@
-"""A target with a process of its own, as the server sees it: its birth, its socket, its end. Calls are forwarded."""
+"""A process from the nursery, as the server sees it: its birth, its socket, its end. Calls are forwarded to it.
+
+It is a target's own, or a worker that holds copies of many.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +33,17 @@ _AMAZON = "x-amzn-"
 class Apart:
     """One process. `memory` is its own share after the load; `socket` the bare name of what it listens on."""
 
+    sockets: tuple[str, ...] = ()  # see copies.Copies
+
     def __init__(self, births: Births, number: int, path: Path) -> None:
         self.memory = 0
+        self.path = path
         self.socket = path.name
+        self.calls = 0  # forwarded, and not answered yet
+        self.succeeded = False  # another process will have its place: its socket's file is left there for it
         self.ended: asyncio.Future[int] = births.loop.create_future()
         self._births = births
         self._number = number
-        self._path = path
         self._serving = False
         self._lifeline = -1
 
@@ -47,7 +55,7 @@ class Apart:
         """Fork the process and wait for its report; a process that ended without one is a failed load."""
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        order = nursery.Bear(self._number, str(folder), framework, str(self._path))
+        order = nursery.Bear(self._number, str(folder), framework, str(self.path))
         try:
             self._births.send(order, [writing, lifeline])
         finally:
@@ -77,14 +85,24 @@ class Apart:
             await self.close()
         return report
 
-    def invoke(self, request: Request, again: Callable[[Request], None]) -> None:
+    @property
+    def address(self) -> str:
+        return f"unix:{self.path}"
+
+    def take_place(self, name: str) -> None:
+        """Listen under this name from now on, whoever had it: from one moment to the next, by those who connect."""
+        path = self.path.with_name(name)
+        os.replace(self.path, path)
+        self.path, self.socket = path, name
+
+    def invoke(self, request: Request, again: Callable[[Request], None], path: str = INVOCATIONS) -> None:
         """Forward the request. If the process went before it got any of it, `again` is called when it has ended."""
 
         def ended(_: asyncio.Future[int]) -> None:
             if not request.disconnected:
                 again(request)
 
-        self._births.forward(f"unix:{self._path}", request, lambda: self.ended.add_done_callback(ended))
+        self._births.forward(self, path, request, lambda: self.ended.add_done_callback(ended))
 
     async def close(self) -> None:
         """End the process: after what still runs there, or at once if it never served."""
@@ -99,7 +117,8 @@ class Apart:
         """It has ended: let go of what was held for it."""
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
-        self._path.unlink(missing_ok=True)
+        if not self.succeeded:
+            self.path.unlink(missing_ok=True)
 
 
 class Births:
@@ -124,15 +143,14 @@ class Births:
     def send(self, order: nursery.Bear | nursery.End, fds: list[int] | None = None) -> None:
         socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
 
-    def forward(self, address: str, request: Request, missed: Callable[[], None]) -> None:
+    def forward(self, process: Apart, path: str, request: Request, missed: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
         lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
-        head = render(f"POST {INVOCATIONS} HTTP/1.1\r\n", lines)
+        head = render(f"POST {path} HTTP/1.1\r\n", lines)
         deadline = self.loop.time() + _CALL_TIME
-        exchange = self._pool.send(
-            _Forwarded(request, missed), address, head, request.body, deadline=deadline, buffer=0
-        )
-        request.on_disconnect = exchange.abort
+        caller = _Forwarded(process, request, missed)
+        exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)
+        request.on_disconnect = partial(caller.left, exchange)
 
     def _hear(self) -> None:
         frame = self._line.recv(4096)
@@ -160,16 +178,20 @@ def _ending(status: int) -> str:
 class _Forwarded:
     """The way back of a forwarded call, whole where it comes so, else as it comes."""
 
-    def __init__(self, request: Request, missed: Callable[[], None]) -> None:
+    def __init__(self, process: Apart, request: Request, missed: Callable[[], None]) -> None:
+        process.calls += 1
+        self._process = process
         self._request = request
         self._missed = missed  # nobody listens there any more, and nothing was sent
         self._begun = False  # the answer's head is sent
+        self._counted = True  # among the process's calls
 
     def ready(self, exchange: Exchange) -> None: ...
 
     def replied(self, exchange: Exchange) -> None:
         kind = exchange.headers.get("content-type", "application/octet-stream")
         if exchange.complete:
+            self._over()
             self._request.answer(exchange.status, exchange.body, kind)
             return
         length = exchange.headers.get("content-length")
@@ -182,9 +204,21 @@ class _Forwarded:
         self._request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
+        self._over()
         self._request.end()
 
+    def left(self, exchange: Exchange) -> None:
+        """The caller hung up."""
+        self._over()
+        exchange.abort()
+
+    def _over(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._process.calls -= 1
+
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        self._over()
         if self._begun:
             self._request.abort()
         elif not error.started:

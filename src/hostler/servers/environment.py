@@ -9,6 +9,8 @@ from pathlib import Path
 
 from hostler import contract
 
+MAX_WORKERS = 64  # a slip of the finger is not to fill the machine with processes
+
 
 class BadFolder(Exception):
     """A model's url that is not a folder below the base. `status` is 404 (not there) or 400 (not allowed)."""
@@ -34,6 +36,7 @@ class Environment:
     max_body: int
     artifacts: Path | None  # where else a model's folder may really lie: the platform links to it
     lifeline: int | None  # read end of the host's pipe
+    workers: int  # processes that hold a copy of each target; 1: the server itself does
 
     def folder(self, url: str) -> Path:
         """The folder that a model's url names. Raises BadFolder.
@@ -68,7 +71,7 @@ class Environment:
 
 
 def read(environ: Mapping[str, str]) -> Environment:
-    """Raises ValueError, naming the variable, for a number that is none."""
+    """Raises ValueError, naming the variable, for a number that is none, or not one of those that it may be."""
     megabytes = _number(environ, contract.ENV_MAX_PAYLOAD_MB, 0)
     lifeline = environ.get(contract.ENV_LIFELINE)
     return Environment(
@@ -84,7 +87,15 @@ def read(environ: Mapping[str, str]) -> Environment:
         default_accept=environ.get(contract.ENV_DEFAULT_ACCEPT, ""),
         max_body=megabytes * 2**20 or contract.MAX_BODY,
         lifeline=int(lifeline) if lifeline else None,
+        workers=_workers(environ),
     )
+
+
+def _workers(environ: Mapping[str, str]) -> int:
+    text = environ.get(contract.ENV_WORKERS) or "1"
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_WORKERS):
+        raise ValueError(f"{contract.ENV_WORKERS} is not a number from 1 to {MAX_WORKERS}: {text[:40]}")
+    return int(text)
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -26,6 +26,7 @@ class Inside:
     """A predictor and the requests that are on their way to it."""
 
     socket = ""
+    sockets: tuple[str, ...] = ()
     gone = False
 
     def __init__(

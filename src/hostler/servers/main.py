@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.servers import environment, framework, nursery, reason, strays, target
+from hostler.servers import environment, framework, nursery, reason, strays, target, worker
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import LoadFailed, Shelf
+from hostler.servers.workers import Workers
 from hostler.wire import tree
 from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, serve
@@ -49,7 +50,7 @@ def run(everywhere: bool = False) -> None:
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = nursery.start(partial(target.run, told), framework.warm_forks, told.lifeline)
+        line = nursery.start(partial(_become, told), framework.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)
@@ -57,6 +58,10 @@ def run(everywhere: bool = False) -> None:
             code = runner.run(_serve(told, line, sockets, everywhere))
     if code:
         sys.exit(code)
+
+
+def _become(told: Environment, order: nursery.Bear, report: int, lifeline: int) -> None:
+    (target.run if order.framework else worker.run)(told, order, report, lifeline)
 
 
 def _refuse(why: str) -> NoReturn:
@@ -79,7 +84,16 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     strays.hear_for_themselves()
-    shelf = Shelf(told, line, sockets)
+    shelf: Shelf
+    if told.workers == 1:
+        shelf = Shelf(told, line, sockets)
+    else:
+        shelf = workers = Workers(told, line, sockets)
+        try:
+            await workers.begin()
+        except LoadFailed as error:
+            print(f"there is no process for each worker: {error}", file=sys.stderr, flush=True)
+            return 1
     answering = Contract(told, shelf)
     handle = answering.handle
     limits = Limits(body=told.max_body)

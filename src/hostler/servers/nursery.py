@@ -1,4 +1,5 @@
-"""The nursery: a child forked before the server's loop starts, from which targets' own processes are forked.
+"""The nursery: a child forked before the server's loop starts, from which targets' own processes, and workers, are
+forked.
 
 It only imports, never predicts and has one thread, so that its children start clean: a fork after OpenMP ran hangs.
 It tells the server when a child has ended. When the server ends, however it went, so do the nursery and its children.
@@ -25,11 +26,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Bear(msgspec.Struct, frozen=True, tag=True):
-    """Fork a target's process. Two file descriptors come along: where it reports its load, and its lifeline."""
+    """Fork a process. Two file descriptors come along: where it reports its load, and its lifeline."""
 
     number: int  # the server's name for the process
     folder: str
-    framework: str
+    framework: str  # empty: it is to be a worker, not a target's
     socket: str  # path that it shall listen on
 
 
@@ -101,7 +102,7 @@ def _tend(
                         tree.kill(below, signal.SIGKILL)
                 tree.kill(pid, order.signal)
             continue
-        if order.framework not in warmed:
+        if order.framework and order.framework not in warmed:
             warmed.add(order.framework)
             with contextlib.suppress(Exception):  # what fails here fails again, and is reported, in the child
                 warm(order.framework)

@@ -2,7 +2,8 @@
 
 Bodies and errors of the model API are shaped like Multi Model Server's: {"code", "type", "message"}. To the answer to a
 load, and to each entry of GET /models, ours add `memory` (bytes) and, for a target with one, `socket`: the bare name of
-its own socket beside the server's.
+its own socket beside the server's. Where there are several workers it is `sockets`: each of its copies', to be called
+with the same request; what comes to the server itself goes to one of them. Of a single model, GET /ping says the same.
 """
 
 from __future__ import annotations
@@ -72,14 +73,19 @@ class Contract:
         path = request.path
         if self._multi_model and path.startswith(_MODEL):
             if path.endswith(_INVOKE):
-                self._invoke(request, path[len(_MODEL) : -len(_INVOKE)])
+                self.invoke(request, path[len(_MODEL) : -len(_INVOKE)])
             else:
                 self._model(request, unquote(path[len(_MODEL) :]))
         elif path == contract.INVOCATIONS and not self._multi_model:
-            self._invoke(request, ONLY)
+            self.invoke(request, ONLY)
         elif path == contract.PING:
-            if self._multi_model or ONLY in self._held:
+            if self._multi_model:
                 request.answer(200)
+            elif held := self._held.get(ONLY):
+                if sockets := self._sockets(held):
+                    _answer(request, sockets)
+                else:
+                    request.answer(200)
             else:
                 _refuse(request, 503, "The model is not loaded yet.")
         elif path == contract.MODELS and self._multi_model:
@@ -88,12 +94,15 @@ class Contract:
             elif _is(request, "GET"):
                 self._list(request)
         elif path == contract.EXECUTION_PARAMETERS:
-            size = self._environment.max_body // 2**20
-            _answer(request, {"MaxConcurrentTransforms": 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": size})
+            size, workers = self._environment.max_body // 2**20, self._environment.workers
+            _answer(
+                request, {"MaxConcurrentTransforms": workers, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": size}
+            )
         else:
             _refuse(request, 404, "Requested resource is not found, please refer to API document.")
 
-    def _invoke(self, request: Request, name: str) -> None:
+    def invoke(self, request: Request, name: str) -> None:
+        """Have a target answer. `name` may be percent-encoded, as it came."""
         held = self._held.get(name) or self._held.get(unquote(name))
         if held is None:
             if self._multi_model:
@@ -167,10 +176,13 @@ class Contract:
         return {"modelName": name, "modelUrl": held.url, **self._added(held)}
 
     def _added(self, held: Held) -> dict[str, Any]:
-        added: dict[str, Any] = {"memory": held.seat.memory}
-        if held.seat.socket and self._names_sockets:
-            added["socket"] = held.seat.socket
-        return added
+        return {"memory": held.seat.memory, **self._sockets(held)}
+
+    def _sockets(self, held: Held) -> dict[str, Any]:
+        seat = held.seat
+        if not self._names_sockets:
+            return {}
+        return {"sockets": seat.sockets} if seat.sockets else {"socket": seat.socket} if seat.socket else {}
 
     def _later(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

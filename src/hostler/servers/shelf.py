@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hostler.servers import artifact, framework, memory, reason, strays
 from hostler.servers.apart import Apart, Births
+from hostler.servers.copies import Copies
 from hostler.servers.environment import Environment
 from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor, Unloadable
@@ -34,24 +35,27 @@ class LoadFailed(Exception):
         self.status = status
 
 
+Seat = Inside | Apart | Copies  # where a target is called
+
+
 @dataclass(frozen=True)
 class Held:
     """A target that is here. `url` is as it was asked for."""
 
     url: str
-    seat: Inside | Apart
+    seat: Seat
 
 
 class Shelf:
-    """Targets by name. Every method runs on the loop."""
+    """Targets by name. Every method runs on the loop. Without a nursery's line, all of them are in this process."""
 
-    def __init__(self, environment: Environment, line: socket.socket, sockets: Path) -> None:
+    def __init__(self, environment: Environment, line: socket.socket | None = None, sockets: Path = Path()) -> None:
         self.held: dict[str, Held] = {}
         self._environment = environment
         self._loop = asyncio.get_running_loop()
-        self._births = Births(line, sockets, self._fallen)
-        self._loading: dict[str, asyncio.Future[Inside | Apart]] = {}
-        self._being_born: dict[str, Apart] = {}
+        self._births = Births(line, sockets, self._fallen) if line else None
+        self._loading: dict[str, asyncio.Future[Seat]] = {}
+        self._being_born: dict[str, list[Apart]] = {}
         self._loads = ThreadPoolExecutor(1, "loads")
         self._measuring = asyncio.Lock()  # what the heap holds does not change, but by the load that is measured
         self._left: list[Predictor] = []  # unloaded, but not freed yet
@@ -74,7 +78,7 @@ class Shelf:
             raise LoadFailed(500, "its process ended as soon as the model was loaded")
         return self.held[name]
 
-    def _loaded(self, name: str, url: str, done: asyncio.Future[Inside | Apart]) -> None:
+    def _loaded(self, name: str, url: str, done: asyncio.Future[Seat]) -> None:
         del self._loading[name]
         if not done.cancelled() and done.exception() is None and not done.result().gone:
             self.held[name] = Held(url, done.result())
@@ -82,21 +86,33 @@ class Shelf:
     def loading(self, name: str) -> bool:
         return name in self._loading
 
-    async def _load(self, name: str, folder: Path) -> Inside | Apart:
+    async def _load(self, name: str, folder: Path) -> Seat:
         try:
             kind, apart = await self._loop.run_in_executor(None, self._placed, folder)
         except Unloadable as error:
             raise LoadFailed(500, reason.text(error, self._environment)) from None
-        if apart:
-            process = self._being_born[name] = self._births.new()
-            try:
-                report = await process.load(folder, kind)
-            finally:
+        return await (self._apart if apart and self._births else self._inside)(name, folder, kind)
+
+    async def _apart(self, name: str, folder: Path, kind: str) -> Seat:
+        return await self._bear(name, folder, kind)
+
+    async def _bear(self, name: str, folder: Path, kind: str) -> Apart:
+        """Have a process for the target that has loaded it. Raises LoadFailed."""
+        assert self._births is not None
+        process = self._births.new()
+        self._being_born.setdefault(name, []).append(process)
+        try:
+            report = await process.load(folder, kind)
+        finally:
+            self._being_born[name].remove(process)
+            if not self._being_born[name]:
                 del self._being_born[name]
-            if report.status != 200:
-                raise LoadFailed(report.status, report.message)
-            process.memory = max(report.memory, artifact.size(folder))
-            return process
+        if report.status != 200:
+            raise LoadFailed(report.status, report.message)
+        process.memory = max(report.memory, artifact.size(folder))
+        return process
+
+    async def _inside(self, name: str, folder: Path, kind: str) -> Seat:
         async with self._measuring:
             _free(self._taken())
             try:
@@ -134,13 +150,12 @@ class Shelf:
 
         A load on the way is broken off where it has a process, else waited for. Raises KeyError if there is neither.
         """
-        if process := self._being_born.get(name):
-            await process.close()
+        await asyncio.gather(*(process.close() for process in self._being_born.get(name, ())))
         if loading := self._loading.get(name):
             await asyncio.wait([loading])
             await asyncio.sleep(0)  # its callbacks
         seat = self.held.pop(name).seat
-        if isinstance(seat, Apart):
+        if not isinstance(seat, Inside):
             await seat.close()
         else:
             self._left.append(await seat.close())
@@ -170,13 +185,14 @@ class Shelf:
             await self._loop.run_in_executor(self._loads, _give_back, self._taken())
 
     async def fall(self, held: Held) -> None:
-        """Return when the target's process has ended by itself; never, for a target that has none."""
-        await (held.seat.ended if isinstance(held.seat, Apart) else self._loop.create_future())
+        """Return when the target has ended by itself; never, for one in this process."""
+        await (self._loop.create_future() if isinstance(held.seat, Inside) else held.seat.ended)
 
     async def close(self) -> None:
         """End the targets' processes, after what still runs there."""
-        processes = [held.seat for held in self.held.values() if isinstance(held.seat, Apart)]
-        await asyncio.gather(*(process.close() for process in [*processes, *self._being_born.values()]))
+        seats = [held.seat for held in self.held.values() if not isinstance(held.seat, Inside)]
+        born = [process for processes in self._being_born.values() for process in processes]
+        await asyncio.gather(*(one.close() for one in [*seats, *born]))
 
     def _fallen(self, process: Apart, status: int) -> None:
         for name in [name for name, held in self.held.items() if held.seat is process]:

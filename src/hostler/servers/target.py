@@ -50,7 +50,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
         if where := reason.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        _tell(report, Report(status, message))
+        tell(report, Report(status, message))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -65,7 +65,7 @@ async def _serve(predictor: Predictor, environment: Environment, order: Bear, re
     strays.hear_for_themselves()
     turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
-    _tell(report, Report(200, memory=memory.own_share()))
+    tell(report, Report(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)
 
@@ -98,7 +98,8 @@ class _Turn:
             answers.give(request, reply, self._environment)
 
 
-def _tell(report: int, message: Report) -> None:
+def tell(report: int, message: Report) -> None:
+    """Write the report, and close its pipe."""
     data = msgspec.json.encode(message) + b"\n"
     while data:
         data = data[os.write(report, data) :]

@@ -1,0 +1,56 @@
+"""A worker: a process of a server of several, with a copy of each target that needs no process of its own.
+
+It is told what to hold as any server is, by POST and DELETE of /models, but by the server that it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import replace
+from functools import partial
+
+from hostler.contract import INVOCATIONS
+from hostler.servers import strays
+from hostler.servers.environment import Environment
+from hostler.servers.loop import new_loop
+from hostler.servers.nursery import Bear
+from hostler.servers.server import ONLY, Contract
+from hostler.servers.shelf import Shelf
+from hostler.servers.target import DRAIN, Report, tell
+from hostler.wire import tree
+from hostler.wire.lifeline import leave_with
+from hostler.wire.server import Limits, Request, serve
+
+
+def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
+    """The whole life of the process. Returns when it was told to end and every call was answered."""
+    os.set_inheritable(report, False)
+    for fd in (lifeline, environment.lifeline):
+        if fd is not None:
+            leave_with(fd)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_serve(environment, order, report))
+    sys.stdout.flush()
+    tree.end_descendants()
+
+
+async def _serve(environment: Environment, order: Bear, report: int) -> None:
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    strays.hear_for_themselves()
+    answering = Contract(replace(environment, multi_model=True, socket=""), Shelf(environment))
+    limits = Limits(body=environment.max_body)
+    server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
+    tell(report, Report(200))
+    await ending.wait()
+    await server.close(DRAIN)
+
+
+def _handle(answering: Contract, request: Request) -> None:
+    if request.path == INVOCATIONS:
+        answering.invoke(request, ONLY)
+    else:
+        answering.handle(request)
