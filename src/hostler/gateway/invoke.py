@@ -27,7 +27,7 @@ from hostler.gateway.accesslog import AccessLog
 from hostler.gateway.headers import between, check_endpoint_name, check_headers, container_head, without_target
 from hostler.gateway.link import Link
 from hostler.gateway.misses import Misses, Wanted
-from hostler.gateway.routes import Endpoint, Place, Routes, Variant
+from hostler.gateway.routes import Endpoint, Place, Routes, Variant, Worker
 from hostler.gateway.sigv4 import Regions
 from hostler.names import UnsafeName, target_model
 from hostler.wire.client import BUFFER, CallCut, CallFailed, CallTimedOut, Exchange, Pool
@@ -158,6 +158,8 @@ class Invocation:
     _last = 0  # ... and of the one whose answer is the caller's
     _passed: Passed | None = None
     _place: Place | None = None  # where it is now, counted in that place's flight
+    _worker: Worker | None = None  # ... and there, if the container has several, counted with it
+    _passed_by = False  # a worker took no connection: the container's own address finds another
     _exchange: Exchange | None = None
     _gathered: bytes | None = None  # a chunked body that did not come at once
     _flowed = False  # (some of) the body was passed on as it came, and is not here any more
@@ -291,10 +293,15 @@ class Invocation:
             whole = request.body
         length = len(whole) if whole is not None else request.content_length
         hop = place.hops[self._hop]
+        address = hop.address
+        if hop.workers and not self._passed_by:
+            self._worker = worker = hop.worker(invoker.rng)
+            worker.count += 1
+            address = worker.address
         self._sent = invoker.time()
         self._exchange = invoker.pool.send(
             self,
-            hop.address,
+            address,
             container_head(hop.head, headers, length or 0),
             whole or b"",
             deadline=self.deadline,
@@ -404,6 +411,11 @@ class Invocation:
         self.request.end()
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        if self._worker and self._place and not error.started and not isinstance(error, CallTimedOut):
+            self._leave_worker()
+            self._passed_by = True
+            self._call(self._place)
+            return
         place, region, name = self._land(), self.endpoint.region, self.endpoint.name
         label = self.variant.labels[self._hop]
         if self._begun:
@@ -438,6 +450,7 @@ class Invocation:
             return
         self._earlier += self.invoker.time() - self._sent
         self._passed = Passed(body, exchange.headers.get("content-type"), place.instance)
+        self._leave_worker()
         self._hop += 1
         self.request.resume()  # if the answer came before the whole body was read
         self._call(place)
@@ -524,10 +537,16 @@ class Invocation:
 
     def _land(self) -> Place | None:
         """It is with no container any more."""
+        self._leave_worker()
         place, self._place = self._place, None
         if place is not None:
             place.flight.count -= 1
         return place
+
+    def _leave_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.count -= 1
 
     def _close(self, status: int, size: int, error: str = "") -> None:
         """The end, however it came: give back what it held, and log it, once. `size`: of the answer's body, bytes."""

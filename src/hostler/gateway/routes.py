@@ -1,15 +1,17 @@
 """Routing objects: where an endpoint's requests go. Link messages swap them whole; a request only reads them.
 
-The one thing that changes inside is a Flight's count. It knows nothing of sockets, and asks nobody.
+The one thing that changes inside is a Flight's and a Worker's count. It knows nothing of sockets, and asks nobody.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, repeat
 from random import Random
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
@@ -24,12 +26,28 @@ class Flight:
         self.count = 0
 
 
+class Worker:
+    """One of several processes of a container, and how many requests are on their way to it, for whatever target."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.count = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Hop:
-    """How one container of a place is called. `head` begins every request to it."""
+    """How one container of a place is called. `head` begins every request to it. Where it has `workers`, requests go
+    to them, and to its own address if one of them takes no connection.
+    """
 
     address: str
     head: str
+    workers: tuple[Worker, ...] = ()
+
+    def worker(self, rng: Random) -> Worker:
+        """The one with the fewest requests."""
+        lowest = min(worker.count for worker in self.workers)
+        return rng.choice([worker for worker in self.workers if worker.count == lowest])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +110,6 @@ class Endpoint:
         return self._order[min(found, self._last)]  # the product of the least weights is rounded up to their sum
 
 
-def _hop(address: str, path: str) -> Hop:
-    host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
-    return Hop(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n")
-
-
 class Routes:
     """All endpoints by key (`region/name`), and the link messages that change them."""
 
@@ -104,6 +117,7 @@ class Routes:
         self.endpoints: dict[str, Endpoint] = {}
         self._counters = counters
         self._flights: dict[tuple[str, str, str, str], Flight] = {}  # (key, variant, instance, target)
+        self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
 
     def snapshot(self, message: link.Snapshot) -> None:
         self.endpoints = {}
@@ -144,7 +158,10 @@ class Routes:
             places=tuple(
                 Place(
                     place.instance,
-                    tuple(_hop(address, INVOCATIONS) for address in place.addresses),
+                    tuple(
+                        self._hop(address, INVOCATIONS, workers)
+                        for address, workers in zip(place.addresses, place.workers or repeat(()), strict=False)
+                    ),
                     self._flight(key, new.name, place.instance),
                 )
                 for place in new.places
@@ -171,7 +188,9 @@ class Routes:
         if any(p.instance == message.instance and p.generation > message.generation for p in places):
             return False
         hops = list(instance.hops)
-        hops[variant.target_hop] = _hop(message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke")
+        hops[variant.target_hop] = self._hop(
+            message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
+        )
         flight = self._flight(message.key, message.variant, message.instance, message.target)
         hit = link.Hit(message.key, message.variant, message.instance, message.target)
         place = Place(message.instance, tuple(hops), flight, message.generation, hit)
@@ -208,6 +227,11 @@ class Routes:
         idle = [known for known, flight in self._flights.items() if not flight.count and id(flight) not in live]
         for known in idle:
             del self._flights[known]
+
+    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Hop:
+        host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
+        known = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
+        return Hop(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
 
     def _flight(self, key: str, variant: str, instance: str, target: str = "") -> Flight:
         return self._flights.setdefault((key, variant, instance, target), Flight())

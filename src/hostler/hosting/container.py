@@ -9,9 +9,12 @@ import asyncio
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from hostler import contract, names
 from hostler.artifacts.storage import InstanceStorage, in_thread
@@ -27,6 +30,8 @@ from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply, call
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
 FILES = 50  # of its model's folder, for the same
 LABEL = "container"  # the label that holds a container's position, beside its spot's
+
+Shape = TypeVar("Shape")
 
 
 class Unfit(Exception):
@@ -48,6 +53,7 @@ class Container:
         self.seen: Seen | None = None  # what the engine says of it, once it runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
+        self.workers: tuple[str, ...] = ()  # addresses of its processes, where it serves one model by several
         self._budget = budget  # seconds for its artifacts to come
         self._platform = platform
         self._spot = spot
@@ -129,7 +135,16 @@ class Container:
                 return Ping(path, timed_out=isinstance(error, CallTimedOut))
             if reply.status != 200:
                 return Ping(path, reply.status)
+            if path == contract.PING and not self.foreign:
+                self._hear(reply)
         return None
+
+    def _hear(self, reply: Reply) -> None:
+        """What one of our own servers adds to its ping."""
+        workers = own_sockets(self.address, decoded(reply, _Pinged).sockets)
+        if workers != self.workers:
+            self.workers = workers
+            self._platform.changed()
 
     def facts(
         self, *, served: bool, exit: int | None = None, ping: Ping | None = None, when: str = "", told: str = ""
@@ -195,6 +210,31 @@ class Container:
         if not self.foreign:
             environment[contract.ENV_ARTIFACTS] = str(self._platform.settings.data / "artifacts")
         return environment
+
+
+class _Pinged(msgspec.Struct):
+    sockets: tuple[str, ...] = ()
+
+
+def decoded(reply: Reply, shape: type[Shape]) -> Shape:
+    """An answer's body; if it is none of that shape, an empty one."""
+    try:
+        return msgspec.json.decode(reply.body, type=shape)
+    except msgspec.DecodeError:
+        return shape()
+
+
+def own_sockets(address: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Addresses of a container's further sockets: bare file names in its socket folder, sockets and no links."""
+    folder = Path(address.removeprefix("unix:")).parent
+    return tuple(f"unix:{folder / name}" for name in names if address.startswith("unix:") and _is_socket(folder, name))
+
+
+def _is_socket(folder: Path, name: str) -> bool:
+    try:
+        return "/" not in name and stat.S_ISSOCK(os.lstat(folder / name).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), told: Collection[str] = ()) -> str:

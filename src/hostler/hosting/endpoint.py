@@ -95,7 +95,7 @@ class Endpoint:
                 link.Container(label, models.is_multi_model(definition))
                 for label, definition in models.containers(model)
             ),
-            places=tuple(link.Place(i.id, i.addresses) for i in self._places(revision, index)),
+            places=tuple(link.Place(i.id, i.addresses, i.workers) for i in self._places(revision, index)),
             mode=models.mode(model),
             routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         )

@@ -69,6 +69,11 @@ class Instance:
         return tuple(container.address for container in self.containers)
 
     @property
+    def workers(self) -> tuple[tuple[str, ...], ...]:
+        """For each of them the addresses of its processes, where it serves one model by several."""
+        return tuple(container.workers for container in self.containers)
+
+    @property
     def running(self) -> bool:
         """Whether all its containers were started."""
         return all(container.seen for container in self.containers)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -27,7 +25,7 @@ from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, R
 from hostler.core.quarantine import Quarantine
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
 from hostler.hosting import clock
-from hostler.hosting.container import Container
+from hostler.hosting.container import Container, decoded, own_sockets
 from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
@@ -46,11 +44,12 @@ LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own
 
 
 class _Loaded(msgspec.Struct, rename="camel"):
-    """A target as a container tells of it. `memory` and `socket` come from our own servers alone."""
+    """A target as a container tells of it. `memory` and what follows come from our own servers alone."""
 
     model_name: str = ""
     memory: int = 0
-    socket: str = ""
+    socket: str = ""  # its own process's
+    sockets: tuple[str, ...] = ()  # of its copies, to which the container itself passes on
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -66,7 +65,8 @@ class _Member:
     container: Container  # the one that holds the targets
     cache: ModelCache
     placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
-    sockets: dict[str, str] = field(default_factory=dict)  # target -> socket of its own; absent: the container's
+    # Target -> its own process's address or else the container's, and those of its copies.
+    addresses: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     loading: dict[str, None] = field(default_factory=dict)  # targets whose load is not answered yet, the oldest first
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, by clock.now
@@ -90,6 +90,12 @@ class _Member:
             return await self.call(method, path, timeout=timeout)
         except CallFailed:
             return None
+
+    def hear(self, target: str, told: _Loaded) -> None:
+        """Where the target is to be called."""
+        address = self.container.address
+        own = own_sockets(address, [told.socket] if told.socket else [])
+        self.addresses[target] = (own[0] if own else address, own_sockets(address, told.sockets))
 
     def end(self) -> None:
         """Nothing more is done for it."""
@@ -207,8 +213,7 @@ class MultiModel:
                 continue
             target = placed.target
             member.placed[target] = placed
-            if socket := _own_socket(member.container.address, loaded.socket):
-                member.sockets[target] = socket
+            member.hear(target, loaded)
             size = loaded.memory or member.container.storage.disk.memory(placed.id) or placed.size
             self._run(member, member.cache.restore(target, max(size, 1), clock.now()))
             if any(one.cache.state(target) != "absent" for one in self._members.values()):
@@ -407,10 +412,18 @@ class MultiModel:
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
-        address = member.sockets.get(target) or member.container.address
+        address, workers = member.addresses.get(target, (member.container.address, ()))
         self._gateways.publish(
             link.SetResident(
-                self.key, self.variant, target, member.instance.id, generation, address, placed.model_id, timing
+                self.key,
+                self.variant,
+                target,
+                member.instance.id,
+                generation,
+                address,
+                placed.model_id,
+                timing,
+                workers,
             )
         )
 
@@ -524,11 +537,8 @@ class MultiModel:
         headers = {"Content-Type": "application/json", contract.H_TARGET_MODEL: target}
         if not container.foreign:
             reply = await member.call("POST", contract.MODELS, body, headers, timeout=contract.LOAD_TIMEOUT)
-            told = _decode(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
-            if socket := _own_socket(container.address, told.socket):
-                member.sockets[target] = socket
-            else:
-                member.sockets.pop(target, None)
+            told = decoded(reply, _Loaded) if reply.status in (200, 409) else _Loaded()
+            member.hear(target, told)
             return reply, max(told.memory, placed.size, 1)
         async with member.one_load:
             engine, pid = member.instance.platform.engine, container.seen.pid
@@ -565,7 +575,7 @@ class MultiModel:
         begun = clock.now()
         await member.try_call("DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
         await asyncio.to_thread(_discard, member, target)
-        member.sockets.pop(target, None)
+        member.addresses.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
@@ -587,32 +597,14 @@ def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:
     return "unavailable" if isinstance(error, StorageUnavailable) or error.transient else "bad"
 
 
-def _own_socket(address: str, name: str) -> str | None:
-    """The address of a target's own socket: a bare file name in the container's socket folder, a socket and no link."""
-    if not name or not address.startswith("unix:") or "/" in name or name in (".", ".."):
-        return None
-    path = Path(address.removeprefix("unix:")).parent / name
-    try:
-        return f"unix:{path}" if stat.S_ISSOCK(os.lstat(path).st_mode) else None
-    except OSError:
-        return None
-
-
 async def _models(member: _Member) -> Iterable[_Loaded]:
     """All that the container says it holds, page by page (§5.8). A token after an empty page ends the walk."""
     found: list[_Loaded] = []
     path = contract.MODELS
     while True:
         reply = await member.try_call("GET", path, contract.PING_TIMEOUT)
-        page = _decode(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
+        page = decoded(reply, _Listed) if reply is not None and reply.status == 200 else _Listed()
         found += page.models
         if not page.models or not page.next_page_token:
             return found
         path = f"{contract.MODELS}?next_page_token={page.next_page_token}"
-
-
-def _decode(reply: Reply, shape: Any) -> Any:
-    try:
-        return msgspec.json.decode(reply.body, type=shape)
-    except msgspec.DecodeError:
-        return shape()

@@ -16,11 +16,13 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 class Place(msgspec.Struct, frozen=True):
     """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
-    `unix:/path` or `tcp:host:port`.
+    `unix:/path` or `tcp:host:port`. `workers`: for each container the addresses of its several processes, if it has
+    such, which take the same requests; it passes on itself what comes to its own address.
     """
 
     instance: str
     addresses: tuple[str, ...]
+    workers: tuple[tuple[str, ...], ...] = ()  # as long as `addresses`, or empty: none has any
 
 
 class Container(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
     address: str  # the target's own socket, or the instance's
     model: str  # the name by which the container knows the target
     timing: Timing = Timing()  # of the load that just ended; zeros when republished
+    workers: tuple[str, ...] = ()  # its copies' addresses, if there are several; `address` passes on to them, too
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):
