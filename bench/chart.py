@@ -9,7 +9,7 @@ from textwrap import wrap
 from xml.sax.saxutils import escape
 
 COLUMNS, WIDTH, EDGE = 2, 560, 24  # panels beside each other; pixels of a panel, and around it
-LABELS, BARS = 92, 330  # pixels
+LABELS, BARS = 96, 330  # pixels
 ROW, HEAD, GAP = 21, 46, 30
 OUTLIER = 5  # times the median: where less is better, no bar is longer, so that those of most can be told apart
 LINE = 150  # letters of the foot in a line

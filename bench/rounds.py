@@ -62,7 +62,9 @@ class Bench:
         return [cell for mine in cells.values() for cell in mine]
 
     def _connections(self, contender: type[Contender], workload: type[Workload]) -> list[int]:
-        """What was asked for; else the contender's choice, where the workload gives one."""
+        """What was asked for; else the contender's choice, where the workload gives one. None: it is left out."""
+        if contender.only and workload.name not in contender.only:
+            return []
         chosen = self._options.connections or (len(workload.connections) > 1 and contender.connections)
         return [count for count in workload.connections if not chosen or count in chosen]
 

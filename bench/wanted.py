@@ -51,6 +51,7 @@ GOALS = (
     _hot("MLServer", 8),
     _hot("LitServe", 10),
     _hot("BentoML", 10),
+    _hot("BentoML-2", 10),
     _hot("Ray", 40),
     Goal("hot", 64, "rate", "hot, 64 connections: req/s, to FastAPI's", 7, "FastAPI"),
     Goal("hot", 1, "p50", "hot, 1 connection: p50, to FastAPI's", 0.6, "FastAPI", most=True),

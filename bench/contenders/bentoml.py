@@ -16,14 +16,15 @@ class BentoML(Contender):
     environment = "bentoml"
     connections = PEERS
     start_within = 120.0
+    workers = 1
 
     def start(self, service: Service) -> None:
         self.port = free_port()
         self.run(
             self.python(), "-m", "bentoml", "serve", f"bentoml_app:{service.kind.title()}", "--host", "127.0.0.1",
             "--port", str(self.port), "--working-dir", SERVERS,
-            **self.served(service), BENTOML_DO_NOT_TRACK="True", BENTOML_HOME=self.place.folder,
-            TMPDIR=self.place.folder,
+            **self.served(service), BENCH_WORKERS=str(self.workers), BENTOML_DO_NOT_TRACK="True",
+            BENTOML_HOME=self.place.folder, TMPDIR=self.place.folder,
         )  # fmt: skip
         self.wait(lambda: self.answers("/readyz"))
 
@@ -32,3 +33,10 @@ class BentoML(Contender):
 
     def echo(self, body: bytes) -> Call:
         return Call("/echo", json.dumps({"body": body.decode()}).encode(), {"Content-Type": JSON})
+
+
+class BentoMLTwo(BentoML):
+    name = "BentoML-2"
+    settings = "the same with 2 workers, each with an LRU and the whole room of its own"
+    workers = 2
+    only = ("hot", "churn")

@@ -90,6 +90,7 @@ class Contender(abc.ABC):
     environment: ClassVar[str | None] = None  # its name in environments.toml; None: nothing of Python's to install
     programs: ClassVar[tuple[str, ...]] = ()  # that must be on this machine
     cannot: ClassVar[Mapping[str, str]] = {}  # name of a workload, or kind of a service -> that, in words
+    only: ClassVar[tuple[str, ...]] = ()  # workloads in which it tells more than its namesake; (): all
     most_targets: ClassVar[int] = 1000  # that it is made to load, where it takes long or much memory
     on_demand: ClassVar[bool] = True  # a call loads its target; else somebody must call `load`
     restless: ClassVar[bool] = False  # costs CPU when nobody asks: it stands still while it is not its turn

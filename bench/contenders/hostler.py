@@ -8,7 +8,7 @@ import shutil
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 
@@ -23,6 +23,7 @@ PROBED = 16 * 2**20  # bytes of instance memory in which one target's share is f
 
 class Hostler(Contender):
     name = "hostler"
+    variables: ClassVar[dict[str, str]] = {}
     settings = (
         "as it comes: 1 gateway, 1 instance, metrics, request ids; targets in the embedded S3; for room,"
         " `instance_memory`; echo and pipeline: the echo server as a mapped image"
@@ -78,7 +79,7 @@ class Hostler(Contender):
         self.port = free_port()
         self.run(
             self.python(), "-m", "hostler.cli", "up", "--port", str(self.port), "--data", self.place.folder / data,
-            HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=SOURCE,
+            HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=SOURCE, **self.variables,
         )  # fmt: skip
         self.wait(lambda: listens(self.port) and self.answers("/_hostler/ready"))
 
@@ -108,3 +109,10 @@ class Hostler(Contender):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/_hostler/metrics", timeout=10) as answer:
             lines = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", answer.read().decode(), re.MULTILINE)
         return int(sum(map(float, lines)))
+
+
+class HostlerLRU(Hostler):
+    name = "hostler-LRU"
+    settings = "the same with eviction = lru"
+    variables: ClassVar = {"HOSTLER_EVICTION": "lru"}
+    only = ("churn",)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import bentoml
 from lru import Shelf, predict
 
 ALONE = {
-    "workers": 1,
+    "workers": int(os.environ["BENCH_WORKERS"]),
     "traffic": {"timeout": 60},
     "metrics": {"enabled": False},
     "logging": {"access": {"enabled": False}},
