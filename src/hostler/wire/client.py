@@ -84,28 +84,30 @@ class Exchange:
 
     status = 0
     complete = False
-    started = False  # bytes of the request were given to a connection
     streamed = False  # the request's body is not in `_head`
+    bodyless = False  # the answer is one to HEAD
     connect_until = 0.0  # loop time; until then a refused connect is tried again
     _open = False  # the request's body is still being written
     _chunked = False
-    _connection: _Connection | None = None
+    _connection: _Connection | None = None  # that took the request
     _size = 0
     _over = False
     _retried = False
 
-    def __init__(
-        self, pool: Pool, caller: Caller, address: str, head: bytes, *, deadline: float, buffer: int, bodyless: bool
-    ) -> None:
+    def __init__(self, pool: Pool, caller: Caller, address: str, head: bytes, deadline: float, buffer: int) -> None:
         self.address = address
         self.deadline = deadline  # loop time
         self.buffer = buffer
-        self.bodyless = bodyless  # the answer to HEAD
         self.headers: dict[str, str] = {}
         self._pool = pool
         self._caller = caller
         self._head = head
         self._parts: list[bytes] = []
+
+    @property
+    def started(self) -> bool:
+        """Bytes of the request were given to a connection."""
+        return self._connection is not None
 
     @property
     def body(self) -> bytes:
@@ -176,19 +178,16 @@ class _Connection(asyncio.Protocol):
         self._framed = False  # the body's end can be told from the stream
         self._over = False  # the answer is whole
         self._keep = False
-        self._head_bytes = 0
-        self._head_count = 0
-        self._head_fed = 0
-        self._answered = False  # some byte of an answer came
+        self._fed = 0  # bytes of the answer, as long as its head is not whole
+        self._repeated = 0  # headers that repeat another's name
 
     # --- sending
 
     def begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
         exchange._connection = self
-        exchange.started = True
-        self._headed = self._over = self._answered = self._framed = False
-        self._head_bytes = self._head_count = self._head_fed = 0
+        self._headed = self._over = False
+        self._fed = self._repeated = 0
         self.transport.write(exchange._head)
         if exchange._open:
             exchange._caller.ready(exchange)
@@ -218,8 +217,8 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             self.drop()  # an answer that nobody asked for
             return
-        self._answered = True
-        headed = self._headed
+        if not self._headed:
+            self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -227,14 +226,12 @@ class _Connection(asyncio.Protocol):
                 exchange.fail(CallFailed("the answer is not well-formed HTTP", started=True))
                 return
             self._keep = False
-        if not self._headed:
-            self._head_fed += len(data)
-            if self._head_fed > HEADER_BYTES:
-                exchange.fail(CallFailed("the answer's head is too large", started=True))
-            return
-        self._deliver(exchange, headed)
+        if self._headed:
+            self._deliver(exchange)
+        elif self._fed > HEADER_BYTES:
+            exchange.fail(CallFailed("the answer's head is too large", started=True))
 
-    def _deliver(self, exchange: Exchange, replied: bool) -> None:
+    def _deliver(self, exchange: Exchange) -> None:
         """Tell the caller what this feed brought, and let go of the connection when the answer is whole."""
         caller = exchange._caller
         if self._over:
@@ -277,13 +274,12 @@ class _Connection(asyncio.Protocol):
             return
         if self._headed and not self._framed and exc is None:
             self._over, self._keep = True, False
-            self._deliver(exchange, True)
+            self._deliver(exchange)
         elif self._headed:
             exchange.fail(CallCut("the answer's body was cut", started=True))
         elif self._unseen(exchange, exc):
             exchange._retried = True
             exchange._connection = None
-            exchange.started = False
             self.pool.connect(exchange)
         else:
             exchange.fail(CallFailed("the connection ended without an answer", started=True))
@@ -295,7 +291,7 @@ class _Connection(asyncio.Protocol):
         """
         return (
             self.reused
-            and not self._answered
+            and not self._fed
             and not exchange._retried
             and not exchange.streamed
             and len(exchange._head) <= _REPEATABLE
@@ -320,12 +316,14 @@ class _Connection(asyncio.Protocol):
         exchange = self.exchange
         if self._headed or exchange is None:
             return  # a trailer
-        self._head_bytes += len(name) + len(value)
-        self._head_count += 1
-        if self._head_bytes > HEADER_BYTES or self._head_count > 2 * HEADERS:
+        key, headers = NAMES.get(name) or lower_name(name), exchange.headers
+        if key not in headers:
+            headers[key] = value.decode("latin-1")
+            return
+        self._repeated += 1
+        if self._repeated > HEADERS:  # joining stops there: it copies what it joins
             raise ValueError("the answer's head is too large")
-        key, text, headers = NAMES.get(name) or lower_name(name), value.decode("latin-1"), exchange.headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        headers[key] = f"{headers[key]}, {value.decode('latin-1')}"
 
     def on_headers_complete(self) -> None:
         exchange = self.exchange
@@ -335,8 +333,12 @@ class _Connection(asyncio.Protocol):
         if status < 200:
             exchange.headers.clear()
             return
-        exchange.status = status
         headers = exchange.headers
+        if self._fed > HEADER_BYTES and sum(map(len, headers)) + sum(map(len, headers.values())) > HEADER_BYTES:
+            raise ValueError("the answer's head is too large")  # it is only counted where it may be
+        if len(headers) + self._repeated > 2 * HEADERS:
+            raise ValueError("the answer has too many headers")
+        exchange.status = status
         self._headed = True
         self._framed = "content-length" in headers or "transfer-encoding" in headers
         if exchange.bodyless:
@@ -369,6 +371,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time()  # as of the last sweep: good enough for idle times, and free to read
         self._idle: dict[str, list[_Connection]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -393,12 +396,15 @@ class Pool:
         `streamed`: the body follows by `Exchange.write` and `end` (`chunked`: framed by us), once `Caller.ready` came.
         `buffer`: how much of an answer is gathered before the caller sees it; 0 shows it as it comes.
         """
-        exchange = Exchange(self, caller, address, head + body, deadline=deadline, buffer=buffer, bodyless=bodyless)
+        exchange = Exchange(self, caller, address, head + body, deadline, buffer)
         if streamed:
             exchange.streamed = exchange._open = True
             exchange._chunked = chunked
+        if bodyless:
+            exchange.bodyless = True
         self.active.add(exchange)
         if self._sweeper is None:
+            self.now = self._loop.time()
             self._sweeper = self._loop.call_later(_TICK, self._tick)
         idle = self._idle.get(address)
         while idle:
@@ -439,8 +445,12 @@ class Pool:
         if self._closed:
             connection.drop()
             return
-        connection.idle_since = self._loop.time()
-        self._idle.setdefault(connection.address, []).append(connection)
+        connection.idle_since = self.now
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            self._idle[connection.address] = [connection]
+        else:
+            idle.append(connection)
 
     def forget(self, connection: _Connection) -> None:
         idle = self._idle.get(connection.address)
@@ -458,7 +468,7 @@ class Pool:
 
     def sweep(self) -> None:
         """Fail the exchanges whose deadline has passed, and drop connections that have been idle for too long."""
-        now = self._loop.time()
+        self.now = now = self._loop.time()
         for exchange in [one for one in self.active if one.deadline < now]:
             exchange.fail(CallTimedOut("no whole answer in time", started=exchange.started))
         for address, idle in list(self._idle.items()):
