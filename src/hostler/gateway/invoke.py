@@ -42,11 +42,11 @@ ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can m
 ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold
 
 # What these ask for is not part of any endpoint hosted here.
-_UNSUPPORTED = (
-    (contract.H_INFERENCE_COMPONENT, "has no inference components"),
-    (contract.H_ENABLE_EXPLANATIONS, "has no explainer"),
-    (contract.H_SESSION_ID, "does not support stateful sessions"),
-)
+_UNSUPPORTED = {
+    contract.H_INFERENCE_COMPONENT: "has no inference components",
+    contract.H_ENABLE_EXPLANATIONS: "has no explainer",
+    contract.H_SESSION_ID: "does not support stateful sessions",
+}
 
 
 def _normal(target: str) -> str:
@@ -85,7 +85,7 @@ class Invoker:
         """Answer one invocation of the endpoint of this name, in the order of checks of §4.1."""
         invocation = kind(self, request)
         try:
-            size = len(request.body) if request.complete else request.content_length
+            size = request.held if request.complete else request.content_length
             if size is not None and size > contract.MAX_BODY:
                 raise answers.oversize()
             check_headers(request.headers)
@@ -149,11 +149,11 @@ class Invocation:
 
     endpoint: Endpoint
     variant: Variant
-    wanted = Wanted("", "", "")
     target = ""  # of a multi-model endpoint
     held = 0  # bytes of bodies, as counted while it waits
     takes_target = True  # the operation has a parameter TargetModel
     buffer = BUFFER  # bytes of the last container's answer that are gathered before any of it is passed on
+    _drawn = ""  # the variant's name, once there is one
     _hop = 0  # position of the container whose turn it is
     _last = 0  # ... and of the one whose answer is the caller's
     _passed: Passed | None = None
@@ -183,6 +183,10 @@ class Invocation:
         self.arrived = invoker.time()
         self.deadline = self.arrived + invoker.timeout
 
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.endpoint.key, self.variant.name, self.target)
+
     # --- finding the way
 
     def find(self, name: str) -> None:
@@ -194,20 +198,21 @@ class Invocation:
             check_endpoint_name(name)
             raise answers.unknown_endpoint(name) if invoker.link.linked.is_set() else answers.no_routes()
         self.choose(endpoint)
-        for header, what in _UNSUPPORTED:
-            if header in headers:
-                raise answers.invalid(f"Endpoint {name} {what}.")
+        if not _UNSUPPORTED.keys().isdisjoint(headers):
+            raise answers.invalid(
+                f"Endpoint {name} {next(what for header, what in _UNSUPPORTED.items() if header in headers)}."
+            )
 
     def choose(self, endpoint: Endpoint) -> None:
         """The variant (once drawn it stays, as long as there is one of its name), and what is called there."""
         headers, name = self.headers, endpoint.name
         chosen = headers.get(contract.H_TARGET_VARIANT)
-        variant = endpoint.variants.get(self.wanted.variant if chosen is None else chosen)
+        variant = endpoint.variants.get(self._drawn if chosen is None else chosen)
         if variant is None:
             if chosen is not None:
                 raise answers.unknown_variant(name, chosen)
             variant = endpoint.draw(self.invoker.rng)
-        self.endpoint, self.variant = endpoint, variant
+        self.endpoint, self.variant, self._drawn = endpoint, variant, variant.name
         target = headers.get(contract.H_TARGET_MODEL)
         if variant.multi_model:
             if not self.takes_target:
@@ -232,7 +237,6 @@ class Invocation:
             self._last = len(variant.labels) - 1
             if self._passed is None:
                 self._hop = 0
-        self.wanted = Wanted(endpoint.key, variant.name, self.target)
 
     # --- the way there
 
@@ -260,7 +264,7 @@ class Invocation:
 
     def send_again(self) -> None:
         """Time has passed: send it by the routes as they are now."""
-        endpoint = self.invoker.routes.endpoints.get(self.wanted.key)
+        endpoint = self.invoker.routes.endpoints.get(self.endpoint.key)
         if endpoint is not self.endpoint:
             try:
                 self._choose_again(endpoint)
@@ -273,7 +277,7 @@ class Invocation:
         if endpoint is None:
             raise answers.unknown_endpoint(self.endpoint.name)
         if self._passed is not None:
-            variant = endpoint.variants.get(self.wanted.variant)
+            variant = endpoint.variants.get(self._drawn)
             if variant is None or variant.place(self._passed.instance) is None:  # other containers than those before
                 if self._flowed:
                     raise self._unreachable()
@@ -406,7 +410,6 @@ class Invocation:
         self.request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
-        self._count()
         self._close(200, self._passed_on)
         self.request.end()
 
@@ -419,8 +422,7 @@ class Invocation:
         place, region, name = self._land(), self.endpoint.region, self.endpoint.name
         label = self.variant.labels[self._hop]
         if self._begun:
-            self._count(failed=0)
-            self._close(200, self._passed_on, "Cut")
+            self._close(200, self._passed_on, "Cut", failed=0)
             self.request.abort()
         elif not error.started and not isinstance(error, CallTimedOut) and place is not None:
             self._refused_by += ((place.instance, place.generation),)
@@ -428,13 +430,12 @@ class Invocation:
                 self._forget(place, 0)
             self.send_again()
         else:
-            self._count(failed=0)
             if isinstance(error, CallTimedOut):
-                self._fail(answers.timed_out(region, name, label))
+                self._fail(answers.timed_out(region, name, label), failed=0)
             elif isinstance(error, CallCut):
-                self._fail(answers.cut(region, name, label))
+                self._fail(answers.cut(region, name, label), failed=0)
             else:
-                self._fail(self._unreachable())
+                self._fail(self._unreachable(), failed=0)
 
     def _pass_on(self, exchange: Exchange) -> None:
         """The answer of a container that is not the last is the next one's request (§5.6)."""
@@ -442,11 +443,11 @@ class Invocation:
         assert place is not None
         if not exchange.complete or len(body) > contract.MAX_BETWEEN:
             exchange.abort()
-            self._count(failed=0)
             endpoint, (label, following) = self.endpoint, self.variant.labels[self._hop : self._hop + 2]
             size = exchange.headers.get("content-length") or ("" if exchange.complete else "at least ") + str(len(body))
             status = exchange.status
-            self._fail(answers.too_much_between(endpoint.region, endpoint.name, label, following, status, size))
+            name, region = endpoint.name, endpoint.region
+            self._fail(answers.too_much_between(region, name, label, following, status, size), failed=0)
             return
         self._earlier += self.invoker.time() - self._sent
         self._passed = Passed(body, exchange.headers.get("content-type"), place.instance)
@@ -466,19 +467,16 @@ class Invocation:
             if not exchange.streamed:
                 self.send_again()
                 return
-        self._count(failed=status)
-        text = said[:ERROR_BODY].decode("utf-8", "replace")
-        self._fail(answers.model_error(endpoint.region, endpoint.name, self.variant.labels[self._hop], status, text))
+        text, label = said[:ERROR_BODY].decode("utf-8", "replace"), self.variant.labels[self._hop]
+        self._fail(answers.model_error(endpoint.region, endpoint.name, label, status, text), failed=status)
 
     # --- the answer
 
     def _answer(self, exchange: Exchange) -> None:
-        body = exchange.body
-        self._count()
-        self._close(200, len(body))
-        headers = exchange.headers
+        body, headers = exchange.body, exchange.headers
+        infer = self._close(200, len(body))
         content_type = headers.get("content-type", "application/octet-stream")
-        self.request.answer(200, body, content_type, self._headers(headers))
+        self.request.answer(200, body, content_type, self._headers(headers, infer))
 
     def _begin(self, exchange: Exchange) -> None:
         """A long answer flows on as it comes."""
@@ -486,49 +484,45 @@ class Invocation:
         request, headers = self.request, exchange.headers
         content_type = headers.get("content-type", "application/octet-stream")
         length = headers.get("content-length")
-        lines = [("Content-Type", content_type), *self._headers(headers)]
+        lines = [("Content-Type", content_type), *self._headers(headers, self._infer(self.invoker.time()))]
         request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
         request.start(200, lines, None if length is None else int(length))
         body = exchange.body
         self._passed_on = len(body)
         request.write(body)
 
-    def _headers(self, answered: dict[str, str]) -> list[tuple[str, str]]:
+    def _headers(self, answered: dict[str, str], infer: float) -> list[tuple[str, str]]:
         headers = [
             ("x-Amzn-Invoked-Production-Variant", self.variant.name),
             ("x-amzn-RequestId", self.id),
-            ("Server-Timing", self._timing()),
+            ("Server-Timing", self._timing(infer)),
         ]
         attributes = answered.get(contract.H_CUSTOM_ATTRIBUTES)
         if attributes is not None:
             headers.append(("X-Amzn-SageMaker-Custom-Attributes", attributes))
         return headers
 
-    def _timing(self) -> str:
+    def _infer(self, now: float) -> float:
+        """Seconds with containers until now, in all."""
+        return self._earlier + now - self._sent if self._sent else 0.0
+
+    def _timing(self, infer: float) -> str:
         """Where the time went, in ms. `queue` is the waiting that no download, extraction or load explains."""
-        infer = (self._earlier + self.invoker.time() - self._sent) * 1e3 if self._sent else 0.0
         if not self.variant.multi_model:
-            return f"infer;dur={infer:.2f}"
+            return f"infer;dur={infer * 1e3:.2f}"
         if not self._missed:
-            return f"queue;dur=0, infer;dur={infer:.2f}, cache;desc=hit"
+            return f"queue;dur=0, infer;dur={infer * 1e3:.2f}, cache;desc=hit"
         load = self._loaded or Timing()
         queue = max(0.0, self._queued - load.download - load.extract - load.load)
         return (
             f"queue;dur={queue * 1e3:.2f}, download;dur={load.download * 1e3:.2f}, "
             f"extract;dur={load.extract * 1e3:.2f}, load;dur={load.load * 1e3:.2f}, "
-            f"infer;dur={infer:.2f}, cache;desc=miss"
+            f"infer;dur={infer * 1e3:.2f}, cache;desc=miss"
         )
 
-    def _fail(self, refusal: answers.Refusal) -> None:
-        self._close(refusal.status, len(refusal.body), refusal.kind)
-        answers.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing())])
-
-    def _count(self, failed: int | None = None) -> None:
-        """Count it, once: its answer is whole, or `failed` is the status of its container's error (0: no answer)."""
-        counter, now = self.variant.counter, self.invoker.time()
-        counter.answered(now - self.arrived, self._earlier + now - self._sent)
-        if failed is not None:
-            counter.failed(failed)
+    def _fail(self, refusal: answers.Refusal, failed: int | None = None) -> None:
+        infer = self._close(refusal.status, len(refusal.body), refusal.kind, failed)
+        answers.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing(infer))])
 
     def _forget(self, place: Place, status: int) -> None:
         """The container has not got the target, whatever control believed (status 0: it takes no connection)."""
@@ -548,24 +542,33 @@ class Invocation:
         if worker is not None:
             worker.count -= 1
 
-    def _close(self, status: int, size: int, error: str = "") -> None:
-        """The end, however it came: give back what it held, and log it, once. `size`: of the answer's body, bytes."""
+    def _close(self, status: int, size: int, error: str = "", failed: int | None = None) -> float:
+        """The end, however it came: give back what it held, count it and log it, once. Seconds with containers.
+
+        `size`: of the answer's body, bytes. `failed`: the status of its container's error, 0 if that gave no answer.
+        """
         self._land()
+        invoker, variant = self.invoker, self.variant
+        now = invoker.time()
+        infer = self._infer(now)
         if not self._over:
             self._over = True
             self._exchange = None
-            self.invoker.in_flight -= 1
-            counter = self.variant.counter
-            if self.variant.multi_model and self._sent:
+            invoker.in_flight -= 1
+            counter = variant.counter
+            if failed is not None or (status == 200 and not error):
+                counter.answered(now - self.arrived, infer)
+            if failed is not None:
+                counter.failed(failed)
+            if variant.multi_model and self._sent:
                 counter.cache_misses += self._missed
                 counter.cache_hits += not self._missed
-            if self.invoker.log is not None:
-                self._log(self.invoker.log, status, size, error)
+            if invoker.log is not None:
+                self._log(invoker.log, now, status, size, error, infer)
+        return infer
 
-    def _log(self, log: AccessLog, status: int, size: int, error: str) -> None:
-        request, endpoint, variant, now = self.request, self.endpoint, self.variant, self.invoker.time()
-        length = request.content_length
-        cache = ("miss" if self._missed else "hit") if variant.multi_model else ""
+    def _log(self, log: AccessLog, now: float, status: int, size: int, error: str, infer: float) -> None:
+        request, endpoint, variant, length = self.request, self.endpoint, self.variant, self.request.content_length
         log.add(
             now,
             self.id,
@@ -579,6 +582,6 @@ class Invocation:
             len(self._gathered or request.body) if length is None else length,
             size,
             now - self.arrived,
-            self._earlier + now - self._sent if self._sent else 0.0,
-            cache,
+            infer,
+            ("miss" if self._missed else "hit") if variant.multi_model else "",
         )

@@ -20,9 +20,11 @@ class Wanted(NamedTuple):
 class Waiter(Protocol):
     """An invocation that waits. Exactly one of these is called, unless it leaves by itself."""
 
-    wanted: Wanted
     deadline: float
     held: int  # bytes of its body in memory
+
+    @property
+    def wanted(self) -> Wanted: ...
 
     def go(self, timing: Timing | None) -> None:
         """The target is resident (after this load), or routes have changed: look again."""

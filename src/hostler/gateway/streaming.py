@@ -53,9 +53,8 @@ class Streaming(Invocation):
         if self._said is not None:
             self._rejected(exchange, self._said)
         elif self._begun:
-            self._count(failed=0)
             broken = self._broken(error)
-            self._close(200, self._passed_on + len(broken), "Cut")
+            self._close(200, self._passed_on + len(broken), "Cut", failed=0)
             self.request.write(broken)
             self.request.end()
         else:
@@ -85,7 +84,7 @@ class Streaming(Invocation):
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", eventstream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
         self.request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
-        self.request.start(200, [*lines, *self._headers(exchange.headers)], None)
+        self.request.start(200, [*lines, *self._headers(exchange.headers, self._infer(self.invoker.time()))], None)
 
     def _broken(self, error: CallFailed) -> bytes:
         label = self.variant.labels[self._hop]
