@@ -44,7 +44,7 @@ class Passthrough:
         passing.exchange = self.pool.send(
             passing,
             self.address,
-            render(f"{request.method} {target} HTTP/1.1\r\n", lines),
+            render(f"{request.method} {target} HTTP/1.1", lines),
             body,
             deadline=math.inf,  # an upload takes its time; a caller who loses patience hangs up
             connect_until=self.time() + _CONNECT,

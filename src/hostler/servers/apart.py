@@ -146,7 +146,7 @@ class Births:
     def forward(self, process: Apart, path: str, request: Request, missed: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
         lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
-        head = render(f"POST {path} HTTP/1.1\r\n", lines)
+        head = render(f"POST {path} HTTP/1.1", lines)
         deadline = self.loop.time() + _CALL_TIME
         caller = _Forwarded(process, request, missed)
         exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)

@@ -557,7 +557,7 @@ async def call(
         lines.append(("Connection", "close"))
     if body or method in ("POST", "PUT", "PATCH"):
         lines.append(("Content-Length", str(len(body))))
-    head = render(f"{method} {path} HTTP/1.1\r\n", lines)
+    head = render(f"{method} {path} HTTP/1.1", lines)
     future: asyncio.Future[Reply] = loop.create_future()
     used = pool or Pool(connect_timeout=timeout)
     exchange = used.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")

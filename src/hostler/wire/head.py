@@ -19,7 +19,7 @@ HOP_BY_HOP = frozenset(
     ]
 )
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 NAMES: dict[bytes, str] = {}  # the header names seen so far, lower-case: parsers look here before `lower_name`
 
 
@@ -32,21 +32,21 @@ def lower_name(raw: bytes) -> str:
 
 
 def status_line(status: int) -> str:
-    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"
+    return STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status"
 
 
-def render(text: str, headers: Iterable[tuple[str, str]], fields: int = 0) -> bytes:
-    """A whole head. `text` is its first line and as many fields as `fields` says, each with its CRLF; then `headers`.
+def render(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """A whole head. Raises ValueError if the first line, or a name or value, holds a line end."""
+    return joined([first_line, *(f"{name}: {value}" for name, value in headers)])
 
-    Raises ValueError if a name or value holds a line end.
-    """
-    for name, value in headers:
-        text += f"{name}: {value}\r\n"
-        fields += 1
-    text += "\r\n"
-    if text.count("\n") != fields + 2 or text.count("\r") != fields + 2 or "\0" in text:
+
+def joined(lines: list[str]) -> bytes:
+    """A whole head of its first line and its fields (`name: value`). Raises ValueError if one holds a line end."""
+    text = "".join(lines)  # to search for what is not there is quick, to count the line ends that are there is not
+    if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("a header holds a line end or NUL")
-    return text.encode("latin-1", "replace")
+    lines += ("", "")
+    return "\r\n".join(lines).encode("latin-1", "replace")
 
 
 def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> list[tuple[str, str]]:

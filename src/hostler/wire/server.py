@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import httptools
 
 from hostler.contract import MAX_BODY
-from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, lower_name, render, status_line
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, STATUS_LINES, joined, lower_name, status_line
 
 log = logging.getLogger(__name__)
 
@@ -165,12 +165,14 @@ class Request:
         self, status: int, body: bytes = b"", content_type: str = "application/json", headers: Headers = ()
     ) -> None:
         """Answer at once and whole. Raises ValueError if a header holds a line end (then nothing was sent)."""
+        lines = [STATUS_LINES.get(status) or status_line(status)]
         if status < 200 or status in (204, 304):
-            text, fields, body = status_line(status), 0, b""
+            body = b""
         else:
-            text = f"{status_line(status)}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-            fields = 2
-        head = self._head(text, fields, headers)
+            lines += (f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+        for name, value in headers:
+            lines.append(f"{name}: {value}")
+        head = self._head(lines)
         if not self.disconnected:
             self._connection.transport.write(head if self.method == "HEAD" else head + body)
         self._finish()
@@ -181,15 +183,15 @@ class Request:
         `headers` hold no framing of their own; for HEAD, 204 and 304 give the headers as they shall appear.
         """
         bodyless = self.method == "HEAD" or status in (204, 304)
-        lines = [*headers]
+        lines = [status_line(status), *(f"{name}: {value}" for name, value in headers)]
         if length is not None and not bodyless:
-            lines.append(("Content-Length", str(length)))
+            lines.append(f"Content-Length: {length}")
         elif not bodyless and self._version == 11:
-            lines.append(("Transfer-Encoding", "chunked"))
+            lines.append("Transfer-Encoding: chunked")
             self._chunked_answer = True
         elif not bodyless:
             self.close = True
-        head = self._head(status_line(status), 0, lines)
+        head = self._head(lines)
         self._answering = 1
         if not self.disconnected:
             self._connection.transport.write(head)
@@ -211,16 +213,15 @@ class Request:
         if not self.disconnected:
             self._connection.transport.abort()
 
-    def _head(self, text: str, fields: int, headers: Headers) -> bytes:
-        """The answer's whole head: it begins with `text`, which has so many fields already."""
+    def _head(self, lines: list[str]) -> bytes:
         if self._answering:
             raise RuntimeError("a request was answered twice")
         if self.close or not self.complete or self._connection.server.closing:
             self.close = True
-            headers = (*headers, ("Connection", "close"))
+            lines.append("Connection: close")
         elif self._version == 10:
-            headers = (*headers, ("Connection", "keep-alive"))
-        return render(text, headers, fields)
+            lines.append("Connection: keep-alive")
+        return joined(lines)
 
     def _finish(self) -> None:
         if self._answering == 2:
@@ -382,7 +383,9 @@ class _Connection(asyncio.Protocol):
             self._stop(505, "This version of HTTP is not spoken here.")
         elif "host" not in headers:
             self._stop(400, "The request has no Host header.")
-        if len(headers) + self._repeated > limits.headers or self._too_large(request):
+        if len(headers) + self._repeated > limits.headers or (
+            self._feed + self._partial_bytes > limits.header_bytes and self._too_large(request)
+        ):  # only a head that may be too large is counted: one in a large feed, or in several
             self._stop(431, "The request's header fields are too large.")
         self._target(request)
         chunked = "transfer-encoding" in headers
@@ -425,11 +428,8 @@ class _Connection(asyncio.Protocol):
             self._deaf = True  # the last one; whatever follows is not read
 
     def _too_large(self, request: Request) -> bool:
-        """Only a head that may be too large is counted: one in a large feed, or in several."""
-        limit = self.limits.header_bytes
-        if self._feed + self._partial_bytes <= limit:
-            return False
-        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in request.headers.items()) > limit
+        fields = sum(len(name) + len(value) + 4 for name, value in request.headers.items())
+        return len(self._url) + fields > self.limits.header_bytes
 
     def _target(self, request: Request) -> None:
         target = self._url.decode("latin-1")
@@ -454,14 +454,14 @@ class _Connection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            active = self._active
+            active, queue = self._active, self._queue
             if active is not None and active._sink is not None and (active._parts or active.complete):
                 active._flush()
-            while self._active is None and self._queue:
-                request = self._queue[0]
+            while queue and self._active is None:
+                request = queue[0]
                 if not (request.complete or self._ready(request)):
                     break
-                self._queue.popleft()
+                queue.popleft()
                 self._active = request
                 if request._refusal is not None:
                     self._answer_refusal(request, *request._refusal)
@@ -469,7 +469,8 @@ class _Connection(asyncio.Protocol):
                 self._handle(request)
         finally:
             self._advancing = False
-        self._flow()
+        if queue or self._paused or self._held or self._parsing is not None:
+            self._flow()
 
     def _ready(self, request: Request) -> bool:
         """Whether the handler is to see a request whose body is still arriving."""
