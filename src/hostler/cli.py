@@ -169,17 +169,106 @@ def env(data: str | None, **forms: bool) -> None:
         click.echo(_SHELLS[form](name, value))
 
 
+_ORDERS = ("use", "hits", "memory", "name")  # as hosting/roster.py has them
+_TARGETS_LISTED = 50
+
+
 @main.command()
+@click.option("--targets", "of_targets", is_flag=True, help="List the models of multi-model endpoints instead.")
+@click.option("--endpoint", metavar="NAME", help="With --targets: only of this endpoint.")
+@click.option(
+    "--match", metavar="TEXT", help="With --targets: only names that hold it, or match it if it has *, ? or [."
+)
+@click.option("--sort", type=click.Choice(_ORDERS), help="With --targets: by last use (the default), or other.")
+@click.option(
+    "--limit", type=click.IntRange(0), help="With --targets: how many; 0: all, as is the default with --json."
+)
 @data_option
+@region_option
 @json_option
-def ls(data: str | None, as_json: bool) -> None:
-    """List the endpoints: status, variants, instances and the models resident on them."""
-    listing = _get(_settings(data=data), "/_hostler/endpoints")
+def ls(
+    of_targets: bool,
+    endpoint: str | None,
+    match: str | None,
+    sort: str | None,
+    limit: int | None,
+    data: str | None,
+    region: str | None,
+    as_json: bool,
+) -> None:
+    """List the endpoints: status, variants, instances and the models resident on them.
+
+    \b
+      hostler ls --targets --endpoint my-endpoint --match 'Houston*' --sort memory
+    """
+    asked = {"endpoint": endpoint, "match": match, "sort": sort, "limit": limit}
+    given = {name: value for name, value in asked.items() if value is not None}
+    resolved = _settings(data=data, region=region)
+    if of_targets:
+        query = {"region": resolved.region, "limit": 0 if as_json else _TARGETS_LISTED, **given}
+        listing = _get(resolved, "/_hostler/targets", query)
+        lines = _targets_table(listing["targets"], listing["total"])
+    elif given or region:
+        raise click.UsageError(f"--{next(iter(given), 'region')} needs --targets")
+    else:
+        listing = _get(resolved, "/_hostler/endpoints")
+        lines = _table(listing["endpoints"])
     if as_json:
         click.echo(json.dumps(listing, indent=2))
         return
-    for line in _table(listing["endpoints"]):
+    for line in lines:
         click.echo(line)
+
+
+_HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "HITS", "LOADS")
+
+
+def _targets_table(targets: list[dict[str, Any]], total: int) -> list[str]:
+    """The lines of `hostler ls --targets`: one for each target of each instance, with what is special about it last."""
+    rows = [
+        (
+            *(one[name] or "-" for name in ("endpoint", "variant", "instance", "target", "state")),
+            _bytes(one["memory"]),
+            _time(one["idle"]),
+            str(one["hits"]),
+            str(one["loads"]),
+        )
+        for one in targets
+    ]
+    if not rows:
+        return ["no targets"]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    lines = []
+    for row, note in zip((_HEADINGS, *rows), ("", *map(_note, targets)), strict=True):
+        left = [cell.ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[5:], widths[5:], strict=True)]
+        lines.append(_plain("  ".join([*left, *right, note]).rstrip()))
+    if total > len(rows):
+        lines.append(f"... and {total - len(rows)} more: --limit 0 shows all, --match, --endpoint and --sort choose")
+    return lines
+
+
+def _note(target: dict[str, Any]) -> str:
+    words = [name for name in ("pinned", "preload") if target[name]]
+    if target["leaves_in"] is not None:
+        words.append(f"leaves in {_time(target['leaves_in'])}")
+    return ", ".join([*words, *filter(None, [target["reason"]])])
+
+
+def _bytes(size: int | None) -> str:
+    if size is None:
+        return "-"
+    return f"{size / 2**20:.1f}MiB" if size < 2**30 else f"{size / 2**30:.1f}GiB"
+
+
+def _time(seconds: float | None) -> str:
+    """In its largest whole unit."""
+    if seconds is None:
+        return "-"
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds // unit:.0f}{name}"
+    return f"{seconds:.0f}s"
 
 
 def _table(endpoints: list[dict[str, Any]]) -> list[str]:

@@ -61,6 +61,11 @@ class Lifecycle:
     def describe_all(self):
         return [{"region": endpoint.region, "name": endpoint.name} for endpoint, _ in self._store.desired()]
 
+    def targets(self, region, name, match, order, limit):
+        if name and self._store.endpoint(region, name) is None:
+            return None
+        return {"targets": [], "total": 0, "asked": [region, name, match, order, limit]}
+
     def logs(self, region, name, tail):
         if self._store.endpoint(region, name) is None:
             return None

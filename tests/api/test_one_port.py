@@ -134,3 +134,19 @@ def test_a_fault_of_our_own_is_told_as_ours_and_not_how(stage, caplog):
     assert json.loads(answer)["__type"] == "InternalFailure"
     assert b"secret" not in answer
     assert "a secret path" in caplog.text
+
+
+def test_the_targets_of_an_endpoint_or_of_all_can_be_asked_for_some_at_a_time(stage):
+    everything = ["us-east-1", "", "", "use", 0]
+    assert json.loads(get(stage, "/_hostler/targets")[1])["asked"] == everything
+    found, body = get(stage, "/_hostler/targets?endpoint=nobody")
+    assert (found, json.loads(body)["message"]) == (404, "there is no endpoint 'nobody' in us-east-1")
+    some = "/_hostler/targets?region=eu-west-1&match=a%2A&sort=hits&limit=7"
+    assert json.loads(get(stage, some)[1])["asked"] == ["eu-west-1", "", "a*", "hits", 7]
+
+
+@pytest.mark.parametrize("query", ["sort=colour", "limit=many", "limit=-1", "limit=99999999999", "limit=%F0%9F%90%8E"])
+def test_targets_asked_for_in_a_way_that_is_none_are_refused(shared_stage, query):
+    found, body = get(shared_stage, f"/_hostler/targets?{query}")
+    assert found == 400
+    assert json.loads(body)["message"].startswith(query.partition("=")[0])

@@ -136,7 +136,8 @@ def test_env_warns_when_clients_are_told_to_ignore_it():
 
 
 @pytest.mark.parametrize(
-    "words", [("ls",), ("logs", "nobody"), ("logs", "--access"), ("invoke", "nobody", "--body", "1")]
+    "words",
+    [("ls",), ("ls", "--targets"), ("logs", "nobody"), ("logs", "--access"), ("invoke", "nobody", "--body", "1")],
 )
 def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[str, ...]):
     result = run(*words)
@@ -162,6 +163,10 @@ def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[st
         (("logs",), {}),
         (("logs", "e", "--tail", "0"), {}),
         (("ls",), {"HOSTLER_PORT": "many"}),
+        (("ls", "--match", "a"), {}),
+        (("ls", "--region", "eu-west-1"), {}),
+        (("ls", "--targets", "--sort", "colour"), {}),
+        (("ls", "--targets", "--limit", "-1"), {}),
         (("ls",), {"HOSTLER_CONFIG": "/nonexistent/hostler.toml"}),
         (("up",), {"HOSTLER_HOLD": "soon"}),
     ],
@@ -211,6 +216,39 @@ def test_ls_of_a_thousand_targets_stays_short():
 
 def test_ls_without_endpoints_says_so():
     assert cli._table([]) == ["no endpoints"]
+
+
+def target(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "region": "us-east-1", "endpoint": "e", "variant": "AllTraffic", "instance": "a1.1.0.0.0", "target": name,
+        "state": "resident", "memory": 3 * 2**19, "pinned": False, "preload": False, "idle": 3.4, "leaves_in": None,
+        "hits": 0, "loads": 1, "reason": "", **more,
+    }  # fmt: skip
+
+
+def test_ls_of_targets_is_a_table_with_what_is_special_at_the_end():
+    failed = {"instance": None, "state": "failed", "memory": None, "idle": None, "loads": 0, "reason": "no such\x9b k"}
+    targets = [
+        target("Houston_TX.tar.gz", hits=1200, pinned=True, preload=True, memory=2**31),
+        target("b", idle=7300.0, leaves_in=59.0),
+        target("c", preload=True, **failed),
+    ]
+    assert cli._targets_table(targets, 3) == [
+        "ENDPOINT  VARIANT     INSTANCE    TARGET             STATE     MEMORY  IDLE  HITS  LOADS",
+        "e         AllTraffic  a1.1.0.0.0  Houston_TX.tar.gz  resident  2.0GiB    3s  1200      1  pinned, preload",
+        "e         AllTraffic  a1.1.0.0.0  b                  resident  1.5MiB    2h     0      1  leaves in 59s",
+        "e         AllTraffic  -           c                  failed         -     -     0      0  preload, no such? k",
+    ]
+
+
+def test_ls_of_very_many_targets_shows_some_and_says_how_many_there_are():
+    lines = cli._targets_table([target(f"t{number}") for number in range(50)], 10_000)
+    assert len(lines) == 52
+    assert lines[-1].startswith("... and 9950 more: ")
+
+
+def test_ls_of_no_targets_says_so():
+    assert cli._targets_table([], 0) == ["no targets"]
 
 
 # --- logs ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hostler.control import access, sts
 from hostler.control.context import Context
 from hostler.control.operations import Api
 from hostler.errors import ApiError
+from hostler.hosting.roster import ORDERS
 from hostler.spec import awsjson
 
 BODY_MAX = 2**20  # bytes of a control-plane request
@@ -150,6 +151,20 @@ async def _logs(context: Context, request: Request) -> Response:
     return _plain({"endpoint": name, "region": region, "logs": logs})
 
 
+async def _targets(context: Context, request: Request) -> Response:
+    asked = request.query_params
+    name, order, limit = asked.get("endpoint", ""), asked.get("sort") or "use", asked.get("limit") or "0"
+    region = asked.get("region") or context.settings.region
+    if order not in ORDERS:
+        return _plain({"message": f"sort must be one of {', '.join(ORDERS)}"}, 400)
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+        return _plain({"message": "limit must be a number of targets; 0: all"}, 400)
+    targets = context.lifecycle.targets(region, name, asked.get("match", ""), order, int(limit))
+    if targets is None:
+        return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
+    return _plain(targets)
+
+
 def _plain(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
@@ -159,6 +174,7 @@ _PAGES: dict[str, Handler] = {
     "/_hostler/ready": _ready,
     "/_hostler/metrics": _metrics,
     "/_hostler/endpoints": _endpoints,
+    "/_hostler/targets": _targets,
     "/_hostler/logs": _logs,
     "/_localstack/health": _localstack_health,
 }

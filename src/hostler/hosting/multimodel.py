@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from hostler.core.lives import Lives
 from hostler.core.lru import Lru
 from hostler.core.modelcache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.quarantine import Quarantine
+from hostler.core.target import Target
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
 from hostler.hosting import clock
 from hostler.hosting.container import Container, decoded, own_sockets
@@ -69,6 +71,7 @@ class _Member:
     addresses: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     loading: dict[str, None] = field(default_factory=dict)  # targets whose load is not answered yet, the oldest first
     timings: dict[str, link.Timing] = field(default_factory=dict)  # target -> of its last load
+    loads: Counter[str] = field(default_factory=Counter)  # target -> how often it was loaded
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, by clock.now
     work: Work = field(default_factory=Work)
     timer: asyncio.TimerHandle | None = None
@@ -139,6 +142,17 @@ class MultiModel:
     def targets(self) -> dict[str, list[str]]:
         """Instance -> its resident targets, sorted; for people."""
         return {id: sorted(member.cache.resident()) for id, member in self._members.items()}
+
+    def seen(self) -> Iterator[tuple[str, Target, bool]]:
+        """(instance, target, whether it is pinned) of all that is on any instance, or on its way."""
+        for id, member in self._members.items():
+            for target in member.cache.targets():
+                yield id, target, member.cache.is_pinned(target.name)
+
+    def loads(self, instance: str, target: str) -> int:
+        """How often the instance has loaded the target since control knows it."""
+        member = self._members.get(instance)
+        return member.loads[target] if member else 0
 
     # --- instances come and go ------------------------------------------------------------------------------------
 
@@ -522,6 +536,7 @@ class MultiModel:
             await self._load_failed(member, target, reply.status, text)
         else:
             self._metrics.model_loads += 1
+            member.loads[target] += 1
             self._metrics.loading_time += now - begun
             timing = member.timings.get(target, link.Timing())
             waited = begun - member.queued.get(target, begun) - timing.download - timing.extract

@@ -27,6 +27,7 @@ from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.platform import Platform
+from hostler.hosting.roster import roster
 from hostler.hosting.runtimes import Runtimes
 from hostler.hosting.spot import Spot
 from hostler.hosting.work import Work
@@ -91,6 +92,13 @@ class Reconciler:
     def describe_all(self) -> list[dict[str, Any]]:
         """Every endpoint with its instances and resident targets, for people."""
         return [endpoint.summary(self.runtimes.targets) for endpoint in self._endpoints()]
+
+    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | None:
+        """Targets of an endpoint, or of all if `name` is empty (hosting/roster.py); None: there is no such endpoint."""
+        key = f"{region}/{name}" if name else ""
+        if key and all(endpoint.key != key for endpoint in self._endpoints()):
+            return None
+        return roster(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
         """The last `tail` bytes of each container's log, by its stream's name; None when there is no such endpoint."""
