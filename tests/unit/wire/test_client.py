@@ -19,8 +19,8 @@ from hostler.wire.head import render
 
 GUARD = 30.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-POST = render("POST /x HTTP/1.1\r\n", [("Host", "h"), ("Content-Length", "4")])
-STREAMED = render("POST /x HTTP/1.1\r\n", [("Host", "h"), ("Content-Length", "5000000")])
+POST = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", "4")])
+STREAMED = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", "5000000")])
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
