@@ -85,9 +85,13 @@ class Gate:
         self._inner = inner
         self._invoker = invoker
         self._request_id = invoker.request_id
+        self._runtime = "sagemaker", self._refuse_invocation
+        self._json = "sagemaker", self._refuse_json
+        self._sts = "sts", self._refuse_sts
+        self._s3 = "s3", self._refuse_s3
 
     def handle(self, request: Request) -> None:
-        if request.path in _OPEN and request.method in ("GET", "HEAD"):
+        if request.method in ("GET", "HEAD") and request.path in _OPEN:
             self._inner(request)
             return
         service, refuse = self._api(request)
@@ -96,7 +100,8 @@ class Gate:
             if service != "s3" and not request.complete:
                 self._gather(request, claim, refuse)
                 return
-            self._verifier.prove(claim, _payload(request, service))
+            payload = sha256(request.body).hexdigest() if service != "s3" else _named(request)
+            self._verifier.prove(claim, payload)
         except Unproven as unproven:
             refuse(request, unproven)
             return
@@ -127,15 +132,13 @@ class Gate:
         method, path = request.method, request.path
         if method == "POST":
             if invoked(request)[1]:
-                return "sagemaker", self._refuse_invocation
+                return self._runtime
             if path == "/":
                 if "x-amz-target" in request.headers:
-                    return "sagemaker", self._refuse_json
+                    return self._json
                 if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                    return "sts", self._refuse_sts
-        if path.startswith("/_hostler/"):
-            return "sagemaker", self._refuse_invocation
-        return "s3", self._refuse_s3
+                    return self._sts
+        return self._runtime if path.startswith("/_hostler/") else self._s3
 
     # --- refusals
 
@@ -177,10 +180,8 @@ class Gate:
         request.answer(status, text.encode(), "application/xml", headers)
 
 
-def _payload(request: Request, service: str) -> str:
-    """The hash of a payload that is here; for S3 what the request says of it, its hash or words that stand for none."""
-    if service != "s3":
-        return sha256(request.body).hexdigest()
+def _named(request: Request) -> str:
+    """What a request to S3 says of its payload: the hash, or words that stand for none."""
     named = request.headers.get(_PAYLOAD)
     if named is not None:
         return named

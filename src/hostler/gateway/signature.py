@@ -20,10 +20,15 @@ from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest, digest
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+import msgspec
+
 from hostler.errors import HostlerError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _END = "aws4_request"
@@ -66,16 +71,33 @@ class SigningKey:
         self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
         self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
 
-    def sign(self, text: bytes) -> str:
-        """The signature in hex."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
+    def begin(self, text: str) -> HASH:
+        """The hash in which the signature of a text that begins so begins."""
+        begun = self._inner.copy()
+        begun.update(text.encode("latin-1"))
+        return begun
+
+    def sign(self, begun: HASH, rest: str) -> str:
+        """The signature in hex of what has begun and ends with `rest`."""
+        inner, outer = begun.copy(), self._outer.copy()
+        inner.update(rest.encode("latin-1"))
         outer.update(inner.digest())
         return outer.hexdigest()
 
 
 class _Grant:
-    """All of an Authorization header but the signature: the same for many requests of a caller."""
+    """All of an Authorization header but the signature: the same for many requests of a caller.
+
+    What it remembers of a request only spares work: whether the next one is the same in that is looked at each time,
+    and each one's payload and signature are its own.
+    """
+
+    known = False  # a signature of it was right
+    stamp = ""  # of its last request whose time was good, ...
+    since = until = 0.0  # when that is, epoch seconds
+    begun: HASH  # the hash of what it signs up to and with its scope
+    asked: tuple[Any, ...] = ()  # of its last good request: method, path, query, signed headers' values, and ...
+    canonical: HASH  # the hash of what follows from that
 
     def __init__(self, credential: tuple[str, str, str, str], signed: str, key: SigningKey) -> None:
         self.credential = credential  # access key, day, region, service
@@ -88,13 +110,17 @@ class _Grant:
         self.lines = "".join(f"{name}:%s\n" for name in signed.replace("%", "%%").split(";"))
         self.key = key
 
+    def begin(self, stamp: str) -> HASH:
+        return self.key.begin(f"{ALGORITHM}\n{stamp}\n{self.scope}\n")
 
-class Claim(NamedTuple):
+
+class Claim(msgspec.Struct):
     """A request that says who sent it, and what it would have signed, save the payload's hash."""
 
     grant: _Grant
-    stamp: str  # when, as in X-Amz-Date
-    canonical: str
+    begun: HASH  # of what is signed: all before the canonical request's hash
+    asked: tuple[Any, ...]
+    canonical: HASH  # of the canonical request up to its last line
     signature: str
     front: str  # of the Authorization header, up to the signature; empty if it does not end with that
 
@@ -132,25 +158,32 @@ class Verifier:
         elif grant.service != service:
             raise _wrong_service(service)
         stamp = headers.get("x-amz-date") or _dated(headers.get("date"))
-        _check_time(stamp, service, now)
-        if stamp[:8] != grant.day:
-            raise _mismatch(
-                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                f"'{_shown(grant.day)}' != '{stamp[:8]}', from '{stamp}'."
-            )
-        return Claim(grant, stamp, _canonical(grant, method, path, _query(query), headers), signature, front)
+        if stamp != grant.stamp or not grant.since <= now <= grant.until:
+            window = _window(stamp, service, now)
+            if stamp[:8] != grant.day:
+                raise _mismatch(
+                    "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+                    f"'{_shown(grant.day)}' != '{stamp[:8]}', from '{stamp}'."
+                )
+            grant.stamp, grant.begun, (grant.since, grant.until) = stamp, grant.begin(stamp), window
+        asked, canonical = _canonical(grant, method, path, query, headers)
+        return Claim(grant, grant.begun, asked, canonical, signature, front)
 
     def prove(self, claim: Claim, payload: str) -> None:
         """Raise Unproven unless this claim's request with this payload hash (hex, or what stands for it) was signed."""
-        grant, stamp, canonical, signature, front = claim
-        hashed = sha256((canonical + payload).encode("latin-1")).hexdigest()
-        expected = grant.key.sign(f"{ALGORITHM}\n{stamp}\n{grant.scope}\n{hashed}".encode("latin-1"))
+        grant, signature, front = claim.grant, claim.signature, claim.front
+        canonical = claim.canonical.copy()
+        canonical.update(payload.encode("latin-1"))
+        expected = grant.key.sign(claim.begun, canonical.hexdigest())
         if not (signature.isascii() and compare_digest(expected, signature)):
             raise _mismatch()
-        if front and front not in self._grants:
-            _remember(self._grants, front, grant)
-        if grant.credential not in self._signing:
-            _remember(self._signing, grant.credential, grant.key)
+        grant.asked, grant.canonical = claim.asked, claim.canonical
+        if not grant.known:
+            grant.known = True
+            if front:
+                _remember(self._grants, front, grant)
+            if grant.credential not in self._signing:
+                _remember(self._signing, grant.credential, grant.key)
 
     def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> Claim:
         """The claim in an S3 address that was signed for others to use."""
@@ -169,8 +202,8 @@ class Verifier:
         if stamp[:8] != grant.day or now < since - 60 * _WINDOWS["s3"] or now > since + int(lasts):
             raise Unproven(Flaw.EXPIRED, "Request has expired")
         signed = "&".join(f"{name}={value}" for name, _, value in pairs if name != "X-Amz-Signature")
-        canonical = _canonical(grant, method, path, _query(signed), headers)
-        return Claim(grant, stamp, canonical, found["X-Amz-Signature"], "")
+        asked, canonical = _canonical(grant, method, path, signed, headers)
+        return Claim(grant, grant.begin(stamp), asked, canonical, found["X-Amz-Signature"], "")
 
     def _grant(self, credential: str, signed: str, service: str) -> _Grant:
         parts = credential.rsplit("/", 4)
@@ -198,8 +231,10 @@ class Verifier:
 # --- what was signed --------------------------------------------------------------------------------------------------
 
 
-def _canonical(grant: _Grant, method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
-    """The canonical request without its last line, the payload's hash."""
+def _canonical(
+    grant: _Grant, method: str, path: str, query: str, headers: Mapping[str, str]
+) -> tuple[tuple[Any, ...], HASH]:
+    """What the canonical request is made of, and its hash without its last line, the payload's hash."""
     names = tuple(headers)
     for name in names if names != grant.admitted else ():
         if name.startswith("x-amz-") and name not in grant.names:
@@ -208,14 +243,19 @@ def _canonical(grant: _Grant, method: str, path: str, query: str, headers: Mappi
             )
     grant.admitted = names
     try:
-        lines: str = grant.lines % grant.values(headers)
+        values = grant.values(headers)
     except KeyError:
         raise _mismatch() from None
+    asked = method, path, query, values
+    if asked == grant.asked:
+        return asked, grant.canonical
+    lines: str = grant.lines % values
     if "  " in lines or "\t" in lines or " \n" in lines:
         lines = _BLANKS.sub(" ", lines).replace(" \n", "\n")
     if not _PLAIN(path):
         path = _key(path) if grant.service == "s3" else quote(path, safe="/~", encoding="latin-1")
-    return f"{method}\n{path}\n{query}\n{lines}\n{grant.signed}\n"
+    text = f"{method}\n{path}\n{query and _query(query)}\n{lines}\n{grant.signed}\n"
+    return asked, sha256(text.encode("latin-1"))
 
 
 def _key(path: str) -> str:
@@ -225,8 +265,6 @@ def _key(path: str) -> str:
 
 def _query(query: str) -> str:
     """Sorted, and encoded in the one way."""
-    if not query:
-        return ""
     pairs = (pair.partition("=") for pair in query.split("&"))
     return "&".join(f"{name}={value}" for name, value in sorted((_encoded(n), _encoded(v)) for n, _, v in pairs))
 
@@ -271,16 +309,18 @@ def _dated(date: str | None) -> str:
         raise _undated(date) from None
 
 
-def _check_time(stamp: str, service: str, now: float) -> None:
-    """A request is good for some minutes; within them it may come again, as with AWS."""
+def _window(stamp: str, service: str, now: float) -> tuple[float, float]:
+    """A request is good for some minutes; within them it may come again, as with AWS. From when and until when."""
     minutes = _WINDOWS.get(service, 5)
-    late = now - _epoch(stamp)
+    signed = _epoch(stamp)
+    late = now - signed
     if late > 60 * minutes:
         bound = f"{_stamp(now - 60 * minutes)} ({_stamp(now)} - {minutes} min.)"
         raise Unproven(Flaw.SKEWED, f"Signature expired: {stamp} is now earlier than {bound}")
     if -late > 60 * minutes:
         bound = f"{_stamp(now + 60 * minutes)} ({_stamp(now)} + {minutes} min.)"
         raise Unproven(Flaw.SKEWED, f"Signature not yet current: {stamp} is still later than {bound}")
+    return signed - 60 * minutes, signed + 60 * minutes
 
 
 @lru_cache(_REMEMBERED)

@@ -23,7 +23,8 @@ ROOM = 2**20
 
 def add(log: AccessLog, **said: Any) -> None:
     line = {
-        "ended": monotonic(), "request_id": "r", "region": "us-east-1", "endpoint": "ep", "variant": "v", "target": "", "container": "c",
+        "ended": monotonic(), "request_id": "r", "region": "us-east-1",
+        "endpoint": "ep", "variant": "v", "target": "", "container": "c",
         "status": 200, "error": "", "bytes_in": 1, "bytes_out": 2, "seconds": 0.00123456, "model": 0.001, "cache": "",
     }  # fmt: skip
     log.add(**{**line, **said})

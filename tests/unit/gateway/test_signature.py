@@ -139,11 +139,9 @@ def test_whatever_is_changed_after_the_signing_is_not_proven(service: str, data:
 def test_the_signature_is_awss_own_example() -> None:
     """From AWS's documentation of how a signing key is derived: its key, day, region and service."""
     key = SigningKey("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20150830", "us-east-1", "iam")
-    text = (
-        "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n"
-        "f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"
-    )
-    assert key.sign(text.encode()) == "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+    begun = key.begin("AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n")
+    hashed = "f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"
+    assert key.sign(begun, hashed) == "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
 
 
 @pytest.mark.parametrize("value", ["a  b", " a b", "a b ", "a\tb", "a   b    c"])
@@ -239,6 +237,18 @@ def test_a_request_is_good_for_some_minutes_either_way_and_more_than_once(servic
         assert request.flaw(verifier, now) is Flaw.SKEWED
 
 
+def test_a_request_stays_too_old_whatever_came_between() -> None:
+    """The time of a caller's last request is remembered as good: a time that is refused for its day must not be."""
+    request, verifier = Signed(), Verifier(KEYS)
+    at = request.when.timestamp()
+    request.prove(verifier, at)
+    tomorrow = Signed()
+    tomorrow.headers = {**request.headers, "x-amz-date": (request.when + timedelta(days=1)).strftime("%Y%m%dT%H%M%SZ")}
+    assert tomorrow.flaw(verifier, at + 86_400) is Flaw.MISMATCH
+    assert request.flaw(verifier, at + 86_400) is Flaw.SKEWED
+    request.prove(verifier, at)
+
+
 def test_a_skewed_clock_is_told_both_times() -> None:
     request = Signed()
     stamp, now = request.headers["x-amz-date"], request.when + timedelta(minutes=10)
@@ -302,6 +312,18 @@ def test_nothing_is_known_by_its_look_alone() -> None:
     other = Signed()
     other.service = "sts"
     assert other.flaw(verifier) is Flaw.MISMATCH
+
+
+def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
+    verifier, request = Verifier(KEYS), Signed(headers={"accept": "a"})
+    request.prove(verifier)
+    [grant] = verifier._grants.values()
+    asked = grant.asked
+    forged = Signed()
+    forged.headers = {**request.headers, "accept": "b" * 10_000}
+    assert forged.flaw(verifier) is Flaw.MISMATCH
+    assert grant.asked is asked
+    assert [*verifier._grants.values()] == [grant]
 
 
 def test_a_stranger_fills_no_memory() -> None:
