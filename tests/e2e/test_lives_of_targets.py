@@ -78,6 +78,7 @@ def test_what_was_resident_is_resident_again_after_an_end_and_after_a_kill_thoug
 
         hostler.host.kill()
         eventually(lambda: not hostler.remains(), 5, "all is gone")
+        hostler.destroy()
         hostler.start()
         eventually(lambda: hostler.metric("hostler_resident_targets") == TARGETS - 1, 30, "what was hot is back again")
         assert "Traceback" not in hostler.output.read_text()
