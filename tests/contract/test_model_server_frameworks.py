@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,18 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
         assert answer.text.endswith("The model takes x: float32 [rows, 3].")
     for name in names:
         assert server.ask("DELETE", f"/models/{name}").status == 200
+
+
+@pytest.mark.parametrize("padding", [0, LARGE])
+def test_calls_that_come_together_are_answered_as_one_by_one(server: Container, padding: int) -> None:
+    onnx_model(server.model("together"), 1.0, padding=padding)
+    assert bool(server.loaded("together").get("socket")) == bool(padding)
+    bodies = [b"x" if number % 10 == 9 else b"%d,%d,0.5" % (number, number) for number in range(200)]
+    alone = [server.invoke("together", body) for body in bodies]
+    assert [answer.status for answer in alone] == ([200] * 9 + [400]) * 20
+    with ThreadPoolExecutor(16) as callers:
+        assert [*callers.map(lambda body: server.invoke("together", body), bodies)] == alone
+    server.ask("DELETE", "/models/together")
 
 
 def test_an_estimator_that_fails_says_where_in_the_answer_and_in_the_log(server: Container) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from hostler.servers import reason, strays
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Call, Predictor, Rejected, Reply, Stream
+from hostler.servers.predictor import Call, Predictor, Rejected, Reply, Stream, Unproven
 from hostler.wire.server import Request
 
 
@@ -22,11 +23,18 @@ def replies(predictor: Predictor, calls: Sequence[Call], environment: Environmen
     """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
     with strays.kept_out():
         try:
-            return predictor.answer(calls)
+            found = predictor.answer(calls)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return [_failed(error, environment)] * len(calls)
+    return [_failed(reply, environment) if isinstance(reply, Exception) else reply for reply in found]
+
+
+def prove(predictor: Predictor) -> None:
+    """Let an Unproven find out whether calls may be put together."""
+    with strays.kept_out():
+        cast(Unproven, predictor).prove()
 
 
 def give(request: Request, reply: Reply | Stream, environment: Environment) -> None:

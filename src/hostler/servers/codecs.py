@@ -27,6 +27,8 @@ ANY = "*/*"
 
 MAX_CELLS = 2**24  # of one request's rows: a sparse body may name far more cells than it has bytes
 _LOOKED_AT = 64  # cells of a body with a wrong number of columns, for one that is no number
+_PLAIN = 32  # bytes that a number takes at most, mostly
+_EXACT = 2**53  # below it, a whole number is a float64
 _DELIMITERS = (",", ";", "\t", "|", " ")
 
 
@@ -83,14 +85,36 @@ def csv_row(body: bytes, width: int) -> list[float] | None:
 
     None for all else, be it another shape of CSV or no CSV at all: `rows` tells.
     """
-    fields = body.split(b",")
-    if len(fields) != width:
+    if body.count(b",") != width - 1:
         return None
+    fields = body.split(b",")
     try:
         values = [float(field) for field in fields]
     except ValueError:
         return None
     return None if math.inf in values or -math.inf in values or b"_" in body else values
+
+
+def plain_row(body: bytes, content_type: str, width: int) -> list[float] | None:
+    """The same of CSV or JSON (`[...]` or `[[...]]`), where what is missing or no float's own value is unusual, too."""
+    if len(body) > _PLAIN + _PLAIN * width:
+        return None
+    if content_type == CSV:
+        return csv_row(body, width)
+    if content_type != JSON:
+        return None
+    try:
+        row = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if type(row) is list and len(row) == 1 and type(row[0]) is list:
+        row = row[0]
+    if type(row) is not list or len(row) != width:
+        return None
+    for value in row:
+        if type(value) is not float and (type(value) is not int or not -_EXACT < value < _EXACT):
+            return None
+    return None if math.inf in row or -math.inf in row else row
 
 
 def rows(body: bytes, content_type: str, width: int) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from hostler.servers import artifact, codecs
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
+from hostler.servers.rowwise import RowWise
 
 _OFFERED = (codecs.JSON, codecs.CSV, codecs.JSON_LINES)
 
@@ -30,24 +30,28 @@ def load(folder: Path, environment: Environment) -> Sklearn:
     return Sklearn(model, environment)
 
 
-class Sklearn:
-    """An estimator. Calls are not put together: sums in another order would change last digits."""
-
-    together = 1
+class Sklearn(RowWise):
+    """An estimator."""
 
     def __init__(self, model: Any, environment: Environment) -> None:
         self._model = model
         self._width = int(getattr(model, "n_features_in_", 0))
         self._default = environment.default_accept or codecs.JSON
+        super().__init__(self._width)
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return [self._answer(call) for call in calls]
-
-    def _answer(self, call: Call) -> Reply:
+    def alone(self, call: Call) -> Reply:
         media = codecs.accepted(call.accept, _OFFERED, self._default)
         kind = codecs.media_type(call.content_type) or codecs.JSON
-        found = self._model.predict(self._rows(call.body, kind))
-        values = found.tolist() if hasattr(found, "tolist") else list(found)
+        return self._written(self.ask(self._rows(call.body, kind)), media)
+
+    def ask(self, table: Any) -> list[Any]:
+        found = self._model.predict(table)
+        return found.tolist() if hasattr(found, "tolist") else list(found)
+
+    def write(self, said: Any, call: Call) -> Reply:
+        return self._written([said], codecs.accepted(call.accept, _OFFERED, self._default))
+
+    def _written(self, values: list[Any], media: str) -> Reply:
         if media == codecs.CSV:
             return Reply(200, codecs.csv_lines(values), media)
         return Reply(200, codecs.json_lines(values) if media == codecs.JSON_LINES else codecs.to_json(values), media)

@@ -88,7 +88,12 @@ class _Turn:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        some, self._requests = self._requests[: self._predictor.together], self._requests[self._predictor.together :]
+        together = self._predictor.together
+        if not together:
+            together = 1
+            if len(self._requests) > 1:  # here, as the user's code may be no code for two threads
+                answers.prove(self._predictor)
+        some, self._requests = self._requests[:together], self._requests[together:]
         if self._requests:
             self._loop.call_soon(self._flush)
         calls = [answers.call_of(request) for request in some]
