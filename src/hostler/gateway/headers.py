@@ -31,12 +31,10 @@ _SELDOM = frozenset(_CONSTRAINTS) - {"content-type", "accept", contract.H_TARGET
 _PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS.values() if pattern}
 _ENDPOINT_NAME = re.compile(_NAME)
 
-# What reaches the container, with the spelling that it gets.
+# What reaches every container, with the spelling that it gets.
 _FORWARDED = (
-    ("content-type", "Content-Type"),
     ("accept", "Accept"),
     (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes"),
-    (contract.H_TARGET_MODEL, "X-Amzn-SageMaker-Target-Model"),
     (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id"),
 )
 
@@ -81,22 +79,18 @@ def streaming(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def between(headers: Mapping[str, str], content_type: str | None) -> dict[str, str]:
-    """The headers for a later container of a chain: its body's type is what the one before answered (§5.6)."""
-    found = {**headers}
-    found.pop("content-type", None)
+def container_head(
+    head: str, headers: Mapping[str, str], content_type: str | None, target: str | None, length: int
+) -> bytes:
+    """The whole head of a request to a container: nothing but what is named here passes.
+
+    In a chain (§5.6) the body's type is what the container before answered, and TargetModel is the multi-model one's
+    affair alone.
+    """
     if content_type is not None:
-        found["content-type"] = content_type
-    return found
-
-
-def without_target(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers for a container of a chain that is not the multi-model one: TargetModel is not its affair (§5.6)."""
-    return {name: value for name, value in headers.items() if name != contract.H_TARGET_MODEL}
-
-
-def container_head(head: str, headers: Mapping[str, str], length: int) -> bytes:
-    """The whole head of a request to a container: nothing but what is named here passes."""
+        head += f"Content-Type: {content_type}\r\n"
+    if target is not None:
+        head += f"X-Amzn-SageMaker-Target-Model: {target}\r\n"
     for name, spelling in _FORWARDED:
         value = headers.get(name)
         if value is not None:

@@ -24,7 +24,7 @@ from uuid import uuid4
 from hostler import contract
 from hostler.gateway import answers
 from hostler.gateway.accesslog import AccessLog
-from hostler.gateway.headers import between, check_endpoint_name, check_headers, container_head, without_target
+from hostler.gateway.headers import check_endpoint_name, check_headers, container_head
 from hostler.gateway.link import Link
 from hostler.gateway.misses import Misses, Wanted
 from hostler.gateway.routes import Endpoint, Place, Routes, Variant, Worker
@@ -286,13 +286,11 @@ class Invocation:
 
     def _call(self, place: Place) -> None:
         """Send it to the container whose turn it is."""
-        invoker, request, headers = self.invoker, self.request, self.headers
-        whole = self._gathered
-        if self._last and not self.variant.direct:
-            if self._passed is not None:
-                whole, headers = self._passed.body, between(headers, self._passed.content_type)
-            if self._hop != self.variant.target_hop:
-                headers = without_target(headers)
+        invoker, request, headers, passed = self.invoker, self.request, self.headers, self._passed
+        whole, content_type = self._gathered, headers.get("content-type")
+        target = headers.get(contract.H_TARGET_MODEL) if self._hop == self.variant.target_hop else None
+        if passed is not None:  # its body's type is what the container before answered (§5.6)
+            whole, content_type = passed.body, passed.content_type
         if whole is None and request.complete:
             whole = request.body
         length = len(whole) if whole is not None else request.content_length
@@ -306,7 +304,7 @@ class Invocation:
         self._exchange = invoker.pool.send(
             self,
             address,
-            container_head(hop.head, headers, length or 0),
+            container_head(hop.head, headers, content_type, target, length or 0),
             whole or b"",
             deadline=self.deadline,
             streamed=whole is None,
