@@ -18,6 +18,7 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("environments.toml")
 INSTALL_WITHIN = 1200  # seconds
+_refused: dict[str, str] = {}  # what could not be installed, and why: it is not tried again
 
 
 class CannotInstall(Exception):
@@ -32,7 +33,13 @@ def python(name: str, cache: Path) -> Path:
     interpreter, stamp = folder / "bin" / "python", folder / "installed"
     with alone(cache / "environments.lock"):
         if not stamp.exists() or stamp.read_text() != digest:
-            _install(wanted, folder)
+            if name in _refused:
+                raise CannotInstall(_refused[name])
+            try:
+                _install(wanted, folder)
+            except CannotInstall as error:
+                _refused[name] = str(error)
+                raise
             stamp.write_text(digest)
     return interpreter
 

@@ -34,6 +34,7 @@ class Results:
             "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             "machine": _machine(),
             "commit": _commit(),
+            "load": _version("wrk"),
         }
 
     def table(self, workload: type[Workload]) -> str:
@@ -199,7 +200,19 @@ def _title(workload: type[Workload], connections: int) -> str:
 
 
 def _packages(contender: type[Contender]) -> list[str]:
-    return environments.pinned(contender.environment) if contender.environment else []
+    """What it runs on, with versions."""
+    pinned = environments.pinned(contender.environment) if contender.environment else []
+    return [*pinned, *filter(None, map(_version, contender.programs))]
+
+
+def _version(program: str) -> str:
+    """What a program says of itself; empty: it is not here."""
+    option = "-version" if program == "java" else "-v"
+    try:
+        told = subprocess.run([program, option], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (told.stdout + told.stderr).partition("\n")[0].partition(" Copyright")[0]
 
 
 def _figures(cell: Cell) -> list[str]:

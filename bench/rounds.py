@@ -17,19 +17,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cell import Cell
-from contenders.contender import Contender, Failed, Place, missing
-from environments import CannotInstall, python
+from contenders.contender import Contender, Failed, Place, Service, missing
+from environments import CannotInstall
 from models import Models
 from workloads.workload import Workload
 
 START_WITHIN, TURN_WITHIN = 400, 200  # seconds; the longest start calls a thousand targets, the longest turn loads some
 
 
-class Bench:
-    """`options`: those of run.py."""
+class Bench(contextlib.AbstractContextManager["Bench"]):
+    """`options`: those of run.py. Contenders that run in the end are ended with it."""
 
     def __init__(self, cache: Path, models: Models, options: argparse.Namespace) -> None:
         self._cache, self._models, self._options = cache, models, options
+        self._started = contextlib.ExitStack()
+        self._running: dict[type[Contender], Contender] = {}
+        self._service: Service | None = None  # that they were started with
+
+    def __exit__(self, *_: object) -> None:
+        self._started.close()
 
     def measure(self, workload: type[Workload]) -> list[Cell]:
         """One cell for each contender and number of connections."""
@@ -38,74 +44,77 @@ class Bench:
             for contender in self._options.contenders
             if (counts := self._connections(contender, workload))
         }
-        with contextlib.ExitStack() as started:
-            running: dict[type[Contender], Workload] = {}
-            for contender, mine in cells.items():
-                with _noted(mine):
-                    self._can(contender, workload)
-                    with _within(START_WITHIN):
-                        running[contender] = started.enter_context(self._started(contender, workload))
-                        _rest(running[contender])
-            for round_ in range(min(self._options.rounds, workload.most_rounds)):
-                for contender, mine in cells.items():
-                    if not any(cell.failed for cell in mine):
-                        _say(f"{workload.name}, round {round_ + 1}: {contender.name}")
-                        one = running[contender]
-                        with _noted(mine), _within(TURN_WITHIN):
-                            one.contender.resume()
-                            for cell in mine:
-                                cell.rounds.append(dict(one.measure(round_, cell.connections, self._options.seconds)))
-                        if any(cell.failed for cell in mine):
-                            one.contender.stop()  # it is not to disturb the others
-                        _rest(one)
+        if workload.fresh or workload.service != self._service:
+            self._started.close()
+            self._running, self._service = {}, workload.service
+        ones: dict[type[Contender], Workload] = {}
+        for kind, mine in cells.items():
+            with self._turn(kind, mine, START_WITHIN):
+                self._start(kind, workload)
+                ones[kind] = workload(self._running[kind], self._models)
+                ones[kind].prepare()
+        for round_ in range(min(self._options.rounds, workload.most_rounds)):
+            for kind, mine in cells.items():
+                if not any(cell.failed for cell in mine):
+                    _say(f"{workload.name}, round {round_ + 1}: {kind.name}")
+                    with self._turn(kind, mine, TURN_WITHIN):
+                        for cell in mine:
+                            figures = ones[kind].measure(round_, cell.connections, self._options.seconds)
+                            cell.rounds.append(dict(figures))
         _say("")
         return [cell for mine in cells.values() for cell in mine]
 
-    def _connections(self, contender: type[Contender], workload: type[Workload]) -> list[int]:
-        """What was asked for; else the contender's choice, where the workload gives one. None: it is left out."""
-        if contender.only and workload.name not in contender.only:
-            return []
-        chosen = self._options.connections or (len(workload.connections) > 1 and contender.connections)
-        return [count for count in workload.connections if not chosen or count in chosen]
+    @contextlib.contextmanager
+    def _turn(self, kind: type[Contender], cells: list[Cell], seconds: int) -> Iterator[None]:
+        """A contender's time to do something. One that fails is ended, so that it does not disturb the others."""
+        if kind in self._running:
+            self._running[kind].resume()
+        with _noted(cells), _within(seconds):
+            yield
+        if kind in self._running and any(cell.failed for cell in cells):
+            self._running.pop(kind).stop()
+        elif kind in self._running and kind.restless:
+            self._running[kind].pause()
 
-    def _can(self, contender: type[Contender], workload: type[Workload]) -> None:
-        """Raises Cannot; Failed or CannotInstall when something is missing here. Installs what can be."""
+    def _start(self, kind: type[Contender], workload: type[Workload]) -> None:
+        """If it does not run. Raises Cannot, CannotInstall, Failed."""
         for name in (workload.name, workload.service.kind):
-            if name in contender.cannot:
-                raise Cannot(contender.cannot[name])
-        if names := missing(contender):
+            if name in kind.cannot:
+                raise Cannot(kind.cannot[name])
+        if names := missing(kind):
             raise Failed(f"not on this machine: {names}")
-        if contender.environment:
-            python(contender.environment, self._cache)
+        if kind not in self._running:
+            _say(f"{workload.name}: starting {kind.name}")
+            contender = self._started.enter_context(self._place(kind, workload.name))
+            self._running[kind] = contender
+            contender.start(workload.service)
 
     @contextlib.contextmanager
-    def _started(self, kind: type[Contender], workload: type[Workload]) -> Iterator[Workload]:
-        """A contender that serves this workload, checked and warm. What it wrote is kept in the cache's `logs`."""
-        _say(f"{workload.name}: starting {kind.name}")
+    def _place(self, kind: type[Contender], workload: str) -> Iterator[Contender]:
+        """A contender with a folder of its own. What it wrote is kept in the cache's `logs`."""
         folder = Path(tempfile.mkdtemp(prefix="hb-", dir="/tmp"))
         contender = kind(Place(self._cache, self._models, folder))
         try:
-            contender.start(workload.service)
-            one = workload(contender, self._models)
-            one.prepare()
-            yield one
+            yield contender
         finally:
             contender.stop()
-            logs = self._cache / "logs" / workload.name / kind.name
+            logs = self._cache / "logs" / workload / kind.name
             with contextlib.suppress(OSError):
                 logs.mkdir(parents=True, exist_ok=True)
                 for log in folder.glob("log*.txt"):
                     shutil.copy(log, logs)
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _connections(self, contender: type[Contender], workload: type[Workload]) -> list[int]:
+        """What was asked for; else the contender's choice, where the workload gives one. Empty: it is left out."""
+        if contender.only and workload.name not in contender.only:
+            return []
+        chosen = self._options.connections or (len(workload.connections) > 1 and contender.connections)
+        return [count for count in workload.connections if not chosen or count in chosen]
+
 
 class Cannot(Exception):
     """Its text says why."""
-
-
-def _rest(one: Workload) -> None:
-    if one.contender.restless:
-        one.contender.pause()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ contenders' environments and the results lie in the cache folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import contenders
+import environments
 import load
 import report
 import workloads
@@ -35,16 +37,25 @@ def main() -> None:
     if not load.installed():
         sys.exit(load.NEEDED)
     cache = options.cache.expanduser().absolute()
-    bench = Bench(cache, Models(cache), options)
+    _install(options.contenders, cache)
     results = report.Results(options.contenders, options.workloads)
-    for workload in options.workloads:
-        begun = time.monotonic()
-        results.cells += bench.measure(workload)
-        print(f"{results.table(workload)}\n  (in {time.monotonic() - begun:.0f} s)", flush=True)
-        written = results.write(cache / "results")
+    with Bench(cache, Models(cache), options) as bench:
+        for workload in options.workloads:
+            begun = time.monotonic()
+            results.cells += bench.measure(workload)
+            print(f"{results.table(workload)}\n  (in {time.monotonic() - begun:.0f} s)", flush=True)
+            written = results.write(cache / "results")
     print(f"{results.foot()}\n\nevery figure: {written}")
     if options.publish:
         print(f"published: {results.publish()}")
+
+
+def _install(chosen: list[type[Contender]], cache: Path) -> None:
+    """Before anything is timed. What cannot be installed is said in the table, where it is missing."""
+    for contender in chosen:
+        if contender.environment:
+            with contextlib.suppress(environments.CannotInstall):
+                environments.python(contender.environment, cache)
 
 
 def _options() -> argparse.Namespace:

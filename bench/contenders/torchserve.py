@@ -18,5 +18,5 @@ class TorchServe(JavaServer):
         "metrics_address": "http://127.0.0.1:0",
         "enable_grpc": "false",
     }
-    most_targets = 11
+    most_targets = 6
     start_within = 120.0

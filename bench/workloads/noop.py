@@ -8,6 +8,7 @@ from workloads.workload import Replayed
 class Noop(Replayed):
     service = Service("echo")
     reference = "nginx"
+    fresh = False
     size: int  # bytes
     kinds = 4  # different bodies
 

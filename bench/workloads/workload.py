@@ -42,6 +42,7 @@ class Workload(abc.ABC):
     service: ClassVar[Service]
     connections: ClassVar[tuple[int, ...]] = (1,)
     most_rounds: ClassVar[int] = 1000
+    fresh: ClassVar[bool] = True  # contenders are started for it, even if they run with the same service
     columns: ClassVar[tuple[Column, ...]]  # the first is the one that the chart shows
     reference: ClassVar[str]  # the contender to whom ratios are taken
 
