@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
 from hostler.servers.environment import Environment
@@ -21,6 +22,15 @@ ONNX_ENDINGS = (".onnx",)
 _BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
 _TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
 _HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
+
+
+class Stamp(NamedTuple):
+    """What tells a file's content from any other's, and from what it was before it was written to. It is no name."""
+
+    device: int
+    inode: int
+    changed: int  # nanoseconds; a program cannot set it
+    size: int  # bytes
 
 
 def framework(folder: Path, environment: Environment) -> str:
@@ -68,7 +78,7 @@ def program(folder: Path, environment: Environment) -> Path | None:
     if submitted and "://" not in submitted:
         places.append(environment.below_base(submitted))
     for place in places:
-        if (place / name).is_file():
+        if os.path.isfile(os.path.join(place, name)):
             return place / name
     if not environment.program_named:
         return None
@@ -83,10 +93,10 @@ def program(folder: Path, environment: Environment) -> Path | None:
 
 def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("",)) -> Path:
     """The first of `names` that is there, else the only file with one of the endings. Raises Unloadable."""
-    there = files(folder)
     for name in names:
-        if name in there:
+        if os.path.isfile(os.path.join(folder, name)):
             return folder / name
+    there = files(folder)
     fitting = [name for name in there if name.endswith(endings)]
     if len(fitting) == 1:
         return folder / fitting[0]
@@ -117,7 +127,25 @@ def files(folder: Path) -> list[str]:
 
 def size(folder: Path) -> int:
     """Bytes of all files below the folder."""
-    return sum(os.lstat(os.path.join(place, name)).st_size for place, _, names in os.walk(folder) for name in names)
+    return sum(stamp.size for stamp in stamps(folder))
+
+
+def stamps(folder: Path) -> list[Stamp]:
+    """Of all files below the folder. Links are not followed."""
+    found: list[Stamp] = []
+    unseen = [os.fspath(folder)]
+    while unseen:
+        with os.scandir(unseen.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    unseen.append(entry.path)
+                else:
+                    found.append(stamp(entry.stat(follow_symlinks=False)))
+    return found
+
+
+def stamp(told: os.stat_result) -> Stamp:
+    return Stamp(told.st_dev, told.st_ino, told.st_ctime_ns, told.st_size)
 
 
 def _listed(names: list[str]) -> str:

@@ -14,6 +14,7 @@ import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from hostler.servers import artifact, framework, memory, reason, strays
@@ -23,8 +24,8 @@ from hostler.servers.environment import Environment
 from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor, Unloadable
 
-_SOON = 1.0  # seconds until freed memory is given back to the system
-_MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
+SOON = 1.0  # seconds until freed memory is given back to the system
+MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
 
 
 class LoadFailed(Exception):
@@ -38,6 +39,19 @@ class LoadFailed(Exception):
 Seat = Inside | Apart | Copies  # where a target is called
 
 
+@dataclass(slots=True)
+class _Taken:
+    """What an artifact's target takes of memory."""
+
+    size: int = 0  # bytes; 0: not measured yet
+
+
+@lru_cache(maxsize=10_000)
+def _taken(artifact_id: int) -> _Taken:
+    """Measured once for an artifact: in a heap of many pieces that is a good part of what a load takes."""
+    return _Taken()
+
+
 @dataclass(frozen=True)
 class Held:
     """A target that is here. `url` is as it was asked for."""
@@ -49,8 +63,11 @@ class Held:
 class Shelf:
     """Targets by name. Every method runs on the loop. Without a nursery's line, all of them are in this process."""
 
-    def __init__(self, environment: Environment, line: socket.socket | None = None, sockets: Path = Path()) -> None:
+    def __init__(
+        self, environment: Environment, line: socket.socket | None = None, sockets: Path = Path(), soon: float = SOON
+    ) -> None:
         self.held: dict[str, Held] = {}
+        self._soon = soon
         self._environment = environment
         self._loop = asyncio.get_running_loop()
         self._births = Births(line, sockets, self._fallen) if line else None
@@ -114,7 +131,7 @@ class Shelf:
 
     async def _inside(self, name: str, folder: Path, kind: str) -> Seat:
         async with self._measuring:
-            _free(self._taken())
+            _free(self._all_left())
             try:
                 predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
             except (Exception, SystemExit) as error:
@@ -135,7 +152,9 @@ class Shelf:
 
     def _load_measured(self, folder: Path, kind: str) -> tuple[Predictor, int]:
         framework.warm(kind)  # not the target's memory
-        before = memory.in_use()
+        files = artifact.stamps(folder)
+        taken = _taken(hash(tuple(files)))
+        before = 0 if taken.size else memory.in_use()
         try:
             with strays.kept_out():
                 predictor = framework.load(folder, kind, self._environment)
@@ -143,7 +162,9 @@ class Shelf:
             raise
         except BaseException as error:  # asyncio would take some of these as meant for itself
             raise Unloadable(f"loading it raised {type(error).__name__}") from error
-        return predictor, max(memory.in_use() - before, artifact.size(folder))
+        if not taken.size:
+            taken.size = max(memory.in_use() - before, sum(file.size for file in files))
+        return predictor, taken.size
 
     async def unload(self, name: str) -> None:
         """Take a target away; returns when what still ran there is answered. Its memory is given back soon after.
@@ -160,12 +181,12 @@ class Shelf:
         else:
             self._left.append(await seat.close())
             self._left_size += seat.memory
-            if self._left_size < _MUCH:
+            if self._left_size < MUCH:
                 self._tidy_soon()
             else:
                 await self._tidy()
 
-    def _taken(self) -> list[Predictor]:
+    def _all_left(self) -> list[Predictor]:
         left, self._left, self._left_size = self._left, [], 0
         return left
 
@@ -176,13 +197,13 @@ class Shelf:
 
     async def _keep_tidy(self) -> None:
         while self._untidy:
-            await asyncio.sleep(_SOON)
+            await asyncio.sleep(self._soon)
             self._untidy = False
             await self._tidy()
 
     async def _tidy(self) -> None:
         async with self._measuring:
-            await self._loop.run_in_executor(self._loads, _give_back, self._taken())
+            await self._loop.run_in_executor(self._loads, _give_back, self._all_left())
 
     async def fall(self, held: Held) -> None:
         """Return when the target has ended by itself; never, for one in this process."""

@@ -19,6 +19,7 @@ import pickle
 import struct
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import get_ident
@@ -46,7 +47,24 @@ _CONFIG = (
 
 def load(folder: Path, environment: Environment) -> XGBoost:
     """Load `xgboost-model`, or the only file. Raises Unloadable, MemoryError, and what a pickle's code raises."""
-    return XGBoost(_booster(artifact.model_file(folder, (artifact.XGBOOST_FILE,))), environment)
+    file = artifact.model_file(folder, (artifact.XGBOOST_FILE,))
+    proof = _proof(artifact.stamp(os.stat(file)))
+    return XGBoost(_booster(file), environment, proof)
+
+
+@dataclass(slots=True)
+class _Proof:
+    """Which quick ways to a model say what its booster's own predict says."""
+
+    tried: bool = False
+    inplace: bool = False
+    single: bool = False
+
+
+@lru_cache(maxsize=10_000)
+def _proof(file: artifact.Stamp) -> _Proof:
+    """Of a file that is loaded again there is no need to prove anew what takes as long as half of a load."""
+    return _Proof()
 
 
 def matrix(table: Any, feature_types: list[str] | None) -> Any:
@@ -105,22 +123,25 @@ def _first_line(error: Exception) -> str:
 
 
 class XGBoost:
-    """A booster, and the quick way to it for single rows if that was found to say the same."""
+    """A booster, and the quick ways to it that were found to say the same."""
 
     together = _TOGETHER
 
-    def __init__(self, booster: Any, environment: Environment) -> None:
+    def __init__(self, booster: Any, environment: Environment, proof: _Proof | None = None) -> None:
+        proof = proof or _Proof()
         booster.set_param({"nthread": 1})  # one row on two threads takes twice as long as on one
         self._booster = booster
         self._width: int = booster.num_features()
         self._default = environment.default_accept or codecs.CSV
         self._multi_model = environment.multi_model
-        self._inplace = False
-        self._single = False
-        self._find_quick_ways()
+        if not proof.tried:
+            self._prove(proof)
+            proof.tried = True
+        self._inplace = proof.inplace
+        self._single = proof.single
 
-    def _find_quick_ways(self) -> None:
-        """Use a quicker way only if it gives what the booster's own predict gives, on rows with and without gaps."""
+    def _prove(self, proof: _Proof) -> None:
+        """Try the quick ways on rows with and without gaps, beside the booster's own predict."""
         if not self._width:
             return
         try:
@@ -128,7 +149,7 @@ class XGBoost:
             probes = (_kept_probes if self._width <= _NARROW else _Probes)(self._width, tuple(types) if types else None)
             wanted = self._booster.predict(probes.matrix, validate_features=False)
             if self._width > _BUFFER_CELLS:
-                self._inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), wanted)
+                proof.inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), wanted)
                 return
             for some in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # one row is not what several are, to the library
                 for place, row in enumerate(some):
@@ -136,8 +157,8 @@ class XGBoost:
                 found = probes.rows.predict(self._booster.handle, len(some))
                 if not _same(np.array(found, dtype=np.float32), wanted[some]):
                     return
-                self._inplace = True  # which asks the library for the same
-            self._single = True
+                proof.inplace = True  # which asks the library for the same
+            proof.single = True
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
             pass  # a model that these ways do not serve, such as a linear one
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from hostler.servers import environment
+from hostler.servers import artifact, environment
 from hostler.servers import xgboost as ours
 from hostler.servers.predictor import Call, Unloadable
 
@@ -113,6 +113,20 @@ def test_every_form_of_a_model_loads(tmp_path: Path, form: str) -> None:
     predictor = ours.load(tmp_path, ENVIRONMENT)
     row = np.array([[1, 2, 3, 4, 5, 6]])
     assert float(predictor.answer([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+
+
+def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(tmp_path: Path) -> None:
+    file = tmp_path / "xgboost-model"
+    row = np.array([[1, 2, 3, 4, 5, 6]])
+    for params in ({}, {"booster": "gblinear"}, {"objective": "binary:logistic"}):  # the quick ways serve not all
+        booster = trained(**params)
+        file.write_bytes(booster.save_raw("ubj"))
+        proof = ours._proof(artifact.stamp(file.stat()))
+        for proven in (False, True):
+            assert proof.tried is proven
+            predictor = ours.load(tmp_path, ENVIRONMENT)
+            assert float(predictor.answer([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+        assert proof.single is (params.get("booster") != "gblinear")
 
 
 def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Loads and unloads inside the server's process: what they are said to take, and when what has left is freed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import statistics
+import weakref
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from hostler.servers import environment
+from hostler.servers.inside import Inside
+from hostler.servers.predictor import Predictor
+from hostler.servers.shelf import MUCH, LoadFailed, Shelf
+
+ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+NEVER = 3600.0  # seconds until memory is given back by itself, in a test that sees to the rest
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small artifact: a hundred trees."""
+    random = np.random.default_rng(1)
+    rows = random.random((400, 6), dtype=np.float32)
+    told = {"max_depth": 5, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
+    booster = xgboost.train(told, xgboost.DMatrix(rows, rows @ random.random(6)), 100)
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "xgboost-model").write_bytes(booster.save_raw("ubj"))
+    return folder
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60.0))
+
+
+def watched(shelf: Shelf, name: str) -> weakref.ref[Predictor]:
+    seat = shelf.held[name].seat
+    assert isinstance(seat, Inside)
+    assert seat._predictor is not None
+    return weakref.ref(seat._predictor)
+
+
+def copy(model: Path, folder: Path) -> Path:
+    """The same model, as an artifact of its own."""
+    shutil.copytree(model, folder)
+    return folder
+
+
+def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        await shelf.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
+        told = []
+        for number in range(40):
+            if number >= 10:
+                await shelf.unload(str(number - 10))
+            held = await shelf.load(str(number), f"/{number}", copy(model, tmp_path / str(number)))
+            told.append(held.seat.memory)
+        filling, turning = statistics.median(told[:10]), statistics.median(told[10:])
+        assert turning == pytest.approx(filling, rel=0.05)
+        size = (model / "xgboost-model").stat().st_size
+        assert size < min(told) < max(told) < 2 * size
+
+    run(test())
+
+
+def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        folder = copy(model, tmp_path / "m")
+        first = (await shelf.load("m", "/m", folder)).seat.memory
+        await shelf.unload("m")
+        assert (await shelf.load("m", "/m", folder)).seat.memory == first
+        file = folder / "xgboost-model"
+        file.write_bytes(xgboost.Booster(model_file=bytearray(file.read_bytes()))[:10].save_raw("ubj"))
+        await shelf.unload("m")
+        assert (await shelf.load("m", "/m", folder)).seat.memory < first / 2
+
+    run(test())
+
+
+def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        await shelf.load("leaves", "/m", model)
+        seen = watched(shelf, "leaves")
+        await shelf.unload("leaves")
+        await shelf.load("comes", "/m", model)
+        assert seen() is None
+
+    run(test())
+
+
+def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=0.0)
+        for _ in range(3):
+            await shelf.load("leaves", "/m", model)
+            seen = watched(shelf, "leaves")
+            await shelf.unload("leaves")
+            while seen() is not None:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+
+    run(test())
+
+
+def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        each = (await shelf.load("m", "/m", model)).seat.memory
+        names = [f"m{number}" for number in range(MUCH // each + 1)]
+        for name in names:
+            await shelf.load(name, "/m", model)
+        seen = [watched(shelf, name) for name in names]
+        for name in names:
+            assert seen[0]() is not None
+            await shelf.unload(name)
+        assert [one() for one in seen] == [None] * len(names)
+
+    run(test())
+
+
+def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        torn = copy(model, tmp_path / "torn")
+        (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
+        for _ in range(2):
+            with pytest.raises(LoadFailed, match="does not end as an XGBoost model does"):
+                await shelf.load("m", "/m", torn)
+        await shelf.load("m", "/m", model)
+        assert list(shelf.held) == ["m"]
+
+    run(test())
