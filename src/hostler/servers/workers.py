@@ -86,8 +86,8 @@ class Workers(Shelf):
         """One worker is given it first: should the model end it, the others go on."""
         if leaving := self._leaving.get(name):
             await asyncio.wait([leaving])
-        wanted = self._wanted[name] = _Wanted(folder)  # from now on, for whoever is being filled
         workers = await self._crew.some()
+        wanted = self._wanted[name] = _Wanted(folder)  # whoever is not among these, but being filled, will have it too
         try:
             memory = await _give(workers[0], name, folder)
             given = await asyncio.gather(*(_give(one, name, folder) for one in workers[1:]), return_exceptions=True)

@@ -1,0 +1,285 @@
+"""A server of several workers: every target has a copy in each, calls are shared, and one that ends has a successor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from containers_of_ours import Answer, Container, running, script
+
+from hostler.wire import tree
+from hostler.wire.client import CallFailed, Reply, call
+
+T = TypeVar("T")
+WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
+FATAL, TWICE = -1, -2
+
+# What a target's pickle is made of, and how it is known who answers. FATAL ends whoever loads it; TWICE loads twice.
+WHO = """
+import os
+
+class Who:
+    def __setstate__(self, number):
+        self.number = number
+        if number == -1:
+            os._exit(3)
+        if number == -2:
+            folder = os.environ["SAGEMAKER_BASE_DIR"] + "/loads"
+            os.makedirs(folder, exist_ok=True)
+            os.mkdir(f"{folder}/{len(os.listdir(folder))}")
+            if len(os.listdir(folder)) > 2:
+                raise ValueError("two are enough")
+
+    def predict(self, rows):
+        return [self.number, os.getpid()]
+"""
+SCRIPT = """
+import os
+def model_fn(folder):
+    if os.path.exists(folder + "/spoiled"): raise ValueError("spoiled")
+    return 0
+def predict_fn(data, model):
+    if data == [0]: os._exit(3)
+    return [7, os.getpid()]
+"""
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Container]]:
+    (tmp_path / "who.py").write_text(WHO)
+    with contextlib.ExitStack() as stack:
+
+        def serve(**environment: str) -> Container:
+            folder = tmp_path / "ml"
+            folder.mkdir()
+            told = {"SAGEMAKER_MULTI_MODEL": "true", **WORKERS, **environment}
+            server = stack.enter_context(running(folder, packages=tmp_path, **told))
+            return server.wait() if told.get("HOSTLER_SOCKET") != "" else server
+
+        yield serve
+
+
+def made(folder: Path, number: int) -> None:
+    (folder / "model.pkl").write_bytes(b"cwho\nWho\n)\x81I%d\nb." % number)
+
+
+def loaded(server: Container, name: str, number: int) -> dict[str, Any]:
+    made(server.model(name), number)
+    return server.loaded(name)
+
+
+def processes(server: Container) -> list[int]:
+    """All that the nursery has borne and that live."""
+    [nursery] = tree.children(server.process.pid)
+    return tree.children(nursery)
+
+
+def eventually(look: Callable[[], T], within: float = 15) -> T:
+    end = time.monotonic() + within
+    while not (found := look()):
+        assert time.monotonic() < end, f"not in {within} s: {found}"
+        time.sleep(0.02)
+    return found
+
+
+def who(answer: Answer) -> tuple[int, int]:
+    """The target's number, and the process that answered."""
+    assert answer.status == 200, answer
+    number, pid = answer.json
+    return number, pid
+
+
+def settled(server: Container, names: dict[str, int]) -> None:
+    """Both workers answer at their own sockets, with these targets and with none else."""
+
+    def look() -> bool:
+        for socket_name in ("w0", "w1"):
+            try:
+                for name, number in names.items():
+                    answer = server.ask("POST", f"/models/{name}/invoke", b"1", to=socket_name, content_type="text/csv")
+                    assert who(answer)[0] == number
+                models = server.ask("GET", "/models", to=socket_name).json["models"]
+            except OSError:
+                return False  # nobody listens there, for the moment
+            assert {model["modelName"] for model in models} == set(names)
+        return True
+
+    eventually(look)
+
+
+def test_every_worker_has_a_copy_and_memory_counts_for_each(serve: Callable[..., Container]) -> None:
+    server = serve()
+    told = loaded(server, "a", 1)
+    assert told["sockets"] == ["w0", "w1"]
+    [entry] = server.ask("GET", "/models", to="w0").json["models"]
+    assert told["memory"] == 2 * entry["memory"]
+    pids = {
+        who(server.ask("POST", "/models/a/invoke", b"1", to=name, content_type="text/csv")) for name in ("w0", "w1")
+    }
+    assert len(pids) == 2
+    assert {pid for _, pid in pids} == set(processes(server))
+    assert server.load("a").status == 409
+    assert server.ask("DELETE", "/models/a").status == 200
+    settled(server, {})
+    assert server.invoke("a", b"1").status == 404
+
+
+def test_a_target_of_processes_of_its_own_has_as_many(serve: Callable[..., Container]) -> None:
+    server = serve()
+    script(server.model("s"), SCRIPT)
+    told = server.loaded("s")
+    assert len(told["sockets"]) == 2
+    pids = {who(server.ask("POST", "/invocations", b"1", to=name, content_type="text/csv")) for name in told["sockets"]}
+    assert len(pids) == 2
+    assert len(processes(server)) == 4
+    assert server.ask("DELETE", "/models/s").status == 200
+    assert len(processes(server)) == 2
+    assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
+
+
+def test_what_comes_to_the_server_itself_is_shared_by_its_workers(serve: Callable[..., Container]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = serve(HOSTLER_SOCKET="", SAGEMAKER_BIND_TO_PORT=str(port))
+    made(server.model("a"), 1)
+
+    async def post(path: str, body: bytes) -> Reply:
+        headers = {"content-type": "text/csv"}
+        return await call(f"tcp:127.0.0.1:{port}", "POST", path, headers=headers, body=body, timeout=20)
+
+    async def play() -> Counter[int]:
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(CallFailed):
+                    told = await post("/models", b'{"model_name": "a", "url": "/opt/ml/models/a/model"}')
+                    break
+                await asyncio.sleep(0.05)
+        assert (told.status, b"socket" in told.body) == (200, False)
+        answers = await asyncio.gather(*(post("/models/a/invoke", b"1") for _ in range(100)))
+        return Counter(who(Answer(one.status, one.body, ""))[1] for one in answers)
+
+    found = asyncio.run(play())
+    assert len(found) == 2
+    assert all(count > 25 for count in found.values()), found
+
+
+def test_a_worker_that_is_killed_has_a_successor_that_holds_it_all(serve: Callable[..., Container]) -> None:
+    server = serve()
+    names = {f"t{number}": number for number in range(20)}
+    for name, number in names.items():
+        loaded(server, name, number)
+    before = set(processes(server))
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    # A call that reaches a process while it dies is lost; one that finds nobody there waits.
+    eventually(lambda: server.invoke("t3", b"1").status == 200)
+    settled(server, names)
+    assert not before & set(processes(server))
+
+
+def test_a_model_that_ends_its_process_ends_one_worker_and_its_own_load(serve: Callable[..., Container]) -> None:
+    server = serve()
+    loaded(server, "a", 1)
+    before = processes(server)
+    made(server.model("bad"), FATAL)
+    answer = server.load("bad")
+    assert answer.status == 500
+    assert "its worker process did not load it" in answer.json["message"]
+    settled(server, {"a": 1})
+    assert len(set(before) & set(processes(server))) == 1
+
+
+def test_a_target_that_a_successor_cannot_load_is_taken_away_from_all(serve: Callable[..., Container]) -> None:
+    server = serve()
+    loaded(server, "a", 1)
+    loaded(server, "bad", TWICE)
+    os.kill(processes(server)[0], signal.SIGKILL)
+    eventually(lambda: server.invoke("bad", b"1").status == 404)
+    settled(server, {"a": 1})
+    assert "model bad cannot be loaded again" in server.output()
+
+
+def test_a_scripts_process_has_a_successor_and_without_one_the_target_goes(serve: Callable[..., Container]) -> None:
+    server = serve()
+    folder = script(server.model("s"), SCRIPT)
+    sockets = server.loaded("s")["sockets"]
+    time.sleep(1.1)  # so long it has to live to be replaced at once
+    assert server.invoke("s", b"0").status == 500
+    assert who(server.invoke("s", b"1"))[0] == 7
+    eventually(lambda: len(processes(server)) == 4)
+    found = set()
+    for name in sockets:
+        eventually(lambda name=name: found.add(who(to(server, name))) or True)
+    assert len(found) == 2
+    (folder / "spoiled").touch()
+    assert server.invoke("s", b"0").status == 500
+    eventually(lambda: server.invoke("s", b"1").status == 404)
+    eventually(lambda: len(processes(server)) == 2)
+
+
+def to(server: Container, name: str) -> Answer:
+    return server.ask("POST", "/invocations", b"1", to=name, content_type="text/csv")
+
+
+def test_nothing_outlives_a_server_that_is_killed(serve: Callable[..., Container]) -> None:
+    server = serve()
+    script(server.model("s"), SCRIPT)
+    server.loaded("s")
+    left = tree.descendants(server.process.pid)
+    assert len(left) == 5
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: not set(left) & set(tree.parents()))
+
+
+@pytest.mark.slow
+def test_whatever_comes_and_goes_while_workers_are_killed_nobody_is_answered_wrongly(
+    serve: Callable[..., Container],
+) -> None:
+    server = serve()
+    over = threading.Event()
+    held: dict[str, int] = {}
+
+    def come_and_go(seed: int) -> int:
+        numbers, calls = random.Random(seed), 0
+        while not over.is_set():
+            name, number = f"t{seed}.{numbers.randrange(3)}", numbers.randrange(10**6)
+            if name in held:
+                assert server.ask("DELETE", f"/models/{name}").status in (200, 404)
+                del held[name]
+            made(server.model(name), number)
+            if server.load(name).status != 200:
+                continue
+            held[name] = number
+            for _ in range(5):
+                answer = server.invoke(name, b"1")
+                assert answer.status in (500, 404) or who(answer)[0] == number
+                calls += answer.status == 200
+        return calls
+
+    def kill() -> None:
+        while not over.wait(1.3):
+            for pid in processes(server)[:1]:
+                os.kill(pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(5) as pool:
+        working = [pool.submit(come_and_go, seed) for seed in range(4)]
+        killing = pool.submit(kill)
+        time.sleep(8)
+        over.set()
+        assert all(one.result() > 20 for one in working)
+        killing.result()
+    there = {model["modelName"] for model in server.ask("GET", "/models").json["models"]}
+    settled(server, {name: number for name, number in held.items() if name in there})
