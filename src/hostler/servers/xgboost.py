@@ -173,21 +173,28 @@ class XGBoost:
                     continue
                 media = codecs.accepted(call.accept, _OFFERED, self._default)
                 kind = codecs.media_type(call.content_type)
-                row = codecs.csv_row(call.body, self._width) if rows and kind == codecs.CSV else None
-                if rows and row:
-                    rows.put(len(queued), row)
-                    queued.append((number, media))
-                    if len(queued) == rows.room:
+                row = codecs.plain_row(call.body, kind, self._width) if rows else None
+                if row is None:
+                    table = self._table(call.body, kind)
+                    if not rows or len(table) > 1:
                         self._flush(rows, queued, replies)
-                else:
-                    replies[number] = self._reply(self._predict(self._table(call.body, kind)).tolist(), media)
+                        replies[number] = self._reply(self._predict(table, rows), media)
+                        continue
+                    row = table[0].tolist()
+                assert rows
+                rows.put(len(queued), row)
+                queued.append((number, media))
+                if len(queued) == rows.room:
+                    self._flush(rows, queued, replies)
             except Rejected as error:
                 replies[number] = Reply(error.status, str(error).encode(), "text/plain")
-        if rows and queued:
-            self._flush(rows, queued, replies)
+        self._flush(rows, queued, replies)
         return [replies[number] for number in range(len(calls))]
 
-    def _flush(self, rows: _Rows, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
+    def _flush(self, rows: _Rows | None, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
+        """Answer the calls whose rows lie in the room."""
+        if not (rows and queued):
+            return
         for (number, media), value in zip(queued, rows.predict(self._booster.handle, len(queued)), strict=True):
             replies[number] = self._reply([value], media)
         queued.clear()
@@ -200,13 +207,15 @@ class XGBoost:
                 raise
             raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 
-    def _predict(self, table: Any) -> Any:
+    def _predict(self, table: Any, rows: _Rows | None) -> list[Any]:
+        if rows and len(table) <= rows.room:
+            rows.fill(table)
+            return rows.predict(self._booster.handle, len(table))
         if self._inplace:
-            return self._booster.inplace_predict(table, validate_features=False)
-        return self._predict_matrix(table)
-
-    def _predict_matrix(self, table: Any) -> Any:
-        return self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
+            found = self._booster.inplace_predict(table, validate_features=False)
+        else:
+            found = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
+        return found.tolist()  # type: ignore[no-any-return]
 
     def _reply(self, values: list[Any], media: str) -> Reply:
         if media == codecs.CSV:
@@ -262,6 +271,10 @@ class _Rows:
             self._row.pack_into(self._buffer, place * self._row.size, *values)
         except OverflowError:
             raise Rejected(400, "The body holds a number that is too large.") from None
+
+    def fill(self, table: Any) -> None:
+        """Put in a whole table of float32, of as many rows as there is room for at most."""
+        self._buffer[: table.nbytes] = table.tobytes()
 
     def predict(self, handle: ctypes.c_void_p, rows: int) -> list[Any]:
         """What a booster says of each of the first `rows` rows: a float, or a list of them."""

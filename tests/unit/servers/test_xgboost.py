@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -160,3 +161,25 @@ def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
 
     with ThreadPoolExecutor(2) as threads:
         assert all(threads.map(ask, range(100)))
+
+
+def test_bodies_of_every_form_that_come_together_do_not_mix() -> None:
+    booster = trained(objective="multi:softprob", num_class=3)
+    predictor = ours.XGBoost(booster, ENVIRONMENT)
+    stream = io.BytesIO()
+    np.save(stream, np.float32([[1, 2, 3, 4, 5, 6]]))
+    one, two = [[1.0, 2, 3, 4, 5, 6]], [[6.0, 5, 4, 3, 2, 1], [1, 1, 1, 2, 2, 2]]
+    many = [[float(number), 1, 2, 3, 4, 5] for number in range(65)]
+    asked: list[tuple[bytes, str, Any]] = [
+        (b"1,2,3,4,5,6", "text/csv", one),
+        (b"6,5,4,3,2,1\n1,1,1,2,2,2", "text/csv", two),
+        (b"[1,2,3,4,5,6]", "application/json", one),
+        (b'{"instances": [[6,5,4,3,2,1], [1,1,1,2,2,2]]}', "application/json", two),
+        (b"0:1 1:2 2:3 3:4 4:5 5:6", "", one),
+        (b"[6,5,4,3,2,1]\n[1,1,1,2,2,2]", "application/jsonlines", two),
+        (stream.getvalue(), "application/x-npy", one),
+        ("\n".join(",".join(map(str, row)) for row in many).encode(), "text/csv", many),
+        (b"1,2,3,4,5,6", "text/csv", one),
+    ]
+    replies = predictor.answer([Call(body, kind, "application/json") for body, kind, _ in asked])
+    assert [reply.body for reply in replies] == [str(own(booster, np.float32(rows))).encode() for _, _, rows in asked]
