@@ -33,9 +33,9 @@ _ENDPOINT_NAME = re.compile(_NAME)
 
 # What reaches every container, with the spelling that it gets.
 _FORWARDED = (
-    ("accept", "Accept"),
-    (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes"),
-    (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id"),
+    ("accept", "Accept: "),
+    (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes: "),
+    (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id: "),
 )
 
 
@@ -88,11 +88,10 @@ def container_head(
     affair alone.
     """
     if content_type is not None:
-        head += f"Content-Type: {content_type}\r\n"
+        head = f"{head}Content-Type: {content_type}\r\n"
     if target is not None:
-        head += f"X-Amzn-SageMaker-Target-Model: {target}\r\n"
+        head = f"{head}X-Amzn-SageMaker-Target-Model: {target}\r\n"
     for name, spelling in _FORWARDED:
-        value = headers.get(name)
-        if value is not None:
-            head += f"{spelling}: {value}\r\n"
+        if name in headers:
+            head = f"{head}{spelling}{headers[name]}\r\n"
     return f"{head}Content-Length: {length}\r\n\r\n".encode("latin-1")

@@ -32,7 +32,7 @@ from hostler.gateway.sigv4 import Regions
 from hostler.names import UnsafeName, target_model
 from hostler.wire.client import BUFFER, CallCut, CallFailed, CallTimedOut, Exchange, Pool
 from hostler.wire.link import Timing
-from hostler.wire.server import Request
+from hostler.wire.server import Headers, Request
 
 _TRIES = 3  # places that may refuse one request's connection before it waits for no other
 _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
@@ -47,6 +47,12 @@ _UNSUPPORTED = {
     contract.H_ENABLE_EXPLANATIONS: "has no explainer",
     contract.H_SESSION_ID: "does not support stateful sessions",
 }
+
+
+def attributes(answered: Mapping[str, str]) -> Headers:
+    """Those of a container's headers that reach the caller, besides the type of what it says."""
+    attributes = answered.get(contract.H_CUSTOM_ATTRIBUTES)
+    return () if attributes is None else (("X-Amzn-SageMaker-Custom-Attributes", attributes),)
 
 
 def _normal(target: str) -> str:
@@ -198,10 +204,9 @@ class Invocation:
             check_endpoint_name(name)
             raise answers.unknown_endpoint(name) if invoker.link.linked.is_set() else answers.no_routes()
         self.choose(endpoint)
-        if not _UNSUPPORTED.keys().isdisjoint(headers):
-            raise answers.invalid(
-                f"Endpoint {name} {next(what for header, what in _UNSUPPORTED.items() if header in headers)}."
-            )
+        if not headers.keys().isdisjoint(_UNSUPPORTED):
+            what = next(what for header, what in _UNSUPPORTED.items() if header in headers)
+            raise answers.invalid(f"Endpoint {name} {what}.")
 
     def choose(self, endpoint: Endpoint) -> None:
         """The variant (once drawn it stays, as long as there is one of its name), and what is called there."""
@@ -474,7 +479,7 @@ class Invocation:
         body, headers = exchange.body, exchange.headers
         infer = self._close(200, len(body))
         content_type = headers.get("content-type", "application/octet-stream")
-        self.request.answer(200, body, content_type, self._headers(headers, infer))
+        self.request.answer(200, body, content_type, attributes(headers), self._fields(infer))
 
     def _begin(self, exchange: Exchange) -> None:
         """A long answer flows on as it comes."""
@@ -482,27 +487,21 @@ class Invocation:
         request, headers = self.request, exchange.headers
         content_type = headers.get("content-type", "application/octet-stream")
         length = headers.get("content-length")
-        lines = [("Content-Type", content_type), *self._headers(headers, self._infer(self.invoker.time()))]
+        lines = (("Content-Type", content_type), *attributes(headers))
+        fields = self._fields(self._so_far())
         request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
-        request.start(200, lines, None if length is None else int(length))
+        request.start(200, lines, None if length is None else int(length), fields)
         body = exchange.body
         self._passed_on = len(body)
         request.write(body)
 
-    def _headers(self, answered: dict[str, str], infer: float) -> list[tuple[str, str]]:
-        headers = [
-            ("x-Amzn-Invoked-Production-Variant", self.variant.name),
-            ("x-amzn-RequestId", self.id),
-            ("Server-Timing", self._timing(infer)),
-        ]
-        attributes = answered.get(contract.H_CUSTOM_ATTRIBUTES)
-        if attributes is not None:
-            headers.append(("X-Amzn-SageMaker-Custom-Attributes", attributes))
-        return headers
+    def _fields(self, infer: float) -> str:
+        """What the answer's head says besides what the container said."""
+        return f"{self.variant.invoked}x-amzn-RequestId: {self.id}\r\nServer-Timing: {self._timing(infer)}\r\n"
 
-    def _infer(self, now: float) -> float:
+    def _so_far(self) -> float:
         """Seconds with containers until now, in all."""
-        return self._earlier + now - self._sent if self._sent else 0.0
+        return self._earlier + self.invoker.time() - self._sent
 
     def _timing(self, infer: float) -> str:
         """Where the time went, in ms. `queue` is the waiting that no download, extraction or load explains."""
@@ -548,7 +547,7 @@ class Invocation:
         self._land()
         invoker, variant = self.invoker, self.variant
         now = invoker.time()
-        infer = self._infer(now)
+        infer = self._earlier + now - self._sent if self._sent else 0.0
         if not self._over:
             self._over = True
             self._exchange = None

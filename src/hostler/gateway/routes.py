@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
 from hostler.wire import link
+from hostler.wire.head import line
 
 
 class Flight:
@@ -78,6 +79,7 @@ class Variant:
     even: bool  # requests go where fewest are in flight, not anywhere
     places: tuple[Place, ...]
     counter: Counter
+    invoked: str  # the line of an answer's head that names it
     residents: dict[str, tuple[Place, ...]] = field(default_factory=dict)
 
     def pick(self, places: tuple[Place, ...], rng: Random) -> Place:
@@ -167,6 +169,7 @@ class Routes:
                 for place in new.places
             ),
             counter=self._counters.of(key, new.name),
+            invoked=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
             residents=kept,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hostler.contract import MAX_STREAM
 from hostler.gateway import eventstream
 from hostler.gateway.headers import streaming
-from hostler.gateway.invoke import ERROR_BODY, Invocation, Invoker
+from hostler.gateway.invoke import ERROR_BODY, Invocation, Invoker, attributes
 from hostler.wire.client import CallFailed, CallTimedOut, Exchange
 from hostler.wire.server import Request
 
@@ -84,7 +84,7 @@ class Streaming(Invocation):
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", eventstream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
         self.request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
-        self.request.start(200, [*lines, *self._headers(exchange.headers, self._infer(self.invoker.time()))], None)
+        self.request.start(200, [*lines, *attributes(exchange.headers)], None, self._fields(self._so_far()))
 
     def _broken(self, error: CallFailed) -> bytes:
         label = self.variant.labels[self._hop]

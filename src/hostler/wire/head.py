@@ -19,7 +19,7 @@ HOP_BY_HOP = frozenset(
     ]
 )
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 NAMES: dict[bytes, str] = {}  # the header names seen so far, lower-case: parsers look here before `lower_name`
 
 
@@ -32,21 +32,20 @@ def lower_name(raw: bytes) -> str:
 
 
 def status_line(status: int) -> str:
-    return STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status"
+    return STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"
+
+
+def line(text: str) -> str:
+    """The text as a line of a head. Raises ValueError if it holds a line end, and so would be two."""
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise ValueError("a header holds a line end or NUL")
+    return f"{text}\r\n"
 
 
 def render(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """A whole head. Raises ValueError if the first line, or a name or value, holds a line end."""
-    return joined([first_line, *(f"{name}: {value}" for name, value in headers)])
-
-
-def joined(lines: list[str]) -> bytes:
-    """A whole head of its first line and its fields (`name: value`). Raises ValueError if one holds a line end."""
-    text = "".join(lines)  # to search for what is not there is quick, to count the line ends that are there is not
-    if "\n" in text or "\r" in text or "\0" in text:
-        raise ValueError("a header holds a line end or NUL")
-    lines += ("", "")
-    return "\r\n".join(lines).encode("latin-1", "replace")
+    lines = [line(f"{name}: {value}") for name, value in headers]
+    return f"{line(first_line)}{''.join(lines)}\r\n".encode("latin-1", "replace")
 
 
 def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import httptools
 
 from hostler.contract import MAX_BODY
-from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, STATUS_LINES, joined, lower_name, status_line
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, STATUS_LINES, line, lower_name, status_line
 
 log = logging.getLogger(__name__)
 
@@ -162,36 +162,44 @@ class Request:
     # --- the answer
 
     def answer(
-        self, status: int, body: bytes = b"", content_type: str = "application/json", headers: Headers = ()
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: Headers = (),
+        fields: str = "",
     ) -> None:
-        """Answer at once and whole. Raises ValueError if a header holds a line end (then nothing was sent)."""
-        lines = [STATUS_LINES.get(status) or status_line(status)]
+        """Answer at once and whole. Raises ValueError if a header holds a line end (then nothing was sent).
+
+        `fields` are more headers, as whole lines: for a caller in a hurry who made them up, of nobody else's text.
+        """
+        text = STATUS_LINES.get(status) or status_line(status)
         if status < 200 or status in (204, 304):
             body = b""
         else:
-            lines += (f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+            text += f"{line(f'Content-Type: {content_type}')}Content-Length: {len(body)}\r\n"
         for name, value in headers:
-            lines.append(f"{name}: {value}")
-        head = self._head(lines)
+            text += line(f"{name}: {value}")
+        head = self._head(text + fields)
         if not self.disconnected:
             self._connection.transport.write(head if self.method == "HEAD" else head + body)
         self._finish()
 
-    def start(self, status: int, headers: Headers, length: int | None) -> None:
+    def start(self, status: int, headers: Headers, length: int | None, fields: str = "") -> None:
         """Send the answer's head. `length` None: chunked (or until the connection closes, to a HTTP/1.0 peer).
 
         `headers` hold no framing of their own; for HEAD, 204 and 304 give the headers as they shall appear.
         """
         bodyless = self.method == "HEAD" or status in (204, 304)
-        lines = [status_line(status), *(f"{name}: {value}" for name, value in headers)]
+        text = status_line(status) + "".join([line(f"{name}: {value}") for name, value in headers]) + fields
         if length is not None and not bodyless:
-            lines.append(f"Content-Length: {length}")
+            text += f"Content-Length: {length}\r\n"
         elif not bodyless and self._version == 11:
-            lines.append("Transfer-Encoding: chunked")
+            text += "Transfer-Encoding: chunked\r\n"
             self._chunked_answer = True
         elif not bodyless:
             self.close = True
-        head = self._head(lines)
+        head = self._head(text)
         self._answering = 1
         if not self.disconnected:
             self._connection.transport.write(head)
@@ -213,15 +221,15 @@ class Request:
         if not self.disconnected:
             self._connection.transport.abort()
 
-    def _head(self, lines: list[str]) -> bytes:
+    def _head(self, text: str) -> bytes:
         if self._answering:
             raise RuntimeError("a request was answered twice")
         if self.close or not self.complete or self._connection.server.closing:
             self.close = True
-            lines.append("Connection: close")
+            text += "Connection: close\r\n"
         elif self._version == 10:
-            lines.append("Connection: keep-alive")
-        return joined(lines)
+            text += "Connection: keep-alive\r\n"
+        return f"{text}\r\n".encode("latin-1", "replace")
 
     def _finish(self) -> None:
         if self._answering == 2:
@@ -374,25 +382,29 @@ class _Connection(asyncio.Protocol):
             raise _Stop
         parser, headers, limits = self._parser, request.headers, self.limits
         request.method = parser.get_method().decode()
-        version = parser.get_http_version()
-        if version == "1.0":
-            request._version = 10
-            if "transfer-encoding" in headers:
-                self._stop(400, "HTTP/1.0 has no transfer encodings.")
-        elif version != "1.1":
-            self._stop(505, "This version of HTTP is not spoken here.")
-        elif "host" not in headers:
+        request.close = not parser.should_keep_alive()
+        if request.close or "connection" in headers:  # else it is 1.1: others do not keep alive of themselves
+            version = parser.get_http_version()
+            if version == "1.0":
+                request._version = 10
+                if "transfer-encoding" in headers:
+                    self._stop(400, "HTTP/1.0 has no transfer encodings.")
+            elif version != "1.1":
+                self._stop(505, "This version of HTTP is not spoken here.")
+        if "host" not in headers and request._version == 11:
             self._stop(400, "The request has no Host header.")
         if len(headers) + self._repeated > limits.headers or (
             self._feed + self._partial_bytes > limits.header_bytes and self._too_large(request)
         ):  # only a head that may be too large is counted: one in a large feed, or in several
             self._stop(431, "The request's header fields are too large.")
-        self._target(request)
+        target = self._url.decode("latin-1")
+        if target[:1] != "/" or "#" in target:
+            target = self._path(request, target)
+        request.path, _, request.query = target.partition("?")
         chunked = "transfer-encoding" in headers
         length = headers.get("content-length")
         if parser.should_upgrade() and (chunked or length is not None or request.method == "CONNECT"):
             self._stop(400, "Upgrades are not supported.")
-        request.close = not parser.should_keep_alive()
         if length is not None:
             request.content_length = int(length)
             if limits.body is not None and request.content_length > limits.body:
@@ -431,8 +443,8 @@ class _Connection(asyncio.Protocol):
         fields = sum(len(name) + len(value) + 4 for name, value in request.headers.items())
         return len(self._url) + fields > self.limits.header_bytes
 
-    def _target(self, request: Request) -> None:
-        target = self._url.decode("latin-1")
+    def _path(self, request: Request, target: str) -> str:
+        """The path and query of a target that is not just these."""
         if not target.startswith("/"):
             scheme, separator, rest = target.partition("://")
             if separator and scheme.lower() in ("http", "https"):  # absolute form: its authority is the host
@@ -444,7 +456,7 @@ class _Connection(asyncio.Protocol):
                 self._stop(400, "The request's target is not a path.")
         if "#" in target:
             self._stop(400, "The request's target holds a fragment.")
-        request.path, _, request.query = target.partition("?")
+        return target
 
     # --- handling
 
