@@ -19,7 +19,7 @@ from typing import Any
 
 import rules
 import simulated
-from plant import BUCKET, KINDS, TARGETS, Container, Plant, Wrong
+from plant import BUCKET, KINDS, REGION, TARGETS, Container, Plant, Wrong
 from rules import DONE, Call, Life, Model, Rules, Spec, Variant
 
 NAMES = ("e", "f", "g")  # of endpoints
@@ -219,6 +219,18 @@ class Walk:
                 target = self.draw.choice((*TARGETS, *TARGETS, "bad.tar.gz", "missing.tar.gz"))
                 self.plant.gateways[pid].invoke(target, self.draw.choice((0.0, 0.1, 1.0, 10.0, 25.0)))
 
+    async def step_tag(self) -> None:
+        """Tags of ours come and go: they change nothing that AWS's operations show."""
+        name = self._endpoint()
+        arn = f"arn:aws:sagemaker:{REGION}:123456789012:endpoint/{name}"
+        topic = self.draw.choice([*SAYINGS])
+        if self.draw.random() < 0.3:
+            answer, _ = await self._call("DeleteTags", ResourceArn=arn, TagKeys=[topic])
+        else:
+            tag = {"Key": topic, "Value": self.draw.choice(SAYINGS[topic])}
+            answer, _ = await self._call("AddTags", ResourceArn=arn, Tags=[tag])
+        self._expect(answer, {"", f'Could not find endpoint "{arn.lower()}".'})
+
     async def step_rest(self) -> None:
         """Nothing more is done to it: everything must settle, and nothing may be left over."""
         plant = self.plant
@@ -372,7 +384,13 @@ WEIGHTS = {
     "create_model": 4, "delete_model": 1, "create_config": 6, "delete_config": 1.5,
     "create_endpoint": 6, "update": 8, "scale": 8, "delete": 1.5, "race": 2, "cut": 1, "describe": 10, "list": 2,
     "time": 30, "kill": 4, "sicken": 2, "trouble": 2, "restart": 1, "gateway": 3, "invoke": 8, "rest": 0.5,
+    "tag": 4,
 }  # fmt: skip
+SAYINGS = {
+    "hostler:idle-ttl": ("0", "2", "30"),
+    "hostler:pin": ("t1.tar.gz", "t1.tar.gz t2.tar.gz t3.tar.gz", "..."),
+    "hostler:preload": ("t1.tar.gz t2.tar.gz", "missing.tar.gz bad.tar.gz t3.tar.gz"),
+}
 
 
 def _containers(life: Life) -> Counter[tuple[str, int]]:

@@ -42,6 +42,7 @@ ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, befor
 PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
 EVICTION: dict[str, type[Lru]] = {"frequency": Frequency, "lru": Lru}  # the setting's values
 CONNECT_TIMEOUT = 5.0  # seconds
+ENDED_BY_LOAD = "The model server ended while it loaded this model, and was started anew without it."
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 
 
@@ -300,7 +301,10 @@ class MultiModel:
     async def _bring(self, member: _Member, target: str) -> None:
         """Load one that nobody asked for."""
         key = (target, member.instance.id)
-        if key in self._awaited or self._quarantine.refuses(target, clock.now()):
+        if key in self._awaited:
+            return
+        if self._quarantine.refuses(target, clock.now()):
+            self._note(target, ENDED_BY_LOAD)
             return
         told = self._awaited[key] = asyncio.get_running_loop().create_future()
         try:
@@ -312,6 +316,12 @@ class MultiModel:
             raise
         finally:
             del self._awaited[key]
+
+    def _note(self, target: str, why: str) -> None:
+        """A target could not be loaded: if it is to be preloaded, people are told."""
+        if target in self.lives.preload and self.troubles.get(target) != why:
+            self.troubles[target] = why
+            log.warning("%s: %s of variant %s could not be preloaded: %s", self.key, target, self.variant, why)
 
     def _tell(self, target: str, instance: str) -> None:
         """It is resident there, or will not be: who loads what nobody asked for need not wait any more."""
@@ -369,8 +379,7 @@ class MultiModel:
         now = clock.now()
         if self._quarantine.refuses(target, now):
             self._waiting.pop(target, None)
-            message = "The model server ended while it loaded this model, and was started anew without it."
-            self._say(link.Refused(self.key, self.variant, target, "bad", message))
+            self._say(link.Refused(self.key, self.variant, target, "bad", ENDED_BY_LOAD))
             return
         candidates = [
             placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
@@ -452,9 +461,7 @@ class MultiModel:
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
         self._tell(target, member.instance.id)
-        if target in self.lives.preload and self.troubles.get(target) != message:
-            self.troubles[target] = message
-            log.warning("%s: %s of variant %s could not be preloaded: %s", self.key, target, self.variant, message)
+        self._note(target, message)
         member.queued.pop(target, None)
         self._say(link.Refused(self.key, self.variant, target, kind, message, status))
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from ground import KEY, Container, Gateway, Ground, passes, status
+from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, status
 from test_reconciler import run
 
 from hostler.hosting import clock
@@ -129,6 +129,26 @@ def test_preloads_that_take_too_long_hold_up_an_endpoint_no_longer_than_a_warm_u
         await ground.close()
 
     asyncio.run(main())
+
+
+def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_comes_into_service(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        ground.put("p/good")
+        ground.container = lambda: Container(silent=True)
+        uid = ground.endpoint(tags={"hostler:preload": "bad good"})
+        await passes(reconciler, lambda: ground.containers)
+        (container,) = ground.containers.values()
+        async with asyncio.timeout(PATIENCE):
+            await container.asked.wait()
+        ground.container = Container
+        ground.engine.end(f"{uid}.1.0.0.0.0", 139)
+        await status(reconciler, uid, "InService")
+        await passes(reconciler, lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
+        assert "ended while it loaded this model" in only_runtime(reconciler).troubles["bad"]
+        assert len(ground.containers) == 2
+
+    run(tmp_path, story)
 
 
 def test_a_preload_that_is_added_later_is_loaded_once_and_not_again_when_it_had_to_leave(tmp_path: Path) -> None:
