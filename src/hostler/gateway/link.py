@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _HITS_EVERY = 0.05  # seconds
 _COUNTS_EVERY = 1.0
 _DRAIN_EVERY = 0.05
-_RETRY = (0.05, 1.0)  # seconds between attempts to connect: first, most
+_RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
 
@@ -99,15 +99,12 @@ class Link:
 
     async def run(self) -> None:
         """Hold the link until cancelled."""
-        wait = _RETRY[0]
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(self._path)
             except OSError:
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _RETRY[1])
+                await asyncio.sleep(_RETRY)
                 continue
-            wait = _RETRY[0]
             frames: Frames[link.Down] = Frames(reader, writer, link.Down)
             self._frames = frames
             self._send(link.Hello(self._name, os.getpid()))
@@ -124,7 +121,7 @@ class Link:
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
             log.warning("the link to control ended; resident targets are served on")
-            await asyncio.sleep(wait)
+            await asyncio.sleep(_RETRY)
 
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
         """Counters, once a second; they are also this gateway's sign of life."""
