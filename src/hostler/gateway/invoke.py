@@ -528,10 +528,12 @@ class Invocation:
 
     def _land(self) -> Place | None:
         """It is with no container any more."""
-        self._leave_worker()
-        place, self._place = self._place, None
+        if self._worker is not None:
+            self._leave_worker()
+        place = self._place
         if place is not None:
             place.flight.count -= 1
+            self._place = None
         return place
 
     def _leave_worker(self) -> None:

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import httptools
 
-from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, lower_name, render
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, render
 
 BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while its reader pauses
 
@@ -316,7 +316,7 @@ class _Connection(asyncio.Protocol):
         exchange = self.exchange
         if self._headed or exchange is None:
             return  # a trailer
-        key, headers = NAMES.get(name) or lower_name(name), exchange.headers
+        key, headers = NAMES[name], exchange.headers
         if key not in headers:
             headers[key] = value.decode("latin-1")
             return

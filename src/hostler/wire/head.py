@@ -20,15 +20,19 @@ HOP_BY_HOP = frozenset(
 )
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-NAMES: dict[bytes, str] = {}  # the header names seen so far, lower-case: parsers look here before `lower_name`
 
 
-def lower_name(raw: bytes) -> str:
-    """A header's name as lower-case text; remembered in NAMES, if there is room."""
-    name = raw.decode("latin-1").lower()
-    if len(NAMES) < 1024 and len(raw) < 64:
-        NAMES[raw] = name
-    return name
+class _Names(dict[bytes, str]):
+    """A header's name as lower-case text. The first that were seen are remembered."""
+
+    def __missing__(self, raw: bytes) -> str:
+        name = raw.decode("latin-1").lower()
+        if len(self) < 1024 and len(raw) < 64:
+            self[raw] = name
+        return name
+
+
+NAMES = _Names()
 
 
 def status_line(status: int) -> str:

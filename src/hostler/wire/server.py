@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import httptools
 
 from hostler.contract import MAX_BODY
-from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, STATUS_LINES, line, lower_name, status_line
+from hostler.wire.head import HEADER_BYTES, HEADERS, NAMES, STATUS_LINES, line, status_line
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ class _Connection(asyncio.Protocol):
         self.stalled = math.inf  # deadline of a peer that does not read
         self._parser = httptools.HttpRequestParser(self)
         self._parsing: Request | None = None  # the request whose end has not been read
-        self._headers: dict[str, str] = {}  # ... of it
+        self._headers: dict[str, str] = {}  # where its header fields go
         self._headed = False  # ... and its head has
         self._url = b""
         self._repeated = 0  # headers of it that repeat another's name
@@ -360,15 +360,15 @@ class _Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._headed:
-            return  # a trailer: dropped
-        key, headers = NAMES.get(name) or lower_name(name), self._headers
+        key, headers = NAMES[name], self._headers
         if key in headers:
             self._repeat(key, value)
         else:
             headers[key] = value.decode("latin-1")
 
     def _repeat(self, key: str, value: bytes) -> None:
+        if self._headed:
+            return
         if key == "host":
             self._stop(400, "The request has more than one Host header.")
         self._repeated += 1
@@ -413,7 +413,7 @@ class _Connection(asyncio.Protocol):
             if headers["expect"].lower() != "100-continue":
                 self._stop(417, "The only expectation known here is 100-continue.")
             request._expects = request._version == 11 and (chunked or bool(request.content_length))
-        self._headed = True
+        self._headed, self._headers = True, {}  # what follows the body is not for the request
         self._received = self._fed = self._credit = 0
         self.deadline = self.server.now + limits.body_time
         self._queue.append(request)
