@@ -297,6 +297,7 @@ def test_a_cut_body_is_told_from_a_whole_one(answer: bytes) -> None:
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 300 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(201)) + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 1_000_000,
     ],
 )

@@ -103,8 +103,10 @@ REFUSED = {
     "unknown version": b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
     "HTTP/2 without upgrade": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "version 2.0": b"GET / HTTP/2.0\r\n" + HOST + b"\r\n",
+    "version 2.0 that keeps alive": b"GET / HTTP/2.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "no host, with a connection header": b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
     "HTTP/1.0 with chunks": b"POST / HTTP/1.0\r\n" + HOST + CHUNKED + b"\r\n0\r\n\r\n",
     "a fragment": b"GET /a#b HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -119,6 +121,7 @@ REFUSED = {
     "a target of 70 KB": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
     "5000 headers": b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: a\r\n" % n for n in range(5000)) + b"\r\n",
     "101 headers": b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: a\r\n" % n for n in range(100)) + b"\r\n",
+    "a header 40000 times": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 40_000 + b"\r\n",
     "another expectation": b"POST / HTTP/1.1\r\n" + HOST + b"Expect: tea\r\nContent-Length: 1\r\n\r\na",
     "a body over the limit": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1001\r\n\r\n" + b"a" * 1001,
     "chunks over the limit": b"POST / HTTP/1.1\r\n"
@@ -177,6 +180,10 @@ ACCEPTED = {
         b"POST /a abcde",
     ),
     "trailers": (b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n1\r\na\r\n0\r\nHost: evil\r\n\r\n", b"POST /a a"),
+    "trailers that repeat a header": (
+        b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n1\r\na\r\n0\r\nHost: evil\r\nHost: evil\r\nX:1\r\nX:2\r\n\r\n",
+        b"POST /a a",
+    ),
     "leading empty lines": (b"\r\n\r\nGET /a HTTP/1.1\r\n" + HOST + b"\r\n", b"GET /a "),
     "HTTP/1.0 that keeps alive": (b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", b"GET /a "),
 }
@@ -336,9 +343,15 @@ def test_a_header_with_a_line_end_is_never_sent() -> None:
         assert b"Set-Cookie" not in await peer.until(b"refused")
 
     def handler(one: Request) -> None:
-        for value in ("a\r\nSet-Cookie: b", "a\nb", "a\0"):
+        for value in ("a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0"):
             with pytest.raises(ValueError, match="line end"):
                 one.answer(200, b"", value)
+            with pytest.raises(ValueError, match="line end"):
+                one.answer(200, headers=[("X", value)])
+            with pytest.raises(ValueError, match="line end"):
+                one.answer(200, headers=[(value, "x")])
+            with pytest.raises(ValueError, match="line end"):
+                one.start(200, [("X", value)], None)
         one.answer(200, b"refused")
 
     scenario(handler, play)
