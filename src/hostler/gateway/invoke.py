@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 from time import monotonic
-from typing import NamedTuple
 from uuid import uuid4
+
+import msgspec
 
 from hostler import contract
 from hostler.gateway import answers
@@ -142,7 +143,7 @@ class Invoker:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
 
 
-class Passed(NamedTuple):
+class Passed(msgspec.Struct):
     """What a container of a chain has answered, for the next one."""
 
     body: bytes
@@ -454,9 +455,11 @@ class Invocation:
             return
         self._earlier += self.invoker.time() - self._sent
         self._passed = Passed(body, exchange.headers.get("content-type"), place.instance)
-        self._leave_worker()
+        if self._worker is not None:
+            self._leave_worker()
         self._hop += 1
-        self.request.resume()  # if the answer came before the whole body was read
+        if not self.request.complete:  # the answer came before the whole body was read
+            self.request.resume()
         self._call(place)
 
     def _rejected(self, exchange: Exchange, said: bytes) -> None:
