@@ -29,13 +29,29 @@ BEGIN, END = "<!-- measured: written by bench/run.py --publish -->", "<!-- measu
 class Results:
     def __init__(self, contenders: Sequence[type[Contender]], workloads: Sequence[type[Workload]]) -> None:
         self.cells: list[Cell] = []
-        self._contenders, self._workloads = contenders, workloads
+        self._workloads = workloads
+        self._settings = {one.name: {"settings": one.settings, "packages": _packages(one)} for one in contenders}
         self._about = {
             "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             "machine": _machine(),
             "commit": _commit(),
             "load": _version("wrk"),
         }
+
+    @classmethod
+    def read(cls, path: Path, workloads: Sequence[type[Workload]]) -> Results:
+        """An earlier run's, as it was written."""
+        told = json.loads(path.read_text())
+        names = {cell["workload"] for cell in told["cells"]}
+        results = cls([], [workload for workload in workloads if workload.name in names])
+        results._about = {name: told[name] for name in results._about if name in told}
+        results._settings = told["contenders"]
+        fields = ("workload", "contender", "connections", "rounds", "failed")
+        results.cells = [Cell(*(cell[field] for field in fields)) for cell in told["cells"]]
+        return results
+
+    def tables(self) -> str:
+        return "\n".join(map(self.table, self._workloads))
 
     def table(self, workload: type[Workload]) -> str:
         """For a terminal."""
@@ -46,7 +62,7 @@ class Results:
 
     def foot(self) -> str:
         """The goals, what the tables mean, and how each contender was set."""
-        lines = [f"  {contender.name}: {contender.settings}" for contender in self._contenders]
+        lines = [f"  {name}: {how['settings']}" for name, how in self._settings.items()]
         goals = _aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
         return "\n".join([goals, "", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
 
@@ -54,14 +70,10 @@ class Results:
         """What there is so far, as JSON; each run has a file of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{re.sub('[^0-9]+', '-', self._about['date']).strip('-')}.json"
-        settings = {
-            contender.name: {"settings": contender.settings, "packages": _packages(contender)}
-            for contender in self._contenders
-        }
         cells = [
             {**asdict(cell), "median": {name: cell.median(name) for name in _figures(cell)}} for cell in self.cells
         ]
-        path.write_text(json.dumps({**self._about, "contenders": settings, "cells": cells}, indent=1))
+        path.write_text(json.dumps({**self._about, "contenders": self._settings, "cells": cells}, indent=1))
         return path
 
     def publish(self) -> Path:
@@ -77,8 +89,7 @@ class Results:
         lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
         lines += ["| contender | settings | installed |", "|---|---|---|"]
         lines += [
-            f"| {contender.name} | {contender.settings} | {', '.join(_packages(contender))} |"
-            for contender in self._contenders
+            f"| {name} | {how['settings']} | {', '.join(how['packages'])} |" for name, how in self._settings.items()
         ]
         path = DOCUMENTS / "results.md"
         path.write_text("\n".join(lines) + "\n")
@@ -124,10 +135,10 @@ class Results:
         chief = {workload: {cell.contender: cell for cell in self._chief(workload)} for workload in self._workloads}
         head = [f"{workload.name}, {workload.columns[0].title}" for workload in chief]
         rows = [["", *head]]
-        for contender in self._contenders:
-            row = [f"**{contender.name}**" if contender.name == "hostler" else contender.name]
+        for name in self._settings:
+            row = [f"**{name}**" if name == "hostler" else name]
             for workload, cells in chief.items():
-                cell = cells.get(contender.name)
+                cell = cells.get(name)
                 row.append(_texts(workload.columns[0], cell, None)[0] + " †" * bool(_faults(cell)) if cell else "")
             rows.append(row)
         return rows

@@ -34,20 +34,30 @@ def main() -> None:
     options = _options()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("stopped"))
+    if options.figures:
+        results = report.Results.read(options.figures, workloads.ALL)
+        print(results.tables())
+    else:
+        results = _measured(options)
+    print(results.foot())
+    if options.publish:
+        print(f"\npublished: {results.publish()}")
+
+
+def _measured(options: argparse.Namespace) -> report.Results:
     if not load.installed():
         sys.exit(load.NEEDED)
+    begun = time.monotonic()
     cache = options.cache.expanduser().absolute()
     _install(options.contenders, cache)
     results = report.Results(options.contenders, options.workloads)
     with Bench(cache, Models(cache), options) as bench:
         for workload in options.workloads:
-            begun = time.monotonic()
             results.cells += bench.measure(workload)
-            print(f"{results.table(workload)}\n  (in {time.monotonic() - begun:.0f} s)", flush=True)
             written = results.write(cache / "results")
-    print(f"{results.foot()}\n\nevery figure: {written}")
-    if options.publish:
-        print(f"published: {results.publish()}")
+            print(f"{results.table(workload)}\n  (after {time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"\nevery figure: {written}")
+    return results
 
 
 def _install(chosen: list[type[Contender]], cache: Path) -> None:
@@ -84,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of each workload")
     parser.add_argument("--seconds", type=int, default=2, help="under load, each time")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for models, environments, results and logs")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="show an earlier run's, instead of measuring")
     parser.add_argument("--publish", action="store_true", help="write table and chart into docs/bench/")
     return parser.parse_args()
 

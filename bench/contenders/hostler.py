@@ -25,7 +25,7 @@ class Hostler(Contender):
     name = "hostler"
     variables: ClassVar[dict[str, str]] = {}
     settings = (
-        "as it comes: 1 gateway, 1 instance, metrics, request ids; targets in the embedded S3; for room,"
+        "as it comes: 1 gateway, 1 instance, metrics, request ids, access log; targets in the embedded S3; for room,"
         " `instance_memory`; echo and pipeline: the echo server as a mapped image"
     )
 
