@@ -1,0 +1,184 @@
+"""What Python alone costs a hit in the gateway: no sockets, no kernel, no other process.
+
+    python bench/hotpath.py [--rounds 300]    microseconds of CPU for each request
+    python bench/hotpath.py --bytecodes       how many bytecodes each function of the hot path runs
+
+The least of many rounds is the machine's least disturbed reading; compare two trees by running them in turn. Bytecodes
+are the same on every machine, so they tell small steps apart that times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any
+
+import httptools
+import uvloop
+
+from hostler.gateway import answers
+from hostler.gateway.main import Gateway
+from hostler.settings import Settings
+from hostler.wire import client, link, server
+
+TARGETS = 10
+REQUESTS = 64  # different ones, because callers do not repeat themselves
+BODY = b"0.12345," * 12 + b"1.00"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n[0.123456789]"
+
+
+def request(number: int) -> bytes:
+    """A call as boto3 makes it."""
+    token = hashlib.sha256(b"%d" % number).hexdigest()
+    credential = "AKIDEXAMPLE/20261122/us-east-1/sagemaker/aws4_request"
+    signed = "content-type;host;x-amz-date;x-amzn-sagemaker-target-model"
+    lines = [
+        "POST /endpoints/my-endpoint/invocations HTTP/1.1",
+        "Host: 127.0.0.1:8080",
+        f"X-Amz-Date: 20261122T0607{number % 60:02d}Z",
+        "User-Agent: Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux md/arch#x86_64 lang/python#3.11.7",
+        "Content-Type: text/csv",
+        "Accept: */*",
+        f"X-Amzn-SageMaker-Target-Model: t{number % TARGETS}.tar.gz",
+        f"amz-sdk-invocation-id: {token[:8]}-{token[8:12]}-{token[12:16]}-{token[16:20]}-{token[20:32]}",
+        "amz-sdk-request: attempt=1",
+        f"Authorization: AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={token}",
+        f"Content-Length: {len(BODY)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + BODY
+
+
+class Wire:
+    """A transport that takes everything and sends nothing."""
+
+    def write(self, data: bytes) -> None:
+        self.written = data
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Nobody:
+    """Hears of everything that a parser finds."""
+
+    def on_url(self, url: bytes) -> None: ...
+    def on_header(self, name: bytes, value: bytes) -> None: ...
+    def on_headers_complete(self) -> None: ...
+    def on_body(self, part: bytes) -> None: ...
+    def on_message_complete(self) -> None: ...
+
+
+class Way:
+    """A hit's way through the real parts of a gateway, with one connection on each side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.requests = [request(number) for number in range(REQUESTS)]
+        self.gateway = gateway = Gateway(folder, "g", Settings(data=folder), Random(1))
+        variant = link.Variant("v", 1.0, (link.Container("primary", True),), (link.Place("i1", ("unix:/c",)),))
+        route = link.Route("us-east-1/my-endpoint", (variant,))
+        residents = [
+            link.SetResident(route.key, "v", f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
+            for number in range(TARGETS)
+        ]
+        gateway.invoker.routes.snapshot(link.Snapshot("e", 0, (route,), tuple(residents)))
+        self.caller = self._connection(gateway._handle, server.Limits(body=None, buffer=client.BUFFER))
+        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), server.Limits())
+        self.container = client._Connection(gateway.invoker.pool, "unix:/c")
+        self.container.connection_made(Wire())  # type: ignore[arg-type]
+        gateway.invoker.pool.keep(self.container)
+        self.parsers = httptools.HttpRequestParser(Nobody()), httptools.HttpResponseParser(Nobody())
+
+    def _connection(self, handler: Callable[[server.Request], None], limits: server.Limits) -> server._Connection:
+        connection = server._Connection(server.Server(handler, limits, answers.plain))
+        connection.connection_made(Wire())  # type: ignore[arg-type]
+        return connection
+
+    def parse(self, raw: bytes) -> None:
+        self.parsers[0].feed_data(raw)
+        self.parsers[1].feed_data(ANSWER)
+
+    def serve(self, raw: bytes) -> None:
+        self.direct.data_received(raw)
+
+    def hit(self, raw: bytes) -> None:
+        self.caller.data_received(raw)
+        self.container.data_received(ANSWER)
+
+    def rest(self) -> None:
+        """Let go of what is gathered for tasks that do not run here."""
+        self.gateway.link._take_hits()
+        if self.gateway.log is not None:
+            self.gateway.log._encoded.clear()
+            self.gateway.log._held = 0
+        assert self.gateway.invoker.in_flight == 0
+
+
+def times(way: Way, rounds: int) -> None:
+    steps = {"parsers alone": way.parse, "server alone": way.serve, "gateway, a hit": way.hit}
+    least = dict.fromkeys(steps, float("inf"))
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            since = time.process_time()
+            for raw in way.requests:
+                step(raw)
+            least[name] = min(least[name], (time.process_time() - since) / REQUESTS * 1e6)
+        way.rest()
+    for name, cost in least.items():
+        print(f"{name:16}{cost:8.1f} us")
+
+
+def bytecodes(way: Way) -> None:
+    counted: Counter[str] = Counter()
+
+    def traced(frame: FrameType, event: str, _: Any) -> Any:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            counted[frame.f_code.co_qualname] += 1
+        return traced
+
+    way.hit(way.requests[0])
+    sys.settrace(traced)
+    way.hit(way.requests[1])
+    sys.settrace(None)
+    for name, count in counted.most_common():
+        print(f"{count:6}  {name}")
+    print(f"{counted.total():6}  in all")
+
+
+async def measure(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        way = Way(Path(folder))
+        for raw in way.requests:
+            way.hit(raw)
+        if options.bytecodes:
+            bytecodes(way)
+        else:
+            times(way, options.rounds)
+        if way.gateway.log is not None and way.gateway.log._writing is not None:
+            await way.gateway.log.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--bytecodes", action="store_true")
+    uvloop.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
