@@ -1,4 +1,4 @@
-"""10,000 loads and unloads: the server's memory is back where it began. `make slow` runs it; it takes two minutes."""
+"""10,000 loads and unloads: the server's memory is back where it began. `make slow` runs it; it takes a minute."""
 
 from __future__ import annotations
 

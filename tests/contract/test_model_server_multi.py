@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -268,6 +269,25 @@ def test_memory_returns_when_targets_are_unloaded(server: Container) -> None:
 
     before = rounds(60)
     assert rounds(300) < before * 1.05
+
+
+def test_soon_after_targets_have_left_their_memory_is_the_systems_again(server: Container) -> None:
+    folder = server.model("many")
+    booster(folder, trees=300)
+    names = [f"many{number}" for number in range(40)]
+
+    def private() -> int:
+        with open(f"/proc/{server.process.pid}/smaps_rollup") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_Dirty"))
+
+    told = [server.load(name, folder).json["memory"] for name in names]
+    most = private()
+    for name in names:
+        assert server.ask("DELETE", f"/models/{name}").status == 200
+    end = time.monotonic() + 20
+    while private() > most - 0.75 * sum(told):
+        assert time.monotonic() < end, (most, sum(told), private())
+        time.sleep(0.05)
 
 
 def test_calls_loads_and_long_calls_at_once_do_not_mix_their_rows(server: Container) -> None:
