@@ -32,6 +32,7 @@ from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
 _WAS = ".was"
+_LONGEST = 65_536  # bytes of a note
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -78,8 +79,8 @@ class _Note(msgspec.Struct, frozen=True):
 class InstanceStorage:
     """Artifacts below `folder`; `copy` for containers that are not ours.
 
-    `fetch*` belong to the event loop; `known`, `discard` and `close` block and are called in a thread. One call at a
-    time for one model id. After a restart, `known` comes first: it holds again what the container uses.
+    `fetch*` and `discard` belong to the event loop; `known` and `close` block and are called in a thread. One call at
+    a time for one model id. After a restart, `known` comes first: it holds again what the container uses.
     """
 
     def __init__(self, folder: Path, disk: Disk, *, copy: bool) -> None:
@@ -112,17 +113,17 @@ class InstanceStorage:
             path = self._folder / contract.MODELS_DIR / model_id / contract.MODEL_DIR
             note = self._note(model_id)
             if note is None or not self._hold(model_id, note.id, path):
-                self.discard(model_id)
+                self._remove(model_id)
+                self._let_go(model_id)
                 continue
             placed[model_id] = Placed(model_id, note.target, note.bucket, note.key, note.id, path, note.size)
         return placed
 
-    def discard(self, model_id: str) -> None:
+    async def discard(self, model_id: str) -> None:
         """Take a target out of the folder; the shared copy stays on disk until its room is needed."""
         if self._copy or not self._move_away(model_id):
-            _remove(self._inside(contract.MODELS_DIR) / model_id)
-        if held := self._held.pop(model_id, None):
-            self.disk.release(held)
+            await in_thread(self._remove, model_id)
+        self._let_go(model_id)
 
     def close(self) -> None:
         """Hold nothing any more; the folder is the caller's to remove."""
@@ -132,41 +133,40 @@ class InstanceStorage:
     # --- how ------------------------------------------------------------------------------------------------------
 
     async def _place(self, name: str, target: str, bucket: str, key: str, where: str, *, link: bool) -> Placed:
-        placed = await in_thread(self._put_again, name, target, bucket, key, where, link)
-        if placed is None:
-            fetched = await self.disk.fetch(bucket, key)
-            note = _Note(target, bucket, key, fetched.id, fetched.size)
-            placed = await in_thread(self._put, name, note, fetched, where, link)
-        return placed
-
-    def _put_again(self, name: str, target: str, bucket: str, key: str, where: str, link: bool) -> Placed | None:
-        """What was placed before, in the same version; None when that is not on disk any more."""
+        """The version that was placed before, if it is still on disk; else the present one."""
         before = self._note(name)
-        if before is None or (before.bucket, before.key) != (bucket, key):
-            return None
-        fetched = self.disk.held(before.id)
-        if fetched is None:
-            return None
+        fetched = self.disk.held(before.id) if before and (before.bucket, before.key) == (bucket, key) else None
+        fetched = fetched or await self.disk.fetch(bucket, key)
         note = _Note(target, bucket, key, fetched.id, fetched.size)
-        return self._put(name, note, fetched, where, link, noted=note == before)
-
-    def _put(self, name: str, note: _Note, fetched: Fetched, where: str, link: bool, noted: bool = False) -> Placed:
-        """Put it in place. A link keeps the hold of what was fetched, a copy gives it up."""
-        unused: str | None = fetched.id
-        try:
-            if not (link and noted and self._move_back(name, fetched.path)):
-                self._make(name, note, fetched.path, where, link)
-            if link:
-                unused, self._held[name] = self._held.get(name), fetched.id
-        except (OSError, shutil.Error) as error:
-            raise _translated(error) from None
-        finally:
-            if unused:
-                self.disk.release(unused)
+        if link and note == before and self._move_back(name, fetched.path):
+            self._keep(name, fetched.id)
+        else:
+            await in_thread(self._put, name, note, fetched, where, link)
         path = self._folder / where
-        return Placed(
-            name, note.target, note.bucket, note.key, note.id, path, note.size, fetched.download, fetched.extract
-        )
+        return Placed(name, target, bucket, key, fetched.id, path, fetched.size, fetched.download, fetched.extract)
+
+    def _put(self, name: str, note: _Note, fetched: Fetched, where: str, link: bool) -> None:
+        """Put it in place. A link keeps the hold of what was fetched, a copy gives it up."""
+        try:
+            self._make(name, note, fetched.path, where, link)
+        except BaseException as error:
+            self.disk.release(fetched.id)
+            if isinstance(error, OSError | shutil.Error):
+                raise _translated(error) from None
+            raise
+        if link:
+            self._keep(name, fetched.id)
+        else:
+            self.disk.release(fetched.id)
+
+    def _keep(self, name: str, id: str) -> None:
+        """Its link has a hold from now on, instead of the one it may have had."""
+        self._let_go(name)
+        self._held[name] = id
+
+    def _let_go(self, name: str) -> None:
+        if held := self._held.pop(name, None):
+            self.disk.release(held)
 
     def _make(self, name: str, note: _Note, shared: Path, where: str, link: bool) -> None:
         """The note first: what is in place is always known."""
@@ -189,6 +189,12 @@ class InstanceStorage:
             _remove(half)
             shutil.copytree(shared, half)
             half.rename(path)
+
+    def _remove(self, model_id: str) -> None:
+        _remove(self._inside(contract.MODELS_DIR) / model_id)
+
+    # These two are a few calls of the system, each of microseconds, and so run on the event loop: handing them to a
+    # thread and back costs ten times that.
 
     def _move_away(self, model_id: str) -> bool:
         """Out of `models`, for later. False: there is something beside its link, or no link."""
@@ -229,7 +235,7 @@ class InstanceStorage:
         with contextlib.suppress(OSError, msgspec.DecodeError), _opened(self._folder / _NOTES) as notes:
             note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)  # a pipe is no note
             with open(note, "rb") as file:
-                return msgspec.json.decode(file.read(), type=_Note)
+                return msgspec.json.decode(file.read(_LONGEST), type=_Note)
         return None
 
     def _hold(self, model_id: str, id: str, path: Path) -> bool:

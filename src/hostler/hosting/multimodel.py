@@ -589,14 +589,14 @@ class MultiModel:
 
     async def _load_failed(self, member: _Member, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
-        await asyncio.to_thread(_discard, member, target)
+        await _discard(member, target)
         self._run(member, member.cache.load_failed(target, status, message, clock.now()))
 
     async def _unload(self, member: _Member, target: str) -> None:
         placed = member.placed[target]
         begun = clock.now()
         await member.try_call("DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
-        await asyncio.to_thread(_discard, member, target)
+        await _discard(member, target)
         member.addresses.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
@@ -605,12 +605,12 @@ class MultiModel:
         self._run(member, member.cache.unloaded(target, clock.now()))
 
 
-def _discard(member: _Member, target: str) -> None:
-    """Out of the container's folder; off the disk only when its room is needed, or where nothing is kept. Blocks."""
+async def _discard(member: _Member, target: str) -> None:
+    """Out of the container's folder; off the disk only when its room is needed, or where nothing is kept."""
     placed, storage = member.placed[target], member.container.storage
-    storage.discard(placed.model_id)
+    await storage.discard(placed.model_id)
     if not member.cache.keep:
-        storage.disk.forget(placed.id)
+        await asyncio.to_thread(storage.disk.forget, placed.id)
 
 
 def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:

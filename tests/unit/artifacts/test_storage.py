@@ -38,8 +38,8 @@ def test_a_target_is_placed_known_and_discarded(tmp_path: Path, copy: bool) -> N
         assert list(known) == [ID]
         assert (known[ID].target, known[ID].id, known[ID].path) == ("m.tar.gz", placed.id, placed.path)
         assert place.disk.clear() is copy  # a link holds the shared copy, a copy does not
-        mine.discard(ID)
-        mine.discard(ID)
+        await mine.discard(ID)
+        await mine.discard(ID)
         assert mine.known() == {}
         assert not placed.path.parent.exists()
         assert place.disk.clear() is not copy
@@ -56,7 +56,7 @@ def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_path: P
         mine = storage(place, copy=copy)
         await mine.fetch("a" * 32, "a", "bucket", "a")
         await mine.fetch("b" * 32, "b", "bucket", "b")
-        mine.discard("b" * 32)
+        await mine.discard("b" * 32)
 
         place = Place(tmp_path)
         mine = storage(place, copy=copy)
@@ -64,7 +64,7 @@ def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_path: P
         assert {id: placed.target for id, placed in mine.known().items()} == {"a" * 32: "a"}  # holds it once
         place.disk.clear()
         assert (tmp_path / "container/models" / ("a" * 32) / "model/model").read_bytes() == b"a"
-        mine.discard("a" * 32)
+        await mine.discard("a" * 32)
         place.disk.clear()
         assert place.entries() == []
 
@@ -93,7 +93,7 @@ def test_the_version_that_an_instance_had_comes_back_without_asking_s3(tmp_path:
         mine = storage(place)
         mine.known()
         place.put("m", model=b"new")
-        mine.discard(ID)
+        await mine.discard(ID)
         heads = place.source.heads
         again = await mine.fetch(ID, "m", "bucket", "m")
         assert (again.id, place.source.heads) == (first.id, heads)
@@ -114,7 +114,7 @@ def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path: Path
         made = [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino]
         for mine in (one, storage(place)):
             mine.known()
-            mine.discard(ID)
+            await mine.discard(ID)
             assert list(models.iterdir()) == []
             placed = await mine.fetch(ID, "m", "bucket", "m")
             assert (placed.path / "model").read_bytes() == b"m"
@@ -131,7 +131,7 @@ def test_what_a_script_leaves_beside_its_link_is_gone_with_its_target(tmp_path: 
         mine = storage(place)
         folder = (await mine.fetch(ID, "m", "bucket", "m")).path.parent
         (folder / "mine").write_bytes(b"x")
-        mine.discard(ID)
+        await mine.discard(ID)
         assert not folder.exists()
         placed = await mine.fetch(ID, "m", "bucket", "m")
         assert [path.name for path in folder.iterdir()] == ["model"]
@@ -150,7 +150,7 @@ def test_a_kept_link_that_leads_elsewhere_by_now_is_not_used(tmp_path: Path) -> 
         victim.mkdir()
         was = tmp_path / "container" / ".placed" / f"{ID}.was"
         for spoil in (lambda: (was / "model").unlink(), lambda: shutil.rmtree(was)):
-            mine.discard(ID)
+            await mine.discard(ID)
             spoil()
             (was / "model" if was.exists() else was).symlink_to(victim)
             placed = await mine.fetch(ID, "m", "bucket", "m")
@@ -167,7 +167,7 @@ def test_placing_again_holds_once(tmp_path: Path) -> None:
         mine = storage(place)
         for _ in range(3):
             await mine.fetch(ID, "m", "bucket", "m")
-        mine.discard(ID)
+        await mine.discard(ID)
         assert place.disk.clear()
 
     asyncio.run(main())
