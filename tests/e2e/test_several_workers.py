@@ -204,6 +204,23 @@ def test_a_scripts_process_that_is_killed_is_replaced_while_the_other_answers(
     assert all(count > CALLS // 4 for count in found.values()), found
 
 
+def test_a_new_control_learns_again_where_workers_are(hostler: Hostler) -> None:
+    asked = [("scripts", TARGET), ("one", {})]
+    before = {endpoint: set(answered(ask_all(hostler, endpoint, **headers))) for endpoint, headers in asked}
+    old, loads = hostler.control, hostler.metric("hostler_model_loads_total")
+    old.kill()
+    eventually(lambda: not old.is_running() and hostler.named("hostler.control.main"), 10, "there is a new control")
+    for endpoint, _ in asked:
+        hostler.wait_in_service(endpoint)
+    eventually(
+        lambda: not hostler.metric("hostler_model_loads_total"), 10, f"it has not loaded what was there ({loads})"
+    )
+    for endpoint, headers in asked:
+        found = answered(ask_all(hostler, endpoint, **headers))
+        assert set(found) == before[endpoint]
+        assert all(count > CALLS // 4 for count in found.values()), found
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", str(10**9), "9" * 1000])
 def test_a_number_of_workers_that_is_none_fails_the_endpoint_and_says_so(hostler: Hostler, number: str) -> None:
     name = f"bad-{len(number)}-{number.strip('-')[:4].replace('.', '')}"

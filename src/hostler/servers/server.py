@@ -3,7 +3,8 @@
 Bodies and errors of the model API are shaped like Multi Model Server's: {"code", "type", "message"}. To the answer to a
 load, and to each entry of GET /models, ours add `memory` (bytes) and, for a target with one, `socket`: the bare name of
 its own socket beside the server's. Where there are several workers it is `sockets`: each of its copies', to be called
-with the same request; what comes to the server itself goes to one of them. Of a single model, GET /ping says the same.
+with the same request; what comes to the server itself goes to one of them. GET /ping tells the `sockets`, be it one, of
+a single model that is not in the server's own process.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class Contract:
             if self._multi_model:
                 request.answer(200)
             elif held := self._held.get(ONLY):
-                if sockets := self._sockets(held):
-                    _answer(request, sockets)
+                sockets = [name for name in (*held.seat.sockets, held.seat.socket) if name and self._names_sockets]
+                if sockets:
+                    _answer(request, {"sockets": sockets})
                 else:
                     request.answer(200)
             else:
