@@ -7,7 +7,6 @@ events. It decides nothing: which target is resident where, and who must go, is 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import msgspec
 
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
-from hostler.core import placement, warmup
+from hostler.core import placement
 from hostler.core.frequency import Frequency
 from hostler.core.lives import Lives
 from hostler.core.lru import Lru
@@ -31,11 +30,10 @@ from hostler.hosting.container import Container, decoded, own_sockets
 from hostler.hosting.gateways import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.warming import Warming
 from hostler.hosting.work import Work
 from hostler.wire import link
 from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply
-
-log = logging.getLogger("hostler.targets")
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
@@ -126,12 +124,7 @@ class MultiModel:
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
         self.lives = Lives()  # what the operator says
-        self._preloaded: dict[str, str] = {}  # target to be preloaded -> instance where that was asked for, or it was
-        self.troubles: dict[
-            str, str
-        ] = {}  # target to be preloaded -> why it could not be loaded when that was last tried
-        self._warmers = 0  # calls of `warm` under way
-        self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}  # (target, instance) that `warm` waits for
+        self.warming = Warming(self, f"variant {variant} of {key}")
         self._copies = placement.Copies()
         self._quarantine = Quarantine()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
@@ -188,10 +181,7 @@ class MultiModel:
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and member.loading and member.container in instance.culprits:
             self._quarantine.blame(next(iter(member.loading)), instance.ended_by_itself, clock.now())
-        for target, id in list(self._awaited):
-            if id == instance.id:
-                self._tell(target, id)
-        self._preloaded = {target: id for target, id in self._preloaded.items() if id != instance.id}
+        self.warming.lost(instance.id)
         for target in member.cache.waiting():
             self._place(target, hot=False)
 
@@ -206,8 +196,7 @@ class MultiModel:
         """The operator says this from now on."""
         if lives != self.lives:
             self.lives = lives
-            self._preloaded = {target: id for target, id in self._preloaded.items() if target in lives.preload}
-            self.troubles = {target: why for target, why in self.troubles.items() if target in lives.preload}
+            self.warming.governed()
             for member in self._members.values():
                 self._run(member, member.cache.govern(lives, clock.now()))
 
@@ -215,8 +204,7 @@ class MultiModel:
         """Control leaves, or the fleet is gone."""
         while self._members:
             self._members.popitem()[1].end()
-        for awaited in list(self._awaited):
-            self._tell(*awaited)
+        self.warming.end()
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
@@ -243,91 +231,30 @@ class MultiModel:
         """For each instance the targets that may be invoked there, with their bytes, the last used first."""
         return [member.cache.hottest() for member in self._members.values()]
 
-    def choose(self, hot: Sequence[Sequence[tuple[str, int]]]) -> list[tuple[str, str]]:
-        """What to load before anybody asks, and where, the first first: what is to be preloaded and has not been asked
-        for, then of what was `hot` (for each instance its targets with their bytes) as much as there is room for.
-        """
-        unasked = [target for target in self.lives.preload if target not in self._preloaded]
-        self._preloaded |= {target: id for target in unasked if (id := self._where(target))}
-        first = [target for target in unasked if target not in self._preloaded]
-        if not first and not any(hot):
-            return []
-        free = {id: one.cache.budget - one.cache.used() for id, one in self._members.items() if one.cache.keep}
-        absent = [[one for one in targets if not self._where(one[0])] for targets in hot]
-        chosen = warmup.hottest(absent, free, first)
-        self._preloaded |= {target: id for target, id in chosen if target in first}
-        return chosen
-
-    def _where(self, target: str) -> str:
-        """An instance that has the target, or is about to; empty: none."""
+    def where(self, target: str) -> str:
         return next((id for id, member in self._members.items() if member.cache.state(target) != "absent"), "")
 
-    @property
-    def warming(self) -> bool:
-        """Whether something is being loaded that nobody asked for."""
-        return self._warmers > 0
+    def free(self) -> dict[str, int]:
+        return {id: one.cache.budget - one.cache.used() for id, one in self._members.items() if one.cache.keep}
 
-    async def warm(
-        self,
-        chosen: Sequence[tuple[str, str]],
-        abreast: int,
-        timeout: float | None,
-        sizes: Mapping[str, int] | None = None,
-    ) -> None:
-        """Load these (target, instance), the first first and so many at a time. Returns when each is resident or
-        refused, or time is up. Of those whose `sizes` are given (bytes), what does not fit into free memory any more is
-        left out.
-        """
-        known, rest = sizes or {}, iter(chosen)
-
-        async def some() -> None:
-            for target, id in rest:
-                member = self._members.get(id)
-                if member and known.get(target, 0) <= member.cache.budget - member.cache.used():
-                    await self._bring(member, target)
-
-        self._warmers += 1
-        try:
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(some() for _ in range(abreast)))
-        except TimeoutError:
-            pass
-        finally:
-            self._warmers -= 1
-        for target, id in reversed(chosen):  # the order in which they were used, not that in which they came
-            if member := self._members.get(id):
-                member.cache.touch(target)
-
-    async def _bring(self, member: _Member, target: str) -> None:
-        """Load one that nobody asked for."""
-        key = (target, member.instance.id)
-        if key in self._awaited:
-            return
+    def ask(self, target: str, instance: str) -> bool:
+        member = self._members.get(instance)
+        if member is None:
+            return False
         if self._quarantine.refuses(target, clock.now()):
-            self._note(target, ENDED_BY_LOAD)
-            return
-        told = self._awaited[key] = asyncio.get_running_loop().create_future()
-        try:
-            self._run(member, member.cache.need(target, self._remembered(member, target), clock.now()))
-            await told
-        except asyncio.CancelledError:
-            if self._members.get(member.instance.id) is member and target not in self._waiting:
-                self._run(member, member.cache.abandoned(target, clock.now()))
-            raise
-        finally:
-            del self._awaited[key]
+            self.warming.told(target, instance, ENDED_BY_LOAD)
+            return False
+        self._run(member, member.cache.need(target, self._remembered(member, target), clock.now()))
+        return True
 
-    def _note(self, target: str, why: str) -> None:
-        """A target could not be loaded: if it is to be preloaded, people are told."""
-        if target in self.lives.preload and self.troubles.get(target) != why:
-            self.troubles[target] = why
-            log.warning("%s: %s of variant %s could not be preloaded: %s", self.key, target, self.variant, why)
+    def let_go(self, target: str, instance: str) -> None:
+        member = self._members.get(instance)
+        if member and target not in self._waiting:
+            self._run(member, member.cache.abandoned(target, clock.now()))
 
-    def _tell(self, target: str, instance: str) -> None:
-        """It is resident there, or will not be: who loads what nobody asked for need not wait any more."""
-        told = self._awaited.get((target, instance))
-        if told and not told.done():
-            told.set_result(None)
+    def touch(self, target: str, instance: str) -> None:
+        if member := self._members.get(instance):
+            member.cache.touch(target)
 
     def cool(self, now: float) -> None:
         """Take copies from targets that are hot no more."""
@@ -366,7 +293,7 @@ class MultiModel:
         if not waiting:
             del self._waiting[target]
             for id, member in self._members.items():
-                if (target, id) not in self._awaited:
+                if not self.warming.awaits(target, id):
                     self._run(member, member.cache.abandoned(target, clock.now()))
 
     def unlinked(self, gateway: str) -> None:
@@ -430,8 +357,7 @@ class MultiModel:
 
     def _publish(self, member: _Member, target: str, generation: int) -> None:
         self._waiting.pop(target, None)
-        self._tell(target, member.instance.id)
-        self.troubles.pop(target, None)
+        self.warming.told(target, member.instance.id)
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
         member.queued.pop(target, None)
@@ -460,8 +386,7 @@ class MultiModel:
 
     def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
         self._waiting.pop(target, None)
-        self._tell(target, member.instance.id)
-        self._note(target, message)
+        self.warming.told(target, member.instance.id, message)
         member.queued.pop(target, None)
         self._say(link.Refused(self.key, self.variant, target, kind, message, status))
 

@@ -57,7 +57,7 @@ def roster(
 def _all(runtime: MultiModel) -> Iterator[_Seen]:
     for instance, target, pinned in runtime.seen():
         yield _Seen(runtime, instance, target, pinned)
-    for name in runtime.troubles:
+    for name in runtime.warming.troubles:
         yield _Seen(runtime, "", Target(name), False)
 
 
@@ -80,5 +80,5 @@ def _shown(seen: _Seen, now: float) -> dict[str, Any]:
         "leaves_in": round(max(0.0, target.used + ttl - now), 1) if here and ttl and not pinned else None,
         "hits": target.hits,
         "loads": runtime.loads(instance, target.name),
-        "reason": "" if instance else runtime.troubles[target.name],
+        "reason": "" if instance else runtime.warming.troubles[target.name],
     }

@@ -181,7 +181,7 @@ class Runtimes:
         for (of, variant, fleet), runtime in self.all.items():
             if (of, fleet) == (key, new):
                 before = self.all.get((key, variant, old))
-                chosen = runtime.choose(before.hottest() if before else [])
+                chosen = runtime.warming.choose(before.hottest() if before else [])
                 if chosen:
                     loads.append((runtime, chosen))
         self._warm[key, new] = not loads
@@ -189,7 +189,7 @@ class Runtimes:
             self._work.spawn(self._load(key, new, loads))
 
     async def _load(self, key: str, fleet: int, loads: list[tuple[MultiModel, list[tuple[str, str]]]]) -> None:
-        await asyncio.gather(*(runtime.warm(chosen, ABREAST, self._warm_up) for runtime, chosen in loads))
+        await asyncio.gather(*(runtime.warming.load(chosen, ABREAST, self._warm_up) for runtime, chosen in loads))
         if (key, fleet) in self._warm:
             self._warm[key, fleet] = True
             self._changed()
@@ -203,16 +203,16 @@ class Runtimes:
         so that whoever asks comes first, and only into memory that is free. What was asked for once is not again.
         """
         for (of, variant, number), runtime in self.all.items():
-            if (of, number) == (key, fleet) and not runtime.warming:
+            if (of, number) == (key, fleet) and not runtime.warming.busy:
                 left = self._warmth.left((key, variant))
-                chosen = runtime.choose([left])
+                chosen = runtime.warming.choose([left])
                 if chosen:
                     self._work.spawn(self._bring(runtime, chosen, dict(left)))
                 else:
                     self._warmth.done((key, variant))
 
     async def _bring(self, runtime: MultiModel, chosen: list[tuple[str, str]], sizes: dict[str, int]) -> None:
-        await runtime.warm(chosen, BESIDE_OTHERS, None, sizes)
+        await runtime.warming.load(chosen, BESIDE_OTHERS, sizes=sizes)
         self._warmth.done((runtime.key, runtime.variant))
 
     def remember(self, now: float) -> None:

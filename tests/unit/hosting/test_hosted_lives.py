@@ -111,7 +111,7 @@ def test_an_endpoint_comes_into_service_with_what_is_to_be_preloaded_and_a_prelo
         assert all(len(gateway.where(name)) == 1 for name in names)
         assert {gateway.where(name)[0] for name in names} == set(gateway.places())
         assert not gateway.refused, "nobody had asked"
-        assert "NoSuchKey" in only_runtime(reconciler).troubles["missing"]
+        assert "NoSuchKey" in only_runtime(reconciler).warming.troubles["missing"]
 
     run(tmp_path, story)
     assert len([record for record in caplog.records if "missing" in record.getMessage()]) == 1
@@ -145,7 +145,7 @@ def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_comes_i
         ground.engine.end(f"{uid}.1.0.0.0.0", 139)
         await status(reconciler, uid, "InService")
         await passes(reconciler, lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
-        assert "ended while it loaded this model" in only_runtime(reconciler).troubles["bad"]
+        assert "ended while it loaded this model" in only_runtime(reconciler).warming.troubles["bad"]
         assert len(ground.containers) == 2
 
     run(tmp_path, story)
@@ -219,7 +219,7 @@ def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_it_was
     async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
         runtime = only_runtime(reconciler)
-        await passes(reconciler, lambda: not runtime.warming)
+        await passes(reconciler, lambda: not runtime.warming.busy)
         assert [target for target, _ in runtime.hottest()[0]] == list("bfedca")
         assert ground.metrics.downloads == 0
         assert not reconciler.runtimes._warmth._left
@@ -230,7 +230,7 @@ def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_it_was
 def test_the_hottest_come_first_and_only_as_many_as_there_is_room_for(tmp_path: Path) -> None:
     async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         await passes(
-            reconciler, lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).warming
+            reconciler, lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).warming.busy
         )
         (container,) = ground.containers.values()
         assert sorted(container.loads) == ["b", "e", "f"]
@@ -245,7 +245,7 @@ def test_a_target_that_is_gone_meanwhile_makes_no_noise_and_holds_nobody_up(
 ) -> None:
     async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         await passes(reconciler, lambda: all(gateway.where(name) for name in "acdef"))
-        await passes(reconciler, lambda: not only_runtime(reconciler).warming)
+        await passes(reconciler, lambda: not only_runtime(reconciler).warming.busy)
         assert not gateway.where("b")
 
     lives(tmp_path, begin, again, between=(tmp_path / "s3" / "box" / "p" / "b").unlink)
@@ -310,7 +310,7 @@ def test_a_file_that_cannot_be_read_is_told_of_in_one_line_and_ignored(
 ) -> None:
     async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         await passes(reconciler, lambda: gateway.places())
-        assert not only_runtime(reconciler).warming
+        assert not only_runtime(reconciler).warming.busy
         await use(ground, gateway, "a")
 
     lives(tmp_path, begin, again, between=lambda: (tmp_path / FILE).write_bytes(content) and None)
