@@ -258,7 +258,10 @@ def _note(target: dict[str, Any]) -> str:
 def _bytes(size: int | None) -> str:
     if size is None:
         return "-"
-    return f"{size / 2**20:.1f}MiB" if size < 2**30 else f"{size / 2**30:.1f}GiB"
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if size >= unit:
+            return f"{size / unit:.1f}{name}"
+    return f"{size / 2**10:.0f}KiB"
 
 
 def _time(seconds: float | None) -> str:

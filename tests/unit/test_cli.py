@@ -230,13 +230,13 @@ def test_ls_of_targets_is_a_table_with_what_is_special_at_the_end():
     failed = {"instance": None, "state": "failed", "memory": None, "idle": None, "loads": 0, "reason": "no such\x9b k"}
     targets = [
         target("Houston_TX.tar.gz", hits=1200, pinned=True, preload=True, memory=2**31),
-        target("b", idle=7300.0, leaves_in=59.0),
+        target("b", idle=7300.0, leaves_in=59.0, memory=9000),
         target("c", preload=True, **failed),
     ]
     assert cli._targets_table(targets, 3) == [
         "ENDPOINT  VARIANT     INSTANCE    TARGET             STATE     MEMORY  IDLE  HITS  LOADS",
         "e         AllTraffic  a1.1.0.0.0  Houston_TX.tar.gz  resident  2.0GiB    3s  1200      1  pinned, preload",
-        "e         AllTraffic  a1.1.0.0.0  b                  resident  1.5MiB    2h     0      1  leaves in 59s",
+        "e         AllTraffic  a1.1.0.0.0  b                  resident    9KiB    2h     0      1  leaves in 59s",
         "e         AllTraffic  -           c                  failed         -     -     0      0  preload, no such? k",
     ]
 
