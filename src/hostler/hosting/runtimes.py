@@ -23,7 +23,7 @@ from hostler.wire import link
 FleetKey = tuple[str, int]  # endpoint key and fleet number
 
 ABREAST = 16  # loads at a time of a fleet that nobody calls yet
-BESIDE_OTHERS = 2  # of one that serves: so many may be ahead of a caller
+BESIDE_OTHERS = 1  # of one that serves: so many may be ahead of a caller's
 
 
 class Runtimes:

@@ -134,9 +134,8 @@ def test_preloads_that_take_too_long_hold_up_an_endpoint_no_longer_than_a_warm_u
 def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_comes_into_service(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         ground.put("p/bad")
-        ground.put("p/good")
         ground.container = lambda: Container(silent=True)
-        uid = ground.endpoint(tags={"hostler:preload": "bad good"})
+        uid = ground.endpoint(tags={"hostler:preload": "bad"})
         await passes(reconciler, lambda: ground.containers)
         (container,) = ground.containers.values()
         async with asyncio.timeout(PATIENCE):
@@ -144,8 +143,8 @@ def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_comes_i
         ground.container = Container
         ground.engine.end(f"{uid}.1.0.0.0.0", 139)
         await status(reconciler, uid, "InService")
-        await passes(reconciler, lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
-        assert "ended while it loaded this model" in only_runtime(reconciler).warming.troubles["bad"]
+        troubles = only_runtime(reconciler).warming.troubles
+        await passes(reconciler, lambda: "ended while it loaded this model" in troubles.get("bad", ""))
         assert len(ground.containers) == 2
 
     run(tmp_path, story)
