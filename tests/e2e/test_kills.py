@@ -192,6 +192,7 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
                 eventually(lambda: _count(again, endpoint) == count, 15, f"{endpoint} is back")  # noqa: B023
                 for number in range(TARGETS):
                     assert targets.number(again.invoke(endpoint, f"{number}.tar.gz")) == number
+            assert again.metric("hostler_downloads_total") == 0  # all lay on disk, extracted
             again.stop()
             hostler.assert_nothing_is_left()
         finally:
