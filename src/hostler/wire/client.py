@@ -89,6 +89,7 @@ class Exchange:
     connect_until = 0.0  # loop time; until then a refused connect is tried again
     _open = False  # the request's body is still being written
     _chunked = False
+    _rest = b""  # what follows `_head`, of a long request: a copy behind it would take as much memory again
     _connection: _Connection | None = None  # that took the request
     _size = 0
     _over = False
@@ -189,6 +190,8 @@ class _Connection(asyncio.Protocol):
         self._headed = self._over = False
         self._fed = self._repeated = 0
         self.transport.write(exchange._head)
+        if exchange._rest:
+            self.transport.write(exchange._rest)
         if exchange._open:
             exchange._caller.ready(exchange)
 
@@ -259,8 +262,8 @@ class _Connection(asyncio.Protocol):
 
     def _unsent(self, exchange: Exchange) -> bool:
         """Whether the answer was early: some of the request has not left this machine."""
-        long = exchange.streamed or len(exchange._head) > _REPEATABLE
-        return exchange._open or (long and self.transport.get_write_buffer_size() > 0)
+        long = exchange.streamed or exchange._rest or len(exchange._head) > _REPEATABLE
+        return exchange._open or (bool(long) and self.transport.get_write_buffer_size() > 0)
 
     def eof_received(self) -> bool:
         self.lost = True
@@ -294,6 +297,7 @@ class _Connection(asyncio.Protocol):
             and not self._fed
             and not exchange._retried
             and not exchange.streamed
+            and not exchange._rest
             and len(exchange._head) <= _REPEATABLE
             and (
                 isinstance(exc, BrokenPipeError)
@@ -396,7 +400,10 @@ class Pool:
         `streamed`: the body follows by `Exchange.write` and `end` (`chunked`: framed by us), once `Caller.ready` came.
         `buffer`: how much of an answer is gathered before the caller sees it; 0 shows it as it comes.
         """
-        exchange = Exchange(self, caller, address, head + body, deadline, buffer)
+        long = len(body) > _REPEATABLE
+        exchange = Exchange(self, caller, address, head if long else head + body, deadline, buffer)
+        if long:
+            exchange._rest = body
         if streamed:
             exchange.streamed = exchange._open = True
             exchange._chunked = chunked

@@ -96,6 +96,8 @@ class Request:
         """The body as far as it has arrived; all of it once `complete`."""
         if self._body is None or not self.complete:
             self._body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            if self.complete:
+                self._parts = [self._body]  # the pieces may go
         return self._body
 
     # --- a body that is still arriving
