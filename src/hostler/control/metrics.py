@@ -18,7 +18,7 @@ _SUMS = {  # field of Metrics -> (name, help)
     "downloads": ("hostler_downloads", "Artifacts brought from S3 and extracted"),
     "model_loads": ("hostler_model_loads", "Targets loaded by containers"),
     "model_load_failures": ("hostler_model_load_failures", "Loads that containers refused or broke off"),
-    "model_unloads": ("hostler_model_unloads", "Targets unloaded to make room"),
+    "model_unloads": ("hostler_model_unloads", "Targets unloaded: to make room, or because nobody called them"),
     "pings": ("hostler_pings", "Health rounds of ready instances"),
     "pings_missed": ("hostler_pings_missed", "Health rounds that were not answered with 200 in time"),
     "containers_started": ("hostler_containers_started", "Containers started"),
