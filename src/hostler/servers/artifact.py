@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Sequence
@@ -131,11 +132,11 @@ def size(folder: Path) -> int:
 
 
 def stamps(folder: Path) -> list[Stamp]:
-    """Of all files below the folder. Links are not followed."""
+    """Of all files below the folder. Links are not followed, and what cannot be listed is left out."""
     found: list[Stamp] = []
     unseen = [os.fspath(folder)]
     while unseen:
-        with os.scandir(unseen.pop()) as entries:
+        with contextlib.suppress(OSError), os.scandir(unseen.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     unseen.append(entry.path)

@@ -175,3 +175,26 @@ def test_a_link_into_the_shared_artifacts_is_a_models_folder(tmp_path: Path) -> 
 def test_a_number_that_is_none_is_said_by_its_variables_name() -> None:
     with pytest.raises(ValueError, match="SAGEMAKER_MAX_PAYLOAD_IN_MB is not a number: -1"):
         environment.read({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "-1"})
+
+
+def test_an_artifacts_size_is_that_of_all_its_files_and_of_nothing_that_links_lead_to(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "a", "xgboost-model", "code/deep/er/notes", ".hidden")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "large").write_bytes(bytes(100_000))
+    (folder / "way").symlink_to(tmp_path / "b")
+    (folder / "file").symlink_to(tmp_path / "b" / "large")
+    (tmp_path / "link").symlink_to(folder)
+    assert 3 <= artifact.size(folder) < 1_000
+    assert artifact.size(tmp_path / "link") == artifact.size(folder)
+    assert artifact.size(tmp_path / "is not there") == 0
+
+
+def test_a_files_stamp_is_another_once_it_was_written_to(tmp_path: Path) -> None:
+    folder = filled(tmp_path, "xgboost-model")
+    before = artifact.stamps(folder)
+    assert artifact.stamps(folder) == before
+    changed = (folder / "xgboost-model").stat().st_ctime_ns
+    while (folder / "xgboost-model").stat().st_ctime_ns == changed:  # the system's clock of files is a coarse one
+        (folder / "xgboost-model").write_bytes(b"}")
+    assert [stamp.size for stamp in artifact.stamps(folder)] == [1]
+    assert artifact.stamps(folder) != before
