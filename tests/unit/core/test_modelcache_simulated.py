@@ -78,7 +78,7 @@ class Instance(RuleBasedStateMachine):
         self.held: dict[str, int] = {}  # what the container really holds
         self.wants: dict[str, set[int]] = {}  # target -> gateways that wait for it, as far as control knows
         self.withdrawn: set[tuple[str, int]] = set()  # publications that were ever asked back
-        self.lost: set[tuple[str, int]] = set()  # publications that a 404 ended
+        self.lost: dict[str, int] = {}  # target -> the last publication that a 404 ended, and with it all before
         self.asked: dict[tuple[str, int], set[int]] = {}  # Withdraw -> gateways that have not answered
 
     @initialize(
@@ -128,7 +128,9 @@ class Instance(RuleBasedStateMachine):
             sent = [generation for other, generation in gateway.running if other == target]
             if target in gateway.routed:
                 sent.append(gateway.routed[target])
-            assert all((target, generation) in self.lost for generation in sent), "a target in use is never unloaded"
+            assert all(generation <= self.lost.get(target, 0) for generation in sent), (
+                "a target in use is never unloaded"
+            )
 
     def hear_from(self, index: int) -> None:
         kind, target, *rest, hits = self.gateways[index].up.popleft()
@@ -157,7 +159,7 @@ class Instance(RuleBasedStateMachine):
             (generation,) = rest
             if kind == "gone" and self.is_published(target, generation):
                 del self.declared[target]
-                self.lost.add((target, generation))
+                self.lost[target] = generation
             report = self.cache.gone if kind == "gone" else self.cache.crowded
             self.carry_out(report(target, generation, self.now))
 
