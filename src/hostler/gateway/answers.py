@@ -136,6 +136,10 @@ def no_instance(name: str, variant: str) -> Refusal:
     return Refusal(503, "ServiceUnavailable", f"Variant {variant} of endpoint {name} has no instance in service.")
 
 
+def no_room() -> Refusal:
+    return Refusal(503, "ServiceUnavailable", "Too many bodies arrive at once. Send this request again.")
+
+
 def no_routes() -> Refusal:
     return Refusal(503, "ServiceUnavailable", "hostler is starting; its endpoints are not known yet.")
 

@@ -73,17 +73,16 @@ _WITHOUT = " This hostler verifies signatures: sign with an access key of its ke
 
 
 class Gate:
-    """The server's handler before `inner`, which is given what is proven, with its body whole where that is signed."""
+    """The server's handler before `inner`, which is given what is proven, with its body whole where that is signed.
 
-    def __init__(
-        self,
-        verifier: Verifier,
-        inner: Callable[[Request], None],
-        invoker: Invoker,
-    ) -> None:
+    `room`: the most bytes that all bodies may hold while they are gathered.
+    """
+
+    def __init__(self, verifier: Verifier, inner: Callable[[Request], None], invoker: Invoker, room: int) -> None:
         self._verifier = verifier
         self._inner = inner
         self._invoker = invoker
+        self._room = room
         self._request_id = invoker.request_id
         self._runtime = "sagemaker", self._refuse_invocation
         self._json = "sagemaker", self._refuse_json
@@ -108,10 +107,31 @@ class Gate:
         self._inner(request)
 
     def _gather(self, request: Request, claim: Claim, refuse: Refuse) -> None:
-        """Wait for the whole body, hashing it as it comes, then go on with the request, or refuse it."""
+        """Wait for the whole body, hashing it as it comes, then go on with the request, or refuse it.
+
+        Whoever has seen an access key can write a head that is good so far: what all bodies hold before they are
+        proven is bounded.
+        """
         hashed = sha256()
+        held = 0
+
+        def keep(data: bytes) -> bool:
+            nonlocal held
+            held += len(data)
+            self._room -= len(data)
+            if held <= MAX_BODY and self._room >= 0:
+                hashed.update(data)
+                return True
+            leave()
+            over(answers.oversize() if held > MAX_BODY else answers.no_room())
+            return False
+
+        def leave() -> None:
+            self._room += held
 
         def whole() -> None:
+            leave()
+            request.on_disconnect = None
             try:
                 self._verifier.prove(claim, hashed.hexdigest())
             except Unproven as unproven:
@@ -119,13 +139,14 @@ class Gate:
             else:
                 self._inner(request)
 
-        def over() -> None:
-            self._invoker.refuse(request, invoked(request)[0], answers.oversize(), self._request_id())
+        def over(refusal: answers.Refusal) -> None:
+            self._invoker.refuse(request, invoked(request)[0], refusal, self._request_id())
 
         if (request.content_length or 0) > MAX_BODY:
-            over()
+            over(answers.oversize())
         else:
-            request.gather(MAX_BODY, hashed.update, whole, over)
+            request.on_disconnect = leave
+            request.gather(keep, whole)
 
     def _api(self, request: Request) -> tuple[str, Refuse]:
         """The service that a request must be signed for, and how that refuses."""

@@ -40,7 +40,7 @@ _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it a
 _SWEEP = 0.25  # seconds between two looks for misses whose time is up
 _HOT_EVERY = 1.0  # seconds between two such messages about one target
 ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
-ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold
+ROOM = 256 * 2**20  # bytes of bodies that all waiting misses may hold; and as many all that the gate gathers
 
 # What these ask for is not part of any endpoint hosted here.
 _UNSUPPORTED = {

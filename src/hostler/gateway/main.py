@@ -66,7 +66,7 @@ class Gateway:
         self._handle = Front(guard, self.invoker, self.passthrough).handle
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
-            self._handle = Gate(verifier, self._handle, self.invoker).handle
+            self._handle = Gate(verifier, self._handle, self.invoker, ROOM).handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:

@@ -8,6 +8,7 @@ _CREDENTIAL = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=[^/,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request$"
 )
 _REMEMBERED = 1024
+_LONGEST = 512  # characters of a credential part that is remembered: what matches may still be padded with blanks
 
 
 class Regions:
@@ -24,8 +25,11 @@ class Regions:
         region = self._known.get(credential)
         if region is None:
             match = _CREDENTIAL.match(credential.strip())
-            region = match[1] if match else self._default
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[credential] = region
+            if match is None:
+                return self._default
+            region = match[1]
+            if len(credential) <= _LONGEST:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[credential] = region
         return region

@@ -110,29 +110,22 @@ class Request:
         if not self.disconnected:
             self._connection._flow()  # what was read ahead has gone: more may come
 
-    def gather(
-        self, most: int, each: Callable[[bytes], None], whole: Callable[[], None], over: Callable[[], None]
-    ) -> None:
-        """Keep what has arrived and what still comes, and show each piece.
+    def gather(self, keep: Callable[[bytes], bool], whole: Callable[[], None]) -> None:
+        """Keep what has arrived and what still comes; then `whole`, if the body got complete.
 
-        Then `whole`, if the body got complete; or `over`, once it is longer than `most` bytes.
+        `keep` sees each piece, and answers the request if it says no: then all of them go.
         """
         parts: list[bytes] = []
-        size = 0
 
         def more(data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size <= most:
+            if self._answering == 0 and keep(data):
                 parts.append(data)
-                each(data)
-            elif self._answering == 0:
+            else:
                 parts.clear()
-                over()
 
         def end() -> None:
-            self._parts, self.held = parts, size
             if self._answering == 0:
+                self._parts, self.held = parts, sum(map(len, parts))
                 whole()
 
         self.stream(more, end)

@@ -99,6 +99,14 @@ def test_the_region_comes_from_the_signature_or_the_settings(authorization: str 
     assert [regions.of(authorization) for _ in range(2)] == [region, region]
 
 
+def test_only_short_and_good_credentials_are_remembered() -> None:
+    regions = Regions("us-east-1")
+    good = "AWS4-HMAC-SHA256 Credential=AKID/20261121/eu-west-1/sagemaker/aws4_request"
+    padded = good.replace(" ", " " * 60_000)
+    assert [regions.of(one) for one in (good, padded, "x" * 60_000)] == ["eu-west-1", "eu-west-1", "us-east-1"]
+    assert list(regions._known) == [good]
+
+
 # --- what goes to control
 
 
