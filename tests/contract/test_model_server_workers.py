@@ -24,11 +24,12 @@ from hostler.wire.client import CallFailed, Reply, call
 
 T = TypeVar("T")
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
-FATAL, TWICE = -1, -2
+FATAL, TWICE, WAITS = -1, -2, -3
 
-# What a target's pickle is made of, and how it is known who answers. FATAL ends whoever loads it; TWICE loads twice.
+# What a target's pickle is made of, and how it is known who answers. FATAL ends whoever loads it; TWICE loads twice;
+# WAITS is FATAL when it is told to go on.
 WHO = """
-import os
+import os, time
 
 class Who:
     def __setstate__(self, number):
@@ -41,6 +42,12 @@ class Who:
             os.mkdir(f"{folder}/{len(os.listdir(folder))}")
             if len(os.listdir(folder)) > 2:
                 raise ValueError("two are enough")
+        if number == -3:
+            folder = os.environ["SAGEMAKER_BASE_DIR"]
+            open(f"{folder}/waits", "w").close()
+            while not os.path.exists(f"{folder}/go-on"):
+                time.sleep(0.01)
+            os._exit(3)
 
     def predict(self, rows):
         return [self.number, os.getpid()]
@@ -149,6 +156,14 @@ def test_a_target_of_processes_of_its_own_has_as_many(serve: Callable[..., Conta
     assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
 
 
+def test_a_script_that_does_not_load_is_tried_once_and_told_of_once(serve: Callable[..., Container]) -> None:
+    server = serve()
+    (script(server.model("s"), SCRIPT) / "spoiled").touch()
+    assert server.load("s").status == 500
+    assert server.output().count("Traceback") == 1
+    assert len(processes(server)) == 2
+
+
 def test_what_comes_to_the_server_itself_is_shared_by_its_workers(serve: Callable[..., Container]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -197,8 +212,26 @@ def test_a_model_that_ends_its_process_ends_one_worker_and_its_own_load(serve: C
     answer = server.load("bad")
     assert answer.status == 500
     assert "its worker process did not load it" in answer.json["message"]
+    assert answer.json["processEnded"] == 3
     settled(server, {"a": 1})
     assert len(set(before) & set(processes(server))) == 1
+
+
+def test_what_waits_behind_a_model_that_ends_its_worker_is_loaded_by_another(serve: Callable[..., Container]) -> None:
+    server = serve()
+    names = {f"t{number}": number for number in range(12)}
+    for name, number in names.items():
+        made(server.model(name), number)
+    made(server.model("bad"), WAITS)
+    with ThreadPoolExecutor(13) as pool:
+        bad = pool.submit(server.load, "bad")
+        eventually((server.folder / "waits").exists)
+        good = [pool.submit(server.load, name) for name in names]
+        time.sleep(0.2)  # they are on their way to the worker
+        (server.folder / "go-on").touch()
+    assert bad.result().json["processEnded"] == 3
+    assert [one.result().status for one in good] == [200] * 12
+    settled(server, names)
 
 
 def test_a_target_that_a_successor_cannot_load_is_taken_away_from_all(serve: Callable[..., Container]) -> None:

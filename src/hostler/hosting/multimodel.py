@@ -28,7 +28,7 @@ from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnav
 from hostler.hosting import clock
 from hostler.hosting.container import Container, decoded, own_sockets
 from hostler.hosting.gateways import Gateways
-from hostler.hosting.instance import Instance
+from hostler.hosting.instance import SENT_BY_OTHERS, Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.warming import Warming
 from hostler.hosting.work import Work
@@ -51,6 +51,12 @@ class _Loaded(msgspec.Struct, rename="camel"):
     memory: int = 0
     socket: str = ""  # its own process's
     sockets: tuple[str, ...] = ()  # of its copies, to which the container itself passes on
+
+
+class _Failed(msgspec.Struct, rename="camel"):
+    """A load that one of our own servers refused. `process_ended`: how it ended one of the server's processes."""
+
+    process_ended: int | None = None
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -465,7 +471,13 @@ class MultiModel:
             await member.try_call("DELETE", f"{contract.MODELS}/{placed.model_id}", UNLOAD_TIMEOUT)
             self._run(member, cache.refused(target, clock.now()))
         elif reply.status not in (200, 409):  # 409: it was loaded already, which is what we wanted
-            await self._load_failed(member, target, reply.status, text)
+            ended = None if member.container.foreign else decoded(reply, _Failed).process_ended
+            if ended is None:
+                await self._load_failed(member, target, reply.status, text)
+            elif self._quarantine.blame(target, ended not in SENT_BY_OTHERS, now):
+                await self._load_failed(member, target, 0, ENDED_BY_LOAD)
+            else:  # as it is asked for again where it ended the whole container
+                await self._load(member, target)
         else:
             self._metrics.model_loads += 1
             member.loads[target] += 1

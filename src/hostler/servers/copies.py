@@ -45,9 +45,13 @@ class Crew:
         return [*self._ready.values()]
 
     async def begin(self, number: int, prefix: str = "") -> None:
-        """Have that many, named `prefix` and a number, or as they were born. Raises what `bear` does: none is left."""
-        born = await asyncio.gather(*(self._bear() for _ in range(number)), return_exceptions=True)
-        processes = [one for one in born if isinstance(one, Apart)]
+        """Have that many, named `prefix` and a number, or as they were born. Raises what `bear` does: none is left.
+
+        The first one alone: what cannot be had fails once, and is told of once.
+        """
+        first = await self._bear()
+        born = await asyncio.gather(*(self._bear() for _ in range(1, number)), return_exceptions=True)
+        processes = [first, *(one for one in born if isinstance(one, Apart))]
         failures = [one for one in born if isinstance(one, BaseException)]
         if failures:
             await asyncio.gather(*(process.close() for process in processes))

@@ -4,7 +4,8 @@ Bodies and errors of the model API are shaped like Multi Model Server's: {"code"
 load, and to each entry of GET /models, ours add `memory` (bytes) and, for a target with one, `socket`: the bare name of
 its own socket beside the server's. Where there are several workers it is `sockets`: each of its copies', to be called
 with the same request; what comes to the server itself goes to one of them. GET /ping tells the `sockets`, be it one, of
-a single model that is not in the server's own process.
+a single model that is not in the server's own process. Where a load ended a worker, its answer says how
+(`processEnded`: the exit code or, negative, the signal): the platform will not have that repeated soon.
 """
 
 from __future__ import annotations
@@ -162,6 +163,8 @@ class Contract:
             _refuse(request, error.status, str(error))
         except LoadFailed as error:
             more = self._added(self._held[name]) if error.status == 409 and name in self._held else {}
+            if error.ended is not None:
+                more = {"processEnded": error.ended}
             _refuse(request, error.status, str(error), **more)
         else:
             _answer(request, {"status": "Workers scaled", **self._added(held)})

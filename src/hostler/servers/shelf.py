@@ -29,11 +29,15 @@ MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
 
 
 class LoadFailed(Exception):
-    """Why a target is not there; `status` is the answer to the load."""
+    """Why a target is not there; `status` is the answer to the load.
 
-    def __init__(self, status: int, message: str) -> None:
+    `ended`: how the load ended a process that holds other targets too, by exit code or, negative, by signal.
+    """
+
+    def __init__(self, status: int, message: str, ended: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.ended = ended
 
 
 Seat = Inside | Apart | Copies  # where a target is called

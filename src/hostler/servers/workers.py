@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -41,6 +42,10 @@ class _Wanted:
     failed: str = ""  # why it cannot be held
 
 
+class _Bystander(LoadFailed):
+    """The worker has ended, but not by this load."""
+
+
 class _Told(msgspec.Struct):
     """A worker's answer."""
 
@@ -56,6 +61,8 @@ class Workers(Shelf):
         self._number = environment.workers
         self._wanted: dict[str, _Wanted] = {}
         self._crew = Crew(self._worker, self._lost_worker)
+        # Worker -> targets that it is the first to load, the oldest first; one that ended keeps those that it had then.
+        self._trials: WeakKeyDictionary[Apart, dict[str, None]] = WeakKeyDictionary()
         self._leaving: dict[str, asyncio.Future[None]] = {}  # targets that workers are letting go
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -84,12 +91,17 @@ class Workers(Shelf):
 
     async def _inside(self, name: str, folder: Path, kind: str) -> Seat:
         """One worker is given it first: should the model end it, the others go on."""
+        while True:
+            with contextlib.suppress(_Bystander):
+                return await self._everywhere(name, folder)
+
+    async def _everywhere(self, name: str, folder: Path) -> Seat:
         if leaving := self._leaving.get(name):
             await asyncio.wait([leaving])
         workers = await self._crew.some()
         wanted = self._wanted[name] = _Wanted(folder)  # whoever is not among these, but being filled, will have it too
         try:
-            memory = await _give(workers[0], name, folder)
+            memory = await self._try(workers[0], name, folder)
             given = await asyncio.gather(*(_give(one, name, folder) for one in workers[1:]), return_exceptions=True)
             for worker, outcome in zip(workers[1:], given, strict=True):
                 if isinstance(outcome, BaseException) and not worker.gone:  # a successor is given it anew
@@ -101,6 +113,25 @@ class Workers(Shelf):
             raise
         path = f"{MODELS}/{quote(name, safe='')}/invoke"
         return Copies(self._crew, path, memory * self._number, lambda: self._leave(name, wanted))
+
+    async def _try(self, worker: Apart, name: str, folder: Path) -> int:
+        """Have a worker load what none has loaded yet. Raises LoadFailed, or _Bystander.
+
+        It loads one after the other, so if it ends, the oldest load is to blame.
+        """
+        trials = self._trials.setdefault(worker, {})
+        trials[name] = None
+        ended = False
+        try:
+            return await _give(worker, name, folder)
+        except LoadFailed as error:
+            ended = error.ended is not None
+            if ended and next(iter(trials)) != name:
+                raise _Bystander(error.status, str(error)) from None
+            raise
+        finally:
+            if not ended:
+                del trials[name]
 
     async def _leave(self, name: str, wanted: _Wanted) -> None:
         """Have it gone from every worker; one that is being filled lets it go before it is ready."""
@@ -180,7 +211,10 @@ async def _give(worker: Apart, name: str, folder: Path) -> int:
         reply = await call(worker.address, "POST", MODELS, body=body, timeout=LOAD_TIMEOUT)
     except CallFailed as error:
         await asyncio.wait([worker.ended], timeout=_LAST_WORD)
-        raise LoadFailed(500, f"its worker process did not load it: {error}") from None
+        message = f"its worker process did not load it: {error}"
+        if worker.gone and not error.started:
+            raise _Bystander(500, message) from None
+        raise LoadFailed(500, message, worker.ended.result() if worker.gone else None) from None
     told = msgspec.json.decode(reply.body, type=_Told)
     if reply.status != 200:
         raise LoadFailed(reply.status, told.message)

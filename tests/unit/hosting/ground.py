@@ -43,6 +43,7 @@ class Container:
     loads: list[str] = field(default_factory=list)
     unloads: list[str] = field(default_factory=list)
     broken: bool = False  # loads fail with 500
+    worker_ends: list[int] = field(default_factory=list)  # so the next loads end one of its processes: exit codes
     silent: bool = False  # loads are never answered
     asked: asyncio.Event = field(default_factory=asyncio.Event)  # a load has come
     server: Server | None = None
@@ -67,6 +68,8 @@ class Container:
             return
         if self.broken:
             request.answer(500, b"no such luck")
+        elif self.worker_ends:
+            request.answer(500, b'{"message": "gone", "processEnded": %d}' % self.worker_ends.pop(0))
         elif asked["model_name"] in self.models:
             request.answer(409)
         elif len(self.models) >= self.room:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from ground import PATIENCE, Container, Gateway, Ground, passes, status
 from test_reconciler import run
 
@@ -202,6 +203,43 @@ def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_i
         ground.put("p/good")
         gateway.need("good")
         await gateway.until(lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("ends", [[3], [-11], [-9, -9]], ids=str)
+def test_a_target_that_ends_a_worker_while_it_is_loaded_is_refused_before_it_ends_another(
+    tmp_path: Path, ends: list[int]
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        ground.put("p/good")
+        ground.container = lambda: Container(worker_ends=ends)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("bad")
+        await gateway.until(lambda: gateway.refused)
+        (container,) = ground.containers.values()
+        assert not container.worker_ends, "all of them were needed"
+        gateway.need("bad")
+        await gateway.until(lambda: len(gateway.refused) == 2)
+        for refused in gateway.refused:
+            assert refused.kind == "bad"
+            assert "ended while it loaded this model" in refused.message
+        assert not container.loads
+        gateway.need("good")
+        await gateway.until(lambda: gateway.where("good"))
+
+    run(tmp_path, story)
+
+
+def test_a_worker_that_somebody_else_may_have_ended_is_not_held_against_what_it_loaded(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        ground.container = lambda: Container(worker_ends=[-15])
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        assert not gateway.refused
 
     run(tmp_path, story)
 
