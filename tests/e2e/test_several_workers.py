@@ -170,6 +170,7 @@ def test_workers_of_many_targets_share_the_calls_and_one_that_is_killed_is_repla
     assert hostler.metric("hostler_model_loads_total") == loads  # control need not know
     [new] = [one for one in siblings(nursery, 2) if one.pid != second.pid]
     second.kill()
+    eventually(lambda: not second.is_running(), 5, "it is gone")  # what it was answering until then would be 424
     for number in range(XGB):  # the new one has them all
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     assert new in siblings(nursery, 2)
