@@ -218,7 +218,9 @@ class Instance(RuleBasedStateMachine):
             self.hear_from(index)
 
     @precondition(lambda self: self.jobs)
-    @rule(pick=picks, outcome=st.sampled_from(["well", "well", "well", "failed"]), extra=st.sampled_from([0, 15, 60, 100]))
+    @rule(
+        pick=picks, outcome=st.sampled_from(["well", "well", "well", "failed"]), extra=st.sampled_from([0, 15, 60, 100])
+    )
     def a_job_ends(self, pick: int, outcome: str, extra: int) -> None:
         job = self.jobs.pop(pick % len(self.jobs))
         target, size = job.target, SIZES[job.target]

@@ -1,0 +1,75 @@
+"""What `hostler ls` prints, line by line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostler import tables
+
+
+def endpoint(**more: Any) -> dict[str, Any]:
+    return {"name": "e", "region": "us-east-1", "status": "InService", "failure_reason": "", "variants": [], **more}
+
+
+def test_ls_shows_instances_and_what_is_resident_on_them():
+    instances = [
+        {"id": "a1.1.0.0.0", "state": "ready", "targets": ["Houston_TX.tar.gz"]},
+        {"id": "a1.1.0.1.0", "state": "starting", "targets": []},
+    ]
+    assert tables.endpoints(
+        [endpoint(name="my-endpoint", variants=[{"name": "AllTraffic", "instances": instances}])]
+    ) == [
+        "my-endpoint  InService  us-east-1",
+        "  AllTraffic  a1.1.0.0.0  ready  1 resident: Houston_TX.tar.gz",
+        "  AllTraffic  a1.1.0.1.0  starting",
+    ]
+
+
+def test_ls_says_why_an_endpoint_failed():
+    assert tables.endpoints([endpoint(status="Failed", failure_reason="no such image")]) == [
+        "e  Failed    us-east-1  no such image"
+    ]
+
+
+def test_ls_of_a_thousand_targets_stays_short():
+    instance = {"id": "i", "state": "ready", "targets": [f"{n}.tar.gz" for n in range(1000)]}
+    lines = tables.endpoints([endpoint(variants=[{"name": "v", "instances": [instance]}])])
+    assert "1000 resident: 0.tar.gz" in lines[1]
+    assert len(lines[1]) < 200
+
+
+def test_ls_without_endpoints_says_so():
+    assert tables.endpoints([]) == ["no endpoints"]
+
+
+def target(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "region": "us-east-1", "endpoint": "e", "variant": "AllTraffic", "instance": "a1.1.0.0.0", "target": name,
+        "state": "resident", "memory": 3 * 2**19, "pinned": False, "preload": False, "idle": 3.4, "leaves_in": None,
+        "hits": 0, "loads": 1, "reason": "", **more,
+    }  # fmt: skip
+
+
+def test_ls_of_targets_is_a_table_with_what_is_special_at_the_end():
+    failed = {"instance": None, "state": "failed", "memory": None, "idle": None, "loads": 0, "reason": "no such\x9b k"}
+    targets = [
+        target("Houston_TX.tar.gz", hits=1200, pinned=True, preload=True, memory=2**31),
+        target("b", idle=7300.0, leaves_in=59.0, memory=9000),
+        target("c", preload=True, **failed),
+    ]
+    assert tables.targets(targets, 3) == [
+        "ENDPOINT  VARIANT     INSTANCE    TARGET             STATE     MEMORY  IDLE  HITS  LOADS",
+        "e         AllTraffic  a1.1.0.0.0  Houston_TX.tar.gz  resident  2.0GiB    3s  1200      1  pinned, preload",
+        "e         AllTraffic  a1.1.0.0.0  b                  resident    9KiB    2h     0      1  leaves in 59s",
+        "e         AllTraffic  -           c                  failed         -     -     0      0  preload, no such? k",
+    ]
+
+
+def test_ls_of_very_many_targets_shows_some_and_says_how_many_there_are():
+    lines = tables.targets([target(f"t{number}") for number in range(50)], 10_000)
+    assert len(lines) == 52
+    assert lines[-1].startswith("... and 9950 more: ")
+
+
+def test_ls_of_no_targets_says_so():
+    assert tables.targets([], 0) == ["no targets"]
