@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import targets
+from botocore.exceptions import ClientError
 from callers import Answer, Caller
 from mapped import deploy
 from running import ANY_IMAGE, BUCKET, Hostler, eventually, hostler_up
@@ -174,6 +175,22 @@ def test_workers_of_many_targets_share_the_calls_and_one_that_is_killed_is_repla
     for number in range(XGB):  # the new one has them all
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     assert new in siblings(nursery, 2)
+
+
+def test_a_target_that_ends_whoever_loads_it_ends_one_worker_however_often_it_is_asked_for(hostler: Hostler) -> None:
+    def workers() -> set[psutil.Process]:
+        nurseries = [nursery for container in hostler.containers for nursery in container.children()]
+        return {worker for nursery in nurseries for worker in nursery.children()}
+
+    hostler.put("xgb/fatal.tar.gz", targets.archive({"model.pkl": b"cos\n_exit\n(I3\ntR."}))
+    assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
+    before = workers()
+    for _ in range(4):
+        with pytest.raises(ClientError, match="ended while it loaded this model"):
+            hostler.invoke("xgb", "fatal.tar.gz")
+    after = eventually(lambda: found if len(found := workers()) == len(before) else None, 10, "there are as many again")
+    assert len(before - after) == 1
+    assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
 
 
 @pytest.mark.parametrize(("endpoint", "headers"), [("scripts", TARGET), ("one", {})])
