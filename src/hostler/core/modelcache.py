@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 
 from hostler.core.line import Line
@@ -314,7 +315,7 @@ class ModelCache:
                     commands += [refuse, self._publish(target, "no_memory")]
                 else:
                     self._move(target, "no_memory")
-                    commands.append(self._fail(refuse, now))
+                    commands.append(self._fail(replace(refuse, by_pins=bool(self._pinned)), now))
         return commands
 
     def _start(self, now: float) -> list[Command]:
@@ -451,7 +452,7 @@ class ModelCache:
             message += (
                 f", of which {self._pinned_total} are held by models that the tag hostler:pin has stay: pin fewer"
             )
-        return Refuse(target, "too_big", f"{message}.", 507)
+        return Refuse(target, "too_big", f"{message}.", 507, by_pins=size <= self.budget)
 
     def _state(self, target: str) -> State:
         entry = self._entries.get(target)

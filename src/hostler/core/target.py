@@ -119,6 +119,7 @@ class Refuse:
     kind: Kind
     message: str
     status: int = 0  # of the container's answer
+    by_pins: bool = False  # only what is pinned here is in its way: another instance may have room
 
 
 Command = Fetch | Load | Publish | Withdraw | Unload | Refuse

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -129,6 +129,7 @@ class MultiModel:
         self._metrics = metrics
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
+        self._tried: dict[str, set[str]] = {}  # target that is waited for -> instances whose pins left it no room
         self.lives = Lives()  # what the operator says
         self.warming = Warming(self, f"variant {variant} of {key}")
         self._copies = placement.Copies()
@@ -256,6 +257,7 @@ class MultiModel:
     def let_go(self, target: str, instance: str) -> None:
         member = self._members.get(instance)
         if member and target not in self._waiting:
+            self._tried.pop(target, None)
             self._run(member, member.cache.abandoned(target, clock.now()))
 
     def touch(self, target: str, instance: str) -> None:
@@ -298,6 +300,7 @@ class MultiModel:
         waiting.discard(gateway)
         if not waiting:
             del self._waiting[target]
+            self._tried.pop(target, None)
             for id, member in self._members.items():
                 if not self.warming.awaits(target, id):
                     self._run(member, member.cache.abandoned(target, clock.now()))
@@ -314,22 +317,48 @@ class MultiModel:
             self._waiting.pop(target, None)
             self._say(link.Refused(self.key, self.variant, target, "bad", ENDED_BY_LOAD))
             return
+        if member := self._chosen(target, hot, self._route):  # else there is none yet, or one more copy is of no use
+            self._need(member, target)
+
+    def _chosen(self, target: str, hot: bool, among: Collection[str]) -> _Member | None:
+        """That of these instances which is to have the target, going by what is known of its size."""
         candidates = [
             placement.Candidate(id, m.cache.state(target), m.cache.budget - m.cache.used())
             for id, m in self._members.items()
-            if id in self._route
+            if id in among
         ]
-        size = max((self._remembered(m, target) or 0 for m in self._members.values()), default=0)
+        size = max((self._expected(m, target) for m in self._members.values()), default=0)
         chosen = placement.choose(target, candidates, hot, size)
-        if chosen is None:  # no instance yet (it is asked again when one joins), or no use in one more copy
-            return
-        member = self._members[chosen]
+        return self._members[chosen] if chosen else None
+
+    def _need(self, member: _Member, target: str) -> None:
+        now = clock.now()
         member.queued.setdefault(target, now)
         self._run(member, member.cache.need(target, self._remembered(member, target), now))
+
+    def _elsewhere(self, member: _Member, target: str) -> bool:
+        """Pins leave the target no room on this instance: have it on one that was not asked yet, if somebody waits."""
+        id = member.instance.id
+        if target not in self._waiting and not self.warming.awaits(target, id):
+            return False
+        tried = self._tried.setdefault(target, set())
+        tried.add(id)
+        other = self._chosen(target, False, (self._members.keys() if self._route is None else self._route) - tried)
+        if other is None:
+            return False
+        self.warming.moved(target, id, other.instance.id)
+        if target in self._waiting:
+            self._need(other, target)
+        return True
 
     def _remembered(self, member: _Member, target: str) -> int | None:
         placed = member.placed.get(target)
         return member.container.storage.disk.memory(placed.id) if placed else None
+
+    def _expected(self, member: _Member, target: str) -> int:
+        """Bytes, at least, as far as this instance knows: of its files, if it has never held it."""
+        placed = member.placed.get(target)
+        return self._remembered(member, target) or (placed.size if placed else 0)
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -346,8 +375,8 @@ class MultiModel:
                     self._publish(member, target, generation)
                 case Withdraw(target, generation):
                     self._withdraw(member, target, generation)
-                case Refuse(target, kind, message, status):
-                    self._refuse(member, target, kind, message, status)
+                case Refuse():
+                    self._refuse(member, command)
         self._schedule(member)
 
     def _schedule(self, member: _Member) -> None:
@@ -363,6 +392,7 @@ class MultiModel:
 
     def _publish(self, member: _Member, target: str, generation: int) -> None:
         self._waiting.pop(target, None)
+        self._tried.pop(target, None)
         self.warming.told(target, member.instance.id)
         placed = member.placed[target]
         timing = member.timings.pop(target, link.Timing())
@@ -390,11 +420,15 @@ class MultiModel:
 
         self._gateways.withdraw(link.Withdraw(self.key, self.variant, target, member.instance.id, generation), answered)
 
-    def _refuse(self, member: _Member, target: str, kind: Any, message: str, status: int) -> None:
-        self._waiting.pop(target, None)
-        self.warming.told(target, member.instance.id, message)
+    def _refuse(self, member: _Member, refuse: Refuse) -> None:
+        target = refuse.target
         member.queued.pop(target, None)
-        self._say(link.Refused(self.key, self.variant, target, kind, message, status))
+        if refuse.by_pins and self._elsewhere(member, target):
+            return
+        self._waiting.pop(target, None)
+        self._tried.pop(target, None)
+        self.warming.told(target, member.instance.id, refuse.message)
+        self._say(link.Refused(self.key, self.variant, target, refuse.kind, refuse.message, refuse.status))
 
     def _say(self, refused: link.Refused) -> None:
         """Who waits at a gateway waits for the fleet that serves: another one's refusal is not meant for him."""

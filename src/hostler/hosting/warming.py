@@ -47,7 +47,9 @@ class Warming:
         self.troubles: dict[str, str] = {}  # target to be preloaded -> why it was not when that was tried last
         self._preloaded: dict[str, str] = {}  # target to be preloaded -> instance where that was asked for, or it was
         self._under_way = 0  # calls of `load`
-        self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}  # (target, instance) that these wait for
+        self._awaited: dict[
+            tuple[str, str], asyncio.Future[str]
+        ] = {}  # (target, instance) -> "", or where it goes instead
 
     @property
     def busy(self) -> bool:
@@ -100,31 +102,33 @@ class Warming:
             self._holder.touch(target, id)
 
     async def _load(self, target: str, instance: str) -> None:
-        key = (target, instance)
-        if key in self._awaited:
-            return
-        told = self._awaited[key] = asyncio.get_running_loop().create_future()
-        try:
-            if self._holder.ask(target, instance):
-                await told
-        except asyncio.CancelledError:
-            self._holder.let_go(target, instance)
-            raise
-        finally:
-            del self._awaited[key]
+        while instance and not self.awaits(target, instance):
+            key = (target, instance)
+            told = self._awaited[key] = asyncio.get_running_loop().create_future()
+            try:
+                instance = await told if self._holder.ask(target, instance) else ""
+            except asyncio.CancelledError:
+                self._holder.let_go(target, instance)
+                raise
+            finally:
+                del self._awaited[key]
 
     # --- what the runtime tells ---
 
     def told(self, target: str, instance: str, why: str = "") -> None:
         """It is resident there; or it is not, and why."""
-        waits = self._awaited.get((target, instance))
-        if waits and not waits.done():
-            waits.set_result(None)
+        self._answer(target, instance)
         if not why:
             self.troubles.pop(target, None)
         elif target in self._holder.lives.preload and self.troubles.get(target) != why:
             self.troubles[target] = why
             log.warning("%s: %s could not be preloaded: %s", self._name, target, why)
+
+    def moved(self, target: str, instance: str, to: str) -> None:
+        """There is no room for it there, but perhaps where it goes now."""
+        if self._preloaded.get(target) == instance:
+            self._preloaded[target] = to
+        self._answer(target, instance, to)
 
     def lost(self, instance: str) -> None:
         """The instance is gone: what was preloaded there is to be so again, elsewhere."""
@@ -141,6 +145,11 @@ class Warming:
         self._stop_waiting()
 
     def _stop_waiting(self, instance: str | None = None) -> None:
-        for (_, id), waits in self._awaited.items():
-            if instance in (None, id) and not waits.done():
-                waits.set_result(None)
+        for target, id in self._awaited:
+            if instance in (None, id):
+                self._answer(target, id)
+
+    def _answer(self, target: str, instance: str, to: str = "") -> None:
+        waits = self._awaited.get((target, instance))
+        if waits and not waits.done():
+            waits.set_result(to)

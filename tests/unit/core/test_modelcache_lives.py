@@ -113,11 +113,12 @@ def test_a_miss_that_the_pinned_leave_no_room_for_is_refused_with_cause_and_cure
     cache.govern(pinning("a", "b"), 0.0)
     (refuse,) = ask(cache, "d", 30)
     assert isinstance(refuse, Refuse)
-    assert (refuse.kind, refuse.status) == ("too_big", 507)
+    assert (refuse.kind, refuse.status, refuse.by_pins) == ("too_big", 507, True)
     assert refuse.message == (
         "The model takes 30 bytes of memory, and an instance of this endpoint has 100, of which 80 are held by models"
         " that the tag hostler:pin has stay: pin fewer."
     )
+    assert not cache.need("f", 101, 1.5)[0].by_pins, "no instance of its kind could have it"
     assert cache.need("e", 30, 2.0)[0].kind == "too_big", "one whose size is known is not even fetched"
     assert cache.govern(Lives(), 2.0) == []
     assert cache.need("e", 30, 4.0)[0].target == "e"
@@ -129,7 +130,7 @@ def test_a_container_that_is_full_of_the_pinned_says_so():
     cache.govern(pinning("a"), 0.0)
     ask(cache, "b", 10)
     (refuse,) = cache.refused("b", 0.0)
-    assert refuse.kind == "no_memory"
+    assert (refuse.kind, refuse.by_pins) == ("no_memory", True)
     assert refuse.message.endswith("no other model is left to unload but 1 that the tag hostler:pin has stay.")
 
 

@@ -96,6 +96,42 @@ def test_a_pinned_target_stays_and_what_does_not_fit_beside_it_is_refused_at_onc
     run(tmp_path, story, instance_memory=200)
 
 
+def test_what_pins_leave_no_room_for_on_one_instance_goes_to_another_and_is_refused_once_when_all_are_full(
+    tmp_path: Path,
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(3, {"hostler:pin": "..."}), "InService")
+        names = [f"t{number}" for number in range(9)]
+        await use(ground, gateway, *names)
+        assert all(len(gateway.where(name)) == 1 for name in names), "none had to leave"
+        assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3, 3]
+        assert not gateway.refused
+        ground.put("p/more")
+        for again in (1, 2):
+            gateway.need("more")
+            await gateway.until(lambda again=again: len(gateway.refused) == again)
+            assert "of which 300 are held" in gateway.refused[-1].message
+        (runtime,) = reconciler.runtimes.all.values()
+        assert not runtime._tried
+
+    run(tmp_path, story, instance_memory=300)
+
+
+def test_a_container_that_pins_fill_by_its_own_account_gives_way_to_another(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(room=2)
+        await status(reconciler, ground.endpoint(2, {"hostler:pin": "..."}), "InService")
+        await use(ground, gateway, *"abcd")
+        assert not gateway.refused
+        ground.put("p/e")
+        gateway.need("e")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert (refused.kind, refused.status) == ("no_memory", 507)
+
+    run(tmp_path, story)
+
+
 # --- preload ----------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +151,26 @@ def test_an_endpoint_comes_into_service_with_what_is_to_be_preloaded_and_a_prelo
 
     run(tmp_path, story)
     assert len([record for record in caplog.records if "missing" in record.getMessage()]) == 1
+
+
+def test_preloads_that_are_pinned_fill_one_instance_after_another_before_the_endpoint_is_in_service(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        names = [f"t{number}" for number in range(7)]
+        for name in names:
+            ground.put(f"p/{name}")
+        uid = ground.endpoint(2, {"hostler:preload": " ".join(names), "hostler:pin": "..."})
+        await status(reconciler, uid, "InService")
+        assert sorted(len(gateway.where(name)) for name in names) == [0, 1, 1, 1, 1, 1, 1]
+        assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3]
+        ((target, why),) = only_runtime(reconciler).warming.troubles.items()
+        assert not gateway.where(target)
+        assert "pin fewer" in why
+
+    run(tmp_path, story, instance_memory=300)
+    (record,) = caplog.records
+    assert "could not be preloaded" in record.getMessage()
 
 
 def test_preloads_that_take_too_long_hold_up_an_endpoint_no_longer_than_a_warm_up_may(tmp_path: Path) -> None:
