@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
 
+import arguments
 from hostler.core.frequency import Frequency
 from hostler.core.lru import Lru
 
@@ -70,13 +71,11 @@ def replay(options: argparse.Namespace, rule: type[Lru], shuffled: int, swapped:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Hit ratios of the rules of eviction.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--targets", type=int, default=1000, help="how many there are")
-    parser.add_argument("--room", type=int, default=100, help="for how many there is room")
-    parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
-    parser.add_argument("--requests", type=int, default=40_000, help="of each order")
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--targets", type=arguments.positive, default=1000, help="how many there are")
+    parser.add_argument("--room", type=arguments.positive, default=100, help="for how many there is room")
+    parser.add_argument("--exponent", type=arguments.amount, default=1.1, help="of Zipf's law")
+    parser.add_argument("--requests", type=arguments.between(WARM + 1), default=40_000, help="of each order")
     options = parser.parse_args()
     print(f"{'':26}{'lru':>8}{'frequency':>11}{'best':>8}{'lru us':>9}{'frequency us':>14}")
     for name, (shuffled, swapped) in ORDERS.items():

@@ -2,7 +2,8 @@
 
 `gateway` asks nobody who they are; `signed` verifies every request's signature. `one` and `three` are endpoints of as
 many containers in sequence behind `gateway`: what each further hop adds to the gateway's CPU is said below them. Then
-5 MB bodies, there and back, and by how much 30 of them at once raise the gateway's memory.
+5 MB bodies, there and back, and by how much 30 of them at once raise the gateway's memory. In the end the goals, as far
+as these connections tell of them. `bench/run.py --publish` takes the newest run's figures along.
 
     python bench/gateway.py [--rounds 3] [--seconds 2] [--connections 1,16,64]
 
@@ -33,6 +34,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+import arguments
+import kept
+import report
+import wanted
 from hostler import settings
 from hostler.wire import link
 from hostler.wire.frames import Frames
@@ -40,6 +45,15 @@ from hostler.wire.server import Request, serve
 
 LARGE = 5_000_000  # bytes
 AT_ONCE = 30
+LARGE_CONNECTIONS = 4
+GOALS = {  # at 64 connections, to nginx: requests/s at least, CPU of a request at most
+    "gateway": (0.55, 2.2),
+    "signed": (0.45, 2.8),
+}
+GOALS_AT = 64  # connections
+HOP, HOP_AT = 25, 16  # percent of a single call's CPU, at most; connections, or what is nearest of those asked for
+RAISED = 40  # MB, at most
+LARGE_RATE = 0.65  # of nginx's, at least
 BODY = "0.12345," * 12 + "1.00"
 SIGNED = {"Content-Type": "text/csv", "Accept": "*/*"}
 UNSIGNED = {
@@ -157,6 +171,8 @@ def wrk(contender: Contender, connections: int, seconds: int, script: Path, size
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(out)
     requests = next(int(line.split()[0]) for line in out.splitlines() if "requests in" in line)
+    if not requests:
+        sys.exit(f"no request was answered in {seconds} s: --seconds has to be more")
     median = next(line.split()[1] for line in out.splitlines() if line.split()[:1] == ["50%"])
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
     number = median.rstrip("mus")
@@ -212,37 +228,64 @@ async def measure(options: argparse.Namespace, run: Path) -> None:
             pid = stack.enter_context(started("nginx", "-e", f"{run}/nginx.log", "-c", f"{run}/nginx.conf", core=0))
             contenders["nginx"] = Contender(port, pid)
         await asyncio.sleep(1.5)
-        await asyncio.to_thread(report, options, run / "post.lua", contenders)
+        await asyncio.to_thread(told, options, run / "post.lua", contenders)
         for linked in links:
             linked.close()
     os.close(held)
     os.close(lifeline)
 
 
-def report(options: argparse.Namespace, script: Path, contenders: dict[str, Contender]) -> None:
+Figures = dict[str, list[tuple[float, float, float]]]  # by contender, for each round: requests/s, median ms, CPU µs
+RATE, COST = 0, 2
+
+
+def told(options: argparse.Namespace, script: Path, contenders: dict[str, Contender]) -> None:
+    """Measure, print, and keep it for the documents."""
+    tables: dict[str, kept.Rows] = {}
+    goals = [wanted.HEAD]
+
+    def table(title: str, chosen: dict[str, Contender], connections: int, size: int = 0) -> Figures:
+        title += f", {connections} connection{'s' * (connections > 1)}"
+        figures = rounds(options, script, chosen, connections, size)
+        tables[title] = rows(figures)
+        print(report.aligned(title, tables[title]), flush=True)
+        return figures
+
+    for connections in options.connections:
+        figures = table("small bodies", contenders, connections)
+        if connections == GOALS_AT and "nginx" in contenders:
+            for name, (rate, cost) in GOALS.items():
+                rates, costs = (ratio(figures, name, which) for which in (RATE, COST))
+                ours = f"{name}, {connections} connections"
+                goals.append(wanted.row(f"{ours}: req/s, to nginx's", rates, rate, most=False))
+                goals.append(wanted.row(f"{ours}: CPU of a request, to nginx's", costs, cost, most=True))
     gateway = contenders["gateway"]
-    for connections in map(int, options.connections.split(",")):
-        rounds(options, script, contenders, connections)
     chains = {name: Contender(gateway.port, gateway.pid, name) for name in ("one", "three")}
-    one, three = rounds(options, script, chains, 16)
-    hops = [(long[2] - short[2]) / 2 / short[2] for short, long in zip(one, three, strict=True)]
-    print(f"each further hop of a pipeline: {statistics.median(hops):+.0%} of the gateway's CPU")
-    rounds(options, script, contenders, 4, LARGE)
-    for name in ("gateway", "signed"):
-        print(f"{AT_ONCE} bodies of 5 MB at once, {name}: {raised(contenders[name]):+.0f} MB")
-
-
-Figures = list[tuple[float, float, float]]  # for each round: requests/s, median ms, CPU us
+    figures = table("containers in sequence", chains, min(options.connections, key=lambda count: abs(count - HOP_AT)))
+    hops = [(long[COST] - short[COST]) / 2 / short[COST] for short, long in zip(*figures.values(), strict=True)]
+    hop = "each further hop of a pipeline: % of a single call's CPU"
+    goals.append(wanted.row(hop, 100 * statistics.median(hops), HOP, most=True))
+    figures = table("5 MB bodies", contenders, LARGE_CONNECTIONS, LARGE)
+    if "nginx" in contenders:
+        value = ratio(figures, "gateway", RATE)
+        goals.append(wanted.row("gateway, 5 MB bodies: req/s, to nginx's", value, LARGE_RATE, most=False))
+    more = {name: raised(contenders[name]) for name in GOALS}
+    bodies = f"{AT_ONCE} bodies of 5 MB at once"
+    tables[bodies] = [["", "MB more"], *([name, f"{value:.0f}"] for name, value in more.items())]
+    print(report.aligned(bodies, tables[bodies]))
+    goals.append(wanted.row(f"gateway, {bodies}: MB more", more["gateway"], RAISED, most=True))
+    print(report.aligned("goals, as far as this run tells of them", goals))
+    numbers = ",".join(map(str, options.connections))
+    command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
+    done = kept.Kept("The gateway alone", command, options.about, goals, tables)
+    print(f"\nkept: {done.write('gateway', options.cache / 'results')}")
 
 
 def rounds(
     options: argparse.Namespace, script: Path, contenders: dict[str, Contender], connections: int, size: int = 0
-) -> list[Figures]:
-    """Measure the contenders in turn, and print what came out; in their order."""
-    print(
-        f"\n{'5 MB' if size else '':14}{'req/s':>9}{'p50 ms':>9}{'CPU us':>9}{'req/s / nginx':>15}{'CPU / nginx':>13}"
-    )
-    figures: dict[str, Figures] = {name: [] for name in contenders}
+) -> Figures:
+    """Measure the contenders in turn; in their order."""
+    figures: Figures = {name: [] for name in contenders}
     for one in contenders.values():
         wrk(one, connections, 1, script, size)  # warm-up
     for _ in range(options.rounds):
@@ -251,15 +294,25 @@ def rounds(
             requests, median = wrk(one, connections, options.seconds, script, size)
             took = time.perf_counter() - since
             figures[name].append((requests / took, median, (cpu(one.pid) - before) / requests * 1e6))
-    for name, rows in figures.items():
-        rate, median, cost = (statistics.median(column) for column in zip(*rows, strict=True))
-        line = f"{name:8} c={connections:<4}{rate:>9.0f}{median:>9.2f}{cost:>9.1f}"
-        if "nginx" in figures:
-            pairs = list(zip(rows, figures["nginx"], strict=True))
-            line += f"{statistics.median(ours[0] / theirs[0] for ours, theirs in pairs):>15.2f}"
-            line += f"{statistics.median(ours[2] / theirs[2] for ours, theirs in pairs):>13.2f}"
-        print(line, flush=True)
-    return [*figures.values()]
+    return figures
+
+
+def rows(figures: Figures) -> kept.Rows:
+    """Medians over the rounds, as text."""
+    compared = "nginx" in figures
+    found = [["", "req/s", "p50 ms", "CPU µs", *["req/s / nginx", "CPU / nginx"] * compared]]
+    for name, taken in figures.items():
+        rate, median, cost = (statistics.median(column) for column in zip(*taken, strict=True))
+        found.append([name, f"{rate:,.0f}", f"{median:.2f}", f"{cost:,.1f}"])
+        if compared:
+            found[-1] += [f"{ratio(figures, name, which):.2f}" for which in (RATE, COST)]
+    return found
+
+
+def ratio(figures: Figures, name: str, which: int) -> float:
+    """To nginx's; the median of the ratios within a round."""
+    pairs = zip(figures[name], figures["nginx"], strict=True)
+    return statistics.median(ours[which] / theirs[which] for ours, theirs in pairs)
 
 
 def raised(contender: Contender) -> float:
@@ -295,16 +348,26 @@ def memory(pid: int, which: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--connections", default="1,16,64")
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--rounds", type=arguments.positive, default=3, help="of each number of connections")
+    parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")
+    parser.add_argument(
+        "--connections",
+        type=arguments.positives,
+        default="1,16,64",
+        help=f"of small bodies; the pipeline's are what is nearest to {HOP_AT}, of 5 MB always {LARGE_CONNECTIONS}",
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
+    )
     parser.add_argument("--container", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.cache = options.cache.expanduser().absolute()
     if options.container:
         container(options.container)
     if not shutil.which("wrk"):
         sys.exit("wrk is needed to measure; it is in most systems' packages.")
+    options.about = kept.about()
     run = Path(tempfile.mkdtemp(prefix="hb", dir="/tmp"))
     try:
         asyncio.run(measure(options, run))

@@ -6,7 +6,6 @@ by the client's clock, over AWS's API.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -18,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 
 import targets
 from running import ANY_IMAGE, BUCKET, ROLE, Hostler, eventually, hostler_up
+
+import arguments
 
 GOALS = {  # what is measured -> what is wanted of it, seconds; None: only reported
     "hostler up is ready": 1.5,
@@ -37,8 +38,8 @@ Figures = defaultdict[str, list[float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--rounds", type=arguments.positive, default=3, help="of all that is timed")
     rounds = parser.parse_args().rounds
     figures: Figures = defaultdict(list)
     for _ in range(rounds):

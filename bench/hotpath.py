@@ -25,6 +25,7 @@ from typing import Any
 import httptools
 import uvloop
 
+import arguments
 from hostler.gateway import answers
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
@@ -174,9 +175,9 @@ async def measure(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--bytecodes", action="store_true")
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--rounds", type=arguments.positive, default=300, help="the figure is that of the best")
+    parser.add_argument("--bytecodes", action="store_true", help="count them, instead of timing")
     uvloop.run(measure(parser.parse_args()))
 
 

@@ -8,7 +8,6 @@ unloading all gives back to the system within two seconds.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import statistics
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "contract
 
 from containers_of_ours import Container, ask, running
 
+import arguments
 import processes
 from models import COUNT, ROWS, Models
 
@@ -54,12 +54,13 @@ class Caller:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--room", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=300)
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "hostler-bench")
+    parser = arguments.parser(__doc__)
+    room = arguments.between(2, COUNT - 2)
+    parser.add_argument("--room", type=room, default=100, help="how many targets are held")
+    parser.add_argument("--turns", type=arguments.positive, default=300, help="at most; fewer, if models run out")
+    parser.add_argument("--cache", type=Path, default=arguments.CACHE, help="folder for the models")
     options = parser.parse_args()
-    models = Models(options.cache)
+    models = Models(options.cache.expanduser().absolute())
     told = {"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_ARTIFACTS": str(models.folder)}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import chart
 import environments
+import kept
 import wanted
 from cell import Cell
 from contenders.contender import Contender
 from workloads.workload import Column, Workload
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = REPOSITORY / "docs" / "bench"
-README = REPOSITORY / "README.md"
+DOCUMENTS = kept.REPOSITORY / "docs" / "bench"
+README = kept.REPOSITORY / "README.md"
 BEGIN, END = "<!-- measured: written by bench/run.py --publish -->", "<!-- measured: end -->"
 
 
@@ -31,17 +28,14 @@ class Results:
         self.cells: list[Cell] = []
         self._workloads = workloads
         self._settings = {one.name: {"settings": one.settings, "packages": _packages(one)} for one in contenders}
-        self._about = {
-            "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-            "machine": _machine(),
-            "commit": _commit(),
-            "load": _version("wrk"),
-        }
+        self._about = {**kept.about(), "load": _version("wrk")}
 
     @classmethod
     def read(cls, path: Path, workloads: Sequence[type[Workload]]) -> Results:
-        """An earlier run's, as it was written."""
+        """An earlier run's, as it was written. Raises OSError, ValueError."""
         told = json.loads(path.read_text())
+        if not isinstance(told, dict) or not told.get("cells") or "contenders" not in told:
+            raise ValueError("it holds no figures of a run")
         names = {cell["workload"] for cell in told["cells"]}
         results = cls([], [workload for workload in workloads if workload.name in names])
         results._about = {name: told[name] for name in results._about if name in told}
@@ -57,13 +51,13 @@ class Results:
         """For a terminal."""
         parts = []
         for title, rows in self._tables(workload):
-            parts.append(_aligned(title, rows))
+            parts.append(aligned(title, rows))
         return "\n".join(parts)
 
     def foot(self) -> str:
         """The goals, what the tables mean, and how each contender was set."""
         lines = [f"  {name}: {how['settings']}" for name, how in self._settings.items()]
-        goals = _aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
+        goals = aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
         return "\n".join([goals, "", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
 
     def write(self, folder: Path) -> Path:
@@ -76,16 +70,24 @@ class Results:
         path.write_text(json.dumps({**self._about, "contenders": self._settings, "cells": cells}, indent=1))
         return path
 
-    def publish(self) -> Path:
-        """Tables and chart into the documents, the shortest of them into the README."""
+    def publish(self, results: Path) -> Path:
+        """Tables and chart into the documents, the shortest of them into the README.
+
+        With what other commands measured last, as it lies in the cache's folder of results.
+        """
         DOCUMENTS.mkdir(parents=True, exist_ok=True)
         about = ", ".join(self._about.values())
         short = [*_markdown(self._short()), "", f"{_SHORT} {about}."]
+        others = kept.newest(results)
         lines = ["# Measured", "", *short, "", "![The first column of each table](chart.svg)", ""]
         lines += ["## Goals", "", *_markdown(wanted.overview(self.cells)), ""]
+        lines += [f"Those of other commands: {_links(others)}."] * bool(others)
+        lines += ["What is missed, and why: [where it falls short](why.md).", ""]
         for workload in self._workloads:
             for title, rows in self._tables(workload):
                 lines += [f"## {title}", "", *_markdown(rows), ""]
+        for one in others:
+            lines += _section(one)
         lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
         lines += ["| contender | settings | installed |", "|---|---|---|"]
         lines += [
@@ -170,7 +172,26 @@ _LEGEND = (
 _SHORT = "req/s: more is better; ms and MB: less. †: with errors or wrong answers."
 
 
-def _aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
+def _section(one: kept.Kept) -> list[str]:
+    lines = [
+        f"## {one.title}",
+        "",
+        f"`python {one.command}`: {', '.join(one.about.values())}.",
+        "",
+        *_markdown(one.goals),
+        "",
+    ]
+    for title, rows in one.tables.items():
+        lines += [f"### {title}", "", *_markdown(rows), ""]
+    return lines
+
+
+def _links(others: Sequence[kept.Kept]) -> str:
+    """To their sections, as GitHub names them."""
+    return ", ".join(f"[{one.title}](#{one.title.lower().replace(' ', '-')})" for one in others)
+
+
+def aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
     """For a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_padded, row, widths, _sides(rows[0]))) for row in rows]
@@ -228,18 +249,3 @@ def _version(program: str) -> str:
 
 def _figures(cell: Cell) -> list[str]:
     return sorted({name for figures in cell.rounds for name in figures})
-
-
-def _machine() -> str:
-    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = found[0].partition(":")[2].strip() if found else platform.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} × {processor}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(REPOSITORY)]
-    told = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True).stdout
-    return f"commit {told or 'unknown'}{' with changes' if changed else ''}"

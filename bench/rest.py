@@ -2,12 +2,12 @@
 
 The time from `hostler up` to ready and to a first endpoint, and of each process, at rest with no endpoint and with one:
 memory (RSS, and PSS, where what processes share is counted once), CPU of one core, wake-ups (voluntary context
-switches), threads, open files. All are read from /proc; nothing is asserted.
+switches), threads, open files. All are read from /proc; nothing is asserted. `bench/run.py --publish` takes the newest
+run's figures along.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -20,7 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 import targets
 from running import Hostler, hostler_up
 
+import arguments
+import kept
 import processes
+import report
+import wanted
 
 READY, MEMORY, CPU = 1.5, 150.0, 0.5  # the goals: seconds; MB of host, control and gateways; percent of a core
 HOUSE = ("host", "control", "gateway")
@@ -42,10 +46,14 @@ class Resting:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starts", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0, help="over which CPU is taken")
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--starts", type=arguments.positive, default=5, help="of which times are taken")
+    parser.add_argument("--seconds", type=arguments.amount, default=20.0, help="over which CPU is taken")
+    parser.add_argument(
+        "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
+    )
     options = parser.parse_args()
+    about = kept.about()
     ready, in_service, served = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.starts):
@@ -54,16 +62,35 @@ def main() -> None:
                 times = _first_answer(hostler)
                 in_service.append(hostler.ready_after + times[0])
                 served.append(hostler.ready_after + times[1])
-        print(f"{'seconds':52}  median  least   most  goal")
-        _print_times("hostler up is ready", ready, READY)
-        _print_times("and an endpoint, created at once, is InService", in_service, None)
-        _print_times("and its first target has answered", served, None)
         with hostler_up(Path(folder) / "rest") as hostler:
             time.sleep(SETTLED)
-            _print_rest("no endpoint", _rest(hostler, options.seconds), goals=True)
+            alone = _rest(hostler, options.seconds)
             _first_answer(hostler)
             time.sleep(SETTLED)
-            _print_rest("one endpoint of one instance, a target resident", _rest(hostler, options.seconds))
+            serving = _rest(hostler, options.seconds)
+    house = _together(alone)
+    goals = [
+        wanted.HEAD,
+        wanted.row("seconds until hostler up is ready", statistics.median(ready), READY, most=True),
+        wanted.row("host, control and gateway at rest, no endpoint: MB of RSS", house.rss, MEMORY, most=True),
+        wanted.row("their CPU, % of a core", house.cpu, CPU, most=True),
+    ]
+    tables = {
+        "seconds from the start": [
+            ["until", "median", "least", "most"],
+            _times("hostler up is ready", ready),
+            _times("an endpoint, created at once, is InService", in_service),
+            _times("its first target has answered", served),
+        ],
+        "at rest, no endpoint": _table(alone),
+        "at rest, one endpoint of one instance, a target resident": _table(serving),
+    }
+    for title, rows in tables.items():
+        print(report.aligned(title, rows))
+    print(report.aligned("goals", goals))
+    command = f"bench/rest.py --starts {options.starts} --seconds {options.seconds:g}"
+    done = kept.Kept("When nobody asks", command, about, goals, tables)
+    print(f"\nkept: {done.write('rest', options.cache.expanduser() / 'results')}")
 
 
 def _first_answer(hostler: Hostler) -> tuple[float, float]:
@@ -103,28 +130,22 @@ def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
     return sorted(found, key=lambda one: [*HOUSE, "zygote", "container", "its nursery", "other"].index(one.role))
 
 
-def _print_times(name: str, taken: list[float], goal: float | None) -> None:
-    median = statistics.median(taken)
-    verdict = "" if goal is None else f"{goal:g}  {_verdict(median <= goal)}"
-    print(f"{name:52}  {median:6.2f} {min(taken):6.2f} {max(taken):6.2f}  {verdict}")
+def _times(name: str, taken: list[float]) -> list[str]:
+    return [name, *(f"{seconds:.2f}" for seconds in (statistics.median(taken), min(taken), max(taken)))]
 
 
-def _print_rest(title: str, found: list[Resting], goals: bool = False) -> None:
-    print(f"\n{title:52}  RSS MB  PSS MB  CPU %  wakes/s  threads  files")
+def _together(found: list[Resting]) -> Resting:
     house = [one for one in found if one.role in HOUSE]
     sums = {field.name: sum(getattr(one, field.name) for one in house) for field in fields(Resting)[1:]}
-    total = Resting("host, control and gateway", **sums)
-    for one in (*found, total):
-        print(
-            f"  {one.role:50}  {one.rss:6.1f}  {one.pss:6.1f}  {one.cpu:5.2f}  {one.wakes:7.1f}  {one.threads:7}"
-            f"  {one.files:5}"
-        )
-    if goals:
-        print(f"  goal: RSS {MEMORY:g} {_verdict(total.rss <= MEMORY)}, CPU {CPU:g} {_verdict(total.cpu <= CPU)}")
+    return Resting("host, control and gateway", **sums)
 
 
-def _verdict(met: bool) -> str:
-    return "met" if met else "MISSED"
+def _table(found: list[Resting]) -> kept.Rows:
+    rows = [["process", "RSS MB", "PSS MB", "CPU %", "wakes/s", "threads", "files"]]
+    for one in (*found, _together(found)):
+        figures = [f"{one.rss:.1f}", f"{one.pss:.1f}", f"{one.cpu:.2f}", f"{one.wakes:.1f}"]
+        rows.append([one.role, *figures, f"{one.threads}", f"{one.files}"])
+    return rows
 
 
 if __name__ == "__main__":

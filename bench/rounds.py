@@ -40,9 +40,9 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
     def measure(self, workload: type[Workload]) -> list[Cell]:
         """One cell for each contender and number of connections."""
         cells = {
-            contender: [Cell(workload.name, contender.name, count) for count in counts]
+            contender: [Cell(workload.name, contender.name, count) for count in numbers]
             for contender in self._options.contenders
-            if (counts := self._connections(contender, workload))
+            if (numbers := counts(contender, workload, self._options.connections))
         }
         if workload.fresh or workload.service != self._service:
             self._started.close()
@@ -105,12 +105,16 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
                     shutil.copy(log, logs)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _connections(self, contender: type[Contender], workload: type[Workload]) -> list[int]:
-        """What was asked for; else the contender's choice, where the workload gives one. Empty: it is left out."""
-        if contender.only and workload.name not in contender.only:
-            return []
-        chosen = self._options.connections or (len(workload.connections) > 1 and contender.connections)
-        return [count for count in workload.connections if not chosen or count in chosen]
+
+def counts(contender: type[Contender], workload: type[Workload], asked: list[int] | None) -> list[int]:
+    """Of connections: what was asked for; else the contender's choice, where the workload gives one.
+
+    Empty: the contender is left out.
+    """
+    if contender.only and workload.name not in contender.only:
+        return []
+    chosen = asked or (len(workload.connections) > 1 and contender.connections)
+    return [count for count in workload.connections if not chosen or count in chosen]
 
 
 class Cannot(Exception):

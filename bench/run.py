@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TypeVar
 
+import arguments
 import contenders
 import environments
 import load
@@ -24,10 +24,7 @@ import report
 import workloads
 from contenders.contender import Contender
 from models import Models
-from rounds import Bench
-
-T = TypeVar("T")
-CACHE = Path("~/.cache/hostler-bench")
+from rounds import Bench, counts
 
 
 def main() -> None:
@@ -35,20 +32,20 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("stopped"))
     if options.figures:
-        results = report.Results.read(options.figures, workloads.ALL)
+        results = options.figures
         print(results.tables())
     else:
         results = _measured(options)
     print(results.foot())
     if options.publish:
-        print(f"\npublished: {results.publish()}")
+        print(f"\npublished: {results.publish(options.cache / 'results')}")
 
 
 def _measured(options: argparse.Namespace) -> report.Results:
     if not load.installed():
         sys.exit(load.NEEDED)
     begun = time.monotonic()
-    cache = options.cache.expanduser().absolute()
+    cache = options.cache
     _install(options.contenders, cache)
     results = report.Results(options.contenders, options.workloads)
     with Bench(cache, Models(cache), options) as bench:
@@ -71,32 +68,48 @@ def _install(chosen: list[type[Contender]], cache: Path) -> None:
 def _options() -> argparse.Namespace:
     by_name = {contender.name.lower(): contender for contender in contenders.ALL}
     named = {workload.name: workload for workload in workloads.ALL}
-
-    def some(text: str, known: dict[str, T]) -> list[T]:
-        if unknown := set(text.split(",")) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
-        return [known[name] for name in known if name in text.split(",")]
+    some = arguments.some(by_name)
 
     def chosen(text: str) -> list[type[Contender]]:
         groups = {"core": contenders.CORE, "all": contenders.ALL}
-        return groups[text] if text in groups else some(text, by_name)
+        return groups[text] if text in groups else some(text)
 
-    def counts(text: str) -> list[int]:
-        return [int(count) for count in text.split(",")]
+    def earlier(text: str) -> report.Results:
+        try:
+            return report.Results.read(Path(text), workloads.ALL)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise argparse.ArgumentTypeError(f"{text} is no earlier run's JSON: {error}") from error
 
-    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = arguments.parser(__doc__)
     names = ", ".join(by_name)
     parser.add_argument("--contenders", type=chosen, default="core", help=f"core, all, or some of: {names}")
+    parser.add_argument("--workloads", type=arguments.some(named), default=",".join(named), help="some of these")
     parser.add_argument(
-        "--workloads", type=lambda text: some(text, named), default=",".join(named), help="some of these"
+        "--connections",
+        type=arguments.positives,
+        help="only these numbers, of those that a workload has",
     )
-    parser.add_argument("--connections", type=counts, help="only these, of those that a workload has")
-    parser.add_argument("--rounds", type=int, default=5, help="of each workload")
-    parser.add_argument("--seconds", type=int, default=2, help="under load, each time")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for models, environments, results and logs")
-    parser.add_argument("--figures", type=Path, metavar="FILE", help="show an earlier run's, instead of measuring")
-    parser.add_argument("--publish", action="store_true", help="write table and chart into docs/bench/")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=arguments.positive, default=5, help="of each workload")
+    parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")
+    parser.add_argument(
+        "--cache", type=Path, default=arguments.CACHE, help="folder for models, environments, results and logs"
+    )
+    parser.add_argument("--figures", type=earlier, metavar="FILE", help="show an earlier run's, instead of measuring")
+    parser.add_argument("--publish", action="store_true", help="write tables and chart into docs/bench/")
+    options = parser.parse_args()
+    options.cache = options.cache.expanduser().absolute()
+    if not options.figures:
+        asked = options.workloads
+        options.workloads = [
+            one for one in asked if any(counts(kind, one, options.connections) for kind in options.contenders)
+        ]
+        for one in asked:
+            if one not in options.workloads:
+                numbers = ", ".join(map(str, one.connections))
+                print(f"left out: {one.name}; nobody here is measured on it so (connections that it has: {numbers})")
+        if not options.workloads:
+            parser.error("nothing is left to measure")
+    return options
 
 
 if __name__ == "__main__":

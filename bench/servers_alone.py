@@ -10,7 +10,6 @@ repeats, in µs a request: other programs can only add to it. Needs the framewor
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import pickle
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+import arguments
 from hostler.servers import environment, framework
 from hostler.servers.inside import Inside
 from hostler.servers.loop import new_loop
@@ -171,15 +171,16 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--turns", default="1,4,16,64")
-    parser.add_argument("--repeat", type=int, default=30)
-    parser.add_argument("--requests", type=int, default=256, help="of one repeat")
+    parser = arguments.parser(__doc__)
+    names = {kind: kind for kind in KINDS}
+    parser.add_argument("--kinds", type=arguments.some(names), default=",".join(KINDS), help="some of these")
+    parser.add_argument("--turns", type=arguments.positives, default="1,4,16,64", help="requests that come at once")
+    parser.add_argument("--repeat", type=arguments.positive, default=30, help="the figure is that of the best")
+    parser.add_argument("--requests", type=arguments.positive, default=256, help="of one repeat")
     told = parser.parse_args()
-    turns = [int(turn) for turn in told.turns.split(",")]
+    turns = told.turns
     print(f"{'µs a request':20}" + "".join(f"{turn:>8}" for turn in turns))
-    for kind in told.kinds.split(","):
+    for kind in told.kinds:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             found = runner.run(measured(kind, turns, told.repeat, told.requests))
         print(f"{kind:20}" + "".join(f"{value:8.1f}" for value in found), flush=True)

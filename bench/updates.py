@@ -7,7 +7,6 @@ machine. `during` is from UpdateEndpoint's call until the endpoint is InService 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import statistics
@@ -24,6 +23,8 @@ import targets
 from callers import Caller
 from running import BUCKET, ROLE, Hostler, hostler_up
 
+import arguments
+
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 CALLERS = 32
 SECONDS = 4.0  # of each measurement but that of the update, which takes what it takes
@@ -32,8 +33,8 @@ ROW = "{:>16}  {:>10}  {:>10}  {:>10}  {:>10}  {:>8}  {:>6}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments.parser(__doc__)
+    parser.add_argument("--rounds", type=arguments.positive, default=3, help="of both updates")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder, hostler_up(Path(folder)) as hostler:
         _deploy(hostler)

@@ -35,9 +35,6 @@ class Goal:
             return None
         return here[self.of].ratio(self.figure, here[self.to]) if self.to else here[self.of].median(self.figure)
 
-    def met(self, value: float) -> bool:
-        return value <= self.bound if self.most else value >= self.bound
-
 
 def _hot(to: str, times: float) -> Goal:
     return Goal("hot", 16, "rate", f"hot, 16 connections: req/s, to {to}'s", times, to)
@@ -67,14 +64,19 @@ GOALS = (
 )
 
 
+HEAD = ["goal", "", "measured", ""]
+
+
+def row(says: str, value: float, bound: float, *, most: bool) -> list[str]:
+    """A goal, its bound (to be reached; with `most`: not to be exceeded), its figure, and whether it is met."""
+    met = value <= bound if most else value >= bound
+    return [says, f"{'≤' if most else '≥'} {bound:g}", f"{value:.3g}", "met" if met else "missed"]
+
+
 def overview(cells: Sequence[Cell]) -> list[list[str]]:
     """Rows of text, the head first: each goal that these figures tell of, and the faults of all contenders."""
-    rows = [["goal", "", "measured", ""]]
-    for goal in GOALS:
-        value = goal.taken(cells)
-        if value is not None:
-            bound = f"{'≤' if goal.most else '≥'} {goal.bound:g}"
-            rows.append([goal.says, bound, f"{value:.3g}", "met" if goal.met(value) else "missed"])
+    taken = [(goal, value) for goal in GOALS if (value := goal.taken(cells)) is not None]
+    rows = [HEAD, *(row(goal.says, value, goal.bound, most=goal.most) for goal, value in taken)]
     if mine := [cell for cell in cells if cell.contender == "hostler"]:
         for fault, says in (("wrong", "wrong answers"), ("errors", "errors")):
             count = sum(cell.total(fault) for cell in mine)

@@ -1,0 +1,60 @@
+"""What commands other than run.py measured last: JSON in the cache, which run.py publishes with its own figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NAMES = ("gateway", "rest")  # who keeps something, in the order in which it is published
+Rows = list[list[str]]  # of text, the head first
+
+
+@dataclass(frozen=True)
+class Kept:
+    title: str
+    command: str
+    about: dict[str, str]  # date, machine, commit
+    goals: Rows
+    tables: dict[str, Rows]  # by title
+
+    def write(self, name: str, results: Path) -> Path:
+        """`results`: the cache's folder of results."""
+        results.mkdir(parents=True, exist_ok=True)
+        path = results / f"{name}.json"
+        path.write_text(json.dumps(asdict(self), indent=1))
+        return path
+
+
+def newest(results: Path) -> list[Kept]:
+    """Of each command what it measured last, if it ever did."""
+    return [Kept(**json.loads(path.read_text())) for name in NAMES if (path := results / f"{name}.json").exists()]
+
+
+def about() -> dict[str, str]:
+    """When, on what, of what."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "machine": _machine(),
+        "commit": _commit(),
+    }
+
+
+def _machine() -> str:
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = found[0].partition(":")[2].strip() if found else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} × {processor}, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(REPOSITORY)]
+    told = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True).stdout
+    return f"commit {told or 'unknown'}{' with changes' if changed else ''}"
