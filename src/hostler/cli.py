@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,30 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def _settings(**flags: Any) -> settings.Settings:
     """Resolve the settings; what is wrong with them is wrong usage."""
+    for name, meant in settings.unknown(os.environ):
+        click.echo(f"hostler: {name} is no setting{f'; is {meant} meant?' if meant else ''}", err=True)
     try:
         return settings.load(flags)
     except UserError as error:
         raise WrongUsage(str(error)) from None
+
+
+def _spoken_to(data: str | None, region: str | None = None) -> settings.Settings:
+    """The settings of the hostler that runs on the data folder, with the host and port that reach it.
+
+    If none runs there: what the settings say, unless the folder was named, in so many words.
+    """
+    from hostler.host.claims import running
+
+    resolved = _settings(data=data, region=region)
+    if found := running(resolved.data):
+        asked = region or os.environ.get(settings.variable("region"))
+        return replace(found, region=resolved.region) if asked else found
+    if data or os.environ.get(settings.variable("data")):
+        raise Failure(
+            f"no hostler runs in {resolved.data}; start one: hostler up --data {shlex.quote(str(resolved.data))}"
+        )
+    return resolved
 
 
 _HELP = {
@@ -144,7 +165,7 @@ def env(data: str | None, **forms: bool) -> None:
     if len(asked) > 1:
         raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
     form = asked[0] if asked else "sh"
-    resolved = _settings(data=data)
+    resolved = _spoken_to(data)
     variables = {
         "AWS_ENDPOINT_URL": _url(resolved),
         "AWS_REGION": resolved.region,
@@ -203,7 +224,7 @@ def ls(
     """
     asked = {"endpoint": endpoint, "match": match, "sort": sort, "limit": limit}
     given = {name: value for name, value in asked.items() if value is not None}
-    resolved = _settings(data=data, region=region)
+    resolved = _spoken_to(data, region)
     if of_targets:
         query = {"region": resolved.region, "limit": 0 if as_json else _TARGETS_LISTED, **given}
         listing = _get(resolved, "/_hostler/targets", query)
@@ -270,7 +291,7 @@ def invoke(
         "ContentType": content_type,
         "Accept": accept,
     }
-    answer = _invoke(_settings(data=data, region=region), endpoint, payload, request)
+    answer = _invoke(_spoken_to(data, region), endpoint, payload, request)
     content: bytes = answer["Body"].read()
     if not as_json:
         click.echo(content, nl=not content.endswith(b"\n"))
@@ -332,7 +353,7 @@ def logs(
     endpoint: str | None, access: bool, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool
 ) -> None:
     """Print what the containers of ENDPOINT wrote; or its invocations, with --access those of all endpoints."""
-    resolved = _settings(data=data, region=region)
+    resolved = _spoken_to(data, region)
     if access:
         _print_access(resolved, endpoint or "", tail, follow, as_json)
         return
@@ -443,12 +464,8 @@ def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
 
 
 def _url(resolved: settings.Settings) -> str:
-    """Where the hostler of this data folder listens: what it wrote down, or else what the settings say."""
-    try:
-        return (resolved.data / "url").read_text(errors="replace").strip()
-    except OSError:
-        host = f"[{resolved.host}]" if ":" in resolved.host else resolved.host
-        return f"http://{host}:{resolved.port}"
+    host = f"[{resolved.host}]" if ":" in resolved.host else resolved.host
+    return f"http://{host}:{resolved.port}"
 
 
 def _get(

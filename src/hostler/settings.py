@@ -74,6 +74,13 @@ def _size(least: int) -> Parse:
     return _between(size, least, _MOST)
 
 
+def _memory(value: Any) -> int:
+    count = _size(0)(value)
+    if 0 < count < 2**20 and str(value).strip().isdigit():
+        raise ValueError(f"{value} are bytes; is {value}MiB meant?")
+    return int(count)
+
+
 def _one_of(*choices: str) -> Parse:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -170,7 +177,7 @@ class Settings:
         128 * 2**20,
         "room for a gateway's access log in logs/access, a line for each invocation; 0 keeps none",
     )
-    instance_memory: int = _setting(_size(0), 0, "memory of every instance, e.g. 256MiB; 0 takes the instance type's")
+    instance_memory: int = _setting(_memory, 0, "memory of every instance, e.g. 256MiB; 0 takes the instance type's")
     memory_fraction: float = _setting(
         _number(float, 0.01, 1, "a number"), 0.6, "share of the machine's memory that all instances may have together"
     )
@@ -232,8 +239,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, fol
     for name, parse in known.items():
         sources = (
             (flags.get(name), f"--{name.replace('_', '-')}"),
-            (environ.get(f"HOSTLER_{name.upper()}"), f"HOSTLER_{name.upper()}"),
-            (table.get(name), str(path)),
+            (environ.get(variable(name)), variable(name)),
+            (table.get(name), f"{path}: {name}"),
         )
         for value, where in sources:
             if value is None:
@@ -241,13 +248,29 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, fol
             try:
                 values[name] = parse(value)
             except ValueError as error:
-                raise UserError(f"{where}: {name}: {error}") from None
+                raise UserError(f"{where}: {error}") from None
             break
     try:
         values.setdefault("data", _folder(_DATA))
     except ValueError as error:
         raise UserError(f"data: {error}; say where with --data") from None
     return Settings(**values, images=images)
+
+
+def variable(name: str) -> str:
+    """The environment variable of the setting of this name."""
+    return f"HOSTLER_{name.upper()}"
+
+
+def unknown(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(name, the variable that may have been meant, or empty) of each HOSTLER_* that is no setting's."""
+    from difflib import get_close_matches  # gateways read settings, too, and have no use for it
+
+    known = [name.upper() for name, _, _ in Settings.described()]
+    names = [name.removeprefix("HOSTLER_") for name in sorted(environ) if name.startswith("HOSTLER_")]
+    strange = [name for name in names if name not in (*known, "CONFIG") and not name.startswith("TEST_")]
+    meant = [next(iter(get_close_matches(name, known, 1)), "") for name in strange]
+    return [(variable(name), near and variable(near)) for name, near in zip(strange, meant, strict=True)]
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

@@ -52,12 +52,14 @@ def test_people_see_endpoints_and_logs(stage):
     assert json.loads(get(stage, "/_hostler/logs?endpoint=ep&region=us-east-1&tail=3")[1]) == expected
     whole = json.loads(get(stage, "/_hostler/logs?endpoint=ep&tail=999999999")[1])
     assert len(whole["logs"][0]["log"]) == 2**20
+    expected = {"endpoint": "ep", "region": "us-east-1", "access": []}
+    assert json.loads(get(stage, "/_hostler/logs?endpoint=ep&access=1")[1]) == expected
 
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("", 404), ("?endpoint=none", 404), ("?endpoint=ep&region=mars", 404), ("?endpoint=ep&tail=x", 400),
-     ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400), ("?endpoint=%00&tail=" + "9" * 5000, 400)],
+    [("", 404), ("?endpoint=none", 404), ("?endpoint=none&access=1", 404), ("?endpoint=ep&region=mars", 404),
+     ("?endpoint=ep&tail=x", 400), ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400), ("?endpoint=%00&tail=" + "9" * 5000, 400)],
 )  # fmt: skip
 def test_logs_that_cannot_be_are_refused_with_the_reason(shared_stage, query, status):
     found, body = get(shared_stage, "/_hostler/logs" + query)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from hostler import __version__, cli
+from hostler import __version__, cli, settings
+from hostler.host import claims
 
 
 def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
     """One command, with none of this shell's settings and nothing on hostler's port."""
     clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
-    defaults = {"HOSTLER_DATA": "/nonexistent/hostler", "HOSTLER_PORT": "1"}
+    defaults = {"HOME": "/nonexistent/home", "HOSTLER_PORT": "1"}
     return CliRunner().invoke(cli.main, words, input=input, env={**clean, **defaults, **environment})
 
 
@@ -78,9 +82,45 @@ def test_env_is_all_that_a_shell_needs():
     assert variables("http://127.0.0.1:1").items() <= told.items()
 
 
+@contextlib.contextmanager
+def running(data: Path, **more: Any) -> Iterator[None]:
+    """What a host writes into its data folder, and holds, while it runs."""
+    lock, folder = claims.lock(data), claims.run_folder(data)
+    (folder / "settings.json").write_text(json.dumps(settings.dump(settings.Settings(data=data, **more))))
+    (data / "url").write_text("http://127.0.0.1:2\n")
+    try:
+        yield
+    finally:
+        os.close(lock)
+        claims.leave(data, folder)
+
+
 def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
-    (tmp_path / "url").write_text("http://127.0.0.1:40123\n")
-    assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:40123")
+    with running(tmp_path, port=0):
+        assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:2")
+
+
+def test_env_is_of_the_hostler_that_runs_whatever_is_set_where_it_is_called(tmp_path: Path):
+    with running(tmp_path, signatures="verify", keys_file="/keys", region="eu-west-1"):
+        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path)).stdout)
+        assert told == {
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path), HOSTLER_REGION="us-west-2").stdout)
+        assert told["AWS_REGION"] == "us-west-2"
+    with running(tmp_path, s3_endpoint="http://127.0.0.1:3"):
+        told = json.loads(run("env", "--json", "--data", str(tmp_path)).stdout)
+        assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:3"
+
+
+@pytest.mark.parametrize("words", [("env",), ("ls",), ("logs", "e"), ("invoke", "e", "--body", "1")])
+def test_a_named_folder_on_which_none_runs_is_told_and_nobody_else_is_asked(words: tuple[str, ...], tmp_path: Path):
+    (tmp_path / "url").write_text("http://127.0.0.1:2\n")  # as one that was killed leaves it
+    for result in (run(*words, "--data", str(tmp_path)), run(*words, HOSTLER_DATA=str(tmp_path))):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"hostler: no hostler runs in {tmp_path}; start one: hostler up --data {tmp_path}\n"
 
 
 def test_env_speaks_to_other_shells():
@@ -178,7 +218,21 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(words: tuple[str, ...], env
 
 
 def test_a_setting_is_named_with_the_place_it_came_from():
-    assert run("ls", HOSTLER_PORT="many").stderr.startswith("hostler: HOSTLER_PORT: port: ")
+    assert run("ls", HOSTLER_PORT="many").stderr.startswith("hostler: HOSTLER_PORT: 'many' is ")
+    assert run("up", "--port", "70000").stderr == "hostler: --port: 70000 is more than 65535\n"
+
+
+def test_a_misspelt_setting_is_told_and_stops_nobody():
+    result = run("env", HOSTLER_IDLETTL="5")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("hostler: HOSTLER_IDLETTL is no setting; is HOSTLER_IDLE_TTL meant?\n")
+
+
+def test_keys_that_nobody_would_be_asked_for_are_refused(tmp_path: Path):
+    result = run("up", "--data", str(tmp_path), HOSTLER_KEYS_FILE="/nonexistent/keys")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("hostler: keys_file is set, but nobody is asked for a key: ")
+    assert result.stderr.count("\n") == 1
 
 
 # --- logs ---------------------------------------------------------------------------------------------------------

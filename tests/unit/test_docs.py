@@ -10,6 +10,7 @@ import pytest
 
 from hostler import __version__, cli, demo
 from hostler.control.operations import OPERATIONS
+from hostler.gateway.accesslog import Line
 from hostler.settings import Settings, size
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +110,12 @@ def test_the_readme_has_every_operation_that_is_hosted():
 
 def test_every_metric_is_documented():
     exported = set(re.findall(r'"(hostler_\w+)"', read("src/hostler/control/metrics.py")))
-    assert {code(row[0]).removesuffix("_total") for row in rows(read("docs/metrics.md"))[1:]} == exported
+    assert {code(row[0]).removesuffix("_total") for row in rows(read("docs/metrics.md").split("\n## ")[0])[1:]} == exported
+
+
+def test_the_access_logs_fields_are_described_in_their_order():
+    described = rows(section(read("docs/metrics.md"), "## The access log"))[1:]
+    assert tuple(code(row[0]) for row in described) == Line.__struct_fields__
 
 
 # --- files --------------------------------------------------------------------------------------------------------

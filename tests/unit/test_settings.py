@@ -39,7 +39,7 @@ def test_another_file_is_read_when_the_environment_names_it(tmp_path: Path):
     [("256MiB", 256 * 2**20), ("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("1000", 1000), ("7b", 7), ("0", 0)],
 )
 def test_sizes_have_units(tmp_path: Path, text: str, count: int):
-    assert load(tmp_path, HOSTLER_INSTANCE_MEMORY=text).instance_memory == count
+    assert load(tmp_path, HOSTLER_ACCESS_LOG=text).access_log == count
 
 
 def test_flags_and_names_are_read_from_text_and_from_toml(tmp_path: Path):
@@ -81,40 +81,42 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("[images]\nx = ''", {}, "[images] 'x'"),
         ("images = 3", {}, "[images] must be a table"),
         ('[images]\nx = "\'"', {}, "[images] 'x': a quotation mark"),
-        ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: port: 'http' is not a whole number"),
-        ("", {"HOSTLER_PORT": "70000"}, "port: 70000 is more than 65535"),
-        ("", {"HOSTLER_PORT": "-1"}, "port: -1 is less than 0"),
+        ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: 'http' is not a whole number"),
+        ("", {"HOSTLER_PORT": "70000"}, "HOSTLER_PORT: 70000 is more than 65535"),
+        ("", {"HOSTLER_PORT": "-1"}, "HOSTLER_PORT: -1 is less than 0"),
         ("port = 1.5", {}, "port: 1.5 is not a whole number"),
         ("port = true", {}, "port: True is not a whole number"),
-        ("", {"HOSTLER_GATEWAYS": "0"}, "gateways: 0 is less than 1"),
-        ("", {"HOSTLER_HOLD": "5s"}, "hold: '5s' is not a number of seconds"),
-        ("", {"HOSTLER_HOLD": "-1"}, "hold: -1 is less than 0"),
-        ("", {"HOSTLER_HOLD": "nan"}, "hold: 'nan' is not a number of seconds"),
-        ("", {"HOSTLER_HOLD": "inf"}, "hold: inf is more than"),
-        ("", {"HOSTLER_INVOKE_TIMEOUT": "0"}, "invoke_timeout: 0 is less than 0.1"),
-        ("", {"HOSTLER_DRAIN_TIMEOUT": "-0.5"}, "drain_timeout: -0.5 is less than 0"),
-        ("", {"HOSTLER_MEMORY_FRACTION": "7"}, "memory_fraction: 7 is more than 1"),
+        ("", {"HOSTLER_GATEWAYS": "0"}, "HOSTLER_GATEWAYS: 0 is less than 1"),
+        ("", {"HOSTLER_HOLD": "5s"}, "HOSTLER_HOLD: '5s' is not a number of seconds"),
+        ("", {"HOSTLER_HOLD": "-1"}, "HOSTLER_HOLD: -1 is less than 0"),
+        ("", {"HOSTLER_HOLD": "nan"}, "HOSTLER_HOLD: 'nan' is not a number of seconds"),
+        ("", {"HOSTLER_HOLD": "inf"}, "HOSTLER_HOLD: inf is more than"),
+        ("", {"HOSTLER_INVOKE_TIMEOUT": "0"}, "HOSTLER_INVOKE_TIMEOUT: 0 is less than 0.1"),
+        ("", {"HOSTLER_DRAIN_TIMEOUT": "-0.5"}, "HOSTLER_DRAIN_TIMEOUT: -0.5 is less than 0"),
+        ("", {"HOSTLER_MEMORY_FRACTION": "7"}, "HOSTLER_MEMORY_FRACTION: 7 is more than 1"),
         ("memory_fraction = 0", {}, "memory_fraction: 0 is less than 0.01"),
-        ("", {"HOSTLER_DISK_BUDGET": "-1"}, "disk_budget: '-1' is not a size"),
-        ("", {"HOSTLER_DISK_BUDGET": "0"}, "disk_budget: 0 is less than 1"),
-        ("", {"HOSTLER_INSTANCE_MEMORY": "9" * 400}, "instance_memory"),
-        ("", {"HOSTLER_ARCHIVE_MAX_FILES": "0"}, "archive_max_files: 0 is less than 1"),
-        ("", {"HOSTLER_ARCHIVE_MAX_RATIO": "0.5"}, "archive_max_ratio: 0.5 is less than 1"),
-        ("", {"HOSTLER_BUBBLEWRAP": "maybe"}, "bubblewrap: 'maybe' is none of auto, on, off"),
-        ("", {"HOSTLER_HOST": ""}, "HOSTLER_HOST: host: it is empty"),
+        ("", {"HOSTLER_DISK_BUDGET": "-1"}, "HOSTLER_DISK_BUDGET: '-1' is not a size"),
+        ("", {"HOSTLER_DISK_BUDGET": "0"}, "HOSTLER_DISK_BUDGET: 0 is less than 1"),
+        ("", {"HOSTLER_INSTANCE_MEMORY": "9" * 400}, "HOSTLER_INSTANCE_MEMORY: "),
+        ("", {"HOSTLER_ARCHIVE_MAX_FILES": "0"}, "HOSTLER_ARCHIVE_MAX_FILES: 0 is less than 1"),
+        ("", {"HOSTLER_ARCHIVE_MAX_RATIO": "0.5"}, "HOSTLER_ARCHIVE_MAX_RATIO: 0.5 is less than 1"),
+        ("", {"HOSTLER_BUBBLEWRAP": "maybe"}, "HOSTLER_BUBBLEWRAP: 'maybe' is none of auto, on, off"),
+        ("", {"HOSTLER_HOST": ""}, "HOSTLER_HOST: it is empty"),
         ("host = 3", {}, "host: 3 is not text"),
-        ("", {"HOSTLER_DATA": " "}, "data: it is empty"),
-        ("", {"HOSTLER_DATA": "~nobody-of-this-name/x"}, "data: whose home"),
+        ("", {"HOSTLER_DATA": " "}, "HOSTLER_DATA: it is empty"),
+        ("", {"HOSTLER_DATA": "~nobody-of-this-name/x"}, "HOSTLER_DATA: whose home"),
         ("strict_images = 7", {}, "7 is not true or false"),
         ("allowed_hosts = [3]", {}, "allowed_hosts: [3] is not a list of names"),
         ("allowed_hosts = 3", {}, "allowed_hosts: 3 is not a list of names"),
-        ("", {"HOSTLER_S3_ENDPOINT": "s3.example"}, "s3_endpoint: it is neither a URL"),
-        ("", {"HOSTLER_S3_ENDPOINT": "ftp://s3.example"}, "s3_endpoint: it is neither a URL"),
-        ("", {"HOSTLER_S3_ENDPOINT": "http://"}, "s3_endpoint: it is neither a URL"),
-        ("", {"HOSTLER_S3_ENDPOINT": "http://[1"}, "s3_endpoint: it is neither a URL"),
-        ("", {"HOSTLER_S3_ENDPOINT": "http://s3.example:99999"}, "s3_endpoint: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "s3.example"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "ftp://s3.example"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://[1"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
+        ("", {"HOSTLER_S3_ENDPOINT": "http://s3.example:99999"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
         ("s3_endpoint = true", {}, "s3_endpoint: it is neither a URL"),
         ("", {"HOSTLER_S3_ENDPOINT": "http://me:word@s3.example"}, "the URL must not hold a user, a password"),
+        ("", {"HOSTLER_INSTANCE_MEMORY": "256"}, "HOSTLER_INSTANCE_MEMORY: 256 are bytes; is 256MiB meant?"),
+        ("instance_memory = 1048575", {}, "instance_memory: 1048575 are bytes"),
         ("", {"HOSTLER_INSTANCE_MEMORY": "lots"}, "'lots' is not a size such as 256MiB"),
         ("", {"HOSTLER_STRICT_IMAGES": "perhaps"}, "'perhaps' is not true or false"),
         ("", {"HOSTLER_CONFIG": "/nonexistent/x.toml"}, "/nonexistent/x.toml, which is not there"),
@@ -127,6 +129,22 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, toml: st
     assert told in str(caught.value)
     if toml.startswith(("prot", "images", "[images]")):
         assert str(tmp_path / "hostler.toml") in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "count"), [("0", 0), ("100KiB", 102_400), ("7b", 7), ("1048576", 2**20)])
+def test_a_small_memory_is_had_with_its_unit(tmp_path: Path, text: str, count: int):
+    assert load(tmp_path, HOSTLER_INSTANCE_MEMORY=text).instance_memory == count
+
+
+def test_a_variable_that_no_setting_has_is_found_with_the_one_that_may_be_meant():
+    known = {settings.variable(name): "" for name, _, _ in settings.Settings.described()}
+    others = {"HOSTLER_CONFIG": "", "HOSTLER_TEST_REQUIRE": "", "PATH": "", "hostler_port": ""}
+    assert settings.unknown({**known, **others}) == []
+    assert settings.unknown({"HOSTLER_IDLETTL": "5", "HOSTLER_KEYFILE": "", "HOSTLER_XYZ": ""}) == [
+        ("HOSTLER_IDLETTL", "HOSTLER_IDLE_TTL"),
+        ("HOSTLER_KEYFILE", "HOSTLER_KEYS_FILE"),
+        ("HOSTLER_XYZ", ""),
+    ]
 
 
 def test_a_password_in_a_setting_is_not_repeated(tmp_path: Path):

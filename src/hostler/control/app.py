@@ -142,13 +142,16 @@ async def _logs(context: Context, request: Request) -> Response:
     if not (tail.isascii() and tail.isdigit() and len(tail) < 10):
         return _plain({"message": "tail must be a number of bytes"}, 400)
     window = min(int(tail), _LOG_TAIL_MAX)
+    lines = None
     if "access" in request.query_params:
         lines = await asyncio.to_thread(access.read, context.settings.access_logs, window, region, name)
-        return _plain({"endpoint": name, "region": region, "access": lines})
+        if not name or any(one["log"] for one in lines):  # an endpoint that is gone may have lines
+            return _plain({"endpoint": name, "region": region, "access": lines})
     logs = await asyncio.to_thread(context.lifecycle.logs, region, name, window)
     if logs is None:
         return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
-    return _plain({"endpoint": name, "region": region, "logs": logs})
+    found = {"access": lines} if lines is not None else {"logs": logs}
+    return _plain({"endpoint": name, "region": region, **found})
 
 
 async def _targets(context: Context, request: Request) -> Response:

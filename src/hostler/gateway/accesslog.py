@@ -80,11 +80,12 @@ class AccessLog:
             self._encode()
 
     def refused(
-        self, request_id: str, region: str, endpoint: str, target: str, status: int, error: str, size: int
-    ) -> None:
+        self, request_id: str, region: str, endpoint: str, target: str, status: int, error: str,
+        bytes_in: int, bytes_out: int,
+    ) -> None:  # fmt: skip
         """Log what was refused before it had a way: these names are only what the caller wrote."""
         names = request_id, region, _shown(endpoint), "", _shown(target), ""
-        self.add(monotonic(), *names, status, error, size, 0, 0.0, 0.0, "")
+        self.add(monotonic(), *names, status, error, bytes_in, bytes_out, 0.0, 0.0, "")
 
     async def close(self) -> None:
         """Write what there is."""

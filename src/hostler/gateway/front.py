@@ -86,9 +86,10 @@ class Front:
         name, operation = invoked(request)
         if not self.guard.admits(request.headers):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
+            body, form, headers = answers.plain(403, message)
             if operation:
-                self.invoker.refused(request, name, 403, "AccessDeniedException", self.invoker.request_id())
-            request.answer(403, *answers.plain(403, message))
+                self.invoker.refused(request, name, 403, "AccessDeniedException", self.invoker.request_id(), len(body))
+            request.answer(403, body, form, headers)
         elif kind := _KINDS.get(operation):
             self.invoker.invoke(request, name, kind)
         elif operation:

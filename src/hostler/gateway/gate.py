@@ -165,10 +165,10 @@ class Gate:
 
     def _refuse_invocation(self, request: Request, flaw: Unproven) -> None:
         kind, request_id = _JSON[flaw.flaw], self._request_id()
+        body = msgspec.json.encode({"message": _advised(flaw, flaw.message)})
         name, operation = invoked(request)
         if operation:
-            self._invoker.refused(request, name, 403, kind, request_id)
-        body = msgspec.json.encode({"message": _advised(flaw, flaw.message)})
+            self._invoker.refused(request, name, 403, kind, request_id, len(body))
         request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", request_id)])
 
     def _refuse_json(self, request: Request, flaw: Unproven) -> None:

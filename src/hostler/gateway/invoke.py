@@ -109,15 +109,15 @@ class Invoker:
 
     def refuse(self, request: Request, name: str, refusal: answers.Refusal, request_id: str) -> None:
         """Answer what will not be an invocation of the endpoint of this name."""
-        self.refused(request, name, refusal.status, refusal.kind, request_id)
+        self.refused(request, name, refusal.status, refusal.kind, request_id, len(refusal.body))
         answers.refuse(request, refusal, request_id)
 
-    def refused(self, request: Request, name: str, status: int, kind: str, request_id: str) -> None:
-        """Log an invocation that was answered with an error before it had a way."""
+    def refused(self, request: Request, name: str, status: int, kind: str, request_id: str, answer: int) -> None:
+        """Log an invocation that was answered with an error of so many bytes before it had a way."""
         if self.log is not None:
             headers, size = request.headers, request.content_length or request.held
             region, target = self.regions.of(headers.get("authorization")), headers.get(contract.H_TARGET_MODEL, "")
-            self.log.refused(request_id, region, name, target, status, kind, size)
+            self.log.refused(request_id, region, name, target, status, kind, size, answer)
 
     def hot(self, wanted: Wanted) -> None:
         """A target's places are crowded: tell control, at most once a second."""

@@ -9,14 +9,18 @@ import contextlib
 import errno
 import fcntl
 import ipaddress
+import json
 import os
 import shutil
 import socket
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hostler.errors import UserError
+from hostler.settings import Settings, restore
 
 _PREFIX = "hostler-"
 _LONGEST_PARENT = 24  # sockets of containers lie three levels below the run folder, and 108 bytes is all there is
@@ -90,6 +94,30 @@ def left_behind(data: Path) -> bool:
     record.unlink(missing_ok=True)
     (data / "url").unlink(missing_ok=True)
     return run is not None
+
+
+def running(data: Path) -> Settings | None:
+    """The settings of the hostler that runs on this data folder and is ready, with the host and port that reach it.
+
+    What one that was killed left there is none. Raises UserError for a folder that may not be read.
+    """
+    try:
+        url = urlsplit((data / "url").read_text().strip())
+        with open(data / "lock", "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # a host holds it
+            else:
+                return None
+        settings = restore(json.loads((Path((data / "run").read_text()) / "settings.json").read_text()))
+        return replace(settings, host=url.hostname, port=url.port) if url.hostname and url.port else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"the data folder {data} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"what runs in {data} is a hostler of another version") from None
 
 
 def run_folder(data: Path) -> Path:

@@ -58,6 +58,10 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
     verified = settings.signatures == "verify"
     if verified:
         settings_module.access_keys(settings)  # the gateways read them; what is wrong with them is said here
+    elif settings.keys_file:
+        raise UserError(
+            'keys_file is set, but nobody is asked for a key: set signatures = "verify" too, or do not set keys_file'
+        )
     remote = verified or settings.allow_remote_access_without_authentication
     claims.check_reach(settings.host, settings.port, remote)
     lock = claims.lock(settings.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hostler import settings
 from hostler.errors import UserError
 from hostler.host import claims
 
@@ -88,3 +90,35 @@ def test_leaving_removes_the_run_folder_and_its_signs(tmp_path: Path) -> None:
     claims.leave(tmp_path, run)
     assert not run.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_hostler_that_runs_on_a_folder_is_found_as_it_is_reached_and_what_a_killed_one_left_is_not(
+    tmp_path: Path,
+) -> None:
+    assert claims.running(tmp_path / "misspelt") is None
+    data = tmp_path / "data"
+    lock = claims.lock(data)
+    assert claims.running(data) is None
+    run = claims.run_folder(data)
+    told = settings.Settings(host="::", port=0, data=data, signatures="verify", keys_file="/keys", region="eu-west-1")
+    (run / "settings.json").write_text(json.dumps(settings.dump(told)))
+    (data / "url").touch()
+    assert claims.running(data) is None
+    (data / "url").write_text("http://[::1]:40123\n")
+    found = claims.running(data)
+    assert found
+    assert (found.host, found.port, found.signatures, found.region) == ("::1", 40123, "verify", "eu-west-1")
+    os.close(lock)
+    assert claims.running(data) is None
+    claims.leave(data, run)
+
+
+def test_a_running_hostler_of_another_version_is_told_as_such(tmp_path: Path) -> None:
+    lock = claims.lock(tmp_path)
+    run = claims.run_folder(tmp_path)
+    (tmp_path / "url").write_text("http://127.0.0.1:1\n")
+    (run / "settings.json").write_text('{"data": "/", "allowed_hosts": [], "images": {}, "colour": "red"}')
+    with pytest.raises(UserError, match="another version"):
+        claims.running(tmp_path)
+    os.close(lock)
+    claims.leave(tmp_path, run)
