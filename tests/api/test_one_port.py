@@ -59,7 +59,8 @@ def test_people_see_endpoints_and_logs(stage):
 @pytest.mark.parametrize(
     ("query", "status"),
     [("", 404), ("?endpoint=none", 404), ("?endpoint=none&access=1", 404), ("?endpoint=ep&region=mars", 404),
-     ("?endpoint=ep&tail=x", 400), ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400), ("?endpoint=%00&tail=" + "9" * 5000, 400)],
+     ("?endpoint=ep&tail=x", 400), ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400),
+     ("?endpoint=%00&tail=" + "9" * 5000, 400)],
 )  # fmt: skip
 def test_logs_that_cannot_be_are_refused_with_the_reason(shared_stage, query, status):
     found, body = get(shared_stage, "/_hostler/logs" + query)

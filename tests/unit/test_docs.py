@@ -110,7 +110,9 @@ def test_the_readme_has_every_operation_that_is_hosted():
 
 def test_every_metric_is_documented():
     exported = set(re.findall(r'"(hostler_\w+)"', read("src/hostler/control/metrics.py")))
-    assert {code(row[0]).removesuffix("_total") for row in rows(read("docs/metrics.md").split("\n## ")[0])[1:]} == exported
+    assert {
+        code(row[0]).removesuffix("_total") for row in rows(read("docs/metrics.md").split("\n## ")[0])[1:]
+    } == exported
 
 
 def test_the_access_logs_fields_are_described_in_their_order():
