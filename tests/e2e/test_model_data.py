@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -45,3 +47,20 @@ def test_without_a_cache_a_target_is_gone_when_its_last_request_is(hostler: Host
             lambda: hostler.metric("hostler_resident_targets", endpoint="fleeting") == 0, 10, "nothing is loaded"
         )
     hostler.sm.delete_endpoint(EndpointName="fleeting")
+
+
+def test_a_file_moved_over_an_object_is_served_also_if_its_size_and_time_are_the_same(hostler: Hostler):
+    one, other = targets.xgboost_target(5), targets.xgboost_target(6)
+    size = max(len(one), len(other)) + 1
+    path = hostler.data / "s3" / BUCKET / "moved" / "model.tar.gz"
+    for number, packed in ((5, one), (6, other)):
+        hostler.put("moved/new", packed.ljust(size, b"\0"))
+        os.utime(path.with_name("new"), (1e9, 1e9))
+        path.with_name("new").rename(path)
+        data = f"s3://{BUCKET}/moved/model.tar.gz"
+        deploy(hostler, f"moved-{number}", [{"Image": image("sagemaker-xgboost"), "ModelDataUrl": data}])
+        answer = hostler.runtime.invoke_endpoint(EndpointName=f"moved-{number}", ContentType="text/csv", Body=b"1,2")
+        assert targets.number(answer["Body"].read()) == number
+        read = hostler.s3.get_object(Bucket=BUCKET, Key="moved/model.tar.gz")
+        assert read["ETag"].strip('"') == hashlib.md5(read["Body"].read()).hexdigest()
+        hostler.sm.delete_endpoint(EndpointName=f"moved-{number}")

@@ -22,17 +22,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
 
 from hostler import names
+from hostler.artifacts.stamp import Stamp, stamp
 from hostler.errors import HostlerError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 _FOLDER = ".folder\\"  # no other key can have a backslash
-_committing = threading.Lock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
+_committing = threading.RLock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
 
 
 class S3Error(HostlerError):
@@ -54,13 +56,21 @@ def no_such_key() -> S3Error:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of one version of an object. `size` and `mtime` (ns) say of which: they are the file's."""
+    """What is known of one version of an object. `stamp` says of which, and where that fails, `md5`."""
 
-    size: int
-    mtime: int
     etag: str  # without quotes
     headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as they were given; names in lower case
     checksums: dict[str, str] = {}  # algorithm in lower case -> base64
+    stamp: Stamp = Stamp(0, 0, 0, 0, 0)  # no file's: for facts of an earlier version of hostler, which has none
+    md5: str = ""  # of the content, in hex, if the ETag is something else
+
+    @property
+    def size(self) -> int:
+        return self.stamp.size
+
+    def of(self, md5: str) -> bool:
+        """Are they facts of this content?"""
+        return (self.md5 or self.etag) == md5
 
 
 class _Sidecar(msgspec.Struct, frozen=True):
@@ -104,7 +114,7 @@ class Object(msgspec.Struct, frozen=True):
     @property
     def modified(self) -> float:
         """Epoch seconds."""
-        return self.facts.mtime / 1e9
+        return self.facts.stamp.mtime / 1e9
 
 
 class Buckets:
@@ -208,7 +218,8 @@ class Buckets:
     ) -> Object:  # fmt: skip
         now = time.time_ns()
         os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
-        facts = Facts(written.stat().st_size, now, etag, headers, checksums)
+        with written.open("rb") as file:
+            facts = Facts(etag, headers, checksums, stamp(written.stat()), _md5(file) if "-" in etag else "")
         with _committing:
             folder, path = self._folder(bucket), self.place(bucket, key)
             self._check_there(bucket, key, only)
@@ -216,8 +227,12 @@ class Buckets:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
                     self._remove_empty(path, folder)
-                self._remember(bucket, key, path, facts, lasting=True)
+                before = self._in_place(bucket, key, path)
+                self._remember(bucket, key, [facts, *before], lasting=True)  # a crash leaves each with its own
                 written.replace(path)
+                with contextlib.suppress(OSError):  # they would be found by the content
+                    facts = msgspec.structs.replace(facts, stamp=stamp(path.lstat()))  # to be renamed is a change
+                    self._remember(bucket, key, [facts, *before], lasting=True)
             except (NotADirectoryError, FileExistsError):
                 raise _clash("part of it is itself the key of an object") from None
             except OSError as error:
@@ -266,33 +281,35 @@ class Buckets:
 
     def _facts(self, bucket: str, key: str, path: Path, found: os.stat_result) -> Facts:
         for facts in self._versions(bucket, key):
-            if (facts.size, facts.mtime) == (found.st_size, found.st_mtime_ns):
+            if facts.stamp == stamp(found):
                 return facts
         try:
             with path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                etag = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+                now = stamp(os.fstat(file.fileno()))
+                md5 = _md5(file)
         except PermissionError:
             raise S3Error("AccessDenied", "Access Denied", 403) from None
         except OSError:
             raise no_such_key() from None
-        facts = Facts(found.st_size, found.st_mtime_ns, etag)
-        with contextlib.suppress(OSError):  # they can be computed again: so also a full disk can be read and cleared
-            self._remember(bucket, key, path, facts, lasting=False)
+        known = next((facts for facts in self._versions(bucket, key) if facts.of(md5)), None)  # of a folder's copy
+        facts = msgspec.structs.replace(known or Facts(md5), stamp=now)
+        with _committing, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
+            versions = [facts, *self._in_place(bucket, key, path)]
+            self._remember(bucket, key, versions, lasting=known is not None)
         return facts
 
-    def _remember(self, bucket: str, key: str, path: Path, facts: Facts, *, lasting: bool) -> None:
-        """Write facts beside those of the version that lies there now: a crash leaves each with its own.
+    def _in_place(self, bucket: str, key: str, path: Path) -> list[Facts]:
+        """The facts of the version that lies there now, if they are known."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            now = stamp(path.lstat())
+            return [facts for facts in self._versions(bucket, key) if facts.stamp == now][:1]
+        return []
 
-        lasting: the facts cannot be computed again, so they must outlive a power failure.
-        """
-        known = self._versions(bucket, key)
-        with contextlib.suppress(OSError):
-            now = path.stat()
-            known = [one for one in known if (one.size, one.mtime) == (now.st_size, now.st_mtime_ns)]
+    def _remember(self, bucket: str, key: str, versions: list[Facts], *, lasting: bool) -> None:
+        """lasting: the facts cannot be computed again, so they must outlive a power failure."""
         sidecar = self._sidecar_path(bucket, key)
         sidecar.parent.mkdir(parents=True, exist_ok=True)
-        self._write(sidecar, msgspec.json.encode(_Sidecar(key, [facts, *known[:1]])), lasting=lasting)
+        self._write(sidecar, msgspec.json.encode(_Sidecar(key, versions)), lasting=lasting)
 
     def _versions(self, bucket: str, key: str) -> list[Facts]:
         try:
@@ -346,6 +363,11 @@ def _clash(reason: str) -> S3Error:
     return S3Error(
         "InvalidArgument", f"Objects are kept as plain files here, and this key cannot be one: {reason}", 400
     )
+
+
+def _md5(file: BufferedReader) -> str:
+    """Of what a file holds, in hex."""
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _make_folders(path: Path, root: Path) -> None:

@@ -29,6 +29,7 @@ import msgspec
 from hostler.artifacts.archive import Limits, Packed, extract
 from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
+from hostler.artifacts.stamp import stamp
 from hostler.core.lru import Lru
 from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
 
@@ -233,8 +234,7 @@ class Disk:
 
                 def check() -> None:
                     """What is read is the version of `info`, whatever lies at the path meanwhile."""
-                    now = os.fstat(file.fileno())
-                    if (now.st_size, now.st_mtime_ns) != (info.size, info.mtime):
+                    if stamp(os.fstat(file.fileno())) != info.stamp:
                         raise _Changed("The object was changed while it was read.")
 
                 entry = self._take_in(id, info, file, check)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hostler import names
 from hostler.artifacts.bucket import Buckets, S3Error
+from hostler.artifacts.stamp import Stamp, stamp
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ObjectInfo:
     size: int
     etag: str
     path: Path | None = None
-    mtime: int = 0  # ns; of the file at `path` in this version
+    stamp: Stamp | None = None  # of the file at `path` in this version
 
 
 class Source(Protocol):
@@ -61,7 +62,7 @@ class EmbeddedSource:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
-        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.mtime)
+        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.stamp)
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         return _read(self, info)
@@ -90,8 +91,8 @@ class FileSource:
             raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
         if not stat.S_ISREG(found.st_mode):
             raise ArtifactMissing("It is not a file.")
-        etag = f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
-        return ObjectInfo(names.FILES, key, found.st_size, etag, path, found.st_mtime_ns)
+        version = stamp(found)
+        return ObjectInfo(names.FILES, key, version.size, "-".join(f"{part:x}" for part in version), path, version)
 
 
 async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:

@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hostler.artifacts.bucket import ALWAYS, Buckets, Object, Only, S3Error, keep, no_such_key
+from hostler.artifacts.stamp import stamp
 from hostler.control import objects_xml as xml
 from hostler.control.objects_body import PIECE, Received, read_document, receive
 from hostler.control.objects_listing import list_objects
@@ -342,8 +343,7 @@ class _Objects:
                 file = found.path.open("rb", buffering=0)
             except OSError:
                 raise no_such_key() from None
-            status = os.fstat(file.fileno())
-            if (status.st_size, status.st_mtime_ns) == (found.facts.size, found.facts.mtime):
+            if stamp(os.fstat(file.fileno())) == found.facts.stamp:
                 return found, file
             file.close()
 

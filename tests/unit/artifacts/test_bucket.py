@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from packing import small_disk
 
 from hostler.artifacts.bucket import Buckets, Only, S3Error
+from hostler.artifacts.stamp import stamp
 
 
 def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> None:
@@ -49,6 +53,73 @@ def test_a_sidecar_that_cannot_be_read_costs_no_more_than_what_it_held(buckets: 
     found = buckets.find("bucket", "k")
     assert (found.facts.etag, found.facts.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
     assert buckets.bucket("bucket").region == "us-east-1"
+
+
+def by_rename(path: Path, data: bytes) -> None:
+    path.with_name("new").write_bytes(data)
+    shutil.copystat(path, path.with_name("new"))
+    path.with_name("new").rename(path)
+
+
+def by_writing(path: Path, data: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("replace", [by_rename, by_writing])
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_version(
+    buckets: Buckets, replace: Callable[[Path, bytes], None]
+) -> None:
+    put(buckets, "k", b"old", "149603e6c03516362a8da23f624db945", note="x")
+    path = buckets.find("bucket", "k").path
+    for data in (b"new", b"one"):  # over an object that was put, and over a file that was dropped in
+        before = path.stat()
+        while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system has long ticks
+            replace(path, data)
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        found = buckets.find("bucket", "k")
+        assert (found.facts.etag, found.facts.headers) == (hashlib.md5(data).hexdigest(), {})
+
+
+def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_one(
+    buckets: Buckets, tmp_path: Path
+) -> None:
+    put(buckets, "k", b"data", "0123-2", note="x")
+    shutil.copytree(tmp_path / "s3", tmp_path / "copy")  # other inodes, other times
+    (tmp_path / "s3" / "bucket" / "k").chmod(0o600)
+    for root in (tmp_path / "s3", tmp_path / "copy"):
+        facts = Buckets(root).find("bucket", "k").facts
+        assert (facts.etag, facts.headers, facts.size) == ("0123-2", {"note": "x"}, 4)
+
+
+def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
+    """Whoever reads it writes down what it found."""
+    put(buckets, "put", b"data", "8d777f385d3dfec8815d20f7496026dc")
+    put(buckets, "parts", b"data", "0123-2")
+    dropped = buckets.root / "bucket" / "dropped"
+    dropped.write_bytes(b"data")
+    buckets.find("bucket", "dropped")
+    sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+    for key in ("put", "parts", "dropped"):
+        assert Buckets(buckets.root).find("bucket", key).facts.stamp == stamp((buckets.root / "bucket" / key).stat())
+    assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+
+
+def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> None:
+    """As hostler once wrote them, with size and time."""
+    folder = buckets.root / ".meta" / "bucket"
+    for key, etag, expected in (
+        ("plain", "8d777f385d3dfec8815d20f7496026dc", {"note": "x"}),
+        ("parts", "0123-2", {}),  # nothing says of which content they are
+    ):
+        path = buckets.root / "bucket" / key
+        path.write_bytes(b"data")
+        facts = {"size": 4, "mtime": path.stat().st_mtime_ns, "etag": etag, "headers": {"note": "x"}, "checksums": {}}
+        sidecar = folder / hashlib.sha256(key.encode()).hexdigest()
+        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [facts]}))
+        found = buckets.find("bucket", key).facts
+        assert (found.etag, found.headers) == ("8d777f385d3dfec8815d20f7496026dc", expected)
 
 
 def test_a_refused_commit_removes_the_written_file(buckets: Buckets, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from packing import LIMITS, CountingSource, Place, small_disk
+from packing import LIMITS, CountingSource, Place, archive, small_disk
 
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.disk import Disk, Fetched
 from hostler.artifacts.source import ObjectInfo
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
 
@@ -529,5 +529,35 @@ def test_a_file_that_is_only_touched_while_it_is_read_is_read_again(tmp_path: Pa
         assert (fetched.path / "model").read_bytes() == b"m"
         assert place.source.heads == 2
         assert place.entries() == [fetched.id]
+
+    asyncio.run(main())
+
+
+def test_a_file_of_the_same_size_and_time_is_another_version_before_and_while_it_is_read(tmp_path: Path) -> None:
+    packed = [archive(model=bytes([number])) for number in range(4)]
+    size = max(map(len, packed)) + 1
+
+    async def main() -> None:
+        place = Place(tmp_path)
+        numbers = iter(range(4))
+
+        def put() -> None:
+            (tmp_path / "new").write_bytes(packed[next(numbers)].ljust(size, b"\0"))
+            os.utime(tmp_path / "new", (1, 1))
+            os.replace(tmp_path / "new", place.bucket / "m")
+
+        put()
+        for expected in (b"\0", b"\1"):
+            fetched = await place.disk.fetch("bucket", "m")
+            assert (fetched.path / "model").read_bytes() == expected
+            put()
+        once = iter(range(1))
+        place.source.after_head = lambda: [put() for _ in once] and None
+        fetched = await place.disk.fetch("bucket", "m")
+        assert (fetched.path / "model").read_bytes() == b"\3"
+        [sidecar] = (tmp_path / "s3" / ".meta" / "bucket").iterdir()
+        before = sidecar.stat()
+        assert await place.disk.fetch("bucket", "m") == Fetched(fetched.id, fetched.path, fetched.size)
+        assert sidecar.stat().st_ino == before.st_ino  # nobody had to look at the content again
 
     asyncio.run(main())

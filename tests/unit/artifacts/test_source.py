@@ -205,9 +205,12 @@ def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it
         disk = Disk(tmp_path / "artifacts", source, 1 << 20, LIMITS)
         fetched = await disk.fetch(bucket, key)
         assert (fetched.path / "model").read_bytes() == b"model"
-        (root / "a/m.tar.gz").write_bytes(archive(model=b"another"))
-        fetched = await disk.fetch(bucket, key)
-        assert (fetched.path / "model").read_bytes() == b"another"
+        for number in range(2):  # the second time with the same size and time of writing
+            (root / "new").write_bytes(archive(model=b"another%d" % number))
+            os.utime(root / "new", (1, 1))
+            (root / "new").rename(root / "a/m.tar.gz")
+            fetched = await disk.fetch(bucket, key)
+            assert (fetched.path / "model").read_bytes() == b"another%d" % number
         await disk.close()
 
     asyncio.run(main())
