@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 from hostler.servers import reason, strays
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Call, Predictor, Rejected, Reply, Stream, Unproven
+from hostler.servers.predictor import Call, Predictor, Rejected, Reply, Stream
 from hostler.wire.server import Request
 
 
@@ -29,12 +28,6 @@ def replies(predictor: Predictor, calls: Sequence[Call], environment: Environmen
         except BaseException as error:
             return [_failed(error, environment)] * len(calls)
     return [_failed(reply, environment) if isinstance(reply, Exception) else reply for reply in found]
-
-
-def prove(predictor: Predictor) -> None:
-    """Let an Unproven find out whether calls may be put together."""
-    with strays.kept_out():
-        cast(Unproven, predictor).prove()
 
 
 def give(request: Request, reply: Reply | Stream, environment: Environment) -> None:

@@ -86,7 +86,8 @@ def csv_row(body: bytes, width: int) -> list[float] | None:
 
     None for all else, be it another shape of CSV or no CSV at all: `rows` tells.
     """
-    if body.count(b",") != width - 1:
+    body = body.strip(b"\r\n")
+    if body.count(b",") != width - 1 or b"\n" in body:  # float() would take a line's end for nothing
         return None
     fields = body.split(b",")
     try:

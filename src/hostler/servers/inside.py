@@ -69,9 +69,7 @@ class Inside:
         """Answer what has arrived; what does not come to its turn in time is taken again, as if it came now."""
         assert self._predictor is not None
         turn, self._turn = self._turn, []
-        together, done = self._predictor.together or 1, 0
-        if not self._predictor.together and len(turn) > 1:
-            self._prove(self._predictor)
+        together, done = self._predictor.together, 0
         begun = now = self._clock()
         while done < len(turn) and now - begun < SLOW:
             some = turn[done : done + together]
@@ -83,14 +81,6 @@ class Inside:
             self._deliver(some, replies)
         for request in turn[done:]:
             self._take(request)
-
-    def _prove(self, predictor: Predictor) -> None:
-        """Find out on the thread whether its calls may be put together; meanwhile they are not."""
-        predictor.together = 1
-        self._running += 1
-        self._loop.run_in_executor(self._long_calls, answers.prove, predictor).add_done_callback(
-            lambda _: self._settled(1)
-        )
 
     def _put_aside(self) -> None:
         """Send the thread one call more. It has one of each target's at a time, so that targets take turns."""

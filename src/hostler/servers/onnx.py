@@ -7,6 +7,7 @@ output, if it is an array, can be CSV or NPY too. Where a row is missing its dim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import onnxruntime
 from hostler.servers import artifact, codecs, reason, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
-from hostler.servers.rowwise import RowWise
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -45,8 +45,10 @@ def load(folder: Path, environment: Environment) -> Onnx:
         raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
 
 
-class Onnx(RowWise):
-    """A session."""
+class Onnx:
+    """A session. Calls are not put together: its graph may well look across the rows of what it is given."""
+
+    together = 1
 
     def __init__(self, session: Any, environment: Environment) -> None:
         self._session = session
@@ -54,9 +56,11 @@ class Onnx(RowWise):
         self._outputs = [one.name for one in session.get_outputs()]
         self._takes = f"The model takes {'; '.join(map(str, self._inputs)) or 'no input'}."
         self._default = environment.default_accept or codecs.JSON
-        super().__init__(self._inputs[0].width if len(self._inputs) == 1 else 0)
 
-    def alone(self, call: Call) -> Reply:
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply:
         try:
             feed = self._feed(call.body, codecs.media_type(call.content_type) or codecs.JSON)
             try:
@@ -69,19 +73,9 @@ class Onnx(RowWise):
             if error.status != 400:
                 raise
             raise Rejected(400, f"{error} {self._takes}") from None
-        return self.write(found, call)
+        return self._written(found, call)
 
-    def ask(self, table: Any) -> list[Any]:
-        """The outputs of each row, as they would be of it alone."""
-        only = self._inputs[0]
-        found = self._session.run(self._outputs, {only.name: only.fitted(table)})
-        if len(table) == 1:
-            return [found]
-        if any(len(one) != len(table) for one in found):
-            return []
-        return [[one[row : row + 1] for one in found] for row in range(len(table))]
-
-    def write(self, said: Any, call: Call) -> Reply:
+    def _written(self, said: Any, call: Call) -> Reply:
         only = said[0] if len(said) == 1 else None
         if isinstance(only, np.ndarray):
             return Reply(200, *toolkit.encoded(only, call.accept, self._default))
@@ -124,10 +118,6 @@ class _Input:
             raise Unloadable(f"its input {self.name} is a {declared.type}, which no request can hold")
         self._type = np.dtype(_TYPES[declared.type])
         self._shape: list[Any] = declared.shape
-        numbers, rows = self._type.kind == "f", len(self._shape) == 2 and not isinstance(self._shape[0], int)
-        self.width = (
-            self._shape[1] if numbers and rows and isinstance(self._shape[1], int) else 0
-        )  # of any rows' number
 
     def __str__(self) -> str:
         kind = "text" if self._type.kind == "O" else self._type.name

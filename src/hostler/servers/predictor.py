@@ -56,14 +56,7 @@ class Predictor(Protocol):
     what takes long. Several calls at once (`together`) come on the loop's alone.
     """
 
-    together: int  # most calls that `answer` takes at once; 1 for a model that gains nothing by it; 0: see Unproven
+    together: int  # most calls that `answer` takes at once; 1 for a model that might answer otherwise, or gain nothing
 
     def answer(self, calls: Sequence[Call]) -> Sequence[Reply | Stream | Exception]:
         """One reply for each call, in order, or what it raised. What is raised is the answer to every one of them."""
-
-
-class Unproven(Predictor, Protocol):
-    """A predictor of which it is not known yet whether calls may be put together: one by one, it can be called."""
-
-    def prove(self) -> None:
-        """Find out, for when several calls come at once, and set `together`. Takes as long as tens of calls."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 
-from hostler.servers import artifact, codecs
+from hostler.servers import artifact, codecs, rowwise
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Unloadable
-from hostler.servers.rowwise import RowWise
 
 _OFFERED = (codecs.JSON, codecs.CSV, codecs.JSON_LINES)
+_TOGETHER = 16  # calls at most: others wait meanwhile
 
 
 def load(folder: Path, environment: Environment) -> Sklearn:
@@ -30,26 +32,48 @@ def load(folder: Path, environment: Environment) -> Sklearn:
     return Sklearn(model, environment)
 
 
-class Sklearn(RowWise):
-    """An estimator."""
+class Sklearn:
+    """An estimator. Calls of one row each are put together where that changes no answer."""
 
     def __init__(self, model: Any, environment: Environment) -> None:
         self._model = model
         self._width = int(getattr(model, "n_features_in_", 0))
         self._default = environment.default_accept or codecs.JSON
-        super().__init__(self._width)
+        self.together = _TOGETHER if self._width and rowwise.by_construction(model) else 1
 
-    def alone(self, call: Call) -> Reply:
-        media = codecs.accepted(call.accept, _OFFERED, self._default)
-        kind = codecs.media_type(call.content_type) or codecs.JSON
-        return self._written(self.ask(self._rows(call.body, kind)), media)
+    def answer(self, calls: Sequence[Call]) -> list[Reply | Exception]:
+        if len(calls) == 1:
+            return [self._alone(calls[0])]
+        replies: dict[int, Reply | Exception] = {}
+        rows = {number: row for number, call in enumerate(calls) if (row := self._row(call)) is not None}
+        if rows:
+            with contextlib.suppress(Exception):  # whose row it was is found out one by one
+                said = self._asked(np.array(list(rows.values()), np.float64))
+                for number, one in zip(rows, said, strict=True):
+                    replies[number] = self._written([one], self._accepted(calls[number]))
+        return [replies.get(number) or self._tried(call) for number, call in enumerate(calls)]
 
-    def ask(self, table: Any) -> list[Any]:
+    def _alone(self, call: Call) -> Reply:
+        media = self._accepted(call)
+        row = self._row(call)
+        table = self._rows(call.body, _kind(call)) if row is None else np.array([row], np.float64)
+        return self._written(self._asked(table), media)
+
+    def _tried(self, call: Call) -> Reply | Exception:
+        try:
+            return self._alone(call)
+        except Exception as error:
+            return error
+
+    def _row(self, call: Call) -> list[float] | None:
+        return codecs.plain_row(call.body, _kind(call), self._width) if self._width else None
+
+    def _asked(self, table: Any) -> list[Any]:
         found = self._model.predict(table)
         return found.tolist() if hasattr(found, "tolist") else list(found)
 
-    def write(self, said: Any, call: Call) -> Reply:
-        return self._written([said], codecs.accepted(call.accept, _OFFERED, self._default))
+    def _accepted(self, call: Call) -> str:
+        return codecs.accepted(call.accept, _OFFERED, self._default)
 
     def _written(self, values: list[Any], media: str) -> Reply:
         if media == codecs.CSV:
@@ -68,3 +92,7 @@ class Sklearn(RowWise):
         if not table.size:
             raise Rejected(400, "The body holds no rows.")
         return table
+
+
+def _kind(call: Call) -> str:
+    return codecs.media_type(call.content_type) or codecs.JSON

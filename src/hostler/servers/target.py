@@ -89,10 +89,6 @@ class _Turn:
 
     def _flush(self) -> None:
         together = self._predictor.together
-        if not together:
-            together = 1
-            if len(self._requests) > 1:  # here, as the user's code may be no code for two threads
-                answers.prove(self._predictor)
         some, self._requests = self._requests[:together], self._requests[together:]
         if self._requests:
             self._loop.call_soon(self._flush)

@@ -190,9 +190,30 @@ def test_the_quick_row_equals_the_general_one(values: list[float]) -> None:
     np.testing.assert_array_equal([codecs.csv_row(body, len(values))], codecs.rows(body, CSV, len(values)))
 
 
-@pytest.mark.parametrize("body", [b"1,2", b"1,2,", b"1,2,x", b"1,2,inf", b"1,2,1_0", b"1,2,3\n4,5,6", b""])
+@pytest.mark.parametrize(
+    "body", [b"1,2", b"1,2,", b"1,2,x", b"1,2,inf", b"1,2,1_0", b"1,2,3\n4,5,6", b"1,2\n,3", b"1,\r\n2,3", b""]
+)
 def test_the_quick_row_leaves_everything_unusual_alone(body: bytes) -> None:
     assert codecs.csv_row(body, 3) is None
+
+
+_CELLS = st.sampled_from(
+    ["1", "-2.5", "3\n", "\n", "\r\n4", " ", "5 ", "6\r", "\t7", "nan", "x", "\f8", "9;1", "\x1c2"]
+)
+
+
+@given(st.lists(_CELLS, min_size=1, max_size=4))
+def test_what_the_quick_row_takes_the_general_one_takes_alike(cells: list[str]) -> None:
+    body = ",".join(cells).encode()
+    quick = codecs.csv_row(body, len(cells))
+    if quick is not None:
+        np.testing.assert_array_equal([quick], codecs.rows(body, CSV, len(cells)))
+
+
+@pytest.mark.parametrize(("body", "rows"), [(b"  \n1.6303", 2), (b"1.6303\n ", 2), (b"\n1.6303\r\n", 1)])
+def test_a_line_s_end_inside_a_body_of_one_column_begins_a_row(body: bytes, rows: int) -> None:
+    assert (codecs.csv_row(body, 1) is None) == (rows > 1)
+    assert len(codecs.rows(body, CSV, 1)) == rows
 
 
 OFFERED = (CSV, JSON, JSON_LINES)

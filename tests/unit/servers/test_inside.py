@@ -301,30 +301,3 @@ def test_who_has_left_before_his_turn_on_the_thread_is_not_worked_for(tmp_path: 
             assert target._running == 0
 
     run(test())
-
-
-def test_whether_calls_go_together_is_found_out_on_the_thread_once_several_come(tmp_path: Path) -> None:
-    class Unproven(Model):
-        proofs = 0
-
-        def prove(self) -> None:
-            assert threading.get_ident() != self._loops
-            self.proofs += 1
-            self.together = 16
-
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            model = Unproven(together=0)
-            target = here.add("m", model)
-            await here.call("m")
-            assert model.proofs == 0, "a lone call needs none"
-            here.wanted = 4
-            for wanted in ([[1] * 4], [[4]]):
-                model.calls.clear()
-                await asyncio.gather(*(here.call("m") for _ in range(4)))
-                while target._running:  # noqa: ASYNC110 - nothing tells
-                    await asyncio.sleep(0)
-                assert [[len(calls) for calls in model.calls]] == wanted
-            assert model.proofs == 1
-
-    run(test())

@@ -190,3 +190,18 @@ def test_what_is_no_such_model_does_not_load(tmp_path: Path) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
     with pytest.raises(Unloadable, match=r"its input x is a seq\(tensor\(float\)\), which no request can hold"):
         loaded(tmp_path)
+
+
+def test_a_row_is_answered_the_same_whoever_else_calls(tmp_path: Path) -> None:
+    """A graph may look across its rows for a number that no made-up row holds: here the greatest, from 100 on."""
+    nodes: list[Any] = [
+        ("ReduceMax", ["x"], ["most"], {"keepdims": 0}),
+        ("Constant", [], ["limit"], {"value_float": 100.0}),
+        ("Max", ["most", "limit"], ["scale"], {}),
+        ("Div", ["x", "scale"], ["y"], {}),
+    ]
+    saved(tmp_path, nodes, {"x": (FLOAT, ["rows", 2])}, {"y": (FLOAT, ["rows", 2])})
+    model = loaded(tmp_path)
+    assert model.together == 1
+    one, other = (Call(body, "text/csv", "") for body in (b"1,2", b"1,100000"))
+    assert model.answer([one, other])[0] == model.answer([one])[0]
