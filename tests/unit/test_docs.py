@@ -141,6 +141,14 @@ def test_the_architectures_tree_names_every_package():
         assert f"\n  {package.parent.name}/ " in read("docs/ARCHITECTURE.md")
 
 
+def test_the_architectures_tree_names_every_module():
+    tree = section(read("docs/ARCHITECTURE.md"), "## The tree").split("```")[1]
+    entries = dict(re.findall(r"^  (\w+)/ (.*?)(?=^ {0,2}\S)", tree, re.MULTILINE | re.DOTALL)) | {"hostler": tree}
+    for module in (ROOT / "src/hostler").rglob("*.py"):
+        if not module.name.startswith("__"):
+            assert re.search(rf"\b{module.name}\b", entries[module.parent.name]), module
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_that_a_document_names_exists(document: Path):
     text = document.read_text()
