@@ -7,6 +7,7 @@ It is said by tags of the endpoint, whose form AWS prescribes: 256 characters of
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from hostler import names
 
 PREFIX = "hostler:"  # of every tag that is meant for us
 LONGEST = 365 * 86_400.0  # seconds of an idle-ttl
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?").fullmatch
 _REST = "..."  # at the end of a word: every name that begins with what is before it
 
 
@@ -89,10 +91,7 @@ def _topic(key: str) -> str:
 
 
 def _seconds(value: str) -> float:
-    try:
-        return float(value) if value.strip() else math.nan
-    except ValueError:
-        return math.nan
+    return float(value) if _NUMBER(value) else math.nan
 
 
 def _words(value: str) -> list[str]:

@@ -149,7 +149,8 @@ class Verifier:
             outdated = service == "s3" and "AWSAccessKeyId=" in query
             raise Unproven(Flaw.OUTDATED if outdated else Flaw.MISSING, "Missing Authentication Token")
         front, _, signature = authorization.rpartition("Signature=")
-        grant = self._grants.get(front)
+        # what is no word may end otherwise than it seems: only reading all of it tells
+        grant = self._grants.get(front) if signature.isalnum() else None
         if grant is None:
             credential, signed, given = _parts(authorization)
             grant = self._grant(credential, signed, service)

@@ -49,6 +49,12 @@ def test_names_that_one_value_has_no_room_for_go_on_in_further_tags_in_the_order
         ("hostler:idle-ttl", "-1", "must be seconds"),
         ("hostler:idle-ttl", "nan", "must be seconds"),
         ("hostler:idle-ttl", "1e300", "must be seconds"),
+        ("hostler:idle-ttl", "1e3", "must be seconds"),
+        ("hostler:idle-ttl", "1_0", "must be seconds"),
+        ("hostler:idle-ttl", " 5", "must be seconds"),
+        ("hostler:idle-ttl", "5.", "must be seconds"),
+        ("hostler:idle-ttl", "inf", "must be seconds"),
+        ("hostler:idle-ttl", "\u0663", "must be seconds"),
         ("hostler:idle-ttl:2", "1", "hostler knows no tag hostler:idle-ttl:2"),
         (
             "hostler:ttl",

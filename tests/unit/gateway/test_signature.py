@@ -326,6 +326,31 @@ def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
     assert [*verifier._grants.values()] == [grant]
 
 
+@given(
+    tail=some.text(some.sampled_from(" \t,=aAf0;/xX\xa0\xaa"), max_size=3) | some.just(", Foo=Signature=abc"),
+    cut=some.integers(0, 66),
+    other=some.booleans(),
+    service=some.sampled_from(["sagemaker", "sts", "s3"]),
+    later=some.sampled_from([0, 299, 301, 86_400, -301]),
+)
+def test_what_is_remembered_changes_no_verdict(tail: str, cut: int, other: bool, service: str, later: int) -> None:
+    now = time.time()
+    warm = Verifier(KEYS)
+    Signed().prove(warm, now)
+    changed = Signed(access_key="AKIDOTHER" if other else "AKIDEXAMPLE")
+    authorization = changed.headers["authorization"]
+    changed.headers["authorization"] = authorization[: len(authorization) - cut] + tail
+    changed.service = service
+
+    def verdict(verifier: Verifier) -> tuple[Flaw, str] | None:
+        try:
+            return changed.prove(verifier, now + later)
+        except Unproven as unproven:
+            return unproven.flaw, unproven.message
+
+    assert verdict(warm) == verdict(Verifier(KEYS))
+
+
 def test_a_stranger_fills_no_memory() -> None:
     verifier = Verifier(KEYS)
     for n in range(50):
