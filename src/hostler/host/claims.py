@@ -37,7 +37,11 @@ def lock(data: Path) -> int:
     except OSError as error:
         raise UserError(f"the data folder {data} cannot be used: {error.strerror}") from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)  # it may be `running`, below, that has it for a moment
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
         os.close(file)

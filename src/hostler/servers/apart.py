@@ -155,7 +155,7 @@ class Births:
     def _hear(self) -> None:
         frame = self._line.recv(4096)
         if not frame:  # the nursery has fallen, and its children with it: nothing can be loaded any more
-            print("the process that starts those of targets has ended, and so does this container", flush=True)
+            print("the process from which targets are started has ended: the container ends, too", flush=True)
             tree.end_descendants()
             os._exit(1)
         ended = msgspec.msgpack.decode(frame, type=nursery.Ended)
