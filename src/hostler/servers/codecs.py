@@ -86,8 +86,9 @@ def csv_row(body: bytes, width: int) -> list[float] | None:
 
     None for all else, be it another shape of CSV or no CSV at all: `rows` tells.
     """
-    body = body.strip(b"\r\n")
-    if body.count(b",") != width - 1 or b"\n" in body:  # float() would take a line's end for nothing
+    if body.count(b",") != width - 1:
+        return None
+    if b"\n" in body and b"\n" in body.strip(b"\r\n"):  # a line's end inside, which float() would overlook
         return None
     fields = body.split(b",")
     try:
