@@ -190,7 +190,7 @@ def env(data: str | None, **forms: bool) -> None:
         click.echo(_SHELLS[form](name, value))
 
 
-_ORDERS = ("use", "hits", "memory", "name")  # as hosting/roster.py has them
+_ORDERS = ("use", "calls", "memory", "name")  # as hosting/roster.py has them
 _TARGETS_LISTED = 50
 
 
@@ -198,7 +198,7 @@ _TARGETS_LISTED = 50
 @click.option("--targets", "of_targets", is_flag=True, help="List the models of multi-model endpoints instead.")
 @click.option("--endpoint", metavar="NAME", help="With --targets: only of this endpoint.")
 @click.option(
-    "--match", metavar="TEXT", help="With --targets: only names that hold it, or match it if it has *, ? or [."
+    "--match", metavar="TEXT", help="With --targets: only names that hold it, or match it if it has *, ? or [...]."
 )
 @click.option("--sort", type=click.Choice(_ORDERS), help="With --targets: by last use (the default), or other.")
 @click.option(
@@ -228,7 +228,7 @@ def ls(
     if of_targets:
         query = {"region": resolved.region, "limit": 0 if as_json else _TARGETS_LISTED, **given}
         listing = _get(resolved, "/_hostler/targets", query)
-        lines = tables.targets(listing["targets"], listing["total"])
+        lines = tables.idle_ttls(listing["endpoints"]) + tables.targets(listing["targets"], listing["total"])
     elif given or region:
         raise click.UsageError(f"--{next(iter(given), 'region')} needs --targets")
     else:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-_HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "HITS", "LOADS")
+from hostler.settings import size_text
+
+_HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "CALLS", "LOADS")
 _TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has them all
+_REASON_SHOWN = 60  # letters of why a target could not be loaded; --json has it whole
 
 
 def endpoints(listed: list[dict[str, Any]]) -> list[str]:
-    """The lines of `hostler ls`: an endpoint; below it each variant's instances with what is resident on them."""
+    """The lines of `hostler ls`: an endpoint; below it why it failed, and its instances with what is resident there."""
     lines = []
     width = max((len(endpoint["name"]) for endpoint in listed), default=0)
     for endpoint in listed:
-        line = f"{endpoint['name']:{width}}  {endpoint['status']:8}  {endpoint['region']}"
-        lines.append(f"{line}  {endpoint['failure_reason']}".rstrip())
+        lines.append(f"{endpoint['name']:{width}}  {endpoint['status']:8}  {endpoint['region']}")
+        if reason := endpoint["failure_reason"]:
+            lines.append(f"  {plain(reason)}")
         for variant in endpoint["variants"]:
             for instance in variant["instances"]:
                 targets = instance["targets"]
@@ -24,6 +28,15 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
     return lines or ["no endpoints"]
 
 
+def idle_ttls(listed: list[dict[str, Any]]) -> list[str]:
+    """A line for each multi-model endpoint whose idle targets leave; above its targets."""
+    return [
+        f"{one['endpoint']}: a target leaves when not called for {one['idle_ttl']:g} s (idle-ttl)"
+        for one in listed
+        if one["idle_ttl"]
+    ]
+
+
 def targets(listed: list[dict[str, Any]], total: int) -> list[str]:
     """The lines of `hostler ls --targets`: one for each target of each instance, with what is special about it last."""
     rows = [
@@ -31,7 +44,7 @@ def targets(listed: list[dict[str, Any]], total: int) -> list[str]:
             *(one[name] or "-" for name in ("endpoint", "variant", "instance", "target", "state")),
             _bytes(one["memory"]),
             _time(one["idle"]),
-            str(one["hits"]),
+            str(one["calls"]),
             str(one["loads"]),
         )
         for one in listed
@@ -53,16 +66,13 @@ def _note(target: dict[str, Any]) -> str:
     words = [name for name in ("pinned", "preload") if target[name]]
     if target["leaves_in"] is not None:
         words.append(f"leaves in {_time(target['leaves_in'])}")
-    return ", ".join([*words, *filter(None, [target["reason"]])])
+    if reason := target["reason"]:
+        words.append(reason if len(reason) <= _REASON_SHOWN else f"{reason[:_REASON_SHOWN]}... (--json: all of it)")
+    return ", ".join(words)
 
 
 def _bytes(size: int | None) -> str:
-    if size is None:
-        return "-"
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if size >= unit:
-            return f"{size / unit:.1f}{name}"
-    return f"{size / 2**10:.0f}KiB"
+    return "-" if size is None else size_text(size)
 
 
 def _time(seconds: float | None) -> str:

@@ -63,7 +63,7 @@ class Lifecycle:
 
     def targets(self, region, name, match, order, limit):
         if name and self._store.endpoint(region, name) is None:
-            return None
+            return f"there is no endpoint {name!r} in {region}"
         return {"targets": [], "total": 0, "asked": [region, name, match, order, limit]}
 
     def logs(self, region, name, tail):

@@ -144,8 +144,8 @@ def test_the_targets_of_an_endpoint_or_of_all_can_be_asked_for_some_at_a_time(st
     assert json.loads(get(stage, "/_hostler/targets")[1])["asked"] == everything
     found, body = get(stage, "/_hostler/targets?endpoint=nobody")
     assert (found, json.loads(body)["message"]) == (404, "there is no endpoint 'nobody' in us-east-1")
-    some = "/_hostler/targets?region=eu-west-1&match=a%2A&sort=hits&limit=7"
-    assert json.loads(get(stage, some)[1])["asked"] == ["eu-west-1", "", "a*", "hits", 7]
+    some = "/_hostler/targets?region=eu-west-1&match=a%2A&sort=calls&limit=7"
+    assert json.loads(get(stage, some)[1])["asked"] == ["eu-west-1", "", "a*", "calls", 7]
 
 
 @pytest.mark.parametrize("query", ["sort=colour", "limit=many", "limit=-1", "limit=99999999999", "limit=%F0%9F%90%8E"])

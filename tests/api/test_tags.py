@@ -84,7 +84,10 @@ def test_a_token_of_tags_is_good_for_its_resource_alone(sagemaker):
 ENDPOINT = BASE + "endpoint/E"
 IDLE = {"Key": "hostler:idle-ttl", "Value": "600"}
 SOON = {"Key": "hostler:idle-ttl", "Value": "soon"}
-NOT_SECONDS = "The value of the tag hostler:idle-ttl must be seconds, such as 600, or 0 for never; not 'soon'."
+NOT_SECONDS = (
+    "The value of the tag hostler:idle-ttl must be seconds, such as 600 and 31536000 (a year) at most, or 0 for never;"
+    " not 'soon'."
+)
 
 
 def test_tags_of_ours_are_kept_and_shown_as_any_and_given_to_every_kind_of_resource(sagemaker):
@@ -109,6 +112,9 @@ def test_a_tag_of_ours_that_says_nothing_is_refused_wherever_tags_are_given_and_
     assert "F" not in {one["EndpointName"] for one in sagemaker.list_endpoints()["Endpoints"]}
     unknown = [{"Key": "hostler:pim", "Value": "a"}]
     assert "hostler knows no tag hostler:pim" in refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=unknown)
+    for key in ("Hostler:pin", "hostler:pin:"):
+        refused = refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=[{"Key": key, "Value": "a"}])
+        assert f"hostler knows no tag {key}, only" in refused
     starred = [{"Key": "hostler:pin", "Value": "region-*"}]
     assert "regular expression" in refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=starred)
 

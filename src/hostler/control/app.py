@@ -163,9 +163,7 @@ async def _targets(context: Context, request: Request) -> Response:
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
         return _plain({"message": "limit must be a number of targets; 0: all"}, 400)
     targets = context.lifecycle.targets(region, name, asked.get("match", ""), order, int(limit))
-    if targets is None:
-        return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
-    return _plain(targets)
+    return _plain({"message": targets}, 404) if isinstance(targets, str) else _plain(targets)
 
 
 def _plain(value: object, status: int = 200) -> Response:

@@ -40,8 +40,8 @@ class Lifecycle(Protocol):
     def describe_all(self) -> list[dict[str, Any]]:
         """Every endpoint with its instances, containers and resident targets, as JSON values, for people."""
 
-    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | None:
-        """Targets of an endpoint, or of all if `name` is empty, as JSON values; None when there is no such endpoint."""
+    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
+        """Targets of an endpoint, or of all if `name` is empty, as JSON values; or in words why it can have none."""
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
         """Per instance the last `tail` bytes of its log, as JSON values; None when there is no such endpoint."""

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from hostler import names
 
@@ -21,7 +22,7 @@ _REST = "..."  # at the end of a word: every name that begins with what is befor
 
 @dataclass(frozen=True)
 class Lives:
-    """`idle_ttl`: seconds after its last use after which a target is unloaded; 0: never.
+    """`idle_ttl`: seconds after its last use after which a target is unloaded (see `expires`); 0: never.
 
     Pinned are the targets named in `pinned` and those whose names begin with one of `pinned_below`. `preload`: the
     targets to load before anybody asks, in this order.
@@ -34,6 +35,18 @@ class Lives:
 
     def pins(self, target: str) -> bool:
         return target in self.pinned or target.startswith(self.pinned_below)
+
+    def expires(self, target: str, used: float, calls: int) -> float:
+        """When one that is not pinned will have been idle for too long; inf: never. `used`: when it was used last, or
+        came. What is to be preloaded was asked for by the operator: it waits for its first call however long.
+        """
+        if not self.idle_ttl or (not calls and target in self._preloaded):
+            return math.inf
+        return used + self.idle_ttl
+
+    @cached_property
+    def _preloaded(self) -> frozenset[str]:
+        return frozenset(self.preload)
 
 
 def read(tags: Mapping[str, str], usual: Lives) -> Lives:
@@ -61,13 +74,14 @@ def read(tags: Mapping[str, str], usual: Lives) -> Lives:
 
 def check(key: str, value: str) -> None:
     """Raise ValueError, in a sentence, for a tag that is meant for us and says nothing that we understand."""
-    if not key.startswith(PREFIX):
+    if not key.lower().startswith(PREFIX):
         return
     match _topic(key):
         case "idle-ttl":
             if not 0 <= _seconds(value) <= LONGEST:
                 raise ValueError(
-                    f"The value of the tag {key} must be seconds, such as 600, or 0 for never; not {value!r}."
+                    f"The value of the tag {key} must be seconds, such as 600 and {LONGEST:.0f} (a year) at most, or 0"
+                    f" for never; not {value!r}."
                 )
         case "pin":
             _check_names(key, value.split())
@@ -79,15 +93,15 @@ def check(key: str, value: str) -> None:
             _check_names(key, value.split())
         case _:
             raise ValueError(
-                f"hostler knows no tag {key}, only hostler:idle-ttl, hostler:pin and hostler:preload"
+                f"hostler knows no tag {key}, only hostler:idle-ttl, hostler:pin and hostler:preload, in small letters"
                 " (the last two also as hostler:pin:2 and so on)."
             )
 
 
 def _topic(key: str) -> str:
-    """`hostler:pin:2` is one more tag of the topic `pin`: a single value holds few names."""
-    topic, more, _ = key.removeprefix(PREFIX).partition(":")
-    return "" if not key.startswith(PREFIX) or (more and topic == "idle-ttl") else topic
+    """`hostler:pin:2` is one more tag of the topic `pin`: a single value holds few names. Empty: none of ours."""
+    topic, more, suffix = key.removeprefix(PREFIX).partition(":")
+    return "" if not key.startswith(PREFIX) or (more and (topic == "idle-ttl" or not suffix)) else topic
 
 
 def _seconds(value: str) -> float:

@@ -7,6 +7,7 @@ or twice, and is checked against the generation. Every Withdraw is answered at l
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,6 +35,7 @@ from hostler.core.target import (
     Unload,
     Withdraw,
 )
+from hostler.settings import size_text
 
 __all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
@@ -155,7 +157,7 @@ class ModelCache:
         self._memory.touch(target, uses)
         if entry := self._entries.get(target):
             entry.used = now
-            entry.hits += uses
+            entry.calls += uses
 
     def touch(self, target: str) -> None:
         """It is to be kept as if it had been used just now."""
@@ -293,9 +295,10 @@ class ModelCache:
         ttl = self._lives.idle_ttl
         if not ttl or now < self._look_at:
             return []
-        idle = {target: self._entries[target].used for target in self._memory if not self._memory.pinned(target)}
-        expired = [target for target, used in idle.items() if used + ttl <= now]
-        soonest = min((used + ttl for used in idle.values() if used + ttl > now), default=now + ttl)
+        idle = (self._entries[target] for target in self._memory if not self._memory.pinned(target))
+        due = {entry.name: self._lives.expires(entry.name, entry.used, entry.calls) for entry in idle}
+        expired = [target for target, then in due.items() if then <= now]
+        soonest = min((then for then in due.values() if now < then < math.inf), default=now + ttl)
         self._look_at = max(soonest, now + min(ttl, max(1.0, ttl / 8)))
         return [self._withdraw(target) for target in expired]
 
@@ -447,10 +450,12 @@ class ModelCache:
             del self._failed[first[0]]
 
     def _too_big(self, target: str, size: int) -> Refuse:
-        message = f"The model takes {size} bytes of memory, and an instance of this endpoint has {self.budget}"
+        message = f"The model takes {_bytes(size, ' bytes')} of memory, and an instance of this endpoint has"
+        message += f" {_bytes(self.budget)}"
         if size <= self.budget:
             message += (
-                f", of which {self._pinned_total} are held by models that the tag hostler:pin has stay: pin fewer"
+                f", of which {_bytes(self._pinned_total)} are held by models that the tag hostler:pin has stay:"
+                " pin fewer"
             )
         return Refuse(target, "too_big", f"{message}.", 507, by_pins=size <= self.budget)
 
@@ -461,3 +466,8 @@ class ModelCache:
     def _is_late(self, target: str, event: str, generation: int) -> bool:
         entry = self._entries.get(target)
         return entry is None or entry.generation != generation or not TARGET.knows(entry.state, event)
+
+
+def _bytes(size: int, unit: str = "") -> str:
+    """Exact, and as people are shown them elsewhere."""
+    return f"{size}{unit}" + (f" ({size_text(size)})" if size >= 2**10 else "")

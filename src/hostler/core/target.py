@@ -68,7 +68,7 @@ class Target:
     size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
     generation: int = 0  # of its last publication here; never used for another publication of its cache
     used: float = 0.0  # when somebody last wanted it, or it was found in use, or it came; on the clock of its cache
-    hits: int = 0  # how often gateways said that they had used it, since it came
+    calls: int = 0  # how often gateways said that they had used it, since it came
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")

@@ -136,6 +136,12 @@ class Endpoint:
         phase, message = variant_phase(coming, coming and self._complete(shown), before, after)
         return VariantView(now["VariantName"], current, phase, message)
 
+    @property
+    def is_multi_model(self) -> bool:
+        """Whether any of its containers holds targets."""
+        documents = (model for revision in self.revisions for model in revision.models.values())
+        return any(models.is_multi_model(one) for document in documents for one in models.definitions(document))
+
     def summary(self, targets: Callable[[Instance], list[str]]) -> dict[str, Any]:
         """It all, for people (`hostler ls`): each variant of each fleet that has instances, the older fleet first."""
         found: dict[tuple[int, str], list[Instance]] = {}

@@ -93,11 +93,15 @@ class Reconciler:
         """Every endpoint with its instances and resident targets, for people."""
         return [endpoint.summary(self.runtimes.targets) for endpoint in self._endpoints()]
 
-    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | None:
-        """Targets of an endpoint, or of all if `name` is empty (hosting/roster.py); None: there is no such endpoint."""
+    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
+        """Targets of an endpoint, or of all if `name` is empty (hosting/roster.py); or why it can have none."""
         key = f"{region}/{name}" if name else ""
-        if key and all(endpoint.key != key for endpoint in self._endpoints()):
-            return None
+        if key:
+            found = next((endpoint for endpoint in self._endpoints() if endpoint.key == key), None)
+            if found is None:
+                return f"there is no endpoint {name!r} in {region}"
+            if not found.is_multi_model:
+                return f"the endpoint {name!r} is not multi-model: it has no targets"
         return roster(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:

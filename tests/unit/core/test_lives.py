@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from hostler.core.lives import Lives, check, read
@@ -10,7 +12,7 @@ from hostler.core.lives import Lives, check, read
 def test_an_endpoint_without_tags_of_ours_has_the_usual_life():
     usual = Lives(600.0)
     assert read({}, usual) == usual
-    assert read({"team": "a", "Hostler:pin": "b", "hostler": "c"}, usual) == usual
+    assert read({"team": "a", "hostler": "c"}, usual) == usual
     assert not usual.pins("a")
 
 
@@ -21,6 +23,13 @@ def test_tags_say_when_targets_leave_which_stay_and_which_come_unasked():
     assert lives.pins("a.tar.gz")
     assert not lives.pins("c.tar.gz")
     assert read({"hostler:idle-ttl": "0"}, Lives(600.0)).idle_ttl == 0
+
+
+def test_what_is_to_be_preloaded_is_not_idle_before_its_first_call():
+    lives = read({"hostler:idle-ttl": "90", "hostler:preload": "a"}, Lives())
+    assert lives.expires("a", 10.0, 0) == math.inf
+    assert lives.expires("a", 10.0, 1) == lives.expires("b", 10.0, 0) == 100.0
+    assert Lives().expires("b", 10.0, 5) == math.inf
 
 
 def test_a_word_that_ends_in_dots_pins_every_name_that_begins_so():
@@ -44,7 +53,11 @@ def test_names_that_one_value_has_no_room_for_go_on_in_further_tags_in_the_order
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("hostler:idle-ttl", "soon", "must be seconds, such as 600, or 0 for never; not 'soon'"),
+        (
+            "hostler:idle-ttl",
+            "soon",
+            "must be seconds, such as 600 and 31536000 (a year) at most, or 0 for never; not 'soon'",
+        ),
         ("hostler:idle-ttl", "", "must be seconds"),
         ("hostler:idle-ttl", "-1", "must be seconds"),
         ("hostler:idle-ttl", "nan", "must be seconds"),
@@ -61,6 +74,15 @@ def test_names_that_one_value_has_no_room_for_go_on_in_further_tags_in_the_order
             "1",
             "hostler knows no tag hostler:ttl, only hostler:idle-ttl, hostler:pin and hostler:preload",
         ),
+        ("hostler:idle-ttl", "99999999", "such as 600 and 31536000 (a year) at most, or 0 for never; not '99999999'"),
+        ("hostler:pin:", "a", "hostler knows no tag hostler:pin:"),
+        ("hostler:preload:", "a", "hostler knows no tag hostler:preload:"),
+        (
+            "Hostler:pin",
+            "a",
+            "hostler knows no tag Hostler:pin, only hostler:idle-ttl, hostler:pin and hostler:preload, in",
+        ),
+        ("hostler:Pin", "a", "hostler knows no tag hostler:Pin"),
         ("hostler:", "1", "hostler knows no tag"),
         ("hostler:pin", " ", "must hold the names of targets"),
         ("hostler:pin", "a ../b", "'../b', which can be no TargetModel: it holds the segment '..'"),

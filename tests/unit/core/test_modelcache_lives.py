@@ -78,6 +78,31 @@ def test_another_idle_ttl_holds_at_once_and_none_never():
     assert cache.next_tick() is None
 
 
+def test_a_preload_is_not_idle_before_its_first_call_and_is_as_any_other_after_it():
+    cache = holding(100, a=10, b=10)
+    cache.govern(Lives(60.0, preload=("a",)), 0.0)
+    assert cache.tick(60.0) == withdraw(cache, "b")
+    idle(cache, "b", 60.0)
+    cache.unloaded("b", 60.0)
+    assert cache.tick(1000.0) == []
+    assert (due := cache.next_tick()) is not None
+    assert due > 1000.0
+    used_at(cache, a=1000.0)
+    assert cache.tick(1059.0) == []
+    assert cache.tick(1080.0) == withdraw(cache, "a")
+
+
+def test_a_refusal_tells_many_bytes_as_people_are_shown_them():
+    cache = holding(2**23, a=2**22 + 2**21)
+    cache.govern(pinning("a"), 0.0)
+    (refuse,) = ask(cache, "b", 5 * 2**19)
+    assert isinstance(refuse, Refuse)
+    assert refuse.message == (
+        "The model takes 2621440 bytes (2.5MiB) of memory, and an instance of this endpoint has 8388608 (8.0MiB), of"
+        " which 6291456 (6.0MiB) are held by models that the tag hostler:pin has stay: pin fewer."
+    )
+
+
 # --- pins -------------------------------------------------------------------------------------------------------------
 
 
