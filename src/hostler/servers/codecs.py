@@ -30,6 +30,7 @@ _LOOKED_AT = 64  # cells of a body with a wrong number of columns, for one that 
 _PLAIN = 32  # bytes that a number takes at most, mostly
 _EXACT = 2**53  # below it, a whole number is a float64
 _SHORT_HEADER = 256  # bytes of an NPY body's header that is worth remembering
+_LINE_END, _UNDERSCORE = b"\n_"  # as numbers: `in` finds them in a fraction of the time that it takes for bytes
 _DELIMITERS = (",", ";", "\t", "|", " ")
 
 
@@ -88,14 +89,14 @@ def csv_row(body: bytes, width: int) -> list[float] | None:
     """
     if body.count(b",") != width - 1:
         return None
-    if b"\n" in body and b"\n" in body.strip(b"\r\n"):  # a line's end inside, which float() would overlook
+    if _LINE_END in body and _LINE_END in body.strip(b"\r\n"):  # a line's end inside, which float() would overlook
         return None
     fields = body.split(b",")
     try:
         values = [float(field) for field in fields]
     except ValueError:
         return None
-    return None if math.inf in values or -math.inf in values or b"_" in body else values
+    return None if math.inf in values or -math.inf in values or _UNDERSCORE in body else values
 
 
 def plain_row(body: bytes, content_type: str, width: int) -> list[float] | None:
