@@ -202,7 +202,8 @@ class _Unpacked:
         self._check_magic()
 
     def _check_magic(self) -> None:
-        self._held = self._packed.read(_PIECE)
+        while len(self._held) < _BLOCK and (more := self._packed.read(_PIECE)):
+            self._held += more
         if not self._held:
             raise ArtifactBad("The archive is empty: a gzipped tar is expected.")
         if self._held.startswith(b"PK\x03\x04"):

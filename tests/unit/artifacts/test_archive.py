@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import random
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -277,3 +278,23 @@ def test_unpacking_is_not_fooled_by_how_the_bytes_are_cut(tmp_path: Path) -> Non
     archive = packer.compress(tar(member("m", data))) + packer.flush()
     assert out(archive, tmp_path).bytes == MIB
     assert (tmp_path / "out/m").read_bytes() == data
+
+
+class Dripping(io.BytesIO):
+    """Bytes that come one by one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(1)
+
+
+@pytest.mark.parametrize("name", [None, *HOSTILE])
+def test_a_verdict_does_not_depend_on_how_the_bytes_come(tmp_path: Path, name: str | None) -> None:
+    archive = (HOSTILE[name]() if name else GOOD)[:5000]
+    told = []
+    for source in (io.BytesIO(archive), Dripping(archive)):
+        try:
+            told.append(extract(source, len(archive), tmp_path / "out", LIMITS).files)
+        except ArtifactBad:
+            told.append(-1)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    assert told[0] == told[1]
