@@ -32,14 +32,16 @@ class Results:
 
     @classmethod
     def read(cls, path: Path, workloads: Sequence[type[Workload]]) -> Results:
-        """An earlier run's, as it was written. Raises OSError, ValueError."""
+        """An earlier run's, as it was written. Raises OSError, ValueError, KeyError, TypeError, AttributeError."""
         told = json.loads(path.read_text())
         if not isinstance(told, dict) or not told.get("cells") or "contenders" not in told:
             raise ValueError("it holds no figures of a run")
         names = {cell["workload"] for cell in told["cells"]}
         results = cls([], [workload for workload in workloads if workload.name in names])
         results._about = {name: told[name] for name in results._about if name in told}
-        results._settings = told["contenders"]
+        results._settings = {
+            name: {"settings": how["settings"], "packages": how["packages"]} for name, how in told["contenders"].items()
+        }
         fields = ("workload", "contender", "connections", "rounds", "failed")
         results.cells = [Cell(*(cell[field] for field in fields)) for cell in told["cells"]]
         return results

@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
     def earlier(text: str) -> report.Results:
         try:
             return report.Results.read(Path(text), workloads.ALL)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise argparse.ArgumentTypeError(f"{text} is no earlier run's JSON: {error}") from error
 
     parser = arguments.parser(__doc__)

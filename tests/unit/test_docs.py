@@ -154,7 +154,7 @@ def test_every_path_that_a_document_names_exists(document: Path):
     text = document.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (document.parent / target).exists(), target
-    for path in re.findall(r"`(?:[\w./]*python )?((?:src|tests|docs|bench|requirements|\.ci)/[^`\s*<]*)`", text):
+    for path in re.findall(r"`(?:[\w./]*python )?((?:src|tests|docs|bench|requirements|\.ci)/[^`\s*<]*)[`\s]", text):
         assert (ROOT / path).exists(), path
 
 
