@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,8 +15,10 @@ def read(folder: Path, tail: int, region: str, endpoint: str) -> list[dict[str, 
     A log is text, as it stands in the file. What cannot be read is not there.
     """
     named = b'"region":%b,"endpoint":%b,' % (msgspec.json.encode(region), msgspec.json.encode(endpoint))
-    found = []
-    for file in sorted(folder.glob("*.log")):
+    found, files = [], list[Path]()
+    with contextlib.suppress(OSError):
+        files = sorted(folder.glob("*.log"))
+    for file in files:
         lines = _lines(file, tail)
         if len(b"".join(lines)) < tail:
             lines = _lines(Path(f"{file}.1"), tail) + lines

@@ -33,3 +33,4 @@ def test_the_lines_of_one_endpoint_are_those_of_its_region(tmp_path: Path) -> No
 
 def test_no_log_is_no_error(tmp_path: Path) -> None:
     assert access.read(tmp_path / "none", 1000, "us-east-1", "ep") == []
+    assert access.read(tmp_path / ("x" * 300), 1000, "us-east-1", "ep") == []  # it cannot even be looked at
