@@ -207,19 +207,20 @@ class Buckets:
         On any error the written file is gone.
         """
         try:
-            return self._commit(written, bucket, key, etag, headers, checksums, only)
+            with written.open("rb") as file:
+                return self._commit(written, file, bucket, key, etag, headers, checksums, only)
         except BaseException:
             written.unlink(missing_ok=True)
             raise
 
     def _commit(
-        self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
-        only: Only,
+        self, written: Path, file: BufferedReader, bucket: str, key: str, etag: str, headers: dict[str, str],
+        checksums: dict[str, str], only: Only,
     ) -> Object:  # fmt: skip
         now = time.time_ns()
         os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
-        with written.open("rb") as file:
-            facts = Facts(etag, headers, checksums, stamp(written.stat()), _md5(file) if "-" in etag else "")
+        md5 = _md5(file) if "-" in etag else ""
+        facts = Facts(etag, headers, checksums, stamp(os.fstat(file.fileno())), md5)
         with _committing:
             folder, path = self._folder(bucket), self.place(bucket, key)
             self._check_there(bucket, key, only)
@@ -230,8 +231,9 @@ class Buckets:
                 before = self._in_place(bucket, key, path)
                 self._remember(bucket, key, [facts, *before], lasting=True)  # a crash leaves each with its own
                 written.replace(path)
+                # to be renamed is a change; of this file, whatever lies at the path by now
+                facts = msgspec.structs.replace(facts, stamp=stamp(os.fstat(file.fileno())))
                 with contextlib.suppress(OSError):  # they would be found by the content
-                    facts = msgspec.structs.replace(facts, stamp=stamp(path.lstat()))  # to be renamed is a change
                     self._remember(bucket, key, [facts, *before], lasting=True)
             except (NotADirectoryError, FileExistsError):
                 raise _clash("part of it is itself the key of an object") from None
