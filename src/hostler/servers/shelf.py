@@ -1,20 +1,23 @@
 """The targets that this server holds: loading, measuring, finding, unloading. It knows no HTTP.
 
-Loads inside this process run on one thread, one at a time, so that what each adds to the heap can be told. Giving freed
-memory back to the system takes longer than freeing it, and what is given back must be asked for again: it is done once
-for all loads and unloads of a second, and at once only for what is large.
+An artifact's first load inside this process runs alone, so that what it adds to the heap can be told; later ones run
+beside each other. Giving freed memory back to the system takes longer than freeing it, and what is given back must be
+asked for again: it is done once for all loads and unloads of a second, and at once only for what is large.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import socket
 import sys
 import weakref
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from hostler.servers import artifact, framework, memory, reason, strays
@@ -56,6 +59,34 @@ def _taken(artifact_id: int) -> _Taken:
     return _Taken()
 
 
+class Heap:
+    """Who may change what the heap holds: many at once, or one who measures it."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._changes = 0
+        self._still = asyncio.Event()
+        self._still.set()
+
+    @contextlib.asynccontextmanager
+    async def changed(self) -> AsyncIterator[None]:
+        async with self._turn:
+            self._changes += 1
+            self._still.clear()
+        try:
+            yield
+        finally:
+            self._changes -= 1
+            if not self._changes:
+                self._still.set()
+
+    @contextlib.asynccontextmanager
+    async def measured(self) -> AsyncIterator[None]:
+        async with self._turn:
+            await self._still.wait()
+            yield
+
+
 @dataclass(frozen=True)
 class Held:
     """A target that is here. `url` is as it was asked for."""
@@ -77,8 +108,8 @@ class Shelf:
         self._births = Births(line, sockets, self._fallen) if line else None
         self._loading: dict[str, asyncio.Future[Seat]] = {}
         self._being_born: dict[str, list[Apart]] = {}
-        self._loads = ThreadPoolExecutor(1, "loads")
-        self._measuring = asyncio.Lock()  # what the heap holds does not change, but by the load that is measured
+        self._loads = ThreadPoolExecutor(os.cpu_count(), "loads")
+        self._heap = Heap()
         self._left: list[Predictor] = []  # unloaded, but not freed yet
         self._left_size = 0  # bytes
         self._untidy = False  # freed memory is to be given back
@@ -109,10 +140,12 @@ class Shelf:
 
     async def _load(self, name: str, folder: Path) -> Seat:
         try:
-            kind, apart = await self._loop.run_in_executor(None, self._placed, folder)
+            kind, apart, files = await self._loop.run_in_executor(None, self._placed, folder)
         except Unloadable as error:
             raise LoadFailed(500, reason.text(error, self._environment)) from None
-        return await (self._apart if apart and self._births else self._inside)(name, folder, kind)
+        if apart and self._births:
+            return await self._apart(name, folder, kind)
+        return await self._inside(name, folder, kind, files)
 
     async def _apart(self, name: str, folder: Path, kind: str) -> Seat:
         return await self._bear(name, folder, kind)
@@ -133,11 +166,13 @@ class Shelf:
         process.memory = max(report.memory, artifact.size(folder))
         return process
 
-    async def _inside(self, name: str, folder: Path, kind: str) -> Seat:
-        async with self._measuring:
+    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[artifact.Stamp]) -> Seat:
+        taken = _taken(hash(tuple(files)))
+        async with self._heap.changed() if taken.size else self._heap.measured():
             _free(self._all_left())
+            load = partial(self._load_here, folder, kind, taken, sum(file.size for file in files))
             try:
-                predictor, size = await self._loop.run_in_executor(self._loads, self._load_measured, folder, kind)
+                predictor = await self._loop.run_in_executor(self._loads, load)
             except (Exception, SystemExit) as error:
                 message = reason.text(error, self._environment)
                 if where := reason.of_load(error, self._environment):
@@ -146,18 +181,17 @@ class Shelf:
                 raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
             finally:
                 self._tidy_soon()
-        return Inside(predictor, size, self._environment, self._long_calls)
+        return Inside(predictor, taken.size, self._environment, self._long_calls)
 
-    def _placed(self, folder: Path) -> tuple[str, bool]:
+    def _placed(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         kind = artifact.framework(folder, self._environment)
         if missing := framework.missing(kind):
             raise Unloadable(missing)
-        return kind, framework.needs_process(folder, kind)
+        return kind, framework.needs_process(folder, kind), artifact.stamps(folder)
 
-    def _load_measured(self, folder: Path, kind: str) -> tuple[Predictor, int]:
+    def _load_here(self, folder: Path, kind: str, taken: _Taken, least: int) -> Predictor:
+        """Load it, and note what it has taken if that is not known: `least` bytes, those of its files."""
         framework.warm(kind)  # not the target's memory
-        files = artifact.stamps(folder)
-        taken = _taken(hash(tuple(files)))
         before = 0 if taken.size else memory.in_use()
         try:
             with strays.kept_out():
@@ -167,8 +201,8 @@ class Shelf:
         except BaseException as error:  # asyncio would take some of these as meant for itself
             raise Unloadable(f"loading it raised {type(error).__name__}") from error
         if not taken.size:
-            taken.size = max(memory.in_use() - before, sum(file.size for file in files))
-        return predictor, taken.size
+            taken.size = max(memory.in_use() - before, least)
+        return predictor
 
     async def unload(self, name: str) -> None:
         """Take a target away; returns when what still ran there is answered. Its memory is given back soon after.
@@ -206,7 +240,7 @@ class Shelf:
             await self._tidy()
 
     async def _tidy(self) -> None:
-        async with self._measuring:
+        async with self._heap.changed():
             await self._loop.run_in_executor(self._loads, _give_back, self._all_left())
 
     async def fall(self, held: Held) -> None:

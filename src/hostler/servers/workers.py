@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +23,7 @@ import msgspec
 
 from hostler.contract import INVOCATIONS, LOAD_TIMEOUT, MODELS
 from hostler.servers.apart import Apart
+from hostler.servers.artifact import Stamp
 from hostler.servers.copies import Copies, Crew
 from hostler.servers.environment import Environment
 from hostler.servers.shelf import LoadFailed, Seat, Shelf
@@ -89,7 +91,7 @@ class Workers(Shelf):
 
     # --- targets with a copy in each worker
 
-    async def _inside(self, name: str, folder: Path, kind: str) -> Seat:
+    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[Stamp]) -> Seat:
         """One worker is given it first: should the model end it, the others go on."""
         while True:
             with contextlib.suppress(_Bystander):

@@ -17,7 +17,7 @@ import xgboost
 from hostler.servers import environment
 from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor
-from hostler.servers.shelf import MUCH, LoadFailed, Shelf
+from hostler.servers.shelf import MUCH, Heap, LoadFailed, Shelf
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
 NEVER = 3600.0  # seconds until memory is given back by itself, in a test that sees to the rest
@@ -136,5 +136,59 @@ def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_p
                 await shelf.load("m", "/m", torn)
         await shelf.load("m", "/m", model)
         assert list(shelf.held) == ["m"]
+
+    run(test())
+
+
+def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None:
+    async def test() -> None:
+        heap, log = Heap(), list[str]()
+        first, second = asyncio.Event(), asyncio.Event()
+
+        async def change(name: str, over: asyncio.Event) -> None:
+            async with heap.changed():
+                log.append(f"{name} begins")
+                await over.wait()
+                log.append(f"{name} ends")
+
+        async def measure() -> None:
+            async with heap.measured():
+                log.append("measuring")
+                await asyncio.sleep(0)
+                log.append("measured")
+
+        async def turns() -> None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(one) for one in (change("a", first), change("b", second), measure())]
+        await turns()
+        tasks.append(asyncio.create_task(change("late", first)))
+        await turns()
+        assert log == ["a begins", "b begins"]
+        first.set()
+        await turns()
+        assert log[2:] == ["a ends"]
+        second.set()
+        await asyncio.gather(*tasks)
+        assert log[3:] == ["b ends", "measuring", "measured", "late begins", "late ends"]
+
+    run(test())
+
+
+def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        names = [str(number) for number in range(16)]
+        folders = {name: copy(model, tmp_path / name) for name in names}
+
+        async def load_all() -> dict[str, int]:
+            held = await asyncio.gather(*(shelf.load(name, f"/{name}", folders[name]) for name in names))
+            return {name: one.seat.memory for name, one in zip(names, held, strict=True)}
+
+        first = await load_all()
+        for _ in range(3):
+            await asyncio.gather(*(shelf.unload(name) for name in names))
+            assert await load_all() == first
 
     run(test())
