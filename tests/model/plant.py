@@ -238,15 +238,16 @@ class Gateway:
         self._plant = plant
         self.epoch = ""  # of the control whose word it has
         self._frames: Frames[link.Down] | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._draining: set[str] = set()
         self._goes_on = asyncio.Event()
         self._goes_on.set()
         self.task = asyncio.create_task(self._run())
 
     def unlink(self) -> None:
-        """Control's end is gone."""
-        if self._frames:
-            self._frames.close()
+        """Control's end is gone, and what was on its way there is lost."""
+        if self._writer:
+            self._writer.transport.abort()
 
     async def hang(self, seconds: float) -> None:
         """It neither hears nor says anything for a while."""
@@ -256,11 +257,16 @@ class Gateway:
 
     async def _run(self) -> None:
         while True:
+            control = self._plant.control
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self._plant.link))
             except OSError:
                 await asyncio.sleep(self._plant.loop.random.choice((0.05, 0.2, 1.0)))
                 continue
+            if control is not self._plant.control or control.engine.dead:  # which took this connection along
+                writer.transport.abort()
+                continue
+            self._writer = writer
             self._frames = Frames(reader, writer, link.Down)
             self._send(link.Hello(self.name, self.pid))
             ticking = asyncio.create_task(self._tick())
@@ -604,8 +610,8 @@ class Plant:
         if gateway := self.gateways.pop(pid, None):
             gateway.flights.clear()
             gateway.task.cancel()
+            self.spawn(self._bear_gateway_later())  # whatever becomes of control, which may wait for this
             await asyncio.gather(gateway.task, return_exceptions=True)
-            self.spawn(self._bear_gateway_later())
 
     async def _bear_gateway_later(self) -> None:
         await asyncio.sleep(self.loop.random.choice((0.1, 1.0, 4.0)))

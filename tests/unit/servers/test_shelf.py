@@ -65,7 +65,8 @@ def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path,
         filling, turning = statistics.median(told[:10]), statistics.median(told[10:])
         assert turning == pytest.approx(filling, rel=0.05)
         size = (model / "xgboost-model").stat().st_size
-        assert size < min(told) < max(told) < 2 * size
+        # Garbage of other tests that is collected during one of the loads makes that one seem small.
+        assert size <= min(told) < statistics.median(told) < max(told) < 2 * size
 
     run(test())
 
