@@ -576,6 +576,9 @@ class Plant:
     async def restart_control(self) -> None:
         """It dies at once, and the host starts another a little later."""
         await self.control.die()
+        # What it has told to end runs on for its grace, and the next control may take it for one that serves, until it
+        # misses its pings: nobody else knows of what was said to it.
+        self.damaged |= {container.instance for container in self.host.containers.values() if container.ending}
         for gateway in self.gateways.values():
             gateway.unlink()
         await asyncio.sleep(self.loop.random.choice((0.0, 0.1, 2.0, 20.0)))
