@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 import arguments
-from hostler.core.frequency import Frequency
-from hostler.core.lru import Lru
+from hostler.core.targets.eviction_lrfu import Frequency
+from hostler.core.targets.eviction_lru import Lru
 
 WARM = 2000  # requests that do not count
 # Name -> (all change places every so many requests, one swaps with another every so many); 0: never.

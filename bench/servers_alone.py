@@ -25,12 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import arguments
-from hostler.servers import environment, framework
+from hostler.servers import environment
+from hostler.servers.frameworks import registry
+from hostler.servers.http_api import Contract
 from hostler.servers.inside import Inside
 from hostler.servers.loop import new_loop
-from hostler.servers.server import Contract
 from hostler.servers.shelf import Held, Shelf
-from hostler.wire.server import Limits, Server, _Connection, plain_refusal
+from hostler.wire.http_server import Limits, Server, _Connection, plain_refusal
 
 MODELS = 10
 WIDTH = 6
@@ -138,7 +139,7 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
         shelf = Shelf(told, line, Path(place))
         make(Path(place))
         for number in range(models):
-            predictor = framework.load(Path(place), kind.partition(" ")[0], told)
+            predictor = registry.load(Path(place), kind.partition(" ")[0], told)
             shelf.held[str(number)] = Held("", Inside(predictor, 0, told, shelf._long_calls))
     server = Server(Contract(told, shelf).handle, Limits(), plain_refusal)
     wires = [Wire() for _ in range(max(turns))]

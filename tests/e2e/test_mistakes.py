@@ -16,7 +16,7 @@ import targets
 from botocore.exceptions import ClientError
 from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, eventually, hostler_up
 
-from hostler.host import executed
+from hostler.host import sandbox
 
 BUDGET = 8.0  # seconds that a container has to answer its first ping
 AT_MOST = 15  # seconds from where the cause is certain to Failed
@@ -177,7 +177,7 @@ def test_a_ping_that_is_refused_for_good_is_not_waited_out(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("walls", ["on", "off"])
 def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Path, walls: str) -> None:
-    if walls == "on" and not executed.bubblewrap_works():
+    if walls == "on" and not sandbox.bubblewrap_works():
         pytest.skip("bubblewrap does not work here")
     program = tmp_path / "first.py"
     program.write_text(f"#!{tmp_path}/none/python\n")

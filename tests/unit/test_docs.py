@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hostler import __version__, cli, demo
-from hostler.control.operations import OPERATIONS
-from hostler.gateway.accesslog import Line
+from hostler import __version__
+from hostler.cli import demo, main
+from hostler.control.sagemaker.operations import OPERATIONS
+from hostler.gateway.access_log import Line
 from hostler.settings import Settings, size
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +88,7 @@ def _spellings(default: object) -> set[str]:
 
 def test_the_readme_has_every_command():
     documented = [code(row[0]) for row in rows(section(read("README.md"), "## Commands"))[1:]]
-    assert documented == [f"hostler {name}" for name in cli.main.commands]
+    assert documented == [f"hostler {name}" for name in main.main.commands]
 
 
 def test_every_setting_that_is_named_in_a_document_exists():
@@ -137,16 +138,18 @@ def test_every_file_and_folder_of_the_architectures_tree_exists():
 
 
 def test_the_architectures_tree_names_every_package():
-    for package in (ROOT / "src/hostler").glob("*/__init__.py"):
-        assert f"\n  {package.parent.name}/ " in read("docs/ARCHITECTURE.md")
+    for package in (ROOT / "src/hostler").glob("**/*/__init__.py"):
+        assert f"\n  {package.parent.relative_to(ROOT / 'src/hostler')}/ " in read("docs/ARCHITECTURE.md")
 
 
 def test_the_architectures_tree_names_every_module():
     tree = section(read("docs/ARCHITECTURE.md"), "## The tree").split("```")[1]
-    entries = dict(re.findall(r"^  (\w+)/ (.*?)(?=^ {0,2}\S)", tree, re.MULTILINE | re.DOTALL)) | {"hostler": tree}
+    entries = dict(re.findall(r"^  ([\w/]+)/ (.*?)(?=^ {0,2}\S)", tree, re.MULTILINE | re.DOTALL)) | {".": tree}
     for module in (ROOT / "src/hostler").rglob("*.py"):
         if not module.name.startswith("__"):
-            assert re.search(rf"\b{module.name}\b", entries[module.parent.name]), module
+            assert re.search(rf"\b{module.name}\b", entries[str(module.parent.relative_to(ROOT / "src/hostler"))]), (
+                module
+            )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

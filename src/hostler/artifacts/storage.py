@@ -27,7 +27,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from hostler import contract, names
-from hostler.artifacts.disk import Disk, Fetched
+from hostler.artifacts.cache import Disk, Fetched
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"

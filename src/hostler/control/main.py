@@ -17,20 +17,20 @@ import uvicorn
 import uvloop
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
-from hostler.control.objects import objects_app
-from hostler.control.objects_elsewhere import elsewhere_app
 from hostler.engines.process import ProcessEngine
 from hostler.errors import UserError
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.runtimes import Runtimes
+from hostler.hosting.targets.registry import Runtimes
+from hostler.s3.app import objects_app
+from hostler.s3.redirect import elsewhere_app
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
 from hostler.wire import lifeline

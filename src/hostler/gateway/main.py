@@ -19,23 +19,23 @@ from pathlib import Path
 from random import Random
 
 from hostler import settings
+from hostler.aws.sigv4 import Verifier
 from hostler.errors import UserError
-from hostler.gateway import answers
-from hostler.gateway.accesslog import AccessLog
+from hostler.gateway import errors
+from hostler.gateway.access_log import AccessLog
+from hostler.gateway.auth import Gate
+from hostler.gateway.control_link import Link
+from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
-from hostler.gateway.front import Front, Guard
-from hostler.gateway.gate import Gate
-from hostler.gateway.invoke import ROOM, Invoker
-from hostler.gateway.link import Link
-from hostler.gateway.misses import Misses
-from hostler.gateway.passthrough import Passthrough
+from hostler.gateway.dispatch import Front, Guard
+from hostler.gateway.invoke.invoker import ROOM, Invoker
+from hostler.gateway.pending import Misses
+from hostler.gateway.region import Regions
 from hostler.gateway.routes import Routes
-from hostler.gateway.signature import Verifier
-from hostler.gateway.sigv4 import Regions
 from hostler.settings import Settings
 from hostler.wire import lifeline
-from hostler.wire.client import BUFFER, Pool
-from hostler.wire.server import Limits, Server, serve
+from hostler.wire.http_client import BUFFER, Pool
+from hostler.wire.http_server import Limits, Server, serve
 
 try:
     from uvloop import run as run_loop
@@ -75,7 +75,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
-        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=answers.plain)
+        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.plain)
 
     async def stop(self, drain: float) -> None:
         """Take no more connections, let what runs end for `drain` seconds, then leave."""

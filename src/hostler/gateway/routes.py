@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
-from hostler.wire import link
-from hostler.wire.head import line
+from hostler.wire import gateway_messages
+from hostler.wire.http_head import line
 
 
 class Flight:
@@ -59,7 +59,7 @@ class Place:
     hops: tuple[Hop, ...]
     flight: Flight
     generation: int = 0  # of the target's load
-    hit: link.Hit | None = None  # what control is told of a use of the target
+    hit: gateway_messages.Hit | None = None  # what control is told of a use of the target
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Routes:
         self._flights: dict[tuple[str, str, str, str], Flight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
 
-    def snapshot(self, message: link.Snapshot) -> None:
+    def snapshot(self, message: gateway_messages.Snapshot) -> None:
         self.endpoints = {}
         for route in message.routes:
             self.set_route(route)
@@ -129,7 +129,7 @@ class Routes:
             self.set_resident(resident)
         self.tidy()
 
-    def set_route(self, route: link.Route) -> None:
+    def set_route(self, route: gateway_messages.Route) -> None:
         """Put an endpoint in place; residents on instances that it no longer names are forgotten."""
         before = self.endpoints.get(route.key)
         variants = [
@@ -141,7 +141,7 @@ class Routes:
             self.endpoints.pop(route.key, None)
         self._counters.keep(route.key, {variant.name for variant in variants})
 
-    def _variant(self, key: str, new: link.Variant, old: Variant | None) -> Variant:
+    def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
         instances = {place.instance for place in new.places}
         kept = {
             target: stay
@@ -181,7 +181,7 @@ class Routes:
         endpoint = self.endpoints.get(key)
         return endpoint.variants.get(name) if endpoint else None
 
-    def set_resident(self, message: link.SetResident) -> bool:
+    def set_resident(self, message: gateway_messages.SetResident) -> bool:
         """Whether the target may be sent to now: not if its instance is unknown or a newer load is known."""
         variant = self.variant(message.key, message.variant)
         instance = variant.place(message.instance) if variant and variant.multi_model else None
@@ -195,7 +195,7 @@ class Routes:
             message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
         )
         flight = self._flight(message.key, message.variant, message.instance, message.target)
-        hit = link.Hit(message.key, message.variant, message.instance, message.target)
+        hit = gateway_messages.Hit(message.key, message.variant, message.instance, message.target)
         place = Place(message.instance, tuple(hops), flight, message.generation, hit)
         others = tuple(p for p in places if p.instance != message.instance)
         variant.residents[message.target] = (*others, place)

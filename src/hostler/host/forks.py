@@ -12,8 +12,8 @@ import sys
 import msgspec
 
 from hostler.errors import EngineError
-from hostler.host.kept import Kept
 from hostler.host.reaper import Reaper
+from hostler.host.respawn import Kept
 from hostler.host.spawn import spawn
 from hostler.host.zygote import Fork, Forked, Warm
 from hostler.wire.frames import Frames

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from hostler import settings as settings_module
 from hostler.errors import UserError
-from hostler.host import claims, executed
-from hostler.host.children import Children
+from hostler.host import data_dir, sandbox
+from hostler.host.containers import Children
+from hostler.host.control_socket import HostLink
 from hostler.host.forks import Forks
-from hostler.host.kept import Kept
-from hostler.host.link import HostLink
 from hostler.host.reaper import Reaper
+from hostler.host.respawn import Kept
 from hostler.host.spawn import spawn
 from hostler.settings import Settings
 from hostler.wire.tree import kill
@@ -63,19 +63,19 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
             'keys_file is set, but nobody is asked for a key: set signatures = "verify" too, or do not set keys_file'
         )
     remote = verified or settings.allow_remote_access_without_authentication
-    claims.check_reach(settings.host, settings.port, remote)
-    lock = claims.lock(settings.data)
+    data_dir.check_reach(settings.host, settings.port, remote)
+    lock = data_dir.lock(settings.data)
     try:
-        unclean = claims.left_behind(settings.data)
-        bubblewrap = settings.bubblewrap != "off" and executed.bubblewrap_works()
+        unclean = data_dir.left_behind(settings.data)
+        bubblewrap = settings.bubblewrap != "off" and sandbox.bubblewrap_works()
         if settings.bubblewrap == "on" and not bubblewrap:
             raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
-        with claims.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
+        with data_dir.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
             folder = _prepare(settings)
             try:
                 code = asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
             finally:
-                claims.leave(settings.data, folder)
+                data_dir.leave(settings.data, folder)
         _say("stopped")
         return code
     finally:
@@ -85,7 +85,7 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
 def _prepare(settings: Settings) -> Path:
     """A run folder with the settings in it, and the folders that all parts write to."""
     try:
-        folder = claims.run_folder(settings.data)
+        folder = data_dir.run_folder(settings.data)
         (folder / "settings.json").write_text(json.dumps(settings_module.dump(settings)))
         for name in ("containers", "logs"):
             (settings.data / name).mkdir(exist_ok=True)

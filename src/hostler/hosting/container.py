@@ -18,14 +18,15 @@ import msgspec
 
 from hostler import contract, names
 from hostler.artifacts.storage import InstanceStorage, in_thread
+from hostler.core.endpoints import failure_reason
+from hostler.core.endpoints.failure_reason import Facts, Ping
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
-from hostler.hosting import clock, doctor, models, paths
-from hostler.hosting.doctor import Facts, Ping
+from hostler.hosting import clock, models, paths
+from hostler.hosting.instance_key import Spot
 from hostler.hosting.platform import Platform
-from hostler.hosting.spot import Spot
-from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply, call
+from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
 FILES = 50  # of its model's folder, for the same
@@ -101,7 +102,7 @@ class Container:
             self.seen = next(seen for seen in await engine.list() if seen.id == self.id)
         except EngineError as error:
             told = Facts(self.label, told=f"The container could not be started: {str(error).rstrip('.')}.")
-            raise Unfit(doctor.unhealthy(self._spot.variant, [told])) from None
+            raise Unfit(failure_reason.unhealthy(self._spot.variant, [told])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
         self._platform.metrics.containers_started += 1
@@ -194,7 +195,7 @@ class Container:
         missing, bad = isinstance(error, ArtifactMissing), isinstance(error, ArtifactBad)
         embedded = not self._platform.settings.s3_endpoint
         why = f"{str(error).rstrip('.')}."
-        return Unfit(doctor.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
+        return Unfit(failure_reason.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
 
     def _complete_environment(self) -> dict[str, str]:
         region = self._spot.key.partition("/")[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostler import names
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.engines.engine import Engine
 from hostler.hosting import paths
 from hostler.hosting.metrics import Metrics

@@ -16,21 +16,21 @@ from functools import partial
 from typing import Any
 
 from hostler import contract
-from hostler.core import lives
-from hostler.core.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
-from hostler.core.status import EndpointView
+from hostler.core.endpoints.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
+from hostler.core.endpoints.status import EndpointView
+from hostler.core.targets import policy
 from hostler.engines.engine import Seen
 from hostler.errors import EngineError
 from hostler.hosting import clock
+from hostler.hosting.background import Work
 from hostler.hosting.container import LABEL
 from hostler.hosting.endpoint import Endpoint
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
+from hostler.hosting.instance_key import Spot
 from hostler.hosting.platform import Platform
-from hostler.hosting.roster import roster
-from hostler.hosting.runtimes import Runtimes
-from hostler.hosting.spot import Spot
-from hostler.hosting.work import Work
+from hostler.hosting.targets.listing import roster
+from hostler.hosting.targets.registry import Runtimes
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
 
@@ -156,7 +156,7 @@ class Reconciler:
     async def _pass(self) -> float | None:
         desired = await self.store_call(self.store.desired)
         self._records = {record.uid: (record, revisions) for record, revisions in desired}
-        said = await self.store_call(self.store.tags_of_endpoints, lives.PREFIX)
+        said = await self.store_call(self.store.tags_of_endpoints, policy.PREFIX)
         self.runtimes.govern({endpoint.key: said.get(endpoint.record.arn, {}) for endpoint in self._endpoints()})
         await self._look()
         wants = [endpoint.want() for endpoint in self._endpoints()]

@@ -21,9 +21,9 @@ from hostler.contract import INVOCATIONS
 from hostler.servers import nursery
 from hostler.servers.target import DRAIN, Report
 from hostler.wire import tree
-from hostler.wire.client import CallFailed, Exchange, Pool
-from hostler.wire.head import render
-from hostler.wire.server import Request
+from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_head import render
+from hostler.wire.http_server import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _FORWARDED = ("content-type", "accept")  # and what begins with:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import choice
 
 from hostler.servers.apart import Apart
-from hostler.wire.server import Request
+from hostler.wire.http_server import Request
 
 _PAUSE = 1.0  # seconds; one that did not live for so long gets no successor any sooner
 

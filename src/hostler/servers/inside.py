@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from time import perf_counter
 
-from hostler.servers import answers
+from hostler.servers import responses
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import LONG_BODY, Call, Predictor, Reply, Stream
-from hostler.wire.server import Request
+from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply, Stream
+from hostler.wire.http_server import Request
 
 SLOW = 0.005  # seconds; a call that takes longer holds up the calls of others for noticeably long
 _IN_A_ROW = 2  # slow calls that make it so: one may be the model's first, or this machine's fault
@@ -74,7 +74,7 @@ class Inside:
         while done < len(turn) and now - begun < SLOW:
             some = turn[done : done + together]
             done += len(some)
-            replies = self._answered([answers.call_of(request) for request in some])
+            replies = self._answered([responses.call_of(request) for request in some])
             before, now = now, self._clock()
             for size in {len(request.body).bit_length() for request in some}:
                 self._measured(size, (now - before) / len(some))
@@ -85,7 +85,7 @@ class Inside:
     def _put_aside(self) -> None:
         """Send the thread one call more. It has one of each target's at a time, so that targets take turns."""
         request = self._aside[0]
-        future = self._loop.run_in_executor(self._long_calls, self._timed, answers.call_of(request))
+        future = self._loop.run_in_executor(self._long_calls, self._timed, responses.call_of(request))
         future.add_done_callback(self._aside_answered)
 
     def _timed(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
@@ -110,11 +110,11 @@ class Inside:
 
     def _answered(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
         assert self._predictor is not None
-        return answers.replies(self._predictor, calls, self._environment)
+        return responses.replies(self._predictor, calls, self._environment)
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
-            answers.give(request, reply, self._environment)
+            responses.give(request, reply, self._environment)
         self._settled(len(requests))
 
     def _settled(self, calls: int) -> None:

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.servers import environment, framework, nursery, reason, strays, target, worker
+from hostler.servers import environment, error_text, nursery, strays, target, worker
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import registry
+from hostler.servers.http_api import ONLY, Contract
 from hostler.servers.loop import new_loop
-from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import LoadFailed, Shelf
 from hostler.servers.workers import Workers
 from hostler.wire import tree
+from hostler.wire.http_server import Limits, serve
 from hostler.wire.lifeline import leave_with
-from hostler.wire.server import Limits, serve
 
 _LINE = 500  # characters of the log's last line
 
@@ -39,18 +40,18 @@ def run(everywhere: bool = False) -> None:
         _refuse(str(error))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
-        missing = framework.missing(told.framework)
+        missing = registry.missing(told.framework)
         if missing and told.framework != "torch":  # whose image serves scripts that may do without
             _refuse(missing)
         try:
             if not missing:
-                framework.warm_forks(told.framework)
+                registry.warm_forks(told.framework)
         except ImportError as error:  # such as joblib, beside a scikit-learn that is there
-            _refuse(reason.text(error, told))
+            _refuse(error_text.text(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = nursery.start(partial(_become, told), framework.warm_forks, told.lifeline)
+        line = nursery.start(partial(_become, told), registry.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)

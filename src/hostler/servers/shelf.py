@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from hostler.servers import artifact, framework, memory, reason, strays
+from hostler.servers import error_text, memory, strays
 from hostler.servers.apart import Apart, Births
 from hostler.servers.copies import Copies
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks.predictor import Predictor, Unloadable
 from hostler.servers.inside import Inside
-from hostler.servers.predictor import Predictor, Unloadable
 
 SOON = 1.0  # seconds until freed memory is given back to the system
 MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
@@ -142,7 +143,7 @@ class Shelf:
         try:
             kind, apart, files = await self._loop.run_in_executor(None, self._placed, folder)
         except Unloadable as error:
-            raise LoadFailed(500, reason.text(error, self._environment)) from None
+            raise LoadFailed(500, error_text.text(error, self._environment)) from None
         if apart and self._births:
             return await self._apart(name, folder, kind)
         return await self._inside(name, folder, kind, files)
@@ -174,28 +175,28 @@ class Shelf:
             try:
                 predictor = await self._loop.run_in_executor(self._loads, load)
             except (Exception, SystemExit) as error:
-                message = reason.text(error, self._environment)
-                if where := reason.of_load(error, self._environment):
+                message = error_text.text(error, self._environment)
+                if where := error_text.of_load(error, self._environment):
                     print(where, file=sys.stderr, flush=True)
                     message = f"{message}\n{where}"
-                raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
+                raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message) from None
             finally:
                 self._tidy_soon()
         return Inside(predictor, taken.size, self._environment, self._long_calls)
 
     def _placed(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         kind = artifact.framework(folder, self._environment)
-        if missing := framework.missing(kind):
+        if missing := registry.missing(kind):
             raise Unloadable(missing)
-        return kind, framework.needs_process(folder, kind), artifact.stamps(folder)
+        return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
 
     def _load_here(self, folder: Path, kind: str, taken: _Taken, least: int) -> Predictor:
         """Load it, and note what it has taken if that is not known: `least` bytes, those of its files."""
-        framework.warm(kind)  # not the target's memory
+        registry.warm(kind)  # not the target's memory
         before = 0 if taken.size else memory.in_use()
         try:
             with strays.kept_out():
-                predictor = framework.load(folder, kind, self._environment)
+                predictor = registry.load(folder, kind, self._environment)
         except (Exception, SystemExit):
             raise
         except BaseException as error:  # asyncio would take some of these as meant for itself

@@ -14,14 +14,15 @@ from pathlib import Path
 import msgspec
 
 from hostler.contract import PING
-from hostler.servers import answers, framework, memory, reason, strays
+from hostler.servers import error_text, memory, responses, strays
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import registry
+from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
-from hostler.servers.predictor import Predictor
 from hostler.wire import tree
+from hostler.wire.http_server import Limits, Request, serve
 from hostler.wire.lifeline import leave_with
-from hostler.wire.server import Limits, Request, serve
 
 DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)
 
@@ -43,11 +44,11 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
             leave_with(fd)
     try:
         with strays.kept_out():
-            predictor = framework.load(Path(order.folder), order.framework, environment)
+            predictor = registry.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
-        status = 507 if reason.out_of_memory(error) else 500
-        message = reason.text(error, environment)
-        if where := reason.of_load(error, environment):
+        status = 507 if error_text.out_of_memory(error) else 500
+        message = error_text.text(error, environment)
+        if where := error_text.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
         tell(report, Report(status, message))
@@ -92,11 +93,11 @@ class _Turn:
         some, self._requests = self._requests[:together], self._requests[together:]
         if self._requests:
             self._loop.call_soon(self._flush)
-        calls = [answers.call_of(request) for request in some]
-        with answers.off_loop():
-            replies = answers.replies(self._predictor, calls, self._environment)
+        calls = [responses.call_of(request) for request in some]
+        with responses.off_loop():
+            replies = responses.replies(self._predictor, calls, self._environment)
         for request, reply in zip(some, replies, strict=True):
-            answers.give(request, reply, self._environment)
+            responses.give(request, reply, self._environment)
 
 
 def tell(report: int, message: Report) -> None:

@@ -15,14 +15,14 @@ from functools import partial
 from hostler.contract import INVOCATIONS
 from hostler.servers import strays
 from hostler.servers.environment import Environment
+from hostler.servers.http_api import ONLY, Contract
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
-from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import Shelf
 from hostler.servers.target import DRAIN, Report, tell
 from hostler.wire import tree
+from hostler.wire.http_server import Limits, Request, serve
 from hostler.wire.lifeline import leave_with
-from hostler.wire.server import Limits, Request, serve
 
 
 def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:

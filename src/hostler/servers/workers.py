@@ -23,12 +23,12 @@ import msgspec
 
 from hostler.contract import INVOCATIONS, LOAD_TIMEOUT, MODELS
 from hostler.servers.apart import Apart
-from hostler.servers.artifact import Stamp
 from hostler.servers.copies import Copies, Crew
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks.artifact import Stamp
 from hostler.servers.shelf import LoadFailed, Seat, Shelf
 from hostler.servers.target import DRAIN
-from hostler.wire.client import CallFailed, call
+from hostler.wire.http_client import CallFailed, call
 
 _TRIES = 2  # workers that may end while they are given a target, before it is taken to be the cause
 _LAST_WORD = 1.0  # seconds after a broken call in which its process's end may become known

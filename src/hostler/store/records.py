@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hostler.core.status import endpoint_status
+from hostler.core.endpoints.status import endpoint_status
 
 Document = dict[str, Any]
 Kind = Literal["model", "endpoint-config"]

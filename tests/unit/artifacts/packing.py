@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.artifacts.source import EmbeddedSource, ObjectInfo
 
 LIMITS = Limits(bytes=1 << 20, files=100, ratio=200)

@@ -17,7 +17,7 @@ import pytest
 from packing import LIMITS, archive
 
 from hostler import names
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObjectInfo, ObstoreSource, Source
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 

@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostler import contract
-from hostler.gateway.answers import Refusal
-from hostler.gateway.headers import check_headers
+from hostler.gateway.errors import Refusal
+from hostler.gateway.invoke.headers import check_headers
 
 # A header that is good and seldom: with it the exact rules are asked.
 EXACTLY = {contract.H_PREFIX_AWARE_ID: "x"}

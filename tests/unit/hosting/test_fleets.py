@@ -10,7 +10,7 @@ import pytest
 from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, reason, seen, status
 from test_reconciler import run
 
-from hostler.core.status import EndpointView, VariantView
+from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.hosting.reconciler import Reconciler
 
 

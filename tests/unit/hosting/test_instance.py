@@ -11,17 +11,17 @@ import pytest
 from ground import PATIENCE, Container
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.container import presentable
 from hostler.hosting.instance import Instance
+from hostler.hosting.instance_key import Spot
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
-from hostler.hosting.spot import Spot
 from hostler.settings import Settings
-from hostler.wire.server import Server, serve
+from hostler.wire.http_server import Server, serve
 
 SPOT = Spot("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import Disk
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.metrics import Metrics

@@ -10,7 +10,7 @@ from pathlib import Path
 from ground import KEY, Container, Gateway, Ground, reason, seen, status
 
 from hostler.hosting.reconciler import Reconciler
-from hostler.wire import link
+from hostler.wire import gateway_messages
 
 Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
 
@@ -31,7 +31,7 @@ def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(t
         await status(reconciler, uid, "InService")
         (variant,) = gateway.routes[KEY].variants
         assert [place.instance for place in variant.places] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
-        assert variant.containers == (link.Container("primary", multi_model=True),)
+        assert variant.containers == (gateway_messages.Container("primary", multi_model=True),)
         assert seen(reconciler, uid).variants[0].current_count == 2
 
     run(tmp_path, story)

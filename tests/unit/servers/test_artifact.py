@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hostler.servers import artifact, environment, framework
+from hostler.servers import environment
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.predictor import Unloadable
+from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks.predictor import Unloadable
 
 
 def told(base: Path, **more: str) -> Environment:
@@ -118,27 +119,27 @@ def test_a_named_script_that_is_nowhere_is_said_with_the_places(
 
 def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
     native = filled(tmp_path / "native", "xgboost-model")
-    (native / "xgboost-model").write_bytes(b"{" + bytes(framework.APART_SIZE))
-    assert not framework.needs_process(native, "xgboost")
-    (native / "xgboost-model").write_bytes(b"\x80" + bytes(framework.APART_SIZE))
-    assert framework.needs_process(native, "xgboost")
+    (native / "xgboost-model").write_bytes(b"{" + bytes(registry.APART_SIZE))
+    assert not registry.needs_process(native, "xgboost")
+    (native / "xgboost-model").write_bytes(b"\x80" + bytes(registry.APART_SIZE))
+    assert registry.needs_process(native, "xgboost")
     small = filled(tmp_path / "small", "model.pkl")
-    assert not framework.needs_process(small, "sklearn")
-    (small / "more.npy").write_bytes(bytes(framework.APART_SIZE))
-    assert framework.needs_process(small, "sklearn")
-    assert framework.needs_process(small, "script")
+    assert not registry.needs_process(small, "sklearn")
+    (small / "more.npy").write_bytes(bytes(registry.APART_SIZE))
+    assert registry.needs_process(small, "sklearn")
+    assert registry.needs_process(small, "script")
 
 
 @pytest.mark.parametrize(("kind", "name"), [("torch", "model.pt"), ("onnx", "model.onnx")])
 def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, kind: str, name: str) -> None:
     file = filled(tmp_path, name) / name
-    assert not framework.needs_process(tmp_path, kind)
-    file.write_bytes(bytes(framework.APART_SIZE + 1))
-    assert framework.needs_process(tmp_path, kind)
+    assert not registry.needs_process(tmp_path, kind)
+    file.write_bytes(bytes(registry.APART_SIZE + 1))
+    assert registry.needs_process(tmp_path, kind)
 
 
 def test_a_framework_that_is_none_is_said() -> None:
-    assert "no framework named keras" in framework.missing("keras")
+    assert "no framework named keras" in registry.missing("keras")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
+from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.inside import Inside
-from hostler.servers.predictor import Predictor
 from hostler.servers.shelf import MUCH, Heap, LoadFailed, Shelf
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
