@@ -282,7 +282,7 @@ def told(options: argparse.Namespace, script: Path, contenders: dict[str, Conten
     print(report.aligned("goals, as far as this run tells of them", goals))
     numbers = ",".join(map(str, options.connections))
     command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
-    done = kept.Kept("The gateway alone", command, options.about, goals, tables)
+    done = kept.Respawned("The gateway alone", command, options.about, goals, tables)
     print(f"\nkept: {done.write('gateway', options.cache / 'results')}")
 
 

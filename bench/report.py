@@ -174,7 +174,7 @@ _LEGEND = (
 _SHORT = "req/s: more is better; ms and MB: less. †: with errors or wrong answers."
 
 
-def _section(one: kept.Kept) -> list[str]:
+def _section(one: kept.Respawned) -> list[str]:
     lines = [
         f"## {one.title}",
         "",
@@ -188,7 +188,7 @@ def _section(one: kept.Kept) -> list[str]:
     return lines
 
 
-def _links(others: Sequence[kept.Kept]) -> str:
+def _links(others: Sequence[kept.Respawned]) -> str:
     """To their sections, as GitHub names them."""
     return ", ".join(f"[{one.title}](#{one.title.lower().replace(' ', '-')})" for one in others)
 

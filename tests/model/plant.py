@@ -23,7 +23,7 @@ import msgspec
 from simulated import Loop
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.cache import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.aws import check, service
 from hostler.control.context import Context
@@ -35,7 +35,7 @@ from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.registry import Runtimes
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
 from hostler.wire import gateway_messages
@@ -214,7 +214,7 @@ class Engine:
 
 
 @dataclass(eq=False)
-class Flight:
+class InFlight:
     """A request on its way, at one gateway."""
 
     key: str
@@ -235,7 +235,7 @@ class Gateway:
             tuple[str, str, str, str], gateway_messages.SetResident
         ] = {}  # key, variant, target, instance
         self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
-        self.flights: list[Flight] = []
+        self.flights: list[InFlight] = []
         self.late = 0.0  # seconds until it looks at a message
         self._plant = plant
         self.epoch = ""  # of the control whose word it has
@@ -367,22 +367,22 @@ class Gateway:
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
-            self._fly(Flight(key, variant.name, choose(variant.places).instance), seconds)
+            self._fly(InFlight(key, variant.name, choose(variant.places).instance), seconds)
         elif residents := self._resident(key, variant.name, target):
             resident = choose(residents)
-            self._fly(Flight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
+            self._fly(InFlight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
         else:
             first = (key, variant.name, target) not in self.waiting
             self.waiting.add((key, variant.name, target))
             if first:
                 self._send(gateway_messages.Need(key, variant.name, target))
 
-    def _fly(self, flight: Flight, seconds: float, resident: gateway_messages.SetResident | None = None) -> None:
+    def _fly(self, flight: InFlight, seconds: float, resident: gateway_messages.SetResident | None = None) -> None:
         self._plant.is_sent(self, flight, resident)
         self.flights.append(flight)
         self._plant.loop.call_later(seconds, self._land, flight)
 
-    def _land(self, flight: Flight) -> None:
+    def _land(self, flight: InFlight) -> None:
         if flight not in self.flights:  # the gateway died
             return
         self.flights.remove(flight)
@@ -430,11 +430,11 @@ class Control:
         settings, loop = plant.settings, plant.loop
         self.store = Store(plant.folder / "hostler.db")
         source = EmbeddedSource(plant.folder / "s3")
-        self.disk = Disk(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
+        self.disk = ArtifactCache(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
         self.engine = Engine(plant.host)
         metrics = Metrics()
         self.gateways = Gateways(expected=plant.gateway_count)
-        self.runtimes = Runtimes(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
+        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
         self.reconciler = Reconciler(
             self.store,
             lambda *arguments: self.context.store_call(*arguments),
@@ -636,7 +636,7 @@ class Plant:
 
     # --- what must always hold ------------------------------------------------------------------------------------
 
-    def is_sent(self, gateway: Gateway, flight: Flight, resident: gateway_messages.SetResident | None) -> None:
+    def is_sent(self, gateway: Gateway, flight: InFlight, resident: gateway_messages.SetResident | None) -> None:
         """A request goes to an instance: it must be there, and have the target.
 
         A gateway that is not linked cannot be told that a target goes; its callers wait for the next one.

@@ -40,7 +40,7 @@ VERSIONS = 3  # attempts at an object that changes while it is read
 
 @dataclass(frozen=True)
 class Fetched:
-    """An artifact on disk, held for the caller until `Disk.release(id)`."""
+    """An artifact on disk, held for the caller until `ArtifactCache.release(id)`."""
 
     id: str
     path: Path  # the extracted folder; shared, never to be written to
@@ -72,7 +72,7 @@ class _Flight:
     waiters: int = 0
 
 
-class Disk:
+class ArtifactCache:
     """The cache below `root`, filled from `source`. `budget` and `limits.bytes` are bytes, extracted.
 
     Work in progress comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any

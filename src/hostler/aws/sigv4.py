@@ -41,7 +41,7 @@ _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII).fullma
 _SHOWN = 256  # characters of a request's own text in a message
 
 
-class Flaw(Enum):
+class AuthFailure(Enum):
     MISSING = auto()  # nothing says who sent it
     OUTDATED = auto()  # signed by an older version, which only S3 ever took
     INCOMPLETE = auto()  # what says it cannot be read
@@ -51,10 +51,10 @@ class Flaw(Enum):
     EXPIRED = auto()  # a presigned address
 
 
-class Unproven(HostlerError):
+class NotAuthenticated(HostlerError):
     """Who sent this request is not shown. The message is the JSON APIs'; it holds nothing that the caller lacks."""
 
-    def __init__(self, flaw: Flaw, message: str) -> None:
+    def __init__(self, flaw: AuthFailure, message: str) -> None:
         super().__init__(message)
         self.flaw = flaw
         self.message = message
@@ -85,7 +85,7 @@ class SigningKey:
         return outer.hexdigest()
 
 
-class _Grant:
+class _CachedCredential:
     """All of an Authorization header but the signature: the same for many requests of a caller.
 
     What it remembers of a request only spares work: whether the next one is the same in that is looked at each time,
@@ -114,10 +114,10 @@ class _Grant:
         return self.key.begin(f"{ALGORITHM}\n{stamp}\n{self.scope}\n")
 
 
-class Claim(msgspec.Struct):
+class ParsedSignature(msgspec.Struct):
     """A request that says who sent it, and what it would have signed, save the payload's hash."""
 
-    grant: _Grant
+    grant: _CachedCredential
     begun: HASH  # of what is signed: all before the canonical request's hash
     asked: tuple[Any, ...]
     canonical: HASH  # of the canonical request up to its last line
@@ -133,10 +133,12 @@ class Verifier:
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = keys
-        self._grants: dict[str, _Grant] = {}
+        self._grants: dict[str, _CachedCredential] = {}
         self._signing: dict[tuple[str, str, str, str], SigningKey] = {}
 
-    def read(self, method: str, path: str, query: str, headers: Mapping[str, str], service: str, now: float) -> Claim:
+    def read(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], service: str, now: float
+    ) -> ParsedSignature:
         """The claim in a request's head. `path`, `query` and `headers` as they came, latin-1; `now`: epoch seconds.
 
         Raises Unproven for what no payload can make right. A header that came twice must not be signed: it is read
@@ -147,7 +149,9 @@ class Verifier:
             if service == "s3" and "X-Amz-Signature=" in query:
                 return self._presigned(method, path, query, headers, now)
             outdated = service == "s3" and "AWSAccessKeyId=" in query
-            raise Unproven(Flaw.OUTDATED if outdated else Flaw.MISSING, "Missing Authentication Token")
+            raise NotAuthenticated(
+                AuthFailure.OUTDATED if outdated else AuthFailure.MISSING, "Missing Authentication Token"
+            )
         front, _, signature = authorization.rpartition("Signature=")
         # what is no word may end otherwise than it seems: only reading all of it tells
         grant = self._grants.get(front) if signature.isalnum() else None
@@ -168,9 +172,9 @@ class Verifier:
                 )
             grant.stamp, grant.begun, (grant.since, grant.until) = stamp, grant.begin(stamp), window
         asked, canonical = _canonical(grant, method, path, query, headers)
-        return Claim(grant, grant.begun, asked, canonical, signature, front)
+        return ParsedSignature(grant, grant.begun, asked, canonical, signature, front)
 
-    def prove(self, claim: Claim, payload: str) -> None:
+    def prove(self, claim: ParsedSignature, payload: str) -> None:
         """Raise Unproven unless this claim's request with this payload hash (hex, or what stands for it) was signed."""
         grant, signature, front = claim.grant, claim.signature, claim.front
         canonical = claim.canonical.copy()
@@ -186,38 +190,42 @@ class Verifier:
             if grant.credential not in self._signing:
                 _remember(self._signing, grant.credential, grant.key)
 
-    def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> Claim:
+    def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> ParsedSignature:
         """The claim in an S3 address that was signed for others to use."""
         pairs = [pair.partition("=") for pair in query.split("&")]
         found = {unquote(name, "latin-1"): unquote(value, "latin-1") for name, _, value in pairs}
         if len(found) != len(pairs) or found.get("X-Amz-Algorithm") != ALGORITHM:
-            raise Unproven(Flaw.INCOMPLETE, f"The address must name X-Amz-Algorithm={ALGORITHM}, and nothing twice.")
+            raise NotAuthenticated(
+                AuthFailure.INCOMPLETE, f"The address must name X-Amz-Algorithm={ALGORITHM}, and nothing twice."
+            )
         try:
             grant = self._grant(found["X-Amz-Credential"], found["X-Amz-SignedHeaders"], "s3")
             stamp, lasts = found["X-Amz-Date"], found["X-Amz-Expires"]
         except KeyError as missing:
-            raise Unproven(Flaw.INCOMPLETE, f"The address has no {missing.args[0]}.") from None
+            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"The address has no {missing.args[0]}.") from None
         if not (lasts.isascii() and lasts.isdigit() and len(lasts) < 8 and int(lasts) <= _LONGEST):
-            raise Unproven(Flaw.INCOMPLETE, f"X-Amz-Expires must be a number of seconds, at most {_LONGEST}.")
+            raise NotAuthenticated(
+                AuthFailure.INCOMPLETE, f"X-Amz-Expires must be a number of seconds, at most {_LONGEST}."
+            )
         since = _epoch(stamp)
         if stamp[:8] != grant.day or now < since - 60 * _WINDOWS["s3"] or now > since + int(lasts):
-            raise Unproven(Flaw.EXPIRED, "Request has expired")
+            raise NotAuthenticated(AuthFailure.EXPIRED, "Request has expired")
         signed = "&".join(f"{name}={value}" for name, _, value in pairs if name != "X-Amz-Signature")
         asked, canonical = _canonical(grant, method, path, signed, headers)
-        return Claim(grant, grant.begin(stamp), asked, canonical, found["X-Amz-Signature"], "")
+        return ParsedSignature(grant, grant.begin(stamp), asked, canonical, found["X-Amz-Signature"], "")
 
-    def _grant(self, credential: str, signed: str, service: str) -> _Grant:
+    def _grant(self, credential: str, signed: str, service: str) -> _CachedCredential:
         parts = credential.rsplit("/", 4)
         if len(parts) != 5:
-            raise Unproven(
-                Flaw.INCOMPLETE,
+            raise NotAuthenticated(
+                AuthFailure.INCOMPLETE,
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
                 f"got '{_shown(credential)}'.",
             )
         access_key, day, region, named, end = parts
         secret = self._keys.get(access_key)
         if secret is None:
-            raise Unproven(Flaw.UNKNOWN_KEY, "The security token included in the request is invalid.")
+            raise NotAuthenticated(AuthFailure.UNKNOWN_KEY, "The security token included in the request is invalid.")
         if named != service:
             raise _wrong_service(service)
         if end != _END:
@@ -226,14 +234,14 @@ class Verifier:
             raise _mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization.")
         whole = (access_key, day, region, named)
         key = self._signing.get(whole) or SigningKey(secret, day, region, named)
-        return _Grant(whole, signed, key)
+        return _CachedCredential(whole, signed, key)
 
 
 # --- what was signed --------------------------------------------------------------------------------------------------
 
 
 def _canonical(
-    grant: _Grant, method: str, path: str, query: str, headers: Mapping[str, str]
+    grant: _CachedCredential, method: str, path: str, query: str, headers: Mapping[str, str]
 ) -> tuple[tuple[Any, ...], HASH]:
     """What the canonical request is made of, and its hash without its last line, the payload's hash."""
     names = tuple(headers)
@@ -281,18 +289,18 @@ def _parts(authorization: str) -> tuple[str, str, str]:
     """Its Credential, SignedHeaders and Signature."""
     algorithm, _, rest = authorization.strip().partition(" ")
     if algorithm == "AWS":
-        raise Unproven(Flaw.OUTDATED, "Missing Authentication Token")
+        raise NotAuthenticated(AuthFailure.OUTDATED, "Missing Authentication Token")
     found: dict[str, str] = {}
     for part in rest.split(",") if algorithm == ALGORITHM else ():
         name, equals, value = part.strip().partition("=")
         if not equals or name in found:
             wrong = "is there twice" if equals else "not a valid key=value pair (missing equal-sign)"
-            raise Unproven(Flaw.INCOMPLETE, f"'{_shown(name)}' {wrong} in Authorization header.")
+            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"'{_shown(name)}' {wrong} in Authorization header.")
         found[name] = value
     missing = [name for name in ("Credential", "Signature", "SignedHeaders") if not found.get(name)]
     if missing:
         sentences = (f"Authorization header requires '{name}' parameter." for name in missing)
-        raise Unproven(Flaw.INCOMPLETE, " ".join(sentences))
+        raise NotAuthenticated(AuthFailure.INCOMPLETE, " ".join(sentences))
     return found["Credential"], found["SignedHeaders"], found["Signature"]
 
 
@@ -300,7 +308,7 @@ def _dated(date: str | None) -> str:
     """The time stamp of a request that has a Date header only."""
     if date is None:
         text = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
-        raise Unproven(Flaw.INCOMPLETE, text)
+        raise NotAuthenticated(AuthFailure.INCOMPLETE, text)
     if _STAMP(date):
         return date
     try:
@@ -317,10 +325,10 @@ def _window(stamp: str, service: str, now: float) -> tuple[float, float]:
     late = now - signed
     if late > 60 * minutes:
         bound = f"{_stamp(now - 60 * minutes)} ({_stamp(now)} - {minutes} min.)"
-        raise Unproven(Flaw.SKEWED, f"Signature expired: {stamp} is now earlier than {bound}")
+        raise NotAuthenticated(AuthFailure.SKEWED, f"Signature expired: {stamp} is now earlier than {bound}")
     if -late > 60 * minutes:
         bound = f"{_stamp(now + 60 * minutes)} ({_stamp(now)} + {minutes} min.)"
-        raise Unproven(Flaw.SKEWED, f"Signature not yet current: {stamp} is still later than {bound}")
+        raise NotAuthenticated(AuthFailure.SKEWED, f"Signature not yet current: {stamp} is still later than {bound}")
     return signed - 60 * minutes, signed + 60 * minutes
 
 
@@ -341,19 +349,19 @@ def _stamp(epoch: float) -> str:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _undated(text: str) -> Unproven:
-    return Unproven(Flaw.INCOMPLETE, f"Date must be in ISO-8601 'basic format'. Got '{_shown(text)}'.")
+def _undated(text: str) -> NotAuthenticated:
+    return NotAuthenticated(AuthFailure.INCOMPLETE, f"Date must be in ISO-8601 'basic format'. Got '{_shown(text)}'.")
 
 
-def _wrong_service(service: str) -> Unproven:
+def _wrong_service(service: str) -> NotAuthenticated:
     return _mismatch(f"Credential should be scoped to correct service: '{service}'.")
 
 
 def _mismatch(
     message: str = "The request signature we calculated does not match the signature you provided. Check your AWS "
     "Secret Access Key and signing method. Consult the service documentation for details.",
-) -> Unproven:
-    return Unproven(Flaw.MISMATCH, message)
+) -> NotAuthenticated:
+    return NotAuthenticated(AuthFailure.MISMATCH, message)
 
 
 def _shown(text: str) -> str:

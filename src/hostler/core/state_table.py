@@ -15,7 +15,7 @@ class InvalidTransition(Exception):
     """An event came that cannot happen in this state: a bug of whoever reports it. It carries the story so far."""
 
 
-class Table(Generic[State]):
+class StateTable(Generic[State]):
     """The moves of one kind of thing. `name` is for messages."""
 
     def __init__(self, name: str, moves: Mapping[tuple[State, str], State]) -> None:

@@ -17,14 +17,14 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from hostler.aws.sigv4 import Claim, Flaw, Unproven, Verifier
+from hostler.aws.sigv4 import AuthFailure, NotAuthenticated, ParsedSignature, Verifier
 from hostler.contract import MAX_BODY
 from hostler.gateway import errors
 from hostler.gateway.dispatch import invoked
 from hostler.gateway.invoke.invoker import Invoker
 from hostler.wire.http_server import Headers, Request
 
-Refuse = Callable[[Request, Unproven], None]
+Refuse = Callable[[Request, NotAuthenticated], None]
 
 _OPEN = frozenset(["/_hostler/health", "/_hostler/ready", "/_localstack/health"])  # no more than whether it is there
 _PAYLOAD = "x-amz-content-sha256"
@@ -32,47 +32,51 @@ _PAYLOAD = "x-amz-content-sha256"
 # Flaw -> the JSON APIs' exception; STS's code and status; S3's code, status and sentence (empty: the JSON APIs').
 # Of the statuses, the JSON control plane's 400 and the runtime's 403 have been seen for these exceptions.
 _JSON = {
-    Flaw.MISSING: "MissingAuthenticationTokenException",
-    Flaw.OUTDATED: "MissingAuthenticationTokenException",  # unverified
-    Flaw.INCOMPLETE: "IncompleteSignatureException",
-    Flaw.UNKNOWN_KEY: "UnrecognizedClientException",
-    Flaw.MISMATCH: "InvalidSignatureException",
-    Flaw.SKEWED: "InvalidSignatureException",
+    AuthFailure.MISSING: "MissingAuthenticationTokenException",
+    AuthFailure.OUTDATED: "MissingAuthenticationTokenException",  # unverified
+    AuthFailure.INCOMPLETE: "IncompleteSignatureException",
+    AuthFailure.UNKNOWN_KEY: "UnrecognizedClientException",
+    AuthFailure.MISMATCH: "InvalidSignatureException",
+    AuthFailure.SKEWED: "InvalidSignatureException",
 }
 _STS = {
-    Flaw.MISSING: ("MissingAuthenticationToken", 403),
-    Flaw.OUTDATED: ("MissingAuthenticationToken", 403),  # unverified
-    Flaw.INCOMPLETE: ("IncompleteSignature", 400),
-    Flaw.UNKNOWN_KEY: ("InvalidClientTokenId", 403),
-    Flaw.MISMATCH: ("SignatureDoesNotMatch", 403),
-    Flaw.SKEWED: ("SignatureDoesNotMatch", 403),
+    AuthFailure.MISSING: ("MissingAuthenticationToken", 403),
+    AuthFailure.OUTDATED: ("MissingAuthenticationToken", 403),  # unverified
+    AuthFailure.INCOMPLETE: ("IncompleteSignature", 400),
+    AuthFailure.UNKNOWN_KEY: ("InvalidClientTokenId", 403),
+    AuthFailure.MISMATCH: ("SignatureDoesNotMatch", 403),
+    AuthFailure.SKEWED: ("SignatureDoesNotMatch", 403),
 }
 _S3 = {
-    Flaw.MISSING: ("AccessDenied", 403, "Access Denied"),
-    Flaw.OUTDATED: (
+    AuthFailure.MISSING: ("AccessDenied", 403, "Access Denied"),
+    AuthFailure.OUTDATED: (
         "InvalidRequest",
         400,
         "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
     ),
-    Flaw.INCOMPLETE: ("AuthorizationHeaderMalformed", 400, ""),
-    Flaw.UNKNOWN_KEY: ("InvalidAccessKeyId", 403, "The AWS Access Key Id you provided does not exist in our records."),
-    Flaw.MISMATCH: (
+    AuthFailure.INCOMPLETE: ("AuthorizationHeaderMalformed", 400, ""),
+    AuthFailure.UNKNOWN_KEY: (
+        "InvalidAccessKeyId",
+        403,
+        "The AWS Access Key Id you provided does not exist in our records.",
+    ),
+    AuthFailure.MISMATCH: (
         "SignatureDoesNotMatch",
         403,
         "The request signature we calculated does not match the signature you provided. Check your key and signing "
         "method.",
     ),
-    Flaw.SKEWED: (
+    AuthFailure.SKEWED: (
         "RequestTimeTooSkewed",
         403,
         "The difference between the request time and the current time is too large.",
     ),
-    Flaw.EXPIRED: ("AccessDenied", 403, ""),
+    AuthFailure.EXPIRED: ("AccessDenied", 403, ""),
 }
 _WITHOUT = " This hostler verifies signatures: sign with an access key of its keys_file."
 
 
-class Gate:
+class Authenticator:
     """The server's handler before `inner`, which is given what is proven, with its body whole where that is signed.
 
     `room`: the most bytes that all bodies may hold while they are gathered.
@@ -101,12 +105,12 @@ class Gate:
                 return
             payload = sha256(request.body).hexdigest() if service != "s3" else _named(request)
             self._verifier.prove(claim, payload)
-        except Unproven as unproven:
+        except NotAuthenticated as unproven:
             refuse(request, unproven)
             return
         self._inner(request)
 
-    def _gather(self, request: Request, claim: Claim, refuse: Refuse) -> None:
+    def _gather(self, request: Request, claim: ParsedSignature, refuse: Refuse) -> None:
         """Wait for the whole body, hashing it as it comes, then go on with the request, or refuse it.
 
         Whoever has seen an access key can write a head that is good so far: what all bodies hold before they are
@@ -134,12 +138,12 @@ class Gate:
             request.on_disconnect = None
             try:
                 self._verifier.prove(claim, hashed.hexdigest())
-            except Unproven as unproven:
+            except NotAuthenticated as unproven:
                 refuse(request, unproven)
             else:
                 self._inner(request)
 
-        def over(refusal: errors.Refusal) -> None:
+        def over(refusal: errors.InvokeError) -> None:
             self._invoker.refuse(request, invoked(request)[0], refusal, self._request_id())
 
         if (request.content_length or 0) > MAX_BODY:
@@ -163,7 +167,7 @@ class Gate:
 
     # --- refusals
 
-    def _refuse_invocation(self, request: Request, flaw: Unproven) -> None:
+    def _refuse_invocation(self, request: Request, flaw: NotAuthenticated) -> None:
         kind, request_id = _JSON[flaw.flaw], self._request_id()
         body = msgspec.json.encode({"message": _advised(flaw, flaw.message)})
         name, operation = invoked(request)
@@ -171,15 +175,15 @@ class Gate:
             self._invoker.refused(request, name, 403, kind, request_id, len(body))
         request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", request_id)])
 
-    def _refuse_json(self, request: Request, flaw: Unproven) -> None:
+    def _refuse_json(self, request: Request, flaw: NotAuthenticated) -> None:
         body = msgspec.json.encode({"__type": _JSON[flaw.flaw], "message": _advised(flaw, flaw.message)})
         headers = [("x-amzn-RequestId", self._request_id())]
         request.answer(400, body, "application/x-amz-json-1.1", headers)
 
-    def _refuse_sts(self, request: Request, flaw: Unproven) -> None:
+    def _refuse_sts(self, request: Request, flaw: NotAuthenticated) -> None:
         code, status = _STS[flaw.flaw]
         request_id = self._request_id()
-        sentence = "Request is missing Authentication Token" if flaw.flaw is Flaw.MISSING else flaw.message
+        sentence = "Request is missing Authentication Token" if flaw.flaw is AuthFailure.MISSING else flaw.message
         message = escape(_advised(flaw, sentence))
         text = (
             '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
@@ -187,9 +191,9 @@ class Gate:
         )
         request.answer(status, text.encode(), "text/xml", [("x-amzn-RequestId", request_id)])
 
-    def _refuse_s3(self, request: Request, flaw: Unproven) -> None:
+    def _refuse_s3(self, request: Request, flaw: NotAuthenticated) -> None:
         code, status, sentence = _S3[flaw.flaw]
-        if flaw.flaw is Flaw.INCOMPLETE and "authorization" not in request.headers:
+        if flaw.flaw is AuthFailure.INCOMPLETE and "authorization" not in request.headers:
             code = "AuthorizationQueryParametersError"
         message = escape(_advised(flaw, sentence or flaw.message))
         request_id = self._request_id()
@@ -207,12 +211,12 @@ def _named(request: Request) -> str:
     if named is not None:
         return named
     if "authorization" in request.headers:
-        raise Unproven(Flaw.INCOMPLETE, f"Missing required header for this request: {_PAYLOAD}")
+        raise NotAuthenticated(AuthFailure.INCOMPLETE, f"Missing required header for this request: {_PAYLOAD}")
     return "UNSIGNED-PAYLOAD"  # a presigned address: who uses it sends what they like
 
 
-def _advised(flaw: Unproven, sentence: str) -> str:
+def _advised(flaw: NotAuthenticated, sentence: str) -> str:
     """AWS's sentence, and what would help."""
-    if flaw.flaw in (Flaw.MISSING, Flaw.UNKNOWN_KEY):
+    if flaw.flaw in (AuthFailure.MISSING, AuthFailure.UNKNOWN_KEY):
         return sentence + ("" if sentence.endswith(".") else ".") + _WITHOUT
     return sentence

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from hostler.gateway import errors
 from hostler.gateway.counters import Counters
-from hostler.gateway.pending import Misses, Wanted
+from hostler.gateway.pending import PendingRequests, Wanted
 from hostler.gateway.routes import Place, Routes
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
@@ -40,7 +40,7 @@ class Link:
         path: str,
         name: str,
         routes: Routes,
-        misses: Misses,
+        misses: PendingRequests,
         counters: Counters,
         traffic: Callable[[], tuple[int, int]],
     ) -> None:
@@ -192,7 +192,7 @@ class Link:
                     waiter.go(None)
 
 
-def _refusal(message: gateway_messages.Refused, label: str) -> errors.Refusal:
+def _refusal(message: gateway_messages.Refused, label: str) -> errors.InvokeError:
     """The runtime API's error for a target that the container of this label cannot have (§4.5)."""
     region, _, name = message.key.partition("/")
     match message.kind:

@@ -32,7 +32,7 @@ def invoked(request: Request) -> tuple[str, str]:
     return "", ""
 
 
-class Guard:
+class HostCheck:
     """Which Host and Origin headers are let in. `names` are allowed as hosts besides this machine's own."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -75,10 +75,10 @@ def _is_local(name: str) -> bool:
 
 
 @dataclass
-class Front:
+class Dispatcher:
     """The server's handler."""
 
-    guard: Guard
+    guard: HostCheck
     invoker: Invoker
     passthrough: Passthrough
 

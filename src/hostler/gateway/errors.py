@@ -19,7 +19,7 @@ from hostler.wire.http_server import Headers, Request
 _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 
 
-class Refusal(HostlerError):
+class InvokeError(HostlerError):
     """An invocation ends with this error. `kind` is AWS's exception name, empty for the bare 413."""
 
     def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: Any) -> None:
@@ -29,7 +29,7 @@ class Refusal(HostlerError):
         self.body = msgspec.json.encode({**({"ErrorCode": code} if code else {}), "Message": message, **fields})
 
 
-def refuse(request: Request, refusal: Refusal, request_id: str, headers: Headers = ()) -> None:
+def refuse(request: Request, refusal: InvokeError, request_id: str, headers: Headers = ()) -> None:
     """Answer with the error."""
     lines = [("x-amzn-RequestId", request_id), *headers]
     if refusal.kind:
@@ -48,11 +48,11 @@ def plain(status: int, message: str) -> tuple[bytes, str, Headers]:
 # --- ValidationError ----------------------------------------------------------------------------------------------
 
 
-def invalid(message: str, code: str = "") -> Refusal:
-    return Refusal(400, "ValidationError", message, code)
+def invalid(message: str, code: str = "") -> InvokeError:
+    return InvokeError(400, "ValidationError", message, code)
 
 
-def constraint(member: str, value: str, tail: str) -> Refusal:
+def constraint(member: str, value: str, tail: str) -> InvokeError:
     """A header or label that breaks a constraint of the API's model, in the framework's words (§1.3)."""
     shown = value if value.isascii() and value.isprintable() else ascii(value)[1:-1]
     return invalid(
@@ -60,26 +60,26 @@ def constraint(member: str, value: str, tail: str) -> Refusal:
     )
 
 
-def unknown_endpoint(name: str) -> Refusal:
+def unknown_endpoint(name: str) -> InvokeError:
     return invalid(f"Endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_ENDPOINT")
 
 
-def unknown_variant(name: str, variant: str) -> Refusal:
+def unknown_variant(name: str, variant: str) -> InvokeError:
     return invalid(f"Variant {variant} of endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_VARIANT")
 
 
-def not_multi_model(name: str) -> Refusal:
+def not_multi_model(name: str) -> InvokeError:
     return invalid(
         f"Endpoint {name} is not a multi-model endpoint and does not support target model header.",
         "TARGET_MODEL_HEADER_NOT_SUPPORTED",
     )
 
 
-def target_missing(request_id: str) -> Refusal:
+def target_missing(request_id: str) -> InvokeError:
     return invalid(f"Request {request_id} is missing a target model header.", "TARGET_MODEL_HEADER_MISSING")
 
 
-def not_direct(name: str) -> Refusal:
+def not_direct(name: str) -> InvokeError:
     return invalid(
         f"Endpoint {name} does not invoke its containers directly and does not support target container hostname "
         "header. Its model was created without the InferenceExecutionConfig mode Direct.",
@@ -87,7 +87,7 @@ def not_direct(name: str) -> Refusal:
     )
 
 
-def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> Refusal:
+def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> InvokeError:
     return invalid(
         f"Request {request_id} is missing a target container hostname header. Endpoint {name} invokes its containers "
         f"directly: set TargetContainerHostname to one of {', '.join(hostnames)}.",
@@ -95,7 +95,7 @@ def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> Re
     )
 
 
-def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> Refusal:
+def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> InvokeError:
     return invalid(
         f"Container {hostname} of endpoint {name} of account {ACCOUNT} not found. Its containers are "
         f"{', '.join(hostnames)}.",
@@ -103,52 +103,52 @@ def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> Ref
     )
 
 
-def no_target_on_streams(name: str) -> Refusal:
+def no_target_on_streams(name: str) -> InvokeError:
     return invalid(
         f"Endpoint {name} is a multi-model endpoint, and InvokeEndpointWithResponseStream has no TargetModel. "
         "Use InvokeEndpoint."
     )
 
 
-def unsafe_target(target: str, reason: str) -> Refusal:
+def unsafe_target(target: str, reason: str) -> InvokeError:
     shown = target if target.isascii() and target.isprintable() else ascii(target)[1:-1]
     return invalid(f"TargetModel '{shown[:256]}' is not valid: {reason}.")
 
 
-def not_hosted(operation: str) -> Refusal:
+def not_hosted(operation: str) -> InvokeError:
     return invalid(f"{operation} is not hosted here yet. InvokeEndpoint and InvokeEndpointWithResponseStream are.")
 
 
 # --- other classes ------------------------------------------------------------------------------------------------
 
 
-def oversize() -> Refusal:
+def oversize() -> InvokeError:
     """413 without an error type, as the service answers it."""
-    return Refusal(413, "", f"HTTP content length exceeded {MAX_BODY} bytes.")
+    return InvokeError(413, "", f"HTTP content length exceeded {MAX_BODY} bytes.")
 
 
-def not_ready(name: str, variant: str, target: str) -> Refusal:
+def not_ready(name: str, variant: str, target: str) -> InvokeError:
     message = f"Model {target} for endpoint {name} variant {variant} is not ready for inference yet."
-    return Refusal(429, "ModelNotReadyException", message, "MODEL_NOT_READY")
+    return InvokeError(429, "ModelNotReadyException", message, "MODEL_NOT_READY")
 
 
-def no_instance(name: str, variant: str) -> Refusal:
-    return Refusal(503, "ServiceUnavailable", f"Variant {variant} of endpoint {name} has no instance in service.")
+def no_instance(name: str, variant: str) -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", f"Variant {variant} of endpoint {name} has no instance in service.")
 
 
-def no_room() -> Refusal:
-    return Refusal(503, "ServiceUnavailable", "Too many bodies arrive at once. Send this request again.")
+def no_room() -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", "Too many bodies arrive at once. Send this request again.")
 
 
-def no_routes() -> Refusal:
-    return Refusal(503, "ServiceUnavailable", "hostler is starting; its endpoints are not known yet.")
+def no_routes() -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", "hostler is starting; its endpoints are not known yet.")
 
 
-def dependency(message: str) -> Refusal:
-    return Refusal(530, "InternalDependencyException", message)
+def dependency(message: str) -> InvokeError:
+    return InvokeError(530, "InternalDependencyException", message)
 
 
-def model_error(region: str, name: str, label: str, status: int, original: str) -> Refusal:
+def model_error(region: str, name: str, label: str, status: int, original: str) -> InvokeError:
     """A container's own error: a client's (4xx) or a server's, with what it said (§4.5). `label` names it."""
     client = 400 <= status < 500
     return _model_error(
@@ -161,7 +161,7 @@ def model_error(region: str, name: str, label: str, status: int, original: str) 
     )
 
 
-def timed_out(region: str, name: str, label: str) -> Refusal:
+def timed_out(region: str, name: str, label: str) -> InvokeError:
     return model_error(
         region,
         name,
@@ -172,7 +172,7 @@ def timed_out(region: str, name: str, label: str) -> Refusal:
     )
 
 
-def unreachable(region: str, name: str, label: str) -> Refusal:
+def unreachable(region: str, name: str, label: str) -> InvokeError:
     return model_error(
         region,
         name,
@@ -184,13 +184,13 @@ def unreachable(region: str, name: str, label: str) -> Refusal:
     )
 
 
-def cut(region: str, name: str, label: str) -> Refusal:
+def cut(region: str, name: str, label: str) -> InvokeError:
     """The container's answer ended before its body did."""
     words = f"Received server error (500) from {label} and could not load the entire response body"
     return _model_error(region, name, 500, "", words, _SERVERS_FAULT)
 
 
-def too_much_between(region: str, name: str, label: str, following: str, status: int, size: str) -> Refusal:
+def too_much_between(region: str, name: str, label: str, following: str, status: int, size: str) -> InvokeError:
     """A container of a pipeline answered more than the next one may be sent (§5.6); `size` is in bytes, as text."""
     words = (
         f"Received response from {label} with status code {status}. However, the request payload from {label} to "
@@ -199,12 +199,12 @@ def too_much_between(region: str, name: str, label: str, following: str, status:
     return _model_error(region, name, status, f"{words}.", words, _SERVERS_FAULT)
 
 
-def _model_error(region: str, name: str, status: int, original: str, words: str, code: str) -> Refusal:
+def _model_error(region: str, name: str, status: int, original: str, words: str, code: str) -> InvokeError:
     tail = f". See `hostler logs {name}` in account {ACCOUNT} for more information."
     if words.endswith(" "):
         original = original[:MAX_MESSAGE]
         words += f'"{original[: MAX_MESSAGE - len(words) - len(tail) - 2]}"'
-    return Refusal(
+    return InvokeError(
         424,
         "ModelError",
         words + tail,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from hostler.gateway.errors import Refusal
+from hostler.gateway.errors import InvokeError
 from hostler.wire.gateway_messages import Timing
 
 
@@ -29,13 +29,13 @@ class Waiter(Protocol):
     def go(self, timing: Timing | None) -> None:
         """The target is resident (after this load), or routes have changed: look again."""
 
-    def refused(self, refusal: Refusal) -> None: ...
+    def refused(self, refusal: InvokeError) -> None: ...
 
     def late(self) -> None:
         """The deadline passed."""
 
 
-class Misses:
+class PendingRequests:
     """The waiting invocations, in order of arrival. `room` is the most bytes of bodies that all may hold."""
 
     def __init__(self, room: int) -> None:

@@ -19,7 +19,7 @@ from hostler.wire import gateway_messages
 from hostler.wire.http_head import line
 
 
-class Flight:
+class InFlight:
     """How many requests are on their way to a place. It outlives the place's routing objects: a target that is
     withdrawn while busy and published again is still busy."""
 
@@ -36,7 +36,7 @@ class Worker:
 
 
 @dataclass(frozen=True, eq=False)
-class Hop:
+class Upstream:
     """How one container of a place is called. `head` begins every request to it. Where it has `workers`, requests go
     to them, and to its own address if one of them takes no connection.
     """
@@ -56,8 +56,8 @@ class Place:
     """Where a request can be sent: an instance, or a target resident on one; with a hop for each of its containers."""
 
     instance: str
-    hops: tuple[Hop, ...]
-    flight: Flight
+    hops: tuple[Upstream, ...]
+    flight: InFlight
     generation: int = 0  # of the target's load
     hit: gateway_messages.Hit | None = None  # what control is told of a use of the target
 
@@ -118,7 +118,7 @@ class Routes:
     def __init__(self, counters: Counters) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self._counters = counters
-        self._flights: dict[tuple[str, str, str, str], Flight] = {}  # (key, variant, instance, target)
+        self._flights: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
 
     def snapshot(self, message: gateway_messages.Snapshot) -> None:
@@ -231,10 +231,10 @@ class Routes:
         for known in idle:
             del self._flights[known]
 
-    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Hop:
+    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Upstream:
         host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
         known = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
-        return Hop(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
+        return Upstream(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
 
-    def _flight(self, key: str, variant: str, instance: str, target: str = "") -> Flight:
-        return self._flights.setdefault((key, variant, instance, target), Flight())
+    def _flight(self, key: str, variant: str, instance: str, target: str = "") -> InFlight:
+        return self._flights.setdefault((key, variant, instance, target), InFlight())

@@ -49,7 +49,7 @@ class Container:
         self.ended = asyncio.Event()
 
 
-class Children:
+class ContainerTable:
     """`changed` is called whenever a container started or ended."""
 
     def __init__(

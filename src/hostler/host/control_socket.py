@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hostler.errors import EngineError
-from hostler.host.containers import Children
+from hostler.host.containers import ContainerTable
 from hostler.wire.frames import Frames
 from hostler.wire.host_messages import Changed, Done, EndGateway, List, Listing, Start, Stop, ToHost
 
@@ -26,7 +26,7 @@ class HostLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def serve(self, path: Path, children: Children) -> None:
+    async def serve(self, path: Path, children: ContainerTable) -> None:
         """Listen on the unix socket `path`, in a new run folder."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,7 +57,7 @@ class HostLink:
         for frames in [*self._links]:
             frames.close()
 
-    async def _answer(self, request: ToHost, frames: Frames[ToHost], children: Children) -> None:
+    async def _answer(self, request: ToHost, frames: Frames[ToHost], children: ContainerTable) -> None:
         error = ""
         try:
             if isinstance(request, List):

@@ -13,7 +13,7 @@ import msgspec
 
 from hostler.errors import EngineError
 from hostler.host.reaper import Reaper
-from hostler.host.respawn import Kept
+from hostler.host.respawn import Respawned
 from hostler.host.spawn import spawn
 from hostler.host.zygote import Fork, Forked, Warm
 from hostler.wire.frames import Frames
@@ -35,7 +35,7 @@ class Forks:
         self._socket: socket.socket | None = None  # of the newest zygote, until `_frames` has taken it over
         self._frames: Frames[Forked] | None = None
         self._stopped = False
-        self.zygote = Kept("zygote", self._spawn, reaper)
+        self.zygote = Respawned("zygote", self._spawn, reaper)
 
     async def warm(self) -> None:
         """Have the zygote import the extras when it has nothing else to do.

@@ -18,7 +18,7 @@ _LONG_LIFE = 10.0  # seconds after which an end is no sign that the next one wil
 _LONGEST_PAUSE = 5.0
 
 
-class Kept:
+class Respawned:
     """`start` spawns the process and returns its pid (OSError: tried again); `ended` hears of every end."""
 
     def __init__(

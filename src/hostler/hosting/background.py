@@ -10,7 +10,7 @@ from typing import Any
 log = logging.getLogger("hostler.work")
 
 
-class Work:
+class BackgroundTasks:
     """A set of running tasks that is ended as one."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
 from hostler.hosting import clock, models, paths
-from hostler.hosting.instance_key import Spot
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
@@ -43,8 +43,8 @@ class Container:
     """`position` counts from 0. `label` is its name for people: its hostname, or `primary` when `alone` (§4.5)."""
 
     def __init__(
-        self, platform: Platform, spot: Spot, position: int, label: str, definition: dict[str, Any], budget: float,
-        *, alone: bool,
+        self, platform: Platform, spot: InstanceKey, position: int, label: str, definition: dict[str, Any],
+        budget: float, *, alone: bool,
     ) -> None:  # fmt: skip
         self.id = f"{spot.id}.{position}"
         self.position = position

@@ -19,7 +19,7 @@ from hostler.core.endpoints.status import INSTANCE, InstanceState
 from hostler.engines.engine import Seen
 from hostler.hosting import clock
 from hostler.hosting.container import Container, Unfit
-from hostler.hosting.instance_key import Spot
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.models import containers
 from hostler.hosting.platform import Platform
 
@@ -34,7 +34,7 @@ SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + 
 class Instance:
     """One running copy of a variant's containers. Create it, then `begin()`; `stop()` ends everything it did."""
 
-    def __init__(self, platform: Platform, spot: Spot, variant: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(self, platform: Platform, spot: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
         settings = platform.settings
         self.spot = spot
         self.id = spot.id

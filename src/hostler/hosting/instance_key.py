@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Spot:
+class InstanceKey:
     """A slot of a variant of a fleet of an endpoint, which try this is, and for which revision."""
 
     key: str  # region/EndpointName
@@ -32,6 +32,6 @@ class Spot:
         return {name: str(value) for name, value in vars(self).items()}
 
     @staticmethod
-    def from_labels(labels: dict[str, str]) -> Spot:
+    def from_labels(labels: dict[str, str]) -> InstanceKey:
         numbers = {name: int(labels[name]) for name in ("fleet", "revision", "index", "slot", "attempt")}
-        return Spot(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)
+        return InstanceKey(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)

@@ -43,7 +43,7 @@ class _Register(msgspec.Struct):
     url: str
 
 
-class Contract:
+class ContainerApi:
     """Answers the requests of one container."""
 
     def __init__(self, environment: Environment, shelf: Shelf) -> None:

@@ -18,7 +18,7 @@ from hostler import contract
 from hostler.servers import environment, error_text, nursery, strays, target, worker
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import registry
-from hostler.servers.http_api import ONLY, Contract
+from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.shelf import LoadFailed, Shelf
 from hostler.servers.workers import Workers
@@ -95,7 +95,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
         except LoadFailed as error:
             print(f"there is no process for each worker: {error}", file=sys.stderr, flush=True)
             return 1
-    answering = Contract(told, shelf)
+    answering = ContainerApi(told, shelf)
     handle = answering.handle
     limits = Limits(body=told.max_body)
     if told.socket:
@@ -113,7 +113,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     return code
 
 
-async def _keep(shelf: Shelf, told: Environment, answering: Contract) -> str:
+async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str:
     """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
 
     That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.

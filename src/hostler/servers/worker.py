@@ -15,7 +15,7 @@ from functools import partial
 from hostler.contract import INVOCATIONS
 from hostler.servers import strays
 from hostler.servers.environment import Environment
-from hostler.servers.http_api import ONLY, Contract
+from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
 from hostler.servers.shelf import Shelf
@@ -41,7 +41,7 @@ async def _serve(environment: Environment, order: Bear, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     strays.hear_for_themselves()
-    answering = Contract(replace(environment, multi_model=True, socket=""), Shelf(environment))
+    answering = ContainerApi(replace(environment, multi_model=True, socket=""), Shelf(environment))
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
     tell(report, Report(200))
@@ -49,7 +49,7 @@ async def _serve(environment: Environment, order: Bear, report: int) -> None:
     await server.close(DRAIN)
 
 
-def _handle(answering: Contract, request: Request) -> None:
+def _handle(answering: ContainerApi, request: Request) -> None:
     if request.path == INVOCATIONS:
         answering.invoke(request, ONLY)
     else:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packing import LIMITS, CountingSource, Place, archive, small_disk
 
-from hostler.artifacts.cache import Disk, Fetched
+from hostler.artifacts.cache import ArtifactCache, Fetched
 from hostler.artifacts.source import ObjectInfo
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
 
@@ -365,7 +365,7 @@ def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path) -> N
             place.disk.release((await place.disk.fetch("bucket", name)).id)
         place.disk.clear()
 
-    disks: list[Disk] = []
+    disks: list[ArtifactCache] = []
     locked: list[bool] = []
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -381,7 +381,7 @@ def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path) -> N
 def test_a_full_disk_evicts_what_is_not_held_and_else_says_so(tmp_path: Path, streamed: bool) -> None:
     async def main(folder: Path) -> None:
         place = Place(tmp_path, streamed=streamed)
-        disk = Disk(folder / "artifacts", place.source, 1 << 30, LIMITS)
+        disk = ArtifactCache(folder / "artifacts", place.source, 1 << 30, LIMITS)
         for name in "abcdef":
             place.put(name, model=os.urandom(900_000))
         for name in "abcdef":  # more than fits
@@ -441,7 +441,7 @@ class Slow(CountingSource):
 def slow_disk(folder: Path) -> tuple[Place, Slow]:
     place = Place(folder)
     source = Slow(folder / "s3")
-    place.disk = Disk(folder / "artifacts", source, 1 << 30, LIMITS)
+    place.disk = ArtifactCache(folder / "artifacts", source, 1 << 30, LIMITS)
     return place, source
 
 

@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as some
 
-from hostler.aws.sigv4 import ALGORITHM, Flaw, SigningKey, Unproven, Verifier
+from hostler.aws.sigv4 import ALGORITHM, AuthFailure, NotAuthenticated, SigningKey, Verifier
 
 KEYS = {"AKIDEXAMPLE": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "AKIDOTHER": "another secret"}
 SIGNERS = {"sagemaker": SigV4Auth, "sts": SigV4Auth, "s3": S3SigV4Auth}
@@ -64,13 +64,13 @@ class Signed:
             claim, self.headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD") if self.service == "s3" else hashed
         )
 
-    def flaw(self, verifier: Verifier | None = None, now: float | None = None) -> Flaw:
-        with pytest.raises(Unproven) as unproven:
+    def flaw(self, verifier: Verifier | None = None, now: float | None = None) -> AuthFailure:
+        with pytest.raises(NotAuthenticated) as unproven:
             self.prove(verifier, now)
         return unproven.value.flaw
 
     def message(self, now: float | None = None) -> str:
-        with pytest.raises(Unproven) as unproven:
+        with pytest.raises(NotAuthenticated) as unproven:
             self.prove(now=now)
         return unproven.value.message
 
@@ -132,7 +132,7 @@ def test_whatever_is_changed_after_the_signing_is_not_proven(service: str, data:
         request.headers[changed] += "1"
     else:
         del request.headers[changed]
-    with pytest.raises(Unproven):
+    with pytest.raises(NotAuthenticated):
         request.prove(verifier)
 
 
@@ -154,11 +154,11 @@ def test_a_header_may_hold_utf8(text: str) -> None:
     request = Signed(headers={"x-amzn-sagemaker-custom-attributes": text})
     request.prove()
     request.headers["x-amzn-sagemaker-custom-attributes"] += "!"
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH
 
 
 def test_a_percent_sign_in_signed_headers_is_a_name_like_any_other() -> None:
-    assert Signed().authorize("SignedHeaders=", "SignedHeaders=%s;%d;").flaw() is Flaw.MISMATCH
+    assert Signed().authorize("SignedHeaders=", "SignedHeaders=%s;%d;").flaw() is AuthFailure.MISMATCH
 
 
 def test_a_path_is_encoded_twice_but_for_s3() -> None:
@@ -166,7 +166,7 @@ def test_a_path_is_encoded_twice_but_for_s3() -> None:
         Signed(path="/a%20b%2Fc/%E2%82%AC", service=service).prove()
     request = Signed(path="/bad%20name", service="s3")
     request.service, request.body = "sagemaker", b""
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("spelt", ["/b/a(1)=$", "/b/a%281%29%3D%24"])
@@ -191,27 +191,27 @@ def presigned(seconds: int = 60, **more: Any) -> Signed:
 def test_a_presigned_address_is_good_for_its_time() -> None:
     request = presigned(token="a/token+")
     request.prove()
-    assert request.flaw(now=time.time() + 62) is Flaw.EXPIRED
-    assert request.flaw(now=time.time() - 3600) is Flaw.EXPIRED
+    assert request.flaw(now=time.time() + 62) is AuthFailure.EXPIRED
+    assert request.flaw(now=time.time() - 3600) is AuthFailure.EXPIRED
 
 
 @pytest.mark.parametrize(
     ("old", "new", "flaw"),
     [
-        ("text%2Fcsv", "text%2Fhtml", Flaw.MISMATCH),
-        ("Expires=60", "Expires=61", Flaw.MISMATCH),
-        ("Expires=60", "Expires=604801", Flaw.INCOMPLETE),
-        ("Expires=60", "Expires=-1", Flaw.INCOMPLETE),
-        ("Expires=60", "Expires=", Flaw.INCOMPLETE),
-        ("X-Amz-Expires=60&", "", Flaw.INCOMPLETE),
-        ("X-Amz-Expires=60", "X-Amz-Expires=60&X-Amz-Expires=61", Flaw.INCOMPLETE),
-        ("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=x", Flaw.MISMATCH),
-        ("AKIDEXAMPLE", "AKIDNOBODY", Flaw.UNKNOWN_KEY),
-        ("AKIDEXAMPLE", "AKIDOTHER", Flaw.MISMATCH),
-        ("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1", Flaw.INCOMPLETE),
+        ("text%2Fcsv", "text%2Fhtml", AuthFailure.MISMATCH),
+        ("Expires=60", "Expires=61", AuthFailure.MISMATCH),
+        ("Expires=60", "Expires=604801", AuthFailure.INCOMPLETE),
+        ("Expires=60", "Expires=-1", AuthFailure.INCOMPLETE),
+        ("Expires=60", "Expires=", AuthFailure.INCOMPLETE),
+        ("X-Amz-Expires=60&", "", AuthFailure.INCOMPLETE),
+        ("X-Amz-Expires=60", "X-Amz-Expires=60&X-Amz-Expires=61", AuthFailure.INCOMPLETE),
+        ("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=x", AuthFailure.MISMATCH),
+        ("AKIDEXAMPLE", "AKIDNOBODY", AuthFailure.UNKNOWN_KEY),
+        ("AKIDEXAMPLE", "AKIDOTHER", AuthFailure.MISMATCH),
+        ("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1", AuthFailure.INCOMPLETE),
     ],
 )
-def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str, flaw: Flaw) -> None:
+def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str, flaw: AuthFailure) -> None:
     request = presigned()
     assert old in request.query
     request.query = request.query.replace(old, new)
@@ -221,7 +221,7 @@ def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str
 def test_presigned_addresses_are_s3s_alone() -> None:
     request = presigned()
     request.service = "sagemaker"
-    assert request.flaw() is Flaw.MISSING
+    assert request.flaw() is AuthFailure.MISSING
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_request_is_good_for_some_minutes_either_way_and_more_than_once(servic
     for now in (at - 60 * minutes, at, at, at + 60 * minutes):
         request.prove(verifier, now)
     for now in (at - 60 * minutes - 1, at + 60 * minutes + 1):
-        assert request.flaw(verifier, now) is Flaw.SKEWED
+        assert request.flaw(verifier, now) is AuthFailure.SKEWED
 
 
 def test_a_request_stays_too_old_whatever_came_between() -> None:
@@ -244,8 +244,8 @@ def test_a_request_stays_too_old_whatever_came_between() -> None:
     request.prove(verifier, at)
     tomorrow = Signed()
     tomorrow.headers = {**request.headers, "x-amz-date": (request.when + timedelta(days=1)).strftime("%Y%m%dT%H%M%SZ")}
-    assert tomorrow.flaw(verifier, at + 86_400) is Flaw.MISMATCH
-    assert request.flaw(verifier, at + 86_400) is Flaw.SKEWED
+    assert tomorrow.flaw(verifier, at + 86_400) is AuthFailure.MISMATCH
+    assert request.flaw(verifier, at + 86_400) is AuthFailure.SKEWED
     request.prove(verifier, at)
 
 
@@ -265,7 +265,7 @@ def test_a_date_header_will_do() -> None:
     assert "x-amz-date" not in request.headers
     request.prove()
     request.headers["date"] = format_datetime(now + timedelta(seconds=1), usegmt=True)
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -274,9 +274,9 @@ def test_a_date_header_will_do() -> None:
 def test_a_date_that_is_none_is_refused(stamp: str) -> None:
     request = Signed()
     request.headers["x-amz-date"] = stamp
-    assert request.flaw() is Flaw.INCOMPLETE
+    assert request.flaw() is AuthFailure.INCOMPLETE
     request.headers["date"] = request.headers.pop("x-amz-date")
-    assert request.flaw() is Flaw.INCOMPLETE
+    assert request.flaw() is AuthFailure.INCOMPLETE
 
 
 def test_without_a_date_it_is_refused() -> None:
@@ -290,7 +290,7 @@ def test_without_a_date_it_is_refused() -> None:
 
 def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
     request = Signed(secret="wrong")
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH
     assert request.message() == (
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
         "Access Key and signing method. Consult the service documentation for details."
@@ -299,7 +299,7 @@ def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
 
 def test_an_unknown_key_is_told_as_aws_tells_it() -> None:
     request = Signed(access_key="NOBODY", secret="x")
-    assert request.flaw() is Flaw.UNKNOWN_KEY
+    assert request.flaw() is AuthFailure.UNKNOWN_KEY
     assert request.message() == "The security token included in the request is invalid."
 
 
@@ -308,10 +308,10 @@ def test_nothing_is_known_by_its_look_alone() -> None:
     verifier, request = Verifier(KEYS), Signed()
     request.prove(verifier)
     request.headers["authorization"] = request.headers["authorization"][:-64] + "0" * 64
-    assert request.flaw(verifier) is Flaw.MISMATCH
+    assert request.flaw(verifier) is AuthFailure.MISMATCH
     other = Signed()
     other.service = "sts"
-    assert other.flaw(verifier) is Flaw.MISMATCH
+    assert other.flaw(verifier) is AuthFailure.MISMATCH
 
 
 def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
@@ -321,7 +321,7 @@ def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
     asked = grant.asked
     forged = Signed()
     forged.headers = {**request.headers, "accept": "b" * 10_000}
-    assert forged.flaw(verifier) is Flaw.MISMATCH
+    assert forged.flaw(verifier) is AuthFailure.MISMATCH
     assert grant.asked is asked
     assert [*verifier._grants.values()] == [grant]
 
@@ -342,10 +342,10 @@ def test_what_is_remembered_changes_no_verdict(tail: str, cut: int, other: bool,
     changed.headers["authorization"] = authorization[: len(authorization) - cut] + tail
     changed.service = service
 
-    def verdict(verifier: Verifier) -> tuple[Flaw, str] | None:
+    def verdict(verifier: Verifier) -> tuple[AuthFailure, str] | None:
         try:
             return changed.prove(verifier, now + later)
-        except Unproven as unproven:
+        except NotAuthenticated as unproven:
             return unproven.flaw, unproven.message
 
     assert verdict(warm) == verdict(Verifier(KEYS))
@@ -354,7 +354,7 @@ def test_what_is_remembered_changes_no_verdict(tail: str, cut: int, other: bool,
 def test_a_stranger_fills_no_memory() -> None:
     verifier = Verifier(KEYS)
     for n in range(50):
-        assert Signed(region=f"r{n}", secret="wrong").flaw(verifier) is Flaw.MISMATCH
+        assert Signed(region=f"r{n}", secret="wrong").flaw(verifier) is AuthFailure.MISMATCH
     assert not verifier._grants
     assert not verifier._signing
     for n in range(1500):
@@ -362,25 +362,25 @@ def test_a_stranger_fills_no_memory() -> None:
     assert max(len(verifier._grants), len(verifier._signing)) <= 1024
 
 
-HEADERS: list[tuple[str | None, Flaw]] = [
-    (None, Flaw.MISSING),
-    ("", Flaw.INCOMPLETE),
-    ("Basic dTpw", Flaw.INCOMPLETE),
-    ("Bearer x", Flaw.INCOMPLETE),
-    ("AWS AKIDEXAMPLE:abc=", Flaw.OUTDATED),
-    (ALGORITHM, Flaw.INCOMPLETE),
-    (f"{ALGORITHM} ", Flaw.INCOMPLETE),
-    (f"{ALGORITHM} Credential", Flaw.INCOMPLETE),
-    (f"{ALGORITHM} Credential=AKIDEXAMPLE/20261121/r/sagemaker/aws4_request", Flaw.INCOMPLETE),
-    (f"{ALGORITHM} Credential=a/b, SignedHeaders=host, Signature=0", Flaw.INCOMPLETE),
-    (f"{ALGORITHM} Credential=a/b/c/d/e, Credential=a, SignedHeaders=host, Signature=0", Flaw.INCOMPLETE),
-    ("AWS4-HMAC-SHA512 Credential=a/b/c/d/e, SignedHeaders=host, Signature=0", Flaw.INCOMPLETE),
-    (f"{ALGORITHM} Credential=/////, SignedHeaders=host, Signature=0", Flaw.UNKNOWN_KEY),
+HEADERS: list[tuple[str | None, AuthFailure]] = [
+    (None, AuthFailure.MISSING),
+    ("", AuthFailure.INCOMPLETE),
+    ("Basic dTpw", AuthFailure.INCOMPLETE),
+    ("Bearer x", AuthFailure.INCOMPLETE),
+    ("AWS AKIDEXAMPLE:abc=", AuthFailure.OUTDATED),
+    (ALGORITHM, AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} ", AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} Credential", AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} Credential=AKIDEXAMPLE/20261121/r/sagemaker/aws4_request", AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} Credential=a/b, SignedHeaders=host, Signature=0", AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} Credential=a/b/c/d/e, Credential=a, SignedHeaders=host, Signature=0", AuthFailure.INCOMPLETE),
+    ("AWS4-HMAC-SHA512 Credential=a/b/c/d/e, SignedHeaders=host, Signature=0", AuthFailure.INCOMPLETE),
+    (f"{ALGORITHM} Credential=/////, SignedHeaders=host, Signature=0", AuthFailure.UNKNOWN_KEY),
 ]
 
 
 @pytest.mark.parametrize(("authorization", "flaw"), HEADERS)
-def test_a_missing_or_malformed_header_is_refused(authorization: str | None, flaw: Flaw) -> None:
+def test_a_missing_or_malformed_header_is_refused(authorization: str | None, flaw: AuthFailure) -> None:
     request = Signed()
     del request.headers["authorization"]
     if authorization is not None:
@@ -419,7 +419,7 @@ def test_a_header_that_lacks_parts_is_told_which() -> None:
 def test_whatever_is_changed_in_the_header_is_not_proven(old: str, new: str) -> None:
     request = Signed(headers={TARGET: "a.tar.gz", "Accept": "*/*"}, token="a token")
     request.prove()
-    assert request.authorize(old, new).flaw() is Flaw.MISMATCH
+    assert request.authorize(old, new).flaw() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("separator", [",", ",  ", " , "])
@@ -432,14 +432,14 @@ def test_the_headers_parts_may_stand_apart_otherwise_and_in_another_order(separa
         request.headers["authorization"] = f"{ALGORITHM} {separator.join([third, second, first])}"
         request.prove(verifier)
     request.authorize("Signature=", "Signature=0")
-    assert request.flaw(verifier) is Flaw.MISMATCH
+    assert request.flaw(verifier) is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("name", ["x-amz-target", "x-amz-security-token", "x-amz-meta-a"])
 def test_headers_of_amazons_must_be_signed(name: str) -> None:
     request = Signed()
     request.headers[name] = "slipped in"
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("name", ["user-agent", "amz-sdk-request", "x-amzn-trace-id", "x-forwarded-for"])
@@ -453,11 +453,11 @@ def test_another_hosts_request_is_not_for_us() -> None:
     for host in ("127.0.0.1", "127.0.0.1:80", "localhost:4566"):  # the port is signed, too
         request = Signed()
         request.headers["host"] = host
-        assert request.flaw() is Flaw.MISMATCH
+        assert request.flaw() is AuthFailure.MISMATCH
 
 
 def test_temporary_credentials_pass_with_their_token() -> None:
     request = Signed(token="AQoDYXdzEPT//////////wEXAMPLE")
     request.prove()
     request.headers["x-amz-security-token"] = "another"
-    assert request.flaw() is Flaw.MISMATCH
+    assert request.flaw() is AuthFailure.MISMATCH

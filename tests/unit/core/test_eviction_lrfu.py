@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import pytest
 
-from hostler.core.targets.eviction_lrfu import Frequency
+from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 
 KEYS, ROOM, USES = 1000, 100, 12_000
@@ -45,7 +45,7 @@ def hit_ratio(cache: Lru, requests: Iterator[str]) -> float:
 
 def test_while_the_popular_stay_popular_more_is_found_than_by_recency():
     assert 0.66 < hit_ratio(Lru(), asked()) < 0.70
-    assert hit_ratio(Frequency(), asked()) > 0.73  # 0.768 is the most that there is: the hundred most popular
+    assert hit_ratio(AdaptiveLrfu(), asked()) > 0.73  # 0.768 is the most that there is: the hundred most popular
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_while_the_popular_stay_popular_more_is_found_than_by_recency():
     ],
 )
 def test_while_the_popular_change_it_is_no_worse_than_recency(load):
-    assert hit_ratio(Frequency(), asked(**load)) >= hit_ratio(Lru(), asked(**load)) - 0.002
+    assert hit_ratio(AdaptiveLrfu(), asked(**load)) >= hit_ratio(Lru(), asked(**load)) - 0.002
 
 
 def test_what_is_used_in_turn_for_ever_is_no_worse_off_than_by_recency():
     turns = [f"k{use % (ROOM + 20)}" for use in range(USES)]
-    assert hit_ratio(Frequency(), iter(turns)) >= hit_ratio(Lru(), iter(turns))
+    assert hit_ratio(AdaptiveLrfu(), iter(turns)) >= hit_ratio(Lru(), iter(turns))
 
 
-def popular_and_not(*, popular: int = 40, rare: int = 200) -> Frequency:
+def popular_and_not(*, popular: int = 40, rare: int = 200) -> AdaptiveLrfu:
     """Full, with two thirds of it in use all the time, after a long run that frequency has won."""
-    cache = Frequency()
+    cache = AdaptiveLrfu()
     dice = random.Random(2)
     for _ in range(4000):
         key = f"p{dice.randrange(popular)}" if dice.random() < 0.7 else f"r{dice.randrange(rare)}"
@@ -126,7 +126,7 @@ def test_many_uses_told_at_once_count_as_so_many():
 
 
 def test_what_is_remembered_of_the_gone_is_bounded():
-    cache = Frequency()
+    cache = AdaptiveLrfu()
     for number in range(20_000):
         if len(cache) == 20:
             for victim in cache.victims(1) or []:

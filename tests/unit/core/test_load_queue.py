@@ -1,8 +1,8 @@
-from hostler.core.targets.load_queue import FIRST_TURN, LONGEST_TURN, Line
+from hostler.core.targets.load_queue import FIRST_TURN, LONGEST_TURN, LoadQueue
 
 
-def of(*targets: str) -> Line:
-    line = Line()
+def of(*targets: str) -> LoadQueue:
+    line = LoadQueue()
     for target in targets:
         line.join(target, first=False)
     return line

@@ -6,11 +6,11 @@ from model_cache_invariants import check
 from test_model_cache import ask, bring, busy, generation, holding, idle, withdraw
 
 from hostler.core.targets.model_cache import BUSY_FOR, ModelCache, Publish, Refuse, Unload
-from hostler.core.targets.policy import Lives
+from hostler.core.targets.policy import TargetPolicy
 
 
-def pinning(*names: str) -> Lives:
-    return Lives(pinned=frozenset(names))
+def pinning(*names: str) -> TargetPolicy:
+    return TargetPolicy(pinned=frozenset(names))
 
 
 def used_at(cache: ModelCache, **times: float) -> None:
@@ -24,7 +24,7 @@ def used_at(cache: ModelCache, **times: float) -> None:
 def test_a_target_that_nobody_used_for_so_long_leaves_and_the_next_call_loads_it_again():
     cache = holding(100, a=10, b=10)
     assert cache.next_tick() is None
-    assert cache.govern(Lives(60.0), 0.0) == []
+    assert cache.govern(TargetPolicy(60.0), 0.0) == []
     assert cache.next_tick() == 60.0
     used_at(cache, b=50.0)
     assert cache.tick(59.0) == []
@@ -43,7 +43,7 @@ def test_a_target_that_nobody_used_for_so_long_leaves_and_the_next_call_loads_it
 
 def test_a_target_in_use_is_not_idle_however_long_that_takes():
     cache = holding(100, a=10)
-    cache.govern(Lives(60.0), 0.0)
+    cache.govern(TargetPolicy(60.0), 0.0)
     assert cache.tick(60.0) == withdraw(cache, "a")
     assert busy(cache, "a", 60.0) == [Publish("a", generation(cache, "a"))]
     assert cache.tick(60.0 + BUSY_FOR) == []
@@ -55,7 +55,7 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
     cache = ModelCache(10_000)
     for number in range(100):
         bring(cache, f"t{number}", 1, number / 10)
-    cache.govern(Lives(80.0), 10.0)
+    cache.govern(TargetPolicy(80.0), 10.0)
     looks = 0
     while (due := cache.next_tick()) is not None:
         looks += 1
@@ -70,17 +70,17 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
 
 def test_another_idle_ttl_holds_at_once_and_none_never():
     cache = holding(100, a=10)
-    cache.govern(Lives(1000.0), 0.0)
-    assert cache.govern(Lives(10.0), 20.0) == withdraw(cache, "a")
+    cache.govern(TargetPolicy(1000.0), 0.0)
+    assert cache.govern(TargetPolicy(10.0), 20.0) == withdraw(cache, "a")
     cache = holding(100, a=10)
-    cache.govern(Lives(10.0), 0.0)
-    assert cache.govern(Lives(0.0), 5.0) == []
+    cache.govern(TargetPolicy(10.0), 0.0)
+    assert cache.govern(TargetPolicy(0.0), 5.0) == []
     assert cache.next_tick() is None
 
 
 def test_a_preload_is_not_idle_before_its_first_call_and_is_as_any_other_after_it():
     cache = holding(100, a=10, b=10)
-    cache.govern(Lives(60.0, preload=("a",)), 0.0)
+    cache.govern(TargetPolicy(60.0, preload=("a",)), 0.0)
     assert cache.tick(60.0) == withdraw(cache, "b")
     idle(cache, "b", 60.0)
     cache.unloaded("b", 60.0)
@@ -108,7 +108,7 @@ def test_a_refusal_tells_many_bytes_as_people_are_shown_them():
 
 def test_a_pinned_target_is_neither_a_victim_nor_ever_idle_for_too_long():
     cache = holding(100, a=40, b=40)
-    cache.govern(Lives(60.0, frozenset("a")), 0.0)
+    cache.govern(TargetPolicy(60.0, frozenset("a")), 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b"), "though a was used less recently"
     assert cache.relieve() == []
     idle(cache, "b")
@@ -125,7 +125,7 @@ def test_a_target_is_pinned_from_its_load_on_and_until_the_tag_is_gone():
     bring(cache, "b", 30)
     ask(cache, "c", 30)
     assert generation(cache, "a") == 2, "it was not asked back"
-    assert cache.govern(Lives(), 0.0) == []
+    assert cache.govern(TargetPolicy(), 0.0) == []
     idle(cache, "b")
     cache.unloaded("b", 0.0)
     cache.loaded("c", 30, 0.0)
@@ -145,7 +145,7 @@ def test_a_miss_that_the_pinned_leave_no_room_for_is_refused_with_cause_and_cure
     )
     assert not cache.need("f", 101, 1.5)[0].by_pins, "no instance of its kind could have it"
     assert cache.need("e", 30, 2.0)[0].kind == "too_big", "one whose size is known is not even fetched"
-    assert cache.govern(Lives(), 2.0) == []
+    assert cache.govern(TargetPolicy(), 2.0) == []
     assert cache.need("e", 30, 4.0)[0].target == "e"
     check(cache)
 

@@ -6,7 +6,7 @@ import random
 from collections import OrderedDict, deque
 from itertools import accumulate
 
-from hostler.core.targets.eviction_lrfu import Frequency
+from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Fetch, Load, ModelCache, Publish, Unload, Withdraw
 
@@ -66,4 +66,4 @@ def test_the_hit_ratio_is_that_of_an_ideal_lru_when_control_hears_of_hits_before
 
 
 def test_by_frequency_more_than_seven_in_ten_are_found():
-    assert hits_of(zipf(1.1), Frequency) / REQUESTS > 0.72
+    assert hits_of(zipf(1.1), AdaptiveLrfu) / REQUESTS > 0.72

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_cache_invariants import check
 
-from hostler.core.targets.eviction_lrfu import Frequency
+from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
-from hostler.core.targets.policy import Lives
+from hostler.core.targets.policy import TargetPolicy
 
 BUDGET = 100
 SIZES = {"tiny": 0, "a": 20, "b": 30, "c": 30, "d": 45, "big": 90, "huge": 101}
@@ -85,7 +85,7 @@ class Instance(RuleBasedStateMachine):
         room=st.sampled_from([60, BUDGET, 10 * BUDGET]),
         parallel=st.integers(1, 3),
         restored=st.booleans(),
-        order=st.sampled_from([Lru, Frequency]),
+        order=st.sampled_from([Lru, AdaptiveLrfu]),
     )
     def begin(self, room: int, parallel: int, restored: bool, order: type[Lru]) -> None:
         self.room = room  # what the container has in truth
@@ -259,7 +259,7 @@ class Instance(RuleBasedStateMachine):
 
     @rule(pinned=st.frozensets(names, max_size=3), ttl=st.sampled_from([0.0, 0.0, 0.5, 10.0]))
     def the_operator_says_what_stays_and_how_long_the_others_may(self, pinned: frozenset[str], ttl: float) -> None:
-        self.carry_out(self.cache.govern(Lives(ttl, pinned), self.now))
+        self.carry_out(self.cache.govern(TargetPolicy(ttl, pinned), self.now))
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
@@ -299,7 +299,7 @@ class Instance(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let everything end well: then everybody has been answered, and the budget is kept."""
         pinned = self.cache._lives.pinned
-        self.carry_out(self.cache.govern(Lives(0.0, pinned), self.now))
+        self.carry_out(self.cache.govern(TargetPolicy(0.0, pinned), self.now))
         for _ in range(500):
             self.things_go_well(1, True, True)
             if not self.jobs and not any(gateway.down or gateway.up for gateway in self.gateways):

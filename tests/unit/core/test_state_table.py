@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from hostler.core.state_table import InvalidTransition, Table
+from hostler.core.state_table import InvalidTransition, StateTable
 from hostler.core.targets.states import TARGET
 
-LIGHT: Table = Table("light", {("off", "press"): "on", ("on", "press"): "off"})
+LIGHT: StateTable = StateTable("light", {("off", "press"): "on", ("on", "press"): "off"})
 
 
 def test_a_table_says_what_comes_next_and_what_cannot_be():

@@ -10,7 +10,7 @@ import pytest
 from rig import GUARD, Rig, error, scenario, until
 
 from hostler.contract import MAX_BODY
-from hostler.gateway.dispatch import Guard
+from hostler.gateway.dispatch import HostCheck
 from hostler.gateway.region import Regions
 from hostler.wire.http_client import call
 from hostler.wire.http_server import Request
@@ -47,7 +47,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("host", [*HOSTS, "my.name", "MY.name:80", "192.168.1.5:4566"])
 def test_this_machines_names_and_configured_ones_are_let_in(host: str) -> None:
-    guard = Guard(["192.168.1.5", "my.name"])
+    guard = HostCheck(["192.168.1.5", "my.name"])
     for _ in range(2):
         assert guard.admits({"host": host})
     assert not guard.admits({"host": host, "origin": "null"})
@@ -55,7 +55,7 @@ def test_this_machines_names_and_configured_ones_are_let_in(host: str) -> None:
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_foreign_names_are_not_let_in(host: str) -> None:
-    guard = Guard(["my.name"])
+    guard = HostCheck(["my.name"])
     assert not guard.admits({"host": host})
     assert not guard.admits({"host": "localhost", "origin": f"http://{host}"})
 
@@ -64,7 +64,7 @@ def test_foreign_names_are_not_let_in(host: str) -> None:
     "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:1", "http://a.localhost"]
 )
 def test_pages_of_this_machine_are_let_in(origin: str) -> None:
-    assert Guard([]).admits({"host": "localhost", "origin": origin})
+    assert HostCheck([]).admits({"host": "localhost", "origin": origin})
 
 
 def test_a_foreign_host_or_origin_gets_403_in_aws_shape_wherever_it_goes() -> None:

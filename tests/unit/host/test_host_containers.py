@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 from hostler.host import containers as module
-from hostler.host.containers import Children, Container
+from hostler.host.containers import Container, ContainerTable
 from hostler.wire.host_messages import Launch
 
 
-def table(folder: Path, *launches: Launch) -> Children:
+def table(folder: Path, *launches: Launch) -> ContainerTable:
     """Children that runs nothing, with these already in its table."""
-    found = Children(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
+    found = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
     found._table = {launch.id: Container(launch) for launch in launches}
     return found
 

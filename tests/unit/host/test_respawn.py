@@ -26,7 +26,7 @@ def apart(body: str) -> str:
         "import asyncio, os, signal, sys, time\n"
         + textwrap.dedent(
             """
-        from hostler.host.respawn import Kept
+        from hostler.host.respawn import Respawned
         from hostler.host.reaper import Reaper
         from hostler.host.spawn import spawn
         from hostler.wire.tree import children
@@ -54,7 +54,7 @@ def test_a_process_that_ends_is_started_again_until_it_is_dismissed() -> None:
                 third.set()
                 return spawn(["sleep", "60"], {})
             return spawn(["false"], {})
-        kept = Kept("it", start, reaper, ends.append)
+        kept = Respawned("it", start, reaper, ends.append)
         kept.start()
         await third.wait()
         await kept.stop(10, asyncio.Event())
@@ -68,7 +68,7 @@ def test_a_process_that_does_not_listen_is_killed_when_there_is_a_hurry() -> Non
     said = apart(
         """
         deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
-        kept = Kept("it", lambda: spawn(deaf, {"PATH": os.defpath}), reaper)
+        kept = Respawned("it", lambda: spawn(deaf, {"PATH": os.defpath}), reaper)
         kept.start()
         hurry = asyncio.Event()
         hurry.set()
@@ -88,7 +88,7 @@ def test_a_program_that_cannot_be_started_is_tried_again() -> None:
             tries.append(1)
             return spawn(["/not/there" if len(tries) < 3 else "true"], {})
         ended = asyncio.Event()
-        Kept("it", start, reaper, lambda code: ended.set()).start()
+        Respawned("it", start, reaper, lambda code: ended.set()).start()
         await ended.wait()
         print(len(tries))
         """

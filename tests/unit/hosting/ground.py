@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.cache import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.core.endpoints.status import EndpointView
 from hostler.engines.engine import Launch
@@ -22,7 +22,7 @@ from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.registry import Runtimes
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
 from hostler.wire import gateway_messages
@@ -255,7 +255,7 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def control(self) -> AsyncIterator[tuple[Reconciler, Gateway]]:
-        disk = Disk(
+        disk = ArtifactCache(
             self.folder / "artifacts",
             EmbeddedSource(self.folder / "s3"),
             self.settings.disk_budget,
@@ -268,7 +268,7 @@ class Ground:
         async def call(function, *arguments):  # type: ignore[no-untyped-def]
             return function(*arguments)
 
-        runtimes = Runtimes(
+        runtimes = RuntimeRegistry(
             self.settings, gateways, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
         )
         reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway)

@@ -11,19 +11,19 @@ import pytest
 from ground import PATIENCE, Container
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.cache import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.container import presentable
 from hostler.hosting.instance import Instance
-from hostler.hosting.instance_key import Spot
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.settings import Settings
 from hostler.wire.http_server import Server, serve
 
-SPOT = Spot("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
+SPOT = InstanceKey("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 
@@ -39,7 +39,9 @@ class Stage:
         self.containers: dict[str, Container] = {}  # by id
         self.pings: dict[int, int] = {}  # position -> what a new container answers, if not 200
         self.news = asyncio.Event()
-        self.disk = Disk(folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0))
+        self.disk = ArtifactCache(
+            folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0)
+        )
         self.platform = Platform(self.settings, self.engine, self.disk, Metrics(), self.news.set)
         self._listening: set[asyncio.Task[Server]] = set()
 

@@ -15,11 +15,11 @@ from hostler.hosting import clock
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.hot_list import FILE, SAVE_EVERY
 from hostler.hosting.targets.registry import BESIDE_OTHERS
-from hostler.hosting.targets.runtime import MultiModel
+from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.wire.http_server import Request
 
 
-def only_runtime(reconciler: Reconciler) -> MultiModel:
+def only_runtime(reconciler: Reconciler) -> TargetRuntime:
     (runtime,) = reconciler.runtimes.all.values()
     return runtime
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hostler.core.state_table import Table
+from hostler.core.state_table import StateTable
 
 InstanceState = Literal["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
 
 # pending: chosen, nothing done yet. fetching: its artifacts are on their way. starting: its containers run, not all
 # have answered a ping. ready: requests may go there. ended: a container exited, is unhealthy or could not be started;
 # what is left of it has still to be stopped. stopping: told to stop. gone: nothing of it is left.
-INSTANCE: Table[InstanceState] = Table(
+INSTANCE: StateTable[InstanceState] = StateTable(
     "instance",
     {
         ("pending", "fetch"): "fetching",

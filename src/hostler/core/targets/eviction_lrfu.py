@@ -25,7 +25,7 @@ _FEWEST = 16  # keys that these count with at least
 _GRACE = 16  # uses of anything for which a key that was just used is spared by frequency; of few keys a quarter
 
 
-class Frequency(Lru):
+class AdaptiveLrfu(Lru):
     """Sized keys, as of an Lru. Keys that were added but never used go first, once they are not new any more."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 FIRST_TURN, LONGEST_TURN = 1.0, 16.0  # seconds at the head while others wait
 
 
-class Line:
+class LoadQueue:
     """Targets in the order in which they load."""
 
     def __init__(self) -> None:

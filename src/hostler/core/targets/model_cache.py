@@ -14,9 +14,9 @@ from dataclasses import replace
 from itertools import islice
 
 from hostler.core.targets.eviction_lru import Lru
-from hostler.core.targets.load_queue import Line
+from hostler.core.targets.load_queue import LoadQueue
 from hostler.core.targets.placement import Presence
-from hostler.core.targets.policy import Lives
+from hostler.core.targets.policy import TargetPolicy
 from hostler.core.targets.states import (
     COMING,
     HELD,
@@ -65,9 +65,9 @@ class ModelCache:
         self._memory = order()  # the entries IN_MEMORY; unpinned are those that are resident and not in _held
         self._leaving = 0  # bytes of the entries LEAVING
         self._held: dict[str, float] = {}  # resident but found busy -> when it may be asked again; ends in order
-        self._line = Line()  # the queued entries, in the order in which they load
+        self._line = LoadQueue()  # the queued entries, in the order in which they load
         self._short: dict[str, None] = {}  # queued or crowded entries for each of which some other must leave first
-        self._lives = Lives()
+        self._lives = TargetPolicy()
         self._pinned: dict[str, int] = {}  # those STAYING that the operator pinned -> bytes; together within the budget
         self._pinned_total = 0  # the sum of these
         self._look_at = 0.0  # when next to look for targets that were idle for too long; counts if there is an idle_ttl
@@ -122,7 +122,7 @@ class ModelCache:
 
     # --- what the operator wants ---
 
-    def govern(self, lives: Lives, now: float) -> list[Command]:
+    def govern(self, lives: TargetPolicy, now: float) -> list[Command]:
         """From now on the operator says this. To be called, too, when `budget` was set anew."""
         self._lives = lives
         self._look_at = now

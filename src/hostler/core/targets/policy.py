@@ -21,7 +21,7 @@ _REST = "..."  # at the end of a word: every name that begins with what is befor
 
 
 @dataclass(frozen=True)
-class Lives:
+class TargetPolicy:
     """`idle_ttl`: seconds after its last use after which a target is unloaded (see `expires`); 0: never.
 
     Pinned are the targets named in `pinned` and those whose names begin with one of `pinned_below`. `preload`: the
@@ -49,7 +49,7 @@ class Lives:
         return frozenset(self.preload)
 
 
-def read(tags: Mapping[str, str], usual: Lives) -> Lives:
+def read(tags: Mapping[str, str], usual: TargetPolicy) -> TargetPolicy:
     """What an endpoint's tags say; `usual` is what holds where they say nothing. What is not to be read is nothing."""
     ttl, pinned, preload = usual.idle_ttl, list[str](), list[str]()
     for key, value in sorted(tags.items()):
@@ -64,7 +64,7 @@ def read(tags: Mapping[str, str], usual: Lives) -> Lives:
                 pinned += _words(value)
             case "preload":
                 preload += _words(value)
-    return Lives(
+    return TargetPolicy(
         ttl,
         frozenset(word for word in pinned if not word.endswith(_REST)),
         tuple(word.removesuffix(_REST) for word in pinned if word.endswith(_REST)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hostler.core.state_table import Table
+from hostler.core.state_table import StateTable
 
 State = Literal[
     "absent", "fetching", "queued", "loading", "resident", "withdrawing", "crowded", "unloading", "recalled"
@@ -19,7 +19,7 @@ Kind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_rea
 # say. withdrawing: resident, but the gateways were asked to stop sending. crowded: resident, but the container lacked
 # memory to run it; waits for another target to leave. unloading: nobody sends to it, the container drops it. recalled:
 # wanted again while it was being dropped.
-TARGET: Table[State] = Table(
+TARGET: StateTable[State] = StateTable(
     "target",
     {
         ("absent", "need"): "fetching",

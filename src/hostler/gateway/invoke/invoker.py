@@ -27,7 +27,7 @@ from hostler.gateway import errors
 from hostler.gateway.access_log import AccessLog
 from hostler.gateway.control_link import Link
 from hostler.gateway.invoke.headers import check_endpoint_name, check_headers, container_head
-from hostler.gateway.pending import Misses, Wanted
+from hostler.gateway.pending import PendingRequests, Wanted
 from hostler.gateway.region import Regions
 from hostler.gateway.routes import Endpoint, Place, Routes, Variant, Worker
 from hostler.names import UnsafeName, target_model
@@ -68,7 +68,7 @@ class Invoker:
     """Everything that invocations share. `timeout` is seconds from arrival to answer, loading included."""
 
     routes: Routes
-    misses: Misses
+    misses: PendingRequests
     link: Link
     pool: Pool
     regions: Regions
@@ -97,7 +97,7 @@ class Invoker:
                 raise errors.oversize()
             check_headers(request.headers)
             invocation.find(name)
-        except errors.Refusal as refusal:
+        except errors.InvokeError as refusal:
             self.refuse(request, name, refusal, invocation.id)
             return
         self.in_flight += 1
@@ -107,7 +107,7 @@ class Invoker:
         else:
             invocation.send()
 
-    def refuse(self, request: Request, name: str, refusal: errors.Refusal, request_id: str) -> None:
+    def refuse(self, request: Request, name: str, refusal: errors.InvokeError, request_id: str) -> None:
         """Answer what will not be an invocation of the endpoint of this name."""
         self.refused(request, name, refusal.status, refusal.kind, request_id, len(refusal.body))
         errors.refuse(request, refusal, request_id)
@@ -274,7 +274,7 @@ class Invocation:
         if endpoint is not self.endpoint:
             try:
                 self._choose_again(endpoint)
-            except errors.Refusal as refusal:
+            except errors.InvokeError as refusal:
                 self._fail(refusal)
                 return
         self.send()
@@ -356,7 +356,7 @@ class Invocation:
         self._loaded = timing or self._loaded
         self.send_again()
 
-    def refused(self, refusal: errors.Refusal) -> None:
+    def refused(self, refusal: errors.InvokeError) -> None:
         """Its target cannot be had."""
         self._fail(refusal)
 
@@ -366,14 +366,14 @@ class Invocation:
             self.invoker.link.abandoned(self.wanted)
         self._fail(self._not_ready())
 
-    def _not_ready(self) -> errors.Refusal:
+    def _not_ready(self) -> errors.InvokeError:
         if self.variant.multi_model:
             return errors.not_ready(self.endpoint.name, self.variant.name, self.target)
         if self._earlier:  # a container has worked for it: a 503 would make the client send it again
             return self._unreachable()
         return errors.no_instance(self.endpoint.name, self.variant.name)
 
-    def _unreachable(self) -> errors.Refusal:
+    def _unreachable(self) -> errors.InvokeError:
         return errors.unreachable(self.endpoint.region, self.endpoint.name, self.variant.labels[self._hop])
 
     def left(self) -> None:
@@ -520,7 +520,7 @@ class Invocation:
             f"infer;dur={infer * 1e3:.2f}, cache;desc=miss"
         )
 
-    def _fail(self, refusal: errors.Refusal, failed: int | None = None) -> None:
+    def _fail(self, refusal: errors.InvokeError, failed: int | None = None) -> None:
         infer = self._close(refusal.status, len(refusal.body), refusal.kind, failed)
         errors.refuse(self.request, refusal, self.id, [("Server-Timing", self._timing(infer))])
 

@@ -37,7 +37,7 @@ class _File(msgspec.Struct, frozen=True):
     hot: list[_List]
 
 
-class Warmth:
+class HotList:
     """The hot lists of an earlier life, each until it is `done`; and the file, which `save` alone writes."""
 
     def __init__(self, folder: Path) -> None:

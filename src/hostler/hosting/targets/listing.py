@@ -10,13 +10,13 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from hostler.core.targets.states import HELD, Target
-from hostler.hosting.targets.runtime import MultiModel
+from hostler.hosting.targets.runtime import TargetRuntime
 
 
 class _Seen(NamedTuple):
     """A target on an instance; or one that the operator names, to be preloaded or pinned, and that is on none."""
 
-    runtime: MultiModel
+    runtime: TargetRuntime
     instance: str
     target: Target
     pinned: bool
@@ -32,7 +32,7 @@ ORDERS: dict[str, Callable[[_Seen], float]] = {
 
 
 def roster(
-    runtimes: Iterable[MultiModel], endpoint: str, match: str, order: str, limit: int, now: float
+    runtimes: Iterable[TargetRuntime], endpoint: str, match: str, order: str, limit: int, now: float
 ) -> dict[str, Any]:
     """The first `limit` targets (0: all) as JSON values, and `total`, how many there are; and `endpoints`, the
     multi-model ones, with what holds for all of their targets.
@@ -57,7 +57,7 @@ def roster(
     }
 
 
-def _all(runtimes: Sequence[MultiModel]) -> Iterator[_Seen]:
+def _all(runtimes: Sequence[TargetRuntime]) -> Iterator[_Seen]:
     """A variant may have two fleets: what is on either of them is not absent from it."""
     there = set()
     for runtime in runtimes:

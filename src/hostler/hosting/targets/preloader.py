@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hostler.core.targets import warmup
-from hostler.core.targets.policy import Lives
+from hostler.core.targets.policy import TargetPolicy
 
 log = logging.getLogger("hostler.targets")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("hostler.targets")
 class Holder(Protocol):
     """What the runtime does for it. Instances are given by id."""
 
-    lives: Lives
+    lives: TargetPolicy
 
     def where(self, target: str) -> str:
         """An instance that has the target, or is about to; empty: none."""
@@ -38,7 +38,7 @@ class Holder(Protocol):
         """It is to be kept as if it had been used just now."""
 
 
-class Warming:
+class Preloader:
     """`name` is for the log."""
 
     def __init__(self, holder: Holder, name: str) -> None:

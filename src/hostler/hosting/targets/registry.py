@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from hostler.core.endpoints import instance_types
 from hostler.core.targets import policy, warmup
-from hostler.hosting.background import Work
+from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
-from hostler.hosting.targets.hot_list import SAVE_EVERY, Hot, Place, Warmth
-from hostler.hosting.targets.runtime import MultiModel
+from hostler.hosting.targets.hot_list import SAVE_EVERY, Hot, HotList, Place
+from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
 
@@ -26,7 +26,7 @@ ABREAST = 16  # loads at a time of a fleet that nobody calls yet
 BESIDE_OTHERS = 1  # of one that serves: so many may be ahead of a caller's
 
 
-class Runtimes:
+class RuntimeRegistry:
     """A variant has a runtime for each of its fleets; what gateways need goes to the one that serves.
 
     `machine_memory`: bytes that all instances may have together. `warm_up`: seconds, see core/warmup.py.
@@ -41,25 +41,25 @@ class Runtimes:
         changed: Callable[[], None],
         warm_up: float = warmup.LONGEST,
     ) -> None:
-        self.all: dict[tuple[str, str, int], MultiModel] = {}  # by endpoint key, variant and fleet number
+        self.all: dict[tuple[str, str, int], TargetRuntime] = {}  # by endpoint key, variant and fleet number
         self._settings = settings
         self._gateways = gateways
         self._metrics = metrics
         self._machine_memory = machine_memory
         self._changed = changed
         self._warm_up = warm_up
-        self._of: dict[str, MultiModel] = {}  # instance -> the runtime that it takes part in
+        self._of: dict[str, TargetRuntime] = {}  # instance -> the runtime that it takes part in
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
         self._joined: set[str] = set()
         self._routes: dict[str, tuple[int, frozenset[str]]] = {}  # endpoint key -> the fleet that serves, its instances
         self._warm: dict[FleetKey, bool] = {}  # fleets whose warm-up has begun; whether it is over
-        self._usual = policy.Lives(settings.idle_ttl)
-        self._lives: dict[str, policy.Lives] = {}  # endpoint key -> what its tags say
-        self._warmth = Warmth(settings.data)
+        self._usual = policy.TargetPolicy(settings.idle_ttl)
+        self._lives: dict[str, policy.TargetPolicy] = {}  # endpoint key -> what its tags say
+        self._warmth = HotList(settings.data)
         self._heard = 0  # messages of use, since ever
         self._saved = (0, 0, 0)  # what had happened when the warmth was saved last, and when to do it again
         self._save_at = 0.0
-        self._work = Work()
+        self._work = BackgroundTasks()
 
     def serves(self, instance: Instance) -> bool:
         """Whether requests may go to the instance: it is ready, and where that matters its residency is known."""
@@ -90,7 +90,7 @@ class Runtimes:
         spot, url = instance.spot, instance.multi_model.definition["ModelDataUrl"]
         runtime = self.all.get(_key(instance))
         if runtime is None:
-            runtime = self.all[_key(instance)] = MultiModel(
+            runtime = self.all[_key(instance)] = TargetRuntime(
                 spot.key, spot.variant, url, self._gateways, self._metrics, self._settings.eviction
             )
             runtime.govern(self._lives.get(spot.key, self._usual))
@@ -188,7 +188,7 @@ class Runtimes:
         if loads:
             self._work.spawn(self._load(key, new, loads))
 
-    async def _load(self, key: str, fleet: int, loads: list[tuple[MultiModel, list[tuple[str, str]]]]) -> None:
+    async def _load(self, key: str, fleet: int, loads: list[tuple[TargetRuntime, list[tuple[str, str]]]]) -> None:
         await asyncio.gather(*(runtime.warming.load(chosen, ABREAST, self._warm_up) for runtime, chosen in loads))
         if (key, fleet) in self._warm:
             self._warm[key, fleet] = True
@@ -211,7 +211,7 @@ class Runtimes:
                 else:
                     self._warmth.done((key, variant))
 
-    async def _bring(self, runtime: MultiModel, chosen: list[tuple[str, str]], sizes: dict[str, int]) -> None:
+    async def _bring(self, runtime: TargetRuntime, chosen: list[tuple[str, str]], sizes: dict[str, int]) -> None:
         await runtime.warming.load(chosen, BESIDE_OTHERS, sizes=sizes)
         self._warmth.done((runtime.key, runtime.variant))
 
@@ -273,7 +273,7 @@ class Runtimes:
             runtime.unlinked(gateway)
         self._changed()
 
-    def _that_serves(self, key: str, variant: str) -> MultiModel | None:
+    def _that_serves(self, key: str, variant: str) -> TargetRuntime | None:
         return self.all.get((key, variant, self._routes[key][0])) if key in self._routes else None
 
 

@@ -18,27 +18,27 @@ import msgspec
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core.targets import placement
-from hostler.core.targets.eviction_lrfu import Frequency
+from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
-from hostler.core.targets.policy import Lives
+from hostler.core.targets.policy import TargetPolicy
 from hostler.core.targets.quarantine import Quarantine
 from hostler.core.targets.states import Target
 from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
 from hostler.hosting import clock
-from hostler.hosting.background import Work
+from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.container import Container, decoded, own_sockets
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import SENT_BY_OTHERS, Instance
 from hostler.hosting.metrics import Metrics
-from hostler.hosting.targets.preloader import Warming
+from hostler.hosting.targets.preloader import Preloader
 from hostler.wire import gateway_messages
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
 PARALLEL_LOADS = 16  # of our own servers: a slow one has a process of its own, and is in nobody's way
-EVICTION: dict[str, type[Lru]] = {"frequency": Frequency, "lru": Lru}  # the setting's values
+EVICTION: dict[str, type[Lru]] = {"frequency": AdaptiveLrfu, "lru": Lru}  # the setting's values
 CONNECT_TIMEOUT = 5.0  # seconds
 ENDED_BY_LOAD = "The model server ended while it loaded this model, and was started anew without it."
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
@@ -78,7 +78,7 @@ class _Member:
     timings: dict[str, gateway_messages.Timing] = field(default_factory=dict)  # target -> of its last load
     loads: Counter[str] = field(default_factory=Counter)  # target -> how often it was loaded
     queued: dict[str, float] = field(default_factory=dict)  # target -> when it was asked for, by clock.now
-    work: Work = field(default_factory=Work)
+    work: BackgroundTasks = field(default_factory=BackgroundTasks)
     timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class _Member:
             self.timer.cancel()
 
 
-class MultiModel:
+class TargetRuntime:
     """Targets of one variant, over all its instances of one fleet."""
 
     def __init__(
@@ -130,8 +130,8 @@ class MultiModel:
         self._members: dict[str, _Member] = {}
         self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
         self._tried: dict[str, set[str]] = {}  # target that is waited for -> instances whose pins left it no room
-        self.lives = Lives()  # what the operator says
-        self.warming = Warming(self, f"variant {variant} of {key}")
+        self.lives = TargetPolicy()  # what the operator says
+        self.warming = Preloader(self, f"variant {variant} of {key}")
         self._copies = placement.Copies()
         self._quarantine = Quarantine()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
@@ -199,7 +199,7 @@ class MultiModel:
             member.cache.budget = budget
             self._run(member, member.cache.govern(self.lives, clock.now()))
 
-    def govern(self, lives: Lives) -> None:
+    def govern(self, lives: TargetPolicy) -> None:
         """The operator says this from now on."""
         if lives != self.lives:
             self.lives = lives
