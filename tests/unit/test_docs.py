@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hostler import __version__
-from hostler.cli import demo, main
+from hostler.cli import demo
+from hostler.cli.main import main
 from hostler.control.sagemaker.operations import OPERATIONS
 from hostler.gateway.access_log import Line
 from hostler.settings import Settings, size
@@ -88,7 +89,7 @@ def _spellings(default: object) -> set[str]:
 
 def test_the_readme_has_every_command():
     documented = [code(row[0]) for row in rows(section(read("README.md"), "## Commands"))[1:]]
-    assert documented == [f"hostler {name}" for name in main.main.commands]
+    assert documented == [f"hostler {name}" for name in main.commands]
 
 
 def test_every_setting_that_is_named_in_a_document_exists():

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hostler import __version__, settings
-from hostler.cli import main
+from hostler.cli.logs import last_lines, news
+from hostler.cli.main import main
 from hostler.host import data_dir
 
 
@@ -23,7 +24,7 @@ def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
     """One command, with none of this shell's settings and nothing on hostler's port."""
     clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
     defaults = {"HOME": "/nonexistent/home", "HOSTLER_PORT": "1"}
-    return CliRunner().invoke(main.main, words, input=input, env={**clean, **defaults, **environment})
+    return CliRunner().invoke(main, words, input=input, env={**clean, **defaults, **environment})
 
 
 def test_help_names_every_command():
@@ -34,7 +35,7 @@ def test_help_names_every_command():
 
 
 def test_every_command_has_help_that_begins_with_what_it_does():
-    for name, command in main.main.commands.items():
+    for name, command in main.commands.items():
         assert run(name, "--help").exit_code == 0
         assert command.help
         assert command.help[0].isupper()
@@ -240,13 +241,13 @@ def test_keys_that_nobody_would_be_asked_for_are_refused(tmp_path: Path):
 
 
 def test_following_a_log_prints_each_line_once():
-    assert main._news("one\n", "one\ntwo\n") == "two\n"
-    assert main._news("one\ntwo\n", "one\ntwo\n") == ""
+    assert news("one\n", "one\ntwo\n") == "two\n"
+    assert news("one\ntwo\n", "one\ntwo\n") == ""
 
 
 def test_following_a_log_goes_on_when_the_window_has_moved():
-    assert main._news("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
+    assert news("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
 
 
 def test_the_tail_of_a_log_is_its_last_lines():
-    assert main._last_lines("one\ntwo\nthree", 2) == "two\nthree"
+    assert last_lines("one\ntwo\nthree", 2) == "two\nthree"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hostler.cli import main
+from hostler.cli.main import main
 
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SKLEARN = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1"
@@ -32,7 +32,7 @@ def lint(archive: Path, image: str = "", *more: str, **environment: str) -> Resu
     """The command, with none of this shell's settings."""
     clean = {name: None for name in os.environ if name.startswith("HOSTLER_")}
     words = ["lint", str(archive), *(["--image", image] if image else []), *more]
-    return CliRunner().invoke(main.main, words, env={**clean, "HOSTLER_CONFIG": "", **environment})
+    return CliRunner().invoke(main, words, env={**clean, "HOSTLER_CONFIG": "", **environment})
 
 
 def packed(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -381,6 +381,6 @@ def test_json_has_every_finding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("archive", ["/nowhere/model.tar.gz", "/tmp", "s3://bucket/model.tar.gz"])
 def test_what_is_no_file_here_is_wrong_usage(archive: str) -> None:
-    result = lint(Path(archive)) if "://" not in archive else CliRunner().invoke(main.main, ["lint", archive])
+    result = lint(Path(archive)) if "://" not in archive else CliRunner().invoke(main, ["lint", archive])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
