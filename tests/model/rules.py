@@ -2,7 +2,7 @@
 
 A client cannot know where an endpoint is on its way, so of each endpoint it keeps every life that is possible by what
 was seen so far. Each answer rules some of them out; when none is left, the answer was one that AWS could not give.
-Sections and rules are those of the specification of SageMaker's hosting.
+Sections and rules are those of docs/specification.md.
 """
 
 from __future__ import annotations

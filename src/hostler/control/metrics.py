@@ -1,4 +1,4 @@
-"""`/_hostler/metrics`: what control and the gateways counted, as Prometheus text (spec §8 names, in snake case)."""
+"""`/_hostler/metrics`: what control and the gateways counted, as Prometheus text (names: §8.1, §8.2 in snake case)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runtime API's errors (§1.6, §4.5, appendix B), rendered in this one place. It decides nothing.
+"""The runtime API's errors (§1.6, §4.5), rendered in this one place. It decides nothing.
 
 A body has no `__type`: clients take the exception's class from the header `x-amzn-ErrorType`. Never 500 or 503 once a
 container may have begun work, because clients send those again.
@@ -128,6 +128,7 @@ def oversize() -> InvokeError:
 
 
 def not_ready(name: str, variant: str, target: str) -> InvokeError:
+    """The target was not loaded in time (§6.3)."""
     message = f"Model {target} for endpoint {name} variant {variant} is not ready for inference yet."
     return InvokeError(429, "ModelNotReadyException", message, "MODEL_NOT_READY")
 

@@ -67,7 +67,7 @@ class Variant:
     """One production variant. `residents` holds only targets that may be sent to, each with at least one place.
 
     Its containers are known by their positions. Serial: a request passes through all of them; `direct`: it goes to the
-    one whose label it names.
+    one whose label it names (§5.7).
     """
 
     name: str

@@ -54,7 +54,7 @@ class EndpointRecord:
 class Revision:
     """What an endpoint was asked to be: its config and that config's models, copied when the call was made.
 
-    So deleting a model or a config later takes nothing from a running endpoint (spec §2.2, §2.3). The config's variants
+    So deleting a model or a config later takes nothing from a running endpoint (§2.2, §2.3). The config's variants
     say what was desired at last: UpdateEndpointWeightsAndCapacities makes a new revision with other weights and counts.
     """
 

@@ -1,4 +1,4 @@
-"""The link: what control and each gateway say to each other (architecture §2, "The link").
+"""The link: what control and each gateway say to each other (docs/ARCHITECTURE.md, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
 Up (gateway to control): Hello, Ack, Need, Hits, Withdrawn, Drained, Gone, Abandoned, Counts.

@@ -5,7 +5,7 @@ knows nothing of what is asked. `Pool.send` works by callbacks, without a task, 
 connection is open costs a write and a read; `call` is a plain coroutine for everything that is not hot.
 
 A request is sent again only if no server can have seen it: the connection was an old one, nothing was answered, and
-the system says that the bytes did not arrive (§9 of the data plane's notes calls this the stale keep-alive rule).
+the system says that the bytes did not arrive.
 """
 
 from __future__ import annotations

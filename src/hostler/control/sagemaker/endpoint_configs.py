@@ -1,4 +1,4 @@
-"""CreateEndpointConfig, DescribeEndpointConfig, ListEndpointConfigs, DeleteEndpointConfig (§2.3, §3 rules 15-27)."""
+"""The Create, Describe, List and Delete operations of EndpointConfig (§2.3, §3 rules 15-17, 23, 26)."""
 
 from __future__ import annotations
 

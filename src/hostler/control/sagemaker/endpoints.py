@@ -1,7 +1,7 @@
 """CreateEndpoint, DescribeEndpoint, ListEndpoints, DeleteEndpoint (§2.4, §2.5, §2.6, §2.9).
 
 They write what is desired, wake the lifecycle, and hold the answer for a while so that a waiter's first look
-succeeds; no operation starts or stops anything.
+(§2.11) succeeds; no operation starts or stops anything.
 """
 
 from __future__ import annotations

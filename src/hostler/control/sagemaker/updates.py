@@ -1,4 +1,4 @@
-"""UpdateEndpoint and UpdateEndpointWeightsAndCapacities (§2.7, §2.8, §3 rules 28-34).
+"""UpdateEndpoint and UpdateEndpointWeightsAndCapacities (§2.7, §2.8, §3 rules 28-30).
 
 Each writes one more revision of what the endpoint is asked to be, wakes the lifecycle, and holds the answer as
 CreateEndpoint does. The first lets it have instances of its own, the second shares those that serve.

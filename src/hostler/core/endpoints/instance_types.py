@@ -1,4 +1,4 @@
-"""How much memory an instance type stands for. General knowledge of EC2's sizes, not AWS's word (spec appendix G)."""
+"""How much memory an instance type stands for. General knowledge of EC2's sizes, not AWS's word (§2.3)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Which targets one instance holds: events in, commands out. The design is docs/decisions/0002-model-cache.md.
 
-It owns the states of an instance's targets and the bytes that they declare. It knows no sockets, gateways, paths or
-tasks. Whoever carries out a command reports its outcome as an event, exactly once; what gateways report may come late
-or twice, and is checked against the generation. Every Withdraw is answered at last, idle or busy.
+It owns the states of an instance's targets and the bytes that they declare, and makes room as §6.5 has it. It knows no
+sockets, gateways, paths or tasks. Whoever carries out a command reports its outcome as an event, exactly once; what
+gateways report may come late or twice, and is checked against the generation. Every Withdraw is answered at last, idle
+or busy.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from hostler.settings import size_text
 __all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
 BUSY_FOR = 0.1  # seconds that a target found busy is left alone before it may be asked again
-FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (Appendix C.2)
+FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (ours, §6.3)
 
 
 class ModelCache:

@@ -29,7 +29,7 @@ def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0
     """The instance that somebody who waits for `target` should be given; None: none is to be had, or needed.
 
     The one that has it, or gets it, else its home: by rendezvous hash, so that losing or adding an instance moves
-    no other target (Appendix C.1). A home without `size` bytes to spare (0: not known) gives way to the next in hash
+    no other target (ours, §6.4). A home without `size` bytes to spare (0: not known) gives way to the next in hash
     order that has them, so that no instance evicts while another has room. `hot` asks for one more copy beside those
     that are resident: one copy comes at a time, and None says that there is or will be nothing more to have.
     """
