@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hostler.s3.app import _range, _virtual_bucket
 from hostler.s3.body import _Frames
 from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.listing import page
+from hostler.s3.request import byte_range, virtual_bucket
 from hostler.s3.xml import document, read
 
 
@@ -81,13 +81,13 @@ def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
     ],
 )
 def test_ranges(text: str, expected: range | None) -> None:
-    assert _range({"range": text}, 10) == expected
+    assert byte_range({"range": text}, 10) == expected
 
 
 def test_a_range_of_nothing_is_refused() -> None:
     for text, size in (("bytes=10-", 10), ("bytes=0-", 0), ("bytes=-5", 0), ("bytes=-0", 10)):
         with pytest.raises(S3Error, match="not satisfiable"):
-            _range({"range": text}, size)
+            byte_range({"range": text}, size)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_range_of_nothing_is_refused() -> None:
     ],
 )
 def test_the_bucket_in_a_host(host: str, bucket: str) -> None:
-    assert _virtual_bucket(host) == bucket
+    assert virtual_bucket(host) == bucket
 
 
 def test_xml_is_escaped_and_read_back() -> None:
