@@ -111,6 +111,18 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
     run(tmp_path, story)
 
 
+def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        for attempt in (0, 1):
+            ground.engine.end(f"{uid}.1.0.0.{attempt}.0", 1)
+            await gateway.until(lambda id=f"{uid}.1.0.0.{attempt + 1}": gateway.places() == [id])
+        assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in (0, 1, 2)]
+
+    run(tmp_path, story)
+
+
 def test_deleting_works_while_creating_and_leaves_nothing(tmp_path: Path) -> None:
     async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
         ground.container = lambda: Container(ping=503)
