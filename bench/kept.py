@@ -45,6 +45,11 @@ def about() -> dict[str, str]:
     }
 
 
+def processor(about: dict[str, str]) -> str:
+    """The name of the processor in what `about` returned, now or in an earlier run."""
+    return about["machine"].partition(" × ")[2].partition(",")[0]
+
+
 def _machine() -> str:
     found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = found[0].partition(":")[2].strip() if found else platform.machine()

@@ -45,18 +45,6 @@ def code(cell: str) -> str:
 # --- README -------------------------------------------------------------------------------------------------------
 
 
-def test_the_readmes_figures_are_those_of_the_published_run():
-    shown = read("README.md").split("<!-- measured: written by bench/run.py --publish -->\n")[1]
-    shown = shown.split("<!-- measured: end -->")[0]
-    published = ROOT / "docs" / "bench" / "results.md"
-    if not published.exists():
-        assert not shown
-        return
-    table = published.read_text().removeprefix("# Measured\n\n").partition("\n\n![")[0]
-    assert shown.startswith(table)
-    assert (published.parent / "chart.svg").exists()
-
-
 def test_the_readmes_program_is_the_one_that_the_demo_runs():
     assert f"```python\n{demo.PROGRAM}```\n" in read("README.md")
 
