@@ -99,26 +99,23 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         targets.archive({"my-model/xgboost-model": b"{}", "my-model/notes.txt": b""}),
         "The model does not load: all files of the archive lie in its folder my-model/, none at its top. Pack what"
         " is in"
-        f" that folder, not the folder (tar -czf model.tar.gz -C my-model .). {LINT} Its last lines: the model does not"
-        " load: no model was found in the artifact: ...",
+        f" that folder, not the folder (tar -czf model.tar.gz -C my-model .). {LINT}",
     ),
     "script-import-error": (
         targets.script_target("import a_module_that_nobody_has"),
         "The model does not load: ModuleNotFoundError: No module named 'a_module_that_nobody_has'. Install the package"
         " that has it (such as pip install a_module_that_nobody_has) where hostler is installed: here, an archive's"
-        " requirements.txt is not. Its last lines: ...\nthe model does not load: ModuleNotFoundError: No module named"
+        " requirements.txt is not. Its last lines: Traceback ...\nModuleNotFoundError: No module named"
         " 'a_module_that_nobody_has'",
     ),
     "no-model-fn": (
         targets.script_target("def predict_fn(data, model):\n    return data\n"),
         "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of the"
-        " archive; it returns the loaded model. Its last lines: the model does not load: inference.py has no model_fn",
+        " archive; it returns the loaded model.",
     ),
     "out-of-memory": (
         targets.script_target(f"{MODEL_FN}return bytes(2**60)\n"),
-        f"The model does not load: MemoryError - memory ran out. {MEMORY} Its last lines: ...MemoryError\nthe model"
-        " does"
-        " not load: MemoryError",
+        f"The model does not load: MemoryError - memory ran out. {MEMORY} Its last lines: ...MemoryError",
     ),
     "slow-model-fn": (
         targets.script_target(f"{MODEL_FN}import time; print('loading', flush=True); time.sleep(600)\n"),

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from hostler import contract
+from hostler import contract, failures
 from hostler.artifacts.archive import Limits, extract
-from hostler.core.endpoints.failure_reason import too_deep
 from hostler.engines import images
 from hostler.errors import ArtifactBad, EngineError, UserError
+from hostler.failures import Code
 from hostler.servers import environment
 from hostler.servers.frameworks import artifact, registry, requirements
 from hostler.servers.frameworks.predictor import Unloadable
@@ -47,11 +47,15 @@ _SCRIPT_MOST = 2**20  # bytes of a script that is parsed
 
 @dataclass(frozen=True)
 class Finding:
-    """`where` names the archive, or a member of it, perhaps with a line. `what` is what is wrong and what helps."""
+    """`where` names the archive, or a member of it, perhaps with a line. `what` is what is wrong and what helps.
+
+    `code`: that of the failure which a server would leave; empty for what no server fails of.
+    """
 
     level: Level
     where: str
     what: str
+    code: str = ""
 
     def __str__(self) -> str:
         line = f"{self.level}: {self.where}: {self.what}"
@@ -89,7 +93,7 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             with archive.open("rb") as packed:
                 extract(packed, archive.stat().st_size, folder, limits)
         except ArtifactBad as error:
-            return Report((*found, Finding("error", archive.name, f"{error} {_repacked(str(error))}")))
+            return Report((*found, Finding("error", archive.name, f"{error} {_repacked(error)}")))
         except OSError as error:
             raise UserError(f"{archive} cannot be read: {error.strerror}") from None
         failed = bool(found)  # with no server for it, nobody can say how its model must lie there
@@ -105,10 +109,10 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
         return Report((*found, *look.findings()), look.server)
 
 
-def _repacked(said: str) -> str:
-    if "a link" in said:
+def _repacked(error: ArtifactBad) -> str:
+    if error.fault == "link":
         return "Put the file itself there: tar --dereference -czf model.tar.gz -C FOLDER ."
-    if "times its size" in said or "larger than" in said or "members" in said:
+    if error.fault == "limit":
         return "If that is meant so, raise archive_max_bytes, archive_max_files or archive_max_ratio in hostler.toml."
     return "Pack it again: tar -czf model.tar.gz -C FOLDER ."
 
@@ -144,14 +148,14 @@ class _Look:
             if model is not None and kind == "torch":
                 artifact.check_torchscript(model)
         except Unloadable as error:
-            yield self._no_model(str(error), files)
+            yield self._no_model(error, files)
             return
         other = self._other_script()
         if model is not None:
             self.server = f"hostler's own server for {kind}, with {model.name}"
             if not model.stat().st_size:
                 taken = "" if model.name in _MODELS[kind][0] else "It is taken for the model, as the only such file. "
-                yield Finding("error", model.name, f"{taken}It is empty. Save the model again.")
+                yield Finding("error", model.name, f"{taken}It is empty. Save the model again.", Code.MODEL_FILE)
             if script:
                 yield Finding(
                     "warning", self._name(script),
@@ -164,8 +168,8 @@ class _Look:
             self.server = f"hostler's own server for scripts, with {self._name(script)}"
             yield from self._script(script)
         if missing := registry.missing(kind):
-            need, _, install = missing.partition(": ")
-            yield Finding("error", kind, f"{need[0].upper()}{need[1:]}, which is not installed here. {install}")
+            need = f"{missing.cause[0].upper()}{missing.cause[1:]}, which is not installed here."
+            yield Finding("error", kind, f"{need} {failures.extra(kind)}", missing.code)
         if kind == "script":
             yield from self._requirements()
 
@@ -176,17 +180,18 @@ class _Look:
         found = [path for place in (self._folder / contract.CODE_DIR, self._folder) for path in place.glob("*.py")]
         return min(map(self._name, found), key=lambda name: (not name.startswith(contract.CODE_DIR), name), default="")
 
-    def _no_model(self, said: str, files: list[str]) -> Finding:
-        if folder := too_deep(files):
-            help = f"Pack what is in that folder, not the folder: tar -czf model.tar.gz -C {folder} ."
-            return Finding("error", f"{folder}/", f"All files lie in this folder, none at the archive's top. {help}")
+    def _no_model(self, error: Unloadable, files: list[str]) -> Finding:
+        if folder := artifact.too_deep(files):
+            help = f"{failures.PACK_INSIDE}: {failures.pack_inside(folder)}"
+            what = f"All files lie in this folder, none at the archive's top. {help}"
+            return Finding("error", f"{folder}/", what, Code.FOLDER_TOO_DEEP)
         if self._told.program_named and "://" in self._told.submit_directory:
             self.server = f"hostler's own server for scripts, with {self._told.program}"
             return Finding("warning", self._told.program, f"It lies in {self._told.submit_directory}: not looked at.")
         if other := self._other_script():
             self.server = f"hostler's own server for scripts, if {contract.ENV_PROGRAM} names one"
-            return Finding("warning", other, f"Good if {_named(other)} Without it, it fails: {said}.")
-        return Finding("error", "the archive", f"{said}.")
+            return Finding("warning", other, f"Good if {_named(other)} Without it, it fails: {error}.", error.code)
+        return Finding("error", "the archive", f"{error}.", error.code)
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._folder)
@@ -198,16 +203,17 @@ class _Look:
         try:
             tree = _parsed(script)
         except _Unreadable as error:
-            yield Finding("error", f"{name}{error.line}", f"{error} Python will not import it.")
+            what = f"{error} Python will not import it."
+            yield Finding("error", f"{name}{error.line}", what, Code.SCRIPT_RAISED)
             return
         has = _Names(tree)
         if "model_fn" not in has:
-            yield Finding("error", name, "It has no model_fn. Define model_fn(model_dir); it returns the loaded model.")
+            what = f"It has no model_fn. {failures.define_model_fn()}"
+            yield Finding("error", name, what, Code.NO_MODEL_FN)
         beside = [step for step in _STEPS if step in has.certain]
         if _TRANSFORM in has.certain and beside:
-            yield Finding(
-                "error", name, f"It has {_TRANSFORM} beside {', '.join(beside)}. Have one or the others, not both."
-            )
+            what = f"It has {_TRANSFORM} beside {', '.join(beside)}. Have one or the others, not both."
+            yield Finding("error", name, what, Code.FUNCTIONS_CLASH)
         yield from self._imports(script.parent, name, tree)
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
@@ -221,6 +227,7 @@ class _Look:
                 "warning" if late else "error", f"{name}:{line}",
                 f"It imports {module}, which is not installed here: it fails {when}. Install the package that has it"
                 " where hostler is installed, or put the module beside the script.",
+                Code.MODULE_MISSING,
             )  # fmt: skip
 
     def _requirements(self) -> Iterator[Finding]:

@@ -98,7 +98,7 @@ def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
     variables = {name: value for name, _, value in (one.partition("=") for one in env)}
     report = look(Path(archive), image, resolve(), variables)
     if as_json:
-        findings = [vars(finding) for finding in report.findings]
+        findings = [{"level": one.level, "where": one.where, "what": one.what} for one in report.findings]
         click.echo(json.dumps({"server": report.server, "findings": findings}, indent=2))
     else:
         for finding in report.findings:

@@ -6,7 +6,6 @@ It owns the container's folder and log. It decides nothing about its instance: w
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import shutil
 import stat
@@ -16,20 +15,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hostler import contract, names
+from hostler import contract, failures, names
 from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
+from hostler.failures import Failure
 from hostler.hosting import clock, models, paths
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
-FILES = 50  # of its model's folder, for the same
 LABEL = "container"  # the label that holds a container's position, beside its spot's
 
 Shape = TypeVar("Shape")
@@ -152,6 +151,10 @@ class Container:
     ) -> Facts:
         """What is known of it now that it has failed, for the doctor. Blocks for some milliseconds."""
         engine, folder = self._platform.engine, self._platform.folder(self.id)
+
+        def shown(text: str) -> str:
+            return presentable(text, folder, self._platform.private(), self._image.command)
+
         program, interpreter = _program(self._image.command) if exit is not None else ("", "")
         address = self.seen.address if self.seen else ""
         silent = self.foreign and ping is not None and not ping.status
@@ -165,12 +168,10 @@ class Container:
             when=when,
             port=int(address.rpartition(":")[2]) if self.foreign else 0,
             listening=engine.listening(self.seen.pid) if silent and self.seen else (),
-            files=() if self.foreign or exit is None else _some_files(folder / contract.MODEL_DIR),
+            failure=None if exit is None else _shown_failure(failures.read(folder), shown),
             program=program,
             interpreter=interpreter,
-            log=presentable(
-                engine.logs(str(self._log), LOG_TAIL), folder, self._platform.private(), self._image.command
-            ),
+            log=shown(engine.logs(str(self._log), LOG_TAIL)),
         )
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
@@ -263,9 +264,13 @@ def _program(command: Sequence[str]) -> tuple[str, str]:
     return program, words[0] if words else ""
 
 
-def _some_files(folder: Path) -> tuple[str, ...]:
-    found = (Path(place, name).relative_to(folder) for place, _, files in os.walk(folder) for name in files)
-    return tuple(str(path) for path in itertools.islice(found, FILES))
+def _shown_failure(failure: Failure | None, shown: Callable[[str], str]) -> Failure | None:
+    """What a server has left, fit to be shown as its log is. One whose message is no text says nothing."""
+    message = shown(failure.message).partition("\n")[0] if failure else ""
+    if failure is None or not message:
+        return None
+    advice = " ".join(shown(failure.advice).splitlines())
+    return msgspec.structs.replace(failure, message=message, advice=advice, line=shown(failure.line))
 
 
 def _data_source(container: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from hostler.contract import INVOCATIONS
+from hostler.failures import ADVICE, Code, Failure
 from hostler.servers import nursery
 from hostler.servers.target import DRAIN, Report
 from hostler.wire import tree
@@ -73,7 +74,7 @@ class Apart:
             if line.done() and line.exception() is None:
                 report = msgspec.json.decode(line.result(), type=Report)
             else:
-                report = Report(500, f"its process {_ending(await self.ended)} while the model was loaded")
+                report = _ended_itself(await self.ended)
         finally:
             line.cancel()
             with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
@@ -167,6 +168,13 @@ class Births:
 
 def _passed_on(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
+
+
+def _ended_itself(status: int) -> Report:
+    """What became of a load whose process ended before it could report."""
+    message = f"its process {_ending(status)} while the model was loaded"
+    code = Code.PROCESS_KILLED if status == -signal.SIGKILL else Code.PROCESS_ENDED
+    return Report(500, message, failure=Failure(code, message, ADVICE.get(code, "")))
 
 
 def _ending(status: int) -> str:

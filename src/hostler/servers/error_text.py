@@ -6,7 +6,9 @@ import os
 import re
 import traceback
 
+from hostler import failures
 from hostler.contract import BASE_DIR
+from hostler.failures import Code, Failure
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Rejected, Reply, Unloadable
 
@@ -59,8 +61,23 @@ def text(error: BaseException, environment: Environment) -> str:
     elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
         found = f"{type(error).__name__}: {found}" if found else type(error).__name__
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        found = f"{found}: pip install 'hostler[{_EXTRAS[error.name]}]'"
+        found = f"{found}: {failures.extra(_EXTRAS[error.name])}"
     return _end(_hidden(found, environment))
+
+
+def failure(error: BaseException, environment: Environment) -> Failure:
+    """The same in data. An error of the artifact's own code, or of a library, is known by its type alone."""
+    code, cause, advice = Code.SCRIPT_RAISED, text(error, environment), ""
+    if out_of_memory(error):
+        code, advice = Code.OUT_OF_MEMORY, failures.ADVICE[Code.OUT_OF_MEMORY]
+    elif isinstance(error, Unloadable):
+        code, cause, advice = error.code, _hidden(error.cause, environment), error.advice
+    elif isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        code, advice = Code.EXTRA_MISSING, failures.install_extra(_EXTRAS[error.name])
+        cause = cause.removesuffix(f": {failures.extra(_EXTRAS[error.name])}")
+    elif isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) and error.name:
+        code, advice = Code.MODULE_MISSING, failures.install_module(error.name)
+    return Failure(code, failures.one_line(_end(cause)), _end(_hidden(advice, environment)))
 
 
 def _said(error: BaseException) -> str:

@@ -44,13 +44,14 @@ class _Register(msgspec.Struct):
 
 
 class ContainerApi:
-    """Answers the requests of one container."""
+    """Answers the requests of one container. `failures`: those to loads that failed hold the failure in data, too."""
 
-    def __init__(self, environment: Environment, shelf: Shelf) -> None:
+    def __init__(self, environment: Environment, shelf: Shelf, *, failures: bool = False) -> None:
         self._environment = environment
         self._shelf = shelf
         self._held = shelf.held
         self._multi_model = environment.multi_model
+        self._failures = failures
         self._names_sockets = bool(environment.socket)  # without a folder that the platform knows, they say nothing
         self._tasks: set[asyncio.Task[None]] = set()
         self._returns = False  # the only model was here: while it is not, it is being loaded again
@@ -165,6 +166,8 @@ class ContainerApi:
             more = self._added(self._held[name]) if error.status == 409 and name in self._held else {}
             if error.ended is not None:
                 more = {"processEnded": error.ended}
+            if self._failures and error.failure is not None:
+                more["failure"] = error.failure
             _refuse(request, error.status, str(error), **more)
         else:
             _answer(request, {"status": "Workers scaled", **self._added(held)})

@@ -14,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from hostler import contract
+import msgspec
+
+from hostler import contract, failures
+from hostler.failures import Code, Failure
 from hostler.servers import environment, error_text, nursery, strays, target, worker
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import registry
@@ -26,8 +29,6 @@ from hostler.wire import tree
 from hostler.wire.http_server import Limits, serve
 from hostler.wire.lifeline import leave_with
 
-_LINE = 500  # characters of the log's last line
-
 
 def run(everywhere: bool = False) -> None:
     """Serve until SIGTERM, then finish what runs. Raises SystemExit(1), with the reason printed, if it cannot serve.
@@ -38,16 +39,17 @@ def run(everywhere: bool = False) -> None:
         told = environment.read(os.environ)
     except ValueError as error:
         _refuse(str(error))
+    failures.withdraw(told.base)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
         missing = registry.missing(told.framework)
         if missing and told.framework != "torch":  # whose image serves scripts that may do without
-            _refuse(missing)
+            _refuse(str(missing), told, error_text.failure(missing, told))
         try:
             if not missing:
                 registry.warm_forks(told.framework)
         except ImportError as error:  # such as joblib, beside a scikit-learn that is there
-            _refuse(error_text.text(error, told))
+            _refuse(error_text.text(error, told), told, error_text.failure(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
@@ -65,7 +67,10 @@ def _become(told: Environment, order: nursery.Bear, report: int, lifeline: int) 
     (target.run if order.framework else worker.run)(told, order, report, lifeline)
 
 
-def _refuse(why: str) -> NoReturn:
+def _refuse(why: str, told: Environment | None = None, failure: Failure | None = None) -> NoReturn:
+    """Print why, and leave it in data where the server knows more than Python's own words for an import that failed."""
+    if told and failure and failure.code == Code.EXTRA_MISSING:
+        failures.leave(told.base, msgspec.structs.replace(failure, line=why, loading=False))
     print(why, file=sys.stderr, flush=True)
     sys.exit(1)
 
@@ -116,7 +121,8 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
 async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str:
     """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
 
-    That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.
+    That is one line, the last of the log: a traceback, where there is one, was printed by the load itself. The same is
+    left in data.
     """
     url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
     while True:
@@ -124,8 +130,12 @@ async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str
             held = await shelf.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
             answering.lost()
-            line = str(error).strip().partition("\n")[0]
-            return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
+            message = failures.one_line(str(error))
+            line = f"the model does not load: {message}"
+            failure = error.failure if isinstance(error, LoadFailed) else None
+            failure = failure or Failure(Code.OTHER, message)
+            failures.leave(told.base, msgspec.structs.replace(failure, line=line))
+            return line
         answering.arrived()
         await shelf.fall(held)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+from hostler.failures import Code, Failure
 from hostler.servers import error_text, memory, strays
 from hostler.servers.apart import Apart, Births
 from hostler.servers.copies import Copies
@@ -36,12 +37,14 @@ class LoadFailed(Exception):
     """Why a target is not there; `status` is the answer to the load.
 
     `ended`: how the load ended a process that holds other targets too, by exit code or, negative, by signal.
+    `failure`: the same in data, where more is known than the message.
     """
 
-    def __init__(self, status: int, message: str, ended: int | None = None) -> None:
+    def __init__(self, status: int, message: str, ended: int | None = None, *, failure: Failure | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.ended = ended
+        self.failure = failure
 
 
 Seat = Inside | Apart | Copies  # where a target is called
@@ -143,7 +146,8 @@ class Shelf:
         try:
             kind, apart, files = await self._loop.run_in_executor(None, self._placed, folder)
         except Unloadable as error:
-            raise LoadFailed(500, error_text.text(error, self._environment)) from None
+            failure = error_text.failure(error, self._environment)
+            raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
         if apart and self._births:
             return await self._apart(name, folder, kind)
         return await self._inside(name, folder, kind, files)
@@ -163,7 +167,7 @@ class Shelf:
             if not self._being_born[name]:
                 del self._being_born[name]
         if report.status != 200:
-            raise LoadFailed(report.status, report.message)
+            raise LoadFailed(report.status, report.message, failure=report.failure)
         process.memory = max(report.memory, artifact.size(folder))
         return process
 
@@ -179,7 +183,8 @@ class Shelf:
                 if where := error_text.of_load(error, self._environment):
                     print(where, file=sys.stderr, flush=True)
                     message = f"{message}\n{where}"
-                raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message) from None
+                failure = error_text.failure(error, self._environment)
+                raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
             finally:
                 self._tidy_soon()
         return Inside(predictor, taken.size, self._environment, self._long_calls)
@@ -187,7 +192,7 @@ class Shelf:
     def _placed(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         kind = artifact.framework(folder, self._environment)
         if missing := registry.missing(kind):
-            raise Unloadable(missing)
+            raise missing
         return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
 
     def _load_here(self, folder: Path, kind: str, taken: _Taken, least: int) -> Predictor:
@@ -200,7 +205,7 @@ class Shelf:
         except (Exception, SystemExit):
             raise
         except BaseException as error:  # asyncio would take some of these as meant for itself
-            raise Unloadable(f"loading it raised {type(error).__name__}") from error
+            raise Unloadable(f"loading it raised {type(error).__name__}", Code.SCRIPT_RAISED) from error
         if not taken.size:
             taken.size = max(memory.in_use() - before, least)
         return predictor

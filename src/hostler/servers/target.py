@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from hostler.contract import PING
+from hostler.failures import Failure
 from hostler.servers import error_text, memory, responses, strays
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import registry
@@ -28,11 +29,15 @@ DRAIN = 60.0  # seconds for the calls that still run when the target is to end; 
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load."""
+    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load.
+
+    `failure` is the same as `message`, in data.
+    """
 
     status: int
     message: str = ""
     memory: int = 0
+    failure: Failure | None = None
 
 
 def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
@@ -51,7 +56,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
         if where := error_text.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        tell(report, Report(status, message))
+        tell(report, Report(status, message, failure=error_text.failure(error, environment)))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -41,7 +41,7 @@ async def _serve(environment: Environment, order: Bear, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     strays.hear_for_themselves()
-    answering = ContainerApi(replace(environment, multi_model=True, socket=""), Shelf(environment))
+    answering = ContainerApi(replace(environment, multi_model=True, socket=""), Shelf(environment), failures=True)
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
     tell(report, Report(200))

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from hostler.contract import INVOCATIONS, LOAD_TIMEOUT, MODELS
+from hostler.failures import Failure
 from hostler.servers.apart import Apart
 from hostler.servers.copies import Copies, Crew
 from hostler.servers.environment import Environment
@@ -41,7 +42,7 @@ class _Wanted:
 
     folder: Path
     ended: int = 0
-    failed: str = ""  # why it cannot be held
+    failed: LoadFailed | None = None  # why it cannot be held
 
 
 class _Bystander(LoadFailed):
@@ -53,6 +54,7 @@ class _Told(msgspec.Struct):
 
     memory: int = 0
     message: str = ""
+    failure: Failure | None = None
 
 
 class Workers(Shelf):
@@ -109,7 +111,7 @@ class Workers(Shelf):
                 if isinstance(outcome, BaseException) and not worker.gone:  # a successor is given it anew
                     raise outcome
             if wanted.failed:
-                raise LoadFailed(500, wanted.failed)
+                raise LoadFailed(500, str(wanted.failed), failure=wanted.failed.failure)
         except BaseException:
             await self._leave(name, wanted)
             raise
@@ -177,8 +179,8 @@ class Workers(Shelf):
                 except LoadFailed as error:
                     wanted.ended += process.gone
                     if not process.gone or wanted.ended >= _TRIES:
-                        wanted.failed = str(error)
-                        self._lose(missing, wanted.failed)
+                        wanted.failed = error
+                        self._lose(missing, str(error))
                     if process.gone:
                         raise
             elif process.gone:
@@ -219,7 +221,7 @@ async def _give(worker: Apart, name: str, folder: Path) -> int:
         raise LoadFailed(500, message, worker.ended.result() if worker.gone else None) from None
     told = msgspec.json.decode(reply.body, type=_Told)
     if reply.status != 200:
-        raise LoadFailed(reply.status, told.message)
+        raise LoadFailed(reply.status, told.message, failure=told.failure)
     return told.memory
 
 

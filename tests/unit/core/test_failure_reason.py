@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostler import failures
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
+from hostler.failures import ADVICE, Code, Failure
 
 AWS = (
     "The primary container for production variant AllTraffic did not pass the ping health check."
@@ -36,10 +38,15 @@ def foreign(**known: object) -> Facts:
     return Facts("primary", **{"port": 20000, "when": "In 5 seconds", **known})  # type: ignore[arg-type]
 
 
-def ours(said: str, **known: object) -> Facts:
-    """One of our own servers that ended with this line."""
-    return Facts("primary", **{"ours": True, "exit": 1, "log": said, **known})  # type: ignore[arg-type]
+def ours(code: str, message: str, advice: str | None = None, *, before: str = "", **known: object) -> Facts:
+    """One of our own servers that ended with this failure, after what else is in its log."""
+    line = f"the model does not load: {message}"
+    failure = Failure(code, message, ADVICE.get(Code(code), "") if advice is None else advice, line)
+    log = f"{before}\n{line}".strip()
+    return Facts("primary", **{"ours": True, "exit": 1, "failure": failure, "log": log, **known})  # type: ignore[arg-type]
 
+
+THEIRS = 'Traceback (most recent call last):\n  File "inference.py", line 1, in <module>'
 
 MISTAKES = {
     "not listening": (
@@ -178,72 +185,133 @@ MISTAKES = {
         " SAGEMAKER_SAFE_PORT_RANGE alone. Its last lines: OSError: [Errno 98] Address already in use",
     ),
     "import error of a script on our own server": (
-        ours("the model does not load: ModuleNotFoundError: No module named 'pandas'"),
+        ours(
+            Code.MODULE_MISSING,
+            "ModuleNotFoundError: No module named 'pandas'",
+            failures.install_module("pandas"),
+            before=THEIRS,
+        ),
         "The model does not load: ModuleNotFoundError: No module named 'pandas'. Install the package that has it (such"
         " as pip install pandas) where hostler is installed: here, an archive's requirements.txt is not. Its last"
-        " lines: the model does not load: ModuleNotFoundError: No module named 'pandas'",
+        f" lines: {THEIRS}",
     ),
     "an extra that is missing": (
-        ours("the model does not load: this model needs xgboost: pip install 'hostler[xgboost]'"),
-        "The model does not load: this model needs xgboost. Install that (pip install 'hostler[xgboost]'). Its last"
-        " lines: the model does not load: this model needs xgboost: pip install 'hostler[xgboost]'",
+        ours(Code.EXTRA_MISSING, "this model needs xgboost", failures.install_extra("xgboost")),
+        "The model does not load: this model needs xgboost. Install that (pip install 'hostler[xgboost]').",
     ),
     "an extra that is missing at the start": (
-        ours("this model needs xgboost: pip install 'hostler[xgboost]'"),
+        Facts(
+            "primary",
+            ours=True,
+            exit=1,
+            failure=Failure(
+                Code.EXTRA_MISSING,
+                "this model needs xgboost",
+                failures.install_extra("xgboost"),
+                "this model needs xgboost: pip install 'hostler[xgboost]'",
+                loading=False,
+            ),
+            log="this model needs xgboost: pip install 'hostler[xgboost]'",
+        ),
         "The container exited with code 1 before it answered a ping: this model needs xgboost. Install that (pip"
         " install"
-        " 'hostler[xgboost]'). Its last lines: this model needs xgboost: pip install 'hostler[xgboost]'",
+        " 'hostler[xgboost]').",
     ),
     "no model_fn": (
-        ours("the model does not load: inference.py has no model_fn"),
+        ours(Code.NO_MODEL_FN, "inference.py has no model_fn"),
         "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of the"
-        " archive; it returns the loaded model. Its last lines: the model does not load: inference.py has no model_fn",
+        " archive; it returns the loaded model.",
     ),
     "nothing that predicts": (
-        ours("the model does not load: inference.py has neither predict_fn nor transform_fn"),
+        ours(Code.NO_PREDICT_FN, "inference.py has neither predict_fn nor transform_fn"),
         "The model does not load: inference.py has neither predict_fn nor transform_fn. Define predict_fn(data, model)"
         " in the script, or transform_fn(model, data, content_type, accept): only a model with a method predict needs"
-        " neither. Its last lines: the model does not load: inference.py has neither predict_fn nor transform_fn",
+        " neither.",
+    ),
+    "functions that clash": (
+        ours(Code.FUNCTIONS_CLASH, "a.py has transform_fn beside predict_fn: it is one or the others", before="hello"),
+        "The model does not load: a.py has transform_fn beside predict_fn: it is one or the others. Its last lines:"
+        " hello",
     ),
     "a state_dict": (
         ours(
-            "the model does not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a"
-            " pickled module only its own code can make a model: add code/inference.py with a model_fn that does, or"
-            " save the model with torch.jit.script or torch.jit.trace and torch.jit.save"
+            Code.CODE_NEEDED,
+            "model.pth is no TorchScript, as torch.jit.save writes it",
+            "Of a state_dict or a pickled module only its own code can make a model: add code/inference.py with a"
+            " model_fn that does, or save the model with torch.jit.script or torch.jit.trace and torch.jit.save.",
         ),
         "The model does not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a"
         " pickled module only its own code can make a model: add code/inference.py with a model_fn that does, or"
-        " save the model with torch.jit.script or torch.jit.trace and torch.jit.save. Its last lines: the model does"
-        " not load: model.pth is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only"
-        " its own code can make a model: add code/inference.py with a model_fn that does, or save the model with"
-        " torch.jit.script or torch.jit.trace and torch.jit.save",
+        " save the model with torch.jit.script or torch.jit.trace and torch.jit.save.",
     ),
     "a model of Hugging Face": (
         ours(
-            "the model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code:"
-            " add code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript"
+            Code.CODE_NEEDED,
+            "the artifact is a model of Hugging Face's libraries (a), which is loaded by code",
+            "Add code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript.",
         ),
         "The model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code. Add"
-        " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript. Its last lines: the"
-        " model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code: add"
-        " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript",
+        " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript.",
     ),
     "one folder too deep": (
-        ours("the model does not load: no model was found in the artifact: x", files=("m/a", "m/code/b", "._m")),
+        ours(
+            Code.FOLDER_TOO_DEEP,
+            "all files of the archive lie in its folder m/, none at its top",
+            f"Pack what is in that folder, not the folder (tar -czf model.tar.gz -C m .). {LINT}",
+        ),
         "The model does not load: all files of the archive lie in its folder m/, none at its top. Pack what is in that"
-        f" folder, not the folder (tar -czf model.tar.gz -C m .). {LINT} Its last lines: the model does not load: no"
-        " model was found in the artifact: x",
+        f" folder, not the folder (tar -czf model.tar.gz -C m .). {LINT}",
     ),
     "wrong files": (
-        ours("the model does not load: the artifact holds no xgboost-model", files=("a", "b/c")),
-        f"The model does not load: the artifact holds no xgboost-model. {LINT} Its last lines: the model does not load:"
-        " the artifact holds no xgboost-model",
+        ours(Code.NO_MODEL, "the artifact holds no xgboost-model"),
+        f"The model does not load: the artifact holds no xgboost-model. {LINT}",
+    ),
+    "a script that is not where it was named": (
+        ours(Code.SCRIPT_MISSING, "SAGEMAKER_PROGRAM names serve.py, which is not there"),
+        "The model does not load: SAGEMAKER_PROGRAM names serve.py, which is not there. Put it into the archive's"
+        f" folder code/, or set SAGEMAKER_PROGRAM to the script that is there. {LINT}",
+    ),
+    "a file that does not load": (
+        ours(Code.MODEL_FILE, "model.pkl does not load: pickle data was truncated"),
+        "The model does not load: model.pkl does not load: pickle data was truncated.",
     ),
     "out of memory in a script's own process": (
-        ours("the model does not load: its process was killed by signal 9 while the model was loaded"),
+        ours(Code.PROCESS_KILLED, "its process was killed by signal 9 while the model was loaded"),
         "The model does not load: its process was killed by signal 9 while the model was loaded - as the system does"
-        f" when memory runs out. {MEMORY} Its last lines: the model does not load: its process was killed by signal 9"
-        " while the model was loaded",
+        f" when memory runs out. {MEMORY}",
+    ),
+    "out of memory": (
+        ours(Code.OUT_OF_MEMORY, "MemoryError", before=f"{THEIRS}\nMemoryError"),
+        f"The model does not load: MemoryError - memory ran out. {MEMORY} Its last lines: {THEIRS}\nMemoryError",
+    ),
+    "out of memory, by the words of a library": (
+        ours(Code.SCRIPT_RAISED, "[Errno 12] Cannot allocate memory"),
+        f"The model does not load: [Errno 12] Cannot allocate memory - memory ran out. {MEMORY}",
+    ),
+    "a missing module, by the words of a script": (
+        ours(Code.SCRIPT_RAISED, "we need it: No module named 'pandas.core'"),
+        "The model does not load: we need it: No module named 'pandas.core'. Install the package that has it (such as"
+        " pip install pandas) where hostler is installed: here, an archive's requirements.txt is not.",
+    ),
+    "a code that this version does not know": (
+        Facts("primary", ours=True, exit=1, failure=Failure("new", "this is new", "Do that."), log="hello"),
+        "The model does not load: this is new. Do that. Its last lines: hello",
+    ),
+    "our own server as the command of an image": (
+        ours(Code.NO_MODEL_FN, "inference.py has no model_fn", ours=False, program="/usr/bin/python"),
+        "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of the"
+        " archive; it returns the loaded model.",
+    ),
+    "our own server, without a failure in data": (
+        Facts("primary", ours=True, exit=1, log="the model does not load: inference.py has no model_fn"),
+        "The container exited with code 1 before it answered a ping. Its last lines: the model does not load:"
+        " inference.py has no model_fn",
+    ),
+    "no model_fn, by AWS's toolkit": (
+        foreign(exit=1, log="NotImplementedError: Please provide a model_fn implementation."),
+        "The container exited with code 1 before it answered a ping. The script has no model_fn. Define"
+        " model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model. Its last lines:"
+        " NotImplementedError: Please provide a model_fn implementation.",
     ),
     "what others know": (
         foreign(told="It neither ended a load nor broke it off."),
@@ -322,11 +390,19 @@ _facts = st.builds(
     when=st.just("In 3600 seconds"),
     port=st.sampled_from([0, 20000]),
     listening=st.lists(st.integers(1, 65535), max_size=20).map(tuple),
-    files=st.lists(st.text("ab/", min_size=1, max_size=300), max_size=3).map(tuple),
+    failure=st.none()
+    | st.builds(
+        Failure,
+        code=st.sampled_from([*Code, "new"]),
+        message=st.text("m .", min_size=1, max_size=600),
+        advice=st.sampled_from(["", *ADVICE.values(), "a" * 600]),
+        line=st.sampled_from(["", "a line", "MemoryError"]),
+        loading=st.booleans(),
+    ),
     log=st.lists(
         st.sampled_from(
-            ["the model does not load: " + "x" * 500, "No module named '" + "y" * 500, "ImportError: " + "z" * 900, "",
-             "the model does not load: the artifact holds no model", "MemoryError", "a line",
+            ["No module named '" + "y" * 500, "ImportError: " + "z" * 900, "",
+             "MemoryError", "a line",
              f"bwrap: execvp /tmp/{'w' * 400}: No such file or directory"]
         ),
         max_size=60,
@@ -344,21 +420,41 @@ def test_the_first_cause_and_its_help_are_never_cut(failed: list[Facts], variant
     assert first.help in text
 
 
+REWORDED = [
+    (code, message)
+    for code in Code
+    for message in ("it is so", "the artifact holds no x", "pip install 'hostler[torch]'", "SAGEMAKER_PROGRAM names it")
+]
+
+
+@pytest.mark.parametrize(("code", "message"), REWORDED)
+def test_no_wording_of_our_own_changes_the_help(code: Code, message: str) -> None:
+    wanted = failure_reason.diagnosis(ours(code, "a message")).help
+    assert failure_reason.diagnosis(ours(code, message)).help == wanted == ADVICE.get(code, "")
+
+
 @pytest.mark.parametrize(
-    ("files", "folder"),
+    ("log", "line", "quoted"),
     [
-        ((), ""),
-        (("a",), ""),
-        (("m/a",), "m"),
-        (("m/a", "m/b/c"), "m"),
-        (("m/a", "b"), ""),
-        (("m/a", "n/b"), ""),
-        (("code/inference.py",), ""),
-        (("m/a", "._m", "m/._a"), "m"),
+        ("the line", "the line", None),
+        ("one\nthe line", "the line", "one"),
+        ("the line\nafter it", "the line", "after it"),
+        ("one\nthe line\ntwo", "the line", "one\ntwo"),
+        ("the line\none\nthe line", "the line", "the line\none"),
+        ("not quite the line", "the line", "not quite the line"),
+        ("Error: why", "why", "Error: why"),
+        ("one\ntwo\nthree", "one\ntwo", "three"),
+        ("one", "", "one"),
     ],
 )
-def test_an_archive_that_is_one_folder_too_deep_is_told_from_a_good_one(files: tuple[str, ...], folder: str) -> None:
-    assert failure_reason.too_deep(files) == folder
+def test_the_line_that_says_what_the_failure_says_is_not_quoted(log: str, line: str, quoted: str | None) -> None:
+    facts = Facts("primary", ours=True, exit=1, failure=Failure(Code.OTHER, "why", line=line), log=log)
+    quote = f" Its last lines: {quoted}" if quoted else ""
+    assert failure_reason.unhealthy("AllTraffic", [facts]) == f"{AWS}The model does not load: why.{quote}"
+
+
+def test_a_message_has_the_room_that_its_last_lines_had() -> None:
+    assert "m" * 440 in failure_reason.unhealthy("v", [ours(Code.OTHER, "m" * 440)])
 
 
 @pytest.mark.parametrize(

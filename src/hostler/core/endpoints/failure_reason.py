@@ -1,7 +1,8 @@
 """The failure doctor: from what is known of a container that failed to a FailureReason that says what to do.
 
 Pure: facts in, text out. AWS's sentence comes first and unchanged (§2.4), then the cause, then what helps, then the
-container's last lines. Whatever is too long costs last lines, never the cause or the help.
+container's last lines. Whatever is too long costs last lines, never the cause or the help. Our own servers say the
+cause in data (failures.py); regular expressions are for the logs, and the errors, of others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hostler import failures
 from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+from hostler.failures import Code, Failure
 
 LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
 _NAMES = 200  # characters of the names of containers that failed together
@@ -23,7 +26,7 @@ _PATIENCE = (
     "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
     " startup_timeout in hostler.toml."
 )
-_LINT = "hostler lint model.tar.gz checks an archive before anything starts."
+_REPORTED = 450  # characters of the message and the advice that a server has left
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Facts:
     when: str = ""  # of `ping`: "In 240 seconds", "3 times in a row"
     port: int = 0  # that it was told to listen on; 0: a socket
     listening: tuple[int, ...] = ()  # the ports on which anything of it listens
-    files: tuple[str, ...] = ()  # some of its model folder, relative
+    failure: Failure | None = None  # that it left as it ended, if it is a server of ours; fit to be shown
     program: str = ""  # of a mapped command
     interpreter: str = ""  # that the program's first line names
     log: str = ""  # its end, fit to be shown
@@ -85,8 +88,19 @@ def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
     first = failed[0]
     if not first.log:
         return _cut(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
+    rest = _unsaid(first)
+    if not rest:
+        return _cut(text, LIMIT)
     text += " Its last lines: " if len(failed) == 1 else f" The last lines of {first.label}: "
-    return _cut(text + last_lines(first.log, LIMIT - len(text)), LIMIT)
+    return _cut(text + last_lines(rest, LIMIT - len(text)), LIMIT)
+
+
+def _unsaid(facts: Facts) -> str:
+    """The log without the line that says what the failure says: a server prints it for those who read the log."""
+    if facts.failure is None or not facts.failure.line:
+        return facts.log
+    before, _, after = f"\n{facts.log}\n".rpartition(f"\n{facts.failure.line}\n")
+    return f"{before}\n{after}".strip("\n")
 
 
 def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
@@ -107,7 +121,7 @@ def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, 
     elif missing:
         help = "It is looked for in the S3 that s3_endpoint in hostler.toml names."
     elif bad:
-        help = f"Pack it again (tar --dereference -czf model.tar.gz -C FOLDER .). {_LINT}"
+        help = f"Pack it again (tar --dereference -czf model.tar.gz -C FOLDER .). {failures.LINT}"
     else:
         help = ""
     before = f'Failed to download model data for container "container_{position + 1}" from URL: "'
@@ -127,14 +141,6 @@ def diagnosis(facts: Facts) -> Diagnosis:
     return Diagnosis(facts.told)
 
 
-def too_deep(files: Sequence[str]) -> str:
-    """The one folder in which all files of an archive lie, if that is so and it is not the scripts' own; else empty."""
-    real = [name for name in files if not name.rpartition("/")[2].startswith("._")]
-    tops = {name.partition("/")[0] for name in real}
-    only = next(iter(tops)) if len(tops) == 1 else ""
-    return only if only not in ("", "code") and all("/" in name for name in real) else ""
-
-
 def last_lines(text: str, room: int) -> str:
     """The whole lines at the end of a text that there is room for; of a last one that is too long, its end."""
     text = text.strip()
@@ -148,37 +154,23 @@ def last_lines(text: str, room: int) -> str:
 
 # --- a process that ended -----------------------------------------------------------------------------------------
 
-_DOES_NOT_LOAD = re.compile(r"^the model does not load: (.+)$", re.MULTILINE)
-_INSTALL = re.compile(r"^(.*?):? (pip install 'hostler\[\w+\]')", re.MULTILINE)
 _NO_MODULE = re.compile(r"(?:ModuleNotFoundError: )?No module named '?([\w.]+)'?")
 _IMPORT = re.compile(r"^(ImportError: .+)$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|DefaultCPUAllocator|OutOfMemoryError")
 _NOT_STARTED = re.compile(r"^(bwrap: execvp )?(.+): (No such file or directory|Permission denied)$", re.MULTILINE)
 _OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
 _PORT_TAKEN = re.compile(r"Address already in use")
-_MODEL_FN = re.compile(r"has no model_fn|[Pp]lease provide a model_fn")
-_NO_PREDICT = re.compile(r"has neither predict_fn nor transform_fn")
-_ADVICE = re.compile(r"^(.+?)(?:\. |: )((?:Of a state_dict or|add code/).+)$")  # of servers/artifact.py
-_LAYOUT = re.compile(r"no model was found in the artifact|the artifact holds no|the artifact has no")
-_SCRIPT_GONE = re.compile(r"SAGEMAKER_PROGRAM names")
-_KILLED = re.compile(r"was killed by signal 9\b")
-
-_MEMORY_HELP = (
-    "A smaller model, fewer instances or containers, or a machine with more memory helps; on AWS, a larger"
-    " InstanceType."
-)
+_MODEL_FN = re.compile(r"[Pp]lease provide a model_fn")  # of AWS's inference toolkit
 
 
 def _ended(facts: Facts, code: int) -> Diagnosis:
     how = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
     ended = f"The container {how}" + ("." if facts.served else " before it answered a ping.")
-    if facts.ours and (match := [*_DOES_NOT_LOAD.finditer(facts.log)]):
-        return _does_not_load(facts, match[-1][1])
+    if facts.failure is not None:
+        return _reported(facts.failure, ended, facts.ours)
     log = facts.log
     if not facts.served and (found := _not_started(facts)):
         return found
-    if match := [*_INSTALL.finditer(log)]:
-        return Diagnosis(f"{ended[:-1]}: {_cut(match[-1][1], _QUOTED)}.", f"Install that ({match[-1][2]}).")
     if match := [*_NO_MODULE.finditer(log)]:
         return Diagnosis(
             f"{ended} Python found no module named {_cut(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
@@ -186,9 +178,9 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if match := [*_IMPORT.finditer(log)]:
         return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.")
     if _MODEL_FN.search(log):
-        return Diagnosis(f"{ended} The script has no model_fn.", _MODEL_FN_HELP)
+        return Diagnosis(f"{ended} The script has no model_fn.", failures.ADVICE[Code.NO_MODEL_FN])
     if _NO_MEMORY.search(log):
-        return Diagnosis(f"{ended} It ran out of memory.", _MEMORY_HELP)
+        return Diagnosis(f"{ended} It ran out of memory.", failures.MEMORY)
     if _OTHER_MACHINE.search(log):
         return Diagnosis(f"{ended} The program was built for another machine.", "Build it for this one.")
     if _PORT_TAKEN.search(log):
@@ -229,58 +221,46 @@ _UNSEEN = ("/run/", "/var/run/")
 _OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
 
 
-def _does_not_load(facts: Facts, said: str) -> Diagnosis:
-    """One of our own servers has said why in one line."""
-    cause, help = f"The model does not load: {_cut(said, _QUOTED)}", _LINT
-    if match := _INSTALL.match(said):
-        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"Install that ({match[2]})."
-    elif match := _NO_MODULE.search(said):
-        help = _install(match[1], ours=True)
-    elif match := _ADVICE.match(said):
-        advice = _cut(match[2], _QUOTED).rstrip(".")
-        cause, help = f"The model does not load: {_cut(match[1], _QUOTED)}", f"{advice[0].upper()}{advice[1:]}."
-    elif _NO_PREDICT.search(said):
-        help = _PREDICT_HELP
-    elif _MODEL_FN.search(said):
-        help = _MODEL_FN_HELP
-    elif _LAYOUT.search(said):
-        if folder := too_deep(facts.files):
-            folder = _cut(folder, _NAMED)
-            cause = f"The model does not load: all files of the archive lie in its folder {folder}/, none at its top"
-            help = f"Pack what is in that folder, not the folder (tar -czf model.tar.gz -C {folder} .). {_LINT}"
-    elif _SCRIPT_GONE.search(said):
-        help = f"Put it into the archive's folder code/, or set SAGEMAKER_PROGRAM to the script that is there. {_LINT}"
-    elif _NO_MEMORY.search(said) or _KILLED.search(said):
-        cause += " - memory ran out" if _NO_MEMORY.search(said) else " - as the system does when memory runs out"
-        help = _MEMORY_HELP
-    else:
-        help = ""
-    return Diagnosis(f"{cause.rstrip('.')}.", help)
+def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
+    """One of our own servers has said why, in data."""
+    code, advice = failure.code, failure.advice
+    if not advice:  # the message may be that of an exception in somebody else's code
+        code, advice = _by_words(failure, ours)
+    advice = _cut(advice, _QUOTED + 1)
+    message = _cut(failure.message, max(_QUOTED, _REPORTED - len(advice)))
+    more = _EXPLAINED.get(code, "")
+    begin = "The model does not load" if failure.loading else ended[:-1]
+    return Diagnosis(f"{begin}: {f'{message}{more}'.rstrip('.')}.", advice)
 
 
-_MODEL_FN_HELP = "Define model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model."
+_EXPLAINED: dict[str, str] = {
+    Code.OUT_OF_MEMORY: " - memory ran out",
+    Code.PROCESS_KILLED: " - as the system does when memory runs out",
+}
 
 
-_PREDICT_HELP = (
-    "Define predict_fn(data, model) in the script, or transform_fn(model, data, content_type, accept): only a model"
-    " with a method predict needs neither."
-)
+def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
+    """Code and advice for an exception whose type says nothing."""
+    if match := _NO_MODULE.search(failure.message):
+        return Code.MODULE_MISSING, _install(match[1], ours)
+    if _MODEL_FN.search(failure.message):
+        return Code.NO_MODEL_FN, failures.ADVICE[Code.NO_MODEL_FN]
+    if _NO_MEMORY.search(failure.message):
+        return Code.OUT_OF_MEMORY, failures.MEMORY
+    return failure.code, ""
 
 
 def _install(module: str, ours: bool) -> str:
-    package = _cut(module.partition(".")[0], _NAMED)
     if ours:
-        return (
-            f"Install the package that has it (such as pip install {package}) where hostler is installed: here, an"
-            " archive's requirements.txt is not."
-        )
+        return failures.install_module(module)
+    package = failures.package(module)
     return f"Install the package that has it (such as pip install {package}) for the image's command under [images]."
 
 
 def _help_by_code(code: int) -> str:
     number = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else 0
     if number == signal.SIGKILL:
-        return f"The system does that when memory runs out; else somebody killed it. {_MEMORY_HELP}"
+        return f"The system does that when memory runs out; else somebody killed it. {failures.MEMORY}"
     if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
         return "It crashed in native code: a damaged model file, or libraries that do not fit together, do that."
     if number == signal.SIGILL:

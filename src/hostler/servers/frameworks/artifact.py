@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hostler import failures
 from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
+from hostler.failures import Code
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Unloadable
 
@@ -22,6 +25,7 @@ ONNX_FILES = ("model.onnx",)
 ONNX_ENDINGS = (".onnx",)
 _BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
 _TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
+_LOOKED_AT = 50  # files of an artifact without a model
 _HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
 
 
@@ -55,16 +59,19 @@ def framework(folder: Path, environment: Environment) -> str:
             return kind
         endings += _BY_ENDING[kind]
     if any(name in names for name in _HUGGING_FACE):
-        raise Unloadable(
-            f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code: add"
-            f" {CODE_DIR}/{environment.program} with model_fn and predict_fn, or export it to ONNX or TorchScript"
+        cause = f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code"
+        advice = (
+            f"add {CODE_DIR}/{environment.program} with model_fn and predict_fn, or export it to ONNX or TorchScript"
         )
+        sentence = f"{advice[0].upper()}{advice[1:]}."
+        raise Unloadable(f"{cause}: {advice}", Code.CODE_NEEDED, cause=cause, advice=sentence)
     if any_image and len(names) == 1:
         return "xgboost"
-    raise Unloadable(
+    raise no_model(
+        folder,
         f"no model was found in the artifact: neither {CODE_DIR}/{environment.program}, nor "
         + (f"{XGBOOST_FILE}, nor a single file, nor " if any_image else "")
-        + f"a file ending in {', '.join(endings)}. It holds {_listed(names)}"
+        + f"a file ending in {', '.join(endings)}. It holds {_listed(names)}",
     )
 
 
@@ -88,7 +95,8 @@ def program(folder: Path, environment: Environment) -> Path | None:
         last = "in the submit directory, an address that was not fetched for this container"
     raise Unloadable(
         f"{ENV_PROGRAM} names {name}, which is not there: neither in the artifact's folder {CODE_DIR}, nor at the "
-        f"artifact's top, nor {last}"
+        f"artifact's top, nor {last}",
+        Code.SCRIPT_MISSING,
     )
 
 
@@ -102,7 +110,8 @@ def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("
     if len(fitting) == 1:
         return folder / fitting[0]
     wanted = " or ".join(names)
-    raise Unloadable(f"the artifact holds no {wanted} and no single file to take for it. It holds {_listed(there)}")
+    said = f"the artifact holds no {wanted} and no single file to take for it. It holds {_listed(there)}"
+    raise no_model(folder, said)
 
 
 def check_torchscript(file: Path) -> None:
@@ -113,11 +122,37 @@ def check_torchscript(file: Path) -> None:
                 return
     except Exception:  # whatever its reader stumbles over, it is no archive of ours
         pass
-    raise Unloadable(
-        f"{file.name} is no TorchScript, as torch.jit.save writes it. Of a state_dict or a pickled module only its"
-        f" own code can make a model: add {CODE_DIR}/{DEFAULT_PROGRAM} with a model_fn that does, or save the"
-        " model with torch.jit.script or torch.jit.trace and torch.jit.save"
+    cause = f"{file.name} is no TorchScript, as torch.jit.save writes it"
+    advice = (
+        "Of a state_dict or a pickled module only its own code can make a model: add"
+        f" {CODE_DIR}/{DEFAULT_PROGRAM} with a model_fn that does, or save the model with torch.jit.script or"
+        " torch.jit.trace and torch.jit.save"
     )
+    raise Unloadable(f"{cause}. {advice}", Code.CODE_NEEDED, cause=cause, advice=f"{advice}.")
+
+
+def no_model(folder: Path, text: str) -> Unloadable:
+    """The error for an artifact without a model and without a script; its cause may be that all lies too deep."""
+    walked = (
+        os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names
+    )
+    deep = failures.short(too_deep([*itertools.islice(walked, _LOOKED_AT)]))
+    if not deep:
+        return Unloadable(text, Code.NO_MODEL)
+    return Unloadable(
+        text,
+        Code.FOLDER_TOO_DEEP,
+        cause=f"all files of the archive lie in its folder {deep}/, none at its top",
+        advice=f"{failures.PACK_INSIDE} ({failures.pack_inside(deep)}). {failures.LINT}",
+    )
+
+
+def too_deep(files: Sequence[str]) -> str:
+    """The one folder in which all files of an archive lie, if that is so and it is not the scripts' own; else empty."""
+    real = [name for name in files if not name.rpartition("/")[2].startswith("._")]
+    tops = {name.partition("/")[0] for name in real}
+    only = next(iter(tops)) if len(tops) == 1 else ""
+    return only if only not in ("", CODE_DIR) and all("/" in name for name in real) else ""
 
 
 def files(folder: Path) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from hostler.failures import ADVICE, Code
+
 LONG_BODY = 65_536  # bytes; the rows of a longer body would hold a server's loop for milliseconds
 
 
@@ -46,7 +48,16 @@ class Rejected(Exception):
 
 
 class Unloadable(Exception):
-    """An artifact that does not load. `str(error)` is the whole reason, for the artifact's owner."""
+    """An artifact that does not load. `str(error)` is the whole reason, for the artifact's owner.
+
+    `cause` is the reason without advice; `advice` whole sentences, those of the code where none are given.
+    """
+
+    def __init__(self, text: str, code: Code = Code.MODEL_FILE, *, cause: str = "", advice: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.cause = cause or text
+        self.advice = advice or ADVICE.get(code, "")
 
 
 class Predictor(Protocol):

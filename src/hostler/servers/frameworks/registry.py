@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+from hostler import failures
 from hostler.contract import ENV_PROGRAM
+from hostler.failures import Code
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Predictor, Unloadable
@@ -23,15 +25,23 @@ _THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it 
 APART_SIZE = 2**20  # bytes of an artifact whose unpickling, which holds the interpreter, takes noticeably long
 
 
-def missing(framework: str) -> str:
-    """Why a framework cannot be used here; empty text if it can."""
+def missing(framework: str) -> Unloadable | None:
+    """Why a framework cannot be used here; None if it can."""
     if framework not in _MODULES:
-        return f"there is no framework named {framework}: choose from {', '.join(_MODULES)} and auto"
+        return Unloadable(
+            f"there is no framework named {framework}: choose from {', '.join(_MODULES)} and auto", Code.OTHER
+        )
     for module in _MODULES[framework][-1:]:
         package = module.partition(".")[0]
         if importlib.util.find_spec(package) is None:
-            return f"this model needs {package}: pip install 'hostler[{framework}]'"
-    return ""
+            cause = f"this model needs {package}"
+            return Unloadable(
+                f"{cause}: {failures.extra(framework)}",
+                Code.EXTRA_MISSING,
+                cause=cause,
+                advice=failures.install_extra(framework),
+            )
+    return None
 
 
 def warm(framework: str) -> None:
@@ -61,8 +71,8 @@ def needs_process(folder: Path, framework: str) -> bool:
 
 def load(folder: Path, framework: str, environment: Environment) -> Predictor:
     """Load an artifact. Raises Unloadable, MemoryError, and whatever an artifact's own code raises."""
-    if reason := missing(framework):
-        raise Unloadable(reason)
+    if absent := missing(framework):
+        raise absent
     if framework == "xgboost":
         from hostler.servers.frameworks import xgboost
 

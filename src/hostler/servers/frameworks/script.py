@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
+from hostler.failures import Code
 from hostler.servers import codecs, strays
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers, registry, requirements
@@ -32,7 +33,8 @@ def load(folder: Path, environment: Environment) -> Script:
     """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
     program = artifact.program(folder, environment)
     if program is None:
-        raise Unloadable(f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it")
+        said = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
+        raise artifact.no_model(folder, said)
     if (program.parent / "requirements.txt").is_file():
         absent = requirements.absent(program.parent / "requirements.txt")
         print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
@@ -42,11 +44,12 @@ def load(folder: Path, environment: Environment) -> Script:
     steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
     if transform and any(steps):
         raise Unloadable(
-            f"{program.name} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others"
+            f"{program.name} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others",
+            Code.FUNCTIONS_CLASH,
         )
     model_fn = getattr(module, "model_fn", None)
     if model_fn is None:
-        raise Unloadable(f"{program.name} has no model_fn")
+        raise Unloadable(f"{program.name} has no model_fn", Code.NO_MODEL_FN)
     if before := getattr(module, "pre_model_fn", None):
         _call(before, str(folder))
     model = _call(model_fn, str(folder))
@@ -56,7 +59,7 @@ def load(folder: Path, environment: Environment) -> Script:
         decode = _decoder(model, kind, steps[1])
         steps[1] = steps[1] or _own_predict(model, kind)
         if steps[1] is None:
-            raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn")
+            raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
     if warm_up := getattr(module, "model_warmup_fn", None):
         _call(warm_up, str(folder), model)
     return Script(model, transform, steps, decode, environment.default_accept or codecs.JSON)
@@ -118,7 +121,7 @@ def _imported(program: Path) -> Any:
     sys.path.insert(0, str(program.parent))
     spec = importlib.util.spec_from_file_location(program.stem, program)
     if spec is None or spec.loader is None:
-        raise Unloadable(f"{program.name} is not a Python module")
+        raise Unloadable(f"{program.name} is not a Python module", Code.OTHER)
     module = importlib.util.module_from_spec(spec)
     sys.modules[program.stem] = module
     with strays.kept_out():
