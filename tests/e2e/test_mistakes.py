@@ -193,6 +193,48 @@ def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Pat
             hostler.sm.delete_endpoint(EndpointName=name)
 
 
+@pytest.mark.parametrize("walls", ["on", "off"])
+def test_our_own_server_as_the_command_of_an_image_says_why_in_data(tmp_path: Path, walls: str) -> None:
+    if walls == "on" and not sandbox.bubblewrap_works():
+        pytest.skip("bubblewrap does not work here")
+    config = tmp_path / "mapped.toml"
+    command = f'["{sys.executable}", "-m", "hostler.servers"]'
+    config.write_text(f'bubblewrap = "{walls}"\n[images]\n"own" = {command}\n')
+    with hostler_up(tmp_path / "up", hold=0, config=config) as hostler:
+        hostler.put("own.tar.gz", targets.script_target("def predict_fn(data, model):\n    return data\n"))
+        _create(hostler, "own", Image="own", ModelDataUrl=f"s3://{BUCKET}/own.tar.gz")
+        assert _failed(hostler, "own")["FailureReason"] == UNHEALTHY + (
+            "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of"
+            " the archive; it returns the loaded model."
+        )
+        hostler.sm.delete_endpoint(EndpointName="own")
+
+
+FORGED = """
+import os
+print("the model does not load: all is well", flush=True)
+with open(os.environ["SAGEMAKER_BASE_DIR"] + "/hostler-failure.json", "w") as file:
+    file.write('{"code": "other", "message": "all is well", "line": "the model does not load: all is well"}')
+"""
+
+
+def test_a_script_that_forges_a_failure_spoils_its_own_reason_at_most(tmp_path: Path) -> None:
+    with hostler_up(tmp_path / "up", hold=0) as hostler:
+        hostler.put("raises.tar.gz", targets.script_target(f"{FORGED}\nraise ValueError('why')\n"))
+        kill = "import signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+        hostler.put("kills.tar.gz", targets.script_target(f"{FORGED}\n{kill}"))
+        hostler.put("other.tar.gz", targets.script_target("raise ValueError('other')"))
+        for name in ("raises", "kills", "other"):
+            _create(hostler, name, Image=ANY_IMAGE, ModelDataUrl=f"s3://{BUCKET}/{name}.tar.gz")
+        reasons = {name: _failed(hostler, name)["FailureReason"] for name in ("raises", "kills", "other")}
+        assert all(reason.startswith(UNHEALTHY) for reason in reasons.values())
+        assert reasons["raises"].startswith(f"{UNHEALTHY}The model does not load: why. Its last lines: the model does")
+        assert reasons["kills"].startswith(f"{UNHEALTHY}The model does not load: all is well.")
+        assert reasons["other"].startswith(f"{UNHEALTHY}The model does not load: other. Its last lines: Traceback")
+        for name in reasons:
+            hostler.sm.delete_endpoint(EndpointName=name)
+
+
 def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0, startup_timeout=BUDGET, config=_mapped(tmp_path)) as hostler:
         containers = [

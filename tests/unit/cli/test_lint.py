@@ -8,12 +8,20 @@ import json
 import os
 import sys
 import tarfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from hostler.cli.lint import lint as look
 from hostler.cli.main import main
+from hostler.engines import images
+from hostler.failures import Code
+from hostler.servers import environment, error_text
+from hostler.servers.frameworks import artifact, registry
+from hostler.settings import Settings
 
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SKLEARN = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1"
@@ -359,6 +367,52 @@ def test_nothing_of_the_archive_is_ever_run(tmp_path: Path) -> None:
 def test_a_name_that_would_write_to_the_terminal_does_not(tmp_path: Path) -> None:
     result = lint(packed(tmp_path, {"a\u009b31m\u202e.txt": "", "b.txt": ""}))
     assert "a?31m?.txt" in result.output
+
+
+@pytest.fixture
+def imports_of_its_own() -> Iterator[None]:
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    sys.modules.pop("inference", None)
+
+
+NESTED: dict[str, str | bytes] = {"m/xgboost-model": "{}", "m/a": ""}
+
+
+@pytest.mark.usefixtures("imports_of_its_own")
+@pytest.mark.parametrize(
+    ("files", "image", "variables", "code"),
+    [
+        ({"a.txt": "", "b.txt": ""}, "", {}, Code.NO_MODEL),
+        ({"a.txt": "", "b.txt": ""}, SKLEARN, {}, Code.NO_MODEL),
+        (NESTED, "", {}, Code.FOLDER_TOO_DEEP),
+        ({"model.joblib": "x"}, SKLEARN, {"SAGEMAKER_PROGRAM": "serve.py"}, Code.SCRIPT_MISSING),
+        ({"model.safetensors": "x", "config.json": ""}, PYTORCH, {}, Code.CODE_NEEDED),
+        ({"code/inference.py": "x = 1\n"}, "", {}, Code.NO_MODEL_FN),
+        ({"code/inference.py": f"{GOOD}def transform_fn(m, d, c, a): pass\n"}, "", {}, Code.FUNCTIONS_CLASH),
+        ({"code/inference.py": f"import nobody_has_it\n{GOOD}"}, "", {}, Code.MODULE_MISSING),
+        ({"code/inference.py": "def\n"}, "", {}, Code.SCRIPT_RAISED),
+        ({"model.joblib": b""}, SKLEARN, {}, Code.MODEL_FILE),
+    ],
+)
+def test_a_finding_has_the_code_of_the_failure_that_a_server_leaves(
+    tmp_path: Path, files: dict[str, str | bytes], image: str, variables: dict[str, str], code: Code
+) -> None:
+    (tmp_path / "ml" / "model").mkdir(parents=True)
+    for name, content in files.items():
+        place = tmp_path / "ml" / "model" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+    settings = Settings()
+    report = look(packed(tmp_path, files), image, settings, variables)
+    assert [finding.code for finding in report.findings if finding.level == "error"] == [code]
+    kind = images.resolve(image, settings, has_artifact=True).framework if image else "auto"
+    base = {"SAGEMAKER_BASE_DIR": str(tmp_path / "ml"), "HOSTLER_FRAMEWORK": kind}
+    told = environment.read({**base, **variables})
+    with pytest.raises(Exception) as raised, warnings.catch_warnings(action="ignore"):  # noqa: PT011  # of any kind
+        registry.load(tmp_path / "ml" / "model", artifact.framework(tmp_path / "ml" / "model", told), told)
+    assert error_text.failure(raised.value, told).code == code
 
 
 def test_a_mapped_command_knows_alone_what_it_takes(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hostler import failures
+from hostler.failures import Code, Failure
 from hostler.servers import environment, error_text
+from hostler.servers.frameworks.predictor import Unloadable
 
 ENVIRONMENT = environment.read({"SAGEMAKER_BASE_DIR": "/srv/data/containers/c1"})
 
@@ -53,3 +56,33 @@ def test_a_traceback_begins_with_the_users_code(tmp_path: Path) -> None:
         exec(compile(file.read_text(), file, "exec"))
     assert str(tmp_path) not in error_text.where(raised.value, ENVIRONMENT)
     assert 'File "theirs.py", line 1' in error_text.where(raised.value, ENVIRONMENT)
+
+
+class Theirs(Exception):
+    status_code = 418
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "advice"),
+    [
+        (ValueError("why\nand more"), Code.SCRIPT_RAISED, "why", ""),
+        (Theirs(), Code.SCRIPT_RAISED, "Theirs", ""),
+        (SystemExit(3), Code.SCRIPT_RAISED, "the script ended itself: sys.exit(3)", ""),
+        (ImportError("libx.so: no such file"), Code.SCRIPT_RAISED, "ImportError: libx.so: no such file", ""),
+        (ModuleNotFoundError("its name alone"), Code.SCRIPT_RAISED, "ModuleNotFoundError: its name alone", ""),
+        (ModuleNotFoundError("none", name="a.b"), Code.MODULE_MISSING, "ModuleNotFoundError: none",
+         failures.install_module("a")),
+        (ModuleNotFoundError("none", name="torch"), Code.EXTRA_MISSING, "ModuleNotFoundError: none",
+         "Install that (pip install 'hostler[torch]')."),
+        (MemoryError(), Code.OUT_OF_MEMORY, "MemoryError", failures.MEMORY),
+        (RuntimeError("DefaultCPUAllocator: no"), Code.OUT_OF_MEMORY, "DefaultCPUAllocator: no", failures.MEMORY),
+        (Unloadable("x does not load: bad_alloc"), Code.OUT_OF_MEMORY, "x does not load: bad_alloc", failures.MEMORY),
+        (Unloadable("x does not load"), Code.MODEL_FILE, "x does not load", ""),
+        (Unloadable("none", Code.NO_MODEL), Code.NO_MODEL, "none", failures.LINT),
+        (Unloadable("a: do b", Code.CODE_NEEDED, cause="a", advice="Do b."), Code.CODE_NEEDED, "a", "Do b."),
+        (Unloadable("no /srv/data/containers/c1/x", Code.OTHER, advice="See /home/me/x."), Code.OTHER, "no /opt/ml/x",
+         "See x."),
+    ],
+)  # fmt: skip
+def test_an_error_is_data_by_its_type_and_code(error: Exception, code: Code, message: str, advice: str) -> None:
+    assert error_text.failure(error, ENVIRONMENT) == Failure(code, message, advice)
