@@ -22,7 +22,7 @@ _LINE = 500  # characters of a message, and of the log's last line
 
 
 class Code(StrEnum):
-    """What a model server's failure is. The values are kept: servers and control may be of different versions."""
+    """The kinds of failure. The values are kept: servers and control may be of different versions."""
 
     EXTRA_MISSING = "extra_missing"  # a package that an extra of hostler's installs
     MODULE_MISSING = "module_missing"  # any other module that the artifact's code imports
@@ -67,6 +67,7 @@ _NAMED = 60  # characters of a name
 
 
 def define_model_fn(where: str = "") -> str:
+    """Return the advice for a script without model_fn; `where` says in which file."""
     return f"Define model_fn(model_dir){where}; it returns the loaded model."
 
 
@@ -87,16 +88,17 @@ ADVICE = {
 
 
 def extra(name: str) -> str:
-    """The command that installs an extra of hostler's."""
+    """Return the command that installs an extra of hostler's."""
     return f"pip install 'hostler[{name}]'"
 
 
 def install_extra(name: str) -> str:
+    """Return the advice for a package that comes with an extra of hostler's."""
     return f"Install that ({extra(name)})."
 
 
 def install_module(module: str) -> str:
-    """Advice on a module that is missing where hostler's own servers run."""
+    """Return the advice for any other module that is missing where hostler's own servers run."""
     return (
         f"Install the package that has it (such as pip install {package(module)}) where hostler is installed: here, an"
         " archive's requirements.txt is not."
@@ -104,16 +106,17 @@ def install_module(module: str) -> str:
 
 
 def package(module: str) -> str:
-    """The package that most likely has a module."""
+    """Return the package that most likely has a module: its topmost name."""
     return short(module.partition(".")[0])
 
 
 def short(name: str) -> str:
+    """Shorten a name of somebody's choice to 60 characters."""
     return name if len(name) <= _NAMED else f"{name[: _NAMED - 3]}..."
 
 
 def pack_inside(folder: str) -> str:
-    """The command that packs an archive's one folder as it should have been."""
+    """Return the command that packs the content of an archive's one folder."""
     return f"tar -czf model.tar.gz -C {folder} ."
 
 
@@ -121,13 +124,13 @@ def pack_inside(folder: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The first line of an error, short enough for a message."""
+    """Return the first line of an error, cut to 500 characters."""
     line = text.strip().partition("\n")[0]
     return line if len(line) <= _LINE else f"{line[:_LINE]}..."
 
 
 def leave(base: Path, failure: Failure) -> None:
-    """Write the failure into the base folder, whole or not at all. Where nothing can be written the log must do."""
+    """Write the failure into the base folder, whole or not at all. An OSError is ignored: the log says the same."""
     draft = base / f".{FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         try:
@@ -144,7 +147,7 @@ def withdraw(base: Path) -> None:
 
 
 def read(base: Path) -> Failure | None:
-    """The failure that a server left, or None. Code of the artifact may have put anything there instead."""
+    """Read the failure that a server left; None without one. Code of the artifact may have put anything there."""
     try:
         fd = os.open(base / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
@@ -156,7 +159,7 @@ def read(base: Path) -> Failure | None:
 
 
 def decoded(data: bytes) -> Failure | None:
-    """The failure in the file's bytes; None for a file that is cut short, too long, no JSON, or says nothing."""
+    """Decode the file's bytes; None if they are cut short, too many, no JSON of that shape, or without a message."""
     if len(data) > SIZE:
         return None
     try:

@@ -265,7 +265,7 @@ def _program(command: Sequence[str]) -> tuple[str, str]:
 
 
 def _shown_failure(failure: Failure | None, shown: Callable[[str], str]) -> Failure | None:
-    """What a server has left, fit to be shown as its log is. One whose message is no text says nothing."""
+    """Make a failure fit to be shown, as a log is; None without a failure or without a line of text in its message."""
     message = shown(failure.message).partition("\n")[0] if failure else ""
     if failure is None or not message:
         return None

@@ -66,7 +66,7 @@ def text(error: BaseException, environment: Environment) -> str:
 
 
 def failure(error: BaseException, environment: Environment) -> Failure:
-    """The same in data. An error of the artifact's own code, or of a library, is known by its type alone."""
+    """Put the error into data, by its type and code; wording counts for none but a library that ran out of memory."""
     code, cause, advice = Code.SCRIPT_RAISED, text(error, environment), ""
     if out_of_memory(error):
         code, advice = Code.OUT_OF_MEMORY, failures.ADVICE[Code.OUT_OF_MEMORY]

@@ -96,7 +96,7 @@ def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
 
 
 def _unsaid(facts: Facts) -> str:
-    """The log without the line that says what the failure says: a server prints it for those who read the log."""
+    """Return the log without the line that the failure repeats."""
     if facts.failure is None or not facts.failure.line:
         return facts.log
     before, _, after = f"\n{facts.log}\n".rpartition(f"\n{facts.failure.line}\n")
@@ -222,9 +222,9 @@ _OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
 
 
 def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
-    """One of our own servers has said why, in data."""
+    """Word the failure that one of our own servers has left."""
     code, advice = failure.code, failure.advice
-    if not advice:  # the message may be that of an exception in somebody else's code
+    if not advice:  # the message may be that of an exception in a script or a library
         code, advice = _by_words(failure, ours)
     advice = _cut(advice, _QUOTED + 1)
     message = _cut(failure.message, max(_QUOTED, _REPORTED - len(advice)))
@@ -240,7 +240,7 @@ _EXPLAINED: dict[str, str] = {
 
 
 def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
-    """Code and advice for an exception whose type says nothing."""
+    """Return code and advice for the message of an exception that somebody else worded."""
     if match := _NO_MODULE.search(failure.message):
         return Code.MODULE_MISSING, _install(match[1], ours)
     if _MODEL_FN.search(failure.message):

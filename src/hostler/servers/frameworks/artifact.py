@@ -132,7 +132,7 @@ def check_torchscript(file: Path) -> None:
 
 
 def no_model(folder: Path, text: str) -> Unloadable:
-    """The error for an artifact without a model and without a script; its cause may be that all lies too deep."""
+    """Return the error for an artifact without model and script; if all files lie in one folder, that is its cause."""
     walked = (
         os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names
     )
