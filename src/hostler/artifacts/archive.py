@@ -18,6 +18,7 @@ from typing import Literal, Protocol, TypeVar
 
 from hostler import names
 from hostler.errors import ArtifactBad, DiskFull, HostlerError
+from hostler.text import shorten
 
 _T = TypeVar("_T")
 _PIECE = 1 << 16  # bytes read, unpacked and written at a time; for larger ones fresh memory is mapped each time
@@ -167,8 +168,7 @@ def _unsafe(member: tarfile.TarInfo, reason: names.UnsafeName) -> ArtifactBad:
 
 
 def _shown(name: str) -> str:
-    text = ascii(name)
-    return text if len(text) <= 120 else f"{text[:117]}…'"
+    return shorten(ascii(name), 120, "…'", kept=117)
 
 
 def _kind(member: tarfile.TarInfo) -> str:

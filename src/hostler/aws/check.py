@@ -17,8 +17,8 @@ from typing import Any
 
 from hostler.aws.service import Shape
 from hostler.errors import ApiError, ValidationException
+from hostler.text import QUOTED, shorten
 
-_SHOWN = 256  # characters of a value that a message quotes
 _INT = 2**31  # the service's integers have 32 bits
 _FLOAT = 3.4028234663852886e38  # and so have its floats
 
@@ -168,8 +168,8 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _shown(value: str) -> str:
+    return shorten(value, QUOTED, kept=QUOTED)
 
 
 def _join(path: str, name: str) -> str:

@@ -26,6 +26,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import msgspec
 
 from hostler.errors import HostlerError
+from hostler.text import quoted
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH
@@ -38,7 +39,6 @@ _LONGEST = 7 * 86_400  # seconds that a presigned address may be good for
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*").fullmatch  # a path that encoding does not change
 _BLANKS = re.compile(r"[ \t]+")
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII).fullmatch
-_SHOWN = 256  # characters of a request's own text in a message
 
 
 class AuthFailure(Enum):
@@ -168,7 +168,7 @@ class Verifier:
             if stamp[:8] != grant.day:
                 raise _mismatch(
                     "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                    f"'{_shown(grant.day)}' != '{stamp[:8]}', from '{stamp}'."
+                    f"'{quoted(grant.day)}' != '{stamp[:8]}', from '{stamp}'."
                 )
             grant.stamp, grant.begun, (grant.since, grant.until) = stamp, grant.begin(stamp), window
         asked, canonical = _canonical(grant, method, path, query, headers)
@@ -220,7 +220,7 @@ class Verifier:
             raise NotAuthenticated(
                 AuthFailure.INCOMPLETE,
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
-                f"got '{_shown(credential)}'.",
+                f"got '{quoted(credential)}'.",
             )
         access_key, day, region, named, end = parts
         secret = self._keys.get(access_key)
@@ -229,7 +229,7 @@ class Verifier:
         if named != service:
             raise _wrong_service(service)
         if end != _END:
-            raise _mismatch(f"Credential should be scoped with a valid terminator: '{_END}', not '{_shown(end)}'.")
+            raise _mismatch(f"Credential should be scoped with a valid terminator: '{_END}', not '{quoted(end)}'.")
         if "host" not in signed.split(";"):
             raise _mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization.")
         whole = (access_key, day, region, named)
@@ -248,7 +248,7 @@ def _canonical(
     for name in names if names != grant.admitted else ():
         if name.startswith("x-amz-") and name not in grant.names:
             raise _mismatch(
-                f"The header '{_shown(name)}' must be signed, as every header whose name begins with x-amz-."
+                f"The header '{quoted(name)}' must be signed, as every header whose name begins with x-amz-."
             )
     grant.admitted = names
     try:
@@ -295,7 +295,7 @@ def _parts(authorization: str) -> tuple[str, str, str]:
         name, equals, value = part.strip().partition("=")
         if not equals or name in found:
             wrong = "is there twice" if equals else "not a valid key=value pair (missing equal-sign)"
-            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"'{_shown(name)}' {wrong} in Authorization header.")
+            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"'{quoted(name)}' {wrong} in Authorization header.")
         found[name] = value
     missing = [name for name in ("Credential", "Signature", "SignedHeaders") if not found.get(name)]
     if missing:
@@ -350,7 +350,7 @@ def _stamp(epoch: float) -> str:
 
 
 def _undated(text: str) -> NotAuthenticated:
-    return NotAuthenticated(AuthFailure.INCOMPLETE, f"Date must be in ISO-8601 'basic format'. Got '{_shown(text)}'.")
+    return NotAuthenticated(AuthFailure.INCOMPLETE, f"Date must be in ISO-8601 'basic format'. Got '{quoted(text)}'.")
 
 
 def _wrong_service(service: str) -> NotAuthenticated:
@@ -362,10 +362,6 @@ def _mismatch(
     "Secret Access Key and signing method. Consult the service documentation for details.",
 ) -> NotAuthenticated:
     return NotAuthenticated(AuthFailure.MISMATCH, message)
-
-
-def _shown(text: str) -> str:
-    return text[:_SHOWN] if text.isascii() and text.isprintable() else ascii(text)[1:-1][:_SHOWN]
 
 
 def _remember(memory: dict[Any, Any], name: Any, value: Any) -> None:

@@ -29,6 +29,7 @@ from hostler.servers import environment
 from hostler.servers.frameworks import artifact, registry, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.settings import Settings
+from hostler.text import printable
 
 Level = Literal["error", "warning"]
 
@@ -58,8 +59,7 @@ class Finding:
     code: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level}: {self.where}: {self.what}"
-        return "".join(letter if letter.isprintable() else "?" for letter in line)
+        return printable(f"{self.level}: {self.where}: {self.what}")
 
 
 @dataclass(frozen=True)

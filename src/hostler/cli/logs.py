@@ -7,10 +7,10 @@ import time
 
 import click
 
-from hostler.cli import render
 from hostler.cli.http import get
 from hostler.cli.options import data_option, find_running, json_option, region_option
 from hostler.settings import Settings
+from hostler.text import printable
 
 
 @click.command()
@@ -52,7 +52,7 @@ def _print_logs(logs: dict[str, str], as_json: bool) -> None:
             click.echo(json.dumps({"container": container, "log": log}))
         elif not as_json:
             for line in log.splitlines():
-                click.echo(f"{container}  {render.plain(line)}")
+                click.echo(f"{container}  " + printable(line, "\t"))
 
 
 def _print_access(resolved: Settings, endpoint: str, tail: int, follow: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostler.settings import size_text
+from hostler.text import printable, shorten, size
 
 _HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "CALLS", "LOADS")
 _TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has them all
@@ -18,7 +18,7 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
     for endpoint in listed:
         lines.append(f"{endpoint['name']:{width}}  {endpoint['status']:8}  {endpoint['region']}")
         if reason := endpoint["failure_reason"]:
-            lines.append(f"  {plain(reason)}")
+            lines.append("  " + printable(reason, "\t"))
         for variant in endpoint["variants"]:
             for instance in variant["instances"]:
                 targets = instance["targets"]
@@ -56,7 +56,7 @@ def targets(listed: list[dict[str, Any]], total: int) -> list[str]:
     for row, note in zip((_HEADINGS, *rows), ("", *map(_note, listed)), strict=True):
         left = [cell.ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(row[5:], widths[5:], strict=True)]
-        lines.append(plain("  ".join([*left, *right, note]).rstrip()))
+        lines.append(printable("  ".join([*left, *right, note]).rstrip(), "\t"))
     if total > len(rows):
         lines.append(f"... and {total - len(rows)} more: --limit 0 shows all, --match, --endpoint and --sort choose")
     return lines
@@ -67,12 +67,12 @@ def _note(target: dict[str, Any]) -> str:
     if target["leaves_in"] is not None:
         words.append(f"leaves in {_time(target['leaves_in'])}")
     if reason := target["reason"]:
-        words.append(reason if len(reason) <= _REASON_SHOWN else f"{reason[:_REASON_SHOWN]}... (--json: all of it)")
+        words.append(shorten(reason, _REASON_SHOWN, "... (--json: all of it)", kept=_REASON_SHOWN))
     return ", ".join(words)
 
 
-def _bytes(size: int | None) -> str:
-    return "-" if size is None else size_text(size)
+def _bytes(count: int | None) -> str:
+    return "-" if count is None else size(count)
 
 
 def _time(seconds: float | None) -> str:
@@ -83,8 +83,3 @@ def _time(seconds: float | None) -> str:
         if seconds >= unit:
             return f"{seconds // unit:.0f}{name}"
     return f"{seconds:.0f}s"
-
-
-def plain(line: str) -> str:
-    """Without what would do more to a terminal than write on it."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in line)

@@ -19,12 +19,13 @@ from typing import Any
 
 import msgspec
 
+from hostler.text import QUOTED, escape
+
 log = logging.getLogger(__name__)
 
 _EVERY = 0.25  # seconds
 _TOGETHER = 256  # lines that are encoded in one go: a quarter of a millisecond
 _MOST = 4 * 2**20  # bytes that wait for the disk
-_SHOWN = 256  # characters of a request's own text
 
 
 class Line(msgspec.Struct, gc=False):
@@ -84,7 +85,7 @@ class AccessLog:
         bytes_in: int, bytes_out: int,
     ) -> None:  # fmt: skip
         """Log what was refused before it had a way: these names are only what the caller wrote."""
-        names = request_id, region, _shown(endpoint), "", _shown(target), ""
+        names = request_id, region, escape(endpoint[:QUOTED]), "", escape(target[:QUOTED]), ""
         self.add(monotonic(), *names, status, error, bytes_in, bytes_out, 0.0, 0.0, "")
 
     async def close(self) -> None:
@@ -162,8 +163,3 @@ def _stamp(epoch: int) -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _shown(text: str) -> str:
-    text = text[:_SHOWN]
-    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

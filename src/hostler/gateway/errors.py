@@ -14,6 +14,7 @@ import msgspec
 from hostler.contract import MAX_BETWEEN, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
 from hostler.names import ACCOUNT, log_group_arn
+from hostler.text import quoted
 from hostler.wire.http_server import Headers, Request
 
 _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
@@ -54,9 +55,8 @@ def invalid(message: str, code: str = "") -> InvokeError:
 
 def constraint(member: str, value: str, tail: str) -> InvokeError:
     """A header or label that breaks a constraint of the API's model, in the framework's words (§1.3)."""
-    shown = value if value.isascii() and value.isprintable() else ascii(value)[1:-1]
     return invalid(
-        f"1 validation error detected: Value '{shown[:256]}' at '{member}' failed to satisfy constraint: {tail}"
+        f"1 validation error detected: Value '{quoted(value)}' at '{member}' failed to satisfy constraint: {tail}"
     )
 
 
@@ -111,8 +111,7 @@ def no_target_on_streams(name: str) -> InvokeError:
 
 
 def unsafe_target(target: str, reason: str) -> InvokeError:
-    shown = target if target.isascii() and target.isprintable() else ascii(target)[1:-1]
-    return invalid(f"TargetModel '{shown[:256]}' is not valid: {reason}.")
+    return invalid(f"TargetModel '{quoted(target)}' is not valid: {reason}.")
 
 
 def not_hosted(operation: str) -> InvokeError:

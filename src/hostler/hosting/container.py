@@ -26,6 +26,7 @@ from hostler.failures import Failure
 from hostler.hosting import clock, models, paths
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+from hostler.text import printable
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
@@ -244,7 +245,7 @@ def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), tol
     files in `private` folders the name is left, unless people have named them themselves (`told`). What would do more
     to a terminal than write on it is a question mark.
     """
-    text = "".join(letter if letter.isprintable() or letter in "\t\r\n" else "?" for letter in text)
+    text = printable(text, "\t\r\n")
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
     return paths.hidden(text, private, told)
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler.s3 import xml
+from hostler.text import printable
 
 
 def elsewhere_app(url: str) -> ASGIApp:
@@ -33,7 +34,7 @@ def elsewhere_app(url: str) -> ASGIApp:
                     pass
             except ClientDisconnect:
                 return
-        resource = "".join(char if char.isprintable() else "?" for char in scope["path"])
+        resource = printable(scope["path"])
         body = b"" if request.method == "HEAD" else xml.error("InvalidRequest", message, resource, request_id)
         await Response(body, 400, headers, "application/xml")(scope, receive, send)
 

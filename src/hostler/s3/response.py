@@ -15,6 +15,7 @@ from hostler.s3 import xml
 from hostler.s3.body import PIECE
 from hostler.s3.buckets import Object, S3Error
 from hostler.s3.request import KEPT_HEADERS, S3Request, byte_range, check_conditions
+from hostler.text import printable
 
 _OVERRIDES = {f"response-{name}": name for name in (*KEPT_HEADERS, "content-encoding")}
 
@@ -84,7 +85,5 @@ def xml_response(name: str, value: xml.Value, headers: dict[str, str] | None = N
 def error_response(error: S3Error, request: Request, request_id: str) -> Response:
     if request.method == "HEAD":
         return Response(status_code=error.status)
-    path = request.scope["path"]
-    resource = "".join(char if char.isprintable() else "?" for char in path)
-    body = xml.error(error.code, error.message, resource, request_id)
+    body = xml.error(error.code, error.message, printable(request.scope["path"]), request_id)
     return Response(body, status_code=error.status, media_type="application/xml")

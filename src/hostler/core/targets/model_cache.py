@@ -36,7 +36,7 @@ from hostler.core.targets.states import (
     Unload,
     Withdraw,
 )
-from hostler.settings import size_text
+from hostler.text import exact_size
 
 __all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
@@ -451,11 +451,11 @@ class ModelCache:
             del self._failed[first[0]]
 
     def _too_big(self, target: str, size: int) -> Refuse:
-        message = f"The model takes {_bytes(size, ' bytes')} of memory, and an instance of this endpoint has"
-        message += f" {_bytes(self.budget)}"
+        message = f"The model takes {exact_size(size, ' bytes')} of memory, and an instance of this endpoint has"
+        message += f" {exact_size(self.budget)}"
         if size <= self.budget:
             message += (
-                f", of which {_bytes(self._pinned_total)} are held by models that the tag hostler:pin has stay:"
+                f", of which {exact_size(self._pinned_total)} are held by models that the tag hostler:pin has stay:"
                 " pin fewer"
             )
         return Refuse(target, "too_big", f"{message}.", 507, by_pins=size <= self.budget)
@@ -467,8 +467,3 @@ class ModelCache:
     def _is_late(self, target: str, event: str, generation: int) -> bool:
         entry = self._entries.get(target)
         return entry is None or entry.generation != generation or not TARGET.knows(entry.state, event)
-
-
-def _bytes(size: int, unit: str = "") -> str:
-    """Exact, and as people are shown them elsewhere."""
-    return f"{size}{unit}" + (f" ({size_text(size)})" if size >= 2**10 else "")
