@@ -1,8 +1,21 @@
-"""Text for people: what of it is printed, how long it may be, and sizes. Pure, and it imports nothing of hostler."""
+"""Text for people: what of it is printed, how long it may be, sizes, and which folders it does not show.
+
+Pure, and it imports nothing of hostler.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable
+
 QUOTED = 256  # characters of a request's own text in a message
+
+_PYTHON = r"(?:site-packages|dist-packages|lib/python3\.\d+)"  # a folder of Python's libraries
+_FRAME = re.compile(r'File "(/[^"]*)"')  # of a traceback
+_LIBRARY = re.compile(rf"^.*/{_PYTHON}/")
+_START = r"(?:(?<![\w./])|(?<=://))"  # not inside a URL's path, a relative path or a fraction, but in file:///path
+_REST = r"(?:/[^/\s\"':,;()]*)*"
+_ANY_LIBRARY = rf"/(?:[^/\s\"':,;()]+/)*{_PYTHON}(?=/)"
 
 
 def printable(text: str, also: str = "") -> str:
@@ -42,3 +55,30 @@ def size(count: int) -> str:
 def exact_size(count: int, unit: str = "") -> str:
     """Bytes exactly, and from 1 KiB on in their largest unit too: `2621440 bytes (2.5MiB)` with the unit ` bytes`."""
     return f"{count}{unit}" + (f" ({size(count)})" if count >= 2**10 else "")
+
+
+def hide_folders(text: str, folders: Iterable[str], shown: Collection[str] = ()) -> str:
+    """Replace each path inside `folders`, and each in a folder of Python's libraries, by the file's name.
+
+    `shown`: paths that stay. Any other path stays too, as /etc/ssl, and addresses do.
+    """
+    below = [
+        re.escape(folder)
+        for folder in sorted(set(folders), key=len, reverse=True)
+        if folder.count("/") and folder != "/"
+    ]
+    anywhere = "|".join([*(rf"{folder}(?![\w.-])" for folder in below), _ANY_LIBRARY])
+    return re.sub(
+        rf"{_START}(?:{anywhere}){_REST}",
+        lambda found: found[0] if found[0] in shown else found[0].rstrip("/").rpartition("/")[2],
+        text,
+    )
+
+
+def hide_all_folders(text: str, but: str) -> str:
+    """Replace each absolute path by the file's name, but for those below the folder `but`; addresses stay.
+
+    Files of Python's libraries in a traceback stay relative to the libraries' folder.
+    """
+    text = _FRAME.sub(lambda match: f'File "{_LIBRARY.sub("", match[1])}"', text)
+    return re.sub(rf"(?<![\w./:])(?!{re.escape(but)}/)/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])", "", text)

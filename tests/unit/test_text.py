@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostler.text import QUOTED, escape, exact_size, printable, quoted, shorten, size
+from hostler.text import QUOTED, escape, exact_size, hide_all_folders, hide_folders, printable, quoted, shorten, size
 
 
 def test_letters_that_could_command_a_terminal_become_question_marks() -> None:
@@ -51,3 +51,18 @@ def test_a_size_may_be_exact_too() -> None:
     assert exact_size(30, " bytes") == "30 bytes"
     assert exact_size(5 * 2**19, " bytes") == "2621440 bytes (2.5MiB)"
     assert exact_size(2**10) == "1024 (1KiB)"
+
+
+def test_of_a_path_in_a_private_folder_the_name_is_shown() -> None:
+    said = "no '/home/me/a.txt', no /home/mercury/b.txt, no /etc/ssl/c"
+    assert hide_folders(said, ["/home/me"]) == "no 'a.txt', no /home/mercury/b.txt, no /etc/ssl/c"
+
+
+def test_a_path_that_people_named_stays() -> None:
+    assert hide_folders("exec /home/me/prog, /home/me/x", ["/home/me"], ["/home/me/prog"]) == "exec /home/me/prog, x"
+
+
+def test_of_any_path_the_name_is_shown_but_below_one_folder() -> None:
+    said = 'no /srv/a.txt, no /opt/ml/model/b; File "/usr/lib/python3.11/json/decoder.py"; s3://bucket/key/c'
+    shown = 'no a.txt, no /opt/ml/model/b; File "json/decoder.py"; s3://bucket/key/c'
+    assert hide_all_folders(said, but="/opt/ml") == shown

@@ -23,10 +23,10 @@ from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
 from hostler.failures import Failure
-from hostler.hosting import clock, models, paths
+from hostler.hosting import clock, models
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
-from hostler.text import printable
+from hostler.text import hide_folders, printable
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
@@ -247,7 +247,8 @@ def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), tol
     """
     text = printable(text, "\t\r\n")
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
-    return paths.hidden(text, private, told)
+    folders = {each for one in private for each in (str(one), os.path.realpath(one))}
+    return hide_folders(text, folders, told)
 
 
 _HEAD = 256  # bytes of a program that the system reads for its interpreter

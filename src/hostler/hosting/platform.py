@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,6 @@ from pathlib import Path
 from hostler import names
 from hostler.artifacts.cache import ArtifactCache
 from hostler.engines.engine import Engine
-from hostler.hosting import paths
 from hostler.hosting.metrics import Metrics
 from hostler.settings import Settings
 
@@ -33,13 +34,17 @@ class Platform:
         return [*(self.settings.data / "containers").glob("*")]
 
     def private(self) -> list[str]:
-        """The folders of this machine of which a FailureReason says nothing. It reads a file."""
+        """The folders of this machine of which a FailureReason says nothing, though a container's log does.
+
+        The data and run folders, where hostler and its libraries are installed, the home folder. It reads a file.
+        """
         data = self.settings.data
         try:
             run = [(data / "run").read_text()]  # the host wrote down where its run folder is
         except (OSError, UnicodeDecodeError):
             run = []
-        return [str(data), *run, *paths.private()]
+        libraries = [sys.prefix] if sys.prefix != sys.base_prefix else []
+        return [str(data), *run, str(Path(__file__).parents[2]), os.path.expanduser("~"), *libraries]
 
     def logs(self, uid: str) -> Path:
         """The folder of an endpoint's containers' logs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 
 from hostler import failures
@@ -11,11 +10,9 @@ from hostler.contract import BASE_DIR
 from hostler.failures import Code, Failure
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Rejected, Reply, Unloadable
+from hostler.text import hide_all_folders
 
 _LENGTH = 6_000  # characters of a text; of a longer one, its end, where the reason stands
-_FRAME = re.compile(r'File "(/[^"]*)"')
-_LIBRARY = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
-_FOLDERS = re.compile(rf"(?<![\w./:])(?!{BASE_DIR}/)/(?:[^/\s\"':,]+/)+(?=[^/\s\"':,])")
 _EXTRAS = {  # by what is imported
     "xgboost": "xgboost",
     "sklearn": "sklearn",
@@ -109,9 +106,7 @@ def _ours(file: str) -> bool:
 
 
 def _hidden(found: str, environment: Environment) -> str:
-    found = environment.shown(found)
-    found = _FRAME.sub(lambda match: f'File "{_LIBRARY.sub("", match[1])}"', found)
-    return _FOLDERS.sub("", found)
+    return hide_all_folders(environment.shown(found), but=BASE_DIR)
 
 
 def _end(found: str) -> str:
