@@ -18,7 +18,7 @@ from hostler.engines.engine import Launch, Seen
 from hostler.errors import EngineError
 from hostler.wire.frames import Frames
 from hostler.wire.host_messages import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
-from hostler.wire.tree import descendants
+from hostler.wire.tree import descendants, own_share
 
 
 class ProcessEngine:
@@ -68,7 +68,7 @@ class ProcessEngine:
 
     def memory(self, pid: int) -> int:
         """See Engine. Reading it costs milliseconds for a large process: call it off the loop."""
-        return sum(_pss(one) for one in (pid, *descendants(pid)))
+        return sum(own_share(one) for one in (pid, *descendants(pid)))
 
     def listening(self, pid: int) -> tuple[int, ...]:
         """See Engine. Reading it takes milliseconds: call it off the loop."""
@@ -152,14 +152,3 @@ def _listeners(table: str) -> Iterator[tuple[int, int]]:
                     yield int(words[1].rpartition(b":")[2], 16), int(words[9])
     except OSError:
         pass  # no IPv6 here
-
-
-def _pss(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass  # gone, or a zombie
-    return 0

@@ -6,6 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from hostler.wire import tree
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -44,14 +46,8 @@ def resident() -> int:
 
 
 def own_share() -> int:
-    """This process's proportional set size: what it shares with others is counted in parts."""
-    try:
-        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resident()
+    """This process's proportional set size (memory that it shares counts in parts), else its resident size."""
+    return tree.own_share("self") or resident()
 
 
 def trim() -> None:

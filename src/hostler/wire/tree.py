@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import time
+from typing import Literal
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -53,6 +54,18 @@ def descendants(pid: int) -> list[int]:
         waiting += (next_ones := below.get(waiting.pop(), []))
         found += next_ones
     return found
+
+
+def own_share(pid: int | Literal["self"]) -> int:
+    """The proportional set size of a process, bytes: memory that it shares counts in parts. 0 if it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass  # gone, a zombie, or no /proc
+    return 0
 
 
 def end_descendants(patience: float = 5.0) -> None:

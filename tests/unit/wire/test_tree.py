@@ -33,3 +33,11 @@ def test_a_zombie_is_not_among_the_living() -> None:
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
 def test_signals_to_nobody_reach_nobody(pid: int) -> None:
     tree.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_has_a_share_of_memory_and_one_that_is_gone_has_none() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert tree.own_share(os.getpid()) > 2**20
+    assert tree.own_share("self") > 2**20
+    assert tree.own_share(child.pid) == 0
