@@ -31,7 +31,7 @@ from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
 from hostler.core.targets.eviction_lru import Lru
 from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
-from hostler.s3.file_version import stamp
+from hostler.s3.file_version import file_version
 
 DOWNLOADS = 8  # at a time
 EXTRACTIONS = 2  # at a time, each in a thread; one that waits for its download does not count
@@ -234,7 +234,7 @@ class ArtifactCache:
 
                 def check() -> None:
                     """What is read is the version of `info`, whatever lies at the path meanwhile."""
-                    if stamp(os.fstat(file.fileno())) != info.stamp:
+                    if file_version(os.fstat(file.fileno())) != info.file_version:
                         raise _Changed("The object was changed while it was read.")
 
                 entry = self._take_in(id, info, file, check)

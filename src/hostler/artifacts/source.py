@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hostler import names
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 from hostler.s3.buckets import Buckets, S3Error
-from hostler.s3.file_version import Stamp, stamp
+from hostler.s3.file_version import FileVersion, file_version
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -36,7 +36,7 @@ class ObjectInfo:
     size: int
     etag: str
     path: Path | None = None
-    stamp: Stamp | None = None  # of the file at `path` in this version
+    file_version: FileVersion | None = None  # of the file at `path` in this version
 
 
 class Source(Protocol):
@@ -62,7 +62,7 @@ class EmbeddedSource:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
-        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.stamp)
+        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.file_version)
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         return _read(self, info)
@@ -91,7 +91,7 @@ class FileSource:
             raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
         if not stat.S_ISREG(found.st_mode):
             raise ArtifactMissing("It is not a file.")
-        version = stamp(found)
+        version = file_version(found)
         return ObjectInfo(names.FILES, key, version.size, "-".join(f"{part:x}" for part in version), path, version)
 
 

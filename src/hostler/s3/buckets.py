@@ -30,7 +30,7 @@ import msgspec
 
 from hostler import names
 from hostler.errors import HostlerError
-from hostler.s3.file_version import Stamp, stamp
+from hostler.s3.file_version import FileVersion, file_version
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 _FOLDER = ".folder\\"  # no other key can have a backslash
@@ -56,17 +56,18 @@ def no_such_key() -> S3Error:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of one version of an object. `stamp` says of which, and where that fails, `md5`."""
+    """What is known of one version of an object. `file_version` says of which, and where that fails, `md5`."""
 
     etag: str  # without quotes
     headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as they were given; names in lower case
     checksums: dict[str, str] = {}  # algorithm in lower case -> base64
-    stamp: Stamp = Stamp(0, 0, 0, 0, 0)  # no file's: for facts of an earlier version of hostler, which has none
+    # No file's, in the facts that an earlier version of hostler wrote, which had none.
+    file_version: FileVersion = msgspec.field(default=FileVersion(0, 0, 0, 0, 0), name="stamp")
     md5: str = ""  # of the content, in hex, if the ETag is something else
 
     @property
     def size(self) -> int:
-        return self.stamp.size
+        return self.file_version.size
 
     def of(self, md5: str) -> bool:
         """Are they facts of this content?"""
@@ -114,7 +115,7 @@ class Object(msgspec.Struct, frozen=True):
     @property
     def modified(self) -> float:
         """Epoch seconds."""
-        return self.facts.stamp.mtime / 1e9
+        return self.facts.file_version.mtime / 1e9
 
 
 class Buckets:
@@ -220,7 +221,7 @@ class Buckets:
         now = time.time_ns()
         os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
         md5 = _md5(file) if "-" in etag else ""
-        facts = Facts(etag, headers, checksums, stamp(os.fstat(file.fileno())), md5)
+        facts = Facts(etag, headers, checksums, file_version(os.fstat(file.fileno())), md5)
         with _committing:
             folder, path = self._folder(bucket), self.place(bucket, key)
             self._check_there(bucket, key, only)
@@ -232,7 +233,7 @@ class Buckets:
                 self._remember(bucket, key, [facts, *before], lasting=True)  # a crash leaves each with its own
                 written.replace(path)
                 # to be renamed is a change; of this file, whatever lies at the path by now
-                facts = msgspec.structs.replace(facts, stamp=stamp(os.fstat(file.fileno())))
+                facts = msgspec.structs.replace(facts, file_version=file_version(os.fstat(file.fileno())))
                 with contextlib.suppress(OSError):  # they would be found by the content
                     self._remember(bucket, key, [facts, *before], lasting=True)
             except (NotADirectoryError, FileExistsError):
@@ -283,18 +284,18 @@ class Buckets:
 
     def _facts(self, bucket: str, key: str, path: Path, found: os.stat_result) -> Facts:
         for facts in self._versions(bucket, key):
-            if facts.stamp == stamp(found):
+            if facts.file_version == file_version(found):
                 return facts
         try:
             with path.open("rb") as file:
-                now = stamp(os.fstat(file.fileno()))
+                now = file_version(os.fstat(file.fileno()))
                 md5 = _md5(file)
         except PermissionError:
             raise S3Error("AccessDenied", "Access Denied", 403) from None
         except OSError:
             raise no_such_key() from None
         known = next((facts for facts in self._versions(bucket, key) if facts.of(md5)), None)  # of a folder's copy
-        facts = msgspec.structs.replace(known or Facts(md5), stamp=now)
+        facts = msgspec.structs.replace(known or Facts(md5), file_version=now)
         with _committing, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
             versions = [facts, *self._in_place(bucket, key, path)]
             self._remember(bucket, key, versions, lasting=known is not None)
@@ -303,8 +304,8 @@ class Buckets:
     def _in_place(self, bucket: str, key: str, path: Path) -> list[Facts]:
         """The facts of the version that lies there now, if they are known."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            now = stamp(path.lstat())
-            return [facts for facts in self._versions(bucket, key) if facts.stamp == now][:1]
+            now = file_version(path.lstat())
+            return [facts for facts in self._versions(bucket, key) if facts.file_version == now][:1]
         return []
 
     def _remember(self, bucket: str, key: str, versions: list[Facts], *, lasting: bool) -> None:

@@ -1,4 +1,4 @@
-"""What tells one version of a file from any other: what is known of a file is known of a stamp. It reads no content."""
+"""The version of a file, by which facts about its content are kept. No content is read for it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from typing import NamedTuple
 
 
-class Stamp(NamedTuple):
-    """Size and time of last writing are not enough: who copies a file, moves it or unpacks it can keep both.
+class FileVersion(NamedTuple):
+    """Tells a file's content from any other's. Size and mtime do not: a copy, a move or an unpacking can keep both.
 
-    Equal stamps are equal contents; the same content may get another stamp (a new link, other rights, a copy).
+    Equal versions are equal contents; the same content may get another version (a new link, other rights, a copy).
     """
 
     device: int
@@ -19,5 +19,5 @@ class Stamp(NamedTuple):
     ctime: int  # ns; of the last change, a rename too; no program can set it
 
 
-def stamp(told: os.stat_result) -> Stamp:
-    return Stamp(told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+def file_version(status: os.stat_result) -> FileVersion:
+    return FileVersion(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

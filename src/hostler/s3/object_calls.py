@@ -13,7 +13,7 @@ from starlette.responses import Response
 from hostler.s3 import xml
 from hostler.s3.body import PIECE, Received, receive
 from hostler.s3.buckets import ALWAYS, Buckets, Object, Only, S3Error, keep, no_such_key
-from hostler.s3.file_version import stamp
+from hostler.s3.file_version import file_version
 from hostler.s3.request import S3Request, check_conditions, is_unchanged, kept_headers, write_condition
 from hostler.s3.response import FileRange, checksum_headers, object_headers, requested_range, xml_response
 
@@ -87,7 +87,7 @@ def open_object(buckets: Buckets, bucket: str, key: str) -> tuple[Object, IO[byt
             file = version.path.open("rb", buffering=0)
         except OSError:
             raise no_such_key() from None
-        if stamp(os.fstat(file.fileno())) == version.facts.stamp:
+        if file_version(os.fstat(file.fileno())) == version.facts.file_version:
             return version, file
         file.close()
 

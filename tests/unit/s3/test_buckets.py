@@ -15,7 +15,7 @@ import pytest
 from packing import small_disk
 
 from hostler.s3.buckets import Buckets, Only, S3Error
-from hostler.s3.file_version import stamp
+from hostler.s3.file_version import file_version
 
 
 def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> None:
@@ -102,8 +102,16 @@ def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
     buckets.find("bucket", "dropped")
     sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
     for key in ("put", "parts", "dropped"):
-        assert Buckets(buckets.root).find("bucket", key).facts.stamp == stamp((buckets.root / "bucket" / key).stat())
+        found = Buckets(buckets.root).find("bucket", key).facts
+        assert found.file_version == file_version((buckets.root / "bucket" / key).stat())
     assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+
+
+def test_the_version_of_the_file_stands_among_the_facts_as_stamp(buckets: Buckets) -> None:
+    put(buckets, "k", b"data", "0123-2")
+    sidecar = buckets.root / ".meta" / "bucket" / hashlib.sha256(b"k").hexdigest()
+    newest = msgspec.json.decode(sidecar.read_bytes())["versions"][0]
+    assert newest["stamp"] == list(buckets.find("bucket", "k").facts.file_version)
 
 
 def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> None:
