@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from hostler.core.targets.states import RefusalKind
+
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 
 
@@ -134,7 +136,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     key: str
     variant: str
     target: str
-    kind: Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]
+    kind: RefusalKind
     message: str
     status: int = 0  # of the container's answer to the load
 

@@ -27,9 +27,9 @@ from hostler.core.targets.states import (
     TARGET,
     Command,
     Fetch,
-    Kind,
     Load,
     Publish,
+    RefusalKind,
     Refuse,
     State,
     Target,
@@ -38,7 +38,7 @@ from hostler.core.targets.states import (
 )
 from hostler.text import exact_size
 
-__all__ = ["Command", "Fetch", "Kind", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
+__all__ = ["Command", "Fetch", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
 BUSY_FOR = 0.1  # seconds that a target found busy is left alone before it may be asked again
 FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (ours, §6.3)
@@ -180,7 +180,7 @@ class ModelCache:
         self._move(target, "fetched", size)
         return [self._turn_away(target, now)] if size > self.budget else self._settle(now)
 
-    def fetch_failed(self, target: str, kind: Kind, message: str, now: float) -> list[Command]:
+    def fetch_failed(self, target: str, kind: RefusalKind, message: str, now: float) -> list[Command]:
         self._move(target, "fetch_failed")
         return [self._fail(Refuse(target, kind, message), now)]
 

@@ -13,7 +13,7 @@ from hostler.core.state_table import StateTable
 State = Literal[
     "absent", "fetching", "queued", "loading", "resident", "withdrawing", "crowded", "unloading", "recalled"
 ]
-Kind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # as wire.link.Refused has them
+RefusalKind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # see wire.link.Refused
 
 # fetching: its artifact is on the way to the disk. queued: on disk, waits in line for room. loading, resident: as they
 # say. withdrawing: resident, but the gateways were asked to stop sending. crowded: resident, but the container lacked
@@ -116,7 +116,7 @@ class Refuse:
     """Answer everybody who waits for the target with this error."""
 
     target: str
-    kind: Kind
+    kind: RefusalKind
     message: str
     status: int = 0  # of the container's answer
     by_pins: bool = False  # only what is pinned here is in its way: another instance may have room
