@@ -36,7 +36,6 @@ from hostler.core.targets.states import (
     Unload,
     Withdraw,
 )
-from hostler.text import exact_size
 
 __all__ = ["Command", "Fetch", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
@@ -312,9 +311,7 @@ class ModelCache:
                 commands.append(self._withdraw(victim))
                 leaving += 1
             elif not leaving and not self._held and not self._count["loading"]:
-                message = "The container has no memory for the model, and no other model is left to unload"
-                message += f" but {len(self._pinned)} that the tag hostler:pin has stay." if self._pinned else "."
-                refuse = Refuse(target, "no_memory", message, 507)
+                refuse = Refuse(target, "no_memory", status=507, pinned=len(self._pinned))
                 if self._state(target) == "crowded":  # it stays: a smaller request may run
                     commands += [refuse, self._publish(target, "no_memory")]
                 else:
@@ -451,14 +448,10 @@ class ModelCache:
             del self._failed[first[0]]
 
     def _too_big(self, target: str, size: int) -> Refuse:
-        message = f"The model takes {exact_size(size, ' bytes')} of memory, and an instance of this endpoint has"
-        message += f" {exact_size(self.budget)}"
-        if size <= self.budget:
-            message += (
-                f", of which {exact_size(self._pinned_total)} are held by models that the tag hostler:pin has stay:"
-                " pin fewer"
-            )
-        return Refuse(target, "too_big", f"{message}.", 507, by_pins=size <= self.budget)
+        return Refuse(
+            target, "too_big", status=507, by_pins=size <= self.budget,
+            needed=size, budget=self.budget, pinned_bytes=self._pinned_total,
+        )  # fmt: skip
 
     def _state(self, target: str) -> State:
         entry = self._entries.get(target)

@@ -113,13 +113,20 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer everybody who waits for the target with this error."""
+    """Answer everybody who waits for the target with this error.
+
+    The kinds `too_big` and `no_memory` are the cache's own: they have facts instead of a message.
+    """
 
     target: str
     kind: RefusalKind
-    message: str
+    message: str = ""  # of whoever fetched or loaded it
     status: int = 0  # of the container's answer
     by_pins: bool = False  # only what is pinned here is in its way: another instance may have room
+    needed: int = 0  # `too_big`: bytes that the target takes, ...
+    budget: int = 0  # ... that the instance has, ...
+    pinned_bytes: int = 0  # ... and that are pinned there
+    pinned: int = 0  # `no_memory`: targets that are pinned there
 
 
 Command = Fetch | Load | Publish | Withdraw | Unload | Refuse

@@ -31,6 +31,7 @@ from hostler.hosting.container import Container, decoded, own_sockets
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import SENT_BY_OTHERS, Instance
 from hostler.hosting.metrics import Metrics
+from hostler.hosting.targets import refusals
 from hostler.hosting.targets.preloader import Preloader
 from hostler.wire import gateway_messages
 from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply
@@ -429,8 +430,9 @@ class TargetRuntime:
             return
         self._waiting.pop(target, None)
         self._tried.pop(target, None)
-        self.warming.told(target, member.instance.id, refuse.message)
-        self._say(gateway_messages.Refused(self.key, self.variant, target, refuse.kind, refuse.message, refuse.status))
+        message = refusals.message(refuse)
+        self.warming.told(target, member.instance.id, message)
+        self._say(gateway_messages.Refused(self.key, self.variant, target, refuse.kind, message, refuse.status))
 
     def _say(self, refused: gateway_messages.Refused) -> None:
         """Who waits at a gateway waits for the fleet that serves: another one's refusal is not meant for him."""
