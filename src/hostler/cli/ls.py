@@ -9,8 +9,8 @@ import click
 from hostler.cli import render
 from hostler.cli.http import get
 from hostler.cli.options import data_option, find_running, json_option, region_option
+from hostler.core.targets.states import ORDERS
 
-_ORDERS = ("use", "calls", "memory", "name")  # as hosting/roster.py has them
 _TARGETS_LISTED = 50
 
 
@@ -20,7 +20,7 @@ _TARGETS_LISTED = 50
 @click.option(
     "--match", metavar="TEXT", help="With --targets: only names that hold it, or match it if it has *, ? or [...]."
 )
-@click.option("--sort", type=click.Choice(_ORDERS), help="With --targets: by last use (the default), or other.")
+@click.option("--sort", type=click.Choice(ORDERS), help="With --targets: by last use (the default), or other.")
 @click.option(
     "--limit", type=click.IntRange(0), help="With --targets: how many; 0: all, as is the default with --json."
 )

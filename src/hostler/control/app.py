@@ -20,8 +20,8 @@ from hostler.aws import json_protocol
 from hostler.control import access_log_reader, sts
 from hostler.control.context import Context
 from hostler.control.sagemaker.operations import Api
+from hostler.core.targets.states import ORDERS
 from hostler.errors import ApiError
-from hostler.hosting.targets.listing import ORDERS
 
 BODY_MAX = 2**20  # bytes of a control-plane request
 LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs gives when not told otherwise

@@ -5,6 +5,7 @@ What leads to which event is decided in modelcache.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +73,15 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")
+
+
+# What people can sort targets by: the smallest key comes first, and names decide between equals.
+ORDERS: dict[str, Callable[[Target], float]] = {
+    "use": lambda target: -target.used,  # the last used first
+    "calls": lambda target: -target.calls,
+    "memory": lambda target: -target.size,
+    "name": lambda target: 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

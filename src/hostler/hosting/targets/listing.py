@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from hostler.core.targets.states import HELD, Target
+from hostler.core.targets.states import HELD, ORDERS, Target
 from hostler.hosting.targets.runtime import TargetRuntime
 
 
@@ -20,15 +20,6 @@ class _Seen(NamedTuple):
     instance: str
     target: Target
     pinned: bool
-
-
-# What the targets of a variant can be sorted by; the name decides between equals.
-ORDERS: dict[str, Callable[[_Seen], float]] = {
-    "use": lambda seen: -seen.target.used,  # the last used first
-    "calls": lambda seen: -seen.target.calls,
-    "memory": lambda seen: -seen.target.size,
-    "name": lambda seen: 0,
-}
 
 
 def roster(
@@ -46,7 +37,7 @@ def roster(
     found = [seen for seen in _all(wanted) if not match or fnmatchcase(seen.target.name, pattern)]
 
     def place(seen: _Seen) -> tuple[str, str, float, str, str]:
-        return (seen.runtime.key, seen.runtime.variant, by(seen), seen.target.name, seen.instance)
+        return (seen.runtime.key, seen.runtime.variant, by(seen.target), seen.target.name, seen.instance)
 
     first = heapq.nsmallest(limit, found, key=place) if limit else sorted(found, key=place)
     ttls = {runtime.key: runtime.lives.idle_ttl for runtime in wanted}
