@@ -5,7 +5,6 @@ Knows the format alone: which operations there are and what they mean is said el
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -15,14 +14,6 @@ from hostler.errors import ApiError
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 REQUEST_ID = "x-amzn-RequestId"
-
-_CREDENTIAL = re.compile(r"\bCredential=[^,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request\b")
-
-
-def region(authorization: str, default: str) -> str:
-    """The region of a SigV4 Authorization header's credential scope; `default` when there is none to be read."""
-    match = _CREDENTIAL.search(authorization)
-    return match[1] if match else default
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
-from hostler.aws import json_protocol
+from hostler.aws import credential, json_protocol
 from hostler.control import access_log_reader, sts
 from hostler.control.context import Context
 from hostler.control.sagemaker.operations import Api
@@ -96,7 +96,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _region(context: Context, request: Request) -> str:
-    return json_protocol.region(request.headers.get("authorization", ""), context.settings.region)
+    return credential.region(request.headers.get("authorization", ""), context.settings.region)
 
 
 def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:

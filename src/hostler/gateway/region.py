@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from hostler.aws import credential
 
-_CREDENTIAL = re.compile(
-    r"AWS4-HMAC-SHA256 +Credential=[^/,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request$"
-)
 _REMEMBERED = 1024
 _LONGEST = 512  # characters of a credential part that is remembered: what matches may still be padded with blanks
 
@@ -21,15 +18,14 @@ class Regions:
     def of(self, authorization: str | None) -> str:
         if authorization is None:
             return self._default
-        credential = authorization.partition(",")[0]
-        region = self._known.get(credential)
+        beginning = authorization.partition(",")[0]
+        region = self._known.get(beginning)
         if region is None:
-            match = _CREDENTIAL.match(credential.strip())
-            if match is None:
+            region = credential.region_of_beginning(beginning)
+            if region is None:
                 return self._default
-            region = match[1]
-            if len(credential) <= _LONGEST:
+            if len(beginning) <= _LONGEST:
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
-                self._known[credential] = region
+                self._known[beginning] = region
         return region

@@ -1,0 +1,21 @@
+"""The region that the credential scope of a SigV4 Authorization header names. The signature is not looked at."""
+
+from __future__ import annotations
+
+import re
+
+_SCOPE = r"/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request"
+_ANYWHERE = re.compile(rf"\bCredential=[^,\s]{{1,256}}{_SCOPE}\b")
+_AT_THE_BEGINNING = re.compile(rf"AWS4-HMAC-SHA256 +Credential=[^/,\s]{{1,256}}{_SCOPE}$")
+
+
+def region(authorization: str, default: str) -> str:
+    """The region of a header, wherever its credential stands; `default` when it has none that can be read."""
+    match = _ANYWHERE.search(authorization)
+    return match[1] if match else default
+
+
+def region_of_beginning(beginning: str) -> str | None:
+    """The region of what stands before a header's first comma; None where that is no algorithm with a credential."""
+    match = _AT_THE_BEGINNING.match(beginning.strip())
+    return match[1] if match else None
