@@ -21,6 +21,7 @@ from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.errors import ArtifactMissing, StorageUnavailable
 from hostler.settings import Settings
 from hostler.store.store import Store
+from hostler.store.thread import StoreThread
 
 REGION = "us-east-1"
 SERVICE = service.load("sagemaker", OPERATIONS)
@@ -151,6 +152,7 @@ def running(folder, hold=0.2, **settings):
     context = Context(
         settings=Settings(data=folder, hold=hold, **settings),
         store=store,
+        store_thread=StoreThread(store),
         lifecycle=Lifecycle(store),
         source=Source(),
         metrics=lambda: b"# metrics\n",
@@ -177,4 +179,4 @@ def running(folder, hold=0.2, **settings):
     finally:
         server.should_exit = True
         thread.join(10)
-        context.close()
+        context.store_thread.close()

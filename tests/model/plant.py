@@ -38,6 +38,7 @@ from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
+from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 from hostler.wire.http_server import Request, Server, serve
@@ -429,29 +430,33 @@ class Control:
     def __init__(self, plant: Plant) -> None:
         settings, loop = plant.settings, plant.loop
         self.store = Store(plant.folder / "hostler.db")
+        self.store_thread = StoreThread(self.store)
         source = EmbeddedSource(plant.folder / "s3")
         self.disk = ArtifactCache(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
         self.engine = Engine(plant.host)
         metrics = Metrics()
         self.gateways = Gateways(expected=plant.gateway_count)
-        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
+        wakeup = asyncio.Event()
+        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, 10**9, wakeup.set)
         self.reconciler = Reconciler(
             self.store,
-            lambda *arguments: self.context.store_call(*arguments),
-            Platform(settings, self.engine, self.disk, metrics, lambda: self.reconciler.wake()),
+            self.store_thread.call,
+            Platform(settings, self.engine, self.disk, metrics, wakeup.set),
             self.gateways,
             self.runtimes,
             plant.end_gateway,
+            wakeup,
         )
         self.context = Context(
-            settings=settings, store=self.store, lifecycle=self.reconciler, source=source, metrics=lambda: b"",
-            objects=_no_objects, ready=lambda: True, clock=lambda: 1_700_000_000 + loop.time(),
+            settings=settings, store=self.store, store_thread=self.store_thread, lifecycle=self.reconciler,
+            source=source, metrics=lambda: b"", objects=_no_objects, ready=lambda: True,
+            clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip
 
     async def begin(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self.server = await self.gateways.serve(path)
+        self.server = await self.gateways.serve(path, self.runtimes)
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:
@@ -461,7 +466,7 @@ class Control:
         await asyncio.gather(self.task, return_exceptions=True)
         await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
         await self.disk.close()
-        self.context.close()
+        self.store_thread.close()
 
 
 async def _end_tasks(*folders: str) -> None:

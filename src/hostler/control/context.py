@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp
 
 from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
-from hostler.errors import ApiError
 from hostler.settings import Settings
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from hostler.store.thread import StoreThread
 
 
 class Lifecycle(Protocol):
@@ -51,32 +45,14 @@ class Lifecycle(Protocol):
 class Context:
     settings: Settings
     store: Store
+    store_thread: StoreThread  # for every call of the store
     lifecycle: Lifecycle
     source: Source
     metrics: Callable[[], bytes]  # Prometheus text
     objects: ASGIApp  # the embedded S3
     ready: Callable[[], bool]
     clock: Callable[[], float]  # epoch seconds
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "store"))
-
-    async def store_call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the store off the loop. One thread does it all: one writer, and answers in the order of the asking.
-
-        Raises ApiError when nothing can be kept, above all on a full disk.
-        """
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args, **kwargs))
-        except OperationalError as error:
-            message = (
-                f"hostler cannot keep its state, so nothing was changed: {error.orig}. Make room where its data is."
-            )
-            raise ApiError("ServiceUnavailable", message, 503) from error
 
     def now(self) -> float:
         """Epoch seconds, cut to the milliseconds that answers show, so that filters compare what was shown."""
         return round(self.clock(), 3)
-
-    def close(self) -> None:
-        """Wait for the store's calls under way, then close it."""
-        self._thread.shutdown()
-        self.store.close()

@@ -33,6 +33,7 @@ from hostler.s3.app import objects_app
 from hostler.s3.redirect import elsewhere_app
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
+from hostler.store.thread import StoreThread
 from hostler.wire import lifeline
 
 
@@ -60,6 +61,7 @@ async def control(run: Path, settings: Settings) -> None:
         loop.add_signal_handler(number, leave.set)
 
     store = Store(settings.data / "hostler.db")
+    store_thread = StoreThread(store)
     source = _source(settings)
     limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     disk = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
@@ -67,17 +69,21 @@ async def control(run: Path, settings: Settings) -> None:
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
     machine_memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction)
+    wakeup = asyncio.Event()
+    runtimes = RuntimeRegistry(settings, gateways, metrics, machine_memory, changed=wakeup.set)
     reconciler = Reconciler(
         store=store,
-        store_call=lambda *arguments: context.store_call(*arguments),
-        platform=Platform(settings, engine, disk, metrics, changed=lambda: reconciler.wake()),
+        store_call=store_thread.call,
+        platform=Platform(settings, engine, disk, metrics, changed=wakeup.set),
         gateways=gateways,
-        runtimes=RuntimeRegistry(settings, gateways, metrics, machine_memory, changed=lambda: reconciler.wake()),
+        runtimes=runtimes,
         end_gateway=engine.end_gateway,
+        wakeup=wakeup,
     )
     context = Context(
         settings=settings,
         store=store,
+        store_thread=store_thread,
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
@@ -85,7 +91,7 @@ async def control(run: Path, settings: Settings) -> None:
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    link_server = await gateways.serve(_free(run / "link.sock"))
+    link_server = await gateways.serve(_free(run / "link.sock"), runtimes)
     server = _Server(
         leave,
         uvicorn.Config(
@@ -109,7 +115,7 @@ async def control(run: Path, settings: Settings) -> None:
     await asyncio.gather(serving, reconciling, return_exceptions=True)
     await disk.close()
     engine.close()
-    context.close()
+    store_thread.close()
 
 
 class _Server(uvicorn.Server):

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from hostler.hosting import clock
@@ -69,7 +70,6 @@ class Gateways:
     linked: set[Gateway] = field(default_factory=set)
     routes: dict[str, gateway_messages.Route] = field(default_factory=dict)
     residents: dict[ResidentKey, gateway_messages.SetResident] = field(default_factory=dict)
-    listener: Listener | None = None
 
     def __post_init__(self) -> None:
         self._opened = asyncio.Event()
@@ -168,20 +168,21 @@ class Gateways:
 
     # --- the link -------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str) -> asyncio.AbstractServer:
-        return await asyncio.start_unix_server(self._accept, path)
+    async def serve(self, path: str, listener: Listener) -> asyncio.AbstractServer:
+        """Take gateways' links at `path`; their messages go to `listener`."""
+        return await asyncio.start_unix_server(partial(self._accept, listener), path)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
         try:
             hello = await frames.receive()
             if isinstance(hello, gateway_messages.Hello):
                 await self._opened.wait()
-                await self._listen(Gateway(hello.gateway, hello.pid, frames, heard=clock.now()))
+                await self._listen(Gateway(hello.gateway, hello.pid, frames, heard=clock.now()), listener)
         finally:
             frames.close()
 
-    async def _listen(self, gateway: Gateway) -> None:
+    async def _listen(self, gateway: Gateway, listener: Listener) -> None:
         """Tell it everything, and listen to it until it is gone."""
         frames = gateway.frames
         self.linked.add(gateway)
@@ -192,15 +193,14 @@ class Gateways:
         try:
             while (message := await frames.receive()) is not None:
                 gateway.heard = clock.now()
-                await self._heard(gateway, message)
+                await self._heard(gateway, message, listener)
         finally:
             self._lost(gateway)
+            listener.unlinked(gateway.name)
             async with self._drained:
                 self._drained.notify_all()
 
-    async def _heard(self, gateway: Gateway, message: gateway_messages.Up) -> None:
-        listener = self.listener
-        assert listener is not None
+    async def _heard(self, gateway: Gateway, message: gateway_messages.Up, listener: Listener) -> None:
         match message:
             case gateway_messages.Need():
                 listener.needed(gateway.name, message)
@@ -243,8 +243,6 @@ class Gateways:
             self._finished[f"{gateway.name}.{gateway.pid}"] = gateway.counts
         for key in list(self._withdrawals):  # what it had in flight died with it
             self._answered(gateway, key, busy=False)
-        if self.listener is not None:
-            self.listener.unlinked(gateway.name)
 
     def _send(self, message: gateway_messages.Down) -> None:
         for gateway in self.linked:

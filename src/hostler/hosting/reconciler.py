@@ -53,12 +53,11 @@ class Reconciler:
     gateways: Gateways
     runtimes: RuntimeRegistry
     end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
+    wakeup: asyncio.Event  # set when something desired, or something seen, has changed
     instances: dict[str, Instance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.gateways.listener = self.runtimes
         self.ready = False  # the first pass has taken over what runs
-        self._poked = asyncio.Event()
         self._passed = asyncio.Condition()
         self._begun = 0  # passes begun
         self._done = 0  # the newest pass that has ended
@@ -69,7 +68,7 @@ class Reconciler:
 
     def wake(self) -> None:
         """Something desired, or something seen, has changed."""
-        self._poked.set()
+        self.wakeup.set()
 
     def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
         """What is seen of an endpoint that was read just now; None when nobody has looked yet."""
@@ -119,12 +118,12 @@ class Reconciler:
         pokes = asyncio.create_task(self._engine_pokes())
         try:
             while True:
-                self._poked.clear()
+                self.wakeup.clear()
                 wake_at = await self._pass_safely()
                 pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - clock.now()))
                 try:
                     async with asyncio.timeout(pause):
-                        await self._poked.wait()
+                        await self.wakeup.wait()
                 except TimeoutError:
                     pass
         finally:

@@ -262,19 +262,17 @@ class Ground:
             Limits(10**9, 1000, 1000.0),
         )
         gateways = Gateways()
-        reconciler: Reconciler
-        platform = Platform(self.settings, self.engine, disk, self.metrics, lambda: reconciler.wake())
+        wakeup = asyncio.Event()
+        platform = Platform(self.settings, self.engine, disk, self.metrics, wakeup.set)
 
         async def call(function, *arguments):  # type: ignore[no-untyped-def]
             return function(*arguments)
 
-        runtimes = RuntimeRegistry(
-            self.settings, gateways, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
-        )
-        reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway)
+        runtimes = RuntimeRegistry(self.settings, gateways, self.metrics, self.machine_memory, wakeup.set, self.warm_up)
+        reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway, wakeup)
         path = self.folder / "link.sock"
         path.unlink(missing_ok=True)
-        server = await gateways.serve(str(path))
+        server = await gateways.serve(str(path), runtimes)
         reader, writer = await asyncio.open_unix_connection(str(path))
         gateway = Gateway(Frames(reader, writer, gateway_messages.Down), self.linking)
         tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]

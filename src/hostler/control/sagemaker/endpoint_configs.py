@@ -19,13 +19,13 @@ async def create_endpoint_config(context: Context, region: str, request: Documen
     tags = tagged(request.pop("Tags", []))
     _check(request)
     for variant in request["ProductionVariants"]:
-        model = await context.store_call(context.store.record, "model", region, variant["ModelName"])
+        model = await context.store_thread.call(context.store.record, "model", region, variant["ModelName"])
         if model is None:
             raise could_not_find("model", region, variant["ModelName"])  # rule 16
     name = request["EndpointConfigName"]
     record = Record(region, name, names.arn(_KIND, region, name), context.now(), request)
     try:
-        await context.store_call(context.store.create_record, _KIND, record, tags)
+        await context.store_thread.call(context.store.create_record, _KIND, record, tags)
     except NameTaken:
         raise already_exists(_KIND, region, name) from None
     return {"EndpointConfigArn": record.arn}
@@ -33,7 +33,7 @@ async def create_endpoint_config(context: Context, region: str, request: Documen
 
 async def describe_endpoint_config(context: Context, region: str, request: Document) -> Document:
     name = request["EndpointConfigName"]
-    record = await context.store_call(context.store.record, _KIND, region, name)
+    record = await context.store_thread.call(context.store.record, _KIND, region, name)
     if record is None:
         raise could_not_find(_KIND, region, name)
     variants = [
@@ -45,14 +45,14 @@ async def describe_endpoint_config(context: Context, region: str, request: Docum
 
 async def list_endpoint_configs(context: Context, region: str, request: Document) -> Document:
     asked = listing.asked("ListEndpointConfigs", region, request)
-    found = await context.store_call(context.store.list_records, _KIND, asked)
+    found = await context.store_thread.call(context.store.list_records, _KIND, asked)
     page, token = listing.page("ListEndpointConfigs", region, request, asked, found)
     configs = [{"EndpointConfigName": c.name, "EndpointConfigArn": c.arn, "CreationTime": c.created} for c in page]
     return {"EndpointConfigs": configs, "NextToken": token}
 
 
 async def delete_endpoint_config(context: Context, region: str, request: Document) -> None:
-    if not await context.store_call(context.store.delete_record, _KIND, region, request["EndpointConfigName"]):
+    if not await context.store_thread.call(context.store.delete_record, _KIND, region, request["EndpointConfigName"]):
         raise could_not_find(_KIND, region, request["EndpointConfigName"])
 
 

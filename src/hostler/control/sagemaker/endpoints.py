@@ -31,7 +31,7 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
     if "DeploymentConfig" in request:
         deployment_config.check(request["DeploymentConfig"], config["ProductionVariants"])
     try:
-        endpoint = await context.store_call(
+        endpoint = await context.store_thread.call(
             context.store.create_endpoint,
             region=region,
             name=name,
@@ -51,7 +51,7 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
 
 async def describe_endpoint(context: Context, region: str, request: Document) -> Document:
     """Status, weights and desired counts are the store's; what is seen in the same moment adds counts and phases."""
-    found = await context.store_call(context.store.endpoint_and_revisions, region, request["EndpointName"])
+    found = await context.store_thread.call(context.store.endpoint_and_revisions, region, request["EndpointName"])
     if found is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
     view = context.lifecycle.view(*found)
@@ -70,7 +70,7 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "LastDeploymentConfig": (newest if under_way else shown).deployment or None,
     }
     if view is not None or endpoint.ready_revision:
-        resolved = await context.store_call(context.store.revision, endpoint.uid, shown.fleet) or shown
+        resolved = await context.store_thread.call(context.store.revision, endpoint.uid, shown.fleet) or shown
         variants = _whole(shown) if view is None else view.variants
         answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.asked, endpoint.modified)
     if endpoint.status == "Creating":
@@ -82,7 +82,7 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
 
 async def list_endpoints(context: Context, region: str, request: Document) -> Document:
     asked = listing.asked("ListEndpoints", region, request)
-    found = await context.store_call(context.store.list_endpoints, asked)
+    found = await context.store_thread.call(context.store.list_endpoints, asked)
     page, token = listing.page("ListEndpoints", region, request, asked, found)
     endpoints = [
         {
@@ -99,7 +99,7 @@ async def list_endpoints(context: Context, region: str, request: Document) -> Do
 
 async def delete_endpoint(context: Context, region: str, request: Document) -> None:
     """Accepted in any state, and again while Deleting (§2.9)."""
-    endpoint = await context.store_call(context.store.ask_delete, region, request["EndpointName"], context.now())
+    endpoint = await context.store_thread.call(context.store.ask_delete, region, request["EndpointName"], context.now())
     if endpoint is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
     context.lifecycle.wake()
@@ -108,7 +108,7 @@ async def delete_endpoint(context: Context, region: str, request: Document) -> N
 
 async def config_of(context: Context, region: str, name: str) -> Document:
     """The document of an endpoint config. Raises ValidationException when there is none."""
-    config = await context.store_call(context.store.record, "endpoint-config", region, name)
+    config = await context.store_thread.call(context.store.record, "endpoint-config", region, name)
     if config is None:
         raise could_not_find("endpoint-config", region, name)
     return config.document
@@ -118,7 +118,7 @@ async def models_of(context: Context, region: str, config: Document) -> dict[str
     """The documents of a config's models, by name. Raises ValidationException when one is gone (rule 28)."""
     models = {}
     for name in {variant["ModelName"] for variant in config["ProductionVariants"]}:
-        model = await context.store_call(context.store.record, "model", region, name)
+        model = await context.store_thread.call(context.store.record, "model", region, name)
         if model is None:
             raise could_not_find("model", region, name)
         models[name] = model.document

@@ -27,14 +27,14 @@ async def create_model(context: Context, region: str, request: Document) -> Docu
     name = request["ModelName"]
     record = Record(region, name, names.arn("model", region, name), context.now(), request)
     try:
-        await context.store_call(context.store.create_record, "model", record, tags)
+        await context.store_thread.call(context.store.create_record, "model", record, tags)
     except NameTaken:
         raise already_exists("model", region, name) from None
     return {"ModelArn": record.arn}
 
 
 async def describe_model(context: Context, region: str, request: Document) -> Document:
-    record = await context.store_call(context.store.record, "model", region, request["ModelName"])
+    record = await context.store_thread.call(context.store.record, "model", region, request["ModelName"])
     if record is None:
         raise could_not_find("model", region, request["ModelName"])
     document = record.document
@@ -52,14 +52,14 @@ async def describe_model(context: Context, region: str, request: Document) -> Do
 
 async def list_models(context: Context, region: str, request: Document) -> Document:
     asked = listing.asked("ListModels", region, request)
-    found = await context.store_call(context.store.list_records, "model", asked)
+    found = await context.store_thread.call(context.store.list_records, "model", asked)
     page, token = listing.page("ListModels", region, request, asked, found)
     models = [{"ModelName": m.name, "ModelArn": m.arn, "CreationTime": m.created} for m in page]
     return {"Models": models, "NextToken": token}
 
 
 async def delete_model(context: Context, region: str, request: Document) -> None:
-    if not await context.store_call(context.store.delete_record, "model", region, request["ModelName"]):
+    if not await context.store_thread.call(context.store.delete_record, "model", region, request["ModelName"]):
         raise could_not_find("model", region, request["ModelName"])
 
 

@@ -32,7 +32,7 @@ class _Resource(NamedTuple):
 async def add_tags(context: Context, region: str, request: Document) -> Document:
     resource = _resource(region, request["ResourceArn"])
     try:
-        tags = await context.store_call(context.store.add_tags, resource.arn, tagged(request["Tags"]), _MOST)
+        tags = await context.store_thread.call(context.store.add_tags, resource.arn, tagged(request["Tags"]), _MOST)
     except NoResource:
         raise could_not_find(*resource) from None
     except TooManyTags:
@@ -46,7 +46,7 @@ async def list_tags(context: Context, region: str, request: Document) -> Documen
     question = ["ListTags", resource.arn]
     after = read_token(request["NextToken"], question, 1)[0] if "NextToken" in request else ""
     try:
-        tags = await context.store_call(context.store.list_tags, resource.arn)
+        tags = await context.store_thread.call(context.store.list_tags, resource.arn)
     except NoResource:
         raise could_not_find(*resource) from None
     rest = {key: value for key, value in tags.items() if key > after}
@@ -60,7 +60,7 @@ async def list_tags(context: Context, region: str, request: Document) -> Documen
 async def delete_tags(context: Context, region: str, request: Document) -> Document:
     resource = _resource(region, request["ResourceArn"])
     try:
-        await context.store_call(context.store.delete_tags, resource.arn, request["TagKeys"])
+        await context.store_thread.call(context.store.delete_tags, resource.arn, request["TagKeys"])
     except NoResource:
         raise could_not_find(*resource) from None
     context.lifecycle.wake()

@@ -59,7 +59,7 @@ async def update_endpoint_weights_and_capacities(context: Context, region: str, 
     changed = [variant | _desired(asked.get(variant["VariantName"], {})) for variant in variants]
     for before, after in zip(variants, changed, strict=True):
         more = after["InitialInstanceCount"] > before["InitialInstanceCount"]
-        if more and not await context.store_call(context.store.record, "model", region, after["ModelName"]):
+        if more and not await context.store_thread.call(context.store.record, "model", region, after["ModelName"]):
             raise could_not_find("model", region, after["ModelName"])  # §2.2: a later scale-out fails
     return await _update(
         context,
@@ -73,7 +73,7 @@ async def update_endpoint_weights_and_capacities(context: Context, region: str, 
 
 async def _in_service(context: Context, region: str, name: str) -> tuple[EndpointRecord, Revision]:
     """The endpoint and the revision that serves. Raises ValidationException in any other state (rule 29)."""
-    found = await context.store_call(context.store.endpoint_and_revisions, region, name)
+    found = await context.store_thread.call(context.store.endpoint_and_revisions, region, name)
     if found is None:
         raise could_not_find("endpoint", region, name)
     endpoint, (serving, *_) = found
@@ -117,7 +117,7 @@ async def _update(
         raise ValidationException("At least one variant must have a weight above 0.")
     check_size(config)
     try:
-        await context.store_call(
+        await context.store_thread.call(
             context.store.update_endpoint,
             endpoint.uid,
             expected=endpoint.revision,

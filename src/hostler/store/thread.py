@@ -1,0 +1,39 @@
+"""The store's own thread: it takes the store's blocking calls off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import OperationalError
+
+from hostler.errors import ApiError
+from hostler.store.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreThread:
+    """One thread for all calls of a store: one writer, and answers in the order of the calls."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, "store")
+
+    async def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of the store. Raises ApiError when nothing can be kept, above all on a full disk."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: method(*args, **kwargs))
+        except OperationalError as error:
+            message = (
+                f"hostler cannot keep its state, so nothing was changed: {error.orig}. Make room where its data is."
+            )
+            raise ApiError("ServiceUnavailable", message, 503) from error
+
+    def close(self) -> None:
+        """Wait for the calls under way, then close the store."""
+        self._thread.shutdown()
+        self._store.close()
