@@ -74,10 +74,7 @@ class _Passing:
         self.request.stream(exchange.write, exchange.end)
 
     def clogged(self, exchange: Exchange, full: bool) -> None:
-        if full:
-            self.request.pause()
-        else:
-            self.request.resume()
+        self.request.throttle(full)
 
     def replied(self, exchange: Exchange) -> None:
         request, headers = self.request, exchange.headers
@@ -89,7 +86,7 @@ class _Passing:
         elif exchange.complete:
             length = len(exchange.body)
         self._begun = True
-        request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        request.on_clogged = exchange.throttle
         request.start(exchange.status, lines, length)
         request.write(exchange.body)
         if exchange.complete:

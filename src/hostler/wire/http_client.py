@@ -141,6 +141,13 @@ class Exchange:
             self._connection.paused = False
             self._connection.transport.resume_reading()
 
+    def throttle(self, full: bool) -> None:
+        """Pause while the other side is full, then resume."""
+        if full:
+            self.pause()
+        else:
+            self.resume()
+
     def abort(self) -> None:
         """The caller wants no answer any more: the connection is broken, never used again."""
         if not self._over:

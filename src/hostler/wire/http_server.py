@@ -143,6 +143,13 @@ class Request:
     def resume(self) -> None:
         self._connection.release(self)
 
+    def throttle(self, full: bool) -> None:
+        """Pause while the other side is full, then resume."""
+        if full:
+            self.pause()
+        else:
+            self.resume()
+
     def _flush(self) -> None:
         sink, parts = self._sink, self._parts
         if sink is None or self._answering == 2:

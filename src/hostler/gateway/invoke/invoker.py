@@ -392,10 +392,7 @@ class Invocation:
         self.request.stream(exchange.write, exchange.end)
 
     def clogged(self, exchange: Exchange, full: bool) -> None:
-        if full:
-            self.request.pause()
-        else:
-            self.request.resume()
+        self.request.throttle(full)
 
     def replied(self, exchange: Exchange) -> None:
         if not 200 <= exchange.status < 300:
@@ -492,7 +489,7 @@ class Invocation:
         length = headers.get("content-length")
         lines = (("Content-Type", content_type), *attributes(headers))
         fields = self._fields(self._so_far())
-        request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        request.on_clogged = exchange.throttle
         request.start(200, lines, None if length is None else int(length), fields)
         body = exchange.body
         self._passed_on = len(body)

@@ -83,7 +83,7 @@ class Streaming(Invocation):
         exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", event_stream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
-        self.request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        self.request.on_clogged = exchange.throttle
         self.request.start(200, [*lines, *attributes(exchange.headers)], None, self._fields(self._so_far()))
 
     def _broken(self, error: CallFailed) -> bytes:
