@@ -1,4 +1,4 @@
-"""Text for people: what of it is printed, how long it may be, sizes, and which folders it does not show.
+"""Text for people: what of it is printed, how long it may be, sizes, which folders it does not show; and their counts.
 
 Pure, and it imports nothing of hostler.
 """
@@ -42,6 +42,11 @@ def shorten(text: str, most: int, end: str = "...", kept: int | None = None) -> 
     `kept` defaults to what makes the whole `most` characters long.
     """
     return text if len(text) <= most else text[: most - len(end) if kept is None else kept] + end
+
+
+def is_count(text: str) -> bool:
+    """Whether the text is a whole number of at most nine ASCII digits, so that int() takes it and stays small."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def size(count: int) -> str:

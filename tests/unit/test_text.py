@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from hostler.text import QUOTED, escape, exact_size, hide_all_folders, hide_folders, printable, quoted, shorten, size
+from hostler.text import (
+    QUOTED,
+    escape,
+    exact_size,
+    hide_all_folders,
+    hide_folders,
+    is_count,
+    printable,
+    quoted,
+    shorten,
+    size,
+)
 
 
 def test_letters_that_could_command_a_terminal_become_question_marks() -> None:
@@ -66,3 +77,11 @@ def test_of_any_path_the_name_is_shown_but_below_one_folder() -> None:
     said = 'no /srv/a.txt, no /opt/ml/model/b; File "/usr/lib/python3.11/json/decoder.py"; s3://bucket/key/c'
     shown = 'no a.txt, no /opt/ml/model/b; File "json/decoder.py"; s3://bucket/key/c'
     assert hide_all_folders(said, but="/opt/ml") == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("0", True), ("999999999", True), ("1000000000", False), ("", False), ("-1", False), ("²", False)],
+)
+def test_a_count_is_a_whole_number_that_stays_small(text: str, counts: bool) -> None:
+    assert is_count(text) == counts

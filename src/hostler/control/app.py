@@ -22,6 +22,7 @@ from hostler.control.context import Context
 from hostler.control.sagemaker.operations import Api
 from hostler.core.targets.states import ORDERS
 from hostler.errors import ApiError
+from hostler.text import is_count
 
 BODY_MAX = 2**20  # bytes of a control-plane request
 LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs gives when not told otherwise
@@ -139,7 +140,7 @@ async def _logs(context: Context, request: Request) -> Response:
     name = request.query_params.get("endpoint", "")
     region = request.query_params.get("region") or context.settings.region
     tail = request.query_params.get("tail") or str(LOG_TAIL)
-    if not (tail.isascii() and tail.isdigit() and len(tail) < 10):
+    if not is_count(tail):
         return _plain({"message": "tail must be a number of bytes"}, 400)
     window = min(int(tail), _LOG_TAIL_MAX)
     lines = None
@@ -160,7 +161,7 @@ async def _targets(context: Context, request: Request) -> Response:
     region = asked.get("region") or context.settings.region
     if order not in ORDERS:
         return _plain({"message": f"sort must be one of {', '.join(ORDERS)}"}, 400)
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+    if not is_count(limit):
         return _plain({"message": "limit must be a number of targets; 0: all"}, 400)
     targets = context.lifecycle.targets(region, name, asked.get("match", ""), order, int(limit))
     return _plain({"message": targets}, 404) if isinstance(targets, str) else _plain(targets)

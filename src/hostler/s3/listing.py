@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.xml import Value, document, time
+from hostler.text import is_count
 
 _MOST = 1000
 _BEHIND = "\U0010ffff"  # sorts behind every character: a prefix with it is behind all that the prefix begins
@@ -90,7 +91,7 @@ def _contents(item: Object, key: str) -> Value:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not is_count(text):
         raise S3Error("InvalidArgument", "Provided max-keys not an integer or within integer range", 400)
     return min(int(text), _MOST)
 

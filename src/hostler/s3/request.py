@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 
 from hostler.s3.buckets import Object, Only, S3Error
+from hostler.text import is_count
 
 KEPT_HEADERS = ("content-type", "cache-control", "content-disposition", "content-language", "expires")
 _META = "x-amz-meta-"
@@ -70,7 +71,7 @@ def write_condition(headers: Mapping[str, str]) -> Only:
 
 
 def number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not is_count(text):
         raise S3Error("InvalidArgument", f"{name} must be a number", 400)
     return int(text)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostler import contract
+from hostler.text import is_count
 
 MAX_WORKERS = 64  # a slip of the finger is not to fill the machine with processes
 
@@ -93,7 +94,7 @@ def read(environ: Mapping[str, str]) -> Environment:
 
 def _workers(environ: Mapping[str, str]) -> int:
     text = environ.get(contract.ENV_WORKERS) or "1"
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_WORKERS):
+    if not (is_count(text) and 1 <= int(text) <= MAX_WORKERS):
         raise ValueError(f"{contract.ENV_WORKERS} is not a number from 1 to {MAX_WORKERS}: {text[:40]}")
     return int(text)
 

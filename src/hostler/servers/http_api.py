@@ -22,6 +22,7 @@ import msgspec
 from hostler import contract
 from hostler.servers.environment import BadFolder, Environment
 from hostler.servers.shelf import Held, LoadFailed, Shelf
+from hostler.text import is_count
 from hostler.wire.http_server import Request
 
 ONLY = "model"  # the name of a single-model container's model on the shelf
@@ -131,7 +132,7 @@ class ContainerApi:
         """A page of what is held, by name: `limit` entries (100 at most) after the name in `next_page_token`."""
         query = parse_qs(request.query)
         limit = query.get("limit", [str(_PAGE)])[-1]
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit)):
+        if not (is_count(limit) and int(limit)):
             _refuse(request, 400, "limit is not a positive number.")
             return
         names = sorted(self._held)
