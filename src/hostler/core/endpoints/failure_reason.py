@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hostler import failures
 from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
 from hostler.failures import Code, Failure
+from hostler.text import shorten
 
 LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
 _NAMES = 200  # characters of the names of containers that failed together
@@ -87,12 +88,12 @@ def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
         text += more
     first = failed[0]
     if not first.log:
-        return _cut(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
+        return shorten(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
     rest = _unsaid(first)
     if not rest:
-        return _cut(text, LIMIT)
+        return shorten(text, LIMIT)
     text += " Its last lines: " if len(failed) == 1 else f" The last lines of {first.label}: "
-    return _cut(text + last_lines(rest, LIMIT - len(text)), LIMIT)
+    return shorten(text + last_lines(rest, LIMIT - len(text)), LIMIT)
 
 
 def _unsaid(facts: Facts) -> str:
@@ -127,9 +128,9 @@ def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, 
     before = f'Failed to download model data for container "container_{position + 1}" from URL: "'
     after = (
         '". Please ensure that there is an object located at the URL and that the role passed to CreateModel has'
-        f" permissions to download the object. {_cut(why, _QUOTED)} {help}"
+        f" permissions to download the object. {shorten(why, _QUOTED)} {help}"
     ).rstrip()
-    return before + _cut(url, LIMIT - len(before) - len(after)) + after
+    return before + shorten(url, LIMIT - len(before) - len(after)) + after
 
 
 def diagnosis(facts: Facts) -> Diagnosis:
@@ -173,10 +174,10 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
         return found
     if match := [*_NO_MODULE.finditer(log)]:
         return Diagnosis(
-            f"{ended} Python found no module named {_cut(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
+            f"{ended} Python found no module named {shorten(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
         )
     if match := [*_IMPORT.finditer(log)]:
-        return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.")
+        return Diagnosis(f"{ended} An import failed: {shorten(match[-1][1], _QUOTED)}.")
     if _MODEL_FN.search(log):
         return Diagnosis(f"{ended} The script has no model_fn.", failures.ADVICE[Code.NO_MODEL_FN])
     if _NO_MEMORY.search(log):
@@ -198,12 +199,12 @@ def _not_started(facts: Facts) -> Diagnosis | None:
         wrapped, program, why = match.groups()
         if not wrapped and program != facts.program:
             continue
-        shown, missing = _cut(program, _PATH), program
+        shown, missing = shorten(program, _PATH), program
         if not why.startswith("No such"):
             what = f"the program {shown} must not be executed"
         elif facts.interpreter and not (wrapped and program.startswith(_UNSEEN)):
             missing = facts.interpreter
-            what = f"the interpreter {_cut(missing, _PATH)}, which the first line of {shown} names, is not there"
+            what = f"the interpreter {shorten(missing, _PATH)}, which the first line of {shown} names, is not there"
         else:
             what = f"the program {shown} is not there"
         help = "Check the image's command under [images]."
@@ -226,8 +227,8 @@ def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
     code, advice = failure.code, failure.advice
     if not advice:  # the message may be that of an exception in a script or a library
         code, advice = _by_words(failure, ours)
-    advice = _cut(advice, _QUOTED + 1)
-    message = _cut(failure.message, max(_QUOTED, _REPORTED - len(advice)))
+    advice = shorten(advice, _QUOTED + 1)
+    message = shorten(failure.message, max(_QUOTED, _REPORTED - len(advice)))
     more = _EXPLAINED.get(code, "")
     begin = "The model does not load" if failure.loading else ended[:-1]
     return Diagnosis(f"{begin}: {f'{message}{more}'.rstrip('.')}.", advice)
@@ -344,7 +345,3 @@ def _listed(labels: Sequence[str], room: int = _NAMES) -> str:
         shown.pop()
     more = f" and {len(labels) - len(shown)} more" if len(shown) < len(labels) else ""
     return ", ".join(shown) + more
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
