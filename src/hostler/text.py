@@ -1,4 +1,4 @@
-"""Text for people: what of it is printed, how long it may be, sizes, which folders it does not show; and their counts.
+"""Text for people, and from them: what of it is printed, how long it may be, sizes, counts, which folders it hides.
 
 Pure, and it imports nothing of hostler.
 """
