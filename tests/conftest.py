@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +19,8 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("hostler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hostler")
+
+sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the loop in which waiting takes no time
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
 
@@ -40,3 +48,29 @@ def _missing(name: str) -> str:
         return f"{name} is not installed"
     tried = subprocess.run(_TRIALS[name], capture_output=True, text=True, timeout=60, check=False)
     return f"{name} does not work here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+# --- tests that are `async def` -----------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test in a loop of its own: asyncio's, or the simulated one where the test has that marker.
+
+    The simulated loop's seed is the marker's argument, else the test's fixture or parameter `seed`, else 0.
+    """
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    if marker := pyfuncitem.get_closest_marker("simulated"):
+        import simulated
+
+        seed = [*marker.args, *marker.kwargs.values(), arguments.get("seed", 0)][0]
+        run = functools.partial(simulated.run, seed=seed)
+    if property_of := getattr(pyfuncitem.obj, "hypothesis", None):
+        if inspect.iscoroutinefunction(test := property_of.inner_test):
+            property_of.inner_test = lambda *given, **drawn: run(test(*given, **drawn))
+        return None
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    run(pyfuncitem.obj(**arguments))
+    return True
