@@ -50,7 +50,7 @@ def _missing(name: str) -> str:
     return f"{name} does not work here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-# --- tests that are `async def` -----------------------------------------------------------------------------------------
+# --- tests that are `async def` ---------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
