@@ -1,4 +1,7 @@
-"""What must be true of a ModelCache between any two events: each derived field against the states it derives from."""
+"""What must be true of a ModelCache between any two events: each derived field against the states it derives from.
+
+These fields are private, and no caller may see them: this module alone looks inside.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from hostler.core.targets.states import IN_MEMORY, LEAVING
 
 
 def check(cache: ModelCache) -> None:
-    entries = cache._entries
+    entries = {target.name: target for target in cache.targets()}
     states = {target: entry.state for target, entry in entries.items()}
 
     def those(*wanted: str) -> set[str]:

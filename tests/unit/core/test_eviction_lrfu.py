@@ -113,7 +113,7 @@ def test_a_key_that_comes_back_is_known_by_what_it_was_used():
         cache.add(key, 1)
     for _ in range(20):
         cache.touch("p1")
-    order = list(cache._candidates())
+    order = list(cache.candidates())
     assert order.index(rare) < order.index("p0")
 
 
@@ -122,7 +122,7 @@ def test_many_uses_told_at_once_count_as_so_many():
     for _ in range(50):
         once.touch("p3")
     many.touch("p3", 50)
-    assert once._score["p3"] == pytest.approx(many._score["p3"], abs=0.1)
+    assert once.score("p3") == pytest.approx(many.score("p3"), abs=0.1)
 
 
 def test_what_is_remembered_of_the_gone_is_bounded():
@@ -133,6 +133,7 @@ def test_what_is_remembered_of_the_gone_is_bounded():
                 cache.remove(victim)
         cache.add(f"k{number}", 1)
         cache.touch(f"k{number}")
-    assert len(cache._score) < 20 * 8
-    assert len(cache._ranking._heap) < 100
-    assert len(cache._by_frequency._heap) < 100
+    scores, ranking, shadow = cache.remembered()
+    assert scores < 20 * 8
+    assert ranking < 100
+    assert shadow < 100

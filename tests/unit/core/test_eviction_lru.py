@@ -96,9 +96,9 @@ def test_totals_are_exact_and_victims_are_unpinned_sufficient_and_none_in_vain(k
     assert len(lru) == len(order)
     assert lru.total == sum(sizes.values())
     assert lru.evictable == sum(sizes[key] for key in free)
-    ranked = list(lru._candidates())
+    ranked = list(lru.candidates())
     assert sorted(ranked) == sorted(free)
-    assert list(lru._candidates()) == ranked
+    assert list(lru.candidates()) == ranked
     assert kind is AdaptiveLrfu or ranked == free
     assert lru.first_victim() == (ranked[0] if ranked else None)
     victims = lru.victims(need)

@@ -18,7 +18,7 @@ from hostler.core.targets.model_cache import (
     Unload,
     Withdraw,
 )
-from hostler.core.targets.states import TARGET
+from hostler.core.targets.states import TARGET, Target
 
 
 def holding(budget: int, parallel_loads: int = 2, **sizes: int) -> ModelCache:
@@ -40,7 +40,13 @@ def ask(cache: ModelCache, target: str, size: int, now: float = 0.0) -> list:
 
 
 def generation(cache: ModelCache, target: str) -> int:
-    return cache._entries[target].generation
+    return found(cache, target).generation
+
+
+def found(cache: ModelCache, name: str) -> Target:
+    target = cache.target(name)
+    assert target is not None
+    return target
 
 
 def withdraw(cache: ModelCache, *targets: str) -> list:
@@ -445,9 +451,9 @@ def test_what_has_begun_goes_on_without_callers(reached):
         step()
         if state == reached:
             break
-    assert cache._entries["a"].state == reached
+    assert found(cache, "a").state == reached
     assert cache.abandoned("a", 0.0) == []
-    assert cache._entries["a"].state == reached
+    assert found(cache, "a").state == reached
 
 
 def test_a_recalled_target_that_nobody_waits_for_goes_after_all():

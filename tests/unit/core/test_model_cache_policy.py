@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_cache_invariants import check
-from test_model_cache import ask, bring, busy, generation, holding, idle, withdraw
+from test_model_cache import ask, bring, busy, found, generation, holding, idle, withdraw
 
 from hostler.core.targets.model_cache import BUSY_FOR, ModelCache, Publish, Refuse, Unload
 from hostler.core.targets.policy import TargetPolicy
@@ -60,7 +60,7 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
     while (due := cache.next_tick()) is not None:
         looks += 1
         for command in cache.tick(due):
-            used = cache._entries[command.target].used
+            used = found(cache, command.target).used
             assert used + 80.0 <= due <= used + 90.0
             cache.idle(command.target, command.generation, due)
             cache.unloaded(command.target, due)

@@ -89,6 +89,7 @@ class Instance(RuleBasedStateMachine):
     )
     def begin(self, room: int, parallel: int, restored: bool, order: type[Lru]) -> None:
         self.room = room  # what the container has in truth
+        self.pinned: frozenset[str] = frozenset()
         self.cache = ModelCache(BUDGET, parallel, self.keep, order)
         if restored:
             self.held["a"] = self.declared["a"] = SIZES["a"]
@@ -165,7 +166,7 @@ class Instance(RuleBasedStateMachine):
             self.carry_out(report(target, generation, self.now))
 
     def is_published(self, target: str, generation: int) -> bool:
-        entry = self.cache._entries.get(target)
+        entry = self.cache.target(target)
         states = ("resident", "withdrawing", "crowded")
         return entry is not None and entry.generation == generation and entry.state in states
 
@@ -259,6 +260,7 @@ class Instance(RuleBasedStateMachine):
 
     @rule(pinned=st.frozensets(names, max_size=3), ttl=st.sampled_from([0.0, 0.0, 0.5, 10.0]))
     def the_operator_says_what_stays_and_how_long_the_others_may(self, pinned: frozenset[str], ttl: float) -> None:
+        self.pinned = pinned
         self.carry_out(self.cache.govern(TargetPolicy(ttl, pinned), self.now))
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 20.0]))
@@ -298,8 +300,7 @@ class Instance(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything end well: then everybody has been answered, and the budget is kept."""
-        pinned = self.cache._lives.pinned
-        self.carry_out(self.cache.govern(TargetPolicy(0.0, pinned), self.now))
+        self.carry_out(self.cache.govern(TargetPolicy(0.0, self.pinned), self.now))
         for _ in range(500):
             self.things_go_well(1, True, True)
             if not self.jobs and not any(gateway.down or gateway.up for gateway in self.gateways):
@@ -315,7 +316,7 @@ class Instance(RuleBasedStateMachine):
         assert self.cache.waiting() == []
         assert self.cache.used() <= self.cache.budget
         if not self.keep:
-            assert set(self.cache._entries) <= pinned, "nothing else is kept"
+            assert {target.name for target in self.cache.targets()} <= self.pinned, "nothing else is kept"
 
 
 class InstanceThatKeepsNothing(Instance):

@@ -120,11 +120,11 @@ def test_idle_copies_of_a_cooled_target_all_go_but_one_and_then_nothing_is_remem
     copies, now = Copies(), 0.0
     there = dict.fromkeys("abcd", "resident")
     copies.hot("t", now)
-    while copies._due:
+    while copies.targets():
         now += ASK_EVERY
         for _, instance in copies.surplus(lambda target: there, now):
             if instance != "b":  # it is busy all the time
                 there[instance] = "absent"
         assert now < 1000
     assert there == {"a": "absent", "b": "resident", "c": "absent", "d": "absent"}
-    assert not copies._asked
+    assert copies.asked("t") == []

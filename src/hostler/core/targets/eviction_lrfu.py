@@ -73,6 +73,14 @@ class AdaptiveLrfu(Lru):
         if newcomer:
             self._by_frequency.add(key)
 
+    def score(self, key: str) -> float:
+        """The key's uses, each weighted by how recent it is: log2, as if nothing faded. For comparison with other keys."""
+        return self._score[key]
+
+    def remembered(self) -> tuple[int, int, int]:
+        """Numbers of entries kept, also for keys that have gone: scores, and in the ranking and its shadow."""
+        return len(self._score), self._ranking.entries(), self._by_frequency.entries()
+
     def remove(self, key: str) -> None:
         super().remove(key)
         self._ranking.remove(key)
@@ -86,9 +94,9 @@ class AdaptiveLrfu(Lru):
             if key not in self and key not in self._by_frequency:
                 del self._score[key]
 
-    def _candidates(self) -> Iterator[str]:
+    def candidates(self) -> Iterator[str]:
         if self._recency_hits >= self._frequency_hits:
-            yield from super()._candidates()
+            yield from super().candidates()
             return
         spared_since = self._now - min(_GRACE, len(self) // 4)
         spared = []
@@ -128,6 +136,10 @@ class _Ranking:
         finally:
             for entry in passed:
                 heapq.heappush(self._heap, entry)
+
+    def entries(self) -> int:
+        """Of its heap: one for each key, and of some that were removed."""
+        return len(self._heap)
 
     def add(self, key: str) -> None:
         self._keys.add(key)

@@ -85,7 +85,7 @@ class Lru:
 
     def first_victim(self) -> str | None:
         """The key without a pin that may go before all others."""
-        return next(iter(self._candidates()), None)
+        return next(iter(self.candidates()), None)
 
     def victims(self, need: int) -> list[str] | None:
         """Unpinned keys whose sizes add up to `need` bytes, those that may go first, and none in vain.
@@ -96,7 +96,7 @@ class Lru:
             return None
         chosen: list[str] = []
         found = 0
-        for key in self._candidates() if need > 0 else ():
+        for key in self.candidates() if need > 0 else ():
             chosen.append(key)
             found += self._sizes[key]
             if found >= need:
@@ -108,6 +108,6 @@ class Lru:
                 found -= self._sizes[key]
         return chosen
 
-    def _candidates(self) -> Iterator[str]:
+    def candidates(self) -> Iterator[str]:
         """The keys without a pin, in the order in which they may go."""
         return (key for key in self._sizes if key not in self._pins)

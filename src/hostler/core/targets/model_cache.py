@@ -116,6 +116,10 @@ class ModelCache:
         """All that are not absent, to be read only."""
         return self._entries.values()
 
+    def target(self, name: str) -> Target | None:
+        """One of them, to be read only; None: it is absent."""
+        return self._entries.get(name)
+
     def is_pinned(self, target: str) -> bool:
         """Whether the operator has it stay, and it fits beside the others of that kind."""
         return target in self._pinned

@@ -57,6 +57,18 @@ class Copies:
         self._due: dict[str, float] = {}  # target -> when to look at its copies
         self._asked: dict[str, list[str]] = {}  # cooled target -> instances that were asked, the last one last
 
+    def __repr__(self) -> str:
+        due = (f"{target} at {at:.1f} asked {self.asked(target)}" for target, at in self._due.items())
+        return f"<Copies {', '.join(due)}>"
+
+    def targets(self) -> list[str]:
+        """Those whose copies it looks at."""
+        return list(self._due)
+
+    def asked(self, target: str) -> list[str]:
+        """The instances that were asked to let a cooled target go, the last one last."""
+        return self._asked.get(target, [])
+
     def hot(self, target: str, now: float) -> None:
         self._due[target] = now + COOL_AFTER
         self._asked.pop(target, None)
@@ -73,7 +85,7 @@ class Copies:
             self._due[target] = now + ASK_EVERY
             resident = [(_score(target, one), one) for one, state in where.items() if state == "resident"]
             if len(resident) > 1:
-                asked = self._asked.get(target, [])
+                asked = self.asked(target)
                 _, turn = min(resident, key=lambda one: (asked.index(one[1]) if one[1] in asked else -1, one))
                 self._asked[target] = [*(one for one in asked if one != turn), turn]
                 found.append((target, turn))
