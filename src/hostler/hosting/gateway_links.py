@@ -156,6 +156,11 @@ class Gateways:
         """Whether every linked gateway has acknowledged the endpoint's route as it is, and there is one."""
         return bool(self.linked) and all(g.version >= self._since[key] for g in self.linked)
 
+    def unanswered(self) -> list[str]:
+        """What some gateway was asked and has not answered yet: to drain an instance, to stop sending to a target."""
+        withdrawals = (f"withdraw {key[2]} from {key[3]} g{generation}" for key, generation in self._withdrawals)
+        return [*(f"drain {instance}" for instance in self._draining), *withdrawals]
+
     # --- what gateways count --------------------------------------------------------------------------------------
 
     def counts(self) -> list[gateway_messages.Counts]:

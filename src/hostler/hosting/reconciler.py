@@ -74,6 +74,17 @@ class Reconciler:
         """What is seen of an endpoint that was read just now; None when nobody has looked yet."""
         return self._of(record, revisions).view() if self.ready else None
 
+    def desired(self, uid: str) -> tuple[EndpointRecord, tuple[Revision, ...]] | None:
+        """An endpoint and its revisions as the last pass read them; None when it found no such endpoint."""
+        return self._records.get(uid)
+
+    async def passed(self) -> None:
+        """Wake it, and return when a pass that begins after now has ended."""
+        asked = self._begun
+        self.wake()
+        async with self._passed:
+            await self._passed.wait_for(lambda: self._done > asked)
+
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint no longer on its way, or time is up."""
         asked = self._begun

@@ -74,7 +74,7 @@ class AdaptiveLrfu(Lru):
             self._by_frequency.add(key)
 
     def score(self, key: str) -> float:
-        """The key's uses, each weighted by how recent it is: log2, as if nothing faded. For comparison with other keys."""
+        """The key's uses, each weighted by how recent it is; log2, as if nothing faded."""
         return self._score[key]
 
     def remembered(self) -> tuple[int, int, int]:

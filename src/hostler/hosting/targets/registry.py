@@ -70,6 +70,22 @@ class RuntimeRegistry:
         runtime = self.all.get(_key(instance))
         return runtime.targets().get(instance.id, []) if runtime else []
 
+    def instances(self) -> set[str]:
+        """All instances of which anything is known here: those that take part, and those about to."""
+        return {*self._joining, *self._joined, *self._of, *(id for one in self.all.values() for id in one.targets())}
+
+    def fleets(self) -> set[FleetKey]:
+        """All fleets of which anything is known here: a runtime, a warm-up, or that requests go there."""
+        serving = ((key, fleet) for key, (fleet, _) in self._routes.items())
+        return {*self._warm, *serving, *((key, fleet) for key, _, fleet in self.all)}
+
+    def left(self) -> dict[Place, Hot]:
+        """Of each variant what an earlier life held and this one has not brought back yet."""
+        return self._warmth.with_left({})
+
+    def __repr__(self) -> str:
+        return f"<Runtimes {[*self.all.values()]}, joining {sorted(self._joining)}>"
+
     # --- instances come and go ------------------------------------------------------------------------------------
 
     def join(self, instances: Iterable[Instance]) -> None:

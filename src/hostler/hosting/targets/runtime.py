@@ -156,6 +156,18 @@ class TargetRuntime:
         member = self._members.get(instance)
         return member.loads[target] if member else 0
 
+    def tried(self, target: str) -> set[str]:
+        """The instances whose pins left no room for a target that is waited for."""
+        return self._tried.get(target, set())
+
+    def copied(self) -> list[str]:
+        """Targets that have been hot and may have copies to lose."""
+        return self._copies.targets()
+
+    def __repr__(self) -> str:
+        caches = ", ".join(f"{id} {member.cache}" for id, member in self._members.items())
+        return f"<MultiModel {self.variant} of {self.key}: {caches}; waiting {self._waiting}; tried {self._tried}>"
+
     # --- instances come and go ------------------------------------------------------------------------------------
 
     async def join(self, instance: Instance, budget: int) -> None:
