@@ -8,40 +8,25 @@ while something is on its way there, no route is left without places by anything
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import itertools
-import json
-import os
-import tarfile
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fakes
 import msgspec
 from simulated import Loop
 
-from hostler.artifacts.archive import Limits
-from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import EmbeddedSource
 from hostler.aws import check, service
-from hostler.control.context import Context
 from hostler.control.sagemaker.operations import OPERATIONS, Api
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.errors import ApiError, EngineError
-from hostler.hosting.gateway_links import Gateways
-from hostler.hosting.metrics import Metrics
-from hostler.hosting.platform import Platform
-from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
-from hostler.store.store import Store
-from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.http_server import Request, Server, serve
+from hostler.wire.http_server import Request, serve
 
 REGION = "us-east-1"
 BUCKET = "box"
@@ -59,19 +44,18 @@ class Wrong(AssertionError):
     """Something happened that must never happen."""
 
 
-class Container:
+class Container(fakes.ModelServer):
     """One container. `kind`: good; crash: it exits; mute: it does not listen; sick: it answers pings with 500; deaf: it
     does not answer them.
     """
 
     def __init__(self, launch: Launch, trouble: str, plant: Plant) -> None:
+        super().__init__(room=ROOM // SIZE, size=SIZE)
         self.id = launch.id
         self.labels = launch.labels
         self.instance = launch.id.rpartition(".")[0]
         self.doomed = "KIND" in launch.environment
         self.kind = launch.environment.get("KIND") or trouble or "good"
-        self.models: dict[str, str] = {}
-        self.server: Server | None = None
         self.ending = False  # it was told to end
         self._plant = plant
 
@@ -88,29 +72,16 @@ class Container:
         return self.labels["uid"], int(self.labels["revision"])
 
     def __call__(self, request: Request) -> None:
-        name = request.path.removeprefix("/models").strip("/")
-        if request.path == "/ping":
-            if self.kind != "deaf":
-                request.answer(500 if self.kind == "sick" else 200)
-        elif request.method == "GET":
-            models = [{"modelName": name, "modelUrl": url, "memory": SIZE} for name, url in self.models.items()]
-            request.answer(200, json.dumps({"models": models}).encode())
-        elif request.method == "DELETE":
-            self._plant.is_unloaded(self, name)
-            request.answer(200 if self.models.pop(name, None) else 404)
-        else:
-            loop = self._plant.loop
-            loop.call_later(loop.random.choice((0.0, 0.05, 2.0)), self._load, request)
+        self.ping = {"deaf": 0, "sick": 500}.get(self.kind, 200)
+        super().__call__(request)
 
-    def _load(self, request: Request) -> None:
-        asked = json.loads(request.body)
-        if asked["model_name"] in self.models:
-            request.answer(409)
-        elif len(self.models) * SIZE >= ROOM:
-            request.answer(507)
-        else:
-            self.models[asked["model_name"]] = asked["url"]
-            request.answer(200, b'{"memory": %d}' % SIZE)
+    def load(self, request: Request) -> None:
+        loop = self._plant.loop
+        loop.call_later(loop.random.choice((0.0, 0.05, 2.0)), super().load, request)
+
+    def unload(self, request: Request, name: str) -> None:
+        self._plant.is_unloaded(self, name)
+        super().unload(request, name)
 
 
 class Host(FakeEngine):
@@ -164,7 +135,7 @@ class Host(FakeEngine):
                 self._plant.is_ended(container)
                 container.ending = True
                 await asyncio.sleep(self._plant.loop.random.choice((*LATE, grace)))
-                await self._close(container)
+                await container.close()
                 del self.containers[id]
             await super().stop(id, 0.0)
         finally:
@@ -178,20 +149,14 @@ class Host(FakeEngine):
         """A container ends by itself."""
         if id in self._seen and self._seen[id].exit is None:
             super().end(id, exit)
-            self._plant.spawn(self._close(self.containers[id]))
-
-    @staticmethod
-    async def _close(container: Container) -> None:
-        if container.server:
-            server, container.server = container.server, None
-            await server.close(0.0)
+            self._plant.spawn(self.containers[id].close())
 
     async def close(self) -> None:
         """Once all that was asked of it is done, nothing of it is left."""
         await asyncio.gather(*self._starting.values(), *self._stopping.values(), return_exceptions=True)
         await asyncio.sleep(1.0)  # what has just connected is accepted
         for container in self.containers.values():
-            await self._close(container)
+            await container.close()
 
     def runs(self, id: str) -> bool:
         return id in self._seen and self._seen[id].exit is None and not self.containers[id].ending
@@ -225,21 +190,17 @@ class InFlight:
     model: str = ""  # the container's name for it
 
 
-class Gateway:
+class Gateway(fakes.LinkView):
     """Linked for ever, as a gateway is: it applies what it is told, sends requests, and waits for targets."""
 
     def __init__(self, plant: Plant, name: str, pid: int) -> None:
+        super().__init__()
         self.name = name
         self.pid = pid
-        self.routes: dict[str, gateway_messages.Route] = {}
-        self.residents: dict[
-            tuple[str, str, str, str], gateway_messages.SetResident
-        ] = {}  # key, variant, target, instance
         self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
         self.flights: list[InFlight] = []
         self.late = 0.0  # seconds until it looks at a message
         self._plant = plant
-        self.epoch = ""  # of the control whose word it has
         self._frames: Frames[gateway_messages.Down] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._draining: set[str] = set()
@@ -297,35 +258,17 @@ class Gateway:
     # --- what it is told ------------------------------------------------------------------------------------------
 
     def _hear(self, message: gateway_messages.Down) -> None:
+        if isinstance(message, gateway_messages.Snapshot | gateway_messages.SetRoute):
+            for route in message.routes if isinstance(message, gateway_messages.Snapshot) else (message.route,):
+                self._check(route)
+        version = self.apply(message)
+        if version is not None:
+            self._send(gateway_messages.Ack(self.epoch, version))
+            self._ask_again()
         match message:
-            case gateway_messages.Snapshot(epoch, version, routes, residents):
-                self.epoch = epoch
-                for route in routes:
-                    self._route(route)
-                self.routes = {route.key: route for route in routes}
-                self.residents = {_key(resident): resident for resident in residents}
-                self._send(gateway_messages.Ack(epoch, version))
-                self._ask_again()
-            case gateway_messages.SetRoute(version, route, residents):
-                self._route(route)
-                self.routes[route.key] = route
-                named = {place.instance for variant in route.variants for place in variant.places}
-                for key in [key for key in self.residents if key[0] == route.key and key[3] not in named]:
-                    del self.residents[key]
-                self.residents |= {_key(resident): resident for resident in residents}
-                self._send(gateway_messages.Ack(self.epoch, version))
-                self._ask_again()
-            case gateway_messages.DropRoute(version, key):
-                self.routes.pop(key, None)
-                for resident in [resident for resident in self.residents if resident[0] == key]:
-                    del self.residents[resident]
-                self._send(gateway_messages.Ack(self.epoch, version))
-                self._ask_again()
             case gateway_messages.SetResident():
-                self.residents[_key(message)] = message
                 self.waiting.discard((message.key, message.variant, message.target))
             case gateway_messages.Withdraw(key, variant, target, instance, generation):
-                self.residents.pop((key, variant, target, instance), None)
                 busy = any((f.instance, f.target) == (instance, target) for f in self.flights)
                 self._send(gateway_messages.Withdrawn(key, variant, target, instance, generation, busy))
             case gateway_messages.Drain(instance):
@@ -334,8 +277,8 @@ class Gateway:
             case gateway_messages.Refused(key, variant, target):
                 self.waiting.discard((key, variant, target))
 
-    def _route(self, route: gateway_messages.Route) -> None:
-        """What it may be told in place of what it knows."""
+    def _check(self, route: gateway_messages.Route) -> None:
+        """Hold a route against the one that it takes the place of."""
         before = (
             {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
         )
@@ -404,16 +347,12 @@ class Gateway:
 
     def gone(self, resident: gateway_messages.SetResident) -> None:
         """The container answered 404."""
-        self.residents.pop(_key(resident), None)
+        self.residents.pop(fakes.resident_key(resident), None)
         self._send(
             gateway_messages.Gone(
                 resident.key, resident.variant, resident.target, resident.instance, resident.generation
             )
         )
-
-
-def _key(resident: gateway_messages.SetResident) -> tuple[str, str, str, str]:
-    return resident.key, resident.variant, resident.target, resident.instance
 
 
 def _name(key: str) -> str:
@@ -424,61 +363,16 @@ def _multi_model(variant: gateway_messages.Variant) -> bool:
     return any(container.multi_model for container in variant.containers)
 
 
-class Control:
+class Control(fakes.Control):
     """One life of the control process."""
 
     def __init__(self, plant: Plant) -> None:
-        settings, loop = plant.settings, plant.loop
-        self.store = Store(plant.folder / "hostler.db")
-        self.store_thread = StoreThread(self.store)
-        source = EmbeddedSource(plant.folder / "s3")
-        self.disk = ArtifactCache(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
         self.engine = Engine(plant.host)
-        metrics = Metrics()
-        self.gateways = Gateways(expected=plant.gateway_count)
-        wakeup = asyncio.Event()
-        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, 10**9, wakeup.set)
-        self.reconciler = Reconciler(
-            self.store,
-            self.store_thread.call,
-            Platform(settings, self.engine, self.disk, metrics, wakeup.set),
-            self.gateways,
-            self.runtimes,
-            plant.end_gateway,
-            wakeup,
-        )
-        self.context = Context(
-            settings=settings, store=self.store, store_thread=self.store_thread, lifecycle=self.reconciler,
-            source=source, metrics=lambda: b"", objects=_no_objects, ready=lambda: True,
-            clock=lambda: 1_700_000_000 + loop.time(),
-        )  # fmt: skip
-
-    async def begin(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self.server = await self.gateways.serve(path, self.runtimes)
-        self.task = asyncio.create_task(self.reconciler.run())
+        super().__init__(plant.settings, self.engine, plant.end_gateway, gateways=plant.gateway_count)
 
     async def die(self) -> None:
         self.engine.dead = True
-        self.server.close()
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
-        await self.disk.close()
-        self.store_thread.close()
-
-
-async def _end_tasks(*folders: str) -> None:
-    """A process that dies takes all its tasks along, wherever they are. They are found by the code that they run."""
-    tasks = [t for t in asyncio.all_tasks() if any(one in t.get_coro().cr_code.co_filename for one in folders)]  # type: ignore[union-attr]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
-    raise NotImplementedError
+        await super().die()
 
 
 @dataclass
@@ -516,9 +410,9 @@ class Plant:
     async def begin(self) -> None:
         for target in TARGETS:
             self.put(f"p/{target}")
-        self.put("p/bad.tar.gz", b"this is no archive")
+        (self.folder / "s3" / BUCKET / "p" / "bad.tar.gz").write_bytes(b"this is no archive")
         self.control = Control(self)
-        await self.control.begin(str(self.link))
+        await self.control.begin(self.link)
         for _ in range(self.gateway_count):
             self._bear_gateway()
 
@@ -534,17 +428,9 @@ class Plant:
     def number(self) -> int:
         return next(self._numbers)
 
-    def put(self, key: str, content: bytes | None = None) -> None:
-        """An object of the embedded S3; without content a packed artifact of a few bytes."""
-        path = self.folder / "s3" / BUCKET / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is not None:
-            path.write_bytes(content)
-            return
-        with tarfile.open(path, "w:gz") as archive:
-            member = tarfile.TarInfo("m")
-            member.size = 5
-            archive.addfile(member, io.BytesIO(b"model"))
+    def put(self, key: str) -> None:
+        """An object of the embedded S3: a packed artifact of a few bytes."""
+        fakes.put(self.folder / "s3" / BUCKET, key, b"model")
 
     def remove(self, key: str) -> None:
         (self.folder / "s3" / BUCKET / key).unlink()
@@ -598,7 +484,7 @@ class Plant:
             gateway.unlink()
         await asyncio.sleep(self.loop.random.choice((0.0, 0.1, 2.0, 20.0)))
         self.control = Control(self)
-        await self.control.begin(str(self.link))
+        await self.control.begin(self.link)
 
     def hurts(self, container: Container) -> None:
         self.hurt.add(container.endpoint)

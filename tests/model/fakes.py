@@ -1,0 +1,194 @@
+"""Parts that the walks and the unit tests of hosting share: control put together, a model container, a gateway's view.
+
+The store, the disk and the link are real; who uses them adds an engine, and what containers and gateways do besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from hostler.artifacts.archive import Limits
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.source import EmbeddedSource
+from hostler.control.context import Context
+from hostler.core.targets import warmup
+from hostler.engines.engine import Engine
+from hostler.hosting.gateway_links import Gateways
+from hostler.hosting.metrics import Metrics
+from hostler.hosting.platform import Platform
+from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.targets.registry import RuntimeRegistry
+from hostler.settings import Settings
+from hostler.store.store import Store
+from hostler.store.thread import StoreThread
+from hostler.wire import gateway_messages
+from hostler.wire.http_server import Request, Server
+
+MACHINE = 10**9  # bytes of memory that all instances share
+ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instance
+
+
+def put(folder: Path, key: str, content: bytes) -> None:
+    """Pack an artifact of one file into a bucket's folder."""
+    path = folder / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("model.bin")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+
+class Control:
+    """One life of control over a data folder: its parts as control/main.py connects them."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, end_gateway: Any, *,
+        gateways: int = 1, metrics: Metrics | None = None, machine: int = MACHINE, warm_up: float = warmup.LONGEST,
+    ) -> None:  # fmt: skip
+        folder, loop = settings.data, asyncio.get_running_loop()
+        metrics = metrics or Metrics()
+        source = EmbeddedSource(folder / "s3")
+        self.store = Store(folder / "hostler.db")
+        self.disk = ArtifactCache(folder / "artifacts", source, settings.disk_budget, Limits(10**9, 1000, 1000.0))
+        self.gateways = Gateways(expected=gateways)
+        self.store_thread = StoreThread(self.store)
+        self.wakeup = asyncio.Event()
+        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up)
+        self.reconciler = Reconciler(
+            self.store,
+            self.store_thread.call,
+            Platform(settings, engine, self.disk, metrics, self.wakeup.set),
+            self.gateways,
+            self.runtimes,
+            end_gateway,
+            self.wakeup,
+        )
+        self.context = Context(
+            settings=settings, store=self.store, store_thread=self.store_thread, lifecycle=self.reconciler,
+            source=source, metrics=lambda: b"", objects=_no_objects, ready=lambda: True,
+            clock=lambda: 1_700_000_000 + loop.time(),
+        )  # fmt: skip
+
+    async def begin(self, path: Path) -> None:
+        """Listen for gateways, and reconcile."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self.server = await self.gateways.serve(str(path), self.runtimes)
+        self.task = asyncio.create_task(self.reconciler.run())
+
+    async def die(self) -> None:
+        """End all that runs of it."""
+        self.server.close()
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
+        await self.disk.close()
+        self.store_thread.close()
+
+
+async def _end_tasks(*folders: str) -> None:
+    """End the tasks that run code of these folders: a process that dies takes all its tasks along."""
+    tasks = [t for t in asyncio.all_tasks() if any(one in t.get_coro().cr_code.co_filename for one in folders)]  # type: ignore[union-attr]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
+    raise NotImplementedError
+
+
+class ModelServer:
+    """The multi-model API of a container: `room` models at most, `size` bytes each. `ping`: a status; 0: no answer."""
+
+    def __init__(self, room: int, ping: int = 200, size: int = 10) -> None:
+        self.room = room
+        self.ping = ping
+        self.size = size
+        self.models: dict[str, str] = {}  # name -> folder
+        self.loads: list[str] = []  # targets, in order
+        self.unloads: list[str] = []  # names, in order
+        self.server: Server | None = None
+
+    def __call__(self, request: Request) -> None:
+        name = request.path.removeprefix("/models").strip("/")
+        if request.path == "/ping":
+            if self.ping:
+                request.answer(self.ping)
+        elif request.method == "GET":
+            models = [{"modelName": name, "modelUrl": url, "memory": self.size} for name, url in self.models.items()]
+            request.answer(200, json.dumps({"models": models}).encode())
+        elif request.method == "DELETE":
+            self.unload(request, name)
+        else:
+            self.load(request)
+
+    def load(self, request: Request) -> None:
+        """Answer POST /models."""
+        asked = json.loads(request.body)
+        if asked["model_name"] in self.models:
+            request.answer(409)
+        elif len(self.models) >= self.room:
+            request.answer(507)
+        else:
+            self.loads.append(request.headers["x-amzn-sagemaker-target-model"])
+            self.models[asked["model_name"]] = asked["url"]
+            request.answer(200, b'{"memory": %d}' % self.size)
+
+    def unload(self, request: Request, name: str) -> None:
+        """Answer DELETE /models/{name}."""
+        self.unloads.append(name)
+        request.answer(200 if self.models.pop(name, None) else 404)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self.server:
+            server, self.server = self.server, None
+            await server.close(0.0)
+
+
+class LinkView:
+    """Routes and residents as control's messages leave them at a gateway."""
+
+    def __init__(self) -> None:
+        self.epoch = ""  # of the control whose messages these were
+        self.routes: dict[str, gateway_messages.Route] = {}  # by endpoint key
+        self.residents: dict[ResidentKey, gateway_messages.SetResident] = {}
+
+    def apply(self, message: gateway_messages.Down) -> int | None:
+        """Take in one message. Return the version to acknowledge; None: the message has none."""
+        match message:
+            case gateway_messages.Snapshot(epoch, version, routes, residents):
+                self.epoch = epoch
+                self.routes = {route.key: route for route in routes}
+                self.residents = {resident_key(resident): resident for resident in residents}
+                return version
+            case gateway_messages.SetRoute(version, route, residents):
+                self.routes[route.key] = route
+                named = {place.instance for variant in route.variants for place in variant.places}
+                self._keep(lambda key: key[0] != route.key or key[3] in named)
+                self.residents |= {resident_key(resident): resident for resident in residents}
+                return version
+            case gateway_messages.DropRoute(version, dropped):
+                self.routes.pop(dropped, None)
+                self._keep(lambda key: key[0] != dropped)
+                return version
+            case gateway_messages.SetResident():
+                self.residents[resident_key(message)] = message
+            case gateway_messages.Withdraw():
+                self.residents.pop(resident_key(message), None)
+        return None
+
+    def _keep(self, stays: Any) -> None:
+        self.residents = {key: resident for key, resident in self.residents.items() if stays(key)}
+
+
+def resident_key(message: gateway_messages.SetResident | gateway_messages.Withdraw) -> ResidentKey:
+    return message.key, message.variant, message.target, message.instance
