@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says how busy the machine is, not whether the code is right.
@@ -55,12 +57,15 @@ def _missing(name: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test in a loop of its own: asyncio's, or the simulated one where the test has that marker.
+    """Run an `async def` test in a loop of its own: asyncio's, or that of its marker `uvloop` or `simulated`.
 
+    A fixture that is an async context manager is entered in that loop, and left when the test has ended.
     The simulated loop's seed is the marker's argument, else the test's fixture or parameter `seed`, else 0.
     """
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    if pyfuncitem.get_closest_marker("uvloop"):
+        run = uvloop.run
     if marker := pyfuncitem.get_closest_marker("simulated"):
         import simulated
 
@@ -72,5 +77,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
-    run(pyfuncitem.obj(**arguments))
+    run(_with_fixtures(pyfuncitem.obj, arguments))
     return True
+
+
+async def _with_fixtures(test: Callable[..., Coroutine[Any, Any, None]], arguments: dict[str, Any]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for name, value in arguments.items():
+            if isinstance(value, contextlib.AbstractAsyncContextManager):
+                arguments[name] = await stack.enter_async_context(value)
+        await test(**arguments)
