@@ -79,11 +79,10 @@ class Reconciler:
         return self._records.get(uid)
 
     async def passed(self) -> None:
-        """Wake it, and return when a pass that begins after now has ended."""
-        asked = self._begun
-        self.wake()
+        """Wake it, and return when the next pass has ended; that may be one that is under way."""
         async with self._passed:
-            await self._passed.wait_for(lambda: self._done > asked)
+            self.wake()
+            await self._passed.wait()
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint no longer on its way, or time is up."""
