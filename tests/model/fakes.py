@@ -105,6 +105,19 @@ async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
     raise NotImplementedError
 
 
+def watch() -> list[BaseException]:
+    """What goes wrong in the running loop where nobody awaits it, from now on."""
+    wrongs: list[BaseException] = []
+
+    def is_wrong(_: object, about: dict[str, Any]) -> None:
+        error = about.get("exception")
+        if not isinstance(error, asyncio.CancelledError):  # asyncio's streams report each task that is cancelled
+            wrongs.append(error or AssertionError(str(about)))
+
+    asyncio.get_running_loop().set_exception_handler(is_wrong)
+    return wrongs
+
+
 class ModelServer:
     """The multi-model API of a container: `room` models at most, `size` bytes each. `ping`: a status; 0: no answer."""
 

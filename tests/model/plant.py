@@ -395,17 +395,12 @@ class Plant:
         self.link = self.folder / "link.sock"
         self.host = Host(self)
         self.damaged: set[str] = set()  # instances to which somebody has done something
-        self.wrongs: list[BaseException] = []
+        self.wrongs = fakes.watch()
         self.gateways: dict[int, Gateway] = {}  # by pid
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._api = Api()
         (self.folder / "c").mkdir(parents=True)
-        loop.set_exception_handler(self._is_wrong)
-
-    def _is_wrong(self, _: object, about: dict[str, Any]) -> None:
-        if not isinstance(error := about.get("exception"), asyncio.CancelledError):  # a stream's server tells of these
-            self.wrongs.append(error or Wrong(str(about)))
 
     async def begin(self) -> None:
         for target in TARGETS:
