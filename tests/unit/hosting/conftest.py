@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ from ground import Ground
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
-    """A data folder of the test's own."""
-    ground = Ground(tmp_path)
-    yield ground
-    ground.close()
+def ground(tmp_path: Path) -> Ground:
+    """A data folder of the test's own; all that runs there ends with the test."""
+    return Ground(tmp_path)

@@ -4,65 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-import json
-import tarfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from hostler.artifacts.archive import Limits
-from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import EmbeddedSource
+import fakes
+from fakes import MACHINE
+
 from hostler.core.endpoints.status import EndpointView
 from hostler.engines.engine import Launch
 from hostler.engines.fake import FakeEngine
-from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
-from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
+from hostler.store.records import EndpointRecord
 from hostler.store.store import Store
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 from hostler.wire.http_server import Request, Server, serve
 
 KEY = "us-east-1/ep"
-PATIENCE = 30.0  # a hang guard
+PATIENCE = 300.0  # a hang guard; seconds of the simulated loop, which cost nothing
 
 
-@dataclass
-class Container:
-    """A multi-model container of a few lines. Its attributes are its knobs and its record."""
+class Container(fakes.ModelServer):
+    """A multi-model container whose attributes are its knobs and its record.
 
-    models: dict[str, str] = field(default_factory=dict)
-    room: int = 1000
-    ping: int = 200
-    loads: list[str] = field(default_factory=list)
-    unloads: list[str] = field(default_factory=list)
-    broken: bool = False  # loads fail with 500
-    worker_ends: list[int] = field(default_factory=list)  # so the next loads end one of its processes: exit codes
-    silent: bool = False  # loads are never answered
-    asked: asyncio.Event = field(default_factory=asyncio.Event)  # a load has come
-    server: Server | None = None
+    broken: loads fail with 500. worker_ends: so the next loads end one of its processes (exit codes). silent: loads
+    are never answered. asked: a load has come. slow: seconds that a load takes.
+    """
 
-    def __call__(self, request: Request) -> None:
-        name = request.path.removeprefix("/models").strip("/")
-        if request.path == "/ping":
-            request.answer(self.ping)
-        elif request.method == "GET":
-            models = [{"modelName": name, "modelUrl": url, "memory": 10} for name, url in self.models.items()]
-            request.answer(200, json.dumps({"models": models}).encode())
-        elif request.method == "DELETE":
-            self.unloads.append(name)
-            request.answer(200 if self.models.pop(name, None) else 404)
-        else:
-            self._load(request)
+    def __init__(
+        self, *, room: int = 1000, ping: int = 200, broken: bool = False, silent: bool = False,
+        worker_ends: Iterable[int] = (), slow: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(room, ping)
+        self.broken = broken
+        self.silent = silent
+        self.worker_ends = [*worker_ends]
+        self.slow = slow
+        self.asked = asyncio.Event()
 
-    def _load(self, request: Request) -> None:
-        asked = json.loads(request.body)
+    def load(self, request: Request) -> None:
         self.asked.set()
         if self.silent:
             return
@@ -70,20 +53,58 @@ class Container:
             request.answer(500, b"no such luck")
         elif self.worker_ends:
             request.answer(500, b'{"message": "gone", "processEnded": %d}' % self.worker_ends.pop(0))
-        elif asked["model_name"] in self.models:
-            request.answer(409)
-        elif len(self.models) >= self.room:
-            request.answer(507)
         else:
-            self.loads.append(request.headers["x-amzn-sagemaker-target-model"])
-            self.models[asked["model_name"]] = asked["url"]
-            request.answer(200, b'{"memory": 10}')
+            asyncio.get_running_loop().call_later(self.slow, super().load, request)
 
 
-class Gateway:
-    """A linked gateway that keeps what it was told."""
+class Engine(FakeEngine):
+    """A fake engine whose containers answer on sockets below a folder. `container`: makes the next one."""
+
+    def __init__(self, folder: Path, container: Callable[[Launch], Container]) -> None:
+        super().__init__()
+        self.containers: dict[str, Container] = {}  # by id
+        self.container = container
+        self.address = self._listen
+        self._folder = folder
+        self._ending: list[asyncio.Task[None]] = []
+        self._listening: dict[str, asyncio.Task[Server]] = {}  # by id
+
+    def _listen(self, launch: Launch) -> str:
+        path = self._folder / launch.id / "s"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        container = self.containers[launch.id] = self.container(launch)
+        if self.exits is None:
+            self._listening[launch.id] = asyncio.create_task(serve(container, path=str(path)))
+        return f"unix:{path}"
+
+    async def stop(self, id: str, grace: float) -> None:
+        """See Engine."""
+        await self._end(id)
+        await super().stop(id, grace)
+
+    def end(self, id: str, exit: int) -> None:
+        """See FakeEngine."""
+        super().end(id, exit)
+        self._ending.append(asyncio.create_task(self._end(id)))
+
+    async def _end(self, id: str) -> None:
+        if listening := self._listening.pop(id, None):
+            await (await listening).close(0.0)
+
+    async def close(self) -> None:
+        """Let all its containers listen no more."""
+        await asyncio.gather(*self._ending)
+        await asyncio.sleep(1.0)  # what has just connected is accepted
+        for id in list(self._listening):
+            await self._end(id)
+        await asyncio.sleep(1.0)  # the last connections close
+
+
+class Gateway(fakes.LinkView):
+    """A linked gateway that keeps what control sent it."""
 
     def __init__(self, frames: Frames[gateway_messages.Down], linking: bool = True) -> None:
+        super().__init__()
         self.frames = frames
         self.silent = False  # it acknowledges nothing until `speak`
         self._unsaid: list[int] = []
@@ -91,8 +112,6 @@ class Gateway:
         if linking:
             self.link()
         self.snapshot: gateway_messages.Snapshot | None = None
-        self.routes: dict[str, gateway_messages.Route] = {}
-        self.residents: dict[tuple[str, str], gateway_messages.SetResident] = {}  # (target, instance)
         self.refused: list[gateway_messages.Refused] = []
         self.busy: set[str] = set()  # targets that it calls busy
         self.running: set[str] = set()  # instances on which some request runs, until `drained`
@@ -111,31 +130,31 @@ class Gateway:
     async def run(self) -> None:
         await self._linked.wait()
         self.frames.send(gateway_messages.Hello("g1", 1))
-        while (message := await self.frames.receive()) is not None:
-            async with self.news:
-                self._hear(message)
-                self.news.notify_all()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while (message := await self.frames.receive()) is not None:
+                async with self.news:
+                    self._hear(message)
+                    self.news.notify_all()
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        """A gateway that says nothing for long is ended."""
+        while True:
+            self.frames.send(gateway_messages.Counts((), 0, 1))
+            await asyncio.sleep(1.0)
 
     def _hear(self, message: gateway_messages.Down) -> None:
+        version = self.apply(message)
         match message:
-            case gateway_messages.Snapshot(epoch, version):
+            case gateway_messages.Snapshot():
                 self.snapshot = message
-                self.routes = {route.key: route for route in message.routes}
-                self.residents = {(r.target, r.instance): r for r in message.residents}
-                self.frames.send(gateway_messages.Ack(epoch, version))
-            case gateway_messages.SetRoute(version, route, residents):
-                self.routes[route.key] = route
-                named = {place.instance for variant in route.variants for place in variant.places}
-                self.residents = {known: r for known, r in self.residents.items() if known[1] in named}
-                self.residents |= {(r.target, r.instance): r for r in residents}
+                self.frames.send(gateway_messages.Ack(self.epoch, message.version))
+            case gateway_messages.SetRoute() | gateway_messages.DropRoute():
+                assert version is not None
                 self._acknowledge(version)
-            case gateway_messages.DropRoute(version, key):
-                self.routes.pop(key, None)
-                self._acknowledge(version)
-            case gateway_messages.SetResident():
-                self.residents[message.target, message.instance] = message
             case gateway_messages.Withdraw(key, variant, target, instance, generation):
-                self.residents.pop((target, instance), None)
                 self.frames.send(
                     gateway_messages.Withdrawn(key, variant, target, instance, generation, target in self.busy)
                 )
@@ -151,7 +170,7 @@ class Gateway:
         if self.silent:
             self._unsaid.append(version)
             return
-        self.frames.send(gateway_messages.Ack(self.snapshot.epoch, version))
+        self.frames.send(gateway_messages.Ack(self.epoch, version))
 
     def need(self, target: str, hot: bool = False) -> None:
         self.frames.send(gateway_messages.Need(KEY, "v", target, hot=hot))
@@ -177,34 +196,37 @@ class Gateway:
 
     def where(self, target: str) -> list[str]:
         """The instances on which it may be invoked."""
-        return [instance for name, instance in self.residents if name == target]
+        return [resident.instance for resident in self.residents.values() if resident.target == target]
+
+    def gone(self, target: str) -> gateway_messages.SetResident:
+        """The one instance that had the target answered 404: report it, and return what was known of it."""
+        (key,) = [key for key in self.residents if key[2] == target]
+        was = self.residents.pop(key)
+        self.frames.send(gateway_messages.Gone(was.key, was.variant, target, was.instance, was.generation))
+        return was
 
 
 class Ground:
-    """One data folder with its engine; `control()` is one life of control over it."""
+    """One data folder. `control` is one life of control over it; containers run until `end`."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = Settings(data=folder, startup_timeout=5.0, **settings)  # type: ignore[arg-type]
-        self.engine = FakeEngine()
-        self.engine.address = self._address
-        self.containers: dict[str, Container] = {}  # by id
-        self.container: Callable[[], Container] = Container
-        self.listening: set[asyncio.Task[Server]] = set()
-        self.store = Store(folder / "hostler.db")
+        self.container: Callable[[], Container] = Container  # makes the next one
+        self._begin()
+
+    def _begin(self) -> None:
+        self.engine = Engine(self.folder / "c", lambda _: self.container())
+        self.store = Store(self.folder / "hostler.db")
         self.metrics = Metrics()
-        self.warm_up = PATIENCE  # seconds that a new fleet's warm-up may take
-        self.machine_memory = 10**9
-        self.linking = True  # the gateway links with control by itself
+
+    @property
+    def containers(self) -> dict[str, Container]:
+        """All that were started, by id."""
+        return self.engine.containers
 
     def put(self, key: str, content: bytes = b"x" * 100) -> None:
         """A packed artifact in the bucket `box`, as a person would drop it in."""
-        path = self.folder / "s3" / "box" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(path, "w:gz") as archive:
-            member = tarfile.TarInfo("model.bin")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+        fakes.put(self.folder / "s3" / "box", key, content)
 
     def endpoint(self, count: int = 1, tags: dict[str, str] | None = None, **container: object) -> str:
         """An endpoint `ep` with one variant `v`; its uid."""
@@ -241,54 +263,47 @@ class Ground:
             uid, expected=number, share=share, config=config, models=models, deployment=None, at=2.0
         )
 
-    def _address(self, launch: Launch) -> str:
-        folder = self.folder / "c" / launch.id
-        folder.mkdir(parents=True, exist_ok=True)
-        container = self.containers[launch.id] = self.container()
-        self.listening.add(asyncio.ensure_future(self._listen(container, str(folder / "s"))))
-        return f"unix:{folder / 's'}"
-
-    @staticmethod
-    async def _listen(container: Container, path: str) -> Server:
-        container.server = await serve(container, path=path)
-        return container.server
-
     @contextlib.asynccontextmanager
-    async def control(self) -> AsyncIterator[tuple[Reconciler, Gateway]]:
-        disk = ArtifactCache(
-            self.folder / "artifacts",
-            EmbeddedSource(self.folder / "s3"),
-            self.settings.disk_budget,
-            Limits(10**9, 1000, 1000.0),
+    async def control(
+        self, *, linking: bool = True, warm_up: float = PATIENCE, machine: int = MACHINE,
+        **settings: Any,
+    ) -> AsyncIterator[tuple[Reconciler, Gateway]]:  # fmt: skip
+        """One life of control.
+
+        linking: the gateway links with it by itself. warm_up: seconds that a new fleet's warm-up may take. machine:
+        bytes of memory that all instances share.
+        """
+        wrongs = fakes.watch()
+        given = Settings(**{"data": self.folder, "startup_timeout": 5.0, **settings})
+        control = fakes.Control(
+            given, self.engine, self.engine.end_gateway, metrics=self.metrics, machine=machine, warm_up=warm_up
         )
-        gateways = Gateways()
-        wakeup = asyncio.Event()
-        platform = Platform(self.settings, self.engine, disk, self.metrics, wakeup.set)
-
-        async def call(function, *arguments):  # type: ignore[no-untyped-def]
-            return function(*arguments)
-
-        runtimes = RuntimeRegistry(self.settings, gateways, self.metrics, self.machine_memory, wakeup.set, self.warm_up)
-        reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway, wakeup)
         path = self.folder / "link.sock"
-        path.unlink(missing_ok=True)
-        server = await gateways.serve(str(path), runtimes)
+        await control.begin(path)
         reader, writer = await asyncio.open_unix_connection(str(path))
-        gateway = Gateway(Frames(reader, writer, gateway_messages.Down), self.linking)
-        tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]
+        gateway = Gateway(Frames(reader, writer, gateway_messages.Down), linking)
+        running = asyncio.create_task(gateway.run())
         try:
-            yield reconciler, gateway
+            yield control.reconciler, gateway
         finally:
-            server.close()
+            await control.die()
             writer.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await disk.close()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            assert not wrongs
 
-    async def close(self) -> None:
-        for listening in self.listening:
-            await (await listening).close(0.0)
+    async def end(self) -> None:
+        """End all of hostler: only the data folder stays."""
+        await self.engine.close()
+        self.store.close()
+        self._begin()
+
+    async def __aenter__(self) -> Ground:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.close()
         self.store.close()
 
 
@@ -316,30 +331,35 @@ async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
     """Let the reconciler work until something is true."""
     async with asyncio.timeout(PATIENCE):
         while not true():
-            async with reconciler._passed:
-                reconciler.wake()
-                await reconciler._passed.wait()
+            await reconciler.passed()
+
+
+def record(reconciler: Reconciler, uid: str) -> EndpointRecord:
+    """The endpoint as the last pass read it."""
+    found = reconciler.desired(uid)
+    assert found is not None
+    return found[0]
 
 
 def reason(reconciler: Reconciler, uid: str) -> str:
     """The endpoint's FailureReason as of the last pass."""
-    return reconciler._records[uid][0].failure_reason
+    return record(reconciler, uid).failure_reason
 
 
 def seen(reconciler: Reconciler, uid: str) -> EndpointView:
     """What DescribeEndpoint shows of the endpoint, as of the last pass."""
-    view = reconciler.view(*reconciler._records[uid])
+    found = reconciler.desired(uid)
+    assert found is not None
+    view = reconciler.view(*found)
     assert view is not None
     return view
 
 
 async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:
     """Wait until the endpoint has a status (`gone` for none)."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            record, _ = reconciler._records.get(uid, (None, ()))
-            if reconciler.ready and (record.status if record else "gone") == wanted:
-                return
-            async with reconciler._passed:
-                reconciler.wake()
-                await reconciler._passed.wait()
+
+    def has_it() -> bool:
+        found = reconciler.desired(uid)
+        return reconciler.ready and (found[0].status if found else "gone") == wanted
+
+    await passes(reconciler, has_it)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, reason, seen, status
-from test_reconciler import run
+from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, reason, record, seen, status
 
 from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.hosting.reconciler import Reconciler
+
+pytestmark = pytest.mark.simulated
 
 
 async def in_service(ground: Ground, reconciler: Reconciler, gateway: Gateway, *targets: str, count: int = 1) -> str:
@@ -31,21 +31,18 @@ async def only(reconciler: Reconciler, *ids: str) -> None:
     runtimes, gateways = reconciler.runtimes, reconciler.gateways
     fleets = {(KEY, int(id.split(".")[1])) for id in ids}
     await passes(reconciler, lambda: {(key, number) for key, _, number in runtimes.all} <= fleets)
-    assert runtimes._joined | runtimes._joining <= set(ids)
-    assert {member for runtime in runtimes.all.values() for member in runtime._members} <= set(ids)
-    assert set(runtimes._warm) <= fleets
-    assert set(runtimes._routes) <= {KEY}
+    assert runtimes.instances() <= set(ids)
+    assert runtimes.fleets() <= fleets
     assert {instance for *_, instance in gateways.residents} <= set(ids)
-    assert not gateways._draining
-    assert not gateways._withdrawals
+    assert gateways.unanswered() == []
     assert {seen.id for seen in await reconciler.platform.engine.list()} == {f"{id}.0" for id in ids}
 
 
 # --- a good update
 
 
-def test_an_update_brings_a_new_fleet_into_service_and_ends_the_old_one(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_update_brings_a_new_fleet_into_service_and_ends_the_old_one(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a", "b")
         ground.update(uid, {"v": 2})
         await status(reconciler, uid, "Updating")
@@ -55,11 +52,9 @@ def test_an_update_brings_a_new_fleet_into_service_and_ends_the_old_one(tmp_path
         await only(reconciler, *gateway.places())
         assert gateway.draining == [f"{uid}.1.0.0.0"]
 
-    run(tmp_path, story)
 
-
-def test_nothing_is_left_after_many_updates(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_nothing_is_left_after_many_updates(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         for number in range(2, 7):
             ground.update(uid, {"v": 1})
@@ -71,11 +66,9 @@ def test_nothing_is_left_after_many_updates(tmp_path: Path) -> None:
         await status(reconciler, uid, "gone")
         await only(reconciler)
 
-    run(tmp_path, story)
 
-
-def test_an_old_instance_ends_only_when_nothing_runs_there_any_more(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_old_instance_ends_only_when_nothing_runs_there_any_more(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         old = f"{uid}.1.0.0.0"
         gateway.running = {old}
@@ -84,39 +77,31 @@ def test_an_old_instance_ends_only_when_nothing_runs_there_any_more(tmp_path: Pa
         await status(reconciler, uid, "InService")
         await gateway.until(lambda: gateway.draining)
         for _ in range(3):
-            asked = reconciler._done
-            await passes(reconciler, lambda asked=asked: reconciler._done > asked)
+            await reconciler.passed()
         assert not ground.engine.stopped
         gateway.drained(old)
         await only(reconciler, f"{uid}.2.0.0.0")
 
-    run(tmp_path, story)
 
-
-def test_the_hottest_targets_come_along_as_far_as_they_fit_and_keep_their_order(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_the_hottest_targets_come_along_as_far_as_they_fit_and_keep_their_order(ground: Ground) -> None:
+    async with ground.control(machine=600) as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a", "b", "c", "d")
         for target in "bca":
             gateway.need(target)
         old = reconciler.runtimes.all[KEY, "v", 1]
         await passes(reconciler, lambda: [name for name, _ in old.hottest()[0]] == ["a", "c", "b", "d"])
-        ground.settings = ground.settings.__class__(data=tmp_path, instance_memory=300)
-        reconciler.runtimes._settings = ground.settings
-        gateway.busy = {"a", "b", "c", "d"}  # so that the old fleet keeps them, too large as they are now
-        ground.update(uid, {"v": 1})
+        ground.update(uid, {"v": 1, "w": 1})  # so that an instance has half as much memory
         await status(reconciler, uid, "Updating")
         await status(reconciler, uid, "InService")
         new = reconciler.runtimes.all[KEY, "v", 2]
         assert [name for name, _ in new.hottest()[0]] == ["a", "c", "b"]
 
-    run(tmp_path, story, instance_memory=400)
 
-
-def test_a_target_that_is_missing_or_fails_under_the_new_model_holds_nothing_up(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_target_that_is_missing_or_fails_under_the_new_model_holds_nothing_up(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a", "b", "c")
         ground.put("q/a")
-        (tmp_path / "s3" / "box" / "q" / "b").write_bytes(b"not an archive")
+        (ground.folder / "s3" / "box" / "q" / "b").write_bytes(b"not an archive")
         ground.update(uid, {"v": 1}, ModelDataUrl="s3://box/q/")
         await status(reconciler, uid, "Updating")
         await status(reconciler, uid, "InService")
@@ -125,11 +110,9 @@ def test_a_target_that_is_missing_or_fails_under_the_new_model_holds_nothing_up(
         assert not gateway.where("c")
         assert not gateway.refused, "nobody had asked"
 
-    run(tmp_path, story)
 
-
-def test_a_warm_up_that_takes_too_long_is_done_without(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_warm_up_that_takes_too_long_is_done_without(ground: Ground) -> None:
+    async with ground.control(warm_up=0.05) as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a", "b")
         ground.container = lambda: Container(silent=True)
         ground.update(uid, {"v": 1})
@@ -137,18 +120,9 @@ def test_a_warm_up_that_takes_too_long_is_done_without(tmp_path: Path) -> None:
         await status(reconciler, uid, "InService")
         assert gateway.places() == [f"{uid}.2.0.0.0"]
 
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        ground.warm_up = 0.05
-        async with ground.control() as (reconciler, gateway):
-            await story(ground, reconciler, gateway)
-        await ground.close()
 
-    asyncio.run(main())
-
-
-def test_a_target_that_ends_the_new_container_while_it_warms_up_fails_no_update(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_target_that_ends_the_new_container_while_it_warms_up_fails_no_update(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         ground.container = lambda: Container(silent=True)
         ground.update(uid, {"v": 1})
@@ -164,11 +138,11 @@ def test_a_target_that_ends_the_new_container_while_it_warms_up_fails_no_update(
         await gateway.until(lambda: gateway.refused)
         assert "ended while it loaded this model" in gateway.refused[0].message
 
-    run(tmp_path, story)
 
-
-def test_who_waits_at_the_flip_is_given_the_new_fleets_target_and_not_the_old_ones_refusal(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_who_waits_at_the_flip_is_given_the_new_fleets_target_and_not_the_old_ones_refusal(
+    ground: Ground,
+) -> None:
+    async with ground.control() as (reconciler, gateway):
         ground.container = lambda: Container(silent=True)
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
@@ -189,11 +163,9 @@ def test_who_waits_at_the_flip_is_given_the_new_fleets_target_and_not_the_old_on
         await only(reconciler, f"{uid}.2.0.0.0")
         assert not gateway.refused
 
-    run(tmp_path, story)
 
-
-def test_variants_may_come_go_and_change_places(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_variants_may_come_go_and_change_places(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = ground.create({"v": 1, "old": 1})
         await status(reconciler, uid, "InService")
         ground.put("p/a")
@@ -209,11 +181,9 @@ def test_variants_may_come_go_and_change_places(tmp_path: Path) -> None:
         await only(reconciler, *gateway.places("new"), *gateway.places("v"))
         assert sorted(reconciler.runtimes.all) == [(KEY, "new", 2), (KEY, "v", 2)]
 
-    run(tmp_path, story)
 
-
-def test_a_variant_may_become_plain_and_multi_model_again(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_variant_may_become_plain_and_multi_model_again(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         ground.update(uid, {"v": 1}, Mode="SingleModel", ModelDataUrl="s3://box/p/a")
         await status(reconciler, uid, "Updating")
@@ -229,11 +199,9 @@ def test_a_variant_may_become_plain_and_multi_model_again(tmp_path: Path) -> Non
         await gateway.until(lambda: gateway.where("a"))
         await only(reconciler, f"{uid}.3.0.0.0")
 
-    run(tmp_path, story)
 
-
-def test_an_update_takes_no_memory_from_the_fleet_that_serves(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_update_takes_no_memory_from_the_fleet_that_serves(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, count=2)
         held = Container(ping=503)
         ground.container = lambda: held
@@ -245,14 +213,12 @@ def test_an_update_takes_no_memory_from_the_fleet_that_serves(tmp_path: Path) ->
         held.ping = 200
         await status(reconciler, uid, "InService")
 
-    run(tmp_path, story)
-
 
 # --- what is shown
 
 
-def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_every_phase_of_an_update_is_shown(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         held = Container(ping=503)
         ground.container = lambda: held
         uid = ground.endpoint()
@@ -307,13 +273,12 @@ def test_every_phase_of_an_update_is_shown(tmp_path: Path) -> None:
         gateway.drained(*gateway.running)
         await status(reconciler, uid, "gone")
 
-    run(tmp_path, story)
 
-
-def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(tmp_path: Path) -> None:
+async def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(ground: Ground) -> None:
     """The API reads the record; the reconciler shows what it sees by that, not by what its last pass read."""
 
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+    async with ground.control() as (reconciler, gateway):
+
         def now() -> EndpointView | None:
             found = ground.store.endpoint_and_revisions("us-east-1", "ep")
             assert found
@@ -334,11 +299,9 @@ def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(tmp_path:
         gateway.speak()
         await status(reconciler, uid, "gone")
 
-    run(tmp_path, story)
 
-
-def test_people_see_both_fleets(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_people_see_both_fleets(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         ground.container = lambda: Container(ping=503)
         ground.update(uid, {"v": 1})
@@ -349,14 +312,14 @@ def test_people_see_both_fleets(tmp_path: Path) -> None:
         assert first["instances"] == [{"id": f"{uid}.1.0.0.0", "state": "ready", "targets": ["a"]}]
         assert [one["id"] for one in second["instances"]] == [f"{uid}.2.0.0.0"]
 
-    run(tmp_path, story)
-
 
 # --- a bad one
 
 
-def test_a_failed_update_leaves_the_old_fleet_serving_and_the_next_good_one_clears_its_reason(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_failed_update_leaves_the_old_fleet_serving_and_the_next_good_one_clears_its_reason(
+    ground: Ground,
+) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         ground.update(uid, {"v": 2}, Mode="SingleModel", ModelDataUrl="s3://box/none.tar.gz")
         await status(reconciler, uid, "Updating")
@@ -374,14 +337,12 @@ def test_a_failed_update_leaves_the_old_fleet_serving_and_the_next_good_one_clea
         assert gateway.where("a") == [f"{uid}.3.0.0.0"]
         await only(reconciler, f"{uid}.3.0.0.0")
 
-    run(tmp_path, story)
-
 
 @pytest.mark.parametrize("exit", [1, -9])
-def test_a_new_instance_that_ends_before_it_is_ready_fails_the_update_an_old_one_does_not(
-    tmp_path: Path, exit: int
+async def test_a_new_instance_that_ends_before_it_is_ready_fails_the_update_an_old_one_does_not(
+    ground: Ground, exit: int
 ) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         held = Container(ping=503)
         ground.container = lambda: held
@@ -390,18 +351,16 @@ def test_a_new_instance_that_ends_before_it_is_ready_fails_the_update_an_old_one
         ground.container = Container
         ground.engine.end(f"{uid}.1.0.0.0.0", exit)
         await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.1"])
-        assert reconciler._records[uid][0].status == "Updating"
+        assert record(reconciler, uid).status == "Updating"
         ground.engine.end(f"{uid}.2.0.0.0.0", exit)
         await status(reconciler, uid, "InService")
         assert reason(reconciler, uid)
         assert gateway.places() == [f"{uid}.1.0.0.1"]
         await only(reconciler, f"{uid}.1.0.0.1")
 
-    run(tmp_path, story)
 
-
-def test_containers_that_end_again_and_again_after_a_first_ping_fail_the_update(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_containers_that_end_again_and_again_after_a_first_ping_fail_the_update(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         gateway.silent = True
         ground.update(uid, {"v": 1})
@@ -415,11 +374,9 @@ def test_containers_that_end_again_and_again_after_a_first_ping_fail_the_update(
         await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.0"])
         await only(reconciler, f"{uid}.1.0.0.0")
 
-    run(tmp_path, story)
 
-
-def test_deleting_works_in_the_middle_of_an_update(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_deleting_works_in_the_middle_of_an_update(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         ground.container = lambda: Container(ping=503)
         ground.update(uid, {"v": 2})
@@ -429,14 +386,12 @@ def test_deleting_works_in_the_middle_of_an_update(tmp_path: Path) -> None:
         await only(reconciler)
         assert KEY not in gateway.routes
 
-    run(tmp_path, story)
-
 
 # --- weights and counts
 
 
-def test_weights_alone_start_and_end_nothing(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_weights_alone_start_and_end_nothing(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = ground.create({"v": 1, "w": 1})
         await status(reconciler, uid, "InService")
         ground.scale(uid, {"v": 1, "w": 1}, v=9.0, w=0.0)
@@ -446,11 +401,9 @@ def test_weights_alone_start_and_end_nothing(tmp_path: Path) -> None:
         assert len(ground.engine.started) == 2
         assert not ground.engine.stopped
 
-    run(tmp_path, story)
 
-
-def test_a_variant_grows_and_shrinks_and_grows_again_while_an_instance_still_drains(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_variant_grows_and_shrinks_and_grows_again_while_an_instance_still_drains(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a")
         first, second, again = f"{uid}.1.0.0.0", f"{uid}.1.0.1.0", f"{uid}.1.0.1.1"
         ground.scale(uid, {"v": 2})
@@ -472,11 +425,11 @@ def test_a_variant_grows_and_shrinks_and_grows_again_while_an_instance_still_dra
         assert gateway.where("a") == [first]
         await only(reconciler, first, again)
 
-    run(tmp_path, story)
 
-
-def test_weights_wait_for_no_instance_and_a_variant_never_shrinks_to_one_that_does_not_serve(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_weights_wait_for_no_instance_and_a_variant_never_shrinks_to_one_that_does_not_serve(
+    ground: Ground,
+) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, count=2)
         first, second = gateway.places()
         ground.container = lambda: Container(ping=503)
@@ -487,8 +440,9 @@ def test_weights_wait_for_no_instance_and_a_variant_never_shrinks_to_one_that_do
         await status(reconciler, uid, "InService")
         assert gateway.routes[KEY].variants[0].weight == 7.0
         ground.scale(uid, {"v": 1}, v=8.0)
+        await status(reconciler, uid, "Updating")
         await passes(reconciler, lambda: f"{uid}.1.0.0.1.0" in ground.containers)
-        assert reconciler._records[uid][0].status == "Updating"
+        assert record(reconciler, uid).status == "Updating"
         assert gateway.places() == [second]
         ground.engine.end(f"{uid}.1.0.0.1.0", 1)
         await status(reconciler, uid, "InService")
@@ -496,11 +450,9 @@ def test_weights_wait_for_no_instance_and_a_variant_never_shrinks_to_one_that_do
         assert seen(reconciler, uid).variants == (VariantView("v", 1),)
         assert gateway.places() == [second]
 
-    run(tmp_path, story)
 
-
-def test_a_failed_scale_out_goes_back_to_what_was(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_failed_scale_out_goes_back_to_what_was(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         ground.container = lambda: Container(ping=503)
         ground.scale(uid, {"v": 3}, v=5.0)
@@ -519,11 +471,9 @@ def test_a_failed_scale_out_goes_back_to_what_was(tmp_path: Path) -> None:
         assert reason(reconciler, uid) == ""
         assert len(gateway.places()) == 2
 
-    run(tmp_path, story)
 
-
-def test_targets_are_asked_for_only_on_instances_that_the_route_names(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_targets_are_asked_for_only_on_instances_that_the_route_names(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         first, held = f"{uid}.1.0.0.0", Container(ping=503)
         starts = iter([Container(), held])
@@ -532,7 +482,7 @@ def test_targets_are_asked_for_only_on_instances_that_the_route_names(tmp_path: 
         for name in names:
             ground.put(f"p/{name}")
         ground.scale(uid, {"v": 3})
-        await passes(reconciler, lambda: len(reconciler.runtimes._joined) == 2)
+        await passes(reconciler, lambda: sum(map(reconciler.runtimes.serves, reconciler.instances.values())) == 2)
         for name in names:
             gateway.need(name)
         await gateway.until(lambda: all(gateway.where(name) == [first] for name in names))
@@ -556,64 +506,50 @@ def test_targets_are_asked_for_only_on_instances_that_the_route_names(tmp_path: 
             gateway.drained(id)
         await only(reconciler, first)
 
-    run(tmp_path, story)
-
 
 # --- control is killed
 
 
 @pytest.mark.parametrize("moment", ["coming", "flipped", "draining"])
-def test_a_new_control_finds_both_fleets_and_goes_on(tmp_path: Path, moment: str) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        held = Container(ping=503)
-        async with ground.control() as (reconciler, gateway):
-            uid = await in_service(ground, reconciler, gateway, "a")
-            old, new = f"{uid}.1.0.0.0", f"{uid}.2.0.0.0"
-            ground.container = lambda: held
-            ground.update(uid, {"v": 1})
-            await passes(reconciler, lambda: f"{new}.0" in ground.containers)
-            gateway.running = {old}
-            gateway.silent = moment == "flipped"
-            if moment != "coming":
-                held.ping = 200
-                await gateway.until(lambda: gateway.places() == [new])
-            if moment == "draining":
-                await gateway.until(lambda: gateway.draining)
-        held.ping = 200
-        async with ground.control() as (reconciler, gateway):
-            gateway.running = {old}
-            await status(reconciler, uid, "InService")
-            await gateway.until(lambda: gateway.places() == gateway.where("a") == [new])
-            await gateway.until(lambda: gateway.draining == [old])
-            assert not ground.engine.stopped
-            gateway.drained(old)
-            await only(reconciler, new)
-            assert len(ground.engine.started) == 2
-        await ground.close()
-
-    asyncio.run(main())
+async def test_a_new_control_finds_both_fleets_and_goes_on(ground: Ground, moment: str) -> None:
+    held = Container(ping=503)
+    async with ground.control() as (reconciler, gateway):
+        uid = await in_service(ground, reconciler, gateway, "a")
+        old, new = f"{uid}.1.0.0.0", f"{uid}.2.0.0.0"
+        ground.container = lambda: held
+        ground.update(uid, {"v": 1})
+        await passes(reconciler, lambda: f"{new}.0" in ground.containers)
+        gateway.running = {old}
+        gateway.silent = moment == "flipped"
+        if moment != "coming":
+            held.ping = 200
+            await gateway.until(lambda: gateway.places() == [new])
+        if moment == "draining":
+            await gateway.until(lambda: gateway.draining)
+    held.ping = 200
+    async with ground.control() as (reconciler, gateway):
+        gateway.running = {old}
+        await status(reconciler, uid, "InService")
+        await gateway.until(lambda: gateway.places() == gateway.where("a") == [new])
+        await gateway.until(lambda: gateway.draining == [old])
+        assert not ground.engine.stopped
+        gateway.drained(old)
+        await only(reconciler, new)
+        assert len(ground.engine.started) == 2
 
 
-def test_a_new_control_drains_nothing_before_the_gateways_have_linked(tmp_path: Path) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        async with ground.control() as (reconciler, gateway):
-            uid = await in_service(ground, reconciler, gateway, count=2)
-        ground.scale(uid, {"v": 1})
-        ground.store.mark_ready(uid, 2, 3.0)
-        ground.linking = False
-        async with ground.control() as (reconciler, gateway):
-            leaving = f"{uid}.1.0.1.0"
-            await passes(reconciler, lambda: "stopping" in [i.state for i in reconciler.instances.values()])
-            assert reconciler.instances[leaving].state == "stopping"
-            for _ in range(3):
-                asked = reconciler._done
-                await passes(reconciler, lambda asked=asked: reconciler._done > asked)
-            assert not ground.engine.stopped
-            gateway.link()
-            await only(reconciler, f"{uid}.1.0.0.0")
-            assert gateway.draining == [leaving]
-        await ground.close()
-
-    asyncio.run(main())
+async def test_a_new_control_drains_nothing_before_the_gateways_have_linked(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = await in_service(ground, reconciler, gateway, count=2)
+    ground.scale(uid, {"v": 1})
+    ground.store.mark_ready(uid, 2, 3.0)
+    async with ground.control(linking=False) as (reconciler, gateway):
+        leaving = f"{uid}.1.0.1.0"
+        await passes(reconciler, lambda: "stopping" in [i.state for i in reconciler.instances.values()])
+        assert reconciler.instances[leaving].state == "stopping"
+        for _ in range(3):
+            await reconciler.passed()
+        assert not ground.engine.stopped
+        gateway.link()
+        await only(reconciler, f"{uid}.1.0.0.0")
+        assert gateway.draining == [leaving]

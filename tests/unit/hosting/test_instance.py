@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ground import PATIENCE, Container
+from ground import PATIENCE, Container, Engine
+from simulated import Loop
 
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch, Seen
-from hostler.engines.fake import FakeEngine
 from hostler.failures import FILE
 from hostler.hosting.container import presentable
 from hostler.hosting.instance import Instance
@@ -22,29 +21,35 @@ from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.settings import Settings
-from hostler.wire.http_server import Server, serve
+
+pytestmark = pytest.mark.simulated
 
 SPOT = InstanceKey("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
+HURRY = {"ContainerStartupHealthCheckTimeoutInSeconds": 0.2}
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 
 
 class Stage:
     """A platform whose containers answer in this loop, and one instance at a time on it."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        images = {"mine": ("serve-it",)}
-        self.settings = Settings(data=folder, images=images, **{"startup_timeout": PATIENCE, **settings})
-        self.engine = FakeEngine()
-        self.engine.address = self._address
-        self.containers: dict[str, Container] = {}  # by id
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = Settings(data=folder, images={"mine": ("serve-it",)}, startup_timeout=PATIENCE)
+        self.engine = Engine(folder / "c", self._container)
         self.pings: dict[int, int] = {}  # position -> what a new container answers, if not 200
         self.news = asyncio.Event()
         self.disk = ArtifactCache(
             folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0)
         )
         self.platform = Platform(self.settings, self.engine, self.disk, Metrics(), self.news.set)
-        self._listening: set[asyncio.Task[Server]] = set()
+
+    async def __aenter__(self) -> Stage:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.close()
+        await self.disk.close()
 
     def instance(self, *containers: dict[str, Any], **variant: Any) -> Instance:
         return Instance(self.platform, SPOT, {"VariantName": "v", **variant}, {"Containers": list(containers)})
@@ -58,27 +63,23 @@ class Stage:
     def launch(self, position: int) -> Launch:
         return next(launch for launch in self.engine.started if launch.id == f"{SPOT.id}.{position}")
 
-    def _address(self, launch: Launch) -> str:
-        path = self.settings.data / f"{launch.id}.s"
-        container = self.containers[launch.id] = Container(ping=self.pings.get(int(launch.id[-1]), 200))
-        self._listening.add(asyncio.ensure_future(serve(container, path=str(path))))
-        return f"unix:{path}"
-
-    async def close(self) -> None:
-        for listening in self._listening:
-            await (await listening).close(0.0)
-        await self.disk.close()
+    def _container(self, launch: Launch) -> Container:
+        return Container(ping=self.pings.get(int(launch.id[-1]), 200))
 
 
-def run(folder: Path, story: Callable[[Stage], Awaitable[None]], **settings: Any) -> None:
-    async def main() -> None:
-        stage = Stage(folder, **settings)
-        try:
-            await story(stage)
-        finally:
-            await stage.close()
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "data")
 
-    asyncio.run(main())
+
+async def a_while() -> None:
+    """Until any moment of an instance's start, by the loop's seed: so many seconds and turns."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    if seconds := loop.random.choice((0.0, 0.0, 0.001, 0.01, 0.1, 0.4)):
+        await asyncio.sleep(seconds)
+    for _ in range(loop.random.randrange(12)):
+        await asyncio.sleep(0)
 
 
 async def stopped(instance: Instance) -> None:
@@ -96,102 +97,87 @@ def ours(**more: Any) -> dict[str, Any]:
     return {"Image": XGBOOST, **more}
 
 
-def test_each_container_has_its_own_folder_log_name_and_environment(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(
-            ours(ContainerHostname="first", Environment={"A": "1", "HOSTNAME": "x", "SAGEMAKER_MULTI_MODEL": "true"}),
-            ours(Environment={"A": "2"}, Mode="MultiModel", ModelDataUrl="s3://b/p/"),
-        )
-        instance.begin()
-        await stage.until(instance, "ready")
-        first, second = stage.launch(0), stage.launch(1)
-        assert (first.environment["A"], second.environment["A"]) == ("1", "2")
-        assert (first.environment["HOSTNAME"], second.environment["HOSTNAME"]) == ("first", "container-2")
-        assert "SAGEMAKER_MULTI_MODEL" not in first.environment
-        assert second.environment["SAGEMAKER_MULTI_MODEL"] == "true"
-        assert (Path(first.folder) / "model").is_dir()
-        assert (Path(second.folder) / "models").is_dir()
-        logs = tmp_path / "logs" / "e1" / "v" / SPOT.id
-        assert [first.log, second.log] == [str(logs / "first.log"), str(logs / "container-2.log")]
-        assert instance.addresses == tuple(f"unix:{tmp_path}/{launch.id}.s" for launch in (first, second))
-        await stopped(instance)
-        assert not list((tmp_path / "containers").iterdir())
-
-    run(tmp_path, story)
+async def test_each_container_has_its_own_folder_log_name_and_environment(stage: Stage) -> None:
+    instance = stage.instance(
+        ours(ContainerHostname="first", Environment={"A": "1", "HOSTNAME": "x", "SAGEMAKER_MULTI_MODEL": "true"}),
+        ours(Environment={"A": "2"}, Mode="MultiModel", ModelDataUrl="s3://b/p/"),
+    )
+    instance.begin()
+    await stage.until(instance, "ready")
+    first, second = stage.launch(0), stage.launch(1)
+    assert (first.environment["A"], second.environment["A"]) == ("1", "2")
+    assert (first.environment["HOSTNAME"], second.environment["HOSTNAME"]) == ("first", "container-2")
+    assert "SAGEMAKER_MULTI_MODEL" not in first.environment
+    assert second.environment["SAGEMAKER_MULTI_MODEL"] == "true"
+    assert (Path(first.folder) / "model").is_dir()
+    assert (Path(second.folder) / "models").is_dir()
+    logs = stage.folder / "logs" / "e1" / "v" / SPOT.id
+    assert [first.log, second.log] == [str(logs / "first.log"), str(logs / "container-2.log")]
+    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{launch.id}/s" for launch in (first, second))
+    await stopped(instance)
+    assert not list((stage.folder / "containers").iterdir())
 
 
-def test_a_container_that_is_alone_is_named_as_on_aws(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(ours())
-        instance.begin()
-        await stage.until(instance, "ready")
-        assert stage.launch(0).environment["HOSTNAME"] == "container-0.local"
-        assert stage.launch(0).log == str(tmp_path / "logs" / "e1" / "v" / f"{SPOT.id}.log")
-        await stopped(instance)
-
-    run(tmp_path, story)
+async def test_a_container_that_is_alone_is_named_as_on_aws(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    assert stage.launch(0).environment["HOSTNAME"] == "container-0.local"
+    assert stage.launch(0).log == str(stage.folder / "logs" / "e1" / "v" / f"{SPOT.id}.log")
+    await stopped(instance)
 
 
-def test_an_instance_is_ready_when_all_its_containers_are(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        stage.pings[7] = 503
-        instance = stage.instance(*(ours() for _ in range(15)))
-        instance.begin()
-        await stage.until(instance, "starting")
-        async with asyncio.timeout(PATIENCE):
-            while len(stage.containers) < 15:  # noqa: ASYNC110 (the fake engine tells nobody)
-                await asyncio.sleep(0)
-        assert instance.state == "starting"
-        stage.containers[f"{SPOT.id}.7"].ping = 200
-        await stage.until(instance, "ready")
-        assert len(set(instance.addresses)) == 15
-        await stopped(instance)
-
-    run(tmp_path, story)
+async def test_an_instance_is_ready_when_all_its_containers_are(stage: Stage) -> None:
+    stage.pings[7] = 503
+    instance = stage.instance(*(ours() for _ in range(15)))
+    instance.begin()
+    await stage.until(instance, "starting")
+    async with asyncio.timeout(PATIENCE):
+        while len(stage.engine.containers) < 15:
+            await stage.engine.changed()
+    assert instance.state == "starting"
+    stage.engine.containers[f"{SPOT.id}.7"].ping = 200
+    await stage.until(instance, "ready")
+    assert len(set(instance.addresses)) == 15
+    await stopped(instance)
 
 
-def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(ours(ContainerHostname="first"), ours(Mode="MultiModel", ModelDataUrl="s3://b/p/"))
-        instance.begin()
-        await stage.until(instance, "ready")
-        stage.engine.end(f"{SPOT.id}.0", 3)
-        for _ in range(2):  # the second time is no news
-            await instance.containers_ended(await _exited(stage))
-        assert instance.state == "ended"
-        assert instance.reason.startswith("The first container for production variant v did not pass the ping health")
-        assert "The container exited with code 3. " in instance.reason
-        assert instance.culprits == (instance.containers[0],), "the multi-model container is not to blame"
-        assert stage.platform.metrics.containers_ended == 1
-        await stopped(instance)
-        assert await stage.engine.list() == []
-        assert instance.state == "gone"
-
-    run(tmp_path, story)
+async def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it(stage: Stage) -> None:
+    instance = stage.instance(ours(ContainerHostname="first"), ours(Mode="MultiModel", ModelDataUrl="s3://b/p/"))
+    instance.begin()
+    await stage.until(instance, "ready")
+    stage.engine.end(f"{SPOT.id}.0", 3)
+    for _ in range(2):  # the second time is no news
+        await instance.containers_ended(await _exited(stage))
+    assert instance.state == "ended"
+    assert instance.reason.startswith("The first container for production variant v did not pass the ping health")
+    assert "The container exited with code 3. " in instance.reason
+    assert instance.culprits == (instance.containers[0],), "the multi-model container is not to blame"
+    assert stage.platform.metrics.containers_ended == 1
+    await stopped(instance)
+    assert await stage.engine.list() == []
+    assert instance.state == "gone"
 
 
 async def _exited(stage: Stage) -> list[Seen]:
     return [seen for seen in await stage.engine.list() if seen.exit is not None]
 
 
-def test_all_containers_that_have_ended_are_named_with_their_causes(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
-        instance.begin()
-        await stage.until(instance, "ready")
-        log = stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id, "three")
-        stage.engine.text[str(log)] = "ModuleNotFoundError: No module named 'cv2'"
-        stage.engine.end(f"{SPOT.id}.0", 3)
-        stage.engine.end(f"{SPOT.id}.2", 1)
-        await instance.containers_ended(await _exited(stage))
-        assert instance.reason.startswith("The one, three container for production variant v did not pass the ping")
-        assert " one: The container exited with code 3." in instance.reason
-        assert " three: The container exited with code 1. Python found no module named cv2." in instance.reason
-        assert instance.culprits == (instance.containers[0], instance.containers[2])
-        assert stage.platform.metrics.containers_ended == 2
-        await stopped(instance)
-
-    run(tmp_path, story)
+async def test_all_containers_that_have_ended_are_named_with_their_causes(stage: Stage) -> None:
+    instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
+    instance.begin()
+    await stage.until(instance, "ready")
+    log = stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id, "three")
+    stage.engine.text[str(log)] = "ModuleNotFoundError: No module named 'cv2'"
+    stage.engine.end(f"{SPOT.id}.0", 3)
+    stage.engine.end(f"{SPOT.id}.2", 1)
+    await instance.containers_ended(await _exited(stage))
+    assert instance.reason.startswith("The one, three container for production variant v did not pass the ping")
+    assert " one: The container exited with code 3." in instance.reason
+    assert " three: The container exited with code 1. Python found no module named cv2." in instance.reason
+    assert instance.culprits == (instance.containers[0], instance.containers[2])
+    assert stage.platform.metrics.containers_ended == 2
+    await stopped(instance)
 
 
 ENDED = "The container exited with code 1 before it answered a ping."
@@ -223,139 +209,110 @@ SAID = "the model does not load: why"
     ],
     ids=["good", "no line", "none", "empty", "cut short", "not UTF-8", "blank", "huge", "a terminal's", "paths"],
 )
-def test_what_a_server_left_is_its_cause_and_what_is_no_failure_leaves_the_log(
-    tmp_path: Path, left: bytes | None, reason: str
+async def test_a_failure_that_a_server_left_is_the_cause_and_an_unreadable_one_leaves_the_log(
+    stage: Stage, left: bytes | None, reason: str
 ) -> None:
-    async def story(stage: Stage) -> None:
-        stage.pings = {0: 503}
-        instance = stage.instance(ours())
-        instance.begin()
-        async with asyncio.timeout(PATIENCE):
-            while not stage.engine.started:
-                await stage.engine.changed()
-        folder = Path(stage.launch(0).folder)
-        if left is not None:
-            places = {b"%(base)s": bytes(folder), b"%(data)s": bytes(tmp_path)}
-            data = left
-            for name, place in places.items():
-                data = data.replace(name, place)
-            (folder / FILE).write_bytes(data)
-        stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = f"{SAID}\n"
-        stage.engine.end(f"{SPOT.id}.0", 1)
-        await instance.containers_ended(await _exited(stage))
-        assert instance.reason.partition(" for this endpoint. ")[2] == reason
-        await stopped(instance)
-
-    run(tmp_path, story)
+    stage.pings = {0: 503}
+    instance = stage.instance(ours())
+    instance.begin()
+    async with asyncio.timeout(PATIENCE):
+        while not stage.engine.started:
+            await stage.engine.changed()
+    folder = Path(stage.launch(0).folder)
+    if left is not None:
+        data = left.replace(b"%(base)s", bytes(folder)).replace(b"%(data)s", bytes(stage.folder))
+        (folder / FILE).write_bytes(data)
+    stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = f"{SAID}\n"
+    stage.engine.end(f"{SPOT.id}.0", 1)
+    await instance.containers_ended(await _exited(stage))
+    assert instance.reason.partition(" for this endpoint. ")[2] == reason
+    await stopped(instance)
 
 
-def test_all_containers_that_never_passed_are_named_with_their_causes(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        stage.pings = {0: 404, 2: 503}
-        instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
-        instance.begin()
-        await stage.until(instance, "ended")
-        assert "The one, three container for production variant v did not pass" in instance.reason
-        assert " one: In 0.2 seconds, GET /ping was answered with 404 instead of 200" in instance.reason
-        assert " three: In 0.2 seconds, GET /ping was answered with 503 instead of 200" in instance.reason
-        await stopped(instance)
-
-    run(tmp_path, story, startup_timeout=0.2)
+async def test_all_containers_that_never_passed_are_named_with_their_causes(stage: Stage) -> None:
+    stage.pings = {0: 404, 2: 503}
+    instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")), **HURRY)
+    instance.begin()
+    await stage.until(instance, "ended")
+    assert "The one, three container for production variant v did not pass" in instance.reason
+    assert " one: In 0.2 seconds, GET /ping was answered with 404 instead of 200" in instance.reason
+    assert " three: In 0.2 seconds, GET /ping was answered with 503 instead of 200" in instance.reason
+    await stopped(instance)
 
 
-def test_an_artifact_that_is_missing_is_told_by_its_containers_number_and_nothing_starts(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(ours(), ours(ModelDataUrl="s3://nowhere/x.tar.gz"))
-        instance.begin()
-        await stage.until(instance, "ended")
-        assert instance.reason.startswith(
-            'Failed to download model data for container "container_2" from URL: "s3://now'
-        )
-        assert "NoSuchBucket" in instance.reason
-        assert stage.engine.started == []
-        await stopped(instance)
-        assert not list((tmp_path / "containers").iterdir())
-
-    run(tmp_path, story)
+async def test_an_artifact_that_is_missing_is_told_by_its_containers_number_and_nothing_starts(stage: Stage) -> None:
+    instance = stage.instance(ours(), ours(ModelDataUrl="s3://nowhere/x.tar.gz"))
+    instance.begin()
+    await stage.until(instance, "ended")
+    assert instance.reason.startswith('Failed to download model data for container "container_2" from URL: "s3://now')
+    assert "NoSuchBucket" in instance.reason
+    assert stage.engine.started == []
+    await stopped(instance)
+    assert not list((stage.folder / "containers").iterdir())
 
 
-def test_a_submit_directory_that_is_no_address_is_the_users_mistake(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(ours(Environment={"SAGEMAKER_SUBMIT_DIRECTORY": "s3:///sourcedir.tar.gz"}))
-        instance.begin()
-        await stage.until(instance, "ended")
-        assert instance.reason.startswith('Failed to download model data for container "container_1"')
-        await stopped(instance)
-
-    run(tmp_path, story)
+async def test_a_submit_directory_that_is_no_address_is_the_users_mistake(stage: Stage) -> None:
+    instance = stage.instance(ours(Environment={"SAGEMAKER_SUBMIT_DIRECTORY": "s3:///sourcedir.tar.gz"}))
+    instance.begin()
+    await stage.until(instance, "ended")
+    assert instance.reason.startswith('Failed to download model data for container "container_1"')
+    await stopped(instance)
 
 
-def test_what_the_engine_refuses_to_start_is_said_behind_awss_sentence(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        stage.engine.refuse = "no port is free"
-        instance = stage.instance(mine())
-        instance.begin()
-        await stage.until(instance, "ended")
-        assert instance.reason == (
-            "The primary container for production variant v did not pass the ping health check. Please check CloudWatch"
-            " logs for this endpoint. The container could not be started: no port is free. It wrote nothing to its log."
-        )
-        await stopped(instance)
-
-    run(tmp_path, story)
+async def test_what_the_engine_refuses_to_start_is_said_behind_awss_sentence(stage: Stage) -> None:
+    stage.engine.refuse = "no port is free"
+    instance = stage.instance(mine())
+    instance.begin()
+    await stage.until(instance, "ended")
+    assert instance.reason == (
+        "The primary container for production variant v did not pass the ping health check. Please check CloudWatch"
+        " logs for this endpoint. The container could not be started: no port is free. It wrote nothing to its log."
+    )
+    await stopped(instance)
 
 
-def test_a_wrong_port_is_found_by_looking(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
-        stage.engine.ports[1_000_001] = (9000,)
-        instance = stage.instance(mine())
-        instance.begin()
-        await stage.until(instance, "ended")
-        assert "the container listens on port 9000, but it was told 9, in SAGEMAKER_BIND_TO_PORT" in instance.reason
-        await stopped(instance)
-
-    run(tmp_path, story, startup_timeout=0.2)
+async def test_a_wrong_port_is_found_by_looking(stage: Stage) -> None:
+    stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
+    stage.engine.ports[1_000_001] = (9000,)
+    instance = stage.instance(mine(), **HURRY)
+    instance.begin()
+    await stage.until(instance, "ended")
+    assert "the container listens on port 9000, but it was told 9, in SAGEMAKER_BIND_TO_PORT" in instance.reason
+    await stopped(instance)
 
 
-def test_a_new_control_starts_only_the_containers_that_an_earlier_one_did_not(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        definitions = [ours(ContainerHostname=name) for name in ("one", "two", "three")]
-        earlier = stage.instance(*definitions)
-        earlier.begin()
-        await stage.until(earlier, "ready")
-        await earlier.detach()
-        await stage.engine.stop(f"{SPOT.id}.1", 0)
-        before = {int(seen.labels["container"]): seen for seen in await stage.engine.list()}
-        stage.engine.started.clear()
+async def test_a_new_control_starts_only_the_containers_that_an_earlier_one_did_not(stage: Stage) -> None:
+    definitions = [ours(ContainerHostname=name) for name in ("one", "two", "three")]
+    earlier = stage.instance(*definitions)
+    earlier.begin()
+    await stage.until(earlier, "ready")
+    await earlier.detach()
+    await stage.engine.stop(f"{SPOT.id}.1", 0)
+    before = {int(seen.labels["container"]): seen for seen in await stage.engine.list()}
+    stage.engine.started.clear()
 
-        instance = stage.instance(*definitions)
-        instance.begin(before)
-        assert not instance.running
-        await stage.until(instance, "ready")
-        assert [launch.environment["HOSTNAME"] for launch in stage.engine.started] == ["two"]
-        assert [container.seen and container.seen.labels["container"] for container in instance.containers] == [*"012"]
-        await stopped(instance)
-
-    run(tmp_path, story)
+    instance = stage.instance(*definitions)
+    instance.begin(before)
+    assert not instance.running
+    await stage.until(instance, "ready")
+    assert [launch.environment["HOSTNAME"] for launch in stage.engine.started] == ["two"]
+    assert [container.seen and container.seen.labels["container"] for container in instance.containers] == [*"012"]
+    await stopped(instance)
 
 
-@pytest.mark.parametrize("turns", range(6))
-def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_nothing(tmp_path: Path, turns: int) -> None:
-    async def story(stage: Stage) -> None:
-        instance = stage.instance(ours(), ours())
-        instance.begin()
-        for _ in range(turns):
-            await asyncio.sleep(0.0005 * turns)
-        instance.retire()
-        await asyncio.sleep(0)
-        assert (instance.state, instance.reason) == ("stopping", "")
-        await stopped(instance)
-        assert instance.state == "gone"
-        assert await stage.engine.list() == []
-        assert not [*(tmp_path / "containers").glob("*")]
-
-    run(tmp_path, story)
+@pytest.mark.parametrize("seed", range(40))
+async def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_nothing(stage: Stage, seed: int) -> None:
+    stage.pings = {0: 503}
+    instance = stage.instance(ours(), ours())
+    instance.begin()
+    await a_while()
+    instance.retire()
+    await asyncio.sleep(0)
+    assert (instance.state, instance.reason) == ("stopping", "")
+    await stopped(instance)
+    assert instance.state == "gone"
+    assert await stage.engine.list() == []
+    assert not [*(stage.folder / "containers").glob("*")]
 
 
 @pytest.mark.parametrize(
@@ -383,23 +340,22 @@ def test_a_log_tells_nothing_of_this_machines_private_folders(text: str, shown: 
     assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
 
 
-def test_a_program_whose_interpreter_is_not_there_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
+async def test_a_program_whose_interpreter_is_not_there_is_told_from_one_that_is_missing(
+    stage: Stage, tmp_path: Path
+) -> None:
     program = tmp_path / "serve it.py"
     program.write_text(f"#!{tmp_path}/venv/bin/python -u\n")
     program.chmod(0o700)
 
-    async def story(stage: Stage) -> None:
-        stage.engine.exits = 1
-        stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
-        stage.settings.images["mine"] = (str(program),)
-        instance = stage.instance(mine())
-        stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = (
-            f"bwrap: execvp {program}: No such file or directory"
-        )
-        instance.begin()
-        await stage.engine.changed()
-        await instance.containers_ended(await _exited(stage))
-        assert f": the interpreter {tmp_path}/venv/bin/python, which the first line of {program} nam" in instance.reason
-        await stopped(instance)
-
-    run(tmp_path / "data", story)
+    stage.engine.exits = 1
+    stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
+    stage.settings.images["mine"] = (str(program),)
+    instance = stage.instance(mine())
+    stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = (
+        f"bwrap: execvp {program}: No such file or directory"
+    )
+    instance.begin()
+    await stage.engine.changed()
+    await instance.containers_ended(await _exited(stage))
+    assert f": the interpreter {tmp_path}/venv/bin/python, which the first line of {program} nam" in instance.reason
+    await stopped(instance)

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-from ground import KEY, Container, Gateway, Ground, reason, seen, status
+import pytest
+from ground import KEY, MACHINE, PATIENCE, Container, Ground, reason, record, seen, status
 
-from hostler.hosting.reconciler import Reconciler
 from hostler.wire import gateway_messages
 
-Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
+pytestmark = pytest.mark.simulated
 
 
-def run(folder: Path, story: Story, **settings: object) -> None:
-    async def main() -> None:
-        ground = Ground(folder, **settings)
-        async with ground.control() as (reconciler, gateway):
-            await story(ground, reconciler, gateway)
-        await ground.close()
-
-    asyncio.run(main())
-
-
-def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
         (variant,) = gateway.routes[KEY].variants
@@ -34,14 +22,12 @@ def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(t
         assert variant.containers == (gateway_messages.Container("primary", multi_model=True),)
         assert seen(reconciler, uid).variants[0].current_count == 2
 
-    run(tmp_path, story)
 
-
-def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_last_lines(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_last_lines(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         ground.engine.exits = 3
         uid = ground.endpoint()
-        log = tmp_path / "logs" / uid / "v" / f"{uid}.1.0.0.0.log"
+        log = ground.folder / "logs" / uid / "v" / f"{uid}.1.0.0.0.log"
         ground.engine.text[str(log)] = "No module named 'xgboost'"
         await status(reconciler, uid, "Failed")
         assert reason(reconciler, uid).startswith(
@@ -52,48 +38,33 @@ def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_its_la
         assert KEY not in gateway.routes
         assert len(ground.engine.started) == 1, "a failed endpoint is not tried again"
 
-    run(tmp_path, story)
 
-
-def test_a_missing_artifact_fails_a_single_model_endpoint_with_s3s_reason(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_missing_artifact_fails_a_single_model_endpoint_with_s3s_reason(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
         uid = ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://nowhere/not/there.tar.gz")
         await status(reconciler, uid, "Failed")
         assert 'URL: "s3://nowhere/not/there.tar.gz"' in reason(reconciler, uid)
         assert "NoSuchBucket" in reason(reconciler, uid)
         assert ground.engine.started == []
 
-    run(tmp_path, story)
 
-
-def test_a_container_that_never_answers_fails_the_endpoint_when_its_budget_ends(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_a_container_that_never_answers_fails_the_endpoint_when_its_budget_ends(ground: Ground) -> None:
+    async with ground.control(startup_timeout=0.2) as (reconciler, _):
         ground.container = lambda: Container(ping=503)
         uid = ground.endpoint()
         await status(reconciler, uid, "Failed")
         assert "GET /ping was answered with 503 instead of 200" in reason(reconciler, uid)
 
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        ground.settings = ground.settings.__class__(data=tmp_path, startup_timeout=0.2)
-        async with ground.control() as (reconciler, gateway):
-            await story(ground, reconciler, gateway)
-        await ground.close()
 
-    asyncio.run(main())
-
-
-def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
         uid = ground.endpoint(Image="mine/own:1", Mode="SingleModel", ModelDataUrl="")
         await status(reconciler, uid, "Failed")
         assert "[images]" in reason(reconciler, uid)
 
-    run(tmp_path, story)
 
-
-def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         ground.put("p/a.tar.gz")
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
@@ -103,16 +74,14 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
         replaced = f"{uid}.1.0.0.1"
         await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].places] == [replaced])
         assert not reconciler.gateways.residents
-        assert reconciler._records[uid][0].status == "InService"
+        assert record(reconciler, uid).status == "InService"
         gateway.need("a.tar.gz")
         await gateway.until(lambda: replaced in gateway.where("a.tar.gz"))
         assert ground.metrics.containers_ended == 1
 
-    run(tmp_path, story)
 
-
-def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
         for attempt in (0, 1):
@@ -120,11 +89,9 @@ def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(tmp_pa
             await gateway.until(lambda id=f"{uid}.1.0.0.{attempt + 1}": gateway.places() == [id])
         assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in (0, 1, 2)]
 
-    run(tmp_path, story)
 
-
-def test_deleting_works_while_creating_and_leaves_nothing(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
         ground.container = lambda: Container(ping=503)
         uid = ground.endpoint()
         await status(reconciler, uid, "Creating")
@@ -132,15 +99,13 @@ def test_deleting_works_while_creating_and_leaves_nothing(tmp_path: Path) -> Non
         await status(reconciler, uid, "gone")
         assert await ground.engine.list() == []
         assert ground.store.desired() == []
-        assert list((tmp_path / "containers").iterdir()) == []
-        assert list((tmp_path / "logs").iterdir()) == []
+        assert list((ground.folder / "containers").iterdir()) == []
+        assert list((ground.folder / "logs").iterdir()) == []
         assert reconciler.instances == {}
 
-    run(tmp_path, story)
 
-
-def test_deleting_an_endpoint_in_service_drops_its_route_first(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_deleting_an_endpoint_in_service_drops_its_route_first(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
         ground.store.ask_delete("us-east-1", "ep", time.time())
@@ -148,73 +113,54 @@ def test_deleting_an_endpoint_in_service_drops_its_route_first(tmp_path: Path) -
         assert KEY not in gateway.routes
         assert reconciler.runtimes.all == {}
 
-    run(tmp_path, story)
+
+async def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(ground: Ground) -> None:
+    ground.put("p/a.tar.gz")
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.where("a.tar.gz"))
+    ground.metrics.model_loads = 0
+    async with ground.control() as (reconciler, gateway):
+        await gateway.until(lambda: gateway.snapshot)
+        assert gateway.where("a.tar.gz") == [f"{uid}.1.0.0.0"]
+        assert [place.instance for place in gateway.routes[KEY].variants[0].places] == [f"{uid}.1.0.0.0"]
+        await status(reconciler, uid, "InService")
+        assert ground.metrics.model_loads == 0
+        assert len(ground.engine.started) == 1
 
 
-def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        ground.put("p/a.tar.gz")
-        async with ground.control() as (reconciler, gateway):
-            uid = ground.endpoint()
-            await status(reconciler, uid, "InService")
-            gateway.need("a.tar.gz")
-            await gateway.until(lambda: gateway.where("a.tar.gz"))
-        ground.metrics.model_loads = 0
-        async with ground.control() as (reconciler, gateway):
-            await gateway.until(lambda: gateway.snapshot)
-            assert gateway.where("a.tar.gz") == [f"{uid}.1.0.0.0"]
-            assert [place.instance for place in gateway.routes[KEY].variants[0].places] == [f"{uid}.1.0.0.0"]
-            await status(reconciler, uid, "InService")
-            assert ground.metrics.model_loads == 0
-            assert len(ground.engine.started) == 1
-        await ground.close()
-
-    asyncio.run(main())
+async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the_end_of(ground: Ground) -> None:
+    ground.put("p/a.tar.gz")
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        container = ground.containers[f"{uid}.1.0.0.0.0"]
+        container.silent = True
+        gateway.need("a.tar.gz")
+        await container.asked.wait()
+    container.silent = False
+    async with ground.control() as (reconciler, gateway):
+        await gateway.until(lambda: gateway.where("a.tar.gz"))
+        assert len(container.models) == 1
 
 
-def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the_end_of(tmp_path: Path) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        ground.put("p/a.tar.gz")
-        async with ground.control() as (reconciler, gateway):
-            uid = ground.endpoint()
-            await status(reconciler, uid, "InService")
-            container = ground.containers[f"{uid}.1.0.0.0.0"]
-            container.silent = True
-            gateway.need("a.tar.gz")
-            await container.asked.wait()
-        container.silent = False
-        async with ground.control() as (reconciler, gateway):
-            await gateway.until(lambda: gateway.where("a.tar.gz"))
-            assert len(container.models) == 1
-        await ground.close()
-
-    asyncio.run(main())
+async def test_a_new_control_stops_what_nobody_desires_any_more(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+    ground.store.remove(uid)
+    async with ground.control() as (reconciler, gateway):
+        await gateway.until(lambda: gateway.snapshot)
+        await status(reconciler, uid, "gone")
+        async with asyncio.timeout(PATIENCE):
+            while await ground.engine.list():
+                await ground.engine.changed()
 
 
-def test_a_new_control_stops_what_nobody_desires_any_more(tmp_path: Path) -> None:
-    async def main() -> None:
-        ground = Ground(tmp_path)
-        async with ground.control() as (reconciler, _):
-            uid = ground.endpoint()
-            await status(reconciler, uid, "InService")
-        ground.store.remove(uid)
-        async with ground.control() as (reconciler, gateway):
-            await gateway.until(lambda: gateway.snapshot)
-            await status(reconciler, uid, "gone")
-            async with asyncio.timeout(10):
-                while await ground.engine.list():
-                    await ground.engine.changed()
-        await ground.close()
-
-    asyncio.run(main())
-
-
-def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it_gives(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it_gives(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
-        assert set(reconciler.runtimes.budgets(reconciler.instances.values()).values()) == {10**9 // 2}
-
-    run(tmp_path, story)
+        assert set(reconciler.runtimes.budgets(reconciler.instances.values()).values()) == {MACHINE // 2}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import pytest
+from ground import KEY, Ground, passes, status
 
-from ground import KEY, Gateway, Ground, passes, status
-from test_reconciler import run
-
-from hostler.hosting.reconciler import Reconciler
 from hostler.wire import gateway_messages
 
+pytestmark = pytest.mark.simulated
 
-def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_say_of_it(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+
+async def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_say_of_it(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         for name in ("a", "b", "c"):
             ground.put(f"p/{name}")
         tags = {"hostler:idle-ttl": "600", "hostler:pin": "a", "hostler:preload": "a none"}
@@ -53,11 +52,9 @@ def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_say_of
         assert shown["endpoints"] == [{"region": "us-east-1", "endpoint": "ep", "idle_ttl": 600.0}]
         assert reconciler.targets("us-east-1", "nobody", "", "name", 0) == "there is no endpoint 'nobody' in us-east-1"
 
-    run(tmp_path, story)
 
-
-def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         ground.put("p/a")
         await status(reconciler, ground.endpoint(), "InService")
         (runtime,) = reconciler.runtimes.all.values()
@@ -66,18 +63,14 @@ def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(tmp_path: P
         assert (seen["state"], seen["memory"], seen["idle"], seen["loads"]) == ("fetching", None, None, 0)
         await gateway.until(lambda: gateway.where("a"))
 
-    run(tmp_path, story)
 
-
-def test_what_tags_name_is_shown_though_it_is_on_no_instance(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_what_tags_name_is_shown_though_it_is_on_no_instance(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
         tags = {"hostler:pin": "b region-... c", "hostler:preload": "a b"}
         for name in "ab":
             ground.put(f"p/{name}")
         await status(reconciler, ground.endpoint(tags=tags), "InService")
-        (runtime,) = reconciler.runtimes.all.values()
-        for id in reconciler.runtimes._of:
-            runtime._run(runtime._members[id], runtime._members[id].cache.dismiss("a"))
+        gateway.gone("a")
 
         def listed() -> list[tuple[str, str, bool, bool]]:
             shown = reconciler.targets("us-east-1", "ep", "", "name", 0)
@@ -88,14 +81,10 @@ def test_what_tags_name_is_shown_though_it_is_on_no_instance(tmp_path: Path) -> 
         await passes(reconciler, lambda: ("a", "absent", False, True) in listed())
         assert listed()[1:] == [("b", "resident", True, True), ("c", "absent", True, False)]
 
-    run(tmp_path, story)
 
-
-def test_an_endpoint_that_is_not_multi_model_is_said_to_have_no_targets(tmp_path: Path) -> None:
-    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+async def test_an_endpoint_that_is_not_multi_model_is_said_to_have_no_targets(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
         ground.put("p")
         await status(reconciler, ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://box/p"), "InService")
         said = reconciler.targets("us-east-1", "ep", "", "name", 0)
         assert said == "the endpoint 'ep' is not multi-model: it has no targets"
-
-    run(tmp_path, story)
