@@ -60,7 +60,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an `async def` test in a loop of its own: asyncio's, or that of its marker `uvloop` or `simulated`.
 
     A fixture that is an async context manager is entered in that loop, and left when the test has ended.
-    The simulated loop's seed is the marker's argument, else the test's fixture or parameter `seed`, else 0.
+    The simulated loop's seed is the marker's argument, else the test's fixture or parameter `seed`, else
+    HOSTLER_TEST_SEED, else 0.
     """
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
@@ -69,7 +70,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if marker := pyfuncitem.get_closest_marker("simulated"):
         import simulated
 
-        seed = [*marker.args, *marker.kwargs.values(), arguments.get("seed", 0)][0]
+        seed = [*marker.args, *marker.kwargs.values(), arguments.get("seed", os.environ.get("HOSTLER_TEST_SEED", "0"))][
+            0
+        ]
         run = functools.partial(simulated.run, seed=seed)
     if property_of := getattr(pyfuncitem.obj, "hypothesis", None):
         if inspect.iscoroutinefunction(test := property_of.inner_test):
