@@ -98,8 +98,12 @@ class Instance:
             return
         if self._task is not None:
             self._task.cancel()  # what it is still told does not count any more
-        by_id = {container.id: container for container in self.containers}
-        ended = [(by_id[seen.id], seen.exit) for seen in exits]
+        by_id = {seen.id: seen for seen in exits}
+        ended = []
+        for container in self.containers:  # in the model's order, whatever the engine's is
+            if seen := by_id.get(container.id):
+                container.seen = seen  # it may have ended before its own start was answered
+                ended.append((container, seen.exit))
         served = self.state == "ready"
         facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
         reason = failure_reason.unhealthy(self.spot.variant, await asyncio.gather(*facts))

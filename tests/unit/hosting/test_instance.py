@@ -163,7 +163,8 @@ async def _exited(stage: Stage) -> list[Seen]:
     return [seen for seen in await stage.engine.list() if seen.exit is not None]
 
 
-async def test_all_containers_that_have_ended_are_named_with_their_causes(stage: Stage) -> None:
+@pytest.mark.parametrize("seed", range(12))
+async def test_all_containers_that_have_ended_are_named_with_their_causes(stage: Stage, seed: int) -> None:
     instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
     instance.begin()
     await stage.until(instance, "ready")
@@ -340,8 +341,9 @@ def test_a_log_tells_nothing_of_this_machines_private_folders(text: str, shown: 
     assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
 
 
+@pytest.mark.parametrize("seed", range(12))
 async def test_a_program_whose_interpreter_is_not_there_is_told_from_one_that_is_missing(
-    stage: Stage, tmp_path: Path
+    stage: Stage, tmp_path: Path, seed: int
 ) -> None:
     program = tmp_path / "serve it.py"
     program.write_text(f"#!{tmp_path}/venv/bin/python -u\n")
