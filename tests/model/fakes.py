@@ -14,6 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from simulated import Loop
+
 from hostler.artifacts.archive import Limits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
@@ -31,6 +33,7 @@ from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
 from hostler.wire.http_server import Request, Server
 
+LATE = (0.0, 0.0, 0.0, 0.01, 0.5)  # seconds that another process may need
 MACHINE = 10**9  # bytes of memory that all instances share
 ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instance
 
@@ -116,6 +119,13 @@ def watch() -> list[BaseException]:
 
     asyncio.get_running_loop().set_exception_handler(is_wrong)
     return wrongs
+
+
+async def lag() -> None:
+    """Wait for as long as another process may need, by the loop's seed."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    await asyncio.sleep(loop.random.choice(LATE))
 
 
 class ModelServer:

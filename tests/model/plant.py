@@ -16,6 +16,7 @@ from typing import Any
 
 import fakes
 import msgspec
+from fakes import LATE
 from simulated import Loop
 
 from hostler.aws import check, service
@@ -34,7 +35,6 @@ TARGETS = [f"t{number}.tar.gz" for number in range(6)]
 ROOM = 40  # bytes of an instance's memory
 SIZE = 10  # bytes that a target takes: so four are resident on an instance
 STARTUP = 20.0  # seconds
-LATE = (0.0, 0.0, 0.0, 0.01, 0.5)  # seconds
 KINDS = ("crash", "mute", "sick", "deaf")  # of containers that are of no use; see Container
 
 _SERVICE = service.load("sagemaker", OPERATIONS)
@@ -104,7 +104,7 @@ class Host(FakeEngine):
 
     async def _start(self, launch: Launch) -> None:
         try:
-            await self._plant.lag()
+            await fakes.lag()
             if self.trouble == "refuse":
                 raise EngineError("no process can be started now")
             loop = self._plant.loop
@@ -113,7 +113,7 @@ class Host(FakeEngine):
             self.address = lambda _: f"unix:{path}"
             if container.kind not in ("crash", "mute"):
                 container.server = await serve(container, path=str(path))
-                await self._plant.lag()
+                await fakes.lag()
                 self.address = lambda _: f"unix:{path}"
             self.containers[launch.id] = container
             await super().start(launch)
@@ -142,7 +142,7 @@ class Host(FakeEngine):
             del self._stopping[id]
 
     async def list(self) -> list[Seen]:
-        await self._plant.lag()
+        await fakes.lag()
         return await super().list()
 
     def end(self, id: str, exit: int) -> None:
@@ -429,9 +429,6 @@ class Plant:
 
     def remove(self, key: str) -> None:
         (self.folder / "s3" / BUCKET / key).unlink()
-
-    async def lag(self) -> None:
-        await asyncio.sleep(self.loop.random.choice(LATE))
 
     def spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

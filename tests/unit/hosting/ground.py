@@ -12,7 +12,7 @@ import fakes
 from fakes import MACHINE
 
 from hostler.core.endpoints.status import EndpointView
-from hostler.engines.engine import Launch
+from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.reconciler import Reconciler
@@ -77,8 +77,19 @@ class Engine(FakeEngine):
             self._listening[launch.id] = asyncio.create_task(serve(container, path=str(path)))
         return f"unix:{path}"
 
+    async def start(self, launch: Launch) -> None:
+        """See Engine."""
+        await fakes.lag()
+        await super().start(launch)
+
+    async def list(self) -> list[Seen]:
+        """See Engine."""
+        await fakes.lag()
+        return await super().list()
+
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
+        await fakes.lag()
         await self._end(id)
         await super().stop(id, grace)
 
@@ -95,7 +106,7 @@ class Engine(FakeEngine):
         """Let all its containers listen no more."""
         await asyncio.gather(*self._ending)
         await asyncio.sleep(1.0)  # what has just connected is accepted
-        for id in list(self._listening):
+        for id in [*self._listening]:
             await self._end(id)
         await asyncio.sleep(1.0)  # the last connections close
 
@@ -133,6 +144,7 @@ class Gateway(fakes.LinkView):
         ticking = asyncio.create_task(self._tick())
         try:
             while (message := await self.frames.receive()) is not None:
+                await fakes.lag()
                 async with self.news:
                     self._hear(message)
                     self.news.notify_all()

@@ -8,9 +8,8 @@ import logging
 import pytest
 from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, status
 
-from hostler.hosting import clock
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.hot_list import FILE, SAVE_EVERY
+from hostler.hosting.targets.hot_list import FILE
 from hostler.hosting.targets.registry import BESIDE_OTHERS
 from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.wire.http_server import Request
@@ -271,7 +270,6 @@ async def test_a_kill_costs_what_happened_since_the_last_look(ground: Ground) ->
     file = ground.folder / FILE
     async with ground.control() as (reconciler, gateway):
         await use_all(ground, reconciler, gateway)
-        reconciler.runtimes.remember(clock.now() + SAVE_EVERY)
         await passes(reconciler, lambda: file.exists() and all(f'"{name}"' in file.read_text() for name in "abcdef"))
         kept = file.read_bytes()
     await ground.end()
