@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
+JOBS   ?= 2
 
 .PHONY: help demo test check format unit contract api model e2e slow mutants structure bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
-	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone)"
+	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make slow    the tests that take minutes"
 	@echo "make mutants 16 faults are put into copies of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: mend the first two)"
@@ -33,16 +34,31 @@ $(VENV)/.test: requirements/test.txt pyproject.toml | $(BIN)/python
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
 
+# PyPI's wheels for Linux bring gigabytes of CUDA along, so torch comes only with `make test TORCH=1`. Once it is there,
+# its tests run; until then they are skipped.
+$(VENV)/.torch: $(VENV)/.test
+	$(PIP) torch==2.13.0
+	@touch $@
+
+TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)
+
 demo: $(VENV)/.demo
 	@$(BIN)/hostler demo
 
-test: $(VENV)/.test
-	$(TEST) -m "not slow"
+# The tests of a file stay together.
+BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-unit contract api model e2e: $(VENV)/.test
-	$(TEST) -m "not slow" tests/$@
+# What measures, or loads the machine, runs alone afterwards, whatever failed before. pytest's 5 says that it has none.
+test contract e2e: $(TESTED)
+	@failed=0; \
+	$(TEST) -m "not slow and not alone" $(BESIDE) $(filter-out tests/test,tests/$@) || failed=$$?; \
+	$(TEST) -m "not slow and alone" $(filter-out tests/test,tests/$@) || [ $$? -eq 5 ] || failed=1; \
+	exit $$failed
 
-slow: $(VENV)/.test
+unit api model: $(TESTED)
+	$(TEST) -m "not slow" $(BESIDE) tests/$@
+
+slow: $(TESTED)
 	$(TEST) -m slow
 
 mutants: $(VENV)/.test

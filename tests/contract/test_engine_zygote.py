@@ -125,6 +125,7 @@ def test_requests_are_answered_while_there_is_much_to_import_and_a_framework_com
         assert (tmp_path / "three.log").read_text().splitlines()[-1] == "threads 1 True"
 
 
+@pytest.mark.require("torch")
 def test_torch_is_imported_for_the_first_container_that_wants_it_and_works_in_all(tmp_path: Path) -> None:
     with zygote() as (line, _):
         ask(line, Warm())

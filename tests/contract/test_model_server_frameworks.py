@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,8 @@ LARGE = 2**21  # bytes; a model of this size has a process of its own
 
 
 @pytest.fixture(scope="module")
-def pytorch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def pytorch(tmp_path_factory: pytest.TempPathFactory, require: Callable[..., None]) -> Iterator[Container]:
+    require("torch")
     folder = tmp_path_factory.mktemp("ml")
     with running(folder, SAGEMAKER_MULTI_MODEL="true", HOSTLER_FRAMEWORK="torch") as container:
         yield container.wait()
@@ -102,6 +103,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         yield container.wait()
 
 
+@pytest.mark.require("torch")
 def test_targets_of_every_framework_live_in_one_server(server: Container) -> None:
     trained = booster(server.model("xgboost"), 5.0)
     fitted = estimator(server.model("sklearn"))
@@ -169,6 +171,7 @@ def test_a_pickle_whose_code_fails_says_where_in_the_answer_and_in_the_log(serve
     assert "ValueError: invalid literal" in server.output()
 
 
+@pytest.mark.require("torch")
 def test_onnx_and_torchscript_files_that_are_none_do_not_load_and_the_server_lives(server: Container) -> None:
     for name in ("model.onnx", "model.pt"):
         (server.model("bad") / name).write_bytes(b"no model" * 1000)

@@ -95,6 +95,7 @@ def test_scikit_learn_prepares_for_xgboost_and_a_script_finishes(hostler: Hostle
     hostler.sm.delete_endpoint(EndpointName="priced")
 
 
+@pytest.mark.require("torch")
 def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[..., str]):
     trained: list[Any] = []
     made: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -126,6 +127,7 @@ def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[
     hostler.sm.delete_endpoint(EndpointName="four")
 
 
+@pytest.mark.require("torch")
 def test_ten_targets_of_one_multi_model_endpoint_on_the_pytorch_image(hostler: Hostler, tmp_path: Path):
     for number in range(10):
         folder = tmp_path / str(number)

@@ -10,6 +10,8 @@ import targets
 from callers import Answer, Caller
 from running import hostler_up
 
+pytestmark = pytest.mark.alone
+
 HERD = 500
 
 

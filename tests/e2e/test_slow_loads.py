@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import targets
 from callers import Answer, Caller
 from running import hostler_up
+
+pytestmark = pytest.mark.alone
 
 CALLS = 1000
 

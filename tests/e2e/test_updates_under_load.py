@@ -22,6 +22,8 @@ from callers import Caller, UnansweredError
 from mapped import ask, deploy, endpoint, hops, mapped, model, variant, way
 from running import BUCKET, Hostler, hostler_up
 
+pytestmark = pytest.mark.alone
+
 TARGETS = 6
 Deployment = dict[str, tuple[list[str], str]]  # variant that may be drawn -> names of its containers, and its targets'
 

@@ -15,6 +15,8 @@ import targets
 from callers import Caller
 from running import Hostler, hostler_up
 
+pytestmark = pytest.mark.alone
+
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 TARGETS, ROOM, CALLERS = 1000, 100, 16
 PADDING = 65_536  # bytes that make every target weigh the same, but for what the allocator rounds

@@ -103,6 +103,7 @@ def model_fn(d): return torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Flat
 """
 
 
+@pytest.mark.require("torch")
 @pytest.mark.parametrize("image", ["torch", "auto"])
 def test_a_module_needs_no_more_than_model_fn(tmp_path: Path, image: str) -> None:
     predictor = loaded(tmp_path, MODULE, image)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch as pytorch
 
 from hostler.servers import environment
 from hostler.servers.frameworks import torch
 from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
+
+pytorch = pytest.importorskip("torch", exc_type=ImportError)
 
 
 class Told(pytorch.nn.Module):
