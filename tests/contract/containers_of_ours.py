@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import forking
+
 SOURCE = Path(__file__).parents[2] / "src"
 
 
@@ -58,22 +60,26 @@ class Container:
         options: Sequence[str] = (),
         packages: Path | None = None,
         keep: Sequence[int] = (),
+        cold: bool = False,
     ) -> None:
-        """`options` are Python's, `packages` is one more folder to import from, `keep` stays open in the server."""
+        """`packages` is one more folder to import from.
+
+        The server is forked (see forking.py), unless it must be a Python of its own: a `cold` one, one with Python's
+        `options`, and one that gets descriptors to `keep`.
+        """
         self.folder = folder
         self.sockets = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
         self.log = folder / "log"
         told = {"HOSTLER_SOCKET": str(self.sockets / "s"), "SAGEMAKER_BASE_DIR": str(folder), **environment}
         path = os.pathsep.join(map(str, [SOURCE, *([packages] if packages else [])]))
+        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, **told}
+        self.process: subprocess.Popen[bytes] | forking.Forked
+        if not (cold or options or keep):
+            self.process = forking.fork(variables, self.log, packages)
+            return
         command = [sys.executable, *options, "-m", "hostler.servers", "serve"]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": path, **told},
-                stdout=log,
-                stderr=log,
-                pass_fds=keep,
-            )
+            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, pass_fds=keep)
 
     def wait(self, seconds: float = 30.0) -> Container:
         """Return when /ping answers 200."""
@@ -146,9 +152,9 @@ def status_of(connection: http.client.HTTPConnection) -> int:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *, options: Sequence[str] = (), packages: Path | None = None, **environment: str
+    folder: Path, *, options: Sequence[str] = (), packages: Path | None = None, cold: bool = False, **environment: str
 ) -> Iterator[Container]:
-    container = Container(folder, environment, options=options, packages=packages)
+    container = Container(folder, environment, options=options, packages=packages, cold=cold)
     try:
         yield container
     finally:

@@ -358,7 +358,9 @@ def model_fn(model_dir):
         os.setsid()
         if os.fork():
             os._exit(0)
-        open(model_dir + "/../daemon", "w").write(str(os.getpid()))
+        with open(model_dir + "/../new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(file.name, model_dir + "/../daemon")  # nobody finds it empty
         time.sleep(600)
         os._exit(0)
     while not os.path.exists(model_dir + "/../daemon"):

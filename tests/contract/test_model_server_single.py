@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_xgboost_answers_invocations_as_awss_container_does(tmp_path: Path, model: Path) -> None:
     trained = booster(model, 3.0)
-    with running(tmp_path, HOSTLER_FRAMEWORK="xgboost") as server:
+    with running(tmp_path, cold=True, HOSTLER_FRAMEWORK="xgboost") as server:
         server.wait()
         wanted = said_by(trained, [[1, 2, 3], [4, 5, 6]])
         csv = server.ask("POST", "/invocations", b"1,2,3\n4,5,6", content_type="text/csv")
@@ -97,7 +97,7 @@ def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_falls(tmp_p
 
 def test_the_end_waits_for_what_runs(tmp_path: Path, model: Path) -> None:
     script(model, "import time\ndef model_fn(d): pass\ndef predict_fn(d, m):\n    time.sleep(0.7)\n    return 'done'")
-    with running(tmp_path) as server:
+    with running(tmp_path, cold=True) as server:
         server.wait()
         with contextlib.closing(server.connect()) as slow:
             slow.request("POST", "/invocations", b"1", {"Content-Type": "text/csv"})
@@ -259,7 +259,7 @@ def test_without_a_socket_it_listens_on_the_port_it_is_told(tmp_path: Path, mode
 
 
 def test_a_variable_that_is_no_number_is_named(tmp_path: Path) -> None:
-    with running(tmp_path, SAGEMAKER_BIND_TO_PORT="many") as server:
+    with running(tmp_path, cold=True, SAGEMAKER_BIND_TO_PORT="many") as server:
         assert server.process.wait(20) == 1
         assert "SAGEMAKER_BIND_TO_PORT is not a number: many" in server.output()
 
