@@ -10,13 +10,12 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
-from running import REPOSITORY, Hostler, eventually, hostler_up
+from running import REPOSITORY, Hostler, eventually
 from shell import AWS, Shell
 from targets import archive
 
@@ -25,12 +24,6 @@ from hostler.cli import demo
 BODY = ",".join(f"{value:g}" for value in demo.HOUSE)
 CITIES = ("Houston_TX", "Chicago_IL")
 XGBOOST_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-
-
-@pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    with hostler_up(tmp_path_factory.mktemp("clients")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

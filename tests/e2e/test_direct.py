@@ -7,28 +7,19 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 from callers import Caller
-from mapped import ask, deploy, hops, image, mapped, names, way
-from running import REPOSITORY, ROLE, Hostler, hostler_up
+from mapped import ask, deploy, hops, image, names, way
+from running import REPOSITORY, ROLE, Hostler
 from shell import AWS, Shell
 
 from hostler import contract
 
 FIFTEEN = [f"hop{number}" for number in range(15)]
-ISSUES = ["myimage1", "myimage2"]
 BODY = "1,2,3"
-
-
-@pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    folder = tmp_path_factory.mktemp("direct")
-    with hostler_up(folder / "up", config=mapped(folder, *FIFTEEN, *ISSUES)) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 from mapped import deploy, image
-from running import BUCKET, Hostler, hostler_up
+from running import BUCKET, Hostler
 from targets import archive
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
@@ -44,12 +44,6 @@ def transform_fn(model, data, content_type, accept):
     prices = [float(line) for line in data.replace(",", "\\n").split()]
     return json.dumps({"unit": model, "prices": prices}), "application/json"
 """
-
-
-@pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    with hostler_up(tmp_path_factory.mktemp("frameworks")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 
 import pytest
 import targets
-from mapped import deploy, hops, image, mapped, way
-from running import BUCKET, Hostler, eventually, hostler_up
-
-
-@pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    folder = tmp_path_factory.mktemp("data")
-    with hostler_up(folder / "up", config=mapped(folder, "hop")) as running:
-        yield running
+from mapped import deploy, hops, image, way
+from running import BUCKET, Hostler, eventually
 
 
 @pytest.mark.parametrize("host", [f"{BUCKET}.s3.us-east-1.amazonaws.com", f"{BUCKET}.s3.amazonaws.com"])

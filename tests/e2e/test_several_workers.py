@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -16,7 +16,7 @@ import targets
 from botocore.exceptions import ClientError
 from callers import Answer, Caller
 from mapped import deploy
-from running import ANY_IMAGE, BUCKET, Hostler, eventually, hostler_up
+from running import ANY_IMAGE, BUCKET, Hostler, eventually
 
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
 CALLS, CALLERS = 200, 16
@@ -38,21 +38,20 @@ def transform_fn(model, data, content_type, accept):
 
 
 @pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+def hostler(hostler: Hostler) -> Hostler:
     """Endpoints of two workers: `xgb` and `scripts` (multi-model), `one`, `chain` of two containers, `direct`."""
-    with hostler_up(tmp_path_factory.mktemp("workers")) as running:
-        for number in range(XGB):
-            running.put(f"xgb/{number}.tar.gz", targets.xgboost_target(number))
-        running.put("scripts/who.tar.gz", targets.script_target(WHO))
-        running.create_endpoint("xgb", Environment=WORKERS)
-        running.create_endpoint("scripts", Environment=WORKERS)
-        url = f"s3://{BUCKET}/scripts/who.tar.gz"
-        container = {"Image": ANY_IMAGE, "ModelDataUrl": url, "Environment": WORKERS}
-        pair = [container | {"ContainerHostname": name} for name in ("first", "second")]
-        deploy(running, "one", [container])
-        deploy(running, "chain", pair)
-        deploy(running, "direct", pair, "Direct")
-        yield running
+    for number in range(XGB):
+        hostler.put(f"xgb/{number}.tar.gz", targets.xgboost_target(number))
+    hostler.put("scripts/who.tar.gz", targets.script_target(WHO))
+    hostler.create_endpoint("xgb", Environment=WORKERS)
+    hostler.create_endpoint("scripts", Environment=WORKERS)
+    url = f"s3://{BUCKET}/scripts/who.tar.gz"
+    container = {"Image": ANY_IMAGE, "ModelDataUrl": url, "Environment": WORKERS}
+    pair = [container | {"ContainerHostname": name} for name in ("first", "second")]
+    deploy(hostler, "one", [container])
+    deploy(hostler, "chain", pair)
+    deploy(hostler, "direct", pair, "Direct")
+    return hostler
 
 
 def ask_all(hostler: Hostler, endpoint: str, calls: int = CALLS, **headers: str) -> list[tuple[bytes, Answer]]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from callers import Answer, Caller
-from mapped import ask, endpoint, hops, mapped, model, variant, way
-from running import Hostler, eventually, hostler_up
+from mapped import ask, endpoint, hops, model, variant, way
+from running import Hostler, eventually
 from under_load import load
 
 from hostler import contract
@@ -22,12 +21,11 @@ DEVIATIONS = 5
 
 
 @pytest.fixture(scope="module")
-def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    folder = tmp_path_factory.mktemp("variants")
-    with hostler_up(folder / "up", config=mapped(folder, "one", "two")) as running:
-        for name in ("one", "two"):
-            model(running, name, hops(name))
-        yield running
+def hostler(hostler: Hostler) -> Hostler:
+    """With the models `one` and `two`."""
+    for name in ("one", "two"):
+        model(hostler, name, hops(name))
+    return hostler
 
 
 def asked(hostler: Hostler, endpoint: str, times: int, **headers: str) -> list[Answer]:
