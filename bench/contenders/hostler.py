@@ -15,6 +15,7 @@ import boto3
 
 from contenders.aws import invocation
 from contenders.contender import SERVERS, Call, Client, Contender, Failed, Service, free_port, listens
+from hostler.testing import process
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -79,10 +80,8 @@ class Hostler(Contender):
 
     def _up(self, data: str, memory: int) -> None:
         self.port = free_port()
-        self.run(
-            self.python(), "-m", "hostler.cli", "up", "--port", str(self.port), "--data", self.place.folder / data,
-            HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source, **self.variables,
-        )  # fmt: skip
+        command = process.up(self.place.folder / data, self.port, self.python())
+        self.run(*command, HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source, **self.variables)
         self.wait(lambda: listens(self.port) and self.answers("/_hostler/ready"))
 
     def _deploy(self, *containers: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -15,8 +16,10 @@ from pathlib import Path
 import standins
 
 from hostler.engines.engine import Launch
+from hostler.testing.process import HostlerProcess, NotReady
 from hostler.wire.tree import descendants, parents
 
+_NUMBERS = itertools.count()
 STANDINS = Path(standins.__file__)
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -35,29 +38,27 @@ class Host:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.data = folder / "data"
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, str(STANDINS), "host"],
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": f"{SOURCE}:{STANDINS.parent}",
-                "HOSTLER_DATA": str(self.data),
-                "HOSTLER_PORT": "0",
-                "SECRET_OF_THE_HOST": "not for containers",
-                **environment,
-            },
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{SOURCE}:{STANDINS.parent}",
+            "HOSTLER_DATA": str(self.data),
+            "HOSTLER_PORT": "0",
+            "SECRET_OF_THE_HOST": "not for containers",
+            **environment,
+        }
+        number = next(_NUMBERS)
+        self._errors = folder / f"errors-{number}"
+        command = [sys.executable, str(STANDINS), "host"]
+        self._started = HostlerProcess(command, variables, folder, folder / f"output-{number}", self._errors)
+        self.process = self._started.popen
         self.pid = self.process.pid
 
-    def ready(self) -> str:
-        """Its ready line."""
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line.startswith("hostler is ready on http://127.0.0.1:"), line + self.process.communicate()[1]
-        return line
+    def ready(self) -> None:
+        try:
+            url = self._started.wait_until_ready(60)
+        except NotReady as error:
+            raise AssertionError(f"{error}: {self._started.output()}{self._errors.read_text()}") from None
+        assert url.startswith("http://127.0.0.1:")
 
     @property
     def run(self) -> Path:
@@ -95,10 +96,13 @@ class Host:
         return {self.pid, *descendants(self.pid)}
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Signal it; its exit code, the rest of what it said, and what its processes logged."""
+        """Signal it, and wait for its end."""
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        return self.ended()
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end; its exit code, what it printed, and what its processes logged."""
+        return self.process.wait(30), self._started.output(), self._errors.read_text(errors="replace")
 
 
 def command_line(pid: int) -> str:
@@ -125,8 +129,8 @@ def hosting(folder: Path, **environment: str) -> Iterator[Host]:
         if host.process.poll() is None:
             host.process.terminate()
         try:
-            host.process.communicate(timeout=30)
+            host.process.wait(30)
         except subprocess.TimeoutExpired:
             host.process.kill()
-            host.process.communicate()
+            host.process.wait()
             raise

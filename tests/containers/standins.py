@@ -53,7 +53,9 @@ def _behave(listener: socket.socket) -> None:
     if "STANDIN_NAME" in os.environ:
         print("is", socket.gethostname(), "at", socket.gethostbyname(socket.gethostname()), flush=True)
     _have_descendants()
-    Path("environment").write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
+    new = Path("environment.new")
+    new.write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
+    new.rename("environment")  # whoever waits for it finds it whole
     listener.listen()
     while True:
         listener.accept()[0].close()

@@ -12,8 +12,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,10 +23,11 @@ import boto3
 import psutil
 from botocore.config import Config
 
+from hostler.testing.process import HostlerProcess, NotReady, up
+
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-READY = re.compile(r"hostler is ready on (http://\S+)")
 ROLE = "arn:aws:iam::123456789012:role/test"
 BUCKET = "models"
 ANY_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
@@ -58,20 +57,14 @@ class Hostler:
             "PYTHONPATH": str(REPOSITORY / "src"),
             **{f"HOSTLER_{name.upper()}": str(value) for name, value in self.settings.items()},
         }
-        command = [sys.executable, "-m", "hostler.cli", "up", "--port", str(port), "--data", str(self.data)]
         begun = time.monotonic()
-        with self.output.open("ab") as output:
-            start = output.tell()
-            self._popen = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+        started = HostlerProcess(up(self.data, port), environment, self.folder, self.output)
+        self._popen = started.popen
         self.host = psutil.Process(self._popen.pid)
-
-        def ready() -> re.Match[str] | None:
-            assert self._popen.poll() is None, f"hostler up ended with {self._popen.returncode}:\n{self.tail()}"
-            return READY.search(self.output.read_bytes()[start:].decode(errors="replace"))
-
-        self.url = eventually(ready, 30, "hostler is ready")[1].rstrip("/")
+        try:
+            self.url = started.wait_until_ready(30)
+        except NotReady as error:
+            raise AssertionError(f"hostler up: {error}:\n{self.tail()}") from None
         self.ready_after = time.monotonic() - begun
         self.processes()
         return self

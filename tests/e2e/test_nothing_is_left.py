@@ -301,8 +301,8 @@ def test_garbage_on_the_host_link_ends_that_link_and_nothing_else(host: Host, ga
 def refused(folder: Path, **environment: str) -> str:
     """The one line with which a host refuses to start."""
     host = Host(folder, **environment)
-    out, err = host.process.communicate(timeout=30)
-    assert (host.process.returncode, out) == (2, "")
+    code, out, err = host.ended()
+    assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     return err
 
@@ -331,8 +331,8 @@ def test_an_address_that_others_can_reach_is_refused_unless_it_is_allowed(tmp_pa
 def test_a_control_that_can_never_start_ends_the_host(tmp_path: Path) -> None:
     for code in ("1", "2"):
         host = Host(tmp_path, STANDIN_CONTROL_EXIT=code)
-        _, err = host.process.communicate(timeout=30)
-        assert host.process.returncode == 1
+        code, _, err = host.ended()
+        assert code == 1
         assert "control cannot be started" in err
         assert "Traceback" not in err
 

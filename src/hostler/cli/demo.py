@@ -11,12 +11,10 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 
 from hostler import __version__
 from hostler.errors import UserError
+from hostler.testing import process
 
 # An unchanged boto3 program: what README shows, what the demo runs, what the end-to-end test runs.
 SETUP = """\
@@ -99,40 +98,20 @@ def train(city: str, folder: Path) -> tuple[Path, float]:
 def own_hostler(folder: Path) -> Iterator[str]:
     """A `hostler up` on a free port, its data below `folder`; yields its URL, and stops it. Raises UserError."""
     log = folder / "hostler.log"
-    url_file = folder / "data" / "url"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HOSTLER_")}
-    command = [sys.executable, "-m", "hostler.cli", "up", "--port", "0", "--data", str(folder / "data")]
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
-        )
+    hostler = process.HostlerProcess(process.up(folder / "data"), environ, folder, log)
     try:
-        give_up = time.monotonic() + READY_WITHIN
-        while not (url_file.exists() and _ready(url_file.read_text().strip())):
-            if server.poll() is not None or time.monotonic() > give_up:
-                raise UserError(f"hostler did not come up:\n{_tail(log)}")
-            time.sleep(0.02)
-        yield url_file.read_text().strip()
-    finally:
-        server.terminate()
         try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            url = hostler.wait_until_ready(READY_WITHIN)
+        except process.NotReady:
+            raise UserError(f"hostler did not come up:\n{_tail(log)}") from None
+        yield url
+    finally:
+        hostler.end()
 
 
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:].strip()
-
-
-def _ready(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{url}/_hostler/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:  # refused, reset, timed out, or 503
-        return False
 
 
 def point_aws_at(url: str, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""For those who need a hostler of their own: the demo, tests, benchmarks."""
