@@ -48,14 +48,14 @@ demo: $(VENV)/.demo
 # The tests of a file stay together.
 BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# What measures, or loads the machine, runs alone afterwards, whatever failed before. pytest's 5 says that it has none.
-test contract e2e: $(TESTED)
+# What measures, or loads the machine, runs alone afterwards, whatever failed before. It is all in tests/e2e.
+test e2e: $(TESTED)
 	@failed=0; \
-	$(TEST) -m "not slow and not alone" $(BESIDE) $(filter-out tests/test,tests/$@) || failed=$$?; \
-	$(TEST) -m "not slow and alone" $(filter-out tests/test,tests/$@) || [ $$? -eq 5 ] || failed=1; \
+	$(TEST) -m "not slow and not alone" $(BESIDE) $(if $(filter e2e,$@),tests/e2e) || failed=$$?; \
+	$(TEST) -m "not slow and alone" tests/e2e || failed=$$?; \
 	exit $$failed
 
-unit api model: $(TESTED)
+unit contract api model: $(TESTED)
 	$(TEST) -m "not slow" $(BESIDE) tests/$@
 
 slow: $(TESTED)

@@ -66,6 +66,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _require(*marker.args)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` looks for tests that run alone in tests/e2e, and nowhere else."""
+    for item in items:
+        if item.get_closest_marker("alone") and item.path.parent.name != "e2e":
+            raise pytest.UsageError(f"{item.nodeid} has the marker `alone`, but is not in tests/e2e")
+
+
 def pytest_sessionstart() -> None:
     """A file that imports such a package skips itself whole; where the package is there to be tested, nothing runs."""
     for name in _PACKAGES:
