@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hostler.servers import environment
-from hostler.servers.frameworks import torch
 from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
 
-pytorch = pytest.importorskip("torch", exc_type=ImportError)
+pytorch = pytest.importorskip("torch")
+torch = pytest.importorskip("hostler.servers.frameworks.torch")
 
 
 class Told(pytorch.nn.Module):
