@@ -38,6 +38,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("lines of a class", "hostler/artifacts/cache.py: ArtifactCache"): _LATER,
     ("lines of a class", "hostler/core/targets/model_cache.py: ModelCache"): _LATER,
     ("lines of a class", "hostler/gateway/invoke/invoker.py: Invocation"): _LATER,
+    ("lines of a class", "hostler/hosting/targets/registry.py: RuntimeRegistry"): _LATER,
     ("lines of a class", "hostler/hosting/targets/runtime.py: TargetRuntime"): _LATER,
     ("lines of a class", "hostler/hosting/reconciler.py: Reconciler"): _LATER,
     ("lines of a class", "hostler/wire/http_server.py: _Connection"): _LATER,
