@@ -15,7 +15,7 @@ from pathlib import Path
 import standins
 
 from hostler.engines.engine import Launch
-from hostler.wire.tree import descendants, parents
+from hostler.processes.tree import descendants, parents
 
 STANDINS = Path(standins.__file__)
 SOURCE = Path(__file__).parents[2] / "src"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from containers_of_ours import Container, ask, booster, running, said_by, script, status_of
 
-from hostler.wire import tree
+from hostler.processes import tree
 
 Load = Callable[..., dict[str, Any]]
 

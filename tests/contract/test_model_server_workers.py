@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pytest
 from containers_of_ours import Answer, Container, running, script
 
-from hostler.wire import tree
+from hostler.processes import tree
 from hostler.wire.client import CallFailed, Reply, call
 
 T = TypeVar("T")

@@ -31,9 +31,9 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.runtimes import Runtimes
+from hostler.processes import lifeline
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
-from hostler.wire import lifeline
 
 
 def main() -> None:

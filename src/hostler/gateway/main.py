@@ -32,8 +32,8 @@ from hostler.gateway.passthrough import Passthrough
 from hostler.gateway.routes import Routes
 from hostler.gateway.signature import Verifier
 from hostler.gateway.sigv4 import Regions
+from hostler.processes import lifeline
 from hostler.settings import Settings
-from hostler.wire import lifeline
 from hostler.wire.client import BUFFER, Pool
 from hostler.wire.server import Limits, Server, serve
 

@@ -23,8 +23,8 @@ from hostler.host.forks import ONE_THREAD, Forks
 from hostler.host.kept import how, soon
 from hostler.host.reaper import Reaper
 from hostler.host.zygote import Fork
+from hostler.processes.tree import kill
 from hostler.wire.hostlink import Launch, Seen
-from hostler.wire.tree import kill
 
 log = logging.getLogger("hostler.host")
 

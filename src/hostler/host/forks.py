@@ -14,10 +14,10 @@ import msgspec
 from hostler.errors import EngineError
 from hostler.host.kept import Kept
 from hostler.host.reaper import Reaper
-from hostler.host.spawn import spawn
 from hostler.host.zygote import Fork, Forked, Warm
+from hostler.processes.spawn import spawn
+from hostler.processes.tree import kill
 from hostler.wire.frames import Frames
-from hostler.wire.tree import kill
 
 # One row is predicted faster by one thread than by two; and OpenMP must never have had a second one before a fork.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -26,9 +26,9 @@ from hostler.host.forks import Forks
 from hostler.host.kept import Kept
 from hostler.host.link import HostLink
 from hostler.host.reaper import Reaper
-from hostler.host.spawn import spawn
+from hostler.processes.spawn import spawn
+from hostler.processes.tree import kill
 from hostler.settings import Settings
-from hostler.wire.tree import kill
 
 log = logging.getLogger("hostler.host")
 

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-from hostler.wire.tree import adopt_orphans, children, kill
+from hostler.processes.tree import adopt_orphans, children, kill
 
 _PATIENCE = 10.0
 

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import TypedDict
 
-from hostler.wire.tree import adopt_orphans, end_descendants, kill
+from hostler.processes.tree import adopt_orphans, end_descendants, kill
 
 
 class Plan(TypedDict):

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import msgspec
 
-from hostler.wire.tree import adopt_orphans
+from hostler.processes.tree import adopt_orphans
 
 # What a framework's server imports, in an order that spreads the time; what is not installed is passed over.
 IMPORTS = {

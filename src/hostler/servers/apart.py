@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 
 from hostler.contract import INVOCATIONS
+from hostler.processes import tree
 from hostler.servers import nursery
 from hostler.servers.target import DRAIN, Report
-from hostler.wire import tree
 from hostler.wire.client import CallFailed, Exchange, Pool
 from hostler.wire.head import render
 from hostler.wire.server import Request

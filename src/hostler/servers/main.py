@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
+from hostler.processes import tree
+from hostler.processes.lifeline import leave_with
 from hostler.servers import environment, framework, nursery, reason, strays, target, worker
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import LoadFailed, Shelf
 from hostler.servers.workers import Workers
-from hostler.wire import tree
-from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, serve
 
 _LINE = 500  # characters of the log's last line

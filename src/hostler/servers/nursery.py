@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
-from hostler.wire import tree
+from hostler.processes import tree
 
 _FRAME = 65_536
 _PR_SET_PDEATHSIG = 1

@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 
 from hostler.contract import PING
+from hostler.processes import tree
+from hostler.processes.lifeline import leave_with
 from hostler.servers import answers, framework, memory, reason, strays
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.nursery import Bear
 from hostler.servers.predictor import Predictor
-from hostler.wire import tree
-from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, Request, serve
 
 DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)

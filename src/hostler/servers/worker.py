@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 
 from hostler.contract import INVOCATIONS
+from hostler.processes import tree
+from hostler.processes.lifeline import leave_with
 from hostler.servers import strays
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
@@ -20,8 +22,6 @@ from hostler.servers.nursery import Bear
 from hostler.servers.server import ONLY, Contract
 from hostler.servers.shelf import Shelf
 from hostler.servers.target import DRAIN, Report, tell
-from hostler.wire import tree
-from hostler.wire.lifeline import leave_with
 from hostler.wire.server import Limits, Request, serve
 
 

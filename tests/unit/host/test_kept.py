@@ -28,8 +28,8 @@ def apart(body: str) -> str:
             """
         from hostler.host.kept import Kept
         from hostler.host.reaper import Reaper
-        from hostler.host.spawn import spawn
-        from hostler.wire.tree import children
+        from hostler.processes.spawn import spawn
+        from hostler.processes.tree import children
         async def play():
             reaper = Reaper()
         """

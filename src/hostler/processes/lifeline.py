@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from hostler.wire.tree import end_descendants
+from hostler.processes.tree import end_descendants
 
 
 def leave_with(fd: int) -> None:
