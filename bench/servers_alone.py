@@ -26,10 +26,10 @@ import numpy as np
 
 import arguments
 from hostler.servers import environment, framework
-from hostler.servers.inside import Inside
 from hostler.servers.loop import new_loop
+from hostler.servers.model_registry import LoadedModel, ModelRegistry
+from hostler.servers.runners.inline import InlineRunner
 from hostler.servers.server import Contract
-from hostler.servers.shelf import Held, Shelf
 from hostler.wire.server import Limits, Server, _Connection, plain_refusal
 
 MODELS = 10
@@ -135,11 +135,11 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
     told = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
     line, nursery = socket.socketpair()  # nobody is born here, but the line must stay open
     with tempfile.TemporaryDirectory() as place:
-        shelf = Shelf(told, line, Path(place))
+        shelf = ModelRegistry(told, line, Path(place))
         make(Path(place))
         for number in range(models):
             predictor = framework.load(Path(place), kind.partition(" ")[0], told)
-            shelf.held[str(number)] = Held("", Inside(predictor, 0, told, shelf._long_calls))
+            shelf.held[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, shelf._long_calls))
     server = Server(Contract(told, shelf).handle, Limits(), plain_refusal)
     wires = [Wire() for _ in range(max(turns))]
     connections = [_Connection(server) for _ in wires]

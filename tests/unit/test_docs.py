@@ -137,16 +137,18 @@ def test_every_file_and_folder_of_the_architectures_tree_exists():
 
 
 def test_the_architectures_tree_names_every_package():
-    for package in (ROOT / "src/hostler").glob("*/__init__.py"):
-        assert f"\n  {package.parent.name}/ " in read("docs/ARCHITECTURE.md")
+    for package in (ROOT / "src/hostler").glob("**/*/__init__.py"):
+        assert f"\n  {package.parent.relative_to(ROOT / 'src/hostler')}/ " in read("docs/ARCHITECTURE.md")
 
 
 def test_the_architectures_tree_names_every_module():
     tree = section(read("docs/ARCHITECTURE.md"), "## The tree").split("```")[1]
-    entries = dict(re.findall(r"^  (\w+)/ (.*?)(?=^ {0,2}\S)", tree, re.MULTILINE | re.DOTALL)) | {"hostler": tree}
+    entries = dict(re.findall(r"^  ([\w/]+)/ (.*?)(?=^ {0,2}\S)", tree, re.MULTILINE | re.DOTALL)) | {".": tree}
     for module in (ROOT / "src/hostler").rglob("*.py"):
         if not module.name.startswith("__"):
-            assert re.search(rf"\b{module.name}\b", entries[module.parent.name]), module
+            assert re.search(rf"\b{module.name}\b", entries[str(module.parent.relative_to(ROOT / "src/hostler"))]), (
+                module
+            )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

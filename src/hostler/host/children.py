@@ -19,10 +19,10 @@ from pathlib import Path
 from hostler import contract
 from hostler.errors import EngineError
 from hostler.host import executed
-from hostler.host.forks import ONE_THREAD, Forks
 from hostler.host.kept import how, soon
 from hostler.host.reaper import Reaper
 from hostler.host.zygote import Fork
+from hostler.host.zygote_client import ONE_THREAD, ZygoteClient
 from hostler.processes.tree import kill
 from hostler.wire.hostlink import Launch, Seen
 
@@ -53,7 +53,7 @@ class Children:
     """`changed` is called whenever a container started or ended."""
 
     def __init__(
-        self, run: Path, data: Path, lifeline: int, reaper: Reaper, forks: Forks, bubblewrap: bool,
+        self, run: Path, data: Path, lifeline: int, reaper: Reaper, forks: ZygoteClient, bubblewrap: bool,
         changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._run = run

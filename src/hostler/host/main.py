@@ -22,10 +22,10 @@ from hostler import settings as settings_module
 from hostler.errors import UserError
 from hostler.host import claims, executed
 from hostler.host.children import Children
-from hostler.host.forks import Forks
 from hostler.host.kept import Kept
 from hostler.host.link import HostLink
 from hostler.host.reaper import Reaper
+from hostler.host.zygote_client import ZygoteClient
 from hostler.processes.spawn import spawn
 from hostler.processes.tree import kill
 from hostler.settings import Settings
@@ -120,7 +120,7 @@ class _House:
         # Nobody ever writes to the lifeline. Its writing end is ours alone, so it closes when we are gone.
         lifeline, _ = os.pipe()
         reaper = Reaper()
-        forks = Forks(self._programs.server, lifeline, reaper)
+        forks = ZygoteClient(self._programs.server, lifeline, reaper)
         link = HostLink(self._end_gateway)
         children = Children(self._folder, self._settings.data, lifeline, reaper, forks, self._bubblewrap, link.changed)
         await link.serve(self._folder / "host.sock", children)
@@ -172,7 +172,7 @@ class _House:
         if pid and pid in [gateway.pid for gateway in self._gateways]:
             kill(pid, signal.SIGKILL)
 
-    async def _announce(self, forks: Forks) -> None:
+    async def _announce(self, forks: ZygoteClient) -> None:
         """Wait until the house answers through its own port, and say so."""
         host, port = self._listener.getsockname()[:2]
         reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.processes import tree
+from hostler.processes import forkserver, tree
 from hostler.processes.lifeline import leave_with
-from hostler.servers import environment, framework, nursery, reason, strays, target, worker
+from hostler.servers import environment, framework, reason
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
+from hostler.servers.model_registry import LoadFailed, ModelRegistry
+from hostler.servers.processes import fork_guard, target_main, worker_main
 from hostler.servers.server import ONLY, Contract
-from hostler.servers.shelf import LoadFailed, Shelf
-from hostler.servers.workers import Workers
+from hostler.servers.worker_pool import Workers
 from hostler.wire.server import Limits, serve
 
 _LINE = 500  # characters of the log's last line
@@ -50,7 +51,7 @@ def run(everywhere: bool = False) -> None:
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = nursery.start(partial(_become, told), framework.warm_forks, told.lifeline)
+        line = forkserver.start(partial(_become, told), framework.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)
@@ -60,8 +61,8 @@ def run(everywhere: bool = False) -> None:
         sys.exit(code)
 
 
-def _become(told: Environment, order: nursery.Bear, report: int, lifeline: int) -> None:
-    (target.run if order.framework else worker.run)(told, order, report, lifeline)
+def _become(told: Environment, order: forkserver.Spawn, report: int, lifeline: int) -> None:
+    (target_main.run if order.framework else worker_main.run)(told, order, report, lifeline)
 
 
 def _refuse(why: str) -> NoReturn:
@@ -83,10 +84,10 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
-    shelf: Shelf
+    fork_guard.default_signals_in_children()
+    shelf: ModelRegistry
     if told.workers == 1:
-        shelf = Shelf(told, line, sockets)
+        shelf = ModelRegistry(told, line, sockets)
     else:
         shelf = workers = Workers(told, line, sockets)
         try:
@@ -108,11 +109,11 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     if keeping and keeping.done():
         print(keeping.result(), file=sys.stderr, flush=True)
         code = 1
-    await asyncio.gather(server.close(0.0 if code else target.DRAIN), shelf.close())
+    await asyncio.gather(server.close(0.0 if code else target_main.DRAIN), shelf.close())
     return code
 
 
-async def _keep(shelf: Shelf, told: Environment, answering: Contract) -> str:
+async def _keep(shelf: ModelRegistry, told: Environment, answering: Contract) -> str:
     """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
 
     That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from hostler.contract import CODE_DIR
-from hostler.servers import artifact, codecs, framework, requirements, strays, toolkit
+from hostler.servers import artifact, codecs, framework, requirements, toolkit
 from hostler.servers.environment import Environment
 from hostler.servers.predictor import Call, Rejected, Reply, Stream, Unloadable
+from hostler.servers.processes import fork_guard
 
 _TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
 
@@ -120,7 +121,7 @@ def _imported(program: Path) -> Any:
         raise Unloadable(f"{program.name} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[program.stem] = module
-    with strays.kept_out():
+    with fork_guard.exit_if_forked():
         spec.loader.exec_module(module)
     return module
 
@@ -131,7 +132,7 @@ def _call(function: Callable[..., Any], *values: Any) -> Any:
         takes = len(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # built in
         takes = len(values)
-    with strays.kept_out():
+    with fork_guard.exit_if_forked():
         return function(*values, None) if takes == len(values) + 1 else function(*values)
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from hostler import contract
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.shelf import Held, LoadFailed, Shelf
+from hostler.servers.model_registry import LoadedModel, LoadFailed, ModelRegistry
 from hostler.wire.server import Request
 
 ONLY = "model"  # the name of a single-model container's model on the shelf
@@ -46,7 +46,7 @@ class _Register(msgspec.Struct):
 class Contract:
     """Answers the requests of one container."""
 
-    def __init__(self, environment: Environment, shelf: Shelf) -> None:
+    def __init__(self, environment: Environment, shelf: ModelRegistry) -> None:
         self._environment = environment
         self._shelf = shelf
         self._held = shelf.held
@@ -177,13 +177,13 @@ class Contract:
         else:
             _answer(request, {"status": f'Model "{name}" unregistered'})
 
-    def _entry(self, name: str, held: Held) -> dict[str, Any]:
+    def _entry(self, name: str, held: LoadedModel) -> dict[str, Any]:
         return {"modelName": name, "modelUrl": held.url, **self._added(held)}
 
-    def _added(self, held: Held) -> dict[str, Any]:
+    def _added(self, held: LoadedModel) -> dict[str, Any]:
         return {"memory": held.seat.memory, **self._sockets(held)}
 
-    def _sockets(self, held: Held) -> dict[str, Any]:
+    def _sockets(self, held: LoadedModel) -> dict[str, Any]:
         seat = held.seat
         if not self._names_sockets:
             return {}

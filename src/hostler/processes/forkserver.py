@@ -25,7 +25,7 @@ _FRAME = 65_536
 _PR_SET_PDEATHSIG = 1
 
 
-class Bear(msgspec.Struct, frozen=True, tag=True):
+class Spawn(msgspec.Struct, frozen=True, tag=True):
     """Fork a process. Two file descriptors come along: where it reports its load, and its lifeline."""
 
     number: int  # the server's name for the process
@@ -34,21 +34,23 @@ class Bear(msgspec.Struct, frozen=True, tag=True):
     socket: str  # path that it shall listen on
 
 
-class End(msgspec.Struct, frozen=True, tag=True):
-    """Send a process a signal; SIGKILL goes to all that descends from it, too. Ended ones are no error."""
+class Signal(msgspec.Struct, frozen=True, tag=True):
+    """Send a process a signal; SIGKILL goes to all that descends from it, too. Exited ones are no error."""
 
     number: int
     signal: int
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Exited(msgspec.Struct, frozen=True):
     """A process is gone. `status`: its exit code, or a negative signal number."""
 
     number: int
     status: int
 
 
-def start(become: Callable[[Bear, int, int], None], warm: Callable[[str], None], lifeline: int | None) -> socket.socket:
+def start(
+    become: Callable[[Spawn, int, int], None], warm: Callable[[str], None], lifeline: int | None
+) -> socket.socket:
     """Fork the nursery and return the server's end of its line. `become(order, report, lifeline)` runs in a child.
 
     `warm(framework)` runs before the first child of a framework: what it imports, all of them share. Call it before any
@@ -66,7 +68,7 @@ def start(become: Callable[[Bear, int, int], None], warm: Callable[[str], None],
 
 
 def _tend(
-    line: socket.socket, become: Callable[[Bear, int, int], None], warm: Callable[[str], None], lifeline: int | None
+    line: socket.socket, become: Callable[[Spawn, int, int], None], warm: Callable[[str], None], lifeline: int | None
 ) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the server tells its targets itself
@@ -77,7 +79,7 @@ def _tend(
     os.set_blocking(waking, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    decoder = msgspec.msgpack.Decoder(Bear | End)
+    decoder = msgspec.msgpack.Decoder(Spawn | Signal)
     children: dict[int, int] = {}  # pid -> number
     warmed: set[str] = set()
     watched = [line.fileno(), waking, *([] if lifeline is None else [lifeline])]
@@ -95,7 +97,7 @@ def _tend(
         if not frame:
             _leave(children)
         order = decoder.decode(frame)
-        if isinstance(order, End):
+        if isinstance(order, Signal):
             for pid in [pid for pid, number in children.items() if number == order.number]:
                 if order.signal == signal.SIGKILL:
                     for below in tree.descendants(pid):
@@ -115,7 +117,7 @@ def _tend(
             os.write(
                 received[0], msgspec.json.encode({"status": 507, "message": f"no process: {error.strerror}"}) + b"\n"
             )
-            line.send(msgspec.msgpack.encode(Ended(order.number, 1)))
+            line.send(msgspec.msgpack.encode(Exited(order.number, 1)))
         else:
             if not pid:
                 for fd in (line.fileno(), waking, wake):
@@ -126,7 +128,7 @@ def _tend(
             os.close(fd)
 
 
-def _become(order: Bear, received: list[int], nursery: int, become: Callable[[Bear, int, int], None]) -> NoReturn:
+def _become(order: Spawn, received: list[int], nursery: int, become: Callable[[Spawn, int, int], None]) -> NoReturn:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -148,7 +150,7 @@ def _reap(children: dict[int, int], line: socket.socket) -> None:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             number = children.pop(ended[0], None)
             if number is not None:  # else one that a target had left behind
-                line.send(msgspec.msgpack.encode(Ended(number, os.waitstatus_to_exitcode(ended[1]))))
+                line.send(msgspec.msgpack.encode(Exited(number, os.waitstatus_to_exitcode(ended[1]))))
     for stranger in tree.children(os.getpid()):  # what an ended target left behind comes here
         if stranger not in children:
             tree.kill(stranger, signal.SIGKILL)

@@ -15,12 +15,13 @@ import msgspec
 
 from hostler.contract import PING
 from hostler.processes import tree
+from hostler.processes.forkserver import Spawn
 from hostler.processes.lifeline import leave_with
-from hostler.servers import answers, framework, memory, reason, strays
+from hostler.servers import answers, framework, memory, reason
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
-from hostler.servers.nursery import Bear
 from hostler.servers.predictor import Predictor
+from hostler.servers.processes import fork_guard
 from hostler.wire.server import Limits, Request, serve
 
 DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)
@@ -34,7 +35,7 @@ class Report(msgspec.Struct, frozen=True):
     memory: int = 0
 
 
-def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
+def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> None:
     """The whole life of the process. Returns when it was told to end and every call was answered."""
     os.set_inheritable(report, False)
     sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing is to appear in it by itself
@@ -42,7 +43,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
         if fd is not None:
             leave_with(fd)
     try:
-        with strays.kept_out():
+        with fork_guard.exit_if_forked():
             predictor = framework.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
         status = 507 if reason.out_of_memory(error) else 500
@@ -59,10 +60,10 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     tree.end_descendants()
 
 
-async def _serve(predictor: Predictor, environment: Environment, order: Bear, report: int) -> None:
+async def _serve(predictor: Predictor, environment: Environment, order: Spawn, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
+    fork_guard.default_signals_in_children()
     turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
     tell(report, Report(200, memory=memory.own_share()))

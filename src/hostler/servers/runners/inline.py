@@ -22,7 +22,7 @@ _IN_A_ROW = 2  # slow calls that make it so: one may be the model's first, or th
 _SIZES = LONG_BODY.bit_length() + 1  # bodies of one length, to a factor of two, are taken to need the same time
 
 
-class Inside:
+class InlineRunner:
     """A predictor and the requests that are on their way to it."""
 
     socket = ""

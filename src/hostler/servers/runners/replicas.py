@@ -12,28 +12,28 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import choice
 
-from hostler.servers.apart import Apart
+from hostler.servers.runners.process import ProcessRunner
 from hostler.wire.server import Request
 
 _PAUSE = 1.0  # seconds; one that did not live for so long gets no successor any sooner
 
 
-class Crew:
+class ReplicaSet:
     """`bear` makes a process that is ready, with what it holds; what it raises is told to `lost`, once and for all."""
 
-    def __init__(self, bear: Callable[[], Awaitable[Apart]], lost: Callable[[Exception], None]) -> None:
+    def __init__(self, bear: Callable[[], Awaitable[ProcessRunner]], lost: Callable[[Exception], None]) -> None:
         self.names: tuple[str, ...] = ()  # of the sockets
         self._bear = bear
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._ready: dict[str, Apart] = {}  # by the socket's name; nobody under one that waits for a successor
+        self._ready: dict[str, ProcessRunner] = {}  # by the socket's name; nobody under one that waits for a successor
         self._replacing: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # for any process
         self._enlisted = asyncio.Event()
         self._closing = False
         self._paths: tuple[Path, ...] = ()
 
-    async def some(self) -> list[Apart]:
+    async def some(self) -> list[ProcessRunner]:
         """Those that are ready; while there is none, the next."""
         while not (ready := [process for process in self.ready if not process.gone]):
             self._enlisted.clear()
@@ -41,7 +41,7 @@ class Crew:
         return ready
 
     @property
-    def ready(self) -> list[Apart]:
+    def ready(self) -> list[ProcessRunner]:
         return [*self._ready.values()]
 
     async def begin(self, number: int, prefix: str = "") -> None:
@@ -51,7 +51,7 @@ class Crew:
         """
         first = await self._bear()
         born = await asyncio.gather(*(self._bear() for _ in range(1, number)), return_exceptions=True)
-        processes = [first, *(one for one in born if isinstance(one, Apart))]
+        processes = [first, *(one for one in born if isinstance(one, ProcessRunner))]
         failures = [one for one in born if isinstance(one, BaseException)]
         if failures:
             await asyncio.gather(*(process.close() for process in processes))
@@ -78,7 +78,7 @@ class Crew:
             path.unlink(missing_ok=True)
         self._release()
 
-    def _enlist(self, process: Apart, name: str) -> None:
+    def _enlist(self, process: ProcessRunner, name: str) -> None:
         process.succeeded = True
         process.take_place(name)
         self._ready[name] = process
@@ -120,12 +120,12 @@ class Crew:
                 again(request)
 
 
-class Copies:
+class ReplicaRunner:
     """A target of which there are several copies; `memory` is that of all. What `ended` resolves to means nothing."""
 
     socket = ""
 
-    def __init__(self, crew: Crew, path: str, memory: int, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, crew: ReplicaSet, path: str, memory: int, leave: Callable[[], Awaitable[None]]) -> None:
         self.memory = memory
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # it cannot be had any more
         self.close = leave

@@ -14,18 +14,18 @@ from functools import partial
 
 from hostler.contract import INVOCATIONS
 from hostler.processes import tree
+from hostler.processes.forkserver import Spawn
 from hostler.processes.lifeline import leave_with
-from hostler.servers import strays
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
-from hostler.servers.nursery import Bear
+from hostler.servers.model_registry import ModelRegistry
+from hostler.servers.processes import fork_guard
+from hostler.servers.processes.target_main import DRAIN, Report, tell
 from hostler.servers.server import ONLY, Contract
-from hostler.servers.shelf import Shelf
-from hostler.servers.target import DRAIN, Report, tell
 from hostler.wire.server import Limits, Request, serve
 
 
-def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
+def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> None:
     """The whole life of the process. Returns when it was told to end and every call was answered."""
     os.set_inheritable(report, False)
     for fd in (lifeline, environment.lifeline):
@@ -37,11 +37,11 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     tree.end_descendants()
 
 
-async def _serve(environment: Environment, order: Bear, report: int) -> None:
+async def _serve(environment: Environment, order: Spawn, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
-    answering = Contract(replace(environment, multi_model=True, socket=""), Shelf(environment))
+    fork_guard.default_signals_in_children()
+    answering = Contract(replace(environment, multi_model=True, socket=""), ModelRegistry(environment))
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
     tell(report, Report(200))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hostler.servers import environment
-from hostler.servers.inside import SLOW, Inside
 from hostler.servers.predictor import LONG_BODY, Call, Predictor, Reply
+from hostler.servers.runners.inline import SLOW, InlineRunner
 from hostler.wire.server import Request, serve
 
 ENVIRONMENT = environment.read({})
@@ -59,12 +59,12 @@ class Stable:
         self.path = path
         self.threads = threads
         self.clock = Clock()
-        self.targets: dict[str, Inside] = {}
+        self.targets: dict[str, InlineRunner] = {}
         self.gathered: list[Request] = []
         self.wanted = 1  # requests that are waited for, to reach their targets in one turn
 
-    def add(self, name: str, model: Predictor) -> Inside:
-        self.targets[name] = Inside(model, 0, ENVIRONMENT, self.threads, self.clock)
+    def add(self, name: str, model: Predictor) -> InlineRunner:
+        self.targets[name] = InlineRunner(model, 0, ENVIRONMENT, self.threads, self.clock)
         return self.targets[name]
 
     def handle(self, request: Request) -> None:

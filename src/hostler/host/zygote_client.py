@@ -24,7 +24,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 _PATIENCE = 120.0  # for a fork that waits for a slow import
 
 
-class Forks:
+class ZygoteClient:
     """`server` is the MODULE:FUNCTION that a container runs."""
 
     def __init__(self, server: str, lifeline: int, reaper: Reaper) -> None:

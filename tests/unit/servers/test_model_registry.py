@@ -15,9 +15,9 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
-from hostler.servers.inside import Inside
+from hostler.servers.model_registry import MUCH, Heap, LoadFailed, ModelRegistry
 from hostler.servers.predictor import Predictor
-from hostler.servers.shelf import MUCH, Heap, LoadFailed, Shelf
+from hostler.servers.runners.inline import InlineRunner
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
 NEVER = 3600.0  # seconds until memory is given back by itself, in a test that sees to the rest
@@ -39,9 +39,9 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60.0))
 
 
-def watched(shelf: Shelf, name: str) -> weakref.ref[Predictor]:
+def watched(shelf: ModelRegistry, name: str) -> weakref.ref[Predictor]:
     seat = shelf.held[name].seat
-    assert isinstance(seat, Inside)
+    assert isinstance(seat, InlineRunner)
     assert seat._predictor is not None
     return weakref.ref(seat._predictor)
 
@@ -54,7 +54,7 @@ def copy(model: Path, folder: Path) -> Path:
 
 def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         await shelf.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
         told = []
         for number in range(40):
@@ -73,7 +73,7 @@ def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path,
 
 def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         folder = copy(model, tmp_path / "m")
         first = (await shelf.load("m", "/m", folder)).seat.memory
         await shelf.unload("m")
@@ -88,7 +88,7 @@ def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path
 
 def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         await shelf.load("leaves", "/m", model)
         seen = watched(shelf, "leaves")
         await shelf.unload("leaves")
@@ -100,7 +100,7 @@ def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path
 
 def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=0.0)
+        shelf = ModelRegistry(ENVIRONMENT, soon=0.0)
         for _ in range(3):
             await shelf.load("leaves", "/m", model)
             seen = watched(shelf, "leaves")
@@ -113,7 +113,7 @@ def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path:
 
 def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         each = (await shelf.load("m", "/m", model)).seat.memory
         names = [f"m{number}" for number in range(MUCH // each + 1)]
         for name in names:
@@ -129,7 +129,7 @@ def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_p
 
 def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         torn = copy(model, tmp_path / "torn")
         (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
         for _ in range(2):
@@ -179,7 +179,7 @@ def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None
 
 def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        shelf = ModelRegistry(ENVIRONMENT, soon=NEVER)
         names = [str(number) for number in range(16)]
         folders = {name: copy(model, tmp_path / name) for name in names}
 

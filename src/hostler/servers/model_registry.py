@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from hostler.servers import artifact, framework, memory, reason, strays
-from hostler.servers.apart import Apart, Births
-from hostler.servers.copies import Copies
+from hostler.servers import artifact, framework, memory, reason
 from hostler.servers.environment import Environment
-from hostler.servers.inside import Inside
 from hostler.servers.predictor import Predictor, Unloadable
+from hostler.servers.processes import fork_guard
+from hostler.servers.runners.inline import InlineRunner
+from hostler.servers.runners.process import ProcessFactory, ProcessRunner
+from hostler.servers.runners.replicas import ReplicaRunner
 
 SOON = 1.0  # seconds until freed memory is given back to the system
 MUCH = 4 * 2**20  # bytes of targets that have left; they do not wait that long
@@ -43,7 +44,7 @@ class LoadFailed(Exception):
         self.ended = ended
 
 
-Seat = Inside | Apart | Copies  # where a target is called
+Runner = InlineRunner | ProcessRunner | ReplicaRunner  # where a target is called
 
 
 @dataclass(slots=True)
@@ -88,26 +89,26 @@ class Heap:
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadedModel:
     """A target that is here. `url` is as it was asked for."""
 
     url: str
-    seat: Seat
+    seat: Runner
 
 
-class Shelf:
+class ModelRegistry:
     """Targets by name. Every method runs on the loop. Without a nursery's line, all of them are in this process."""
 
     def __init__(
         self, environment: Environment, line: socket.socket | None = None, sockets: Path = Path(), soon: float = SOON
     ) -> None:
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, LoadedModel] = {}
         self._soon = soon
         self._environment = environment
         self._loop = asyncio.get_running_loop()
-        self._births = Births(line, sockets, self._fallen) if line else None
-        self._loading: dict[str, asyncio.Future[Seat]] = {}
-        self._being_born: dict[str, list[Apart]] = {}
+        self._births = ProcessFactory(line, sockets, self._fallen) if line else None
+        self._loading: dict[str, asyncio.Future[Runner]] = {}
+        self._being_born: dict[str, list[ProcessRunner]] = {}
         self._loads = ThreadPoolExecutor(os.cpu_count(), "loads")
         self._heap = Heap()
         self._left: list[Predictor] = []  # unloaded, but not freed yet
@@ -116,7 +117,7 @@ class Shelf:
         self._tidying: asyncio.Task[None] | None = None
         self._long_calls = ThreadPoolExecutor(1, "long-calls")
 
-    async def load(self, name: str, url: str, folder: Path) -> Held:
+    async def load(self, name: str, url: str, folder: Path) -> LoadedModel:
         """Load a target that is not here yet. A load of it on the way is waited for. Raises LoadFailed.
 
         The load goes on when the caller is cancelled.
@@ -130,15 +131,15 @@ class Shelf:
             raise LoadFailed(500, "its process ended as soon as the model was loaded")
         return self.held[name]
 
-    def _loaded(self, name: str, url: str, done: asyncio.Future[Seat]) -> None:
+    def _loaded(self, name: str, url: str, done: asyncio.Future[Runner]) -> None:
         del self._loading[name]
         if not done.cancelled() and done.exception() is None and not done.result().gone:
-            self.held[name] = Held(url, done.result())
+            self.held[name] = LoadedModel(url, done.result())
 
     def loading(self, name: str) -> bool:
         return name in self._loading
 
-    async def _load(self, name: str, folder: Path) -> Seat:
+    async def _load(self, name: str, folder: Path) -> Runner:
         try:
             kind, apart, files = await self._loop.run_in_executor(None, self._placed, folder)
         except Unloadable as error:
@@ -147,10 +148,10 @@ class Shelf:
             return await self._apart(name, folder, kind)
         return await self._inside(name, folder, kind, files)
 
-    async def _apart(self, name: str, folder: Path, kind: str) -> Seat:
+    async def _apart(self, name: str, folder: Path, kind: str) -> Runner:
         return await self._bear(name, folder, kind)
 
-    async def _bear(self, name: str, folder: Path, kind: str) -> Apart:
+    async def _bear(self, name: str, folder: Path, kind: str) -> ProcessRunner:
         """Have a process for the target that has loaded it. Raises LoadFailed."""
         assert self._births is not None
         process = self._births.new()
@@ -166,7 +167,7 @@ class Shelf:
         process.memory = max(report.memory, artifact.size(folder))
         return process
 
-    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[artifact.Stamp]) -> Seat:
+    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[artifact.Stamp]) -> Runner:
         taken = _taken(hash(tuple(files)))
         async with self._heap.changed() if taken.size else self._heap.measured():
             _free(self._all_left())
@@ -181,7 +182,7 @@ class Shelf:
                 raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
             finally:
                 self._tidy_soon()
-        return Inside(predictor, taken.size, self._environment, self._long_calls)
+        return InlineRunner(predictor, taken.size, self._environment, self._long_calls)
 
     def _placed(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         kind = artifact.framework(folder, self._environment)
@@ -194,7 +195,7 @@ class Shelf:
         framework.warm(kind)  # not the target's memory
         before = 0 if taken.size else memory.in_use()
         try:
-            with strays.kept_out():
+            with fork_guard.exit_if_forked():
                 predictor = framework.load(folder, kind, self._environment)
         except (Exception, SystemExit):
             raise
@@ -214,7 +215,7 @@ class Shelf:
             await asyncio.wait([loading])
             await asyncio.sleep(0)  # its callbacks
         seat = self.held.pop(name).seat
-        if not isinstance(seat, Inside):
+        if not isinstance(seat, InlineRunner):
             await seat.close()
         else:
             self._left.append(await seat.close())
@@ -243,17 +244,17 @@ class Shelf:
         async with self._heap.changed():
             await self._loop.run_in_executor(self._loads, _give_back, self._all_left())
 
-    async def fall(self, held: Held) -> None:
+    async def fall(self, held: LoadedModel) -> None:
         """Return when the target has ended by itself; never, for one in this process."""
-        await (self._loop.create_future() if isinstance(held.seat, Inside) else held.seat.ended)
+        await (self._loop.create_future() if isinstance(held.seat, InlineRunner) else held.seat.ended)
 
     async def close(self) -> None:
         """End the targets' processes, after what still runs there."""
-        seats = [held.seat for held in self.held.values() if not isinstance(held.seat, Inside)]
+        seats = [held.seat for held in self.held.values() if not isinstance(held.seat, InlineRunner)]
         born = [process for processes in self._being_born.values() for process in processes]
         await asyncio.gather(*(one.close() for one in [*seats, *born]))
 
-    def _fallen(self, process: Apart, status: int) -> None:
+    def _fallen(self, process: ProcessRunner, status: int) -> None:
         for name in [name for name, held in self.held.items() if held.seat is process]:
             del self.held[name]
             print(f"the process of model {name} has ended with status {status}", file=sys.stderr, flush=True)

@@ -22,12 +22,12 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from hostler.contract import INVOCATIONS, LOAD_TIMEOUT, MODELS
-from hostler.servers.apart import Apart
 from hostler.servers.artifact import Stamp
-from hostler.servers.copies import Copies, Crew
 from hostler.servers.environment import Environment
-from hostler.servers.shelf import LoadFailed, Seat, Shelf
-from hostler.servers.target import DRAIN
+from hostler.servers.model_registry import LoadFailed, ModelRegistry, Runner
+from hostler.servers.processes.target_main import DRAIN
+from hostler.servers.runners.process import ProcessRunner
+from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.wire.client import CallFailed, call
 
 _TRIES = 2  # workers that may end while they are given a target, before it is taken to be the cause
@@ -55,16 +55,16 @@ class _Told(msgspec.Struct):
     message: str = ""
 
 
-class Workers(Shelf):
+class Workers(ModelRegistry):
     """Call `begin` first, once."""
 
     def __init__(self, environment: Environment, line: socket.socket, sockets: Path) -> None:
         super().__init__(environment, line, sockets)
         self._number = environment.workers
         self._wanted: dict[str, _Wanted] = {}
-        self._crew = Crew(self._worker, self._lost_worker)
+        self._crew = ReplicaSet(self._worker, self._lost_worker)
         # Worker -> targets that it is the first to load, the oldest first; one that ended keeps those that it had then.
-        self._trials: WeakKeyDictionary[Apart, dict[str, None]] = WeakKeyDictionary()
+        self._trials: WeakKeyDictionary[ProcessRunner, dict[str, None]] = WeakKeyDictionary()
         self._leaving: dict[str, asyncio.Future[None]] = {}  # targets that workers are letting go
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,31 +73,31 @@ class Workers(Shelf):
         await self._crew.begin(self._number, prefix="w")
 
     async def close(self) -> None:
-        crews = [held.seat.crew for held in self.held.values() if isinstance(held.seat, Copies)]
+        crews = [held.seat.crew for held in self.held.values() if isinstance(held.seat, ReplicaRunner)]
         born = [process for processes in self._being_born.values() for process in processes]
         await asyncio.gather(*(one.close() for one in {self._crew, *crews}), *(process.close() for process in born))
 
     # --- targets with processes of their own
 
-    async def _apart(self, name: str, folder: Path, kind: str) -> Seat:
-        async def bear() -> Apart:
+    async def _apart(self, name: str, folder: Path, kind: str) -> Runner:
+        async def bear() -> ProcessRunner:
             return await self._bear(name, folder, kind)
 
-        crew = Crew(bear, lambda error: self._lost(copies, name, str(error)))
+        crew = ReplicaSet(bear, lambda error: self._lost(copies, name, str(error)))
         await crew.begin(self._number)
         memory = sum(process.memory for process in crew.ready)
-        copies = Copies(crew, INVOCATIONS, memory, crew.close)
+        copies = ReplicaRunner(crew, INVOCATIONS, memory, crew.close)
         return copies
 
     # --- targets with a copy in each worker
 
-    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[Stamp]) -> Seat:
+    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[Stamp]) -> Runner:
         """One worker is given it first: should the model end it, the others go on."""
         while True:
             with contextlib.suppress(_Bystander):
                 return await self._everywhere(name, folder)
 
-    async def _everywhere(self, name: str, folder: Path) -> Seat:
+    async def _everywhere(self, name: str, folder: Path) -> Runner:
         if leaving := self._leaving.get(name):
             await asyncio.wait([leaving])
         workers = await self._crew.some()
@@ -114,9 +114,9 @@ class Workers(Shelf):
             await self._leave(name, wanted)
             raise
         path = f"{MODELS}/{quote(name, safe='')}/invoke"
-        return Copies(self._crew, path, memory * self._number, lambda: self._leave(name, wanted))
+        return ReplicaRunner(self._crew, path, memory * self._number, lambda: self._leave(name, wanted))
 
-    async def _try(self, worker: Apart, name: str, folder: Path) -> int:
+    async def _try(self, worker: ProcessRunner, name: str, folder: Path) -> int:
         """Have a worker load what none has loaded yet. Raises LoadFailed, or _Bystander.
 
         It loads one after the other, so if it ends, the oldest load is to blame.
@@ -145,7 +145,7 @@ class Workers(Shelf):
         await asyncio.wait([leaving])
         del self._leaving[name]
 
-    async def _worker(self) -> Apart:
+    async def _worker(self) -> ProcessRunner:
         """A new worker that holds all that is wanted, however long it takes. Raises LoadFailed for the first ones."""
         births = self._births
         assert births is not None
@@ -163,7 +163,7 @@ class Workers(Shelf):
                 print(f"there is no new worker: {error}", file=sys.stderr, flush=True)
             await asyncio.sleep(_PAUSE)
 
-    async def _fill(self, process: Apart) -> None:
+    async def _fill(self, process: ProcessRunner) -> None:
         """Give it what is wanted, until it has just that. Raises LoadFailed if it ends meanwhile."""
         has: dict[str, _Wanted] = {}
         while True:
@@ -191,10 +191,10 @@ class Workers(Shelf):
 
     def _lose(self, name: str, why: str) -> None:
         held = self.held.get(name)
-        if held is not None and isinstance(held.seat, Copies):
+        if held is not None and isinstance(held.seat, ReplicaRunner):
             self._lost(held.seat, name, why)
 
-    def _lost(self, copies: Copies, name: str, why: str) -> None:
+    def _lost(self, copies: ReplicaRunner, name: str, why: str) -> None:
         """A copy cannot be had any more: the target goes as a whole."""
         print(f"model {name} cannot be loaded again: {why}", file=sys.stderr, flush=True)
         if (held := self.held.get(name)) and held.seat is copies:
@@ -206,7 +206,7 @@ class Workers(Shelf):
         task.add_done_callback(self._tasks.discard)
 
 
-async def _give(worker: Apart, name: str, folder: Path) -> int:
+async def _give(worker: ProcessRunner, name: str, folder: Path) -> int:
     """Have a worker load a target. Returns the bytes that its copy takes. Raises LoadFailed."""
     body = msgspec.json.encode({"model_name": name, "url": str(folder)})
     try:
@@ -223,10 +223,10 @@ async def _give(worker: Apart, name: str, folder: Path) -> int:
     return told.memory
 
 
-async def _take_from(workers: list[Apart], name: str) -> None:
+async def _take_from(workers: list[ProcessRunner], name: str) -> None:
     """Have workers let go of a target, after what still runs there. What they do not hold is no error."""
 
-    async def take(worker: Apart) -> None:
+    async def take(worker: ProcessRunner) -> None:
         with contextlib.suppress(CallFailed):  # it has ended
             await call(worker.address, "DELETE", f"{MODELS}/{quote(name, safe='')}", timeout=DRAIN + 1)
 

@@ -18,9 +18,8 @@ from typing import Any
 import msgspec
 
 from hostler.contract import INVOCATIONS
-from hostler.processes import tree
-from hostler.servers import nursery
-from hostler.servers.target import DRAIN, Report
+from hostler.processes import forkserver, tree
+from hostler.servers.processes.target_main import DRAIN, Report
 from hostler.wire.client import CallFailed, Exchange, Pool
 from hostler.wire.head import render
 from hostler.wire.server import Request
@@ -30,12 +29,12 @@ _FORWARDED = ("content-type", "accept")  # and what begins with:
 _AMAZON = "x-amzn-"
 
 
-class Apart:
+class ProcessRunner:
     """One process. `memory` is its own share after the load; `socket` the bare name of what it listens on."""
 
-    sockets: tuple[str, ...] = ()  # see copies.Copies
+    sockets: tuple[str, ...] = ()  # see replicas.ReplicaRunner
 
-    def __init__(self, births: Births, number: int, path: Path) -> None:
+    def __init__(self, births: ProcessFactory, number: int, path: Path) -> None:
         self.memory = 0
         self.path = path
         self.socket = path.name
@@ -55,7 +54,7 @@ class Apart:
         """Fork the process and wait for its report; a process that ended without one is a failed load."""
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        order = nursery.Bear(self._number, str(folder), framework, str(self.path))
+        order = forkserver.Spawn(self._number, str(folder), framework, str(self.path))
         try:
             self._births.send(order, [writing, lifeline])
         finally:
@@ -107,10 +106,10 @@ class Apart:
     async def close(self) -> None:
         """End the process: after what still runs there, or at once if it never served."""
         if not self.ended.done():
-            self._births.send(nursery.End(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
+            self._births.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
             await asyncio.wait([self.ended], timeout=DRAIN + 1)
         if not self.ended.done():
-            self._births.send(nursery.End(self._number, signal.SIGKILL))
+            self._births.send(forkserver.Signal(self._number, signal.SIGKILL))
             await self.ended
 
     def forget(self) -> None:
@@ -121,29 +120,29 @@ class Apart:
             self.path.unlink(missing_ok=True)
 
 
-class Births:
+class ProcessFactory:
     """The server's end of the nursery's line: processes by number, and the connections to them."""
 
-    def __init__(self, line: socket.socket, folder: Path, fallen: Callable[[Apart, int], None]) -> None:
+    def __init__(self, line: socket.socket, folder: Path, fallen: Callable[[ProcessRunner, int], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self._line = line
         self._folder = folder  # of the targets' sockets
         self._fallen = fallen  # told of every process that ended
-        self._processes: dict[int, Apart] = {}
+        self._processes: dict[int, ProcessRunner] = {}
         self._number = 0
         self._pool = Pool(connect_timeout=5.0)
         self.loop.add_reader(line.fileno(), self._hear)
 
-    def new(self) -> Apart:
+    def new(self) -> ProcessRunner:
         self._number += 1
-        process = Apart(self, self._number, self._folder / f"t{self._number}")
+        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}")
         self._processes[self._number] = process
         return process
 
-    def send(self, order: nursery.Bear | nursery.End, fds: list[int] | None = None) -> None:
+    def send(self, order: forkserver.Spawn | forkserver.Signal, fds: list[int] | None = None) -> None:
         socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
 
-    def forward(self, process: Apart, path: str, request: Request, missed: Callable[[], None]) -> None:
+    def forward(self, process: ProcessRunner, path: str, request: Request, missed: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
         lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
         head = render(f"POST {path} HTTP/1.1", lines)
@@ -158,7 +157,7 @@ class Births:
             print("the process from which targets are started has ended: the container ends, too", flush=True)
             tree.end_descendants()
             os._exit(1)
-        ended = msgspec.msgpack.decode(frame, type=nursery.Ended)
+        ended = msgspec.msgpack.decode(frame, type=forkserver.Exited)
         process = self._processes.pop(ended.number)
         process.forget()
         process.ended.set_result(ended.status)
@@ -178,7 +177,7 @@ def _ending(status: int) -> str:
 class _Forwarded:
     """The way back of a forwarded call, whole where it comes so, else as it comes."""
 
-    def __init__(self, process: Apart, request: Request, missed: Callable[[], None]) -> None:
+    def __init__(self, process: ProcessRunner, request: Request, missed: Callable[[], None]) -> None:
         process.calls += 1
         self._process = process
         self._request = request

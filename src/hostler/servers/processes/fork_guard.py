@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def kept_out() -> Iterator[None]:
+def exit_if_forked() -> Iterator[None]:
     """The user's code runs in here. Whoever comes out in another process than it went in ends, and flushes nothing."""
     here = os.getpid()
     try:
@@ -23,7 +23,7 @@ def kept_out() -> Iterator[None]:
             os._exit(0)
 
 
-def hear_for_themselves() -> None:
+def default_signals_in_children() -> None:
     """From now on a child that is told to end does so, where else our loop would be told: they share its signals."""
     here = os.getpid()
 
