@@ -20,10 +20,14 @@ from hostler.processes.lifeline import leave_with
 from hostler.servers import environment, framework, reason
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
-from hostler.servers.model_registry import LoadFailed, ModelRegistry
+from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard, target_main, worker_main
+from hostler.servers.runners.inline import InlineLoader
+from hostler.servers.runners.process import ProcessFactory
+from hostler.servers.runners.process_loader import ProcessLoader
+from hostler.servers.runners.runner import Loader, LoadFailed
 from hostler.servers.server import ONLY, Contract
-from hostler.servers.worker_pool import Workers
+from hostler.servers.worker_pool import WorkerPool
 from hostler.wire.server import Limits, serve
 
 _LINE = 500  # characters of the log's last line
@@ -85,49 +89,51 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
-    shelf: ModelRegistry
+    factory = ProcessFactory(line, sockets)
+    shared: Loader
     if told.workers == 1:
-        shelf = ModelRegistry(told, line, sockets)
+        shared = InlineLoader(told)
     else:
-        shelf = workers = Workers(told, line, sockets)
+        shared = workers = WorkerPool(factory, told.workers)
         try:
-            await workers.begin()
+            await workers.start()
         except LoadFailed as error:
             print(f"there is no process for each worker: {error}", file=sys.stderr, flush=True)
             return 1
-    answering = Contract(told, shelf)
+    registry = ModelRegistry(told, shared, ProcessLoader(factory, told.workers))
+    answering = Contract(told, registry)
     handle = answering.handle
     limits = Limits(body=told.max_body)
     if told.socket:
         server = await serve(handle, path=told.socket, limits=limits)
     else:
         server = await serve(handle, sock=_listener(told.port, everywhere), limits=limits)
-    keeping = None if told.multi_model else asyncio.ensure_future(_keep(shelf, told, answering))
+    keeping = None if told.multi_model else asyncio.ensure_future(_keep(registry, told, answering))
     stop = asyncio.ensure_future(ending.wait())
     await asyncio.wait([stop, *([keeping] if keeping else [])], return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if keeping and keeping.done():
         print(keeping.result(), file=sys.stderr, flush=True)
         code = 1
-    await asyncio.gather(server.close(0.0 if code else target_main.DRAIN), shelf.close())
+    await asyncio.gather(server.close(0.0 if code else target_main.DRAIN), registry.close())
     return code
 
 
-async def _keep(shelf: ModelRegistry, told: Environment, answering: Contract) -> str:
-    """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
+async def _keep(registry: ModelRegistry, told: Environment, answering: Contract) -> str:
+    """Hold the one model of a single-model container, loading it anew when its process exits. Returns why it cannot.
 
     That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.
     """
     url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
     while True:
         try:
-            held = await shelf.load(ONLY, url, told.folder(url))
+            model = await registry.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
             answering.lost()
             line = str(error).strip().partition("\n")[0]
             return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
         answering.arrived()
-        await shelf.fall(held)
+        await model.runner.exited
 
 
 def _listener(port: int, everywhere: bool) -> socket.socket:

@@ -1,233 +1,200 @@
-"""The shelf of a server of several processes: each target has as many copies as there are workers.
+"""The workers of a server of several processes: each holds a replica of every model that can share a process.
 
-A target that can be called in one process with others has a copy in each worker (worker.py); any other has as many
-processes of its own. The server itself holds none: what a model does to its process, it does to one worker.
+A model that needs processes of its own has as many of them (runners/process_loader.py). The server itself holds none:
+what a model does to its process, it does to one worker (processes/worker_main.py).
 
-A worker takes calls only while it holds all that the workers are to hold: one that ended has a successor, which is
-filled before it takes the place. A target that cannot be given to it is taken away as a whole: the platform finds out.
+A worker takes calls only while it holds every model that is assigned to the workers: a replacement is filled before it
+takes the place of an exited one. A model that cannot be loaded into it is unloaded as a whole: the platform finds out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from hostler.contract import INVOCATIONS, LOAD_TIMEOUT, MODELS
-from hostler.servers.artifact import Stamp
-from hostler.servers.environment import Environment
-from hostler.servers.model_registry import LoadFailed, ModelRegistry, Runner
+from hostler.contract import LOAD_TIMEOUT, MODELS
 from hostler.servers.processes.target_main import DRAIN
-from hostler.servers.runners.process import ProcessRunner
+from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
+from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.client import CallFailed, call
 
-_TRIES = 2  # workers that may end while they are given a target, before it is taken to be the cause
-_LAST_WORD = 1.0  # seconds after a broken call in which its process's end may become known
-_PAUSE = 1.0  # seconds until there is another try to have a worker
+_TRIES = 2  # workers that may exit while they are filled with a model, before it is taken to be the cause
+_EXIT_NEWS = 1.0  # seconds after a broken call in which the exit of its process may become known
 
 
 @dataclass(eq=False)
-class _Wanted:
-    """A target that each worker is to hold. `ended`: so many workers have, while they were given it to be filled."""
+class _Assignment:
+    """A model that each worker must hold."""
 
     folder: Path
-    ended: int = 0
-    failed: str = ""  # why it cannot be held
+    exits: int = 0  # workers that exited while they were filled with it
+    failure: str = ""  # why no worker can hold it
+    runner: ReplicaRunner | None = None  # once every worker holds it
 
 
-class _Bystander(LoadFailed):
-    """The worker has ended, but not by this load."""
+class _OtherLoadFailed(LoadFailed):
+    """The worker has exited, but another model's load is to blame."""
 
 
-class _Told(msgspec.Struct):
-    """A worker's answer."""
+class _Reply(msgspec.Struct):
+    """A worker's answer to a load."""
 
     memory: int = 0
     message: str = ""
 
 
-class Workers(ModelRegistry):
-    """Call `begin` first, once."""
+class WorkerPool:
+    """Loads each model into every worker. Call `start` first, once."""
 
-    def __init__(self, environment: Environment, line: socket.socket, sockets: Path) -> None:
-        super().__init__(environment, line, sockets)
-        self._number = environment.workers
-        self._wanted: dict[str, _Wanted] = {}
-        self._crew = ReplicaSet(self._worker, self._lost_worker)
-        # Worker -> targets that it is the first to load, the oldest first; one that ended keeps those that it had then.
-        self._trials: WeakKeyDictionary[ProcessRunner, dict[str, None]] = WeakKeyDictionary()
-        self._leaving: dict[str, asyncio.Future[None]] = {}  # targets that workers are letting go
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, factory: ProcessFactory, number: int) -> None:
+        self._factory = factory
+        self._number = number
+        self._workers = ReplicaSet(self._spawn, retry=True)
+        self._assigned: dict[str, _Assignment] = {}
+        # Worker -> models that it is the first to load, the oldest first; an exited one keeps those that it had then.
+        self._first_loads: WeakKeyDictionary[ProcessRunner, dict[str, None]] = WeakKeyDictionary()
+        self._dropping: dict[str, asyncio.Future[None]] = {}  # models that workers are unloading
 
-    async def begin(self) -> None:
-        """Have the workers. Raises LoadFailed."""
-        await self._crew.begin(self._number, prefix="w")
+    async def start(self) -> None:
+        """Start the workers. Raises LoadFailed."""
+        await self._workers.start(self._number, prefix="w")
+
+    async def load(self, request: LoadRequest) -> ReplicaRunner:
+        """Load a model into every worker, again if another model's load broke it off. Raises LoadFailed."""
+        while True:
+            with contextlib.suppress(_OtherLoadFailed):
+                return await self._load_everywhere(request.name, request.folder)
 
     async def close(self) -> None:
-        crews = [held.seat.crew for held in self.held.values() if isinstance(held.seat, ReplicaRunner)]
-        born = [process for processes in self._being_born.values() for process in processes]
-        await asyncio.gather(*(one.close() for one in {self._crew, *crews}), *(process.close() for process in born))
+        """End the workers, after their calls in flight."""
+        await self._workers.close()
 
-    # --- targets with processes of their own
-
-    async def _apart(self, name: str, folder: Path, kind: str) -> Runner:
-        async def bear() -> ProcessRunner:
-            return await self._bear(name, folder, kind)
-
-        crew = ReplicaSet(bear, lambda error: self._lost(copies, name, str(error)))
-        await crew.begin(self._number)
-        memory = sum(process.memory for process in crew.ready)
-        copies = ReplicaRunner(crew, INVOCATIONS, memory, crew.close)
-        return copies
-
-    # --- targets with a copy in each worker
-
-    async def _inside(self, name: str, folder: Path, kind: str, files: Sequence[Stamp]) -> Runner:
-        """One worker is given it first: should the model end it, the others go on."""
-        while True:
-            with contextlib.suppress(_Bystander):
-                return await self._everywhere(name, folder)
-
-    async def _everywhere(self, name: str, folder: Path) -> Runner:
-        if leaving := self._leaving.get(name):
-            await asyncio.wait([leaving])
-        workers = await self._crew.some()
-        wanted = self._wanted[name] = _Wanted(folder)  # whoever is not among these, but being filled, will have it too
+    async def _load_everywhere(self, name: str, folder: Path) -> ReplicaRunner:
+        # 1. An earlier model of this name is gone from every worker.
+        if dropping := self._dropping.get(name):
+            await asyncio.wait([dropping])
+        workers = await self._workers.wait_ready()
+        # 2. Assign it: a worker that is not among these, but is being filled, will have it too.
+        assignment = self._assigned[name] = _Assignment(folder)
         try:
-            memory = await self._try(workers[0], name, folder)
-            given = await asyncio.gather(*(_give(one, name, folder) for one in workers[1:]), return_exceptions=True)
-            for worker, outcome in zip(workers[1:], given, strict=True):
-                if isinstance(outcome, BaseException) and not worker.gone:  # a successor is given it anew
+            # 3. One worker loads it first: should the model end it, the others go on.
+            memory = await self._load_first(workers[0], name, folder)
+            # 4. The others load it at once; the replacement of one that exits meanwhile is filled with it.
+            loads = (_load_into(worker, name, folder) for worker in workers[1:])
+            outcomes = await asyncio.gather(*loads, return_exceptions=True)
+            for worker, outcome in zip(workers[1:], outcomes, strict=True):
+                if isinstance(outcome, BaseException) and not worker.exited.done():
                     raise outcome
-            if wanted.failed:
-                raise LoadFailed(500, wanted.failed)
+            # 5. A replacement may have failed to load it.
+            if assignment.failure:
+                raise LoadFailed(500, assignment.failure)
         except BaseException:
-            await self._leave(name, wanted)
+            await self._drop(name, assignment)
             raise
         path = f"{MODELS}/{quote(name, safe='')}/invoke"
-        return ReplicaRunner(self._crew, path, memory * self._number, lambda: self._leave(name, wanted))
+        unload = partial(self._drop, name, assignment)
+        assignment.runner = ReplicaRunner(name, self._workers, path, memory * self._number, unload)
+        return assignment.runner
 
-    async def _try(self, worker: ProcessRunner, name: str, folder: Path) -> int:
-        """Have a worker load what none has loaded yet. Raises LoadFailed, or _Bystander.
+    async def _load_first(self, worker: ProcessRunner, name: str, folder: Path) -> int:
+        """Have a worker load a model that no worker has loaded yet. Raises LoadFailed, or _OtherLoadFailed.
 
-        It loads one after the other, so if it ends, the oldest load is to blame.
+        It loads one after the other, so if it exits, the oldest load is to blame.
         """
-        trials = self._trials.setdefault(worker, {})
-        trials[name] = None
-        ended = False
+        loads = self._first_loads.setdefault(worker, {})
+        loads[name] = None
+        exited = False
         try:
-            return await _give(worker, name, folder)
+            return await _load_into(worker, name, folder)
         except LoadFailed as error:
-            ended = error.ended is not None
-            if ended and next(iter(trials)) != name:
-                raise _Bystander(error.status, str(error)) from None
+            exited = error.ended is not None
+            if exited and next(iter(loads)) != name:
+                raise _OtherLoadFailed(error.status, str(error)) from None
             raise
         finally:
-            if not ended:
-                del trials[name]
+            if not exited:
+                del loads[name]
 
-    async def _leave(self, name: str, wanted: _Wanted) -> None:
-        """Have it gone from every worker; one that is being filled lets it go before it is ready."""
-        if self._wanted.get(name) is not wanted:
+    async def _drop(self, name: str, assignment: _Assignment) -> None:
+        """Unload a model from every worker; one that is being filled unloads it before it is ready."""
+        if self._assigned.get(name) is not assignment:
             return
-        del self._wanted[name]
-        leaving = asyncio.ensure_future(_take_from(self._crew.ready, name))
-        self._leaving[name] = leaving
-        await asyncio.wait([leaving])
-        del self._leaving[name]
+        del self._assigned[name]
+        dropping = asyncio.ensure_future(_unload_from(self._workers.ready, name))
+        self._dropping[name] = dropping
+        await asyncio.wait([dropping])
+        del self._dropping[name]
 
-    async def _worker(self) -> ProcessRunner:
-        """A new worker that holds all that is wanted, however long it takes. Raises LoadFailed for the first ones."""
-        births = self._births
-        assert births is not None
-        while True:
-            process = births.new()
-            try:
-                report = await process.load(Path(), "")
-                if report.status != 200:
-                    raise LoadFailed(report.status, report.message)
-                await self._fill(process)
-                return process
-            except LoadFailed as error:
-                if not self._crew.names:
-                    raise
+    async def _spawn(self) -> ProcessRunner:
+        """A new worker that holds every assigned model. Raises LoadFailed."""
+        worker = self._factory.new("a worker")
+        try:
+            await worker.load(Path(), "")
+            await self._fill(worker)
+        except (LoadFailed, OSError) as error:
+            if self._workers.names:  # else the server's start fails, and says so itself
                 print(f"there is no new worker: {error}", file=sys.stderr, flush=True)
-            await asyncio.sleep(_PAUSE)
+            raise
+        return worker
 
-    async def _fill(self, process: ProcessRunner) -> None:
-        """Give it what is wanted, until it has just that. Raises LoadFailed if it ends meanwhile."""
-        has: dict[str, _Wanted] = {}
+    async def _fill(self, worker: ProcessRunner) -> None:
+        """Load assigned models into a worker, until it holds just these. Raises LoadFailed if it exits meanwhile."""
+        holds: dict[str, _Assignment] = {}
         while True:
-            if stale := next((name for name, one in has.items() if self._wanted.get(name) is not one), None):
-                await _take_from([process], stale)
-                del has[stale]
-            elif missing := next((name for name in self._wanted if name not in has), None):
-                wanted = has[missing] = self._wanted[missing]
+            if stale := next((name for name, one in holds.items() if self._assigned.get(name) is not one), None):
+                await _unload_from([worker], stale)
+                del holds[stale]
+            elif missing := next((name for name in self._assigned if name not in holds), None):
+                assignment = holds[missing] = self._assigned[missing]
                 try:
-                    await _give(process, missing, wanted.folder)
+                    await _load_into(worker, missing, assignment.folder)
                 except LoadFailed as error:
-                    wanted.ended += process.gone
-                    if not process.gone or wanted.ended >= _TRIES:
-                        wanted.failed = str(error)
-                        self._lose(missing, wanted.failed)
-                    if process.gone:
+                    exited = worker.exited.done()
+                    assignment.exits += exited
+                    if not exited or assignment.exits >= _TRIES:
+                        assignment.failure = str(error)
+                        if assignment.runner:
+                            assignment.runner.lose(assignment.failure)
+                    if exited:
                         raise
-            elif process.gone:
+            elif worker.exited.done():
                 raise LoadFailed(500, "it ended as soon as it was filled")
             else:
                 return
 
-    def _lost_worker(self, error: Exception) -> None:
-        raise AssertionError("there is another try, always") from error
 
-    def _lose(self, name: str, why: str) -> None:
-        held = self.held.get(name)
-        if held is not None and isinstance(held.seat, ReplicaRunner):
-            self._lost(held.seat, name, why)
-
-    def _lost(self, copies: ReplicaRunner, name: str, why: str) -> None:
-        """A copy cannot be had any more: the target goes as a whole."""
-        print(f"model {name} cannot be loaded again: {why}", file=sys.stderr, flush=True)
-        if (held := self.held.get(name)) and held.seat is copies:
-            del self.held[name]
-        if not copies.ended.done():
-            copies.ended.set_result(0)
-        task = asyncio.ensure_future(copies.close())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-async def _give(worker: ProcessRunner, name: str, folder: Path) -> int:
-    """Have a worker load a target. Returns the bytes that its copy takes. Raises LoadFailed."""
+async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
+    """Have a worker load a model. Returns the bytes that its replica takes. Raises LoadFailed."""
     body = msgspec.json.encode({"model_name": name, "url": str(folder)})
     try:
         reply = await call(worker.address, "POST", MODELS, body=body, timeout=LOAD_TIMEOUT)
     except CallFailed as error:
-        await asyncio.wait([worker.ended], timeout=_LAST_WORD)
+        await asyncio.wait([worker.exited], timeout=_EXIT_NEWS)
         message = f"its worker process did not load it: {error}"
-        if worker.gone and not error.started:
-            raise _Bystander(500, message) from None
-        raise LoadFailed(500, message, worker.ended.result() if worker.gone else None) from None
-    told = msgspec.json.decode(reply.body, type=_Told)
+        exited = worker.exited.done()
+        if exited and not error.started:
+            raise _OtherLoadFailed(500, message) from None
+        raise LoadFailed(500, message, worker.status if exited else None) from None
+    loaded = msgspec.json.decode(reply.body, type=_Reply)
     if reply.status != 200:
-        raise LoadFailed(reply.status, told.message)
-    return told.memory
+        raise LoadFailed(reply.status, loaded.message)
+    return loaded.memory
 
 
-async def _take_from(workers: list[ProcessRunner], name: str) -> None:
-    """Have workers let go of a target, after what still runs there. What they do not hold is no error."""
+async def _unload_from(workers: list[ProcessRunner], name: str) -> None:
+    """Have workers unload a model, after its calls in flight. A worker that does not hold it is no error."""
 
-    async def take(worker: ProcessRunner) -> None:
-        with contextlib.suppress(CallFailed):  # it has ended
+    async def unload(worker: ProcessRunner) -> None:
+        with contextlib.suppress(CallFailed):  # it has exited
             await call(worker.address, "DELETE", f"{MODELS}/{quote(name, safe='')}", timeout=DRAIN + 1)
 
-    await asyncio.gather(*(take(worker) for worker in workers))
+    await asyncio.gather(*(unload(worker) for worker in workers))

@@ -21,6 +21,7 @@ from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.target_main import DRAIN, Report, tell
+from hostler.servers.runners.inline import InlineLoader
 from hostler.servers.server import ONLY, Contract
 from hostler.wire.server import Limits, Request, serve
 
@@ -41,7 +42,8 @@ async def _serve(environment: Environment, order: Spawn, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
-    answering = Contract(replace(environment, multi_model=True, socket=""), ModelRegistry(environment))
+    loader = InlineLoader(environment)
+    answering = Contract(replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader))
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
     tell(report, Report(200))

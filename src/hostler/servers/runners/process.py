@@ -1,6 +1,6 @@
-"""A process from the nursery, as the server sees it: its birth, its socket, its end. Calls are forwarded to it.
+"""A process that the fork server spawned for this server: its start, its socket, its exit. Calls are forwarded to it.
 
-It is a target's own, or a worker that holds copies of many.
+It is a model's own, or a worker that holds a replica of many.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from hostler.contract import INVOCATIONS
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.target_main import DRAIN, Report
+from hostler.servers.runners.runner import LoadFailed
 from hostler.wire.client import CallFailed, Exchange, Pool
 from hostler.wire.head import render
 from hostler.wire.server import Request
@@ -30,112 +31,120 @@ _AMAZON = "x-amzn-"
 
 
 class ProcessRunner:
-    """One process. `memory` is its own share after the load; `socket` the bare name of what it listens on."""
+    """One process. `label` names it in the log; `memory` is its own share after the load."""
 
-    sockets: tuple[str, ...] = ()  # see replicas.ReplicaRunner
-
-    def __init__(self, births: ProcessFactory, number: int, path: Path) -> None:
+    def __init__(self, factory: ProcessFactory, number: int, path: Path, label: str) -> None:
         self.memory = 0
         self.path = path
-        self.socket = path.name
-        self.calls = 0  # forwarded, and not answered yet
-        self.succeeded = False  # another process will have its place: its socket's file is left there for it
-        self.ended: asyncio.Future[int] = births.loop.create_future()
-        self._births = births
+        self.in_flight = 0  # calls forwarded, and not answered yet
+        self.keeps_path = False  # its socket's file stays after its exit, for its replacement
+        self.exited: asyncio.Future[str] = factory.loop.create_future()
+        self.status = 0  # of the exited process: its exit code, or a negative signal number
+        self._factory = factory
         self._number = number
+        self._label = label
         self._serving = False
         self._lifeline = -1
 
     @property
-    def gone(self) -> bool:
-        return self.ended.done()
+    def address(self) -> str:
+        return f"unix:{self.path}"
 
-    async def load(self, folder: Path, framework: str) -> Report:
-        """Fork the process and wait for its report; a process that ended without one is a failed load."""
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        return (self.path.name,)
+
+    async def load(self, folder: Path, framework: str) -> None:
+        """Spawn the process and wait for its report. Raises LoadFailed, also if it exited without a report.
+
+        A process without a framework is a worker (worker_main.py); it needs no folder.
+        """
+        # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
         order = forkserver.Spawn(self._number, str(folder), framework, str(self.path))
         try:
-            self._births.send(order, [writing, lifeline])
+            self._factory.send(order, [writing, lifeline])
         finally:
             os.close(writing)
             os.close(lifeline)
         reader = asyncio.StreamReader()
         pipe = os.fdopen(reading, "rb", buffering=0)
-        transport, _ = await self._births.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        # 2. Wait for its report, or its exit.
         line: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
         try:
-            either: list[asyncio.Future[Any]] = [line, self.ended]
+            either: list[asyncio.Future[Any]] = [line, self.exited]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not line.done():
                 await asyncio.wait([line], timeout=0.1)  # the report may be in the pipe still
             if line.done() and line.exception() is None:
                 report = msgspec.json.decode(line.result(), type=Report)
             else:
-                report = Report(500, f"its process {_ending(await self.ended)} while the model was loaded")
+                await self.exited
+                report = Report(500, f"its process {_exit_words(self.status)} while the model was loaded")
         finally:
             line.cancel()
             with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
                 await line
             transport.close()
+        # 3. It serves, or is ended.
         self.memory = report.memory
         self._serving = report.status == 200
         if not self._serving:
             await self.close()
-        return report
+            raise LoadFailed(report.status, report.message)
 
-    @property
-    def address(self) -> str:
-        return f"unix:{self.path}"
-
-    def take_place(self, name: str) -> None:
-        """Listen under this name from now on, whoever had it: from one moment to the next, by those who connect."""
+    def take_name(self, name: str) -> None:
+        """Listen under this socket name from now on, whoever had it: for new connections, in one step."""
         path = self.path.with_name(name)
         os.replace(self.path, path)
-        self.path, self.socket = path, name
+        self.path = path
 
-    def invoke(self, request: Request, again: Callable[[Request], None], path: str = INVOCATIONS) -> None:
-        """Forward the request. If the process went before it got any of it, `again` is called when it has ended."""
+    def invoke(self, request: Request, retry: Callable[[Request], None], path: str = INVOCATIONS) -> None:
+        """Forward the request. If the process got none of it, `retry` is called when the process has exited."""
 
-        def ended(_: asyncio.Future[int]) -> None:
+        def exited(_: asyncio.Future[str]) -> None:
             if not request.disconnected:
-                again(request)
+                retry(request)
 
-        self._births.forward(self, path, request, lambda: self.ended.add_done_callback(ended))
+        self._factory.forward(self, path, request, lambda: self.exited.add_done_callback(exited))
 
     async def close(self) -> None:
-        """End the process: after what still runs there, or at once if it never served."""
-        if not self.ended.done():
-            self._births.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
-            await asyncio.wait([self.ended], timeout=DRAIN + 1)
-        if not self.ended.done():
-            self._births.send(forkserver.Signal(self._number, signal.SIGKILL))
-            await self.ended
+        """End the process: after its calls in flight, or at once if it never served."""
+        if not self.exited.done():
+            self._factory.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
+            await asyncio.wait([self.exited], timeout=DRAIN + 1)
+        if not self.exited.done():
+            self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
+            await self.exited
 
-    def forget(self) -> None:
-        """It has ended: let go of what was held for it."""
+    def has_exited(self, status: int) -> None:
+        """Let go of what was held for the process; then whoever waits for its exit goes on."""
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
-        if not self.succeeded:
+        if not self.keeps_path:
             self.path.unlink(missing_ok=True)
+        self.status = status
+        self.exited.set_result(f"the process of {self._label} has ended with status {status}")
 
 
 class ProcessFactory:
-    """The server's end of the nursery's line: processes by number, and the connections to them."""
+    """The server's end of the fork server's line: processes by number, and the connections to them."""
 
-    def __init__(self, line: socket.socket, folder: Path, fallen: Callable[[ProcessRunner, int], None]) -> None:
+    def __init__(self, line: socket.socket, folder: Path) -> None:
         self.loop = asyncio.get_running_loop()
         self._line = line
-        self._folder = folder  # of the targets' sockets
-        self._fallen = fallen  # told of every process that ended
-        self._processes: dict[int, ProcessRunner] = {}
+        self._folder = folder  # of the processes' sockets
+        self._processes: dict[int, ProcessRunner] = {}  # not exited yet
         self._number = 0
         self._pool = Pool(connect_timeout=5.0)
-        self.loop.add_reader(line.fileno(), self._hear)
+        self.loop.add_reader(line.fileno(), self._receive)
 
-    def new(self) -> ProcessRunner:
+    def new(self, label: str) -> ProcessRunner:
+        """A process that is not spawned yet."""
         self._number += 1
-        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}")
+        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}", label)
         self._processes[self._number] = process
         return process
 
@@ -149,41 +158,38 @@ class ProcessFactory:
         deadline = self.loop.time() + _CALL_TIME
         caller = _Forwarded(process, request, missed)
         exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)
-        request.on_disconnect = partial(caller.left, exchange)
+        request.on_disconnect = partial(caller.client_gone, exchange)
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         frame = self._line.recv(4096)
-        if not frame:  # the nursery has fallen, and its children with it: nothing can be loaded any more
+        if not frame:  # the fork server has exited, and its children with it: nothing can be loaded any more
             print("the process from which targets are started has ended: the container ends, too", flush=True)
             tree.end_descendants()
             os._exit(1)
-        ended = msgspec.msgpack.decode(frame, type=forkserver.Exited)
-        process = self._processes.pop(ended.number)
-        process.forget()
-        process.ended.set_result(ended.status)
-        self._fallen(process, ended.status)
+        event = msgspec.msgpack.decode(frame, type=forkserver.Exited)
+        self._processes.pop(event.number).has_exited(event.status)
 
 
 def _passed_on(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
 
 
-def _ending(status: int) -> str:
+def _exit_words(status: int) -> str:
     if status < 0:
         return f"was killed by signal {-status}"
     return f"ended itself with exit code {status}"
 
 
 class _Forwarded:
-    """The way back of a forwarded call, whole where it comes so, else as it comes."""
+    """Passes the answer to a forwarded call back: whole where it comes so, else as it comes."""
 
     def __init__(self, process: ProcessRunner, request: Request, missed: Callable[[], None]) -> None:
-        process.calls += 1
+        process.in_flight += 1
         self._process = process
         self._request = request
-        self._missed = missed  # nobody listens there any more, and nothing was sent
+        self._missed = missed  # called if nobody listens there any more, and nothing was sent
         self._begun = False  # the answer's head is sent
-        self._counted = True  # among the process's calls
+        self._counted = True  # among the process's calls in flight
 
     def ready(self, exchange: Exchange) -> None: ...
 
@@ -206,15 +212,14 @@ class _Forwarded:
         self._over()
         self._request.end()
 
-    def left(self, exchange: Exchange) -> None:
-        """The caller hung up."""
+    def client_gone(self, exchange: Exchange) -> None:
         self._over()
         exchange.abort()
 
     def _over(self) -> None:
         if self._counted:
             self._counted = False
-            self._process.calls -= 1
+            self._process.in_flight -= 1
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
         self._over()

@@ -1,7 +1,7 @@
-"""Several processes that do the same: each call goes to the one with the fewest, and one that ends has a successor.
+"""Several processes that hold the same: each call goes to the least busy one, and one that exits is replaced.
 
-Each is known by a socket's name, which its successor takes over when it is ready, and not before: until then nobody
-listens there, and who is refused goes where the server itself listens, which passes calls on to those that are left.
+Each is reached under a socket's name, which its replacement takes over when it is ready, and not before. Until then
+nobody listens there, and a refused caller goes to the server's own socket, which passes calls on to those left.
 """
 
 from __future__ import annotations
@@ -9,84 +9,92 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from random import choice
 
 from hostler.servers.runners.process import ProcessRunner
 from hostler.wire.server import Request
 
-_PAUSE = 1.0  # seconds; one that did not live for so long gets no successor any sooner
+_PAUSE = 1.0  # seconds until another try; a process that lived shorter is not replaced any sooner either
 
 
 class ReplicaSet:
-    """`bear` makes a process that is ready, with what it holds; what it raises is told to `lost`, once and for all."""
+    """Keeps a number of processes running. `spawn` starts one, and returns it ready, with all that it must hold.
 
-    def __init__(self, bear: Callable[[], Awaitable[ProcessRunner]], lost: Callable[[Exception], None]) -> None:
-        self.names: tuple[str, ...] = ()  # of the sockets
-        self._bear = bear
-        self._lost = lost
+    A replacement that cannot be had is tried again after a pause with `retry`; without, `failed` is resolved with the
+    reason, once.
+    """
+
+    def __init__(self, spawn: Callable[[], Awaitable[ProcessRunner]], *, retry: bool = False) -> None:
+        self.names: tuple[str, ...] = ()  # of the sockets; empty until `start` has returned
+        self._spawn = spawn
+        self._retry = retry
         self._loop = asyncio.get_running_loop()
-        self._ready: dict[str, ProcessRunner] = {}  # by the socket's name; nobody under one that waits for a successor
+        self.failed: asyncio.Future[Exception] = self._loop.create_future()
+        self._ready: dict[str, ProcessRunner] = {}  # by socket name; none under a name that waits for a replacement
         self._replacing: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # for any process
-        self._enlisted = asyncio.Event()
+        self._added = asyncio.Event()
         self._closing = False
         self._paths: tuple[Path, ...] = ()
 
-    async def some(self) -> list[ProcessRunner]:
-        """Those that are ready; while there is none, the next."""
-        while not (ready := [process for process in self.ready if not process.gone]):
-            self._enlisted.clear()
-            await self._enlisted.wait()
-        return ready
+    async def start(self, number: int, prefix: str = "") -> None:
+        """Start that many, named `prefix` and a number, or as they were spawned. Raises what `spawn` does: none stays.
+
+        The first one alone: a model that does not load fails once, and is reported once.
+        """
+        first = await self._spawn()
+        others = await asyncio.gather(*(self._spawn() for _ in range(1, number)), return_exceptions=True)
+        processes = [first, *(one for one in others if isinstance(one, ProcessRunner))]
+        failures = [one for one in others if isinstance(one, BaseException)]
+        if failures:
+            await asyncio.gather(*(process.close() for process in processes))
+            raise failures[0]
+        for index, process in enumerate(processes):
+            self._add(process, f"{prefix}{index}" if prefix else process.path.name)
+        self._paths = tuple(process.path for process in processes)
+        self.names = tuple(self._ready)
 
     @property
     def ready(self) -> list[ProcessRunner]:
         return [*self._ready.values()]
 
-    async def begin(self, number: int, prefix: str = "") -> None:
-        """Have that many, named `prefix` and a number, or as they were born. Raises what `bear` does: none is left.
+    async def wait_ready(self) -> list[ProcessRunner]:
+        """The processes that are ready; while there is none, wait for the next."""
+        while not (living := self._living()):
+            self._added.clear()
+            await self._added.wait()
+        return living
 
-        The first one alone: what cannot be had fails once, and is told of once.
-        """
-        first = await self._bear()
-        born = await asyncio.gather(*(self._bear() for _ in range(1, number)), return_exceptions=True)
-        processes = [first, *(one for one in born if isinstance(one, ProcessRunner))]
-        failures = [one for one in born if isinstance(one, BaseException)]
-        if failures:
-            await asyncio.gather(*(process.close() for process in processes))
-            raise failures[0]
-        for index, process in enumerate(processes):
-            self._enlist(process, f"{prefix}{index}" if prefix else process.socket)
-        self._paths = tuple(process.path for process in processes)
-        self.names = tuple(self._ready)
-
-    def invoke(self, request: Request, again: Callable[[Request], None], path: str) -> None:
-        """Forward a call. While there is no process, it waits for one."""
-        ready = [process for process in self.ready if not process.gone]
-        if not ready:
-            self._waiting.append((request, again))
+    def invoke(self, request: Request, retry: Callable[[Request], None], path: str) -> None:
+        """Forward a call to the process with the fewest in flight. While there is no process, it waits for one."""
+        living = self._living()
+        if not living:
+            self._waiting.append((request, retry))
             return
-        fewest = min(process.calls for process in ready)
-        choice([process for process in ready if process.calls == fewest]).invoke(request, again, path)
+        fewest = min(process.in_flight for process in living)
+        choice([process for process in living if process.in_flight == fewest]).invoke(request, retry, path)
 
     async def close(self) -> None:
-        """End them all, after what still runs there; one that is being born ends when it is ready."""
+        """End them all, after their calls in flight; a replacement under way is ended when it is ready."""
         self._closing = True
         await asyncio.gather(*(process.close() for process in self.ready))
         for path in self._paths:
             path.unlink(missing_ok=True)
-        self._release()
+        self._retry_waiting()
 
-    def _enlist(self, process: ProcessRunner, name: str) -> None:
-        process.succeeded = True
-        process.take_place(name)
+    def _living(self) -> list[ProcessRunner]:
+        return [process for process in self.ready if not process.exited.done()]
+
+    def _add(self, process: ProcessRunner, name: str) -> None:
+        process.keeps_path = True
+        process.take_name(name)
         self._ready[name] = process
-        self._enlisted.set()
-        since = self._loop.time()
-        process.ended.add_done_callback(lambda _: self._ended(name, since))
+        self._added.set()
+        process.exited.add_done_callback(partial(self._exited, name, self._loop.time()))
 
-    def _ended(self, name: str, since: float) -> None:
+    def _exited(self, name: str, since: float, exited: asyncio.Future[str]) -> None:
         del self._ready[name]
         if self._closing:
             return
@@ -98,49 +106,61 @@ class ReplicaSet:
 
     async def _replace(self, name: str, pause: float) -> None:
         await asyncio.sleep(pause)
-        if self._closing:
+        process: ProcessRunner | None = None
+        while process is None and not self._closing:
+            try:
+                process = await self._spawn()
+            except Exception as error:
+                if not self._retry:
+                    if not self._closing and not self.failed.done():
+                        self.failed.set_result(error)
+                    return
+                await asyncio.sleep(_PAUSE)
+        if process is None:
             return
-        try:
-            process = await self._bear()
-        except Exception as error:
-            if not self._closing:
-                self._lost(error)
+        if self._closing:
+            await process.close()
         else:
-            if self._closing:
-                await process.close()
-            else:
-                self._enlist(process, name)
-                self._release()
+            self._add(process, name)
+            self._retry_waiting()
 
-    def _release(self) -> None:
-        """Whoever waits looks again."""
+    def _retry_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for request, again in waiting:
+        for request, retry in waiting:
             if not request.disconnected:
-                again(request)
+                retry(request)
 
 
 class ReplicaRunner:
-    """A target of which there are several copies; `memory` is that of all. What `ended` resolves to means nothing."""
+    """A model of which each process of a replica set holds one replica; `memory` is that of all.
 
-    socket = ""
+    `path` is where the processes answer its calls, and `unload` takes it away from them.
+    """
 
-    def __init__(self, crew: ReplicaSet, path: str, memory: int, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, name: str, replicas: ReplicaSet, path: str, memory: int, unload: Callable[[], Awaitable[None]]
+    ) -> None:
         self.memory = memory
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # it cannot be had any more
-        self.close = leave
-        self.crew = crew
+        self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._name = name
+        self._replicas = replicas
         self._path = path
-
-    @property
-    def gone(self) -> bool:
-        return self.ended.done()
+        self._unload = unload
+        self._losing: asyncio.Task[None] | None = None
 
     @property
     def sockets(self) -> tuple[str, ...]:
-        """The bare names of the sockets where its copies can be called, too, as good as at the server's own."""
-        return self.crew.names
+        return self._replicas.names
 
-    def invoke(self, request: Request, again: Callable[[Request], None]) -> None:
-        """Have one of the copies answer."""
-        self.crew.invoke(request, again, self._path)
+    def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
+        """Have one of the replicas answer."""
+        self._replicas.invoke(request, retry, self._path)
+
+    def lose(self, reason: str) -> None:
+        """A replica cannot be loaded again: the model goes as a whole, and the platform finds it gone."""
+        if not self.exited.done():
+            self.exited.set_result(f"model {self._name} cannot be loaded again: {reason}")
+            self._losing = asyncio.get_running_loop().create_task(self.close())
+
+    async def close(self) -> None:
+        await self._unload()
