@@ -473,7 +473,7 @@ def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None
 
 
 def _settles(server: Container, wanted: int) -> None:
-    """Below the server there soon are so many living processes: the nursery, and the targets' own."""
+    """Below the server there soon are so many living processes: the fork server, and the targets' own."""
     end = time.monotonic() + 10
     while len(tree.descendants(server.process.pid)) != wanted:
         assert time.monotonic() < end

@@ -88,9 +88,9 @@ def loaded(server: Container, name: str, number: int) -> dict[str, Any]:
 
 
 def processes(server: Container) -> list[int]:
-    """All that the nursery has borne and that live."""
-    [nursery] = tree.children(server.process.pid)
-    return tree.children(nursery)
+    """The living children of the server's fork server."""
+    [fork_server] = tree.children(server.process.pid)
+    return tree.children(fork_server)
 
 
 def eventually(look: Callable[[], T], within: float = 15) -> T:

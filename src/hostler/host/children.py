@@ -146,7 +146,7 @@ class Children:
             contract.ENV_LIFELINE: str(self._lifeline),
             contract.ENV_FRAMEWORK: launch.framework,
         }
-        with self._reaper.birth():
+        with self._reaper.spawning():
             pid = await self._forks.fork(Fork(launch.folder, launch.log, _clean(environment), launch.framework))
             self._born(container, pid)
 

@@ -1,4 +1,4 @@
-"""The start and the end of one of our model servers: environment, nursery, socket, signals."""
+"""The start and the end of one of our model servers: environment, fork server, socket, signals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from hostler import contract
 from hostler.processes import forkserver, tree
 from hostler.processes.lifeline import leave_with
@@ -22,6 +24,7 @@ from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard, target_main, worker_main
+from hostler.servers.processes.protocol import DRAIN, Order
 from hostler.servers.runners.inline import InlineLoader
 from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
@@ -55,7 +58,7 @@ def run(everywhere: bool = False) -> None:
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = forkserver.start(partial(_become, told), framework.warm_forks, told.lifeline)
+        line = forkserver.start(partial(_run_child, told), framework.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
         if told.lifeline is not None:
             leave_with(told.lifeline)
@@ -65,8 +68,11 @@ def run(everywhere: bool = False) -> None:
         sys.exit(code)
 
 
-def _become(told: Environment, order: forkserver.Spawn, report: int, lifeline: int) -> None:
-    (target_main.run if order.framework else worker_main.run)(told, order, report, lifeline)
+def _run_child(told: Environment, order: bytes, fds: list[int]) -> None:
+    """The whole life of a process that the fork server spawned: a model's own, or a worker."""
+    decoded = msgspec.msgpack.decode(order, type=Order)
+    report, lifeline = fds
+    (target_main.run if decoded.framework else worker_main.run)(told, decoded, report, lifeline)
 
 
 def _refuse(why: str) -> NoReturn:
@@ -115,7 +121,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     if keeping and keeping.done():
         print(keeping.result(), file=sys.stderr, flush=True)
         code = 1
-    await asyncio.gather(server.close(0.0 if code else target_main.DRAIN), registry.close())
+    await asyncio.gather(server.close(0.0 if code else DRAIN), registry.close())
     return code
 
 

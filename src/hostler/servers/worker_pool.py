@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from hostler.contract import LOAD_TIMEOUT, MODELS
-from hostler.servers.processes.target_main import DRAIN
+from hostler.servers.processes.protocol import DRAIN
 from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.servers.runners.runner import LoadFailed, LoadRequest

@@ -11,31 +11,19 @@ import signal
 import sys
 from pathlib import Path
 
-import msgspec
-
 from hostler.contract import PING
 from hostler.processes import tree
-from hostler.processes.forkserver import Spawn
 from hostler.processes.lifeline import leave_with
 from hostler.servers import answers, framework, memory, reason
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.predictor import Predictor
 from hostler.servers.processes import fork_guard
+from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
 from hostler.wire.server import Limits, Request, serve
 
-DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)
 
-
-class Report(msgspec.Struct, frozen=True):
-    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load."""
-
-    status: int
-    message: str = ""
-    memory: int = 0
-
-
-def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> None:
+def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
     """The whole life of the process. Returns when it was told to end and every call was answered."""
     os.set_inheritable(report, False)
     sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing is to appear in it by itself
@@ -51,7 +39,7 @@ def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> N
         if where := reason.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        tell(report, Report(status, message))
+        send_report(report, Report(status, message))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -60,13 +48,13 @@ def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> N
     tree.end_descendants()
 
 
-async def _serve(predictor: Predictor, environment: Environment, order: Spawn, report: int) -> None:
+async def _serve(predictor: Predictor, environment: Environment, order: Order, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
     turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
-    tell(report, Report(200, memory=memory.own_share()))
+    send_report(report, Report(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)
 
@@ -98,11 +86,3 @@ class _Turn:
             replies = answers.replies(self._predictor, calls, self._environment)
         for request, reply in zip(some, replies, strict=True):
             answers.give(request, reply, self._environment)
-
-
-def tell(report: int, message: Report) -> None:
-    """Write the report, and close its pipe."""
-    data = msgspec.json.encode(message) + b"\n"
-    while data:
-        data = data[os.write(report, data) :]
-    os.close(report)

@@ -14,19 +14,18 @@ from functools import partial
 
 from hostler.contract import INVOCATIONS
 from hostler.processes import tree
-from hostler.processes.forkserver import Spawn
 from hostler.processes.lifeline import leave_with
 from hostler.servers.environment import Environment
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
-from hostler.servers.processes.target_main import DRAIN, Report, tell
+from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
 from hostler.servers.runners.inline import InlineLoader
 from hostler.servers.server import ONLY, Contract
 from hostler.wire.server import Limits, Request, serve
 
 
-def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> None:
+def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
     """The whole life of the process. Returns when it was told to end and every call was answered."""
     os.set_inheritable(report, False)
     for fd in (lifeline, environment.lifeline):
@@ -38,7 +37,7 @@ def run(environment: Environment, order: Spawn, report: int, lifeline: int) -> N
     tree.end_descendants()
 
 
-async def _serve(environment: Environment, order: Spawn, report: int) -> None:
+async def _serve(environment: Environment, order: Order, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
@@ -46,7 +45,7 @@ async def _serve(environment: Environment, order: Spawn, report: int) -> None:
     answering = Contract(replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader))
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
-    tell(report, Report(200))
+    send_report(report, Report(200))
     await ending.wait()
     await server.close(DRAIN)
 

@@ -10,16 +10,16 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from hostler.contract import INVOCATIONS
 from hostler.processes import forkserver, tree
-from hostler.servers.processes.target_main import DRAIN, Report
+from hostler.servers.processes.protocol import DRAIN, Order, Report
 from hostler.servers.runners.runner import LoadFailed
 from hostler.wire.client import CallFailed, Exchange, Pool
 from hostler.wire.head import render
@@ -45,6 +45,7 @@ class ProcessRunner:
         self._label = label
         self._serving = False
         self._lifeline = -1
+        self._failure: Report | None = None  # there never was a process
 
     @property
     def address(self) -> str:
@@ -62,12 +63,9 @@ class ProcessRunner:
         # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        order = forkserver.Spawn(self._number, str(folder), framework, str(self.path))
-        try:
-            self._factory.send(order, [writing, lifeline])
-        finally:
-            os.close(writing)
-            os.close(lifeline)
+        order = msgspec.msgpack.encode(Order(str(folder), framework, str(self.path)))
+        preload = (framework,) if framework else ()
+        self._factory.send(forkserver.Spawn(self._number, order, preload), [writing, lifeline])
         reader = asyncio.StreamReader()
         pipe = os.fdopen(reading, "rb", buffering=0)
         transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
@@ -82,7 +80,8 @@ class ProcessRunner:
                 report = msgspec.json.decode(line.result(), type=Report)
             else:
                 await self.exited
-                report = Report(500, f"its process {_exit_words(self.status)} while the model was loaded")
+                words = f"its process {_exit_words(self.status)} while the model was loaded"
+                report = self._failure or Report(500, words)
         finally:
             line.cancel()
             with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
@@ -119,6 +118,11 @@ class ProcessRunner:
             self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
             await self.exited
 
+    def has_failed(self, reason: str) -> None:
+        """The fork server could fork no process."""
+        self._failure = Report(507, f"no process: {reason}")
+        self.has_exited(1)
+
     def has_exited(self, status: int) -> None:
         """Let go of what was held for the process; then whoever waits for its exit goes on."""
         with contextlib.suppress(OSError):
@@ -130,16 +134,15 @@ class ProcessRunner:
 
 
 class ProcessFactory:
-    """The server's end of the fork server's line: processes by number, and the connections to them."""
+    """The fork server's client: processes by number, and the connections to them. `line` is the socket to it."""
 
     def __init__(self, line: socket.socket, folder: Path) -> None:
         self.loop = asyncio.get_running_loop()
-        self._line = line
+        self._client = forkserver.Client(line, self._receive, _end_all)
         self._folder = folder  # of the processes' sockets
         self._processes: dict[int, ProcessRunner] = {}  # not exited yet
         self._number = 0
         self._pool = Pool(connect_timeout=5.0)
-        self.loop.add_reader(line.fileno(), self._receive)
 
     def new(self, label: str) -> ProcessRunner:
         """A process that is not spawned yet."""
@@ -148,8 +151,8 @@ class ProcessFactory:
         self._processes[self._number] = process
         return process
 
-    def send(self, order: forkserver.Spawn | forkserver.Signal, fds: list[int] | None = None) -> None:
-        socket.send_fds(self._line, [msgspec.msgpack.encode(order)], fds or [])
+    def send(self, request: forkserver.Request, fds: Sequence[int] = ()) -> None:
+        self._client.send(request, fds)
 
     def forward(self, process: ProcessRunner, path: str, request: Request, missed: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
@@ -160,14 +163,19 @@ class ProcessFactory:
         exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)
         request.on_disconnect = partial(caller.client_gone, exchange)
 
-    def _receive(self) -> None:
-        frame = self._line.recv(4096)
-        if not frame:  # the fork server has exited, and its children with it: nothing can be loaded any more
-            print("the process from which targets are started has ended: the container ends, too", flush=True)
-            tree.end_descendants()
-            os._exit(1)
-        event = msgspec.msgpack.decode(frame, type=forkserver.Exited)
-        self._processes.pop(event.number).has_exited(event.status)
+    def _receive(self, event: forkserver.Event) -> None:
+        process = self._processes.pop(event.number)
+        if isinstance(event, forkserver.SpawnFailed):
+            process.has_failed(event.reason)
+        elif isinstance(event, forkserver.Exited):
+            process.has_exited(event.status)
+
+
+def _end_all() -> NoReturn:
+    """The fork server has exited, and its children with it: nothing can be loaded any more."""
+    print("the process from which targets are started has ended: the container ends, too", flush=True)
+    tree.end_descendants()
+    os._exit(1)
 
 
 def _passed_on(name: str) -> bool:
