@@ -139,7 +139,7 @@ async def _keep(registry: ModelRegistry, told: Environment, answering: Contract)
             line = str(error).strip().partition("\n")[0]
             return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
         answering.arrived()
-        await model.runner.exited
+        await asyncio.wait([model.runner.exited])
 
 
 def _listener(port: int, everywhere: bool) -> socket.socket:

@@ -79,7 +79,7 @@ class ProcessRunner:
             if line.done() and line.exception() is None:
                 report = msgspec.json.decode(line.result(), type=Report)
             else:
-                await self.exited
+                await asyncio.wait([self.exited])
                 words = f"its process {_exit_words(self.status)} while the model was loaded"
                 report = self._failure or Report(500, words)
         finally:
@@ -116,7 +116,7 @@ class ProcessRunner:
             await asyncio.wait([self.exited], timeout=DRAIN + 1)
         if not self.exited.done():
             self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
-            await self.exited
+            await asyncio.wait([self.exited])
 
     def has_failed(self, reason: str) -> None:
         """The fork server could fork no process."""

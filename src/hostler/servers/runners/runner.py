@@ -51,7 +51,10 @@ class Runner(Protocol):
 
     @property
     def exited(self) -> asyncio.Future[str]:
-        """Resolved with a line for the log when it can be called no more; never for a model in this process."""
+        """Resolved with a line for the log when it can be called no more; never for a model in this process.
+
+        It has many waiters, so wait for it by `asyncio.wait`: a cancelled `await` of it would cancel it for all.
+        """
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
         """Answer the request. If its process exited before it got any of it, `retry` is called."""
