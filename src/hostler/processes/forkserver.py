@@ -136,11 +136,11 @@ class ForkServer:
             self._watch_exits()
         watched = [fd for fd in (self._line.fileno(), self._exits, self._lifeline) if fd is not None and fd >= 0]
         while True:
-            # 1. Import ahead, a unit at a time, whenever nothing else is to do.
+            # 1. Import ahead, a unit at a time, whenever nothing else waits.
             ready = select.select(watched, [], [], 0 if self._units else None)[0]
             if not ready:
                 self._import(self._units.popleft())
-            # 2. Leave with the client's machine.
+            # 2. Leave when the lifeline has closed.
             if self._lifeline in ready:
                 break
             # 3. Report exits before the next request, which may be about an exited process.
@@ -204,13 +204,13 @@ class ForkServer:
                     os._exit(0)
             os.close(writing)
             writing = -1
-            told = os.read(reading, 20)
+            digits = os.read(reading, 20)
             os.waitpid(between, 0)  # from here on the orphan is adopted
         finally:
             os.close(reading)
             if writing >= 0:
                 os.close(writing)
-        return int(told or 0)
+        return int(digits or 0)
 
     def _become(self, request: Spawn, fds: list[int], parent: int | None) -> NoReturn:
         """In the child: leave the fork server's things behind, and run. `parent`: whom a kept child exits with."""

@@ -59,7 +59,7 @@ def run(everywhere: bool = False) -> None:
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
         line = forkserver.start(partial(_run_child, told), framework.warm_forks, told.lifeline)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system reaps them
         if told.lifeline is not None:
             leave_with(told.lifeline)
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def exit_if_forked() -> Iterator[None]:
-    """The user's code runs in here. Whoever comes out in another process than it went in ends, and flushes nothing."""
+    """Run the user's code in here. A process that leaves this, but did not enter it, exits and flushes nothing."""
     here = os.getpid()
     try:
         yield
@@ -24,11 +24,11 @@ def exit_if_forked() -> Iterator[None]:
 
 
 def default_signals_in_children() -> None:
-    """From now on a child that is told to end does so, where else our loop would be told: they share its signals."""
+    """From now on SIGTERM ends a forked child. Without this it would set off our loop: they share its signal pipe."""
     here = os.getpid()
 
     def become() -> None:
-        if os.getppid() == here:  # what a child's own children do with signals is that child's matter
+        if os.getppid() == here:  # its own children's signals are that child's matter
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _release()

@@ -24,9 +24,9 @@ from hostler.wire.server import Limits, Request, serve
 
 
 def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
-    """The whole life of the process. Returns when it was told to end and every call was answered."""
+    """Load and serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
     os.set_inheritable(report, False)
-    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing is to appear in it by itself
+    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing may appear in it by itself
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)

@@ -1,6 +1,6 @@
 """A worker: a process of a server of several, with a copy of each target that needs no process of its own.
 
-It is told what to hold as any server is, by POST and DELETE of /models, but by the server that it belongs to.
+Its server loads and unloads its models, as any client does a server's: by POST and DELETE of /models.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hostler.wire.server import Limits, Request, serve
 
 
 def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
-    """The whole life of the process. Returns when it was told to end and every call was answered."""
+    """Serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
     os.set_inheritable(report, False)
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
