@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TEST   := $(BIN)/python -m pytest
 
-.PHONY: help demo test check format unit contract api model e2e slow bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e slow mutants structure bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone)"
 	@echo "make slow    the tests that take minutes"
-	@echo "make check   format, lint, types, import floors (make format: mend the first two)"
+	@echo "make mutants 16 faults are put into copies of the code; a test must catch each"
+	@echo "make check   format, lint, types, import floors, structure (make format: mend the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
 	@echo "make goals   the time to start, to answer and to mend"
 	@echo "make rest    memory and CPU when nobody asks"
@@ -44,11 +45,18 @@ unit contract api model e2e: $(VENV)/.test
 slow: $(VENV)/.test
 	$(TEST) -m slow
 
+mutants: $(VENV)/.test
+	$(BIN)/python tools/mutants.py
+
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/structure.py
+
+structure: $(VENV)/.test
+	$(BIN)/python tools/structure.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .

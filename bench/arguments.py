@@ -58,12 +58,12 @@ def amount(text: str) -> float:
 
 
 def some(known: Mapping[str, T]) -> Callable[[str], list[T]]:
-    """Reads some of these names, with commas between them, in their own order."""
+    """Reads some of these names, in any case, with commas between them; returns theirs in the order of `known`."""
 
     def read(text: str) -> list[T]:
-        names = text.split(",")
-        if unknown := [name for name in names if name not in known]:
+        names = text.lower().split(",")
+        if unknown := [name for name in names if name not in map(str.lower, known)]:
             raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: not among {', '.join(known)}")
-        return [known[name] for name in known if name in names]
+        return [known[name] for name in known if name.lower() in names]
 
     return read

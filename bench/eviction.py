@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 import arguments
-from hostler.core.frequency import Frequency
-from hostler.core.lru import Lru
+from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
+from hostler.core.targets.eviction_lru import Lru
 
 WARM = 2000  # requests that do not count
 # Name -> (all change places every so many requests, one swaps with another every so many); 0: never.
@@ -80,7 +80,7 @@ def main() -> None:
     print(f"{'':26}{'lru':>8}{'frequency':>11}{'best':>8}{'lru us':>9}{'frequency us':>14}")
     for name, (shuffled, swapped) in ORDERS.items():
         recent, best, cheap = replay(options, Lru, shuffled, swapped)
-        frequent, _, dear = replay(options, Frequency, shuffled, swapped)
+        frequent, _, dear = replay(options, AdaptiveLrfu, shuffled, swapped)
         print(f"{name:26}{recent:8.3f}{frequent:11.3f}{best:8.3f}{cheap:9.1f}{dear:14.1f}", flush=True)
 
 

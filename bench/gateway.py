@@ -39,9 +39,9 @@ import kept
 import report
 import wanted
 from hostler import settings
-from hostler.wire import link
+from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.server import Request, serve
+from hostler.wire.http_server import Request, serve
 
 LARGE = 5_000_000  # bytes
 AT_ONCE = 30
@@ -100,24 +100,29 @@ def container(path: str) -> None:
 async def control(run: Path, container: Path) -> asyncio.AbstractServer:
     """Control's end of the link: a multi-model endpoint with one resident target, and two of containers in sequence."""
     address = f"unix:{container}"
-    variant = link.Variant("AllTraffic", 1.0, (link.Container("primary", True),), (link.Place("i1", (address,)),))
-    route = link.Route("us-east-1/my-endpoint", (variant,))
+    variant = gateway_messages.Variant(
+        "AllTraffic", 1.0, (gateway_messages.Container("primary", True),), (gateway_messages.Place("i1", (address,)),)
+    )
+    route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
     chains = [
-        link.Route(
+        gateway_messages.Route(
             f"us-east-1/{name}",
             (
-                link.Variant(
-                    "AllTraffic", 1.0, (link.Container("c", False),) * count, (link.Place("i1", (address,) * count),)
+                gateway_messages.Variant(
+                    "AllTraffic",
+                    1.0,
+                    (gateway_messages.Container("c", False),) * count,
+                    (gateway_messages.Place("i1", (address,) * count),),
                 ),
             ),
         )
         for name, count in (("one", 1), ("three", 3))
     ]
-    resident = link.SetResident(route.key, variant.name, "Houston_TX.tar.gz", "i1", 1, address, "m")
+    resident = gateway_messages.SetResident(route.key, variant.name, "Houston_TX.tar.gz", "i1", 1, address, "m")
 
     async def linked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames: Frames[link.Up] = Frames(reader, writer, link.Up)
-        frames.send(link.Snapshot("e", 0, (route, *chains), (resident,)))
+        frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
+        frames.send(gateway_messages.Snapshot("e", 0, (route, *chains), (resident,)))
         with contextlib.suppress(asyncio.CancelledError):
             while await frames.receive() is not None:
                 pass
@@ -277,7 +282,7 @@ def told(options: argparse.Namespace, script: Path, contenders: dict[str, Conten
     print(report.aligned("goals, as far as this run tells of them", goals))
     numbers = ",".join(map(str, options.connections))
     command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
-    done = kept.Kept("The gateway alone", command, options.about, goals, tables)
+    done = kept.Respawned("The gateway alone", command, options.about, goals, tables)
     print(f"\nkept: {done.write('gateway', options.cache / 'results')}")
 
 

@@ -26,10 +26,10 @@ import httptools
 import uvloop
 
 import arguments
-from hostler.gateway import answers
+from hostler.gateway import errors
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
-from hostler.wire import client, link, server
+from hostler.wire import gateway_messages, http_client, http_server
 
 TARGETS = 10
 REQUESTS = 64  # different ones, because callers do not repeat themselves
@@ -87,22 +87,26 @@ class Way:
     def __init__(self, folder: Path) -> None:
         self.requests = [request(number) for number in range(REQUESTS)]
         self.gateway = gateway = Gateway(folder, "g", Settings(data=folder), Random(1))
-        variant = link.Variant("v", 1.0, (link.Container("primary", True),), (link.Place("i1", ("unix:/c",)),))
-        route = link.Route("us-east-1/my-endpoint", (variant,))
+        variant = gateway_messages.Variant(
+            "v", 1.0, (gateway_messages.Container("primary", True),), (gateway_messages.Place("i1", ("unix:/c",)),)
+        )
+        route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
         residents = [
-            link.SetResident(route.key, "v", f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
+            gateway_messages.SetResident(route.key, "v", f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
             for number in range(TARGETS)
         ]
-        gateway.invoker.routes.snapshot(link.Snapshot("e", 0, (route,), tuple(residents)))
-        self.caller = self._connection(gateway._handle, server.Limits(body=None, buffer=client.BUFFER))
-        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), server.Limits())
-        self.container = client._Connection(gateway.invoker.pool, "unix:/c")
+        gateway.invoker.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
+        self.caller = self._connection(gateway._handle, http_server.Limits(body=None, buffer=http_client.BUFFER))
+        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), http_server.Limits())
+        self.container = http_client._Connection(gateway.invoker.pool, "unix:/c")
         self.container.connection_made(Wire())  # type: ignore[arg-type]
         gateway.invoker.pool.keep(self.container)
         self.parsers = httptools.HttpRequestParser(Nobody()), httptools.HttpResponseParser(Nobody())
 
-    def _connection(self, handler: Callable[[server.Request], None], limits: server.Limits) -> server._Connection:
-        connection = server._Connection(server.Server(handler, limits, answers.plain))
+    def _connection(
+        self, handler: Callable[[http_server.Request], None], limits: http_server.Limits
+    ) -> http_server._Connection:
+        connection = http_server._Connection(http_server.Server(handler, limits, errors.plain))
         connection.connection_made(Wire())  # type: ignore[arg-type]
         return connection
 

@@ -16,7 +16,7 @@ Rows = list[list[str]]  # of text, the head first
 
 
 @dataclass(frozen=True)
-class Kept:
+class Respawned:
     title: str
     command: str
     about: dict[str, str]  # date, machine, commit
@@ -31,9 +31,9 @@ class Kept:
         return path
 
 
-def newest(results: Path) -> list[Kept]:
+def newest(results: Path) -> list[Respawned]:
     """Of each command what it measured last, if it ever did."""
-    return [Kept(**json.loads(path.read_text())) for name in NAMES if (path := results / f"{name}.json").exists()]
+    return [Respawned(**json.loads(path.read_text())) for name in NAMES if (path := results / f"{name}.json").exists()]
 
 
 def about() -> dict[str, str]:
@@ -43,6 +43,11 @@ def about() -> dict[str, str]:
         "machine": _machine(),
         "commit": _commit(),
     }
+
+
+def processor(about: dict[str, str]) -> str:
+    """The name of the processor in what `about` returned, now or in an earlier run."""
+    return about["machine"].partition(" × ")[2].partition(",")[0]
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""What came of it: a table, the figures as JSON, and for the documents the table and a chart."""
+"""What came of it: a table, the figures as JSON, and for the documents a processor's section and chart."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from pathlib import Path
 import chart
 import environments
 import kept
+import published
 import wanted
 from cell import Cell
 from contenders.contender import Contender
 from workloads.workload import Column, Workload
-
-DOCUMENTS = kept.REPOSITORY / "docs" / "bench"
-README = kept.REPOSITORY / "README.md"
-BEGIN, END = "<!-- measured: written by bench/run.py --publish -->", "<!-- measured: end -->"
 
 
 class Results:
@@ -60,7 +57,9 @@ class Results:
         """The goals, what the tables mean, and how each contender was set."""
         lines = [f"  {name}: {how['settings']}" for name, how in self._settings.items()]
         goals = aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
-        return "\n".join([goals, "", *_LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines])
+        return "\n".join(
+            [goals, "", *published.LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines]
+        )
 
     def write(self, folder: Path) -> Path:
         """What there is so far, as JSON; each run has a file of its own."""
@@ -72,37 +71,37 @@ class Results:
         path.write_text(json.dumps({**self._about, "contenders": self._settings, "cells": cells}, indent=1))
         return path
 
-    def publish(self, results: Path) -> Path:
-        """Tables and chart into the documents, the shortest of them into the README.
+    def publish(self, results: Path, documents: Path = published.DOCUMENTS, readme: Path = published.README) -> Path:
+        """The section and the chart of the processor that this was measured on into the documents.
 
-        With what other commands measured last, as it lies in the cache's folder of results.
+        With what other commands measured last on the same processor, as it lies in the cache's folder of results.
         """
-        DOCUMENTS.mkdir(parents=True, exist_ok=True)
-        about = ", ".join(self._about.values())
-        short = [*_markdown(self._short()), "", f"{_SHORT} {about}."]
-        others = kept.newest(results)
-        lines = ["# Measured", "", *short, "", "![The first column of each table](chart.svg)", ""]
-        lines += ["## Goals", "", *_markdown(wanted.overview(self.cells)), ""]
-        lines += [f"Those of other commands: {_links(others)}."] * bool(others)
-        lines += ["What is missed, and why: [where it falls short](why.md).", ""]
+        processor = kept.processor(self._about)
+        others = [one for one in kept.newest(results) if kept.processor(one.about) == processor]
+        panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
+        picture = chart.svg(panels, ", ".join(self._about.values()))
+        return published.publish(processor, self._section(processor, others), picture, documents, readme)
+
+    def _section(self, processor: str, others: Sequence[kept.Respawned]) -> str:
+        lines = [
+            *published.markdown(self._short()),
+            "",
+            f"{', '.join(self._about.values())}. {self._disturbance()}",
+            "",
+        ]
+        lines += [f"![The first column of each table]({published.chart_of(processor)})", ""]
+        lines += [published.GOALS, "", *published.markdown(wanted.overview(self.cells)), ""]
+        lines += [f"Those of other commands stand below: {', '.join(one.title for one in others)}.", ""] * bool(others)
         for workload in self._workloads:
             for title, rows in self._tables(workload):
-                lines += [f"## {title}", "", *_markdown(rows), ""]
+                lines += [f"### {title}", "", *published.markdown(rows), ""]
         for one in others:
             lines += _section(one)
-        lines += ["## How to read it", "", *_LEGEND, self._disturbance(), ""]
-        lines += ["| contender | settings | installed |", "|---|---|---|"]
+        lines += ["### Contenders", "", "| contender | settings | installed |", "|---|---|---|"]
         lines += [
             f"| {name} | {how['settings']} | {', '.join(how['packages'])} |" for name, how in self._settings.items()
         ]
-        path = DOCUMENTS / "results.md"
-        path.write_text("\n".join(lines) + "\n")
-        panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
-        (DOCUMENTS / "chart.svg").write_text(chart.svg(panels, about))
-        head, rest = README.read_text().split(BEGIN)
-        shown = [*short, "", "![The same as bars](docs/bench/chart.svg)", "", "[All of it](docs/bench/results.md)", ""]
-        README.write_text("\n".join([f"{head}{BEGIN}", *shown, f"{END}{rest.split(END)[1]}"]))
-        return path
+        return "\n".join(lines)
 
     def _disturbance(self) -> str:
         others = [figures["others"] for cell in self.cells for figures in cell.rounds if "others" in figures]
@@ -171,26 +170,18 @@ _LEGEND = (
 )
 
 
-_SHORT = "req/s: more is better; ms and MB: less. †: with errors or wrong answers."
-
-
-def _section(one: kept.Kept) -> list[str]:
+def _section(one: kept.Respawned) -> list[str]:
     lines = [
-        f"## {one.title}",
+        f"### {one.title}",
         "",
         f"`python {one.command}`: {', '.join(one.about.values())}.",
         "",
-        *_markdown(one.goals),
+        *published.markdown(one.goals),
         "",
     ]
     for title, rows in one.tables.items():
-        lines += [f"### {title}", "", *_markdown(rows), ""]
+        lines += [f"#### {title}", "", *published.markdown(rows), ""]
     return lines
-
-
-def _links(others: Sequence[kept.Kept]) -> str:
-    """To their sections, as GitHub names them."""
-    return ", ".join(f"[{one.title}](#{one.title.lower().replace(' ', '-')})" for one in others)
 
 
 def aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
@@ -198,11 +189,6 @@ def aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_padded, row, widths, _sides(rows[0]))) for row in rows]
     return "\n".join([f"\n{title}", *(f"  {line.rstrip()}" for line in lines)])
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    marks = [":--" if side == "<" else "--:" for side in _sides(rows[0])]
-    return [f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])]
 
 
 def _faults(cell: Cell) -> int:

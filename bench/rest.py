@@ -89,7 +89,7 @@ def main() -> None:
         print(report.aligned(title, rows))
     print(report.aligned("goals", goals))
     command = f"bench/rest.py --starts {options.starts} --seconds {options.seconds:g}"
-    done = kept.Kept("When nobody asks", command, about, goals, tables)
+    done = kept.Respawned("When nobody asks", command, about, goals, tables)
     print(f"\nkept: {done.write('rest', options.cache.expanduser() / 'results')}")
 
 

@@ -1,8 +1,8 @@
 """A workload, round by round: who is started when, and what is noted of those that fail.
 
-All contenders of a workload are started, checked and warm before the first round; then rounds go from one to the next,
-so that whatever else the machine does falls on all of them. Restless ones stand still while it is not their turn.
-Whatever one of them does, or fails to do, the run goes on: each start and each turn has its time, and no more.
+All contenders of a workload are started, checked and warm before the first round; then rounds go from one to the next
+and back, so that whatever else the machine does falls on all of them. Restless ones stand still while it is not their
+turn. Whatever one of them does, or fails to do, the run goes on: each start and each turn has its time, and no more.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
                 ones[kind] = workload(self._running[kind], self._models)
                 ones[kind].prepare()
         for round_ in range(min(self._options.rounds, workload.most_rounds)):
-            for kind, mine in cells.items():
+            turns = [*cells.items()]
+            for kind, mine in turns if round_ % 2 == 0 else reversed(turns):  # so that no place in a round is anybody's
                 if not any(cell.failed for cell in mine):
                     _say(f"{workload.name}, round {round_ + 1}: {kind.name}")
                     with self._turn(kind, mine, TURN_WITHIN):

@@ -14,6 +14,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import arguments
@@ -28,7 +29,7 @@ from rounds import Bench, counts
 
 
 def main() -> None:
-    options = _options()
+    options = options_of()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("stopped"))
     if options.figures:
@@ -65,14 +66,15 @@ def _install(chosen: list[type[Contender]], cache: Path) -> None:
                 environments.python(contender.environment, cache)
 
 
-def _options() -> argparse.Namespace:
-    by_name = {contender.name.lower(): contender for contender in contenders.ALL}
+def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """`words`: the command's arguments; None: this process's own."""
+    by_name = {contender.name: contender for contender in contenders.ALL}
     named = {workload.name: workload for workload in workloads.ALL}
     some = arguments.some(by_name)
 
     def chosen(text: str) -> list[type[Contender]]:
         groups = {"core": contenders.CORE, "all": contenders.ALL}
-        return groups[text] if text in groups else some(text)
+        return groups.get(text.lower()) or some(text)
 
     def earlier(text: str) -> report.Results:
         try:
@@ -95,8 +97,10 @@ def _options() -> argparse.Namespace:
         "--cache", type=Path, default=arguments.CACHE, help="folder for models, environments, results and logs"
     )
     parser.add_argument("--figures", type=earlier, metavar="FILE", help="show an earlier run's, instead of measuring")
-    parser.add_argument("--publish", action="store_true", help="write tables and chart into docs/bench/")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--publish", action="store_true", help="write the tables and chart of this processor into docs/bench/"
+    )
+    options = parser.parse_args(words)
     options.cache = options.cache.expanduser().absolute()
     if not options.figures:
         asked = options.workloads

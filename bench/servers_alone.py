@@ -25,13 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import arguments
-from hostler.servers import environment, framework
+from hostler.servers import environment
+from hostler.servers.frameworks import registry
+from hostler.servers.frameworks.predictor import Predictor
+from hostler.servers.http_api import ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import LoadedModel, ModelRegistry
-from hostler.servers.predictor import Predictor
 from hostler.servers.runners.inline import InlineLoader, InlineRunner
-from hostler.servers.server import Contract
-from hostler.wire.server import Limits, Server, _Connection, plain_refusal
+from hostler.wire.http_server import Limits, Server, _Connection, plain_refusal
 
 MODELS = 10
 WIDTH = 6
@@ -138,14 +139,14 @@ async def release(predictor: Predictor, size: int) -> None:
 async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> list[float]:
     make, models = KINDS[kind]
     told = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
-    registry = ModelRegistry(told, InlineLoader(told))
+    loaded = ModelRegistry(told, InlineLoader(told))
     long_calls = ThreadPoolExecutor(1)
     with tempfile.TemporaryDirectory() as place:
         make(Path(place))
         for number in range(models):
-            predictor = framework.load(Path(place), kind.partition(" ")[0], told)
-            registry.models[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, long_calls, release))
-    server = Server(Contract(told, registry).handle, Limits(), plain_refusal)
+            predictor = registry.load(Path(place), kind.partition(" ")[0], told)
+            loaded.models[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, long_calls, release))
+    server = Server(ContainerApi(told, loaded).handle, Limits(), plain_refusal)
     wires = [Wire() for _ in range(max(turns))]
     connections = [_Connection(server) for _ in wires]
     for wire, connection in zip(wires, connections, strict=True):

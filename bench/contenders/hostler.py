@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,8 @@ PROBED = 16 * 2**20  # bytes of instance memory in which one target's share is f
 
 class Hostler(Contender):
     name = "hostler"
-    variables: ClassVar[dict[str, str]] = {}
+    source: ClassVar[Path] = SOURCE  # the folder of its code
+    variables: Mapping[str, str] = {}
     settings = (
         "as it comes: 1 gateway, 1 instance, metrics, request ids, access log; targets in the embedded S3; for room,"
         " `instance_memory`; echo and pipeline: the echo server as a mapped image"
@@ -79,7 +81,7 @@ class Hostler(Contender):
         self.port = free_port()
         self.run(
             self.python(), "-m", "hostler.cli", "up", "--port", str(self.port), "--data", self.place.folder / data,
-            HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=SOURCE, **self.variables,
+            HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source, **self.variables,
         )  # fmt: skip
         self.wait(lambda: listens(self.port) and self.answers("/_hostler/ready"))
 
@@ -114,5 +116,5 @@ class Hostler(Contender):
 class HostlerLRU(Hostler):
     name = "hostler-LRU"
     settings = "the same with eviction = lru"
-    variables: ClassVar = {"HOSTLER_EVICTION": "lru"}
+    variables: Mapping[str, str] = {"HOSTLER_EVICTION": "lru"}
     only = ("churn",)

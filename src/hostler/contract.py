@@ -1,7 +1,8 @@
 """The container contract, as names: paths, environment, headers, routes.
 
 Source: AWS developer guide, "Use your own inference code with hosting services" and "Build your own container for
-SageMaker multi-model endpoints"; specification §5. Names that begin with HOSTLER_ are ours, for our own servers only.
+SageMaker multi-model endpoints"; §5 of docs/specification.md. Names that begin with HOSTLER_ are ours, for our own
+servers only.
 """
 
 # Folders (§5.3). Under an engine that binds no mounts, SAGEMAKER_BASE_DIR says where the base really is.
@@ -31,7 +32,7 @@ ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script
 
 SERVE = "serve"  # the one argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
-ONLY_HOSTNAME = "container-0.local"  # of a container that is alone in its instance, as was seen on AWS (§5.1)
+ONLY_HOSTNAME = "container-0.local"  # of a container that is alone in its instance (unverified, §5.1)
 DEFAULT_PROGRAM = "inference.py"  # the script of an artifact, in its folder CODE_DIR (§5.10)
 CODE_DIR = "code"
 
@@ -53,7 +54,7 @@ H_INFERENCE_COMPONENT = "x-amzn-sagemaker-inference-component"
 H_SESSION_ID = "x-amzn-sagemaker-session-id"
 H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 
-# Limits (§4.3, appendix H)
+# Limits (§4.3)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
 MAX_BETWEEN = 5_242_880  # bytes that a container of a serial pipeline may hand to the next one
 MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
@@ -61,4 +62,4 @@ MAX_STREAM = 480.0  # seconds that an answer that flows may take in all (unverif
 PING_TIMEOUT = 2.0  # seconds
 PING_PERIOD = 5.0  # seconds
 STOP_GRACE = 30.0  # seconds between SIGTERM and SIGKILL
-LOAD_TIMEOUT = 360.0  # seconds that a target's load may go on after its callers were answered
+LOAD_TIMEOUT = 360.0  # seconds that a target's load may go on after its callers were answered (§6.3)

@@ -6,6 +6,8 @@ Rendered in one place per protocol: `spec/awsjson.py` (control plane), `gateway/
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class HostlerError(Exception):
     """Base of every error that hostler raises on purpose. `str(error)` is a sentence for people."""
@@ -49,7 +51,14 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactBad(ArtifactError):
-    """The archive is not what it should be: not gzip, truncated, unsafe members, over the limits."""
+    """The archive is not what it should be: not gzip, truncated, unsafe members, over the limits.
+
+    `fault`: link (a member is one), limit (one of the settings' is exceeded), or empty for all others.
+    """
+
+    def __init__(self, message: str, fault: Literal["link", "limit", ""] = "") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class StorageUnavailable(ArtifactError):

@@ -13,13 +13,13 @@ import uvicorn
 from botocore.config import Config
 
 from hostler.artifacts.source import ObjectInfo
+from hostler.aws import check, service
 from hostler.control.app import create_app
 from hostler.control.context import Context
-from hostler.control.operations import OPERATIONS
-from hostler.core.status import EndpointView, VariantView
+from hostler.control.sagemaker.operations import OPERATIONS
+from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.errors import ArtifactMissing, StorageUnavailable
 from hostler.settings import Settings
-from hostler.spec import check, service
 from hostler.store.store import Store
 
 REGION = "us-east-1"

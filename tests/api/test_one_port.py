@@ -8,7 +8,7 @@ import pytest
 from refusals import refusal
 
 from hostler import __version__
-from hostler.control.operations import OPERATIONS
+from hostler.control.sagemaker.operations import OPERATIONS
 
 
 def get(stage, path, method="GET", body=None, headers=None):

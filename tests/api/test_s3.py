@@ -30,7 +30,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from hostler.control.objects import objects_app
+from hostler.s3.app import objects_app
 
 MIB = 2**20
 
@@ -736,7 +736,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import uvicorn
-from hostler.control.objects import objects_app
+from hostler.s3.app import objects_app
 uvicorn.run(objects_app(Path(sys.argv[1])), fd=int(sys.argv[2]), log_level="warning", lifespan="off")
 """
 

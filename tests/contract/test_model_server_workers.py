@@ -20,7 +20,7 @@ import pytest
 from containers_of_ours import Answer, Container, running, script
 
 from hostler.processes import tree
-from hostler.wire.client import CallFailed, Reply, call
+from hostler.wire.http_client import CallFailed, Reply, call
 
 T = TypeVar("T")
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}

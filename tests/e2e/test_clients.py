@@ -20,7 +20,7 @@ from running import REPOSITORY, Hostler, eventually, hostler_up
 from shell import AWS, Shell
 from targets import archive
 
-from hostler import demo
+from hostler.cli import demo
 
 BODY = ",".join(f"{value:g}" for value in demo.HOUSE)
 CITIES = ("Houston_TX", "Chicago_IL")

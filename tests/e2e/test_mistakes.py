@@ -16,7 +16,7 @@ import targets
 from botocore.exceptions import ClientError
 from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, eventually, hostler_up
 
-from hostler.host import executed
+from hostler.host import sandbox
 
 BUDGET = 8.0  # seconds that a container has to answer its first ping
 AT_MOST = 15  # seconds from where the cause is certain to Failed
@@ -99,26 +99,23 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         targets.archive({"my-model/xgboost-model": b"{}", "my-model/notes.txt": b""}),
         "The model does not load: all files of the archive lie in its folder my-model/, none at its top. Pack what"
         " is in"
-        f" that folder, not the folder (tar -czf model.tar.gz -C my-model .). {LINT} Its last lines: the model does not"
-        " load: no model was found in the artifact: ...",
+        f" that folder, not the folder (tar -czf model.tar.gz -C my-model .). {LINT}",
     ),
     "script-import-error": (
         targets.script_target("import a_module_that_nobody_has"),
         "The model does not load: ModuleNotFoundError: No module named 'a_module_that_nobody_has'. Install the package"
         " that has it (such as pip install a_module_that_nobody_has) where hostler is installed: here, an archive's"
-        " requirements.txt is not. Its last lines: ...\nthe model does not load: ModuleNotFoundError: No module named"
+        " requirements.txt is not. Its last lines: Traceback ...\nModuleNotFoundError: No module named"
         " 'a_module_that_nobody_has'",
     ),
     "no-model-fn": (
         targets.script_target("def predict_fn(data, model):\n    return data\n"),
         "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of the"
-        " archive; it returns the loaded model. Its last lines: the model does not load: inference.py has no model_fn",
+        " archive; it returns the loaded model.",
     ),
     "out-of-memory": (
         targets.script_target(f"{MODEL_FN}return bytes(2**60)\n"),
-        f"The model does not load: MemoryError - memory ran out. {MEMORY} Its last lines: ...MemoryError\nthe model"
-        " does"
-        " not load: MemoryError",
+        f"The model does not load: MemoryError - memory ran out. {MEMORY} Its last lines: ...MemoryError",
     ),
     "slow-model-fn": (
         targets.script_target(f"{MODEL_FN}import time; print('loading', flush=True); time.sleep(600)\n"),
@@ -177,7 +174,7 @@ def test_a_ping_that_is_refused_for_good_is_not_waited_out(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("walls", ["on", "off"])
 def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Path, walls: str) -> None:
-    if walls == "on" and not executed.bubblewrap_works():
+    if walls == "on" and not sandbox.bubblewrap_works():
         pytest.skip("bubblewrap does not work here")
     program = tmp_path / "first.py"
     program.write_text(f"#!{tmp_path}/none/python\n")
@@ -193,6 +190,48 @@ def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Pat
             _create(hostler, name, Image=name)
             told = _failed(hostler, name)["FailureReason"]
             assert told.startswith(f"{UNHEALTHY}The container could not be started: {cause}"), told
+            hostler.sm.delete_endpoint(EndpointName=name)
+
+
+@pytest.mark.parametrize("walls", ["on", "off"])
+def test_our_own_server_as_the_command_of_an_image_says_why_in_data(tmp_path: Path, walls: str) -> None:
+    if walls == "on" and not sandbox.bubblewrap_works():
+        pytest.skip("bubblewrap does not work here")
+    config = tmp_path / "mapped.toml"
+    command = f'["{sys.executable}", "-m", "hostler.servers"]'
+    config.write_text(f'bubblewrap = "{walls}"\n[images]\n"own" = {command}\n')
+    with hostler_up(tmp_path / "up", hold=0, config=config) as hostler:
+        hostler.put("own.tar.gz", targets.script_target("def predict_fn(data, model):\n    return data\n"))
+        _create(hostler, "own", Image="own", ModelDataUrl=f"s3://{BUCKET}/own.tar.gz")
+        assert _failed(hostler, "own")["FailureReason"] == UNHEALTHY + (
+            "The model does not load: inference.py has no model_fn. Define model_fn(model_dir) in code/inference.py of"
+            " the archive; it returns the loaded model."
+        )
+        hostler.sm.delete_endpoint(EndpointName="own")
+
+
+FORGED = """
+import os
+print("the model does not load: all is well", flush=True)
+with open(os.environ["SAGEMAKER_BASE_DIR"] + "/hostler-failure.json", "w") as file:
+    file.write('{"code": "other", "message": "all is well", "line": "the model does not load: all is well"}')
+"""
+
+
+def test_a_script_that_forges_a_failure_spoils_its_own_reason_at_most(tmp_path: Path) -> None:
+    with hostler_up(tmp_path / "up", hold=0) as hostler:
+        hostler.put("raises.tar.gz", targets.script_target(f"{FORGED}\nraise ValueError('why')\n"))
+        kill = "import signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+        hostler.put("kills.tar.gz", targets.script_target(f"{FORGED}\n{kill}"))
+        hostler.put("other.tar.gz", targets.script_target("raise ValueError('other')"))
+        for name in ("raises", "kills", "other"):
+            _create(hostler, name, Image=ANY_IMAGE, ModelDataUrl=f"s3://{BUCKET}/{name}.tar.gz")
+        reasons = {name: _failed(hostler, name)["FailureReason"] for name in ("raises", "kills", "other")}
+        assert all(reason.startswith(UNHEALTHY) for reason in reasons.values())
+        assert reasons["raises"].startswith(f"{UNHEALTHY}The model does not load: why. Its last lines: the model does")
+        assert reasons["kills"].startswith(f"{UNHEALTHY}The model does not load: all is well.")
+        assert reasons["other"].startswith(f"{UNHEALTHY}The model does not load: other. Its last lines: Traceback")
+        for name in reasons:
             hostler.sm.delete_endpoint(EndpointName=name)
 
 

@@ -79,7 +79,7 @@ PRELUDE = """
 import asyncio, hashlib, os, sys
 from pathlib import Path
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import ObstoreSource
 from hostler.errors import ArtifactError
 

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from running import ANY_IMAGE, BUCKET, REPOSITORY, ROLE, Hostler, hostler_up
 from shell import AWS
 
-from hostler import demo
+from hostler.cli import demo
 
 KEY, SECRET = "AKIDEXAMPLE", "its/very+secret"
 MODEL = "Houston_TX.tar.gz"

@@ -23,24 +23,24 @@ import msgspec
 from simulated import Loop
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
+from hostler.aws import check, service
 from hostler.control.context import Context
-from hostler.control.operations import OPERATIONS, Api
+from hostler.control.sagemaker.operations import OPERATIONS, Api
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.errors import ApiError, EngineError
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.runtimes import Runtimes
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
-from hostler.spec import check, service
 from hostler.store.store import Store
-from hostler.wire import link
+from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.server import Request, Server, serve
+from hostler.wire.http_server import Request, Server, serve
 
 REGION = "us-east-1"
 BUCKET = "box"
@@ -214,7 +214,7 @@ class Engine:
 
 
 @dataclass(eq=False)
-class Flight:
+class InFlight:
     """A request on its way, at one gateway."""
 
     key: str
@@ -230,14 +230,16 @@ class Gateway:
     def __init__(self, plant: Plant, name: str, pid: int) -> None:
         self.name = name
         self.pid = pid
-        self.routes: dict[str, link.Route] = {}
-        self.residents: dict[tuple[str, str, str, str], link.SetResident] = {}  # key, variant, target, instance
+        self.routes: dict[str, gateway_messages.Route] = {}
+        self.residents: dict[
+            tuple[str, str, str, str], gateway_messages.SetResident
+        ] = {}  # key, variant, target, instance
         self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
-        self.flights: list[Flight] = []
+        self.flights: list[InFlight] = []
         self.late = 0.0  # seconds until it looks at a message
         self._plant = plant
         self.epoch = ""  # of the control whose word it has
-        self._frames: Frames[link.Down] | None = None
+        self._frames: Frames[gateway_messages.Down] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._draining: set[str] = set()
         self._goes_on = asyncio.Event()
@@ -267,8 +269,8 @@ class Gateway:
                 writer.transport.abort()
                 continue
             self._writer = writer
-            self._frames = Frames(reader, writer, link.Down)
-            self._send(link.Hello(self.name, self.pid))
+            self._frames = Frames(reader, writer, gateway_messages.Down)
+            self._send(gateway_messages.Hello(self.name, self.pid))
             ticking = asyncio.create_task(self._tick())
             try:
                 while (message := await self._frames.receive()) is not None:
@@ -283,55 +285,55 @@ class Gateway:
 
     async def _tick(self) -> None:
         while True:
-            self._send(link.Counts((), len(self.flights), 1))
+            self._send(gateway_messages.Counts((), len(self.flights), 1))
             await asyncio.sleep(1.0)
             await self._goes_on.wait()
 
-    def _send(self, message: link.Up) -> None:
+    def _send(self, message: gateway_messages.Up) -> None:
         if self._frames:
             self._frames.send(message)
 
     # --- what it is told ------------------------------------------------------------------------------------------
 
-    def _hear(self, message: link.Down) -> None:
+    def _hear(self, message: gateway_messages.Down) -> None:
         match message:
-            case link.Snapshot(epoch, version, routes, residents):
+            case gateway_messages.Snapshot(epoch, version, routes, residents):
                 self.epoch = epoch
                 for route in routes:
                     self._route(route)
                 self.routes = {route.key: route for route in routes}
                 self.residents = {_key(resident): resident for resident in residents}
-                self._send(link.Ack(epoch, version))
+                self._send(gateway_messages.Ack(epoch, version))
                 self._ask_again()
-            case link.SetRoute(version, route, residents):
+            case gateway_messages.SetRoute(version, route, residents):
                 self._route(route)
                 self.routes[route.key] = route
                 named = {place.instance for variant in route.variants for place in variant.places}
                 for key in [key for key in self.residents if key[0] == route.key and key[3] not in named]:
                     del self.residents[key]
                 self.residents |= {_key(resident): resident for resident in residents}
-                self._send(link.Ack(self.epoch, version))
+                self._send(gateway_messages.Ack(self.epoch, version))
                 self._ask_again()
-            case link.DropRoute(version, key):
+            case gateway_messages.DropRoute(version, key):
                 self.routes.pop(key, None)
                 for resident in [resident for resident in self.residents if resident[0] == key]:
                     del self.residents[resident]
-                self._send(link.Ack(self.epoch, version))
+                self._send(gateway_messages.Ack(self.epoch, version))
                 self._ask_again()
-            case link.SetResident():
+            case gateway_messages.SetResident():
                 self.residents[_key(message)] = message
                 self.waiting.discard((message.key, message.variant, message.target))
-            case link.Withdraw(key, variant, target, instance, generation):
+            case gateway_messages.Withdraw(key, variant, target, instance, generation):
                 self.residents.pop((key, variant, target, instance), None)
                 busy = any((f.instance, f.target) == (instance, target) for f in self.flights)
-                self._send(link.Withdrawn(key, variant, target, instance, generation, busy))
-            case link.Drain(instance):
+                self._send(gateway_messages.Withdrawn(key, variant, target, instance, generation, busy))
+            case gateway_messages.Drain(instance):
                 self._draining.add(instance)
                 self._look_at_draining()
-            case link.Refused(key, variant, target):
+            case gateway_messages.Refused(key, variant, target):
                 self.waiting.discard((key, variant, target))
 
-    def _route(self, route: link.Route) -> None:
+    def _route(self, route: gateway_messages.Route) -> None:
         """What it may be told in place of what it knows."""
         before = (
             {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
@@ -346,14 +348,14 @@ class Gateway:
             key, name, target = wanted
             variant = self._variant(key, name)
             if variant and _multi_model(variant) and not self._resident(key, name, target):
-                self._send(link.Need(key, name, target))
+                self._send(gateway_messages.Need(key, name, target))
             else:
                 self.waiting.discard(wanted)
 
     def _look_at_draining(self) -> None:
         for instance in [one for one in self._draining if not any(f.instance == one for f in self.flights)]:
             self._draining.discard(instance)
-            self._send(link.Drained(instance))
+            self._send(gateway_messages.Drained(instance))
 
     # --- its callers ----------------------------------------------------------------------------------------------
 
@@ -365,43 +367,51 @@ class Gateway:
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
-            self._fly(Flight(key, variant.name, choose(variant.places).instance), seconds)
+            self._fly(InFlight(key, variant.name, choose(variant.places).instance), seconds)
         elif residents := self._resident(key, variant.name, target):
             resident = choose(residents)
-            self._fly(Flight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
+            self._fly(InFlight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
         else:
             first = (key, variant.name, target) not in self.waiting
             self.waiting.add((key, variant.name, target))
             if first:
-                self._send(link.Need(key, variant.name, target))
+                self._send(gateway_messages.Need(key, variant.name, target))
 
-    def _fly(self, flight: Flight, seconds: float, resident: link.SetResident | None = None) -> None:
+    def _fly(self, flight: InFlight, seconds: float, resident: gateway_messages.SetResident | None = None) -> None:
         self._plant.is_sent(self, flight, resident)
         self.flights.append(flight)
         self._plant.loop.call_later(seconds, self._land, flight)
 
-    def _land(self, flight: Flight) -> None:
+    def _land(self, flight: InFlight) -> None:
         if flight not in self.flights:  # the gateway died
             return
         self.flights.remove(flight)
         if flight.target:
-            self._send(link.Hits((link.Hit(flight.key, flight.variant, flight.instance, flight.target),)))
+            self._send(
+                gateway_messages.Hits(
+                    (gateway_messages.Hit(flight.key, flight.variant, flight.instance, flight.target),)
+                )
+            )
         self._look_at_draining()
 
-    def _variant(self, key: str, name: str) -> link.Variant | None:
+    def _variant(self, key: str, name: str) -> gateway_messages.Variant | None:
         route = self.routes.get(key)
         return next((variant for variant in route.variants if variant.name == name), None) if route else None
 
-    def _resident(self, key: str, variant: str, target: str) -> list[link.SetResident]:
+    def _resident(self, key: str, variant: str, target: str) -> list[gateway_messages.SetResident]:
         return [resident for known, resident in self.residents.items() if known[:3] == (key, variant, target)]
 
-    def gone(self, resident: link.SetResident) -> None:
+    def gone(self, resident: gateway_messages.SetResident) -> None:
         """The container answered 404."""
         self.residents.pop(_key(resident), None)
-        self._send(link.Gone(resident.key, resident.variant, resident.target, resident.instance, resident.generation))
+        self._send(
+            gateway_messages.Gone(
+                resident.key, resident.variant, resident.target, resident.instance, resident.generation
+            )
+        )
 
 
-def _key(resident: link.SetResident) -> tuple[str, str, str, str]:
+def _key(resident: gateway_messages.SetResident) -> tuple[str, str, str, str]:
     return resident.key, resident.variant, resident.target, resident.instance
 
 
@@ -409,7 +419,7 @@ def _name(key: str) -> str:
     return key.partition("/")[2]
 
 
-def _multi_model(variant: link.Variant) -> bool:
+def _multi_model(variant: gateway_messages.Variant) -> bool:
     return any(container.multi_model for container in variant.containers)
 
 
@@ -420,11 +430,11 @@ class Control:
         settings, loop = plant.settings, plant.loop
         self.store = Store(plant.folder / "hostler.db")
         source = EmbeddedSource(plant.folder / "s3")
-        self.disk = Disk(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
+        self.disk = ArtifactCache(plant.folder / "artifacts", source, settings.disk_budget, Limits(10**6, 100, 1000.0))
         self.engine = Engine(plant.host)
         metrics = Metrics()
         self.gateways = Gateways(expected=plant.gateway_count)
-        self.runtimes = Runtimes(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
+        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, 10**9, lambda: self.reconciler.wake())
         self.reconciler = Reconciler(
             self.store,
             lambda *arguments: self.context.store_call(*arguments),
@@ -626,7 +636,7 @@ class Plant:
 
     # --- what must always hold ------------------------------------------------------------------------------------
 
-    def is_sent(self, gateway: Gateway, flight: Flight, resident: link.SetResident | None) -> None:
+    def is_sent(self, gateway: Gateway, flight: InFlight, resident: gateway_messages.SetResident | None) -> None:
         """A request goes to an instance: it must be there, and have the target.
 
         A gateway that is not linked cannot be told that a target goes; its callers wait for the next one.

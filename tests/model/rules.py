@@ -2,7 +2,7 @@
 
 A client cannot know where an endpoint is on its way, so of each endpoint it keeps every life that is possible by what
 was seen so far. Each answer rules some of them out; when none is left, the answer was one that AWS could not give.
-Sections and rules are those of the specification of SageMaker's hosting.
+Sections and rules are those of docs/specification.md.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Life:
     at_risk: bool = False
 
 
-Lives = frozenset[Life | None]  # None: there is no such endpoint
+TargetPolicy = frozenset[Life | None]  # None: there is no such endpoint
 Outcome = tuple[str, Life | None]  # what is answered, and the life after it
 Call = Callable[[Life | None], Iterable[Outcome]]
 
 
-def drift(lives: Lives) -> Lives:
+def drift(lives: TargetPolicy) -> TargetPolicy:
     """All that may have become of them by themselves (§2.10)."""
     return lives | {after for life in lives if life for after in _settled(life)}
 
@@ -89,12 +89,12 @@ def _settled(life: Life) -> Iterator[Life | None]:
             )
 
 
-def after(lives: Lives, call: Call, answer: str) -> Lives:
+def after(lives: TargetPolicy, call: Call, answer: str) -> TargetPolicy:
     """The lives that are possible once the call has got this answer."""
     return frozenset(then for life in drift(lives) for said, then in call(life) if said == answer)
 
 
-def after_both(lives: Lives, first: tuple[Call, str], second: tuple[Call, str]) -> Lives:
+def after_both(lives: TargetPolicy, first: tuple[Call, str], second: tuple[Call, str]) -> TargetPolicy:
     """Two calls at the same time: either may have come first."""
     return after(after(lives, *first), *second) | after(after(lives, *second), *first)
 
@@ -105,11 +105,11 @@ class Rules:
     def __init__(self, hurt: set[str]) -> None:
         self.models: dict[str, Model] = {}  # by name in lower case, as the configs
         self.configs: dict[str, Spec] = {}
-        self.endpoints: dict[str, Lives] = {}
+        self.endpoints: dict[str, TargetPolicy] = {}
         self.trouble = False  # starts may fail now, whatever is started
         self.hurt = hurt  # endpoints that may not have all their instances now
 
-    def lives(self, name: str) -> Lives:
+    def lives(self, name: str) -> TargetPolicy:
         return self.endpoints.get(name, frozenset({None}))
 
     # --- models and endpoint configs: at once, and never blocked by use (rule 35) ---------------------------------

@@ -358,7 +358,7 @@ class Walk:
             if well and all(now == then for now, then in counts) and self.plant.has_all(name, desired):
                 self.plant.hurt.discard(name)
 
-    def _now(self, name: str, lives: rules.Lives, seen: str) -> None:
+    def _now(self, name: str, lives: rules.TargetPolicy, seen: str) -> None:
         if not lives:
             before = "\n  ".join(map(str, rules.drift(self.rules.lives(name))))
             raise Wrong(f"{name}: {seen}\nbut it can only have been\n  {before}")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hostler import __version__, cli, demo
-from hostler.control.operations import OPERATIONS
-from hostler.gateway.accesslog import Line
+from hostler import __version__
+from hostler.cli import demo
+from hostler.cli.main import main
+from hostler.control.sagemaker.operations import OPERATIONS
+from hostler.gateway.access_log import Line
 from hostler.settings import Settings, size
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,18 +43,6 @@ def code(cell: str) -> str:
 
 
 # --- README -------------------------------------------------------------------------------------------------------
-
-
-def test_the_readmes_figures_are_those_of_the_published_run():
-    shown = read("README.md").split("<!-- measured: written by bench/run.py --publish -->\n")[1]
-    shown = shown.split("<!-- measured: end -->")[0]
-    published = ROOT / "docs" / "bench" / "results.md"
-    if not published.exists():
-        assert not shown
-        return
-    table = published.read_text().removeprefix("# Measured\n\n").partition("\n\n![")[0]
-    assert shown.startswith(table)
-    assert (published.parent / "chart.svg").exists()
 
 
 def test_the_readmes_program_is_the_one_that_the_demo_runs():
@@ -87,7 +77,7 @@ def _spellings(default: object) -> set[str]:
 
 def test_the_readme_has_every_command():
     documented = [code(row[0]) for row in rows(section(read("README.md"), "## Commands"))[1:]]
-    assert documented == [f"hostler {name}" for name in cli.main.commands]
+    assert documented == [f"hostler {name}" for name in main.commands]
 
 
 def test_every_setting_that_is_named_in_a_document_exists():
@@ -154,7 +144,7 @@ def test_the_architectures_tree_names_every_module():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_that_a_document_names_exists(document: Path):
     text = document.read_text()
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", re.sub(r"`[^`\n]*`", "", text)):
         assert (document.parent / target).exists(), target
     for path in re.findall(r"`(?:[\w./]*python )?((?:src|tests|docs|bench|requirements|\.ci)/[^`\s*<]*)[`\s]", text):
         assert (ROOT / path).exists(), path
@@ -174,6 +164,88 @@ def test_the_floors_name_modules_that_exist():
             for module in floor.split(" | "):
                 path = ROOT / "src" / module.replace(".", "/")
                 assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+# --- the specification --------------------------------------------------------------------------------------------
+
+NAMING = [
+    path
+    for folder in ("src", "tests", "bench", "docs", ".")
+    for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*")
+    if path.suffix in (".py", ".md") and path != ROOT / "docs/specification.md" and path != Path(__file__)
+]
+
+
+def named(text: str) -> set[str]:
+    """The sections ("4.5"), rules ("rule 28") and appendices ("appendix B") that a text names; not those of RFCs."""
+    text = re.sub(r"\n[ \t]*(?:#|//|\*)?[ \t]*", " ", text)  # a list of numbers may go on in the next line
+    found = {number for rfc, number in re.findall(r"(\bRFC \d+,? )?§(\d+(?:\.\d+)*)", text) if not rfc}
+    for numbers in re.findall(r"\brules? (\d+(?:(?:-|, | and |, and )\d+)*)", text, re.IGNORECASE):
+        for part in re.split(r", and | and |, ", numbers):
+            first, _, last = part.partition("-")
+            found |= {f"rule {number}" for number in range(int(first), int(last or first) + 1)}
+    return found | {f"appendix {letter}" for letter in re.findall(r"\bappendix ([A-Z])\b", text, re.IGNORECASE)}
+
+
+def there() -> tuple[set[str], set[str]]:
+    """The chapters ("4"), and the sections and rules of the specification."""
+    text = read("docs/specification.md")
+    rules = {f"rule {number}" for number in re.findall(r"^\| (\d+) \| ", section(text, "## 3. Rules"), re.MULTILINE)}
+    sections = re.findall(r"^### (\d+\.\d+) \S", text, re.MULTILINE)
+    assert len(sections) == len(set(sections))
+    return set(re.findall(r"^## (\d+)\. \S", text, re.MULTILINE)), {*sections, *rules}
+
+
+def facts() -> list[tuple[str, str]]:
+    """(section, text) of each fact: a row of a table, but for its head, or an entry of a list."""
+    found, where = [], ""
+    text = read("docs/specification.md").split("\n## Sources")[0]
+    for line in re.sub(r"(?<=\S)\n  (?=\S)", " ", text).splitlines():
+        if line.startswith("##"):
+            where = line.strip("# ")
+        elif where and re.match(r"- |\d+\. |\| (?!.*\| evidence \|$)", line):
+            found.append((where, line))
+    return found
+
+
+def test_what_a_text_names_is_read_from_it():
+    text = "As §4.5 (§2.10, §3 rules 1-3, 7 and 9) says.\n# Rule\n# 28; not RFC 9110 §7.6.1, but §5 and Appendix C."
+    rules = {f"rule {number}" for number in (1, 2, 3, 7, 9, 28)}
+    assert named(text) == {"4.5", "2.10", "3", "5", "appendix C", *rules}
+    assert named("rules of §6, which has 3 of them") == {"6"}
+
+
+def test_whatever_is_named_of_the_specification_is_there():
+    chapters, parts = there()
+    assert len(chapters) >= 8
+    assert len(parts) >= 60
+    naming = {path: found for path in NAMING if (found := named(path.read_text()))}
+    assert len(naming) >= 40
+    for path, found in naming.items():
+        assert found <= chapters | parts, path
+
+
+def test_whatever_is_in_the_specification_is_named():
+    chapters, parts = there()
+    found = set().union(*(named(path.read_text()) for path in NAMING))
+    assert not parts - found
+    assert chapters <= {name.split(".")[0] for name in found}
+
+
+def test_every_fact_of_the_specification_says_how_sure_it_is():
+    assert len(facts()) >= 250
+    for where, fact in facts():
+        assert re.search(r"`\[(?:M|P|D\+?|S|I)\b[^\]`]*\]`|\(unverified\)|\(ours\)", fact), f"{where}: {fact}"
+
+
+def test_every_source_that_the_specification_names_is_listed():
+    text, _, sources = read("docs/specification.md").partition("\n## Sources\n")
+    pages, code_of, issues_of = re.split(r"\nSource code, |\nIssues and pull requests, ", sources)
+    for kind, listed in {"D": pages, "S": code_of, "I": issues_of}.items():
+        known = set(re.findall(r"^\| \[?`([\w-]+)`", listed, re.MULTILINE))
+        used = set(re.findall(rf"`\[{kind}\+? ([\w-]+)(?:#\d+)?\]`", text)) - {"page", "name"}
+        assert len(known) >= 5
+        assert used == known
 
 
 # --- versions -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from hostler import names
 from hostler.errors import ArtifactBad, DiskFull, HostlerError
@@ -87,7 +87,8 @@ class _Extraction:
     def _put(self, member: tarfile.TarInfo) -> None:
         name = _name(member)
         if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
-            raise ArtifactBad(f"The archive's member {_shown(member.name)} is {_kind(member)}.")
+            fault: Literal["link", ""] = "link" if member.issym() or member.islnk() else ""
+            raise ArtifactBad(f"The archive's member {_shown(member.name)} is {_kind(member)}.", fault)
         if name.rpartition("/")[2].startswith("._"):
             self._count()  # macOS's tar writes these beside real files; they hold no part of a model
             return
@@ -130,7 +131,7 @@ class _Extraction:
     def _count(self) -> None:
         self._made += 1
         if self._made > self._limits.files:
-            raise ArtifactBad(f"The archive has more than {self._limits.files} members.")
+            raise ArtifactBad(f"The archive has more than {self._limits.files} members.", "limit")
 
 
 def _parsed(parse: Callable[[], _T]) -> _T:
@@ -179,7 +180,7 @@ def _kind(member: tarfile.TarInfo) -> str:
 
 
 def _too_large(limits: Limits) -> ArtifactBad:
-    return ArtifactBad(f"The archive is larger than {limits.bytes} bytes once extracted.")
+    return ArtifactBad(f"The archive is larger than {limits.bytes} bytes once extracted.", "limit")
 
 
 class _Unpacked:
@@ -287,4 +288,4 @@ class _Unpacked:
         if self._unpacked > self._most:
             raise _too_large(self._limits)
         if self._unpacked > self._suspicious:
-            raise ArtifactBad(f"The archive unpacks to more than {self._limits.ratio:g} times its size.")
+            raise ArtifactBad(f"The archive unpacks to more than {self._limits.ratio:g} times its size.", "limit")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hostler import names
-from hostler.artifacts.bucket import Buckets, S3Error
-from hostler.artifacts.stamp import Stamp, stamp
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
+from hostler.s3.buckets import Buckets, S3Error
+from hostler.s3.file_version import Stamp, stamp
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

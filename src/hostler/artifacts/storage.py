@@ -27,7 +27,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from hostler import contract, names
-from hostler.artifacts.disk import Disk, Fetched
+from hostler.artifacts.cache import ArtifactCache, Fetched
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
@@ -83,7 +83,7 @@ class InstanceStorage:
     a time for one model id. After a restart, `known` comes first: it holds again what the container uses.
     """
 
-    def __init__(self, folder: Path, disk: Disk, *, copy: bool) -> None:
+    def __init__(self, folder: Path, disk: ArtifactCache, *, copy: bool) -> None:
         self.disk = disk
         self._folder = folder
         self._copy = copy

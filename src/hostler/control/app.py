@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
-from hostler.control import access, sts
+from hostler.aws import json_protocol
+from hostler.control import access_log_reader, sts
 from hostler.control.context import Context
-from hostler.control.operations import Api
+from hostler.control.sagemaker.operations import Api
 from hostler.errors import ApiError
-from hostler.hosting.roster import ORDERS
-from hostler.spec import awsjson
+from hostler.hosting.targets.listing import ORDERS
 
 BODY_MAX = 2**20  # bytes of a control-plane request
 LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs gives when not told otherwise
@@ -59,19 +59,19 @@ def create_app(context: Context) -> ASGIApp:
 
 
 async def _aws_json(api: Api, context: Context, request: Request) -> Response:
-    headers = {awsjson.REQUEST_ID: str(uuid.uuid4())}
+    headers = {json_protocol.REQUEST_ID: str(uuid.uuid4())}
     try:
         target, content_type = request.headers["x-amz-target"], request.headers.get("content-type", "")
         body = await _body(request)
         return _json(await api.call(context, target, content_type, _region(context, request), body), 200, headers)
     except ApiError as error:
-        return _json(awsjson.render_error(error), error.status, headers)
+        return _json(json_protocol.render_error(error), error.status, headers)
     except ClientDisconnect:
         return Response()  # nobody reads it
     except Exception:
         _log.exception("a request to %s failed", request.headers["x-amz-target"])
         failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
-        return _json(awsjson.render_error(failure), failure.status, headers)
+        return _json(json_protocol.render_error(failure), failure.status, headers)
 
 
 async def _sts(context: Context, request: Request) -> Response:
@@ -81,7 +81,7 @@ async def _sts(context: Context, request: Request) -> Response:
     except (ApiError, ClientDisconnect):
         body = b""
     status, answer = sts.answer(body, _region(context, request), request_id)
-    return Response(answer, status, {awsjson.REQUEST_ID: request_id}, sts.CONTENT_TYPE)
+    return Response(answer, status, {json_protocol.REQUEST_ID: request_id}, sts.CONTENT_TYPE)
 
 
 async def _body(request: Request) -> bytes:
@@ -96,11 +96,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _region(context: Context, request: Request) -> str:
-    return awsjson.region(request.headers.get("authorization", ""), context.settings.region)
+    return json_protocol.region(request.headers.get("authorization", ""), context.settings.region)
 
 
 def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
-    return Response(body, status, headers, awsjson.CONTENT_TYPE)
+    return Response(body, status, headers, json_protocol.CONTENT_TYPE)
 
 
 # --- our own pages ----------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ async def _logs(context: Context, request: Request) -> Response:
     window = min(int(tail), _LOG_TAIL_MAX)
     lines = None
     if "access" in request.query_params:
-        lines = await asyncio.to_thread(access.read, context.settings.access_logs, window, region, name)
+        lines = await asyncio.to_thread(access_log_reader.read, context.settings.access_logs, window, region, name)
         if not name or any(one["log"] for one in lines):  # an endpoint that is gone may have lines
             return _plain({"endpoint": name, "region": region, "access": lines})
     logs = await asyncio.to_thread(context.lifecycle.logs, region, name, window)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp
 
 from hostler.artifacts.source import Source
-from hostler.core.status import EndpointView
+from hostler.core.endpoints.status import EndpointView
 from hostler.errors import ApiError
 from hostler.settings import Settings
 from hostler.store.records import EndpointRecord, Revision

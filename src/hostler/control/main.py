@@ -17,21 +17,21 @@ import uvicorn
 import uvloop
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
-from hostler.control.objects import objects_app
-from hostler.control.objects_elsewhere import elsewhere_app
 from hostler.engines.process import ProcessEngine
 from hostler.errors import UserError
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.runtimes import Runtimes
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.processes import lifeline
+from hostler.s3.app import objects_app
+from hostler.s3.redirect import elsewhere_app
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
 
@@ -62,7 +62,7 @@ async def control(run: Path, settings: Settings) -> None:
     store = Store(settings.data / "hostler.db")
     source = _source(settings)
     limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
-    disk = Disk(settings.data / "artifacts", source, settings.disk_budget, limits)
+    disk = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
@@ -72,7 +72,7 @@ async def control(run: Path, settings: Settings) -> None:
         store_call=lambda *arguments: context.store_call(*arguments),
         platform=Platform(settings, engine, disk, metrics, changed=lambda: reconciler.wake()),
         gateways=gateways,
-        runtimes=Runtimes(settings, gateways, metrics, machine_memory, changed=lambda: reconciler.wake()),
+        runtimes=RuntimeRegistry(settings, gateways, metrics, machine_memory, changed=lambda: reconciler.wake()),
         end_gateway=engine.end_gateway,
     )
     context = Context(

@@ -1,4 +1,4 @@
-"""`/_hostler/metrics`: what control and the gateways counted, as Prometheus text (spec §8 names, in snake case)."""
+"""`/_hostler/metrics`: what control and the gateways counted, as Prometheus text (names: §8.1, §8.2 in snake case)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from hostler.core.status import InstanceState
+from hostler.core.endpoints.status import InstanceState
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.reconciler import Reconciler
-from hostler.wire.link import LATENCY_BOUNDS, VariantCount
+from hostler.wire.gateway_messages import LATENCY_BOUNDS, VariantCount
 
 _SUMS = {  # field of Metrics -> (name, help)
     "downloads": ("hostler_downloads", "Artifacts brought from S3 and extracted"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hostler.wire.hostlink import Launch, Seen
+from hostler.wire.host_messages import Launch, Seen
 
 __all__ = ["Engine", "Launch", "Seen"]
 

@@ -18,7 +18,7 @@ from hostler.engines.engine import Launch, Seen
 from hostler.errors import EngineError
 from hostler.processes.tree import descendants
 from hostler.wire.frames import Frames
-from hostler.wire.hostlink import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
+from hostler.wire.host_messages import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
 
 
 class ProcessEngine:

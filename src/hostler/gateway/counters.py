@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from hostler.wire.link import LATENCY_BOUNDS, VariantCount
+from hostler.wire.gateway_messages import LATENCY_BOUNDS, VariantCount
 
 
 class Counter:

@@ -19,23 +19,23 @@ from pathlib import Path
 from random import Random
 
 from hostler import settings
+from hostler.aws.sigv4 import Verifier
 from hostler.errors import UserError
-from hostler.gateway import answers
-from hostler.gateway.accesslog import AccessLog
+from hostler.gateway import errors
+from hostler.gateway.access_log import AccessLog
+from hostler.gateway.auth import Authenticator
+from hostler.gateway.control_link import Link
+from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
-from hostler.gateway.front import Front, Guard
-from hostler.gateway.gate import Gate
-from hostler.gateway.invoke import ROOM, Invoker
-from hostler.gateway.link import Link
-from hostler.gateway.misses import Misses
-from hostler.gateway.passthrough import Passthrough
+from hostler.gateway.dispatch import Dispatcher, HostCheck
+from hostler.gateway.invoke.invoker import ROOM, Invoker
+from hostler.gateway.pending import PendingRequests
+from hostler.gateway.region import Regions
 from hostler.gateway.routes import Routes
-from hostler.gateway.signature import Verifier
-from hostler.gateway.sigv4 import Regions
 from hostler.processes import lifeline
 from hostler.settings import Settings
-from hostler.wire.client import BUFFER, Pool
-from hostler.wire.server import Limits, Server, serve
+from hostler.wire.http_client import BUFFER, Pool
+from hostler.wire.http_server import Limits, Server, serve
 
 try:
     from uvloop import run as run_loop
@@ -55,18 +55,18 @@ class Gateway:
     def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
         self.server: Server | None = None
         counters = Counters()
-        routes, misses = Routes(counters), Misses(ROOM)
+        routes, misses = Routes(counters), PendingRequests(ROOM)
         self.link = Link(str(run / "link.sock"), name, routes, misses, counters, self._traffic)
         self.log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
         self.invoker = Invoker(
             routes, misses, self.link, Pool(), Regions(config.region), config.invoke_timeout, rng or Random(), self.log
         )
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
-        guard = Guard((config.host, *config.allowed_hosts))
-        self._handle = Front(guard, self.invoker, self.passthrough).handle
+        guard = HostCheck((config.host, *config.allowed_hosts))
+        self._handle = Dispatcher(guard, self.invoker, self.passthrough).handle
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
-            self._handle = Gate(verifier, self._handle, self.invoker, ROOM).handle
+            self._handle = Authenticator(verifier, self._handle, self.invoker, ROOM).handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
@@ -75,7 +75,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
-        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=answers.plain)
+        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.plain)
 
     async def stop(self, drain: float) -> None:
         """Take no more connections, let what runs end for `drain` seconds, then leave."""

@@ -15,11 +15,11 @@ from weakref import WeakValueDictionary
 
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
-from hostler.wire import link
-from hostler.wire.head import line
+from hostler.wire import gateway_messages
+from hostler.wire.http_head import line
 
 
-class Flight:
+class InFlight:
     """How many requests are on their way to a place. It outlives the place's routing objects: a target that is
     withdrawn while busy and published again is still busy."""
 
@@ -36,7 +36,7 @@ class Worker:
 
 
 @dataclass(frozen=True, eq=False)
-class Hop:
+class Upstream:
     """How one container of a place is called. `head` begins every request to it. Where it has `workers`, requests go
     to them, and to its own address if one of them takes no connection.
     """
@@ -56,10 +56,10 @@ class Place:
     """Where a request can be sent: an instance, or a target resident on one; with a hop for each of its containers."""
 
     instance: str
-    hops: tuple[Hop, ...]
-    flight: Flight
+    hops: tuple[Upstream, ...]
+    flight: InFlight
     generation: int = 0  # of the target's load
-    hit: link.Hit | None = None  # what control is told of a use of the target
+    hit: gateway_messages.Hit | None = None  # what control is told of a use of the target
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Variant:
     """One production variant. `residents` holds only targets that may be sent to, each with at least one place.
 
     Its containers are known by their positions. Serial: a request passes through all of them; `direct`: it goes to the
-    one whose label it names.
+    one whose label it names (§5.7).
     """
 
     name: str
@@ -118,10 +118,10 @@ class Routes:
     def __init__(self, counters: Counters) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self._counters = counters
-        self._flights: dict[tuple[str, str, str, str], Flight] = {}  # (key, variant, instance, target)
+        self._flights: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
 
-    def snapshot(self, message: link.Snapshot) -> None:
+    def snapshot(self, message: gateway_messages.Snapshot) -> None:
         self.endpoints = {}
         for route in message.routes:
             self.set_route(route)
@@ -129,7 +129,7 @@ class Routes:
             self.set_resident(resident)
         self.tidy()
 
-    def set_route(self, route: link.Route) -> None:
+    def set_route(self, route: gateway_messages.Route) -> None:
         """Put an endpoint in place; residents on instances that it no longer names are forgotten."""
         before = self.endpoints.get(route.key)
         variants = [
@@ -141,7 +141,7 @@ class Routes:
             self.endpoints.pop(route.key, None)
         self._counters.keep(route.key, {variant.name for variant in variants})
 
-    def _variant(self, key: str, new: link.Variant, old: Variant | None) -> Variant:
+    def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
         instances = {place.instance for place in new.places}
         kept = {
             target: stay
@@ -181,7 +181,7 @@ class Routes:
         endpoint = self.endpoints.get(key)
         return endpoint.variants.get(name) if endpoint else None
 
-    def set_resident(self, message: link.SetResident) -> bool:
+    def set_resident(self, message: gateway_messages.SetResident) -> bool:
         """Whether the target may be sent to now: not if its instance is unknown or a newer load is known."""
         variant = self.variant(message.key, message.variant)
         instance = variant.place(message.instance) if variant and variant.multi_model else None
@@ -195,7 +195,7 @@ class Routes:
             message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
         )
         flight = self._flight(message.key, message.variant, message.instance, message.target)
-        hit = link.Hit(message.key, message.variant, message.instance, message.target)
+        hit = gateway_messages.Hit(message.key, message.variant, message.instance, message.target)
         place = Place(message.instance, tuple(hops), flight, message.generation, hit)
         others = tuple(p for p in places if p.instance != message.instance)
         variant.residents[message.target] = (*others, place)
@@ -231,10 +231,10 @@ class Routes:
         for known in idle:
             del self._flights[known]
 
-    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Hop:
+    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Upstream:
         host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
         known = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
-        return Hop(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
+        return Upstream(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
 
-    def _flight(self, key: str, variant: str, instance: str, target: str = "") -> Flight:
-        return self._flights.setdefault((key, variant, instance, target), Flight())
+    def _flight(self, key: str, variant: str, instance: str, target: str = "") -> InFlight:
+        return self._flights.setdefault((key, variant, instance, target), InFlight())

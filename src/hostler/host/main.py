@@ -20,11 +20,11 @@ from pathlib import Path
 
 from hostler import settings as settings_module
 from hostler.errors import UserError
-from hostler.host import claims, executed
-from hostler.host.children import Children
-from hostler.host.kept import Kept
-from hostler.host.link import HostLink
+from hostler.host import data_dir, sandbox
+from hostler.host.containers import ContainerTable
+from hostler.host.control_socket import HostLink
 from hostler.host.reaper import Reaper
+from hostler.host.respawn import Respawned
 from hostler.host.zygote_client import ZygoteClient
 from hostler.processes.spawn import spawn
 from hostler.processes.tree import kill
@@ -63,19 +63,19 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
             'keys_file is set, but nobody is asked for a key: set signatures = "verify" too, or do not set keys_file'
         )
     remote = verified or settings.allow_remote_access_without_authentication
-    claims.check_reach(settings.host, settings.port, remote)
-    lock = claims.lock(settings.data)
+    data_dir.check_reach(settings.host, settings.port, remote)
+    lock = data_dir.lock(settings.data)
     try:
-        unclean = claims.left_behind(settings.data)
-        bubblewrap = settings.bubblewrap != "off" and executed.bubblewrap_works()
+        unclean = data_dir.left_behind(settings.data)
+        bubblewrap = settings.bubblewrap != "off" and sandbox.bubblewrap_works()
         if settings.bubblewrap == "on" and not bubblewrap:
             raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
-        with claims.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
+        with data_dir.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_House(settings, programs, folder, listener, bubblewrap).live())
+                code = asyncio.run(_Host(settings, programs, folder, listener, bubblewrap).live())
             finally:
-                claims.leave(settings.data, folder)
+                data_dir.leave(settings.data, folder)
         _say("stopped")
         return code
     finally:
@@ -85,7 +85,7 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
 def _prepare(settings: Settings) -> Path:
     """A run folder with the settings in it, and the folders that all parts write to."""
     try:
-        folder = claims.run_folder(settings.data)
+        folder = data_dir.run_folder(settings.data)
         (folder / "settings.json").write_text(json.dumps(settings_module.dump(settings)))
         for name in ("containers", "logs"):
             (settings.data / name).mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ def _prepare(settings: Settings) -> Path:
     return folder
 
 
-class _House:
+class _Host:
     def __init__(
         self, settings: Settings, programs: Programs, folder: Path, listener: socket.socket, bubblewrap: bool
     ) -> None:
@@ -122,7 +122,9 @@ class _House:
         reaper = Reaper()
         forks = ZygoteClient(self._programs.server, lifeline, reaper)
         link = HostLink(self._end_gateway)
-        children = Children(self._folder, self._settings.data, lifeline, reaper, forks, self._bubblewrap, link.changed)
+        children = ContainerTable(
+            self._folder, self._settings.data, lifeline, reaper, forks, self._bubblewrap, link.changed
+        )
         await link.serve(self._folder / "host.sock", children)
         control = self._keep("control", self._programs.control, reaper, lifeline)
         self._gateways = [
@@ -150,10 +152,10 @@ class _House:
         signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVE)
         return self._code
 
-    def _keep(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Kept:
+    def _keep(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Respawned:
         argv = [*program, "--run", str(self._folder), "--lifeline", str(lifeline), *more]
         keep = [lifeline, self._listener.fileno()] if more else [lifeline]
-        return Kept(name, lambda: spawn(argv, os.environ, keep=keep), reaper, lambda code: self._died(name, code))
+        return Respawned(name, lambda: spawn(argv, os.environ, keep=keep), reaper, lambda code: self._died(name, code))
 
     def _died(self, name: str, code: int) -> None:
         """Before the house was ever ready, a process that dies again and again is no accident."""
@@ -217,7 +219,7 @@ async def _answers(host: str, port: int) -> bool:
         return False
 
 
-async def _sweep(children: Children) -> None:
+async def _sweep(children: ContainerTable) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
         children.trim_logs()

@@ -24,9 +24,16 @@ from hostler.processes.tree import adopt_orphans
 
 # What a framework's server imports, in an order that spreads the time; what is not installed is passed over.
 IMPORTS = {
-    "xgboost": ("numpy", "scipy.sparse", "xgboost", "hostler.servers.xgboost"),
-    "sklearn": ("numpy", "scipy.sparse", "joblib", "sklearn.ensemble", "sklearn.pipeline", "hostler.servers.sklearn"),
-    "torch": ("numpy", "torch", "hostler.servers.torch"),
+    "xgboost": ("numpy", "scipy.sparse", "xgboost", "hostler.servers.frameworks.xgboost"),
+    "sklearn": (
+        "numpy",
+        "scipy.sparse",
+        "joblib",
+        "sklearn.ensemble",
+        "sklearn.pipeline",
+        "hostler.servers.frameworks.sklearn",
+    ),
+    "torch": ("numpy", "torch", "hostler.servers.frameworks.torch"),
     # Not onnxruntime: it starts a thread when it is imported, which takes 20 ms in a container of its own.
 }
 _AHEAD = ("xgboost", "sklearn")  # torch waits for its first container: its 190 MB here would be everybody's who has it

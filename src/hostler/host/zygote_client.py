@@ -12,8 +12,8 @@ import sys
 import msgspec
 
 from hostler.errors import EngineError
-from hostler.host.kept import Kept
 from hostler.host.reaper import Reaper
+from hostler.host.respawn import Respawned
 from hostler.host.zygote import IMPORTS, IMPORTS_AHEAD, Fork
 from hostler.processes.forkserver import Client, Event, Preload, Spawn, Spawned, SpawnFailed
 from hostler.processes.spawn import spawn
@@ -35,7 +35,7 @@ class ZygoteClient:
         self._number = 0  # of the newest fork
         self._reply: asyncio.Future[Event | None] | None = None  # to it; None: the zygote has gone
         self._stopped = False
-        self.zygote = Kept("zygote", self._start, reaper)
+        self.zygote = Respawned("zygote", self._start, reaper)
 
     async def warm(self) -> None:
         """Have the zygote import the extras when it has nothing else to do.

@@ -6,7 +6,6 @@ It owns the container's folder and log. It decides nothing about its instance: w
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import shutil
 import stat
@@ -16,19 +15,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hostler import contract, names
+from hostler import contract, failures, names
 from hostler.artifacts.storage import InstanceStorage, in_thread
+from hostler.core.endpoints import failure_reason
+from hostler.core.endpoints.failure_reason import Facts, Ping
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
-from hostler.hosting import clock, doctor, models, paths
-from hostler.hosting.doctor import Facts, Ping
+from hostler.failures import Failure
+from hostler.hosting import clock, models, paths
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
-from hostler.hosting.spot import Spot
-from hostler.wire.client import CallFailed, CallTimedOut, Pool, Reply, call
+from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
-FILES = 50  # of its model's folder, for the same
 LABEL = "container"  # the label that holds a container's position, beside its spot's
 
 Shape = TypeVar("Shape")
@@ -42,8 +42,8 @@ class Container:
     """`position` counts from 0. `label` is its name for people: its hostname, or `primary` when `alone` (§4.5)."""
 
     def __init__(
-        self, platform: Platform, spot: Spot, position: int, label: str, definition: dict[str, Any], budget: float,
-        *, alone: bool,
+        self, platform: Platform, spot: InstanceKey, position: int, label: str, definition: dict[str, Any],
+        budget: float, *, alone: bool,
     ) -> None:  # fmt: skip
         self.id = f"{spot.id}.{position}"
         self.position = position
@@ -101,7 +101,7 @@ class Container:
             self.seen = next(seen for seen in await engine.list() if seen.id == self.id)
         except EngineError as error:
             told = Facts(self.label, told=f"The container could not be started: {str(error).rstrip('.')}.")
-            raise Unfit(doctor.unhealthy(self._spot.variant, [told])) from None
+            raise Unfit(failure_reason.unhealthy(self._spot.variant, [told])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
         self._platform.metrics.containers_started += 1
@@ -151,6 +151,10 @@ class Container:
     ) -> Facts:
         """What is known of it now that it has failed, for the doctor. Blocks for some milliseconds."""
         engine, folder = self._platform.engine, self._platform.folder(self.id)
+
+        def shown(text: str) -> str:
+            return presentable(text, folder, self._platform.private(), self._image.command)
+
         program, interpreter = _program(self._image.command) if exit is not None else ("", "")
         address = self.seen.address if self.seen else ""
         silent = self.foreign and ping is not None and not ping.status
@@ -164,12 +168,10 @@ class Container:
             when=when,
             port=int(address.rpartition(":")[2]) if self.foreign else 0,
             listening=engine.listening(self.seen.pid) if silent and self.seen else (),
-            files=() if self.foreign or exit is None else _some_files(folder / contract.MODEL_DIR),
+            failure=None if exit is None else _shown_failure(failures.read(folder), shown),
             program=program,
             interpreter=interpreter,
-            log=presentable(
-                engine.logs(str(self._log), LOG_TAIL), folder, self._platform.private(), self._image.command
-            ),
+            log=shown(engine.logs(str(self._log), LOG_TAIL)),
         )
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
@@ -194,7 +196,7 @@ class Container:
         missing, bad = isinstance(error, ArtifactMissing), isinstance(error, ArtifactBad)
         embedded = not self._platform.settings.s3_endpoint
         why = f"{str(error).rstrip('.')}."
-        return Unfit(doctor.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
+        return Unfit(failure_reason.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
 
     def _complete_environment(self) -> dict[str, str]:
         region = self._spot.key.partition("/")[0]
@@ -262,9 +264,13 @@ def _program(command: Sequence[str]) -> tuple[str, str]:
     return program, words[0] if words else ""
 
 
-def _some_files(folder: Path) -> tuple[str, ...]:
-    found = (Path(place, name).relative_to(folder) for place, _, files in os.walk(folder) for name in files)
-    return tuple(str(path) for path in itertools.islice(found, FILES))
+def _shown_failure(failure: Failure | None, shown: Callable[[str], str]) -> Failure | None:
+    """Make a failure fit to be shown, as a log is; None without a failure or without a line of text in its message."""
+    message = shown(failure.message).partition("\n")[0] if failure else ""
+    if failure is None or not message:
+        return None
+    advice = " ".join(shown(failure.advice).splitlines())
+    return msgspec.structs.replace(failure, message=message, advice=advice, line=shown(failure.line))
 
 
 def _data_source(container: dict[str, Any]) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hostler.core.plan import EndpointWant, RevisionWant, VariantWant
-from hostler.core.status import EndpointView, VariantView, variant_phase
+from hostler.core.endpoints.plan import EndpointWant, RevisionWant, VariantWant
+from hostler.core.endpoints.status import EndpointView, VariantView, variant_phase
 from hostler.hosting import models
 from hostler.hosting.instance import Instance
 from hostler.store.records import Document, EndpointRecord, Revision
-from hostler.wire import link
+from hostler.wire import gateway_messages
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Endpoint:
             ),
         )
 
-    def route(self) -> link.Route | None:
+    def route(self) -> gateway_messages.Route | None:
         """Where its requests may go; None while it was never InService, or is being deleted."""
         revision = self.serving()
         if revision is None:
@@ -85,17 +85,19 @@ class Endpoint:
             self._route_variant(revision, index, variant, revision.models[variant["ModelName"]])
             for index, variant in _variants(revision)
         )
-        return link.Route(self.key, variants)
+        return gateway_messages.Route(self.key, variants)
 
-    def _route_variant(self, revision: Revision, index: int, variant: Document, model: Document) -> link.Variant:
-        return link.Variant(
+    def _route_variant(
+        self, revision: Revision, index: int, variant: Document, model: Document
+    ) -> gateway_messages.Variant:
+        return gateway_messages.Variant(
             name=variant["VariantName"],
             weight=models.weight(variant),
             containers=tuple(
-                link.Container(label, models.is_multi_model(definition))
+                gateway_messages.Container(label, models.is_multi_model(definition))
                 for label, definition in models.containers(model)
             ),
-            places=tuple(link.Place(i.id, i.addresses, i.workers) for i in self._places(revision, index)),
+            places=tuple(gateway_messages.Place(i.id, i.addresses, i.workers) for i in self._places(revision, index)),
             mode=models.mode(model),
             routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         )

@@ -13,14 +13,15 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from hostler import contract
-from hostler.core.status import INSTANCE, InstanceState
+from hostler.core.endpoints import failure_reason
+from hostler.core.endpoints.failure_reason import Ping
+from hostler.core.endpoints.status import INSTANCE, InstanceState
 from hostler.engines.engine import Seen
-from hostler.hosting import clock, doctor
+from hostler.hosting import clock
 from hostler.hosting.container import Container, Unfit
-from hostler.hosting.doctor import Ping
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.models import containers
 from hostler.hosting.platform import Platform
-from hostler.hosting.spot import Spot
 
 log = logging.getLogger("hostler.instance")
 
@@ -33,7 +34,7 @@ SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + 
 class Instance:
     """One running copy of a variant's containers. Create it, then `begin()`; `stop()` ends everything it did."""
 
-    def __init__(self, platform: Platform, spot: Spot, variant: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(self, platform: Platform, spot: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
         settings = platform.settings
         self.spot = spot
         self.id = spot.id
@@ -89,7 +90,7 @@ class Instance:
         if self.state == "ready":
             self.ended_by_itself = True
             self.culprits = (container,)
-            self._end(doctor.unhealthy(self.spot.variant, [container.facts(served=True, told=cause)]))
+            self._end(failure_reason.unhealthy(self.spot.variant, [container.facts(served=True, told=cause)]))
 
     async def containers_ended(self, exits: Iterable[Seen]) -> None:
         """The engine says that these of its containers have exited. All are named (§2.4)."""
@@ -101,7 +102,7 @@ class Instance:
         ended = [(by_id[seen.id], seen.exit) for seen in exits]
         served = self.state == "ready"
         facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
-        reason = doctor.unhealthy(self.spot.variant, await asyncio.gather(*facts))
+        reason = failure_reason.unhealthy(self.spot.variant, await asyncio.gather(*facts))
         if self.state == "ended":  # it had given up just before
             return
         self.ended_by_itself = any(exit not in SENT_BY_OTHERS for _, exit in ended)
@@ -184,7 +185,7 @@ class Instance:
         served = self.state == "ready"
         facts = [asyncio.to_thread(one.facts, served=served, ping=ping, when=when) for one, ping in troubles]
         self.culprits = tuple(container for container, _ in troubles)
-        return Unfit(doctor.unhealthy(self.spot.variant, await asyncio.gather(*facts)))
+        return Unfit(failure_reason.unhealthy(self.spot.variant, await asyncio.gather(*facts)))
 
     # --- its state ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostler import names
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.engines.engine import Engine
 from hostler.hosting import paths
 from hostler.hosting.metrics import Metrics
@@ -21,7 +21,7 @@ KEPT_LOGS = 20  # instances of an endpoint that have ended and whose logs are st
 class Platform:
     settings: Settings
     engine: Engine
-    disk: Disk
+    disk: ArtifactCache
     metrics: Metrics
     changed: Callable[[], None]  # poke the reconciler
 

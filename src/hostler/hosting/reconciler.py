@@ -16,21 +16,21 @@ from functools import partial
 from typing import Any
 
 from hostler import contract
-from hostler.core import lives
-from hostler.core.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
-from hostler.core.status import EndpointView
+from hostler.core.endpoints.plan import EndpointWant, InstanceSeen, Slot, StartInstance, StopInstance, plan, slots
+from hostler.core.endpoints.status import EndpointView
+from hostler.core.targets import policy
 from hostler.engines.engine import Seen
 from hostler.errors import EngineError
 from hostler.hosting import clock
+from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.container import LABEL
 from hostler.hosting.endpoint import Endpoint
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
-from hostler.hosting.roster import roster
-from hostler.hosting.runtimes import Runtimes
-from hostler.hosting.spot import Spot
-from hostler.hosting.work import Work
+from hostler.hosting.targets.listing import roster
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
 
@@ -51,7 +51,7 @@ class Reconciler:
     store_call: Callable[..., Any]  # runs a function of the store on the store's own thread
     platform: Platform
     gateways: Gateways
-    runtimes: Runtimes
+    runtimes: RuntimeRegistry
     end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
     instances: dict[str, Instance] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Reconciler:
         self._begun = 0  # passes begun
         self._done = 0  # the newest pass that has ended
         self._records: dict[str, tuple[EndpointRecord, tuple[Revision, ...]]] = {}  # uid -> as of the last pass
-        self._work = Work()
+        self._work = BackgroundTasks()
 
     # --- what the API asks ----------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Reconciler:
     async def _pass(self) -> float | None:
         desired = await self.store_call(self.store.desired)
         self._records = {record.uid: (record, revisions) for record, revisions in desired}
-        said = await self.store_call(self.store.tags_of_endpoints, lives.PREFIX)
+        said = await self.store_call(self.store.tags_of_endpoints, policy.PREFIX)
         self.runtimes.govern({endpoint.key: said.get(endpoint.record.arn, {}) for endpoint in self._endpoints()})
         await self._look()
         wants = [endpoint.want() for endpoint in self._endpoints()]
@@ -194,9 +194,9 @@ class Reconciler:
 
     async def _look(self) -> None:
         """Compare the engine's list with our instances: take over what an earlier control started, see what ended."""
-        found: dict[Spot, dict[int, Seen]] = {}
+        found: dict[InstanceKey, dict[int, Seen]] = {}
         for seen in await self.platform.engine.list():
-            found.setdefault(Spot.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
+            found.setdefault(InstanceKey.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
         for spot, containers in found.items():
             if spot.id not in self.instances:
                 self._adopt(spot, containers)
@@ -221,7 +221,7 @@ class Reconciler:
         left = {(one.spot.key, one.spot.fleet) for one in self.instances.values() if one.state != "gone"}
         self.runtimes.retain(fleets | left)
 
-    def _adopt(self, spot: Spot, containers: dict[int, Seen]) -> None:
+    def _adopt(self, spot: InstanceKey, containers: dict[int, Seen]) -> None:
         documents = self._endpoint(spot.uid).documents(spot.fleet, spot.index) if spot.uid in self._records else None
         if documents is None:  # nobody desires it: the plan stops it, whatever it was
             documents = {}, {"Containers": [{} for _ in range(max(containers) + 1)]}
@@ -233,7 +233,7 @@ class Reconciler:
         endpoint = self._endpoint(action.uid)
         documents = endpoint.documents(action.fleet, action.variant)
         assert documents is not None
-        spot = Spot(
+        spot = InstanceKey(
             endpoint.key, action.uid, action.fleet, action.revision, documents[0]["VariantName"],
             action.variant, action.slot, action.attempt,
         )  # fmt: skip

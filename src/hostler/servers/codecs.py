@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.servers.predictor import Rejected
+from hostler.servers.frameworks.predictor import Rejected
 
 CSV = "text/csv"
 JSON = "application/json"

@@ -16,11 +16,14 @@ from typing import NoReturn
 
 import msgspec
 
-from hostler import contract
+from hostler import contract, failures
+from hostler.failures import Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.processes.lifeline import leave_with
-from hostler.servers import environment, framework, reason
+from hostler.servers import environment, error_text
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import registry
+from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard, target_main, worker_main
@@ -29,11 +32,8 @@ from hostler.servers.runners.inline import InlineLoader
 from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed
-from hostler.servers.server import ONLY, Contract
 from hostler.servers.worker_pool import WorkerPool
-from hostler.wire.server import Limits, serve
-
-_LINE = 500  # characters of the log's last line
+from hostler.wire.http_server import Limits, serve
 
 
 def run(everywhere: bool = False) -> None:
@@ -45,20 +45,21 @@ def run(everywhere: bool = False) -> None:
         told = environment.read(os.environ)
     except ValueError as error:
         _refuse(str(error))
+    failures.withdraw(told.base)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
-        missing = framework.missing(told.framework)
+        missing = registry.missing(told.framework)
         if missing and told.framework != "torch":  # whose image serves scripts that may do without
-            _refuse(missing)
+            _refuse(str(missing), told, error_text.failure(missing, told))
         try:
             if not missing:
-                framework.warm_forks(told.framework)
+                registry.warm_forks(told.framework)
         except ImportError as error:  # such as joblib, beside a scikit-learn that is there
-            _refuse(reason.text(error, told))
+            _refuse(error_text.text(error, told), told, error_text.failure(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = forkserver.start(partial(_run_child, told), framework.warm_forks, told.lifeline)
+        line = forkserver.start(partial(_run_child, told), registry.warm_forks, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system reaps them
         if told.lifeline is not None:
             leave_with(told.lifeline)
@@ -75,7 +76,10 @@ def _run_child(told: Environment, order: bytes, fds: list[int]) -> None:
     (target_main.run if decoded.framework else worker_main.run)(told, decoded, report, lifeline)
 
 
-def _refuse(why: str) -> NoReturn:
+def _refuse(why: str, told: Environment | None = None, failure: Failure | None = None) -> NoReturn:
+    """Print why, and leave it in data where the server knows more than Python's own words for an import that failed."""
+    if told and failure and failure.code == Code.EXTRA_MISSING:
+        failures.leave(told.base, msgspec.structs.replace(failure, line=why, loading=False))
     print(why, file=sys.stderr, flush=True)
     sys.exit(1)
 
@@ -107,7 +111,7 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
             print(f"there is no process for each worker: {error}", file=sys.stderr, flush=True)
             return 1
     registry = ModelRegistry(told, shared, ProcessLoader(factory, told.workers))
-    answering = Contract(told, registry)
+    answering = ContainerApi(told, registry)
     handle = answering.handle
     limits = Limits(body=told.max_body)
     if told.socket:
@@ -125,10 +129,11 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     return code
 
 
-async def _keep(registry: ModelRegistry, told: Environment, answering: Contract) -> str:
+async def _keep(registry: ModelRegistry, told: Environment, answering: ContainerApi) -> str:
     """Hold the one model of a single-model container, loading it anew when its process exits. Returns why it cannot.
 
-    That is one line, the last of the log: a traceback, where there is one, was printed by the load itself.
+    That is one line, the last of the log: a traceback, where there is one, was printed by the load itself. The same is
+    left in data.
     """
     url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
     while True:
@@ -136,8 +141,12 @@ async def _keep(registry: ModelRegistry, told: Environment, answering: Contract)
             model = await registry.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
             answering.lost()
-            line = str(error).strip().partition("\n")[0]
-            return f"the model does not load: {line if len(line) <= _LINE else f'{line[:_LINE]}...'}"
+            message = failures.one_line(str(error))
+            line = f"the model does not load: {message}"
+            failure = error.failure if isinstance(error, LoadFailed) else None
+            failure = failure or Failure(Code.OTHER, message)
+            failures.leave(told.base, msgspec.structs.replace(failure, line=line))
+            return line
         answering.arrived()
         await asyncio.wait([model.runner.exited])
 

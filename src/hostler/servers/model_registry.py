@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hostler.servers import artifact, framework, reason
+from hostler.servers import error_text
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import Unloadable
+from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runner
 
@@ -76,16 +77,17 @@ class ModelRegistry:
         try:
             kind, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
         except Unloadable as error:
-            raise LoadFailed(500, reason.text(error, self._environment)) from None
+            failure = error_text.failure(error, self._environment)
+            raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
         loader: Loader = self._isolated if isolated and self._isolated else self._shared
         return await loader.load(LoadRequest(name, folder, kind, files))
 
     def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         """An artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
         kind = artifact.framework(folder, self._environment)
-        if missing := framework.missing(kind):
-            raise Unloadable(missing)
-        return kind, framework.needs_process(folder, kind), artifact.stamps(folder)
+        if missing := registry.missing(kind):
+            raise missing
+        return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
 
     def _loaded(self, name: str, url: str, load: asyncio.Task[Runner]) -> None:
         del self._loading[name]

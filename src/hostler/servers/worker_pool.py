@@ -21,11 +21,12 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from hostler.contract import LOAD_TIMEOUT, MODELS
+from hostler.failures import Failure
 from hostler.servers.processes.protocol import DRAIN
 from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
-from hostler.wire.client import CallFailed, call
+from hostler.wire.http_client import CallFailed, call
 
 _TRIES = 2  # workers that may exit while they are filled with a model, before it is taken to be the cause
 _EXIT_NEWS = 1.0  # seconds after a broken call in which the exit of its process may become known
@@ -37,7 +38,7 @@ class _Assignment:
 
     folder: Path
     exits: int = 0  # workers that exited while they were filled with it
-    failure: str = ""  # why no worker can hold it
+    failure: LoadFailed | None = None  # why no worker can hold it
     runner: ReplicaRunner | None = None  # once every worker holds it
 
 
@@ -50,6 +51,7 @@ class _Reply(msgspec.Struct):
 
     memory: int = 0
     message: str = ""
+    failure: Failure | None = None
 
 
 class WorkerPool:
@@ -96,7 +98,7 @@ class WorkerPool:
                     raise outcome
             # 5. A replacement may have failed to load it.
             if assignment.failure:
-                raise LoadFailed(500, assignment.failure)
+                raise LoadFailed(500, str(assignment.failure), failure=assignment.failure.failure)
         except BaseException:
             await self._drop(name, assignment)
             raise
@@ -161,9 +163,9 @@ class WorkerPool:
                     exited = worker.exited.done()
                     assignment.exits += exited
                     if not exited or assignment.exits >= _TRIES:
-                        assignment.failure = str(error)
+                        assignment.failure = error
                         if assignment.runner:
-                            assignment.runner.lose(assignment.failure)
+                            assignment.runner.lose(str(error))
                     if exited:
                         raise
             elif worker.exited.done():
@@ -186,7 +188,7 @@ async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
         raise LoadFailed(500, message, worker.status if exited else None) from None
     loaded = msgspec.json.decode(reply.body, type=_Reply)
     if reply.status != 200:
-        raise LoadFailed(reply.status, loaded.message)
+        raise LoadFailed(reply.status, loaded.message, failure=loaded.failure)
     return loaded.memory
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hostler.core.status import endpoint_status
+from hostler.core.endpoints.status import endpoint_status
 
 Document = dict[str, Any]
 Kind = Literal["model", "endpoint-config"]
@@ -54,7 +54,7 @@ class EndpointRecord:
 class Revision:
     """What an endpoint was asked to be: its config and that config's models, copied when the call was made.
 
-    So deleting a model or a config later takes nothing from a running endpoint (spec §2.2, §2.3). The config's variants
+    So deleting a model or a config later takes nothing from a running endpoint (§2.2, §2.3). The config's variants
     say what was desired at last: UpdateEndpointWeightsAndCapacities makes a new revision with other weights and counts.
     """
 

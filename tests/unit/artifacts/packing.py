@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource, ObjectInfo
 
 LIMITS = Limits(bytes=1 << 20, files=100, ratio=200)
@@ -79,7 +79,7 @@ class Place:
         self.bucket = folder / "s3" / "bucket"
         self.bucket.mkdir(parents=True, exist_ok=True)
         self.source = CountingSource(folder / "s3", streamed=streamed)
-        self.disk = Disk(folder / "artifacts", self.source, budget, LIMITS)
+        self.disk = ArtifactCache(folder / "artifacts", self.source, budget, LIMITS)
 
     def put(self, key: str, **files: bytes) -> None:
         """Objects appear by a rename, as all that the embedded S3 writes."""

@@ -17,7 +17,7 @@ import pytest
 from packing import LIMITS, archive
 
 from hostler import names
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObjectInfo, ObstoreSource, Source
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 
@@ -122,7 +122,7 @@ def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
 ) -> None:
     async def main() -> None:
         source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
-        disk = Disk(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+        disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
         with pytest.raises(error) as caught:
             await disk.fetch("bucket", key)
         assert str(caught.value) == sentence
@@ -202,7 +202,7 @@ def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it
             bucket, key = names.data_url(f"file://{root}/{name}")
             assert await read(source, key, bucket) == BODY
             assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
-        disk = Disk(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+        disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
         fetched = await disk.fetch(bucket, key)
         assert (fetched.path / "model").read_bytes() == b"model"
         for number in range(2):  # the second time with the same size and time of writing

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.core.placement import ASK_EVERY, COOL_AFTER, Candidate, Copies, choose
+from hostler.core.targets.placement import ASK_EVERY, COOL_AFTER, Candidate, Copies, choose
 
 
 def at(instance: str, state: str = "absent", free: int = 100) -> Candidate:

@@ -3,7 +3,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostler.core.plan import (
+from hostler.core.endpoints.plan import (
     EndpointWant,
     InstanceSeen,
     RevisionWant,

@@ -1,6 +1,6 @@
 """Who is blamed when a container ends during a load."""
 
-from hostler.core.quarantine import REFUSED_FOR, SUSPECT_FOR, Quarantine
+from hostler.core.targets.quarantine import REFUSED_FOR, SUSPECT_FOR, Quarantine
 
 
 def test_a_target_whose_load_ended_its_container_is_refused_for_a_while() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from hostler.core.status import INSTANCE, endpoint_status, variant_phase
-from hostler.core.transitions import InvalidTransition
+from hostler.core.endpoints.status import INSTANCE, endpoint_status, variant_phase
+from hostler.core.state_table import InvalidTransition
 
 
 def test_an_instance_lives_through_its_states():

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.core.warmup import hottest
+from hostler.core.targets.warmup import hottest
 
 
 def test_the_hottest_come_first_and_what_does_not_fit_beside_them_is_left_out():

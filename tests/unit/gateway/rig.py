@@ -16,10 +16,10 @@ import uvloop
 
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
-from hostler.wire import link
-from hostler.wire.client import Reply, call
+from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.server import Limits, Request, Server, serve
+from hostler.wire.http_client import Reply, call
+from hostler.wire.http_server import Limits, Request, Server, serve
 
 Message = TypeVar("Message")
 GUARD = 30.0  # seconds after which a test that hangs fails
@@ -55,9 +55,9 @@ class Control:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
-        self.hits: list[link.Hit] = []
-        self.counts: link.Counts | None = None
-        self.frames: Frames[link.Up] | None = None
+        self.hits: list[gateway_messages.Hit] = []
+        self.counts: gateway_messages.Counts | None = None
+        self.frames: Frames[gateway_messages.Up] | None = None
         self.version = 0
         self._server: asyncio.AbstractServer | None = None
         self._http: Server | None = None
@@ -72,16 +72,16 @@ class Control:
 
     async def _linked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        self.frames = Frames(reader, writer, link.Up)
+        self.frames = Frames(reader, writer, gateway_messages.Up)
         while (message := await self.frames.receive()) is not None:
             self.hits.extend(getattr(message, "hits", ()))
-            if isinstance(message, link.Counts):
+            if isinstance(message, gateway_messages.Counts):
                 self.counts = message
-            elif not isinstance(message, link.Hits):
+            elif not isinstance(message, gateway_messages.Hits):
                 self.heard.put_nowait(message)
         writer.close()
 
-    def send(self, message: link.Down) -> None:
+    def send(self, message: gateway_messages.Down) -> None:
         assert self.frames is not None
         self.frames.send(message)
 
@@ -91,27 +91,29 @@ class Control:
             message = await asyncio.wait_for(self.heard.get(), GUARD)
             if isinstance(message, kind):
                 return message
-            assert isinstance(message, link.Ack), f"{message} came before {kind.__name__}"
+            assert isinstance(message, gateway_messages.Ack), f"{message} came before {kind.__name__}"
 
-    async def set_routes(self, *routes: link.Route, residents: tuple[link.SetResident, ...] = ()) -> None:
-        await self.hears(link.Hello)
-        self.send(link.Snapshot("epoch-1", 0, routes, residents))
-        await self.hears(link.Ack)
+    async def set_routes(
+        self, *routes: gateway_messages.Route, residents: tuple[gateway_messages.SetResident, ...] = ()
+    ) -> None:
+        await self.hears(gateway_messages.Hello)
+        self.send(gateway_messages.Snapshot("epoch-1", 0, routes, residents))
+        await self.hears(gateway_messages.Ack)
 
-    async def resident(self, message: link.SetResident) -> None:
+    async def resident(self, message: gateway_messages.SetResident) -> None:
         self.send(message)
         await self.settled()
 
-    def swap(self, route: link.Route, *residents: link.SetResident) -> None:
+    def swap(self, route: gateway_messages.Route, *residents: gateway_messages.SetResident) -> None:
         """Publish a new or changed route."""
         self.version += 1
-        self.send(link.SetRoute(self.version, route, residents))
+        self.send(gateway_messages.SetRoute(self.version, route, residents))
 
     async def settled(self) -> None:
         """Everything sent so far is in force: a route for nobody is set and acknowledged."""
         self.version += 1
-        self.send(link.SetRoute(self.version, link.Route("nowhere/settled", ())))
-        while (await self.hears(link.Ack)).version != self.version:
+        self.send(gateway_messages.SetRoute(self.version, gateway_messages.Route("nowhere/settled", ())))
+        while (await self.hears(gateway_messages.Ack)).version != self.version:
             pass
 
     async def stop(self) -> None:
@@ -135,7 +137,7 @@ class Rig:
         self.gateway: Gateway
         self.port = 0
 
-    async def start(self, *routes: link.Route, handler: Callable[[Request], None] | None = None) -> None:
+    async def start(self, *routes: gateway_messages.Route, handler: Callable[[Request], None] | None = None) -> None:
         await self.control.start(handler)
         self.gateway = Gateway(self.run, "g1", self.settings, Random(1))
         listening = socket.create_server(("127.0.0.1", 0))
@@ -146,37 +148,45 @@ class Rig:
         self.containers[name] = await Container(self.run / name, script).start()
         return self.containers[name]
 
-    def place(self, name: str) -> link.Place:
+    def place(self, name: str) -> gateway_messages.Place:
         """An instance of one container."""
-        return link.Place(name, (f"unix:{self.run / name}",))
+        return gateway_messages.Place(name, (f"unix:{self.run / name}",))
 
     def route(
         self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v", **more: Any
-    ) -> link.Route:
+    ) -> gateway_messages.Route:
         """An endpoint of one variant with one container; `more` is the variant's."""
-        containers = (link.Container("primary", multi_model),)
+        containers = (gateway_messages.Container("primary", multi_model),)
         places = tuple(map(self.place, instances))
-        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, containers, places, **more),))
+        return gateway_messages.Route(
+            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, places, **more),)
+        )
 
     async def instance(self, name: str, *scripts: Callable[[Request], None] | None) -> list[Container]:
         """An instance of several containers: `name`.0, `name`.1, ..."""
         return [await self.container(f"{name}.{position}", script) for position, script in enumerate(scripts)]
 
-    def several(self, *instances: str, labels: str = "a b", multi_model: str = "", **more: Any) -> link.Route:
+    def several(
+        self, *instances: str, labels: str = "a b", multi_model: str = "", **more: Any
+    ) -> gateway_messages.Route:
         """An endpoint of one variant with several containers; `more` is the variant's, or the endpoint's `name`."""
         name, variant = more.pop("name", "ep"), more.pop("variant", "v")
-        containers = tuple(link.Container(label, label == multi_model) for label in labels.split())
+        containers = tuple(gateway_messages.Container(label, label == multi_model) for label in labels.split())
         places = tuple(
-            link.Place(instance, tuple(f"unix:{self.run / instance}.{n}" for n in range(len(containers))))
+            gateway_messages.Place(instance, tuple(f"unix:{self.run / instance}.{n}" for n in range(len(containers))))
             for instance in instances
         )
-        return link.Route(f"us-east-1/{name}", (link.Variant(variant, 1.0, containers, places, **more),))
+        return gateway_messages.Route(
+            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, places, **more),)
+        )
 
     def resident(
         self, target: str, instance: str, generation: int = 1, *, container: str = "", **more: Any
-    ) -> link.SetResident:
+    ) -> gateway_messages.SetResident:
         address = f"unix:{self.run / (container or instance)}"
-        return link.SetResident("us-east-1/ep", "v", target, instance, generation, address, f"m-{target}", **more)
+        return gateway_messages.SetResident(
+            "us-east-1/ep", "v", target, instance, generation, address, f"m-{target}", **more
+        )
 
     async def invoke(
         self,

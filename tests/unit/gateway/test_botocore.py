@@ -10,8 +10,8 @@ from rig import Rig, error, scenario, until
 from runtime_client import client, failure, invoke, status
 
 from hostler.contract import MAX_BODY, MAX_MESSAGE
-from hostler.wire import link
-from hostler.wire.server import Request
+from hostler.wire import gateway_messages
+from hostler.wire.http_server import Request
 
 
 def test_boto3_reads_every_member_of_an_answer() -> None:
@@ -60,7 +60,7 @@ def test_a_request_without_content_type_stays_without_and_an_answer_gets_one() -
 def test_the_region_of_the_signature_chooses_the_endpoint() -> None:
     async def play(rig: Rig) -> None:
         await rig.container("i1")
-        route = link.Route("eu-west-1/ep", rig.route("i1").variants)
+        route = gateway_messages.Route("eu-west-1/ep", rig.route("i1").variants)
         await rig.start(route)
         assert (await invoke(rig, region_name="eu-west-1"))["Body"].read() == b"echo:1,2"
         failed = await failure(rig)
@@ -241,9 +241,11 @@ def test_weights_share_requests_and_a_named_variant_overrides_them() -> None:
         for name in ("i1", "i2", "i3"):
             await rig.container(name)
         weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
-        alone = (link.Container("primary"),)
-        variants = tuple(link.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items())
-        await rig.start(link.Route("us-east-1/ep", variants))
+        alone = (gateway_messages.Container("primary"),)
+        variants = tuple(
+            gateway_messages.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items()
+        )
+        await rig.start(gateway_messages.Route("us-east-1/ep", variants))
         for _ in range(200):
             await rig.invoke()
         seen = [len(container.seen) for container in rig.containers.values()]
@@ -260,7 +262,7 @@ def test_a_multi_model_invocation_reaches_its_target() -> None:
         container = await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         call = asyncio.create_task(invoke(rig, TargetModel="/a/b.tar.gz", Body=b"x"))
-        need = await rig.control.hears(link.Need)
+        need = await rig.control.hears(gateway_messages.Need)
         assert need.target == "a/b.tar.gz"
         rig.control.send(rig.resident("a/b.tar.gz", "i1"))
         assert (await call)["Body"].read() == b"echo:x"

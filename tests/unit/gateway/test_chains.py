@@ -13,8 +13,8 @@ from rig import Rig, error, scenario, until
 from runtime_client import failure
 
 from hostler.contract import MAX_BETWEEN
-from hostler.wire import link
-from hostler.wire.server import Request
+from hostler.wire import gateway_messages
+from hostler.wire.http_server import Request
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
@@ -294,7 +294,7 @@ def test_a_target_is_waited_for_before_the_chain_begins() -> None:
         a, _ = await rig.instance("i1", step("a"), step("b"))
         await rig.start(rig.several("i1", multi_model="b"))
         calling = asyncio.create_task(rig.invoke(b"x", "t"))
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         assert a.seen == []
         rig.control.send(rig.resident("t", "i1", container="i1.1"))
         assert (await calling).body == b"x>a>b"
@@ -314,13 +314,13 @@ def test_a_target_is_busy_from_the_chains_first_container_to_its_last(position: 
         await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
         calling = asyncio.create_task(rig.invoke(b"x", "t"))
         await until(lambda: waiting)
-        withdraw = link.Withdraw("us-east-1/ep", "v", "t", "i1", 1)
+        withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", "t", "i1", 1)
         rig.control.send(withdraw)
-        assert (await rig.control.hears(link.Withdrawn)).busy
+        assert (await rig.control.hears(gateway_messages.Withdrawn)).busy
         step("abc"[position])(waiting[0])
         assert (await calling).body == b"x>a>b>c"
         rig.control.send(withdraw)
-        assert not (await rig.control.hears(link.Withdrawn)).busy
+        assert not (await rig.control.hears(gateway_messages.Withdrawn)).busy
 
     scenario(play)
 
@@ -338,9 +338,9 @@ def test_a_lost_target_is_loaded_again_and_the_chain_goes_on_from_there(status: 
         await rig.start(rig.several("i1", multi_model="b"))
         await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
         calling = asyncio.create_task(rig.invoke(b"x" * 1_000_000, "t", content_type="text/csv"))
-        gone = await rig.control.hears(link.Gone)
+        gone = await rig.control.hears(gateway_messages.Gone)
         assert (gone.target, gone.instance, gone.status) == ("t", "i1", status)
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
         reply = await calling
         assert reply.body == b"x" * 1_000_000 + b">a>b"
@@ -357,8 +357,8 @@ def test_a_404_of_the_users_own_model_ends_the_chain_after_one_more_try() -> Non
         await rig.start(rig.several("i1", multi_model="b"))
         await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
         calling = asyncio.create_task(rig.invoke(target="t"))
-        await rig.control.hears(link.Gone)
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Gone)
+        await rig.control.hears(gateway_messages.Need)
         rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
         reply = await calling
         assert error(reply)["Message"].startswith('Received client error (404) from b with message "no such row"')
@@ -389,10 +389,10 @@ def test_a_chain_whose_instance_left_while_its_target_was_loaded_begins_anew_on_
         await rig.start(rig.several("i1", multi_model="b"))
         await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
         calling = asyncio.create_task(rig.invoke(b"x" * size, "t"))
-        await rig.control.hears(link.Gone)
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Gone)
+        await rig.control.hears(gateway_messages.Need)
         resident = rig.resident("t", "i2", container="i2.1")
-        rig.control.send(link.SetRoute(1, rig.several("i2", multi_model="b"), (resident,)))
+        rig.control.send(gateway_messages.SetRoute(1, rig.several("i2", multi_model="b"), (resident,)))
         reply = await calling
         if size == 1:
             assert reply.body == b"x>a2>b2"
@@ -408,8 +408,8 @@ def test_a_target_that_cannot_be_had_is_an_error_of_the_multi_model_container() 
         await rig.instance("i1", step("a"), step("b"))
         await rig.start(rig.several("i1", multi_model="b"))
         calling = asyncio.create_task(rig.invoke(target="t"))
-        await rig.control.hears(link.Need)
-        rig.control.send(link.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
+        await rig.control.hears(gateway_messages.Need)
+        rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
         assert error(await calling)["Message"].startswith("Received server error (500) from b with message")
 
     scenario(play)
@@ -454,12 +454,12 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
         async def control() -> None:
             while True:
                 message = await rig.control.heard.get()
-                if isinstance(message, link.Need):
+                if isinstance(message, gateway_messages.Need):
                     instance = rng.choice(["i1", "i2"])
                     loaded.add((instance, message.target))
                     resident = rig.resident(message.target, instance, next(generations), container=f"{instance}.1")
                     rig.control.send(resident)
-                elif isinstance(message, link.Withdrawn):
+                elif isinstance(message, gateway_messages.Withdrawn):
                     asked.discard((message.target, message.instance))
                     if message.busy:
                         again = rig.resident(
@@ -470,7 +470,7 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
                     else:
                         loaded.discard((message.instance, message.target))
                         counts["idle"] += 1
-                assert not isinstance(message, link.Gone)
+                assert not isinstance(message, gateway_messages.Gone)
 
         async def evictor() -> None:
             while True:
@@ -485,7 +485,7 @@ def test_no_target_is_unloaded_while_some_chain_needs_it(seed: int) -> None:
                 if places and rng.random() < 0.1:
                     target, place = rng.choice(places)
                     asked.add((target, place.instance))
-                    withdraw = link.Withdraw("us-east-1/ep", "v", target, place.instance, place.generation)
+                    withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", target, place.instance, place.generation)
                     rig.control.send(withdraw)
 
         async def caller() -> None:

@@ -8,15 +8,17 @@ import pytest
 
 from hostler.gateway.counters import Counters
 from hostler.gateway.routes import Routes
-from hostler.wire import link
+from hostler.wire import gateway_messages
 
-PLACE = link.Place("i1", ("unix:/nowhere",))
+PLACE = gateway_messages.Place("i1", ("unix:/nowhere",))
 
 
-def route(*weights: float) -> link.Route:
-    alone = (link.Container("primary"),)
-    variants = tuple(link.Variant(f"v{number}", weight, alone, (PLACE,)) for number, weight in enumerate(weights))
-    return link.Route("us-east-1/ep", variants)
+def route(*weights: float) -> gateway_messages.Route:
+    alone = (gateway_messages.Container("primary"),)
+    variants = tuple(
+        gateway_messages.Variant(f"v{number}", weight, alone, (PLACE,)) for number, weight in enumerate(weights)
+    )
+    return gateway_messages.Route("us-east-1/ep", variants)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostler import contract
-from hostler.gateway.answers import Refusal
-from hostler.gateway.headers import check_headers
+from hostler.gateway.errors import InvokeError
+from hostler.gateway.invoke.headers import check_headers
 
 # A header that is good and seldom: with it the exact rules are asked.
 EXACTLY = {contract.H_PREFIX_AWARE_ID: "x"}
@@ -20,7 +20,7 @@ USUAL = st.fixed_dictionaries(
 def verdict(headers: dict[str, str]) -> str:
     try:
         check_headers(headers)
-    except Refusal as refusal:
+    except InvokeError as refusal:
         return str(refusal)
     return ""
 

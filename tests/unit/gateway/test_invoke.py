@@ -4,7 +4,7 @@ import asyncio
 
 from rig import Rig, error, scenario, until
 
-from hostler.wire import link
+from hostler.wire import gateway_messages
 
 
 def test_a_single_model_endpoint_answers_with_what_its_container_says() -> None:
@@ -34,10 +34,10 @@ def test_a_miss_is_asked_for_once_and_everybody_is_answered() -> None:
         await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         calls = [asyncio.create_task(rig.invoke(b"%d" % n, "a.tar.gz")) for n in range(20)]
-        need = await rig.control.hears(link.Need)
+        need = await rig.control.hears(gateway_messages.Need)
         assert (need.key, need.variant, need.target, need.hot) == ("us-east-1/ep", "v", "a.tar.gz", False)
         await until(lambda: len(rig.gateway.invoker.misses) == 20)
-        rig.control.send(rig.resident("a.tar.gz", "i1", timing=link.Timing(0.0, 0.1, 0.2, 0.3)))
+        rig.control.send(rig.resident("a.tar.gz", "i1", timing=gateway_messages.Timing(0.0, 0.1, 0.2, 0.3)))
         replies = await asyncio.gather(*calls)
         assert [reply.body for reply in replies] == [b"echo:%d" % n for n in range(20)]
         assert rig.control.heard.empty()
@@ -65,7 +65,7 @@ def test_while_every_instance_is_being_replaced_callers_wait_for_the_next_one() 
         await rig.start(rig.route())
         calls = [asyncio.create_task(rig.invoke(b"%d" % n)) for n in range(5)]
         await until(lambda: len(rig.gateway.invoker.misses) == 5)
-        rig.control.send(link.SetRoute(1, rig.route("i2")))
+        rig.control.send(gateway_messages.SetRoute(1, rig.route("i2")))
         assert [reply.body for reply in await asyncio.gather(*calls)] == [b"echo:%d" % n for n in range(5)]
 
     scenario(play)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rig import GUARD, Rig
 
 from hostler import settings
-from hostler.wire.server import Request
+from hostler.wire.http_server import Request
 
 SIZE = 5_000_000  # bytes
 AT_ONCE = 30

@@ -13,8 +13,8 @@ import pytest
 from rig import GUARD, Rig, until
 
 from hostler import settings
-from hostler.wire.client import CallFailed
-from hostler.wire.server import Request
+from hostler.wire.http_client import CallFailed
+from hostler.wire.http_server import Request
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["SIGTERM", "the host is gone"])

@@ -8,8 +8,8 @@ import pytest
 from rig import GUARD, Rig, error, scenario, until
 
 from hostler.contract import MAX_BODY
-from hostler.wire import link
-from hostler.wire.server import Request
+from hostler.wire import gateway_messages
+from hostler.wire.http_server import Request
 
 BIG = b"x" * 1_000_000  # longer than what is read ahead
 
@@ -26,7 +26,7 @@ def test_hits_are_reported_soon_each_target_by_its_last_use_and_with_all_its_use
         told: dict[str, int] = {}
         for hit in rig.control.hits:
             told[hit.target] = told.pop(hit.target, 0) + hit.uses  # to its end: it was used last
-            assert hit == link.Hit("us-east-1/ep", "v", "i1", hit.target, hit.uses)
+            assert hit == gateway_messages.Hit("us-east-1/ep", "v", "i1", hit.target, hit.uses)
         assert list(told.items()) == [("b", 3), ("a", 2)]
 
     scenario(play)
@@ -39,7 +39,7 @@ def test_a_need_carries_the_hits_before_it() -> None:
         await rig.control.resident(rig.resident("a", "i1"))
         await rig.invoke(target="a")
         call = asyncio.create_task(rig.invoke(target="b"))
-        need = await rig.control.hears(link.Need)
+        need = await rig.control.hears(gateway_messages.Need)
         assert [hit.target for hit in need.hits] == ["a"]
         rig.control.send(rig.resident("b", "i1"))
         await call
@@ -54,18 +54,18 @@ def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told() -> None:
         await rig.container("i1", waiting.append)
         await rig.start(rig.route("i1", multi_model=True))
         resident = rig.resident("a", "i1")
-        withdraw = link.Withdraw("us-east-1/ep", "v", "a", "i1", 1)
+        withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1)
         await rig.control.resident(resident)
         first = asyncio.create_task(rig.invoke(b"1", "a"))
         await until(lambda: waiting)
 
         rig.control.send(withdraw)
-        withdrawn = await rig.control.hears(link.Withdrawn)
+        withdrawn = await rig.control.hears(gateway_messages.Withdrawn)
         assert (withdrawn.target, withdrawn.instance, withdrawn.generation, withdrawn.busy) == ("a", "i1", 1, True)
         assert [hit.target for hit in withdrawn.hits] == ["a"]
 
         second = asyncio.create_task(rig.invoke(b"2", "a"))
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         await rig.control.resident(resident)  # control takes it back: it was busy
         await until(lambda: len(waiting) == 2)
         for request in waiting:
@@ -73,7 +73,7 @@ def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told() -> None:
         assert [(await call).body for call in (first, second)] == [b"1", b"2"]
 
         rig.control.send(withdraw)
-        assert not (await rig.control.hears(link.Withdrawn)).busy
+        assert not (await rig.control.hears(gateway_messages.Withdrawn)).busy
 
     scenario(play)
 
@@ -88,10 +88,10 @@ def test_a_request_from_before_a_withdrawal_still_counts_after_it_is_published_a
         call = asyncio.create_task(rig.invoke(b"1", "a"))
         await until(lambda: waiting)
         for epoch in ("epoch-1", "epoch-2"):
-            rig.control.send(link.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
-            assert (await rig.control.hears(link.Withdrawn)).busy, epoch
+            rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
+            assert (await rig.control.hears(gateway_messages.Withdrawn)).busy, epoch
             resident = rig.resident("a", "i1")
-            rig.control.send(link.Snapshot(epoch, 7, (rig.route("i1", multi_model=True),), (resident,)))
+            rig.control.send(gateway_messages.Snapshot(epoch, 7, (rig.route("i1", multi_model=True),), (resident,)))
         waiting[0].answer(200)
         await call
 
@@ -104,8 +104,8 @@ def test_an_old_withdrawal_does_not_hide_a_newer_load() -> None:
         await rig.start(rig.route("i1", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1", 2))
         await rig.control.resident(rig.resident("a", "i1", 1))
-        rig.control.send(link.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
-        await rig.control.hears(link.Withdrawn)
+        rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
+        await rig.control.hears(gateway_messages.Withdrawn)
         assert (await rig.invoke(target="a")).status == 200
 
     scenario(play)
@@ -131,9 +131,9 @@ def test_a_refused_target_answers_everybody_who_waits(
         await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(2)]
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         await until(lambda: len(rig.gateway.invoker.misses) == 2)
-        rig.control.send(link.Refused("us-east-1/ep", "v", "a", kind, "S3 says no", load))  # type: ignore[arg-type]
+        rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "a", kind, "S3 says no", load))  # type: ignore[arg-type]
         for reply in await asyncio.gather(*calls):
             assert (reply.status, reply.headers["x-amzn-errortype"]) == (status, name)
             assert words in error(reply)["Message"]
@@ -149,8 +149,10 @@ def test_a_miss_past_its_time_is_not_ready_and_the_last_to_leave_says_so() -> No
         await rig.start(rig.route("i1", multi_model=True))
         reply = await rig.invoke(target="a")
         assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
-        await rig.control.hears(link.Need)
-        assert await rig.control.hears(link.Abandoned) == link.Abandoned("us-east-1/ep", "v", "a")
+        await rig.control.hears(gateway_messages.Need)
+        assert await rig.control.hears(gateway_messages.Abandoned) == gateway_messages.Abandoned(
+            "us-east-1/ep", "v", "a"
+        )
 
     scenario(play, invoke_timeout=0.01)
 
@@ -160,14 +162,14 @@ def test_callers_that_leave_while_they_wait_leave_nothing_behind() -> None:
         container = await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(3)]
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         await until(lambda: len(rig.gateway.invoker.misses) == 3)
         calls[0].cancel()
         await until(lambda: len(rig.gateway.invoker.misses) == 2)
         assert rig.control.heard.empty()
         calls[1].cancel()
         calls[2].cancel()
-        await rig.control.hears(link.Abandoned)
+        await rig.control.hears(gateway_messages.Abandoned)
         rig.control.send(rig.resident("a", "i1"))
         await rig.control.settled()
         assert container.seen == []
@@ -181,7 +183,7 @@ def test_bodies_that_wait_have_a_bounded_sum() -> None:
         await rig.start(rig.route("i1", multi_model=True))
         rig.gateway.invoker.misses._room = 100_000
         first = asyncio.create_task(rig.invoke(b"x" * 90_000, "a"))
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         reply = await rig.invoke(b"x" * 90_000, "a")
         assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
         rig.control.send(rig.resident("a", "i1"))
@@ -197,7 +199,7 @@ def test_a_long_body_waits_outside_and_arrives_whole() -> None:
         await rig.start(rig.route("i1", multi_model=True))
         body = bytes(range(256)) * (MAX_BODY // 256)
         call = asyncio.create_task(rig.invoke(body, "a"))
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         (waiter,) = next(iter(rig.gateway.invoker.misses._waiting.values()))
         assert waiter.held < 1_000_000
         rig.control.send(rig.resident("a", "i1"))
@@ -223,9 +225,9 @@ def test_a_container_that_lost_the_target_is_reported_and_asked_once_more(status
         await rig.start(rig.route("i1", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1", 1))
         call = asyncio.create_task(rig.invoke(target="a"))
-        gone = await rig.control.hears(link.Gone)
+        gone = await rig.control.hears(gateway_messages.Gone)
         assert (gone.target, gone.instance, gone.generation, gone.status) == ("a", "i1", 1, status)
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         rig.control.send(rig.resident("a", "i1", 2))
         assert (await call).body == b"found"
 
@@ -238,8 +240,8 @@ def test_a_404_of_the_users_own_is_not_asked_for_ever() -> None:
         await rig.start(rig.route("i1", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1", 1))
         call = asyncio.create_task(rig.invoke(target="a"))
-        await rig.control.hears(link.Gone)
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Gone)
+        await rig.control.hears(gateway_messages.Need)
         rig.control.send(rig.resident("a", "i1", 2))
         reply = await call
         assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 404)
@@ -257,7 +259,7 @@ def test_a_body_that_has_flowed_away_is_not_sent_twice() -> None:
         await rig.control.resident(rig.resident("a", "i1", 1))
         reply = await rig.invoke(BIG, "a")
         assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 404)
-        await rig.control.hears(link.Gone)
+        await rig.control.hears(gateway_messages.Gone)
 
     scenario(play)
 
@@ -271,12 +273,12 @@ def test_a_target_on_a_dead_container_is_asked_for_elsewhere() -> None:
         dead.path.unlink(missing_ok=True)
         for body in (b"short", BIG):
             call = asyncio.create_task(rig.invoke(body, "a"))
-            assert (await rig.control.hears(link.Gone)).status == 0
-            await rig.control.hears(link.Need)
+            assert (await rig.control.hears(gateway_messages.Gone)).status == 0
+            await rig.control.hears(gateway_messages.Need)
             rig.control.send(rig.resident("a", "i2"))
             assert (await call).body == b"echo:" + body
-            rig.control.send(link.Withdraw("us-east-1/ep", "v", "a", "i2", 1))
-            await rig.control.hears(link.Withdrawn)
+            rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i2", 1))
+            await rig.control.hears(gateway_messages.Withdrawn)
             await rig.control.resident(rig.resident("a", "i1"))
         assert len(alive.seen) == 2
 
@@ -288,9 +290,9 @@ def test_a_control_that_insists_on_a_dead_container_is_not_believed_for_ever() -
         await rig.start(rig.route("i1", multi_model=True))
         call = asyncio.create_task(rig.invoke(target="a"))
         for generation in range(3):
-            await rig.control.hears(link.Need)
+            await rig.control.hears(gateway_messages.Need)
             rig.control.send(rig.resident("a", "i1", generation))
-            await rig.control.hears(link.Gone)
+            await rig.control.hears(gateway_messages.Gone)
         reply = await call
         assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
 
@@ -308,7 +310,7 @@ def test_a_crowded_target_asks_for_one_more_copy_once_a_second() -> None:
         await rig.start(rig.route("i1", "i2", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1"))
         calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(200)]
-        need = await rig.control.hears(link.Need)
+        need = await rig.control.hears(gateway_messages.Need)
         assert (need.target, need.hot) == ("a", True)
         await until(lambda: len(waiting) == 200)
         assert rig.control.heard.empty()
@@ -343,15 +345,15 @@ def test_a_new_route_forgets_residents_on_instances_that_are_gone() -> None:
         await rig.start(rig.route("i1", "i2", multi_model=True))
         await rig.control.resident(rig.resident("a", "i1"))
         await rig.control.resident(rig.resident("a", "i2"))
-        rig.control.send(link.SetRoute(1, rig.route("i2", multi_model=True)))
+        rig.control.send(gateway_messages.SetRoute(1, rig.route("i2", multi_model=True)))
         await rig.control.settled()
         for _ in range(5):
             assert (await rig.invoke(target="a")).status == 200
         assert rig.containers["i1"].seen == []
-        rig.control.send(link.SetRoute(2, rig.route("i1", multi_model=True)))
+        rig.control.send(gateway_messages.SetRoute(2, rig.route("i1", multi_model=True)))
         await rig.control.settled()
         call = asyncio.create_task(rig.invoke(target="a"))
-        await rig.control.hears(link.Need)
+        await rig.control.hears(gateway_messages.Need)
         call.cancel()
 
     scenario(play)
@@ -372,10 +374,10 @@ def test_residents_are_served_without_control_and_misses_are_asked_again() -> No
         miss = asyncio.create_task(rig.invoke(target="b"))
         await until(lambda: len(rig.gateway.invoker.misses) == 1)
         await rig.control.start()
-        await rig.control.hears(link.Hello)
-        rig.control.send(link.Snapshot("epoch-2", 40, (route,), ()))
-        assert await rig.control.hears(link.Ack) == link.Ack("epoch-2", 40)
-        assert (await rig.control.hears(link.Need)).target == "b"
+        await rig.control.hears(gateway_messages.Hello)
+        rig.control.send(gateway_messages.Snapshot("epoch-2", 40, (route,), ()))
+        assert await rig.control.hears(gateway_messages.Ack) == gateway_messages.Ack("epoch-2", 40)
+        assert (await rig.control.hears(gateway_messages.Need)).target == "b"
         rig.control.send(rig.resident("b", "i1"))
         assert (await miss).status == 200
 
@@ -386,8 +388,8 @@ def test_who_waits_for_an_endpoint_that_goes_is_told_that_it_is_unknown() -> Non
     async def play(rig: Rig) -> None:
         await rig.start(rig.route("i1", multi_model=True))
         call = asyncio.create_task(rig.invoke(target="a"))
-        await rig.control.hears(link.Need)
-        rig.control.send(link.DropRoute(1, "us-east-1/ep"))
+        await rig.control.hears(gateway_messages.Need)
+        rig.control.send(gateway_messages.DropRoute(1, "us-east-1/ep"))
         reply = await call
         assert (reply.status, error(reply)["ErrorCode"]) == (400, "NO_SUCH_ENDPOINT")
 

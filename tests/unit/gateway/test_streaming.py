@@ -14,7 +14,7 @@ from rig import GUARD, Rig, error, scenario, until
 from runtime_client import client
 
 from hostler import contract
-from hostler.wire.server import Request
+from hostler.wire.http_server import Request
 
 OPERATION = "invocations-response-stream"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

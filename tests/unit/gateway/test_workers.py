@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 from rig import Container, Rig, scenario, until
 
-from hostler.wire import link
-from hostler.wire.server import Request
+from hostler.wire import gateway_messages
+from hostler.wire.http_server import Request
 
 
 def addresses(*containers: Container) -> tuple[str, ...]:
     return tuple(one.address for one in containers)
 
 
-def place(front: Container, *workers: Container) -> link.Route:
+def place(front: Container, *workers: Container) -> gateway_messages.Route:
     """An endpoint of one instance of one container."""
-    there = link.Place("i1", (front.address,), (addresses(*workers),))
-    return link.Route("us-east-1/ep", (link.Variant("v", 1.0, (link.Container("primary"),), (there,)),))
+    there = gateway_messages.Place("i1", (front.address,), (addresses(*workers),))
+    return gateway_messages.Route(
+        "us-east-1/ep", (gateway_messages.Variant("v", 1.0, (gateway_messages.Container("primary"),), (there,)),)
+    )
 
 
 async def crew(rig: Rig, script: Any = None) -> list[Container]:
@@ -84,7 +86,7 @@ def test_where_a_worker_takes_no_connection_the_container_itself_is_asked(multi_
         await front.stop()
         reply = asyncio.create_task(rig.invoke(b"x", "a" if multi_model else ""))
         if multi_model:
-            assert (await rig.control.hears(link.Gone)).status == 0
+            assert (await rig.control.hears(gateway_messages.Gone)).status == 0
             reply.cancel()
         else:
             assert (await reply).status == 424
@@ -98,9 +100,11 @@ def test_a_chain_chooses_a_worker_of_each_container_and_stays_with_the_instance(
         fronts = [await rig.container(name) for name in ("a", "b")]
         first = [await rig.container(name) for name in ("a0", "a1")]
         second = [await rig.container(name, kept.append) for name in ("b0", "b1")]
-        there = link.Place("i1", addresses(*fronts), (addresses(*first), addresses(*second)))
-        containers = (link.Container("a"), link.Container("b"))
-        await rig.start(link.Route("us-east-1/ep", (link.Variant("v", 1.0, containers, (there,)),)))
+        there = gateway_messages.Place("i1", addresses(*fronts), (addresses(*first), addresses(*second)))
+        containers = (gateway_messages.Container("a"), gateway_messages.Container("b"))
+        await rig.start(
+            gateway_messages.Route("us-east-1/ep", (gateway_messages.Variant("v", 1.0, containers, (there,)),))
+        )
         calls = [asyncio.create_task(rig.invoke()) for _ in range(6)]
         await until(lambda: len(kept) == 6)
         assert [len(one.seen) for one in second] == [3, 3]

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
-from hostler.core.status import EndpointView
+from hostler.core.endpoints.status import EndpointView
 from hostler.engines.engine import Launch
 from hostler.engines.fake import FakeEngine
-from hostler.hosting.gateways import Gateways
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.runtimes import Runtimes
+from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
-from hostler.wire import link
+from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.server import Request, Server, serve
+from hostler.wire.http_server import Request, Server, serve
 
 KEY = "us-east-1/ep"
 PATIENCE = 30.0  # a hang guard
@@ -83,17 +83,17 @@ class Container:
 class Gateway:
     """A linked gateway that keeps what it was told."""
 
-    def __init__(self, frames: Frames[link.Down], linking: bool = True) -> None:
+    def __init__(self, frames: Frames[gateway_messages.Down], linking: bool = True) -> None:
         self.frames = frames
         self.silent = False  # it acknowledges nothing until `speak`
         self._unsaid: list[int] = []
         self._linked = asyncio.Event()
         if linking:
             self.link()
-        self.snapshot: link.Snapshot | None = None
-        self.routes: dict[str, link.Route] = {}
-        self.residents: dict[tuple[str, str], link.SetResident] = {}  # (target, instance)
-        self.refused: list[link.Refused] = []
+        self.snapshot: gateway_messages.Snapshot | None = None
+        self.routes: dict[str, gateway_messages.Route] = {}
+        self.residents: dict[tuple[str, str], gateway_messages.SetResident] = {}  # (target, instance)
+        self.refused: list[gateway_messages.Refused] = []
         self.busy: set[str] = set()  # targets that it calls busy
         self.running: set[str] = set()  # instances on which some request runs, until `drained`
         self.draining: list[str] = []  # instances that it was asked to drain, in order
@@ -110,38 +110,40 @@ class Gateway:
 
     async def run(self) -> None:
         await self._linked.wait()
-        self.frames.send(link.Hello("g1", 1))
+        self.frames.send(gateway_messages.Hello("g1", 1))
         while (message := await self.frames.receive()) is not None:
             async with self.news:
                 self._hear(message)
                 self.news.notify_all()
 
-    def _hear(self, message: link.Down) -> None:
+    def _hear(self, message: gateway_messages.Down) -> None:
         match message:
-            case link.Snapshot(epoch, version):
+            case gateway_messages.Snapshot(epoch, version):
                 self.snapshot = message
                 self.routes = {route.key: route for route in message.routes}
                 self.residents = {(r.target, r.instance): r for r in message.residents}
-                self.frames.send(link.Ack(epoch, version))
-            case link.SetRoute(version, route, residents):
+                self.frames.send(gateway_messages.Ack(epoch, version))
+            case gateway_messages.SetRoute(version, route, residents):
                 self.routes[route.key] = route
                 named = {place.instance for variant in route.variants for place in variant.places}
                 self.residents = {known: r for known, r in self.residents.items() if known[1] in named}
                 self.residents |= {(r.target, r.instance): r for r in residents}
                 self._acknowledge(version)
-            case link.DropRoute(version, key):
+            case gateway_messages.DropRoute(version, key):
                 self.routes.pop(key, None)
                 self._acknowledge(version)
-            case link.SetResident():
+            case gateway_messages.SetResident():
                 self.residents[message.target, message.instance] = message
-            case link.Withdraw(key, variant, target, instance, generation):
+            case gateway_messages.Withdraw(key, variant, target, instance, generation):
                 self.residents.pop((target, instance), None)
-                self.frames.send(link.Withdrawn(key, variant, target, instance, generation, target in self.busy))
-            case link.Drain(instance):
+                self.frames.send(
+                    gateway_messages.Withdrawn(key, variant, target, instance, generation, target in self.busy)
+                )
+            case gateway_messages.Drain(instance):
                 self.draining.append(instance)
                 if instance not in self.running:
-                    self.frames.send(link.Drained(instance))
-            case link.Refused():
+                    self.frames.send(gateway_messages.Drained(instance))
+            case gateway_messages.Refused():
                 self.refused.append(message)
 
     def _acknowledge(self, version: int) -> None:
@@ -149,16 +151,16 @@ class Gateway:
         if self.silent:
             self._unsaid.append(version)
             return
-        self.frames.send(link.Ack(self.snapshot.epoch, version))
+        self.frames.send(gateway_messages.Ack(self.snapshot.epoch, version))
 
     def need(self, target: str, hot: bool = False) -> None:
-        self.frames.send(link.Need(KEY, "v", target, hot=hot))
+        self.frames.send(gateway_messages.Need(KEY, "v", target, hot=hot))
 
     def drained(self, *instances: str) -> None:
         """The last request there has come back."""
         for instance in instances:
             self.running.remove(instance)
-            self.frames.send(link.Drained(instance))
+            self.frames.send(gateway_messages.Drained(instance))
 
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self.news:
@@ -253,7 +255,7 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def control(self) -> AsyncIterator[tuple[Reconciler, Gateway]]:
-        disk = Disk(
+        disk = ArtifactCache(
             self.folder / "artifacts",
             EmbeddedSource(self.folder / "s3"),
             self.settings.disk_budget,
@@ -266,7 +268,7 @@ class Ground:
         async def call(function, *arguments):  # type: ignore[no-untyped-def]
             return function(*arguments)
 
-        runtimes = Runtimes(
+        runtimes = RuntimeRegistry(
             self.settings, gateways, self.metrics, self.machine_memory, lambda: reconciler.wake(), self.warm_up
         )
         reconciler = Reconciler(self.store, call, platform, gateways, runtimes, self.engine.end_gateway)
@@ -274,7 +276,7 @@ class Ground:
         path.unlink(missing_ok=True)
         server = await gateways.serve(str(path))
         reader, writer = await asyncio.open_unix_connection(str(path))
-        gateway = Gateway(Frames(reader, writer, link.Down), self.linking)
+        gateway = Gateway(Frames(reader, writer, gateway_messages.Down), self.linking)
         tasks = [asyncio.create_task(gateway.run()), asyncio.create_task(reconciler.run())]
         try:
             yield reconciler, gateway

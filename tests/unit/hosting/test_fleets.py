@@ -10,7 +10,7 @@ import pytest
 from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, reason, seen, status
 from test_reconciler import run
 
-from hostler.core.status import EndpointView, VariantView
+from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.hosting.reconciler import Reconciler
 
 
@@ -83,6 +83,9 @@ def test_an_old_instance_ends_only_when_nothing_runs_there_any_more(tmp_path: Pa
         await status(reconciler, uid, "Updating")
         await status(reconciler, uid, "InService")
         await gateway.until(lambda: gateway.draining)
+        for _ in range(3):
+            asked = reconciler._done
+            await passes(reconciler, lambda asked=asked: reconciler._done > asked)
         assert not ground.engine.stopped
         gateway.drained(old)
         await only(reconciler, f"{uid}.2.0.0.0")

@@ -11,19 +11,20 @@ import pytest
 from ground import PATIENCE, Container
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch, Seen
 from hostler.engines.fake import FakeEngine
+from hostler.failures import FILE
 from hostler.hosting.container import presentable
 from hostler.hosting.instance import Instance
+from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
-from hostler.hosting.spot import Spot
 from hostler.settings import Settings
-from hostler.wire.server import Server, serve
+from hostler.wire.http_server import Server, serve
 
-SPOT = Spot("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
+SPOT = InstanceKey("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 
@@ -39,7 +40,9 @@ class Stage:
         self.containers: dict[str, Container] = {}  # by id
         self.pings: dict[int, int] = {}  # position -> what a new container answers, if not 200
         self.news = asyncio.Event()
-        self.disk = Disk(folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0))
+        self.disk = ArtifactCache(
+            folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0)
+        )
         self.platform = Platform(self.settings, self.engine, self.disk, Metrics(), self.news.set)
         self._listening: set[asyncio.Task[Server]] = set()
 
@@ -186,6 +189,61 @@ def test_all_containers_that_have_ended_are_named_with_their_causes(tmp_path: Pa
         assert " three: The container exited with code 1. Python found no module named cv2." in instance.reason
         assert instance.culprits == (instance.containers[0], instance.containers[2])
         assert stage.platform.metrics.containers_ended == 2
+        await stopped(instance)
+
+    run(tmp_path, story)
+
+
+ENDED = "The container exited with code 1 before it answered a ping."
+SAID = "the model does not load: why"
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        (
+            b'{"code": "other", "message": "why", "line": "the model does not load: why"}',
+            "The model does not load: why.",
+        ),
+        (b'{"code": "other", "message": "why"}', f"The model does not load: why. Its last lines: {SAID}"),
+        (None, f"{ENDED} Its last lines: {SAID}"),
+        (b"", f"{ENDED} Its last lines: {SAID}"),
+        (b'{"code": "other", "message": "wh', f"{ENDED} Its last lines: {SAID}"),
+        (b'{"code": "other", "message": "\xff"}', f"{ENDED} Its last lines: {SAID}"),
+        (b'{"code": "other", "message": "\\r\\n"}', f"{ENDED} Its last lines: {SAID}"),
+        (b'{"code": "other", "message": "' + b"m" * 2**20 + b'"}', f"{ENDED} Its last lines: {SAID}"),
+        (
+            b'{"code": "other", "message": "\\u001b[31mone\\ntwo", "advice": "Do\\nthat."}',
+            f"The model does not load: ?[31mone. Do that. Its last lines: {SAID}",
+        ),
+        (
+            b'{"code": "other", "message": "in %(base)s/model/x, %(data)s/keys", "advice": "See %(data)s/y."}',
+            f"The model does not load: in /opt/ml/model/x, keys. See y. Its last lines: {SAID}",
+        ),
+    ],
+    ids=["good", "no line", "none", "empty", "cut short", "not UTF-8", "blank", "huge", "a terminal's", "paths"],
+)
+def test_what_a_server_left_is_its_cause_and_what_is_no_failure_leaves_the_log(
+    tmp_path: Path, left: bytes | None, reason: str
+) -> None:
+    async def story(stage: Stage) -> None:
+        stage.pings = {0: 503}
+        instance = stage.instance(ours())
+        instance.begin()
+        async with asyncio.timeout(PATIENCE):
+            while not stage.engine.started:
+                await stage.engine.changed()
+        folder = Path(stage.launch(0).folder)
+        if left is not None:
+            places = {b"%(base)s": bytes(folder), b"%(data)s": bytes(tmp_path)}
+            data = left
+            for name, place in places.items():
+                data = data.replace(name, place)
+            (folder / FILE).write_bytes(data)
+        stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = f"{SAID}\n"
+        stage.engine.end(f"{SPOT.id}.0", 1)
+        await instance.containers_ended(await _exited(stage))
+        assert instance.reason.partition(" for this endpoint. ")[2] == reason
         await stopped(instance)
 
     run(tmp_path, story)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hostler.artifacts.archive import Limits
-from hostler.artifacts.disk import Disk
+from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.fake import FakeEngine
 from hostler.hosting.metrics import Metrics
@@ -15,7 +15,7 @@ from hostler.settings import Settings
 
 
 def test_of_instances_that_have_ended_the_last_ones_logs_are_kept(tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "artifacts", EmbeddedSource(tmp_path / "s3"), 1, Limits(10**6, 100, 100.0))
+    disk = ArtifactCache(tmp_path / "artifacts", EmbeddedSource(tmp_path / "s3"), 1, Limits(10**6, 100, 100.0))
     platform = Platform(Settings(data=tmp_path), FakeEngine(), disk, Metrics(), changed=lambda: None)
     for number in range(KEPT_LOGS + 3):
         stream = ("v", f"i{number}") if number % 2 else ("v", f"i{number}", "first")  # alone, or one of several

@@ -10,7 +10,7 @@ from pathlib import Path
 from ground import KEY, Container, Gateway, Ground, reason, seen, status
 
 from hostler.hosting.reconciler import Reconciler
-from hostler.wire import link
+from hostler.wire import gateway_messages
 
 Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
 
@@ -31,7 +31,7 @@ def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_instances(t
         await status(reconciler, uid, "InService")
         (variant,) = gateway.routes[KEY].variants
         assert [place.instance for place in variant.places] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
-        assert variant.containers == (link.Container("primary", multi_model=True),)
+        assert variant.containers == (gateway_messages.Container("primary", multi_model=True),)
         assert seen(reconciler, uid).variants[0].current_count == 2
 
     run(tmp_path, story)
@@ -107,6 +107,18 @@ def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(tmp_
         gateway.need("a.tar.gz")
         await gateway.until(lambda: replaced in gateway.where("a.tar.gz"))
         assert ground.metrics.containers_ended == 1
+
+    run(tmp_path, story)
+
+
+def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        for attempt in (0, 1):
+            ground.engine.end(f"{uid}.1.0.0.{attempt}.0", 1)
+            await gateway.until(lambda id=f"{uid}.1.0.0.{attempt + 1}": gateway.places() == [id])
+        assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in (0, 1, 2)]
 
     run(tmp_path, story)
 

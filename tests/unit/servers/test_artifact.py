@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hostler.servers import artifact, environment, framework
+from hostler.failures import Code
+from hostler.servers import environment
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.predictor import Unloadable
+from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks.predictor import Unloadable
 
 
 def told(base: Path, **more: str) -> Environment:
@@ -118,27 +120,27 @@ def test_a_named_script_that_is_nowhere_is_said_with_the_places(
 
 def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
     native = filled(tmp_path / "native", "xgboost-model")
-    (native / "xgboost-model").write_bytes(b"{" + bytes(framework.APART_SIZE))
-    assert not framework.needs_process(native, "xgboost")
-    (native / "xgboost-model").write_bytes(b"\x80" + bytes(framework.APART_SIZE))
-    assert framework.needs_process(native, "xgboost")
+    (native / "xgboost-model").write_bytes(b"{" + bytes(registry.APART_SIZE))
+    assert not registry.needs_process(native, "xgboost")
+    (native / "xgboost-model").write_bytes(b"\x80" + bytes(registry.APART_SIZE))
+    assert registry.needs_process(native, "xgboost")
     small = filled(tmp_path / "small", "model.pkl")
-    assert not framework.needs_process(small, "sklearn")
-    (small / "more.npy").write_bytes(bytes(framework.APART_SIZE))
-    assert framework.needs_process(small, "sklearn")
-    assert framework.needs_process(small, "script")
+    assert not registry.needs_process(small, "sklearn")
+    (small / "more.npy").write_bytes(bytes(registry.APART_SIZE))
+    assert registry.needs_process(small, "sklearn")
+    assert registry.needs_process(small, "script")
 
 
 @pytest.mark.parametrize(("kind", "name"), [("torch", "model.pt"), ("onnx", "model.onnx")])
 def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, kind: str, name: str) -> None:
     file = filled(tmp_path, name) / name
-    assert not framework.needs_process(tmp_path, kind)
-    file.write_bytes(bytes(framework.APART_SIZE + 1))
-    assert framework.needs_process(tmp_path, kind)
+    assert not registry.needs_process(tmp_path, kind)
+    file.write_bytes(bytes(registry.APART_SIZE + 1))
+    assert registry.needs_process(tmp_path, kind)
 
 
 def test_a_framework_that_is_none_is_said() -> None:
-    assert "no framework named keras" in framework.missing("keras")
+    assert "no framework named keras" in str(registry.missing("keras"))
 
 
 @pytest.mark.parametrize(
@@ -198,3 +200,54 @@ def test_a_files_stamp_is_another_once_it_was_written_to(tmp_path: Path) -> None
         (folder / "xgboost-model").write_bytes(b"}")
     assert [stamp.size for stamp in artifact.stamps(folder)] == [1]
     assert artifact.stamps(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("files", "folder"),
+    [
+        ((), ""),
+        (("a",), ""),
+        (("m/a",), "m"),
+        (("m/a", "m/b/c"), "m"),
+        (("m/a", "b"), ""),
+        (("m/a", "n/b"), ""),
+        (("code/inference.py",), ""),
+        (("m/a", "._m", "m/._a"), "m"),
+    ],
+)
+def test_an_archive_that_is_one_folder_too_deep_is_told_from_a_good_one(files: tuple[str, ...], folder: str) -> None:
+    assert artifact.too_deep(files) == folder
+
+
+def test_an_archive_without_a_model_that_is_one_folder_too_deep_is_told_so_in_data(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    with pytest.raises(Unloadable) as raised:
+        artifact.framework(filled(tmp_path, "m/a", "m/b"), told(tmp_path))
+    error = raised.value
+    assert str(error).endswith("It holds no files at its top")
+    assert (error.code, error.cause) == (
+        Code.FOLDER_TOO_DEEP,
+        "all files of the archive lie in its folder m/, none at its top",
+    )
+    assert error.advice == (
+        "Pack what is in that folder, not the folder (tar -czf model.tar.gz -C m .). hostler lint model.tar.gz checks"
+        " an archive before anything starts."
+    )
+
+
+def test_what_only_code_makes_a_model_of_is_told_with_cause_and_advice_apart(tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_bytes(b"no zip")
+    with pytest.raises(Unloadable) as raised:
+        artifact.check_torchscript(tmp_path / "model.pth")
+    torch = raised.value
+    assert (torch.code, torch.cause) == (
+        Code.CODE_NEEDED,
+        "model.pth is no TorchScript, as torch.jit.save writes it",
+    )
+    assert f"{torch}." == f"{torch.cause}. {torch.advice}"
+    with pytest.raises(Unloadable) as raised:
+        artifact.framework(filled(tmp_path / "hf", "model.safetensors", "config.json"), told(tmp_path))
+    face = raised.value
+    assert face.code == Code.CODE_NEEDED
+    assert face.advice.startswith("Add code/inference.py with model_fn and predict_fn, or export it to ONNX or")
+    assert f"{face}." == f"{face.cause}: a{face.advice[1:]}"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hostler.servers import codecs
 from hostler.servers.codecs import CSV, JSON, JSON_LINES, LIBSVM, NPY
-from hostler.servers.predictor import Rejected
+from hostler.servers.frameworks.predictor import Rejected
 
 
 def npy(array: Any) -> bytes:

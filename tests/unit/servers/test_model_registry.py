@@ -15,8 +15,8 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
+from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.model_registry import ModelRegistry
-from hostler.servers.predictor import Predictor
 from hostler.servers.runners.inline import MUCH, Heap, InlineLoader, InlineRunner
 from hostler.servers.runners.runner import LoadFailed
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
-from hostler.servers import environment, onnx
-from hostler.servers.predictor import Call, Rejected, Unloadable
+from hostler.servers import environment
+from hostler.servers.frameworks import onnx
+from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
 
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.servers import requirements
+from hostler.servers.frameworks import requirements
 
 PYTEST = importlib.metadata.version("pytest")
 

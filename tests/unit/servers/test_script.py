@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import xgboost
 
-from hostler.servers import environment, script
-from hostler.servers.predictor import Call, Rejected, Unloadable
+from hostler.servers import environment
+from hostler.servers.frameworks import script
+from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
 
 SHOW = """
 def model_fn(d): return None

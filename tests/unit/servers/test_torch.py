@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch as pytorch
 
-from hostler.servers import environment, torch
-from hostler.servers.predictor import Call, Rejected, Unloadable
+from hostler.servers import environment
+from hostler.servers.frameworks import torch
+from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
 
 
 class Told(pytorch.nn.Module):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import xgboost
 
-from hostler.servers import artifact, environment
-from hostler.servers import xgboost as ours
-from hostler.servers.predictor import Call, Unloadable
+from hostler.servers import environment
+from hostler.servers.frameworks import artifact
+from hostler.servers.frameworks import xgboost as ours
+from hostler.servers.frameworks.predictor import Call, Unloadable
 
 WIDTH = 6
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})

@@ -6,6 +6,8 @@ import os
 
 import msgspec
 
+from hostler.failures import Failure
+
 DRAIN = 60.0  # seconds for the calls in flight when the process must end; no caller waits longer (§4.3)
 
 
@@ -23,6 +25,7 @@ class Report(msgspec.Struct, frozen=True):
     status: int
     message: str = ""
     memory: int = 0
+    failure: Failure | None = None  # the same as `message`, in data
 
 
 def send_report(pipe: int, report: Report) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from hostler.contract import PING
 from hostler.processes import tree
 from hostler.processes.lifeline import leave_with
-from hostler.servers import answers, framework, memory, reason
+from hostler.servers import error_text, memory, responses
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import registry
+from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
-from hostler.servers.predictor import Predictor
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
-from hostler.wire.server import Limits, Request, serve
+from hostler.wire.http_server import Limits, Request, serve
 
 
 def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
@@ -32,14 +33,14 @@ def run(environment: Environment, order: Order, report: int, lifeline: int) -> N
             leave_with(fd)
     try:
         with fork_guard.exit_if_forked():
-            predictor = framework.load(Path(order.folder), order.framework, environment)
+            predictor = registry.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
-        status = 507 if reason.out_of_memory(error) else 500
-        message = reason.text(error, environment)
-        if where := reason.of_load(error, environment):
+        status = 507 if error_text.out_of_memory(error) else 500
+        message = error_text.text(error, environment)
+        if where := error_text.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        send_report(report, Report(status, message))
+        send_report(report, Report(status, message, failure=error_text.failure(error, environment)))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -81,8 +82,8 @@ class _Turn:
         some, self._requests = self._requests[:together], self._requests[together:]
         if self._requests:
             self._loop.call_soon(self._flush)
-        calls = [answers.call_of(request) for request in some]
-        with answers.off_loop():
-            replies = answers.replies(self._predictor, calls, self._environment)
+        calls = [responses.call_of(request) for request in some]
+        with responses.off_loop():
+            replies = responses.replies(self._predictor, calls, self._environment)
         for request, reply in zip(some, replies, strict=True):
-            answers.give(request, reply, self._environment)
+            responses.give(request, reply, self._environment)

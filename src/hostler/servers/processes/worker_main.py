@@ -16,13 +16,13 @@ from hostler.contract import INVOCATIONS
 from hostler.processes import tree
 from hostler.processes.lifeline import leave_with
 from hostler.servers.environment import Environment
+from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
 from hostler.servers.runners.inline import InlineLoader
-from hostler.servers.server import ONLY, Contract
-from hostler.wire.server import Limits, Request, serve
+from hostler.wire.http_server import Limits, Request, serve
 
 
 def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
@@ -42,7 +42,9 @@ async def _serve(environment: Environment, order: Order, report: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
     loader = InlineLoader(environment)
-    answering = Contract(replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader))
+    answering = ContainerApi(
+        replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
+    )
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
     send_report(report, Report(200))
@@ -50,7 +52,7 @@ async def _serve(environment: Environment, order: Order, report: int) -> None:
     await server.close(DRAIN)
 
 
-def _handle(answering: Contract, request: Request) -> None:
+def _handle(answering: ContainerApi, request: Request) -> None:
     if request.path == INVOCATIONS:
         answering.invoke(request, ONLY)
     else:

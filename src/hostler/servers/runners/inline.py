@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from time import perf_counter
 
-from hostler.servers import answers, framework, memory, reason
+from hostler.failures import Code
+from hostler.servers import error_text, memory, responses
 from hostler.servers.environment import Environment
-from hostler.servers.predictor import LONG_BODY, Call, Predictor, Reply, Stream, Unloadable
+from hostler.servers.frameworks import registry
+from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
-from hostler.wire.server import Request
+from hostler.wire.http_server import Request
 
 SOON = 1.0  # seconds until freed memory is given back to the system
 MUCH = 4 * 2**20  # bytes of unloaded models; these do not wait that long
@@ -91,7 +93,7 @@ class InlineRunner:
         while done < len(turn) and now - begun < SLOW:
             some = turn[done : done + together]
             done += len(some)
-            replies = self._answered([answers.call_of(request) for request in some])
+            replies = self._answered([responses.call_of(request) for request in some])
             before, now = now, self._clock()
             for size in {len(request.body).bit_length() for request in some}:
                 self._measured(size, (now - before) / len(some))
@@ -102,7 +104,7 @@ class InlineRunner:
     def _put_aside(self) -> None:
         """Send the thread one call more. It has one of each target's at a time, so that targets take turns."""
         request = self._aside[0]
-        future = self._loop.run_in_executor(self._long_calls, self._timed, answers.call_of(request))
+        future = self._loop.run_in_executor(self._long_calls, self._timed, responses.call_of(request))
         future.add_done_callback(self._aside_answered)
 
     def _timed(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
@@ -127,11 +129,11 @@ class InlineRunner:
 
     def _answered(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
         assert self._predictor is not None
-        return answers.replies(self._predictor, calls, self._environment)
+        return responses.replies(self._predictor, calls, self._environment)
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
-            answers.give(request, reply, self._environment)
+            responses.give(request, reply, self._environment)
         self._settled(len(requests))
 
     def _settled(self, calls: int) -> None:
@@ -216,11 +218,12 @@ class InlineLoader:
             try:
                 predictor = await self._loop.run_in_executor(self._loads, partial(self._load, request, size))
             except (Exception, SystemExit) as error:
-                message = reason.text(error, self._environment)
-                if where := reason.of_load(error, self._environment):
+                message = error_text.text(error, self._environment)
+                if where := error_text.of_load(error, self._environment):
                     print(where, file=sys.stderr, flush=True)
                     message = f"{message}\n{where}"
-                raise LoadFailed(507 if reason.out_of_memory(error) else 500, message) from None
+                failure = error_text.failure(error, self._environment)
+                raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
             finally:
                 self._tidy_soon()
         return InlineRunner(predictor, size.bytes, self._environment, self._long_calls, self._release)
@@ -230,15 +233,15 @@ class InlineLoader:
 
     def _load(self, request: LoadRequest, size: _Size) -> Predictor:
         """Load it, on a thread, and measure its size if that is unknown: at least the bytes of its files."""
-        framework.warm(request.framework)  # not the model's memory
+        registry.warm(request.framework)  # not the model's memory
         before = 0 if size.bytes else memory.in_use()
         try:
             with fork_guard.exit_if_forked():
-                predictor = framework.load(request.folder, request.framework, self._environment)
+                predictor = registry.load(request.folder, request.framework, self._environment)
         except (Exception, SystemExit):
             raise
         except BaseException as error:  # asyncio would take some of these as meant for itself
-            raise Unloadable(f"loading it raised {type(error).__name__}") from error
+            raise Unloadable(f"loading it raised {type(error).__name__}", Code.SCRIPT_RAISED) from error
         if not size.bytes:
             size.bytes = max(memory.in_use() - before, sum(file.size for file in request.files))
         return predictor

@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 import msgspec
 
 from hostler.contract import INVOCATIONS
+from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.protocol import DRAIN, Order, Report
 from hostler.servers.runners.runner import LoadFailed
-from hostler.wire.client import CallFailed, Exchange, Pool
-from hostler.wire.head import render
-from hostler.wire.server import Request
+from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_head import render
+from hostler.wire.http_server import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _FORWARDED = ("content-type", "accept")  # and what begins with:
@@ -80,8 +81,7 @@ class ProcessRunner:
                 report = msgspec.json.decode(line.result(), type=Report)
             else:
                 await asyncio.wait([self.exited])
-                words = f"its process {_exit_words(self.status)} while the model was loaded"
-                report = self._failure or Report(500, words)
+                report = self._failure or _exited_itself(self.status)
         finally:
             line.cancel()
             with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
@@ -92,7 +92,7 @@ class ProcessRunner:
         self._serving = report.status == 200
         if not self._serving:
             await self.close()
-            raise LoadFailed(report.status, report.message)
+            raise LoadFailed(report.status, report.message, failure=report.failure)
 
     def take_name(self, name: str) -> None:
         """Listen under this socket name from now on, whoever had it: for new connections, in one step."""
@@ -180,6 +180,13 @@ def _end_all() -> NoReturn:
 
 def _passed_on(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
+
+
+def _exited_itself(status: int) -> Report:
+    """The report on a load whose process exited before it could report."""
+    message = f"its process {_exit_words(status)} while the model was loaded"
+    code = Code.PROCESS_KILLED if status == -signal.SIGKILL else Code.PROCESS_ENDED
+    return Report(500, message, failure=Failure(code, message, ADVICE.get(code, "")))
 
 
 def _exit_words(status: int) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from hostler.contract import INVOCATIONS
-from hostler.servers import artifact
+from hostler.servers.frameworks import artifact
 from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.servers.runners.runner import LoadRequest

@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hostler.servers.artifact import Stamp
-from hostler.wire.server import Request
+from hostler.failures import Failure
+from hostler.servers.frameworks.artifact import Stamp
+from hostler.wire.http_server import Request
 
 
 class LoadFailed(Exception):
     """A model was not loaded; `status` is the answer to the load.
 
+    `failure`: the same in data, where more is known than the message.
     `ended`: how the load ended a process that holds other models too, by exit code or, negative, by signal.
     """
 
-    def __init__(self, status: int, message: str, ended: int | None = None) -> None:
+    def __init__(self, status: int, message: str, ended: int | None = None, *, failure: Failure | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.ended = ended
+        self.failure = failure
 
 
 @dataclass(frozen=True)

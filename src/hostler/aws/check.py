@@ -1,0 +1,178 @@
+"""Hold a request against its shape, with the sentences that AWS's own services use (§1.3).
+
+`read` answers the document to work with: absent and null members are left out, timestamps are epoch seconds, floats
+are floats. It collects every broken constraint into one ValidationException; a value of the wrong JSON type is a
+SerializationException at once, as nothing can be said about such a value.
+
+A member that the model does not have is refused. (What AWS does with one is not known to us. botocore refuses them
+on its side; to drop what a newer client means something by would be to half work in silence.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from hostler.aws.service import Shape
+from hostler.errors import ApiError, ValidationException
+
+_SHOWN = 256  # characters of a value that a message quotes
+_INT = 2**31  # the service's integers have 32 bits
+_FLOAT = 3.4028234663852886e38  # and so have its floats
+
+
+class SerializationException(ApiError):
+    """The request is not what its protocol can carry: not JSON, or a value of the wrong type."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("SerializationException", message)
+
+
+def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
+    """The checked document. Raises ValidationException with all that is wrong, or SerializationException."""
+    problems: list[str] = []
+    document: dict[str, Any] = _structure(shape, value, "", problems)
+    if problems:
+        errors = "validation error" if len(problems) == 1 else "validation errors"
+        raise ValidationException(f"{len(problems)} {errors} detected: {'; '.join(problems)}")
+    return document
+
+
+def _read(shape: Shape, value: Any, path: str, problems: list[str]) -> Any:
+    """The value as we keep it. Problems are told of at `path`."""
+    value = _typed(shape, value, path)
+    broken = list(_broken(shape, value))
+    problems.extend(_problem(value, path, constraint) for constraint in broken)
+    if broken or not isinstance(value, (dict, list)):
+        return value  # what is wrong as a whole is not looked into: its parts could be very many
+    if isinstance(value, list):
+        return _list(shape, value, path, problems)
+    return _structure(shape, value, path, problems) if shape.type == "structure" else _map(shape, value, path, problems)
+
+
+def _structure(shape: Shape, value: dict[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
+    given = {name: item for name, item in value.items() if item is not None}
+    if unknown := given.keys() - shape.members.keys():
+        names = ", ".join(f"'{_shown(_join(path, name))}'" for name in sorted(unknown))
+        raise SerializationException(f"Unknown member: {names}")
+    document = {}
+    for name, member in shape.members.items():
+        where = _join(path, name)
+        if name in given:
+            document[name] = _read(member, given[name], where, problems)
+        elif name in shape.required:
+            problems.append(_problem(None, where, "Member must not be null"))
+    return document
+
+
+def _list(shape: Shape, value: list[Any], path: str, problems: list[str]) -> list[Any]:
+    assert shape.element is not None
+    return [
+        _element(shape.element, item, f"{path}.{number}.member", "Member", problems)
+        for number, item in enumerate(value, 1)
+    ]
+
+
+def _map(shape: Shape, value: dict[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
+    assert shape.key is not None
+    assert shape.element is not None
+    document = {}
+    for key, item in value.items():
+        _element(shape.key, key, path, "Map keys", problems)
+        document[key] = _element(shape.element, item, f"{path}.{_shown(key)}.member", "Map value", problems)
+    return document
+
+
+def _element(shape: Shape, value: Any, path: str, whose: str, problems: list[str]) -> Any:
+    """Of a list or a map. A plain element's constraints are told together, in brackets."""
+    if value is None:
+        problems.append(_problem(None, path, "Member must not be null"))
+        return None
+    if shape.type in ("structure", "list", "map"):
+        return _read(shape, value, path, problems)
+    value = _typed(shape, value, path)
+    if broken := list(_broken(shape, value)):
+        problems.append(_problem(value, path, f"{whose} must satisfy constraint: [{', '.join(broken)}]"))
+    return value
+
+
+def _broken(shape: Shape, value: Any) -> Iterator[str]:
+    """The constraints that a value of the right type breaks."""
+    size: float
+    if isinstance(value, (str, list, dict)) and shape.type != "structure":
+        size, of = len(value), "length"
+    elif isinstance(value, (int, float)) and shape.type != "timestamp":
+        size, of = value, "value"
+    else:
+        return
+    if shape.maximum is not None and size > shape.maximum:
+        yield f"Member must have {of} less than or equal to {shape.maximum}"
+    if shape.minimum is not None and size < shape.minimum:
+        yield f"Member must have {of} greater than or equal to {shape.minimum}"
+    if shape.enum and value not in shape.enum:
+        yield f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
+    if shape.matches and not shape.matches.fullmatch(value):
+        yield f"Member must satisfy regular expression pattern: {shape.pattern}"
+
+
+def _typed(shape: Shape, value: Any, path: str) -> Any:
+    """The value, if JSON's type fits the shape's. Raises SerializationException."""
+    match shape.type, value:
+        case ("boolean", bool()) | ("string", str()) | ("list", list()) | ("structure" | "map", dict()):
+            return value
+        case ("integer" | "float" | "timestamp", bool()):
+            pass
+        case ("integer", int()) if -_INT <= value < _INT:
+            return value
+        case ("float", int() | float()) if abs(value) <= _FLOAT:
+            return float(value)
+        case ("timestamp", int() | float()) if math.isfinite(value) and abs(value) < 1e15:
+            return float(value)
+        case ("timestamp", str()):
+            return _iso(value, path)
+    a = "an" if shape.type == "integer" else "a"
+    raise SerializationException(f"'{path}' must be {a} {shape.type}, not {_json_type(value)}")
+
+
+def _iso(value: str, path: str) -> float:
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise SerializationException(f"'{path}' must be a timestamp, not the string '{_shown(value)}'") from None
+
+
+def _json_type(value: Any) -> str:
+    match value:
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return f"the number {_shown(str(value))}"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+    return "an object"
+
+
+def _problem(value: Any, path: str, constraint: str) -> str:
+    what = "null" if value is None else f"'{_shown(_text(value))}'"
+    return f"Value {what} at '{path}' failed to satisfy constraint: {constraint}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return f"[{len(value)} items]" if value else "[]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _join(path: str, name: str) -> str:
+    """Members are told of in lowerCamel."""
+    name = name[:1].lower() + name[1:]
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,46 @@
+"""The AWS JSON 1.1 protocol (§1.3): parse a request's body, render an answer or an error.
+
+Knows the format alone: which operations there are and what they mean is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from hostler.aws.check import SerializationException
+from hostler.errors import ApiError
+
+CONTENT_TYPE = "application/x-amz-json-1.1"
+REQUEST_ID = "x-amzn-RequestId"
+
+_CREDENTIAL = re.compile(r"\bCredential=[^,\s]{1,256}/\d{8}/([a-z0-9-]{1,32})/[a-z0-9-]+/aws4_request\b")
+
+
+def region(authorization: str, default: str) -> str:
+    """The region of a SigV4 Authorization header's credential scope; `default` when there is none to be read."""
+    match = _CREDENTIAL.search(authorization)
+    return match[1] if match else default
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request; an empty body is an empty one. Raises SerializationException."""
+    try:
+        value = msgspec.json.decode(body or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SerializationException(f"The request's body cannot be read as JSON: {reason}") from None
+    if not isinstance(value, dict):
+        raise SerializationException("The request's body must be a JSON object")
+    return value
+
+
+def render(document: dict[str, Any] | None) -> bytes:
+    """The body of an answer. Absent members are left out, never null; None is the empty body (§1.3)."""
+    return b"" if document is None else msgspec.json.encode({k: v for k, v in document.items() if v is not None})
+
+
+def render_error(error: ApiError) -> bytes:
+    return msgspec.json.encode({"__type": error.code, "message": error.message})

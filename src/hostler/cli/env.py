@@ -1,0 +1,62 @@
+"""`hostler env`: the variables that point AWS clients at a hostler."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+
+import click
+
+from hostler.cli.http import get, url
+from hostler.cli.options import KEY, Failure, data_option, find_running
+
+_SHELLS: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: f"set -gx {name} {shlex.quote(value)}",
+    "powershell": lambda name, value: "$Env:{} = '{}'".format(name, value.replace("'", "''")),
+    "dotenv": lambda name, value: f"{name}={value}",
+}
+
+
+@click.command()
+@data_option
+@click.option("--sh", is_flag=True, help="For sh, bash and zsh (the default).")
+@click.option("--fish", is_flag=True, help="For fish: hostler env --fish | source")
+@click.option("--powershell", is_flag=True, help="For PowerShell.")
+@click.option("--dotenv", is_flag=True, help="As lines of a .env file.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+def env(data: str | None, **forms: bool) -> None:
+    """Print the variables that point AWS clients at hostler: eval "$(hostler env)".
+
+    With the setting s3_endpoint, S3 calls are pointed there, and the credentials are left to you; as they are with
+    signatures = verify.
+    """
+    asked = [form for form, given in forms.items() if given]
+    if len(asked) > 1:
+        raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
+    form = asked[0] if asked else "sh"
+    resolved = find_running(data)
+    variables = {
+        "AWS_ENDPOINT_URL": url(resolved),
+        "AWS_REGION": resolved.region,
+        "AWS_DEFAULT_REGION": resolved.region,
+    }
+    if resolved.s3_url:
+        variables["AWS_ENDPOINT_URL_S3"] = resolved.s3_url
+    elif resolved.signatures == "off":
+        variables |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
+    try:
+        get(resolved, "/_hostler/health", patience=3)
+    except Failure as failure:
+        failure.show()
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        click.echo(
+            "hostler: AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true: clients will not come here; unset it", err=True
+        )
+    if form == "json":
+        click.echo(json.dumps(variables, indent=2))
+        return
+    for name, value in variables.items():
+        click.echo(_SHELLS[form](name, value))

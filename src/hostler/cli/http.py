@@ -1,0 +1,68 @@
+"""GET one of the running hostler's own JSON documents, signed where signatures are verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hostler.cli.options import Failure
+from hostler.settings import Settings
+
+
+def url(resolved: Settings) -> str:
+    host = f"[{resolved.host}]" if ":" in resolved.host else resolved.host
+    return f"http://{host}:{resolved.port}"
+
+
+def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = None, patience: float = 30) -> Any:
+    """GET one of hostler's own JSON documents. Raises Failure when nothing answers, or not with 200 and JSON.
+
+    `patience`: seconds.
+    """
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+    from http.client import HTTPException
+
+    base = url(resolved)
+    address = f"{base}{path}?{urllib.parse.urlencode(query or {})}"
+    request = urllib.request.Request(
+        address, headers=_signed(resolved, address) if resolved.signatures != "off" else {}
+    )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+    try:
+        with direct.open(request, timeout=patience) as answer:
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise Failure(_reason(error.code, error.read().decode(errors="replace"))) from None
+    except (OSError, HTTPException) as error:
+        cause = getattr(error, "reason", error)
+        cause = getattr(cause, "strerror", None) or cause
+        raise Failure(f"no hostler answers at {base} ({cause}); start one: hostler up") from None
+    except ValueError:
+        raise Failure(f"what answers at {base} is not hostler") from None
+
+
+def _signed(resolved: Settings, address: str) -> dict[str, str]:
+    """The headers that sign a GET of this address with the AWS credentials of whoever calls; none without any."""
+    import botocore.session
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = botocore.session.get_session().get_credentials()
+    except BotoCoreError as error:
+        raise Failure(str(error)) from None
+    request = AWSRequest("GET", address)
+    if credentials is not None:
+        SigV4Auth(credentials, "sagemaker", resolved.region).add_auth(request)
+    return dict(request.headers.items())
+
+
+def _reason(status: int, text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"hostler answered {status}: {text[:200]}"

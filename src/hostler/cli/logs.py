@@ -1,0 +1,95 @@
+"""`hostler logs`: what containers wrote, or the access log, once or as it grows."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from hostler.cli import render
+from hostler.cli.http import get
+from hostler.cli.options import data_option, find_running, json_option, region_option
+from hostler.settings import Settings
+
+
+@click.command()
+@click.argument("endpoint", required=False)
+@click.option("--access", is_flag=True, help="The access log instead: a line of JSON for each invocation.")
+@click.option("--tail", type=click.IntRange(1), default=100, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on printing what comes.")
+@data_option
+@region_option
+@json_option
+def logs(
+    endpoint: str | None, access: bool, tail: int, follow: bool, data: str | None, region: str | None, as_json: bool
+) -> None:
+    """Print what the containers of ENDPOINT wrote; or its invocations, with --access those of all endpoints."""
+    resolved = find_running(data, region)
+    if access:
+        _print_access(resolved, endpoint or "", tail, follow, as_json)
+        return
+    if endpoint is None:
+        raise click.UsageError("name an endpoint, or say --access")
+    query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW}
+    found = {entry["container"]: entry["log"] for entry in get(resolved, "/_hostler/logs", query)["logs"]}
+    shown = {container: last_lines(log, tail) for container, log in found.items()}
+    if as_json and not follow:
+        click.echo(json.dumps({"logs": [{"container": name, "log": log} for name, log in shown.items()]}, indent=2))
+        return
+    _print_logs(shown, as_json)
+    while follow:
+        time.sleep(_LOG_PERIOD)
+        before = found
+        found = {entry["container"]: entry["log"] for entry in get(resolved, "/_hostler/logs", query)["logs"]}
+        _print_logs({name: news(before.get(name, ""), log) for name, log in found.items()}, as_json)
+
+
+def _print_logs(logs: dict[str, str], as_json: bool) -> None:
+    """Each line behind its container's name; as JSON, one document for each container that wrote."""
+    for container, log in logs.items():
+        if as_json and log:
+            click.echo(json.dumps({"container": container, "log": log}))
+        elif not as_json:
+            for line in log.splitlines():
+                click.echo(f"{container}  {render.plain(line)}")
+
+
+def _print_access(resolved: Settings, endpoint: str, tail: int, follow: bool, as_json: bool) -> None:
+    """The last invocations of all gateways in the order of time: the lines as they are, or one JSON document."""
+    query: dict[str, str | int] = {"endpoint": endpoint, "region": resolved.region, "tail": _LOG_WINDOW, "access": 1}
+
+    def look() -> dict[str, str]:
+        return {entry["gateway"]: entry["log"] for entry in get(resolved, "/_hostler/logs", query)["access"]}
+
+    found = look()
+    lines = sorted("".join(found.values()).splitlines())[-tail:]  # each begins with its time
+    if as_json and not follow:
+        click.echo(json.dumps({"access": [json.loads(line) for line in lines]}, indent=2))
+        return
+    while True:
+        for line in lines:
+            click.echo(line)
+        if not follow:
+            return
+        time.sleep(_LOG_PERIOD)
+        before, found = found, look()
+        fresh = (news(before.get(name, ""), log) for name, log in found.items())
+        lines = sorted("".join(fresh).splitlines())
+
+
+_LOG_WINDOW = 2**20  # bytes of each log that are looked at
+_LOG_PERIOD = 0.5  # seconds between looks with --follow
+
+
+def last_lines(text: str, count: int) -> str:
+    return "".join(text.splitlines(keepends=True)[-count:])
+
+
+def news(before: str, now: str) -> str:
+    """What `now` holds beyond `before`. Both are ends of one log that only grows, seen through a window."""
+    if now.startswith(before):
+        return now[len(before) :]
+    last = before[-1000:]
+    found = now.rfind(last)
+    return now[found + len(last) :] if found >= 0 else now

@@ -1,0 +1,117 @@
+"""`hostler`: the people's commands. Prints for people, or with `--json` for programs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr. Prints no colours, and calls nothing but
+the hostler that it is told of. Whatever is heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostler import __version__
+from hostler.cli.env import env
+from hostler.cli.invoke import invoke
+from hostler.cli.logs import logs
+from hostler.cli.ls import ls
+from hostler.cli.options import Failure, WrongUsage, json_option, resolve
+from hostler.cli.up import up
+from hostler.errors import UserError
+
+
+class Commands(click.Group):
+    """In the order they are written below, with hostler's own errors turned into a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise Failure(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="hostler %(version)s")
+def main() -> None:
+    """Model hosting on your own machines, spoken to with Amazon SageMaker's hosting API.
+
+    \b
+      hostler demo                  a multi-model endpoint with real predictions, now
+      hostler up                    start hosting
+      eval "$(hostler env)"         point this shell's boto3 and AWS CLI at it
+    """
+
+
+@click.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Train some models, host them on a hostler of their own, and compare the predictions."""
+    from hostler.cli.demo import run
+
+    sys.exit(run(as_json, _called_as()))
+
+
+def _called_as() -> str:
+    """How to call this hostler again from this folder: by name if the shell finds it, else by path."""
+    import shutil
+
+    here = Path(sys.argv[0]).absolute()
+    found = shutil.which("hostler")
+    if found and Path(found).absolute() == here:
+        return "hostler"
+    return shlex.quote(os.path.relpath(here)) if here.name == "hostler" else f"{sys.executable} -m hostler.cli"
+
+
+@click.command()
+@click.argument("archive")
+@click.option("--image", metavar="URI", default="", help="The container's Image; without it, one that nobody knows.")
+@click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="As the container's Environment has it.")
+@json_option
+def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
+    """Find what would make ARCHIVE (a model.tar.gz on this machine) fail, before anything starts.
+
+    \b
+      hostler lint model.tar.gz --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1
+
+    Nothing of it is run. A line for each finding; exit code 1 if one of them is an error.
+    """
+    if "://" in archive:
+        raise WrongUsage(f"{archive} is an address: lint reads a file of this machine; fetch it first")
+    if not Path(archive).is_file():
+        raise WrongUsage(f"{archive} is not a file: lint reads a packed archive")
+    for one in env:
+        if not one.partition("=")[0] or "=" not in one:
+            raise WrongUsage(f"--env {one} is not NAME=VALUE")
+    import logging
+
+    from hostler.cli.lint import lint as look
+
+    logging.getLogger("hostler").addHandler(logging.NullHandler())  # what an unknown image means, the report says
+    variables = {name: value for name, _, value in (one.partition("=") for one in env)}
+    report = look(Path(archive), image, resolve(), variables)
+    if as_json:
+        findings = [{"level": one.level, "where": one.where, "what": one.what} for one in report.findings]
+        click.echo(json.dumps({"server": report.server, "findings": findings}, indent=2))
+    else:
+        for finding in report.findings:
+            click.echo(finding)
+        if not report.failed:
+            click.echo(
+                f"Served by {report.server}." if report.findings else f"Nothing found. Served by {report.server}."
+            )
+    sys.exit(int(report.failed))
+
+
+for command in (up, demo, env, ls, invoke, logs, lint):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

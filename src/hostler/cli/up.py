@@ -1,0 +1,35 @@
+"""`hostler up`: host models until it is stopped."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from hostler.cli.options import resolve
+from hostler.settings import Settings
+
+_HELP = {name: text[0].upper() + text[1:] + f". Default: {default}." for name, default, text in Settings.described()}
+
+
+@click.command()
+@click.option("--host", help=_HELP["host"])
+@click.option("--port", metavar="NUMBER", help=_HELP["port"])
+@click.option("--data", metavar="FOLDER", help=_HELP["data"])
+@click.option("--gateways", metavar="NUMBER", help=_HELP["gateways"])
+@click.option(
+    "--allow-remote-access-without-authentication",
+    is_flag=True,
+    default=None,
+    help=_HELP["allow_remote_access_without_authentication"],
+)
+def up(**flags: Any) -> None:
+    """Host models until it is told to stop (Ctrl-C or SIGTERM).
+
+    Every other setting is read from HOSTLER_<NAME> or hostler.toml; README lists them.
+    """
+    resolved = resolve(**flags)
+    from hostler.host.main import run
+
+    sys.exit(run(resolved))

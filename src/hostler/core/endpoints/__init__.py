@@ -1,0 +1,1 @@
+"""What an endpoint needs next, and what its status is."""

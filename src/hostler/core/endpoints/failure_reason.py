@@ -1,0 +1,350 @@
+"""The failure doctor: from what is known of a container that failed to a FailureReason that says what to do.
+
+Pure: facts in, text out. AWS's sentence comes first and unchanged (§2.4), then the cause, then what helps, then the
+container's last lines. Whatever is too long costs last lines, never the cause or the help. Our own servers say the
+cause in data (failures.py); regular expressions are for the logs, and the errors, of others.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hostler import failures
+from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+from hostler.failures import Code, Failure
+
+LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
+_NAMES = 200  # characters of the names of containers that failed together
+_QUOTED = 250  # characters of what a program said, inside a cause
+_NAMED = 60  # of a name, there
+_PATH = 120  # of a path
+_PATIENCE = (
+    "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
+    " startup_timeout in hostler.toml."
+)
+_REPORTED = 450  # characters of the message and the advice that a server has left
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A health check that was not passed. `status` 0: there was no answer, be it that time ran out or that it broke."""
+
+    path: str
+    status: int = 0
+    timed_out: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether it will hardly ever be passed: a server that is still starting says so with 5xx, not with 4xx."""
+        return 400 <= self.status < 500
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a container that failed. Exactly one of `exit`, `ping` and `told` says how."""
+
+    label: str  # its name for people
+    ours: bool = False  # one of our own servers
+    served: bool = False  # it had passed a health check before
+    exit: int | None = None  # its exit code; negative: a signal
+    ping: Ping | None = None
+    told: str = ""  # a whole sentence, from whoever knows better
+    when: str = ""  # of `ping`: "In 240 seconds", "3 times in a row"
+    port: int = 0  # that it was told to listen on; 0: a socket
+    listening: tuple[int, ...] = ()  # the ports on which anything of it listens
+    failure: Failure | None = None  # that it left as it ended, if it is a server of ours; fit to be shown
+    program: str = ""  # of a mapped command
+    interpreter: str = ""  # that the program's first line names
+    log: str = ""  # its end, fit to be shown
+
+
+class Diagnosis(NamedTuple):
+    """Whole sentences."""
+
+    cause: str
+    help: str = ""
+
+
+def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
+    """The FailureReason for containers of one instance that did not come, or stay, in good health."""
+    named = _listed([facts.label for facts in failed])
+    text = (
+        f"The {named} container for production variant {variant} did not pass the ping health check."
+        " Please check CloudWatch logs for this endpoint."
+    )
+    found: dict[Diagnosis, list[Facts]] = {}
+    for facts in failed:
+        found.setdefault(diagnosis(facts), []).append(facts)
+    for number, (seen, whose) in enumerate(found.items()):
+        who = f" {_listed([facts.label for facts in whose], 80)}:" if len(found) > 1 else ""
+        more = f"{who} {seen.cause} {seen.help}".rstrip()
+        if number and len(text) + len(more) > LIMIT:
+            break  # the first cause counts most
+        text += more
+    first = failed[0]
+    if not first.log:
+        return _cut(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
+    rest = _unsaid(first)
+    if not rest:
+        return _cut(text, LIMIT)
+    text += " Its last lines: " if len(failed) == 1 else f" The last lines of {first.label}: "
+    return _cut(text + last_lines(rest, LIMIT - len(text)), LIMIT)
+
+
+def _unsaid(facts: Facts) -> str:
+    """Return the log without the line that the failure repeats."""
+    if facts.failure is None or not facts.failure.line:
+        return facts.log
+    before, _, after = f"\n{facts.log}\n".rpartition(f"\n{facts.failure.line}\n")
+    return f"{before}\n{after}".strip("\n")
+
+
+def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
+    """The FailureReason for an artifact that could not be had. `position` counts from 0; `why` is a whole sentence.
+
+    `missing`: S3 has no such object; `bad`: it has, but that is no archive that may be extracted. `embedded`: the S3 is
+    hostler's own.
+    """
+    if missing and url.endswith("/"):
+        help = "A container that is not multi-model takes one archive: name that, not a folder."
+    elif missing and url.startswith("file://"):
+        help = ""
+    elif missing and embedded:
+        help = (
+            "It is looked for in hostler's own S3: put it there (aws s3 cp), or name another S3 with s3_endpoint in"
+            " hostler.toml."
+        )
+    elif missing:
+        help = "It is looked for in the S3 that s3_endpoint in hostler.toml names."
+    elif bad:
+        help = f"Pack it again (tar --dereference -czf model.tar.gz -C FOLDER .). {failures.LINT}"
+    else:
+        help = ""
+    before = f'Failed to download model data for container "container_{position + 1}" from URL: "'
+    after = (
+        '". Please ensure that there is an object located at the URL and that the role passed to CreateModel has'
+        f" permissions to download the object. {_cut(why, _QUOTED)} {help}"
+    ).rstrip()
+    return before + _cut(url, LIMIT - len(before) - len(after)) + after
+
+
+def diagnosis(facts: Facts) -> Diagnosis:
+    """What was it, and what helps?"""
+    if facts.exit is not None:
+        return _ended(facts, facts.exit)
+    if facts.ping is not None:
+        return _not_passed(facts, facts.ping)
+    return Diagnosis(facts.told)
+
+
+def last_lines(text: str, room: int) -> str:
+    """The whole lines at the end of a text that there is room for; of a last one that is too long, its end."""
+    text = text.strip()
+    if len(text) <= room:
+        return text
+    if room <= 0:
+        return ""
+    _, _, whole = text[-room - 1 :].partition("\n")
+    return whole or text[-room:]
+
+
+# --- a process that ended -----------------------------------------------------------------------------------------
+
+_NO_MODULE = re.compile(r"(?:ModuleNotFoundError: )?No module named '?([\w.]+)'?")
+_IMPORT = re.compile(r"^(ImportError: .+)$", re.MULTILINE)
+_NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|DefaultCPUAllocator|OutOfMemoryError")
+_NOT_STARTED = re.compile(r"^(bwrap: execvp )?(.+): (No such file or directory|Permission denied)$", re.MULTILINE)
+_OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
+_PORT_TAKEN = re.compile(r"Address already in use")
+_MODEL_FN = re.compile(r"[Pp]lease provide a model_fn")  # of AWS's inference toolkit
+
+
+def _ended(facts: Facts, code: int) -> Diagnosis:
+    how = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
+    ended = f"The container {how}" + ("." if facts.served else " before it answered a ping.")
+    if facts.failure is not None:
+        return _reported(facts.failure, ended, facts.ours)
+    log = facts.log
+    if not facts.served and (found := _not_started(facts)):
+        return found
+    if match := [*_NO_MODULE.finditer(log)]:
+        return Diagnosis(
+            f"{ended} Python found no module named {_cut(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
+        )
+    if match := [*_IMPORT.finditer(log)]:
+        return Diagnosis(f"{ended} An import failed: {_cut(match[-1][1], _QUOTED)}.")
+    if _MODEL_FN.search(log):
+        return Diagnosis(f"{ended} The script has no model_fn.", failures.ADVICE[Code.NO_MODEL_FN])
+    if _NO_MEMORY.search(log):
+        return Diagnosis(f"{ended} It ran out of memory.", failures.MEMORY)
+    if _OTHER_MACHINE.search(log):
+        return Diagnosis(f"{ended} The program was built for another machine.", "Build it for this one.")
+    if _PORT_TAKEN.search(log):
+        return Diagnosis(
+            f"{ended} A port that it wanted is taken.",
+            f"Here it shares the machine's ports with others: let it bind {ENV_BIND_TO_PORT}, and for its own use ports"
+            " in SAGEMAKER_SAFE_PORT_RANGE alone.",
+        )
+    return Diagnosis(ended, _help_by_code(code))
+
+
+def _not_started(facts: Facts) -> Diagnosis | None:
+    """Whoever was to start the command, bubblewrap or the supervisor, has said that it cannot: the exit is theirs."""
+    for match in _NOT_STARTED.finditer(facts.log):
+        wrapped, program, why = match.groups()
+        if not wrapped and program != facts.program:
+            continue
+        shown, missing = _cut(program, _PATH), program
+        if not why.startswith("No such"):
+            what = f"the program {shown} must not be executed"
+        elif facts.interpreter and not (wrapped and program.startswith(_UNSEEN)):
+            missing = facts.interpreter
+            what = f"the interpreter {_cut(missing, _PATH)}, which the first line of {shown} names, is not there"
+        else:
+            what = f"the program {shown} is not there"
+        help = "Check the image's command under [images]."
+        if wrapped and missing.startswith(_OWN_FOLDERS):
+            help += (
+                " Under bubblewrap, /tmp, /var/tmp and /run are the container's own, but for what of /tmp its command"
+                " names: put it elsewhere"
+                + (", or name the interpreter in the command, before the program." if missing != program else ".")
+            )
+        return Diagnosis(f"The container could not be started: {what}.", help)
+    return None
+
+
+_UNSEEN = ("/run/", "/var/run/")
+_OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
+
+
+def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
+    """Word the failure that one of our own servers has left."""
+    code, advice = failure.code, failure.advice
+    if not advice:  # the message may be that of an exception in a script or a library
+        code, advice = _by_words(failure, ours)
+    advice = _cut(advice, _QUOTED + 1)
+    message = _cut(failure.message, max(_QUOTED, _REPORTED - len(advice)))
+    more = _EXPLAINED.get(code, "")
+    begin = "The model does not load" if failure.loading else ended[:-1]
+    return Diagnosis(f"{begin}: {f'{message}{more}'.rstrip('.')}.", advice)
+
+
+_EXPLAINED: dict[str, str] = {
+    Code.OUT_OF_MEMORY: " - memory ran out",
+    Code.PROCESS_KILLED: " - as the system does when memory runs out",
+}
+
+
+def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
+    """Return code and advice for the message of an exception that somebody else worded."""
+    if match := _NO_MODULE.search(failure.message):
+        return Code.MODULE_MISSING, _install(match[1], ours)
+    if _MODEL_FN.search(failure.message):
+        return Code.NO_MODEL_FN, failures.ADVICE[Code.NO_MODEL_FN]
+    if _NO_MEMORY.search(failure.message):
+        return Code.OUT_OF_MEMORY, failures.MEMORY
+    return failure.code, ""
+
+
+def _install(module: str, ours: bool) -> str:
+    if ours:
+        return failures.install_module(module)
+    package = failures.package(module)
+    return f"Install the package that has it (such as pip install {package}) for the image's command under [images]."
+
+
+def _help_by_code(code: int) -> str:
+    number = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else 0
+    if number == signal.SIGKILL:
+        return f"The system does that when memory runs out; else somebody killed it. {failures.MEMORY}"
+    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
+        return "It crashed in native code: a damaged model file, or libraries that do not fit together, do that."
+    if number == signal.SIGILL:
+        return "It was built for a processor that this one is not."
+    if code == 0:
+        return "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
+    if code in (126, 127):
+        return "A shell says so of a program that it cannot find or execute: check the image's command under [images]."
+    return ""
+
+
+def _signal(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
+
+
+# --- a health check that was not passed ---------------------------------------------------------------------------
+
+
+def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
+    asked = f"{facts.when}, GET {ping.path}"
+    if ping.status:
+        return _answered(facts, ping, f"{asked} was answered with {ping.status} instead of 200")
+    if ping.timed_out:
+        return Diagnosis(
+            f"{asked} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
+            "Answer it at once, also while a model loads or a request runs: do those in another thread or process.",
+        )
+    if facts.port and facts.port in facts.listening:
+        return Diagnosis(
+            f"{asked} was not answered with HTTP, though the container listens on its port, {facts.port}.",
+            "It must speak HTTP/1.1 there, without TLS.",
+        )
+    if facts.port and facts.listening:
+        ports = ", ".join(map(str, facts.listening[:5]))
+        return Diagnosis(
+            f"{asked} was not answered: the container listens on port {ports}, but it was told {facts.port}, in"
+            f" {ENV_BIND_TO_PORT}.",
+            f"Let it listen on the port that {ENV_BIND_TO_PORT} names, and on 8080 only where that is not set: here"
+            " each container has a port of its own.",
+        )
+    if facts.port:
+        return Diagnosis(
+            f"{asked} was not answered: nothing in the container listens on a port.",
+            f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names. If it is only slow to start, {_PATIENCE}",
+        )
+    return Diagnosis(f"{asked} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
+
+
+def _answered(facts: Facts, ping: Ping, answered: str) -> Diagnosis:
+    if ping.path == MODELS:
+        return Diagnosis(
+            f"{answered}, though {PING} was passed.",
+            'A container with Mode MultiModel must answer GET /models with 200 and {"models": []} at its start. Where'
+            " an image has no such API, leave Mode out.",
+        )
+    if facts.ours and not facts.served:
+        return Diagnosis(f"{answered}: the model was still being loaded.", f"If it is only slow, {_PATIENCE}")
+    if ping.status == 404:
+        help = f"Add that route: a container must answer GET {PING} with 200 as soon as it can serve."
+    elif ping.refused:
+        help = f"GET {PING} comes without credentials, parameters or a body, and must be answered with 200."
+    elif ping.status < 400:
+        help = "Only 200 counts, no other 2xx and no redirection."
+    elif ping.status in (502, 503, 504) and not facts.served:
+        help = f"A server says that while it is not ready yet. If it is only slow to start, {_PATIENCE}"
+    else:
+        help = f"Its log should say what fails in its answer to GET {PING}."
+    return Diagnosis(f"{answered}.", help)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def _listed(labels: Sequence[str], room: int = _NAMES) -> str:
+    """Names with commas; where there is no room for all, how many more there are."""
+    shown = list(labels)
+    while len(", ".join(shown)) > room:
+        shown.pop()
+    more = f" and {len(labels) - len(shown)} more" if len(shown) < len(labels) else ""
+    return ", ".join(shown) + more
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,0 +1,28 @@
+"""How much memory an instance type stands for. General knowledge of EC2's sizes, not AWS's word (§2.3)."""
+
+from __future__ import annotations
+
+GIB = 2**30
+
+_VCPUS = {"medium": 1, "large": 2, "xlarge": 4}  # NxLarge is 4 * N
+_GIB_PER_VCPU = {"c": 2.0, "m": 4.0, "r": 8.0, "g": 4.0, "t": 2.0, "p": 8.0, "x": 16.0, "inf": 2.0, "trn": 4.0}
+_EXCEPTIONS = {  # GiB
+    "t2.medium": 4.0, "t2.large": 8.0, "t2.xlarge": 16.0, "t2.2xlarge": 32.0,
+    "t3.medium": 4.0, "t3.large": 8.0, "t3.xlarge": 16.0, "t3.2xlarge": 32.0,
+    "c4.large": 3.75, "c4.xlarge": 7.5, "c4.2xlarge": 15.0, "c4.4xlarge": 30.0, "c4.8xlarge": 60.0,
+    "p2.xlarge": 61.0, "p2.8xlarge": 488.0, "p2.16xlarge": 732.0,
+    "p3.2xlarge": 61.0, "p3.8xlarge": 244.0, "p3.16xlarge": 488.0,
+}  # fmt: skip
+_UNKNOWN = 16.0
+
+
+def memory(instance_type: str) -> int:
+    """Bytes of memory of an `ml.*` instance type; 16 GiB where the name tells nothing."""
+    family, _, size = instance_type.removeprefix("ml.").partition(".")
+    if (gib := _EXCEPTIONS.get(f"{family}.{size}")) is not None:
+        return int(gib * GIB)
+    count, separator, rest = size.partition("xlarge")
+    vcpus = _VCPUS.get(size) or (4 * int(count) if separator and not rest and count.isdigit() else 0)
+    letters = "".join(char for char in family if char.isalpha())
+    ratio = _GIB_PER_VCPU.get(letters) or _GIB_PER_VCPU.get(letters[:1], 0.0)
+    return int((vcpus * ratio or _UNKNOWN) * GIB)

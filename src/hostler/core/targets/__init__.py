@@ -1,0 +1,1 @@
+"""Which targets of an instance are loaded, which leave, and which come next."""

@@ -1,0 +1,114 @@
+"""What is not an invocation goes to control, as it came: streamed both ways, any method, any size.
+
+Control may be restarting: a request of which nothing was sent waits up to 5 s for its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from hostler.gateway import errors
+from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_head import end_to_end, render
+from hostler.wire.http_server import Request
+
+_CONNECT = 5.0  # seconds
+
+
+@dataclass
+class Passthrough:
+    """The way to control: its socket's address, and a pool of its own (its server closes idle connections)."""
+
+    pool: Pool
+    address: str
+
+    def __post_init__(self) -> None:
+        self.time = asyncio.get_running_loop().time
+        self.in_flight = 0
+
+    def send(self, request: Request) -> None:
+        """Pass one request on, and its answer back."""
+        headers, body = request.headers, request.body if request.complete else b""
+        lines = end_to_end(headers.items(), headers.get("connection", ""))
+        chunked = not request.complete and request.content_length is None
+        if request.complete and "transfer-encoding" in headers:
+            lines.append(("content-length", str(len(body))))
+        elif chunked:
+            lines.append(("transfer-encoding", "chunked"))
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        passing = _Passing(self, request)
+        self.in_flight += 1
+        request.on_disconnect = passing.left
+        passing.exchange = self.pool.send(
+            passing,
+            self.address,
+            render(f"{request.method} {target} HTTP/1.1", lines),
+            body,
+            deadline=math.inf,  # an upload takes its time; a caller who loses patience hangs up
+            connect_until=self.time() + _CONNECT,
+            streamed=not request.complete,
+            chunked=chunked,
+            buffer=0,
+            bodyless=request.method == "HEAD",
+        )
+
+
+class _Passing:
+    """One request on its way."""
+
+    def __init__(self, way: Passthrough, request: Request) -> None:
+        self.way = way
+        self.request = request
+        self.exchange: Exchange | None = None
+        self._begun = False
+
+    def left(self) -> None:
+        self.way.in_flight -= 1
+        if self.exchange is not None:
+            self.exchange.abort()
+            self.exchange = None
+
+    def ready(self, exchange: Exchange) -> None:
+        self.request.stream(exchange.write, exchange.end)
+
+    def clogged(self, exchange: Exchange, full: bool) -> None:
+        if full:
+            self.request.pause()
+        else:
+            self.request.resume()
+
+    def replied(self, exchange: Exchange) -> None:
+        request, headers = self.request, exchange.headers
+        lines = end_to_end(headers.items(), headers.get("connection", ""))
+        length = None
+        if "content-length" in headers and request.method != "HEAD" and exchange.status != 304:
+            length = int(headers["content-length"])
+            lines = [line for line in lines if line[0] != "content-length"]
+        elif exchange.complete:
+            length = len(exchange.body)
+        self._begun = True
+        request.on_clogged = lambda full: exchange.pause() if full else exchange.resume()
+        request.start(exchange.status, lines, length)
+        request.write(exchange.body)
+        if exchange.complete:
+            self.ended(exchange)
+
+    def received(self, exchange: Exchange, data: bytes) -> None:
+        self.request.write(data)
+
+    def ended(self, exchange: Exchange) -> None:
+        self._close()
+        self.request.end()
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        self._close()
+        if self._begun:
+            self.request.abort()
+        else:
+            self.request.answer(503, *errors.plain(503, "The control plane is not there; try again shortly."))
+
+    def _close(self) -> None:
+        self.way.in_flight -= 1
+        self.exchange = None

@@ -1,0 +1,216 @@
+"""The runtime API's errors (§1.6, §4.5), rendered in this one place. It decides nothing.
+
+A body has no `__type`: clients take the exception's class from the header `x-amzn-ErrorType`. Never 500 or 503 once a
+container may have begun work, because clients send those again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hostler.contract import MAX_BETWEEN, MAX_BODY, MAX_MESSAGE
+from hostler.errors import HostlerError
+from hostler.names import ACCOUNT, log_group_arn
+from hostler.wire.http_server import Headers, Request
+
+_SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
+
+
+class InvokeError(HostlerError):
+    """An invocation ends with this error. `kind` is AWS's exception name, empty for the bare 413."""
+
+    def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.body = msgspec.json.encode({**({"ErrorCode": code} if code else {}), "Message": message, **fields})
+
+
+def refuse(request: Request, refusal: InvokeError, request_id: str, headers: Headers = ()) -> None:
+    """Answer with the error."""
+    lines = [("x-amzn-RequestId", request_id), *headers]
+    if refusal.kind:
+        lines.insert(0, ("x-amzn-ErrorType", refusal.kind))
+    request.answer(refusal.status, refusal.body, headers=lines)
+
+
+def plain(status: int, message: str) -> tuple[bytes, str, Headers]:
+    """What is refused before anybody knows which API was meant: readable for both JSON protocols' parsers."""
+    kind = {403: "AccessDeniedException", 408: "RequestTimeoutException", 500: "InternalFailure"}.get(status, "")
+    kind = kind or ("ServiceUnavailable" if status >= 500 else "ValidationError")
+    body = {"__type": kind, "message": message, "Message": message}
+    return msgspec.json.encode(body), "application/json", (("x-amzn-ErrorType", kind),)
+
+
+# --- ValidationError ----------------------------------------------------------------------------------------------
+
+
+def invalid(message: str, code: str = "") -> InvokeError:
+    return InvokeError(400, "ValidationError", message, code)
+
+
+def constraint(member: str, value: str, tail: str) -> InvokeError:
+    """A header or label that breaks a constraint of the API's model, in the framework's words (§1.3)."""
+    shown = value if value.isascii() and value.isprintable() else ascii(value)[1:-1]
+    return invalid(
+        f"1 validation error detected: Value '{shown[:256]}' at '{member}' failed to satisfy constraint: {tail}"
+    )
+
+
+def unknown_endpoint(name: str) -> InvokeError:
+    return invalid(f"Endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_ENDPOINT")
+
+
+def unknown_variant(name: str, variant: str) -> InvokeError:
+    return invalid(f"Variant {variant} of endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_VARIANT")
+
+
+def not_multi_model(name: str) -> InvokeError:
+    return invalid(
+        f"Endpoint {name} is not a multi-model endpoint and does not support target model header.",
+        "TARGET_MODEL_HEADER_NOT_SUPPORTED",
+    )
+
+
+def target_missing(request_id: str) -> InvokeError:
+    return invalid(f"Request {request_id} is missing a target model header.", "TARGET_MODEL_HEADER_MISSING")
+
+
+def not_direct(name: str) -> InvokeError:
+    return invalid(
+        f"Endpoint {name} does not invoke its containers directly and does not support target container hostname "
+        "header. Its model was created without the InferenceExecutionConfig mode Direct.",
+        "TARGET_CONTAINER_HOSTNAME_HEADER_NOT_SUPPORTED",
+    )
+
+
+def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> InvokeError:
+    return invalid(
+        f"Request {request_id} is missing a target container hostname header. Endpoint {name} invokes its containers "
+        f"directly: set TargetContainerHostname to one of {', '.join(hostnames)}.",
+        "TARGET_CONTAINER_HOSTNAME_HEADER_MISSING",
+    )
+
+
+def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> InvokeError:
+    return invalid(
+        f"Container {hostname} of endpoint {name} of account {ACCOUNT} not found. Its containers are "
+        f"{', '.join(hostnames)}.",
+        "TARGET_CONTAINER_HOSTNAME_NOT_FOUND",
+    )
+
+
+def no_target_on_streams(name: str) -> InvokeError:
+    return invalid(
+        f"Endpoint {name} is a multi-model endpoint, and InvokeEndpointWithResponseStream has no TargetModel. "
+        "Use InvokeEndpoint."
+    )
+
+
+def unsafe_target(target: str, reason: str) -> InvokeError:
+    shown = target if target.isascii() and target.isprintable() else ascii(target)[1:-1]
+    return invalid(f"TargetModel '{shown[:256]}' is not valid: {reason}.")
+
+
+def not_hosted(operation: str) -> InvokeError:
+    return invalid(f"{operation} is not hosted here yet. InvokeEndpoint and InvokeEndpointWithResponseStream are.")
+
+
+# --- other classes ------------------------------------------------------------------------------------------------
+
+
+def oversize() -> InvokeError:
+    """413 without an error type, as the service answers it."""
+    return InvokeError(413, "", f"HTTP content length exceeded {MAX_BODY} bytes.")
+
+
+def not_ready(name: str, variant: str, target: str) -> InvokeError:
+    """The target was not loaded in time (§6.3)."""
+    message = f"Model {target} for endpoint {name} variant {variant} is not ready for inference yet."
+    return InvokeError(429, "ModelNotReadyException", message, "MODEL_NOT_READY")
+
+
+def no_instance(name: str, variant: str) -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", f"Variant {variant} of endpoint {name} has no instance in service.")
+
+
+def no_room() -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", "Too many bodies arrive at once. Send this request again.")
+
+
+def no_routes() -> InvokeError:
+    return InvokeError(503, "ServiceUnavailable", "hostler is starting; its endpoints are not known yet.")
+
+
+def dependency(message: str) -> InvokeError:
+    return InvokeError(530, "InternalDependencyException", message)
+
+
+def model_error(region: str, name: str, label: str, status: int, original: str) -> InvokeError:
+    """A container's own error: a client's (4xx) or a server's, with what it said (§4.5). `label` names it."""
+    client = 400 <= status < 500
+    return _model_error(
+        region,
+        name,
+        status,
+        original,
+        f"Received {'client' if client else 'server'} error ({status}) from {label} with message ",
+        "CLIENT_ERROR_FROM_MODEL" if client else _SERVERS_FAULT,
+    )
+
+
+def timed_out(region: str, name: str, label: str) -> InvokeError:
+    return model_error(
+        region,
+        name,
+        label,
+        0,
+        f"Your invocation timed out while waiting for a response from container {label}. Review the latency metrics "
+        "for each container in Amazon CloudWatch, resolve the issue, and try again.",
+    )
+
+
+def unreachable(region: str, name: str, label: str) -> InvokeError:
+    return model_error(
+        region,
+        name,
+        label,
+        0,
+        f"Amazon SageMaker could not get a response from the {name} endpoint. This can occur when CPU or memory "
+        "utilization is high. To check your utilization, see Amazon CloudWatch. To fix this problem, use an instance "
+        "type with more CPU capacity or memory.",
+    )
+
+
+def cut(region: str, name: str, label: str) -> InvokeError:
+    """The container's answer ended before its body did."""
+    words = f"Received server error (500) from {label} and could not load the entire response body"
+    return _model_error(region, name, 500, "", words, _SERVERS_FAULT)
+
+
+def too_much_between(region: str, name: str, label: str, following: str, status: int, size: str) -> InvokeError:
+    """A container of a pipeline answered more than the next one may be sent (§5.6); `size` is in bytes, as text."""
+    words = (
+        f"Received response from {label} with status code {status}. However, the request payload from {label} to "
+        f"{following} is {size} bytes, which has exceeded the maximum limit of {MAX_BETWEEN // 2**20} MB"
+    )
+    return _model_error(region, name, status, f"{words}.", words, _SERVERS_FAULT)
+
+
+def _model_error(region: str, name: str, status: int, original: str, words: str, code: str) -> InvokeError:
+    tail = f". See `hostler logs {name}` in account {ACCOUNT} for more information."
+    if words.endswith(" "):
+        original = original[:MAX_MESSAGE]
+        words += f'"{original[: MAX_MESSAGE - len(words) - len(tail) - 2]}"'
+    return InvokeError(
+        424,
+        "ModelError",
+        words + tail,
+        code,
+        LogStreamArn=log_group_arn(region, name),
+        OriginalMessage=original,
+        OriginalStatusCode=status,
+    )

@@ -1,0 +1,1 @@
+"""One invocation, from its headers to its answer."""

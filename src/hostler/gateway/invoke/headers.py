@@ -1,0 +1,97 @@
+"""An invocation's headers: what they may hold (§1.4), and what of them reaches a container (§4.2).
+
+It knows no endpoint: whether a header is wanted there is `invoke`'s matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from hostler import contract
+from hostler.gateway import errors
+
+_NAME = r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+# Header -> its member's name, longest value, pattern.
+_CONSTRAINTS = {
+    "content-type": ("contentType", 1024, ""),
+    "accept": ("accept", 1024, ""),
+    contract.H_ACCEPT: ("accept", 1024, ""),
+    contract.H_CUSTOM_ATTRIBUTES: ("customAttributes", 1024, ""),
+    contract.H_TARGET_MODEL: ("targetModel", 1024, r"\S[ -~]*"),
+    contract.H_TARGET_VARIANT: ("targetVariant", 63, _NAME),
+    contract.H_TARGET_CONTAINER: ("targetContainerHostname", 63, _NAME),
+    contract.H_INFERENCE_ID: ("inferenceId", 64, r"\S[ -~]*"),
+    contract.H_ENABLE_EXPLANATIONS: ("enableExplanations", 64, r"[ -~]+"),
+    contract.H_INFERENCE_COMPONENT: ("inferenceComponentName", 63, _NAME),
+    contract.H_SESSION_ID: ("sessionId", 256, rf"NEW_SESSION|{_NAME}"),
+    contract.H_PREFIX_AWARE_ID: ("prefixAwareId", 64, r"[ -~]+"),
+}
+_SELDOM = frozenset(_CONSTRAINTS) - {"content-type", "accept", contract.H_TARGET_MODEL}
+_PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS.values() if pattern}
+_ENDPOINT_NAME = re.compile(_NAME)
+
+# What reaches every container, with the spelling that it gets.
+_FORWARDED = (
+    ("accept", "Accept: "),
+    (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes: "),
+    (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id: "),
+)
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise Refusal for the first header that breaks its constraint."""
+    if _SELDOM.isdisjoint(headers):  # what most requests have can be told good in one look
+        target = headers.get(contract.H_TARGET_MODEL, "-")
+        all_three = f"{target}{headers.get('accept', '')}{headers.get('content-type', '')}"
+        if all_three.isascii() and all_three.isprintable() and len(all_three) <= 1024 and target and target[0] != " ":
+            return
+    for name, value in headers.items():
+        rule = _CONSTRAINTS.get(name)
+        if rule is None:
+            continue
+        member, longest, pattern = rule
+        if len(value) > longest:
+            tail = f"Member must have length less than or equal to {longest}"
+            raise errors.constraint(member, value, tail)
+        if pattern and not _PATTERNS[pattern].fullmatch(value):
+            tail = f"Member must satisfy regular expression pattern: ^({pattern})$"
+            raise errors.constraint(member, value, tail)
+        if not (value.isascii() and value.isprintable()):
+            raise errors.constraint(member, value, "Member must hold printable ASCII characters only")
+
+
+def check_endpoint_name(name: str) -> None:
+    """Raise Refusal if no endpoint can have this name."""
+    if len(name) > 63:
+        raise errors.constraint("endpointName", name, "Member must have length less than or equal to 63")
+    if not _ENDPOINT_NAME.fullmatch(name):
+        tail = r"Member must satisfy regular expression pattern: ^[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+        raise errors.constraint("endpointName", name, tail)
+
+
+def streaming(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of InvokeEndpointWithResponseStream as InvokeEndpoint spells them: its Accept has another name."""
+    found = {**headers}
+    found.pop("accept", None)
+    if contract.H_ACCEPT in found:
+        found["accept"] = found[contract.H_ACCEPT]
+    return found
+
+
+def container_head(
+    head: str, headers: Mapping[str, str], content_type: str | None, target: str | None, length: int
+) -> bytes:
+    """The whole head of a request to a container: nothing but what is named here passes.
+
+    In a chain (§5.6) the body's type is what the container before answered, and TargetModel is the multi-model one's
+    affair alone.
+    """
+    if content_type is not None:
+        head = f"{head}Content-Type: {content_type}\r\n"
+    if target is not None:
+        head = f"{head}X-Amzn-SageMaker-Target-Model: {target}\r\n"
+    for name, spelling in _FORWARDED:
+        if name in headers:
+            head = f"{head}{spelling}{headers[name]}\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n".encode("latin-1")

@@ -1,0 +1,77 @@
+"""The host's end of the host link: it answers what control asks. What comes in is untrusted and never ends the host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hostler.errors import EngineError
+from hostler.host.containers import ContainerTable
+from hostler.wire.frames import Frames
+from hostler.wire.host_messages import Changed, Done, EndGateway, List, Listing, Start, Stop, ToHost
+
+log = logging.getLogger("hostler.host")
+
+
+class HostLink:
+    """Each request runs by itself, so that a slow stop holds up nothing. `end_gateway` gets a pid, any pid."""
+
+    def __init__(self, end_gateway: Callable[[int], None]) -> None:
+        self._end_gateway = end_gateway
+        self._links: set[Frames[ToHost]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def serve(self, path: Path, children: ContainerTable) -> None:
+        """Listen on the unix socket `path`, in a new run folder."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            frames: Frames[ToHost] = Frames(reader, writer, ToHost)
+            self._links.add(frames)
+            try:
+                while (request := await frames.receive()) is not None:
+                    task = asyncio.create_task(self._answer(request, frames, children))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            except msgspec.MsgspecError as error:
+                log.warning("a message on the host link is not understood: %s", error)
+            finally:
+                self._links.discard(frames)
+                frames.close()
+
+        self._server = await asyncio.start_unix_server(connected, str(path))
+
+    def changed(self) -> None:
+        """Tell everybody that some container started or ended."""
+        for frames in self._links:
+            frames.send(Changed())
+
+    def close(self) -> None:
+        """Take no more requests."""
+        if self._server is not None:
+            self._server.close()
+        for frames in [*self._links]:
+            frames.close()
+
+    async def _answer(self, request: ToHost, frames: Frames[ToHost], children: ContainerTable) -> None:
+        error = ""
+        try:
+            if isinstance(request, List):
+                frames.send(Listing(request.number, children.list()))
+                return
+            if isinstance(request, Start):
+                await children.start(request.launch)
+            elif isinstance(request, Stop):
+                await children.stop(request.id, request.grace)
+            elif isinstance(request, EndGateway):
+                self._end_gateway(request.pid)
+        except EngineError as failure:
+            error = str(failure)
+        except Exception:
+            log.exception("a request on the host link failed")
+            error = "the host itself failed; its log says more"
+        frames.send(Done(request.number, error))

@@ -1,0 +1,82 @@
+"""The supervisor: runs one command whose whole tree ends with it, where bubblewrap cannot.
+
+It adopts the command's orphans. When the command ends, or the host's lifeline closes, or somebody ends the supervisor
+itself (then the host finds the orphans), nothing of the tree goes on. SIGTERM is passed to the command.
+
+Run as `python -m hostler.host.shim LIFELINE PLAN`: two file descriptors; PLAN holds a Plan as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from typing import TypedDict
+
+from hostler.processes.tree import adopt_orphans, end_descendants, kill, reap
+
+
+class Plan(TypedDict):
+    """What to run. The supervisor's own environment is the host's, so that Python finds what it imports."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+def main() -> None:
+    lifeline, plan_file = int(sys.argv[1]), int(sys.argv[2])
+    with open(plan_file) as file:
+        plan: Plan = json.load(file)
+    os.set_inheritable(lifeline, False)
+    adopt_orphans()
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)
+    try:
+        pid = _start(plan)
+    except OSError as error:
+        print(f"{plan['command'][0]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127)
+    code: int | None = None
+    while code is None:
+        ready = select.select([woken, lifeline], [], [])[0]
+        if lifeline in ready:
+            break
+        if signal.SIGTERM in os.read(woken, 512):
+            kill(pid, signal.SIGTERM)
+        code = _reap(pid)
+    end_descendants()
+    _end_like(code)
+
+
+def _start(plan: Plan) -> int:
+    os.chdir(plan["folder"])
+    # The command's own PATH counts, not ours.
+    os.environ["PATH"] = plan["environment"].get("PATH", os.defpath)
+    return os.posix_spawnp(
+        plan["command"][0], plan["command"], plan["environment"],
+        setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+    )  # fmt: skip
+
+
+def _reap(command: int) -> int | None:
+    """Collect every child that has exited. Returns the command's exit code if it is among them."""
+    return dict(reap()).get(command)
+
+
+def _end_like(code: int | None) -> None:
+    """Leave as the command did, so that the host sees the same exit code or signal."""
+    if code is not None and code < 0:
+        if code not in (-signal.SIGKILL, -signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(1 if code is None else code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The targets of multi-model endpoints: loaded, published, unloaded."""

@@ -1,0 +1,227 @@
+"""Receiving an object: from a request's body to a synced file, chunk framing taken off, checksums compared.
+
+MD5, CRC32, SHA-1 and SHA-256 are compared. CRC32C and CRC64NVME are kept and given back as they came, not compared:
+without a compiled library they would cost more than everything else here together; whoever reads can compare them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from starlette.requests import ClientDisconnect, Request
+
+from hostler.s3.buckets import Buckets, S3Error, keep
+
+PIECE = 1 << 20  # bytes gathered before a thread writes and digests them
+MAX_OBJECT = 5 * 2**30  # of one upload
+MAX_DOCUMENT = 4 * 2**20  # of an XML body
+_CHECKSUM = "x-amz-checksum-"
+_ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+_LINE = 8192  # the longest line of the chunk framing
+
+
+@dataclass(frozen=True)
+class Received:
+    """An upload that lies whole below the buckets' temporary folder; whoever takes it moves or removes it."""
+
+    path: Path
+    size: int
+    md5: str  # hex
+    checksums: dict[str, str]  # algorithm -> base64, as the client sent them
+
+
+async def receive(request: Request, buckets: Buckets) -> Received:
+    """Write the body to a file. Raises S3Error (and leaves nothing) if it is cut off or is not what was announced."""
+    file, path = await asyncio.to_thread(buckets.stage)
+    try:
+        with file:
+            digests, trailers = await _write(request, file)
+            checksums = _announced({**request.headers, **trailers})
+            _compare(digests, checksums, request.headers)
+            await asyncio.to_thread(keep, file)
+    except BaseException as error:
+        path.unlink()
+        if isinstance(error, ClientDisconnect):
+            raise _incomplete() from None
+        raise
+    return Received(path, digests.size, digests.md5.hexdigest(), checksums)
+
+
+async def read_document(request: Request) -> bytes:
+    """A small body, whole. Raises S3Error."""
+    body = bytearray()
+    async for piece in _pieces(request, {}):
+        body += piece
+        if len(body) > MAX_DOCUMENT:
+            raise S3Error("MaxMessageLengthExceeded", "Your request was too large.", 400)
+    _compare_sha256(request.headers, hashlib.sha256(body))
+    return bytes(body)
+
+
+async def _write(request: Request, file: IO[bytes]) -> tuple[_Digests, dict[str, str]]:
+    trailers: dict[str, str] = {}
+    digests = _Digests()
+    async for piece in _pieces(request, trailers):
+        if digests.size + len(piece) > MAX_OBJECT:
+            raise S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size", 400)
+        await asyncio.to_thread(_write_piece, piece, file, digests)
+    return digests, trailers
+
+
+def _write_piece(piece: bytes, file: IO[bytes], digests: _Digests) -> None:
+    digests.update(piece)
+    file.write(piece)
+
+
+async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[bytes]:
+    """The payload in pieces of about PIECE bytes; `trailers` is filled when it ends."""
+    headers = request.headers
+    signed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
+    frames = _Frames() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
+    gathered = bytearray()
+    async for data in request.stream():
+        gathered += frames.feed(data) if frames else data
+        if len(gathered) >= PIECE:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)
+    if frames:
+        frames.check(headers.get("x-amz-decoded-content-length"))
+        trailers.update(frames.trailers)
+
+
+class _Frames:
+    """aws-chunked: `size[;chunk-signature=…]`, the data, …, `0`, trailing headers, an empty line. Fed as it comes."""
+
+    def __init__(self) -> None:
+        self.trailers: dict[str, str] = {}
+        self._held = bytearray()
+        self._left = 0  # bytes of the present chunk that are still to come
+        self._count = 0
+        self._state = "size"  # then: data, data end; after the last chunk: trailers, done
+
+    def feed(self, data: bytes) -> bytes:
+        self._held += data
+        out = bytearray()
+        while self._state != "done":
+            if self._state == "data":
+                taken = self._held[: self._left]
+                del self._held[: len(taken)]
+                out += taken
+                self._left -= len(taken)
+                if self._left:
+                    break
+                self._state = "data end"
+            elif (line := self._line()) is None:
+                break
+            else:
+                self._take(line)
+        self._count += len(out)
+        return bytes(out)
+
+    def check(self, announced: str | None) -> None:
+        """Everything must have come by now."""
+        if self._state != "done" or (announced is not None and announced.strip() != str(self._count)):
+            raise _incomplete()
+
+    def _line(self) -> bytes | None:
+        end = self._held.find(b"\n", 0, _LINE)
+        if end < 0:
+            if len(self._held) >= _LINE:
+                raise _bad_framing()
+            return None
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        return line.rstrip(b"\r")
+
+    def _take(self, line: bytes) -> None:
+        if self._state == "size":
+            size = line.partition(b";")[0].strip()
+            if not re.fullmatch(rb"[0-9a-fA-F]{1,10}", size):
+                raise _bad_framing()
+            self._left = int(size, 16)
+            self._state = "data" if self._left else "trailers"
+        elif self._state == "data end":
+            if line:
+                raise _bad_framing()
+            self._state = "size"
+        elif line:
+            name, _, value = line.decode("latin-1").partition(":")
+            self.trailers[name.strip().lower()] = value.strip()
+            if len(self.trailers) > 20:
+                raise _bad_framing()
+        else:
+            self._state = "done"
+
+
+class _Digests:
+    """Of everything written: all that a client may announce; hashing lets go of the interpreter."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.sha1 = hashlib.sha1(usedforsecurity=False)
+        self.sha256 = hashlib.sha256()
+        self.crc32 = 0
+
+    def update(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self.crc32 = zlib.crc32(piece, self.crc32)
+        for digest in (self.md5, self.sha1, self.sha256):
+            digest.update(piece)
+
+    def of(self, algorithm: str) -> bytes | None:
+        """None for what is not compared here."""
+        found = {"crc32": self.crc32.to_bytes(4, "big"), "sha1": self.sha1.digest(), "sha256": self.sha256.digest()}
+        return found.get(algorithm)
+
+
+def _announced(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[_CHECKSUM + name] for name in _ALGORITHMS if _CHECKSUM + name in headers}
+
+
+def _compare(digests: _Digests, checksums: dict[str, str], headers: Mapping[str, str]) -> None:
+    if text := headers.get("content-md5"):
+        if len(told := _base64(text)) != 16:
+            raise S3Error("InvalidDigest", "The Content-MD5 you specified was invalid.", 400)
+        if told != digests.md5.digest():
+            raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.", 400)
+    for name, text in checksums.items():
+        if digests.of(name) not in (None, _base64(text)):
+            message = f"The {name.upper()} you specified did not match the calculated checksum."
+            raise S3Error("BadDigest", message, 400)
+    _compare_sha256(headers, digests.sha256)
+
+
+def _compare_sha256(headers: Mapping[str, str], digest: hashlib._Hash) -> None:
+    """The hash that the request's signature is for, unless that is for no hash."""
+    sha256 = headers.get("x-amz-content-sha256", "").lower()
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) and sha256 != digest.hexdigest():
+        message = "The provided 'x-amz-content-sha256' header does not match what was computed."
+        raise S3Error("XAmzContentSHA256Mismatch", message, 400)
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _incomplete() -> S3Error:
+    message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    return S3Error("IncompleteBody", message, 400)
+
+
+def _bad_framing() -> S3Error:
+    return S3Error("InvalidRequest", "The body is not framed as aws-chunked, though its headers say so.", 400)

@@ -1,0 +1,420 @@
+r"""Buckets as plain files: what lies where below `data/s3`, and what is known of each object.
+
+    <root>/<bucket>/<key>                  an object is a file; a person may drop one in
+    <root>/<bucket>/<folder>/.folder\      the object whose key is `<folder>/`, by which clients make empty folders
+    <root>/.meta/<bucket>/<sha256 of key>  what a file cannot say itself: ETag, Content-Type, metadata, checksums
+    <root>/.tmp/                           work in progress, on the same file system, so that a rename finishes it
+
+Shared by the embedded S3 (control/objects.py) and by the source that reads from it. Knows nothing of HTTP. Everything
+here blocks; callers run it in a thread. Every function may raise S3Error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import msgspec
+
+from hostler import names
+from hostler.errors import HostlerError
+from hostler.s3.file_version import Stamp, stamp
+
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_FOLDER = ".folder\\"  # no other key can have a backslash
+_committing = threading.RLock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
+
+
+class S3Error(HostlerError):
+    """What S3 answers when it refuses: `code` and `message` are S3's own, `status` is the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def no_such_bucket() -> S3Error:
+    return S3Error("NoSuchBucket", "The specified bucket does not exist", 404)
+
+
+def no_such_key() -> S3Error:
+    return S3Error("NoSuchKey", "The specified key does not exist.", 404)
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What is known of one version of an object. `stamp` says of which, and where that fails, `md5`."""
+
+    etag: str  # without quotes
+    headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as they were given; names in lower case
+    checksums: dict[str, str] = {}  # algorithm in lower case -> base64
+    stamp: Stamp = Stamp(0, 0, 0, 0, 0)  # no file's: for facts of an earlier version of hostler, which has none
+    md5: str = ""  # of the content, in hex, if the ETag is something else
+
+    @property
+    def size(self) -> int:
+        return self.stamp.size
+
+    def of(self, md5: str) -> bool:
+        """Are they facts of this content?"""
+        return (self.md5 or self.etag) == md5
+
+
+class _Sidecar(msgspec.Struct, frozen=True):
+    """Facts of the version in place and, while a new one is being put there, of that one too: newest first."""
+
+    key: str
+    versions: list[Facts]
+
+
+class _Birth(msgspec.Struct, frozen=True):
+    """When and for which region CreateBucket was called."""
+
+    created: float
+    region: str
+
+
+class Only(NamedTuple):
+    """Under which condition a write takes place: none by default."""
+
+    new: bool = False  # there must be no object of that key
+    over: str = ""  # there must be one of this ETag
+
+
+ALWAYS = Only()
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    name: str
+    created: float  # epoch seconds
+    region: str
+
+
+class Object(msgspec.Struct, frozen=True):
+    """An object that is there."""
+
+    bucket: str
+    key: str
+    path: Path
+    facts: Facts
+
+    @property
+    def modified(self) -> float:
+        """Epoch seconds."""
+        return self.facts.stamp.mtime / 1e9
+
+
+class Buckets:
+    """All buckets below a root folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._meta = root / ".meta"
+        root.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for work in progress; made anew if a person removed it."""
+        folder = self.root / ".tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # --- buckets --------------------------------------------------------------------------------------------------
+
+    def buckets(self) -> list[Bucket]:
+        """All of them by name; a folder that a person made is one too, if its name can be a bucket's."""
+        found: list[Bucket] = []
+        for folder in sorted(self.root.glob("*")):
+            with contextlib.suppress(S3Error):  # it can be no bucket, or was removed in the meantime
+                found.append(self.bucket(folder.name))
+        return found
+
+    def bucket(self, name: str) -> Bucket:
+        folder = self._folder(name)
+        try:
+            birth = msgspec.json.decode((self._meta / name / "bucket").read_bytes(), type=_Birth)
+        except (FileNotFoundError, msgspec.DecodeError):
+            try:
+                birth = _Birth(folder.stat().st_mtime, "us-east-1")
+            except FileNotFoundError:
+                raise no_such_bucket() from None
+        return Bucket(name, birth.created, birth.region)
+
+    def create(self, name: str, region: str) -> bool:
+        """Create a bucket; False if it was there."""
+        if not _BUCKET.fullmatch(name):
+            raise S3Error("InvalidBucketName", "The specified bucket is not valid.", 400)
+        with _committing:
+            with contextlib.suppress(S3Error):
+                self._folder(name)
+                return False
+            (self._meta / name).mkdir(parents=True, exist_ok=True)
+            self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)), lasting=True)
+            (self.root / name).mkdir()
+            _sync(self.root)
+        return True
+
+    def remove(self, name: str) -> None:
+        folder = self._folder(name)
+        with _committing:
+            if next(self.keys(name), None) is not None:
+                raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty", 409)
+            try:
+                for path, _, _ in os.walk(folder, topdown=False):
+                    os.rmdir(path)
+            except OSError as error:  # what is no object (a link, a socket) is not ours to remove
+                raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
+            shutil.rmtree(self._meta / name, ignore_errors=True)  # there is none for a folder that a person made
+
+    def _folder(self, bucket: str) -> Path:
+        folder = self.root / bucket
+        if not _BUCKET.fullmatch(bucket) or folder.is_symlink() or not folder.is_dir():
+            raise no_such_bucket()
+        return folder
+
+    # --- objects --------------------------------------------------------------------------------------------------
+
+    def find(self, bucket: str, key: str) -> Object:
+        """The object of that key. Its ETag is computed if nobody has yet (a file that was dropped in)."""
+        try:
+            path = _path(self._folder(bucket), key)
+            found = path.lstat()
+        except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
+            raise no_such_key() from None
+        if not stat.S_ISREG(found.st_mode):
+            raise no_such_key()
+        return Object(bucket, key, path, self._facts(bucket, key, path, found))
+
+    def commit(
+        self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
+        only: Only = ALWAYS,
+    ) -> Object:  # fmt: skip
+        """Put a file that was written below `temporary`, and synced, in the place of an object, whole or not at all.
+
+        On any error the written file is gone.
+        """
+        try:
+            with written.open("rb") as file:
+                return self._commit(written, file, bucket, key, etag, headers, checksums, only)
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
+
+    def _commit(
+        self, written: Path, file: BufferedReader, bucket: str, key: str, etag: str, headers: dict[str, str],
+        checksums: dict[str, str], only: Only,
+    ) -> Object:  # fmt: skip
+        now = time.time_ns()
+        os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
+        md5 = _md5(file) if "-" in etag else ""
+        facts = Facts(etag, headers, checksums, stamp(os.fstat(file.fileno())), md5)
+        with _committing:
+            folder, path = self._folder(bucket), self.place(bucket, key)
+            self._check_there(bucket, key, only)
+            try:
+                _make_folders(path.parent, folder)
+                if path.is_dir():
+                    self._remove_empty(path, folder)
+                before = self._in_place(bucket, key, path)
+                self._remember(bucket, key, [facts, *before], lasting=True)  # a crash leaves each with its own
+                written.replace(path)
+                # to be renamed is a change; of this file, whatever lies at the path by now
+                facts = msgspec.structs.replace(facts, stamp=stamp(os.fstat(file.fileno())))
+                with contextlib.suppress(OSError):  # they would be found by the content
+                    self._remember(bucket, key, [facts, *before], lasting=True)
+            except (NotADirectoryError, FileExistsError):
+                raise _clash("part of it is itself the key of an object") from None
+            except OSError as error:
+                if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+                    raise _clash("it is a folder in which other objects lie") from None
+                raise
+            _sync(path.parent)
+        return Object(bucket, key, path, facts)
+
+    def place(self, bucket: str, key: str) -> Path:
+        """Where an object of that key would lie. Raises S3Error for a key that cannot be a file."""
+        folder = self._folder(bucket)
+        if len(key.encode()) > 1024:
+            raise S3Error("KeyTooLongError", "Your key is too long", 400)
+        try:
+            return _path(folder, key)
+        except names.UnsafeName as reason:
+            raise _clash(str(reason)) from None
+        except RuntimeError:
+            raise _clash("there are links in a circle") from None
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object, and the folders that it leaves empty; no error if there is none."""
+        folder = self._folder(bucket)
+        with _committing, contextlib.suppress(S3Error):
+            path = self.find(bucket, key).path
+            path.unlink()
+            self._sidecar_path(bucket, key).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                while path.parent != folder:
+                    path = path.parent
+                    path.rmdir()
+            _sync(path.parent)
+
+    def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix` and come after `after`, in the order of their bytes."""
+        return _keys(self._folder(bucket), "", prefix, after)
+
+    def stage(self) -> tuple[IO[bytes], Path]:
+        """A new empty file below `temporary`, open, and its path."""
+        descriptor, path = tempfile.mkstemp(dir=self.temporary)
+        os.fchmod(descriptor, 0o644)
+        return open(descriptor, "wb"), Path(path)
+
+    # --- sidecars -------------------------------------------------------------------------------------------------
+
+    def _facts(self, bucket: str, key: str, path: Path, found: os.stat_result) -> Facts:
+        for facts in self._versions(bucket, key):
+            if facts.stamp == stamp(found):
+                return facts
+        try:
+            with path.open("rb") as file:
+                now = stamp(os.fstat(file.fileno()))
+                md5 = _md5(file)
+        except PermissionError:
+            raise S3Error("AccessDenied", "Access Denied", 403) from None
+        except OSError:
+            raise no_such_key() from None
+        known = next((facts for facts in self._versions(bucket, key) if facts.of(md5)), None)  # of a folder's copy
+        facts = msgspec.structs.replace(known or Facts(md5), stamp=now)
+        with _committing, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
+            versions = [facts, *self._in_place(bucket, key, path)]
+            self._remember(bucket, key, versions, lasting=known is not None)
+        return facts
+
+    def _in_place(self, bucket: str, key: str, path: Path) -> list[Facts]:
+        """The facts of the version that lies there now, if they are known."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            now = stamp(path.lstat())
+            return [facts for facts in self._versions(bucket, key) if facts.stamp == now][:1]
+        return []
+
+    def _remember(self, bucket: str, key: str, versions: list[Facts], *, lasting: bool) -> None:
+        """lasting: the facts cannot be computed again, so they must outlive a power failure."""
+        sidecar = self._sidecar_path(bucket, key)
+        sidecar.parent.mkdir(parents=True, exist_ok=True)
+        self._write(sidecar, msgspec.json.encode(_Sidecar(key, versions)), lasting=lasting)
+
+    def _versions(self, bucket: str, key: str) -> list[Facts]:
+        try:
+            return msgspec.json.decode(self._sidecar_path(bucket, key).read_bytes(), type=_Sidecar).versions
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
+
+    def _sidecar_path(self, bucket: str, key: str) -> Path:
+        return self._meta / bucket / hashlib.sha256(key.encode()).hexdigest()
+
+    def _write(self, path: Path, data: bytes, *, lasting: bool) -> None:
+        file, temporary = self.stage()
+        try:
+            with file:
+                file.write(data)
+                if lasting:
+                    keep(file)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _check_there(self, bucket: str, key: str, only: Only) -> None:
+        if only == ALWAYS:
+            return
+        failed = S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        try:
+            there = self.find(bucket, key).facts.etag
+        except S3Error:
+            if only.over:
+                raise
+            return
+        if only.new or there != only.over:
+            raise failed
+
+    @staticmethod
+    def _remove_empty(path: Path, folder: Path) -> None:
+        for nested, _, _ in os.walk(path, topdown=False):
+            if Path(nested) != folder:
+                os.rmdir(nested)
+
+
+def _path(folder: Path, key: str) -> Path:
+    """Raises what names.resolve does."""
+    if key.endswith("/"):
+        return names.resolve(folder, key.removesuffix("/")) / _FOLDER
+    return names.resolve(folder, key)
+
+
+def _clash(reason: str) -> S3Error:
+    return S3Error(
+        "InvalidArgument", f"Objects are kept as plain files here, and this key cannot be one: {reason}", 400
+    )
+
+
+def _md5(file: BufferedReader) -> str:
+    """Of what a file holds, in hex."""
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _make_folders(path: Path, root: Path) -> None:
+    """Make the folders down to `path`, each synced into the one above it."""
+    if path == root or path.is_dir():
+        return
+    _make_folders(path.parent, root)
+    path.mkdir()
+    _sync(path.parent)
+
+
+def keep(file: IO[bytes]) -> None:
+    """What was written so far outlives a power failure."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+    """A folder sorts as its name with the slash: so a walk in order of names is one in order of keys."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(_key(base, entry), entry) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for key, entry in sorted(found, key=lambda pair: os.fsencode(pair[0])):
+        if entry.is_dir(follow_symlinks=False):
+            passed = os.fsencode(after) >= os.fsencode(key) and not after.startswith(key)
+            if not passed and (key.startswith(prefix) or prefix.startswith(key)):
+                yield from _keys(Path(entry.path), key, prefix, after)
+        elif key.startswith(prefix) and os.fsencode(key) > os.fsencode(after) and entry.is_file(follow_symlinks=False):
+            with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # what no request can name is no object
+                key.encode()
+                names.check_relative(key.removesuffix("/"))
+                yield key
+
+
+def _key(base: str, entry: os.DirEntry[str]) -> str:
+    if entry.is_dir(follow_symlinks=False):
+        return f"{base}{entry.name}/"
+    return base if entry.name == _FOLDER else f"{base}{entry.name}"

@@ -1,0 +1,154 @@
+"""Multipart uploads: parts wait in a folder of their own until they are put together or given up.
+
+    <root>/.uploads/<upload id>/upload           what CreateMultipartUpload said
+    <root>/.uploads/<upload id>/00001-<md5>      a part
+
+Everything here blocks; callers run it in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from hostler.s3.buckets import Buckets, Object, Only, S3Error, keep
+
+MIN_PART = 5 * 2**20  # bytes, of all parts but the last
+MAX_PARTS = 10_000
+
+
+class Upload(msgspec.Struct, frozen=True):
+    id: str
+    bucket: str
+    key: str
+    headers: dict[str, str]
+    created: float  # epoch seconds
+
+
+class Part(msgspec.Struct, frozen=True):
+    number: int
+    md5: str
+    path: Path
+    size: int
+    modified: float
+
+
+class Uploads:
+    """All uploads under way below `buckets`."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+        self._root = buckets.root / ".uploads"
+        self._lock = threading.Lock()
+
+    def create(self, bucket: str, key: str, headers: dict[str, str]) -> Upload:
+        self._buckets.place(bucket, key)
+        upload = Upload(uuid.uuid4().hex, bucket, key, headers, time.time())
+        draft = self._buckets.temporary / f"upload-{upload.id}"
+        draft.mkdir()
+        (draft / "upload").write_bytes(msgspec.json.encode(upload))
+        self._root.mkdir(exist_ok=True)  # a person may have removed it
+        draft.rename(self._root / upload.id)
+        return upload
+
+    def find(self, bucket: str, key: str, id: str) -> Upload:
+        try:
+            if not re.fullmatch(r"[0-9a-f]{32}", id):
+                raise FileNotFoundError
+            upload = msgspec.json.decode((self._root / id / "upload").read_bytes(), type=Upload)
+            if (upload.bucket, upload.key) != (bucket, key):
+                raise FileNotFoundError
+        except (FileNotFoundError, msgspec.DecodeError):
+            raise _no_such_upload() from None
+        return upload
+
+    def under_way(self, bucket: str, prefix: str) -> list[Upload]:
+        found = []
+        for note in self._root.glob("*/upload"):
+            try:
+                found.append(msgspec.json.decode(note.read_bytes(), type=Upload))
+            except (FileNotFoundError, msgspec.DecodeError):
+                continue
+        matching = [upload for upload in found if upload.bucket == bucket and upload.key.startswith(prefix)]
+        return sorted(matching, key=lambda upload: (upload.key, upload.created))
+
+    def put(self, upload: Upload, number: int, written: Path, md5: str) -> None:
+        """Take a written and synced file as a part; one of the same number is replaced."""
+        folder = self._root / upload.id
+        with self._lock:
+            self.find(upload.bucket, upload.key, upload.id)
+            path = folder / f"{number:05}-{md5}"
+            written.replace(path)
+            for other in folder.glob(f"{number:05}-*"):
+                if other != path:
+                    other.unlink()
+
+    def parts(self, upload: Upload) -> list[Part]:
+        found = []
+        for path in sorted((self._root / upload.id).glob("[0-9]*-*")):
+            number, _, md5 = path.name.partition("-")
+            status = path.stat()
+            found.append(Part(int(number), md5, path, status.st_size, status.st_mtime))
+        return found
+
+    def complete(self, upload: Upload, wanted: list[tuple[int, str]], only: Only) -> Object:
+        """Put the wanted parts (number, ETag) together. The object's ETag is as in S3: MD5 of the MD5s, and a count."""
+        chosen = self._chosen(upload, wanted)
+        file, written = self._buckets.stage()
+        try:
+            with file:
+                for part in chosen:
+                    with part.path.open("rb") as source:
+                        shutil.copyfileobj(source, file, 1 << 20)
+                keep(file)
+            digest = hashlib.md5(b"".join(bytes.fromhex(part.md5) for part in chosen), usedforsecurity=False)
+            done = self._buckets.commit(
+                written, upload.bucket, upload.key, f"{digest.hexdigest()}-{len(chosen)}", upload.headers, {}, only
+            )  # fmt: skip
+        except FileNotFoundError:  # completed or aborted by another request in the meantime
+            written.unlink(missing_ok=True)
+            raise _no_such_upload() from None
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
+        self.abort(upload)
+        return done
+
+    def abort(self, upload: Upload) -> None:
+        gone = self._buckets.temporary / f"gone-{upload.id}"
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            (self._root / upload.id).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _chosen(self, upload: Upload, wanted: list[tuple[int, str]]) -> list[Part]:
+        there = {(part.number, part.md5): part for part in self.parts(upload)}
+        if [number for number, _ in wanted] != sorted({number for number, _ in wanted}):
+            message = "The list of parts was not in ascending order. Parts must be ordered by part number."
+            raise S3Error("InvalidPartOrder", message, 400)
+        try:
+            chosen = [there[number, etag.strip('"')] for number, etag in wanted]
+        except KeyError:
+            message = (
+                "One or more of the specified parts could not be found. The part may not have been uploaded, or the "
+                "specified entity tag may not match the part's entity tag."
+            )
+            raise S3Error("InvalidPart", message, 400) from None
+        if any(part.size < MIN_PART for part in chosen[:-1]):
+            raise S3Error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400)
+        return chosen
+
+
+def _no_such_upload() -> S3Error:
+    message = (
+        "The specified multipart upload does not exist. The upload ID may be invalid, or the upload may have been "
+        "aborted or completed."
+    )
+    return S3Error("NoSuchUpload", message, 404)

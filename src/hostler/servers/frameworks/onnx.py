@@ -1,0 +1,162 @@
+"""ONNX models through onnxruntime, their inputs typed and checked as the model declares them.
+
+A request is JSON ({"name": [...], ...}, the same under "inputs", or for a model of one input its bare value), or for a
+model of one input CSV or NPY. The answer is JSON: the value of the only output, or {"name": ..., ...}; that of an only
+output, if it is an array, can be CSV or NPY too. Where a row is missing its dimension of rows, it is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from hostler.servers import codecs, error_text
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, default_handlers
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
+
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    **{f"tensor(int{bits})": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"tensor(uint{bits})": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
+}
+
+
+def load(folder: Path, environment: Environment) -> Onnx:
+    """Load model.onnx or the only .onnx file. Raises Unloadable and MemoryError."""
+    file = artifact.model_file(folder, artifact.ONNX_FILES, artifact.ONNX_ENDINGS)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one row gains nothing by more
+    options.enable_cpu_mem_arena = False  # what it kept of a large call would be nobody's memory
+    options.log_severity_level = 4  # what goes wrong is raised, too
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"], enable_fallback=0)
+        return Onnx(session, environment)
+    except (MemoryError, Unloadable):
+        raise
+    except Exception as error:
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
+
+
+class Onnx:
+    """A session. Calls are not put together: its graph may well look across the rows of what it is given."""
+
+    together = 1
+
+    def __init__(self, session: Any, environment: Environment) -> None:
+        self._session = session
+        self._inputs = [_Input(one) for one in session.get_inputs()]
+        self._outputs = [one.name for one in session.get_outputs()]
+        self._takes = f"The model takes {'; '.join(map(str, self._inputs)) or 'no input'}."
+        self._default = environment.default_accept or codecs.JSON
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply:
+        try:
+            feed = self._feed(call.body, codecs.media_type(call.content_type) or codecs.JSON)
+            try:
+                found = self._session.run(self._outputs, feed)
+            except Exception as error:  # its own types: such as dimensions that two inputs must share
+                if error_text.out_of_memory(error):
+                    raise
+                raise Rejected(400, f"The model does not take this input: {error}.") from None
+        except Rejected as error:
+            if error.status != 400:
+                raise
+            raise Rejected(400, f"{error} {self._takes}") from None
+        return self._written(found, call)
+
+    def _written(self, said: Any, call: Call) -> Reply:
+        only = said[0] if len(said) == 1 else None
+        if isinstance(only, np.ndarray):
+            return Reply(200, *default_handlers.encoded(only, call.accept, self._default))
+        media = codecs.accepted(call.accept, (codecs.JSON,), codecs.JSON)
+        values = dict(zip(self._outputs, said, strict=True)) if only is None else only
+        return Reply(200, codecs.to_json(values), media)
+
+    def _feed(self, body: bytes, kind: str) -> dict[str, Any]:
+        if kind == codecs.JSON:
+            return self._named(codecs.parse_json(body))
+        if kind not in (codecs.CSV, codecs.NPY):
+            supported = ", ".join((codecs.JSON, codecs.CSV, codecs.NPY))
+            raise Rejected(415, f"Content type {kind} is not supported. Supported: {supported}.")
+        if len(self._inputs) != 1:
+            raise Rejected(400, "CSV and NPY hold one array: send JSON with an array for each input.")
+        array = codecs.rows(body, kind, 0) if kind == codecs.CSV else codecs.npy(body)
+        return {self._inputs[0].name: self._inputs[0].fitted(array)}
+
+    def _named(self, value: Any) -> dict[str, Any]:
+        names = {one.name for one in self._inputs}
+        if isinstance(value, dict) and set(value) == {"inputs"} != names:
+            value = value["inputs"]
+        if not isinstance(value, dict):
+            if len(self._inputs) != 1:
+                raise Rejected(400, "The JSON body does not say which input is which.")
+            value = {self._inputs[0].name: value}
+        if unknown := sorted(set(value) - names):
+            raise Rejected(400, f"The model has no input named {', '.join(unknown)}.")
+        if missing := sorted(names - set(value)):
+            raise Rejected(400, f"The input {', '.join(missing)} is missing.")
+        return {one.name: one.fitted(one.array(value[one.name])) for one in self._inputs}
+
+
+class _Input:
+    """An input as the model declares it. A dimension that is no number is any number; no dimensions are any shape."""
+
+    def __init__(self, declared: Any) -> None:
+        self.name: str = declared.name
+        if declared.type not in _TYPES:
+            raise Unloadable(f"its input {self.name} is a {declared.type}, which no request can hold")
+        self._type = np.dtype(_TYPES[declared.type])
+        self._shape: list[Any] = declared.shape
+
+    def __str__(self) -> str:
+        kind = "text" if self._type.kind == "O" else self._type.name
+        return f"{self.name}: {kind} [{', '.join(str(size or '?') for size in self._shape)}]"
+
+    def array(self, value: Any) -> Any:
+        """The array in a JSON value; null is a missing number. Raises Rejected."""
+        try:
+            found = np.array(value)
+            if found.dtype.kind == "O" and not any(isinstance(cell, str) for cell in found.flat):
+                found = np.array(value, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            raise Rejected(400, f"{self.name} is not an array of numbers or text, all rows of one length.") from None
+        return np.array(value, dtype=object) if found.dtype.kind == "U" else found
+
+    def fitted(self, array: Any) -> Any:
+        """The array in the declared shape and type. Raises Rejected if it does not fit, or is not the same in it."""
+        wanted = self._shape
+        if wanted and array.ndim == len(wanted) - 1 and (wanted[0] == 1 or not isinstance(wanted[0], int)):
+            array = array[np.newaxis]
+        if wanted and (
+            array.ndim != len(wanted)
+            or any(isinstance(size, int) and size != found for size, found in zip(wanted, array.shape, strict=True))
+        ):
+            raise Rejected(400, f"{self.name} has the shape {list(array.shape)}.")
+        return self._typed(array)
+
+    def _typed(self, array: Any) -> Any:
+        text = array.dtype.kind == "O" and all(isinstance(cell, str) for cell in array.flat)
+        if self._type.kind == "O":
+            if not text:
+                raise Rejected(400, f"{self.name} holds something else than text.")
+            return array
+        if array.dtype.kind == "O":
+            raise Rejected(400, f"{self.name} holds text where a number is wanted.")
+        with np.errstate(all="ignore"):
+            found = array.astype(self._type)
+        lost = np.isinf(found) & ~np.isinf(array) if self._type.kind == "f" else found != array
+        if lost.any():
+            raise Rejected(400, f"{self.name} holds {array[lost].flat[0]}, which is no {self._type.name}.")
+        return np.ascontiguousarray(found)

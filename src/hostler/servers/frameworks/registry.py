@@ -1,0 +1,104 @@
+"""The frameworks: which are installed, how an artifact is loaded, and whether its target needs a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+from hostler import failures
+from hostler.contract import ENV_PROGRAM
+from hostler.failures import Code
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact
+from hostler.servers.frameworks.predictor import Predictor, Unloadable
+
+# What each framework imports, the package itself last. Each but `script` is an extra of the same name.
+_MODULES = {
+    "xgboost": ("xgboost",),
+    "sklearn": ("joblib", "sklearn.base"),
+    "torch": ("torch",),
+    "onnx": ("onnxruntime",),
+    "script": (),
+}
+_THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks
+APART_SIZE = 2**20  # bytes of an artifact whose unpickling, which holds the interpreter, takes noticeably long
+
+
+def missing(framework: str) -> Unloadable | None:
+    """Why a framework cannot be used here; None if it can."""
+    if framework not in _MODULES:
+        return Unloadable(
+            f"there is no framework named {framework}: choose from {', '.join(_MODULES)} and auto", Code.OTHER
+        )
+    for module in _MODULES[framework][-1:]:
+        package = module.partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            cause = f"this model needs {package}"
+            return Unloadable(
+                f"{cause}: {failures.extra(framework)}",
+                Code.EXTRA_MISSING,
+                cause=cause,
+                advice=failures.install_extra(framework),
+            )
+    return None
+
+
+def warm(framework: str) -> None:
+    """Import what a framework's loads need, so that the first one finds it there. Raises ImportError."""
+    for module in _MODULES[framework]:
+        importlib.import_module(module)
+
+
+def warm_forks(framework: str) -> None:
+    """The same for a process that forks: whatever it forks later finds it there, in memory that all share."""
+    if framework not in _THREADED:
+        warm(framework)
+
+
+def needs_process(folder: Path, framework: str) -> bool:
+    """Whether loading or calling may hold the interpreter or the loop: a user's script, or what is not small.
+
+    Size is no measure of a call's time, but a good one of its order: a TorchScript or ONNX model below the limit has at
+    most a quarter of a million weights. XGBoost's own formats load and answer in milliseconds at any size.
+    """
+    if framework == "script":
+        return True
+    if framework == "xgboost" and not _xgboost_pickle(folder):
+        return False
+    return artifact.size(folder) > APART_SIZE
+
+
+def load(folder: Path, framework: str, environment: Environment) -> Predictor:
+    """Load an artifact. Raises Unloadable, MemoryError, and whatever an artifact's own code raises."""
+    if absent := missing(framework):
+        raise absent
+    if framework == "xgboost":
+        from hostler.servers.frameworks import xgboost
+
+        if ignored := artifact.program(folder, environment):
+            print(f"{ignored.name} in the artifact is ignored: no {ENV_PROGRAM} names it")
+        return xgboost.load(folder, environment)
+    if framework == "sklearn":
+        from hostler.servers.frameworks import sklearn
+
+        return sklearn.load(folder, environment)
+    if framework == "torch":
+        from hostler.servers.frameworks import torch
+
+        return torch.load(folder, environment)
+    if framework == "onnx":
+        from hostler.servers.frameworks import onnx
+
+        return onnx.load(folder, environment)
+    from hostler.servers.frameworks import script
+
+    return script.load(folder, environment)
+
+
+def _xgboost_pickle(folder: Path) -> bool:
+    try:
+        with artifact.model_file(folder, (artifact.XGBOOST_FILE,)).open("rb") as file:
+            return file.read(1) != b"{"  # every native format of today begins so, and no pickle does
+    except (Unloadable, OSError):
+        return False

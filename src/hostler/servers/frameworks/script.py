@@ -1,0 +1,194 @@
+"""A user's script by the rules of AWS's inference toolkit (§5.10). It runs in a process of its own, never elsewhere.
+
+`model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
+and `output_fn`; each may take a context as one more argument (None here). Where one is missing there is a default:
+JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is. On the XGBoost image the
+default input is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is rows even if it is one;
+there the model itself predicts.
+
+An iterator of bytes or str, from whichever function is the last, is an answer that is sent piece by piece. Other calls
+are answered between two of its pieces.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hostler.contract import CODE_DIR
+from hostler.failures import Code
+from hostler.servers import codecs
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, default_handlers, registry, requirements
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
+from hostler.servers.processes import fork_guard
+
+_TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
+
+
+def load(folder: Path, environment: Environment) -> Script:
+    """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
+    program = artifact.program(folder, environment)
+    if program is None:
+        said = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
+        raise artifact.no_model(folder, said)
+    if (program.parent / "requirements.txt").is_file():
+        absent = requirements.absent(program.parent / "requirements.txt")
+        print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
+        print(f". What is not: {', '.join(absent)}" if absent else "")
+    module = _imported(program)
+    transform = getattr(module, "transform_fn", None)
+    steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
+    if transform and any(steps):
+        raise Unloadable(
+            f"{program.name} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others",
+            Code.FUNCTIONS_CLASH,
+        )
+    model_fn = getattr(module, "model_fn", None)
+    if model_fn is None:
+        raise Unloadable(f"{program.name} has no model_fn", Code.NO_MODEL_FN)
+    if before := getattr(module, "pre_model_fn", None):
+        _call(before, str(folder))
+    model = _call(model_fn, str(folder))
+    decode: Callable[[bytes, str], Any] = default_handlers.decoded
+    if not transform:
+        kind = _kind(model, steps[1], environment)
+        decode = _decoder(model, kind, steps[1])
+        steps[1] = steps[1] or _own_predict(model, kind)
+        if steps[1] is None:
+            raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
+    if warm_up := getattr(module, "model_warmup_fn", None):
+        _call(warm_up, str(folder), model)
+    return Script(model, transform, steps, decode, environment.default_accept or codecs.JSON)
+
+
+def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
+    """Which image's defaults the script gets: xgboost, sklearn, torch or script. `auto` goes by what is to predict."""
+    if environment.framework == "torch" and registry.missing("torch"):
+        return "script"
+    if environment.framework != "auto":
+        return environment.framework
+    if predict_fn is None and _is_a(model, "xgboost", "Booster"):
+        return "xgboost"
+    if predict_fn is None and _is_a(model, "torch.nn", "Module"):
+        return "torch"
+    return "sklearn" if predict_fn is None else "script"
+
+
+def _is_a(model: Any, module: str, name: str) -> bool:
+    return isinstance(model, getattr(sys.modules.get(module), name, ()))
+
+
+def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
+    """The default predict_fn of the image: the model's own."""
+    if kind == "torch" and _is_a(model, "torch.nn", "Module"):
+        from hostler.servers.frameworks import torch
+
+        return torch.predict
+    if kind in ("torch", "script") or not callable(getattr(model, "predict", None)):
+        return None
+    if kind == "xgboost":
+        return lambda data, model: model.predict(data, validate_features=False)
+    return lambda data, model: model.predict(data)
+
+
+def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], Any]:
+    """The default input_fn, but for the body as bytes: (body, media type) to what predict_fn is given."""
+    if kind == "sklearn":
+        return _rows
+    if kind == "script":
+        return default_handlers.decoded
+    if kind == "torch":
+        from hostler.servers.frameworks import torch
+
+        return torch.tensor
+    from hostler.servers.frameworks import xgboost
+
+    # A script with a predict_fn may take other columns than its model.
+    width, types = (
+        (model.num_features(), model.feature_types)
+        if predict_fn is None and _is_a(model, "xgboost", "Booster")
+        else (0, None)
+    )
+    return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
+
+
+def _imported(program: Path) -> Any:
+    """The script as a module under its own name, with its folder first on the path for what it imports."""
+    sys.path.insert(0, str(program.parent))
+    spec = importlib.util.spec_from_file_location(program.stem, program)
+    if spec is None or spec.loader is None:
+        raise Unloadable(f"{program.name} is not a Python module", Code.OTHER)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[program.stem] = module
+    with fork_guard.exit_if_forked():
+        spec.loader.exec_module(module)
+    return module
+
+
+def _call(function: Callable[..., Any], *values: Any) -> Any:
+    """Call one of the script's functions, with a context behind if it takes one more argument."""
+    try:
+        takes = len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # built in
+        takes = len(values)
+    with fork_guard.exit_if_forked():
+        return function(*values, None) if takes == len(values) + 1 else function(*values)
+
+
+class Script:
+    """A model that a script loaded, and the script's functions."""
+
+    together = 1
+
+    def __init__(
+        self, model: Any, transform: Any, steps: list[Any], decode: Callable[[bytes, str], Any], default: str
+    ) -> None:
+        self._model = model
+        self._transform = transform
+        self._input, self._predict, self._output = steps
+        self._decode = decode
+        self._default = default
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply | Stream]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply | Stream:
+        kind = codecs.media_type(call.content_type) or codecs.JSON
+        accept = call.accept if codecs.media_type(call.accept) not in ("", codecs.ANY) else self._default
+        data: Any = call.body
+        if kind in _TEXT:
+            try:
+                data = call.body.decode()
+            except UnicodeDecodeError:
+                raise Rejected(400, "The body is not UTF-8 text.") from None
+        if self._transform:
+            found = _call(self._transform, self._model, data, kind, accept)
+        else:
+            given = _call(self._input, data, kind) if self._input else self._decode(call.body, kind)
+            found = _call(self._predict, given, self._model)
+            if self._output:
+                found = _call(self._output, found, accept)
+            elif not isinstance(found, Iterator):
+                found = default_handlers.encoded(found, accept, self._default)
+        media = accept
+        if isinstance(found, tuple) and len(found) == 2:
+            found, media = found
+        if isinstance(found, Iterator):
+            return Stream(found, str(media))
+        return Reply(200, _bytes(found), str(media))
+
+
+def _rows(body: bytes, kind: str) -> Any:
+    """As AWS's scikit-learn image has it: CSV is rows of float32, be it one row or many."""
+    return codecs.float32(codecs.rows(body, kind, 0)) if kind == codecs.CSV else default_handlers.decoded(body, kind)
+
+
+def _bytes(found: Any) -> bytes:
+    if isinstance(found, bytes | bytearray | memoryview):
+        return bytes(found)
+    return found.encode() if isinstance(found, str) else codecs.to_json(found)

@@ -1,0 +1,99 @@
+"""scikit-learn models: a pickled or joblib-dumped estimator with `predict`. JSON in and out unless told otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from hostler.servers import codecs
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, batch_safety
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
+
+_OFFERED = (codecs.JSON, codecs.CSV, codecs.JSON_LINES)
+_TOGETHER = 16  # calls at most: others wait meanwhile
+
+
+def load(folder: Path, environment: Environment) -> Sklearn:
+    """Load model.joblib, model.pkl or the only pickle. Raises Unloadable, MemoryError, and what its code raises."""
+    file = artifact.model_file(folder, artifact.PICKLES, artifact.PICKLE_ENDINGS)
+    try:
+        model = joblib.load(file)
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
+    if not callable(getattr(model, "predict", None)):
+        raise Unloadable(f"{file.name} holds a {type(model).__name__}, which has no predict")
+    return Sklearn(model, environment)
+
+
+class Sklearn:
+    """An estimator. Calls of one row each are put together where that changes no answer."""
+
+    def __init__(self, model: Any, environment: Environment) -> None:
+        self._model = model
+        self._width = int(getattr(model, "n_features_in_", 0))
+        self._default = environment.default_accept or codecs.JSON
+        self.together = _TOGETHER if self._width and batch_safety.by_construction(model) else 1
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply | Exception]:
+        if len(calls) == 1:
+            return [self._alone(calls[0])]
+        replies: dict[int, Reply | Exception] = {}
+        rows = {number: row for number, call in enumerate(calls) if (row := self._row(call)) is not None}
+        if rows:
+            with contextlib.suppress(Exception):  # whose row it was is found out one by one
+                said = self._asked(np.array(list(rows.values()), np.float64))
+                for number, one in zip(rows, said, strict=True):
+                    replies[number] = self._written([one], self._accepted(calls[number]))
+        return [replies.get(number) or self._tried(call) for number, call in enumerate(calls)]
+
+    def _alone(self, call: Call) -> Reply:
+        media = self._accepted(call)
+        row = self._row(call)
+        table = self._rows(call.body, _kind(call)) if row is None else np.array([row], np.float64)
+        return self._written(self._asked(table), media)
+
+    def _tried(self, call: Call) -> Reply | Exception:
+        try:
+            return self._alone(call)
+        except Exception as error:
+            return error
+
+    def _row(self, call: Call) -> list[float] | None:
+        return codecs.plain_row(call.body, _kind(call), self._width) if self._width else None
+
+    def _asked(self, table: Any) -> list[Any]:
+        found = self._model.predict(table)
+        return found.tolist() if hasattr(found, "tolist") else list(found)
+
+    def _accepted(self, call: Call) -> str:
+        return codecs.accepted(call.accept, _OFFERED, self._default)
+
+    def _written(self, values: list[Any], media: str) -> Reply:
+        if media == codecs.CSV:
+            return Reply(200, codecs.csv_lines(values), media)
+        return Reply(200, codecs.json_lines(values) if media == codecs.JSON_LINES else codecs.to_json(values), media)
+
+    def _rows(self, body: bytes, kind: str) -> Any:
+        """The request's rows; JSON text goes to a model of text as it stands, one document a string."""
+        if kind == codecs.JSON and not self._width:
+            texts = codecs.instances(codecs.parse_json(body))
+            if texts and all(isinstance(text, str) for text in texts):
+                return texts
+        table = codecs.rows(body, kind, self._width)
+        if kind in (codecs.LIBSVM, codecs.X_LIBSVM):
+            np.nan_to_num(table, copy=False)  # in libsvm, what is not named is zero
+        if not table.size:
+            raise Rejected(400, "The body holds no rows.")
+        return table
+
+
+def _kind(call: Call) -> str:
+    return codecs.media_type(call.content_type) or codecs.JSON

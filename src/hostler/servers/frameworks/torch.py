@@ -1,0 +1,82 @@
+"""TorchScript models, called as the default handlers of AWS's PyTorch image call them.
+
+A request is one tensor: JSON lists and CSV as float32 (one line of CSV is one-dimensional), NPY with its own type. The
+answer is JSON, CSV or NPY, by Accept. Anything else, a model that is no TorchScript among it, is a script's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hostler.servers import codecs, error_text
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, default_handlers
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
+
+
+def load(folder: Path, environment: Environment) -> TorchScript:
+    """Load model.pt, model.pth, or the only such file. Raises Unloadable and MemoryError."""
+    torch.set_num_threads(1)  # one row gains nothing by more
+    file = artifact.model_file(folder, artifact.TORCH_FILES, artifact.TORCH_ENDINGS)
+    artifact.check_torchscript(file)
+    try:
+        module = torch.jit.load(str(file), map_location="cpu")
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
+    return TorchScript(module, environment)
+
+
+def tensor(body: bytes, kind: str) -> Any:
+    """The tensor of a request, typed as AWS's default input_fn types it. What is no array of numbers stays as it is."""
+    import numpy as np
+
+    found = default_handlers.decoded(body, kind)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        return found
+    if kind != codecs.NPY:
+        found = codecs.float32(found)
+    # In this machine's byte order, and writable, as torch wants it.
+    return torch.from_numpy(np.array(found, dtype=found.dtype.newbyteorder("="), order="C"))
+
+
+def predict(data: Any, model: Any) -> Any:
+    """AWS's default predict_fn, for a script without one."""
+    with torch.no_grad():
+        return model.eval()(data)
+
+
+class TorchScript:
+    """A TorchScript module. Calls are not put together: it may well look across the rows of what it is given."""
+
+    together = 1
+
+    def __init__(self, module: Any, environment: Environment) -> None:
+        self._module = module.eval()  # once: it takes as long as a call of a small model
+        self._default = environment.default_accept or codecs.JSON
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Reply:
+        kind = codecs.media_type(call.content_type) or codecs.JSON
+        data = tensor(call.body, kind)
+        if not isinstance(data, torch.Tensor):
+            raise Rejected(400, "The JSON body is no list of numbers, and nothing else becomes a tensor.")
+        try:
+            with torch.no_grad():
+                found = self._module(data)
+        except RuntimeError as error:  # all that TorchScript raises; the model is the same for every caller
+            if error_text.out_of_memory(error):
+                raise
+            said = str(error).strip()
+            shown = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
+            why = said.rpartition("\n")[2].removeprefix("RuntimeError: ")  # the last line of TorchScript's traceback
+            raise Rejected(400, f"The model does not take this input, {shown}: {why}\n{said}") from None
+        body, media = default_handlers.encoded(found, call.accept, self._default)
+        return Reply(200, body, media)

@@ -1,0 +1,258 @@
+"""The link: what control and each gateway say to each other (docs/ARCHITECTURE.md, "The link").
+
+Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
+Up (gateway to control): Hello, Ack, Need, Hits, Withdrawn, Drained, Gone, Abandoned, Counts.
+Residency is decided in control alone: a gateway sends a target's requests only to the residents it was told of.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
+    `unix:/path` or `tcp:host:port`. `workers`: for each container the addresses of its several processes, if it has
+    such, which take the same requests; it passes on itself what comes to its own address.
+    """
+
+    instance: str
+    addresses: tuple[str, ...]
+    workers: tuple[tuple[str, ...], ...] = ()  # as long as `addresses`, or empty: none has any
+
+
+class Container(msgspec.Struct, frozen=True):
+    """One container of a variant's model. `label` is its name in errors: its hostname, or `primary` if it is alone."""
+
+    label: str
+    multi_model: bool = False  # it is called as /models/{model}/invoke, and TargetModel is wanted
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """A production variant with its ready instances.
+
+    `mode` Serial: a request passes through all containers; Direct: it goes to the one that it names by its label.
+    """
+
+    name: str
+    weight: float
+    containers: tuple[Container, ...]
+    places: tuple[Place, ...]
+    mode: Literal["Serial", "Direct"] = "Serial"
+    routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] = "RANDOM"
+
+
+class Route(msgspec.Struct, frozen=True):
+    """An endpoint that may be invoked. `key` is `region/name`; names are case-sensitive."""
+
+    key: str
+    variants: tuple[Variant, ...]
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Where a miss spent its time, seconds; for Server-Timing."""
+
+    queue: float = 0.0
+    download: float = 0.0
+    extract: float = 0.0
+    load: float = 0.0
+
+
+# --- down ---------------------------------------------------------------------------------------------------------
+
+
+class SetResident(msgspec.Struct, frozen=True, tag=True):
+    """A target may be sent to `address` as `POST /models/{model}/invoke`. Idempotent; a higher generation replaces."""
+
+    key: str  # endpoint key
+    variant: str
+    target: str  # normalized TargetModel
+    instance: str
+    generation: int  # of this publication; each has its own, so that late answers can be told apart
+    address: str  # the target's own socket, or the instance's
+    model: str  # the name by which the container knows the target
+    timing: Timing = Timing()  # of the load that just ended; zeros when republished
+    workers: tuple[str, ...] = ()  # its copies' addresses, if there are several; `address` passes on to them, too
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag=True):
+    """Everything, at (epoch, version). It replaces all that the gateway knew; waiting misses are asked again."""
+
+    epoch: str
+    version: int
+    routes: tuple[Route, ...]
+    residents: tuple[SetResident, ...]
+
+
+class SetRoute(msgspec.Struct, frozen=True, tag=True):
+    """A new or changed endpoint. Residents on instances that it no longer names are to be forgotten.
+
+    `residents` are those of the instances that it names for the first time: they come into force together with it.
+    """
+
+    version: int
+    route: Route
+    residents: tuple[SetResident, ...] = ()
+
+
+class DropRoute(msgspec.Struct, frozen=True, tag=True):
+    """The endpoint is gone: its waiting misses are answered as an unknown endpoint's."""
+
+    version: int
+    key: str
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag=True):
+    """Stop sending the target to the instance, and answer Withdrawn at once (busy: some request still runs there)."""
+
+    key: str
+    variant: str
+    target: str
+    instance: str
+    generation: int
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """No route names the instance any more: answer Drained as soon as nothing runs there."""
+
+    instance: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The target cannot be had: every request that waits for it is answered with this error.
+
+    kind: `missing` (S3 has no such artifact; ValidationError), `bad` (the archive or the load failed; ModelError with
+    `status` and `message` of the container, or status 0), `too_big` (never fits; ModelError 507), `no_memory`
+    (container's own 507 with nothing left to unload; ModelError 507), `unavailable` (S3 cannot be reached;
+    InternalDependencyException 530), `not_ready` (429).
+    """
+
+    key: str
+    variant: str
+    target: str
+    kind: Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]
+    message: str
+    status: int = 0  # of the container's answer to the load
+
+
+Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused
+
+
+# --- up -----------------------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """First message of a gateway."""
+
+    gateway: str
+    pid: int
+
+
+class Ack(msgspec.Struct, frozen=True, tag=True):
+    """All deltas up to (epoch, version) are in force here."""
+
+    epoch: str
+    version: int
+
+
+class Hit(msgspec.Struct, frozen=True, array_like=True):
+    """A target was invoked on an instance, `uses` times (recency: hits come in the order of each one's last use)."""
+
+    key: str
+    variant: str
+    instance: str
+    target: str
+    uses: int = 1
+
+
+class Need(msgspec.Struct, frozen=True, tag=True):
+    """Somebody waits for a target that is resident nowhere (or `hot`: resident, but one more copy would help).
+
+    It carries the hits since the last message, so that control's recency is exact when it chooses victims.
+    """
+
+    key: str
+    variant: str
+    target: str
+    hits: tuple[Hit, ...] = ()
+    hot: bool = False
+
+
+class Hits(msgspec.Struct, frozen=True, tag=True):
+    """Hits since the last message; sent every 50 ms by a gateway that has any."""
+
+    hits: tuple[Hit, ...]
+
+
+class Withdrawn(msgspec.Struct, frozen=True, tag=True):
+    """The answer to Withdraw, with the hits before it. Nothing is sent there until SetResident comes again."""
+
+    key: str
+    variant: str
+    target: str
+    instance: str
+    generation: int
+    busy: bool
+    hits: tuple[Hit, ...] = ()
+
+
+class Drained(msgspec.Struct, frozen=True, tag=True):
+    """The answer to Drain: nothing runs there, and nothing will be sent there again."""
+
+    instance: str
+
+
+class Gone(msgspec.Struct, frozen=True, tag=True):
+    """The container answered 404 or 507 (`status`) to an invocation of a resident target, or took no connection (0).
+
+    Control must look again. The gateway has forgotten the resident and asks (Need) for whoever waits.
+    """
+
+    key: str
+    variant: str
+    target: str
+    instance: str
+    generation: int
+    status: int = 404
+
+
+class Abandoned(msgspec.Struct, frozen=True, tag=True):
+    """Nobody waits for the target here any more (callers left or timed out). Control may let a queued load go."""
+
+    key: str
+    variant: str
+    target: str
+
+
+class VariantCount(msgspec.Struct, frozen=True, array_like=True):
+    """Counters of one variant since the gateway started (sums, so that a lost message loses nothing).
+
+    Times are seconds. `buckets` counts whole times: one at each of LATENCY_BOUNDS (not running sums), one beyond.
+    """
+
+    key: str
+    variant: str
+    invocations: int
+    errors_4xx: int
+    errors_5xx: int
+    model_errors: int
+    cache_hits: int
+    cache_misses: int
+    model_latency: float
+    overhead_latency: float
+    buckets: tuple[int, ...]
+
+
+class Counts(msgspec.Struct, frozen=True, tag=True):
+    """The gateway's counters, once a second when they changed; also its sign of life (sent at least once a second)."""
+
+    variants: tuple[VariantCount, ...]
+    in_flight: int
+    connections: int
+
+
+Up = Hello | Ack | Need | Hits | Withdrawn | Drained | Gone | Abandoned | Counts

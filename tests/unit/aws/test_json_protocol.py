@@ -1,0 +1,197 @@
+"""Our half of the protocol against botocore's: its serializer to our parser, our renderer to its parser."""
+
+import functools
+from datetime import UTC, datetime
+
+import botocore.parsers
+import botocore.serialize
+import botocore.session
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hostler.aws import check, json_protocol, service
+from hostler.aws.check import SerializationException
+from hostler.errors import ApiError
+
+NAMES = [
+    "CreateModel",
+    "CreateEndpointConfig",
+    "CreateEndpoint",
+    "ListModels",
+    "ListEndpoints",
+    "AddTags",
+    "ListTags",
+    "DeleteTags",
+    "DescribeModel",
+    "DescribeEndpointConfig",
+    "DescribeEndpoint",
+]
+SERVICE = service.load("sagemaker", NAMES)
+BOTOCORE = botocore.session.Session().get_service_model("sagemaker")
+DATES = st.integers(0, 2**32).map(lambda second: datetime.fromtimestamp(second, UTC))
+NUMBERS = st.integers(0, 2**32 * 1000).map(lambda millisecond: millisecond / 1000)
+
+
+@functools.cache
+def strings(shape):
+    """Strings that the shape allows; hypothesis makes them from the pattern itself where it can."""
+    if shape.enum:
+        return st.sampled_from(shape.enum)
+    low, high = int(shape.minimum or 0), int(min(shape.maximum or 80, 80))
+    if not shape.matches:
+        return st.text(max_size=high, min_size=low).filter(
+            lambda text: not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
+        )
+    fits = st.from_regex(shape.matches, fullmatch=True)
+    return fits.filter(lambda text: low <= len(text) <= shape.maximum)
+
+
+@functools.cache
+def values(shape, moments):
+    """A strategy of values that fit a shape; `moments` makes its timestamps."""
+    match shape.type:
+        case "string":
+            return strings(shape)
+        case "boolean":
+            return st.booleans()
+        case "integer":
+            return st.integers(int(shape.minimum or 0), int(shape.maximum or 2**31 - 1))
+        case "float":
+            return st.floats(shape.minimum or 0, 1e6, width=32)
+        case "timestamp":
+            return moments
+        case "list":
+            low = int(shape.minimum or 0)
+            return st.lists(values(shape.element, moments), min_size=low, max_size=low + 1)
+        case "map":
+            return st.dictionaries(values(shape.key, moments), values(shape.element, moments), max_size=2)
+    required = {name: values(shape.members[name], moments) for name in shape.required}
+    others = [name for name in shape.members if name not in shape.required]
+
+    @functools.cache
+    def with_some(*chosen):
+        return st.fixed_dictionaries(required | {name: values(shape.members[name], moments) for name in chosen})
+
+    if not others:
+        return with_some()
+    return st.one_of(st.sampled_from(others), st.none()).flatmap(lambda other: with_some(*[other] if other else []))
+
+
+SETTINGS = settings(
+    max_examples=30,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_botocore_writes_is_read_as_it_was_meant(name):
+    serializer = botocore.serialize.create_serializer("json")
+
+    @SETTINGS
+    @given(values(SERVICE.operations[name].input, DATES))
+    def round_trip(params):
+        request = serializer.serialize_to_request(params, BOTOCORE.operation_model(name))
+        assert request["headers"]["X-Amz-Target"] == f"SageMaker.{name}"
+        assert request["headers"]["Content-Type"] == json_protocol.CONTENT_TYPE
+        document = check.read(SERVICE.operations[name].input, json_protocol.parse(request["body"]))
+        assert document == epochs(params)
+
+    round_trip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_we_write_is_read_by_botocore_as_it_was_meant(name):
+    parser = botocore.parsers.create_parser("json")
+
+    @SETTINGS
+    @given(values(SERVICE.operations[name].output, NUMBERS))
+    def round_trip(document):
+        response = {
+            "status_code": 200,
+            "headers": {json_protocol.REQUEST_ID.lower(): "1"},
+            "body": json_protocol.render(document),
+        }
+        parsed = parser.parse(response, BOTOCORE.operation_model(name).output_shape)
+        assert parsed.pop("ResponseMetadata")["RequestId"] == "1"
+        assert epochs(parsed) == document
+
+    round_trip()
+
+
+def epochs(value):
+    if isinstance(value, datetime):
+        return round(value.timestamp(), 3)
+    if isinstance(value, list):
+        return [epochs(item) for item in value]
+    return {name: epochs(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def test_an_error_is_read_by_botocore_with_code_and_message():
+    body = json_protocol.render_error(ApiError("ValidationException", 'Could not find model "arn:x".'))
+    response = {"status_code": 400, "headers": {}, "body": body}
+    parsed = botocore.parsers.create_parser("json").parse(response, None)
+    assert parsed["Error"] == {"Code": "ValidationException", "Message": 'Could not find model "arn:x".'}
+
+
+def test_an_answer_leaves_absent_members_out_and_may_be_empty():
+    assert json_protocol.render({"A": None, "B": 1529870369.986}) == b'{"B":1529870369.986}'
+    assert json_protocol.render(None) == b""
+
+
+def test_an_empty_body_is_an_empty_request():
+    assert json_protocol.parse(b"") == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"5",
+        b"{} {}",
+        b"\xff\xfe",
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\\ud800 and more"}',
+        b'{"a": "\\udc00\\ud800"}',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": ' * 100_000,
+        b"[" * 1_000_000,
+        b'{"a": "\n"}',
+        b"{'a': 1}",
+        b"\xef\xbb\xbf{}",
+        b"Action=GetCallerIdentity",
+        b"\0",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_is_not_a_json_object_is_refused(body):
+    with pytest.raises(SerializationException) as refused:
+        json_protocol.parse(body)
+    assert len(refused.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("header", "region"),
+    [
+        ("AWS4-HMAC-SHA256 Credential=AK/20261121/eu-west-1/sagemaker/aws4_request, SignedHeaders=host", "eu-west-1"),
+        ("AWS4-HMAC-SHA256 Credential=A/B/20261121/cn-north-1/sagemaker/aws4_request", "cn-north-1"),
+        ("", "default"),
+        ("Basic abc", "default"),
+        ("AWS4-HMAC-SHA256 Credential=AK/20261121", "default"),
+        ("AWS4-HMAC-SHA256 Credential=AK/20261121/../../sagemaker/aws4_request", "default"),
+        ("AWS4-HMAC-SHA256 Credential=AK/20261121/" + "r" * 1000 + "/sagemaker/aws4_request", "default"),
+        ("Credential=" * 5000, "default"),
+    ],
+)
+def test_the_region_is_that_of_the_credential_scope(header, region):
+    assert json_protocol.region(header, "default") == region

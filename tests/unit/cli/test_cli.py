@@ -1,0 +1,253 @@
+"""The people's commands: what they print, and how they say what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hostler import __version__, settings
+from hostler.cli.logs import last_lines, news
+from hostler.cli.main import main
+from hostler.host import data_dir
+
+
+def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
+    """One command, with none of this shell's settings and nothing on hostler's port."""
+    clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
+    defaults = {"HOME": "/nonexistent/home", "HOSTLER_PORT": "1"}
+    return CliRunner().invoke(main, words, input=input, env={**clean, **defaults, **environment})
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint"):
+        assert f"\n  {command} " in result.output
+
+
+def test_every_command_has_help_that_begins_with_what_it_does():
+    for name, command in main.commands.items():
+        assert run(name, "--help").exit_code == 0
+        assert command.help
+        assert command.help[0].isupper()
+
+
+def test_every_command_that_prints_data_speaks_json():
+    for name in ("demo", "env", "ls", "invoke", "logs", "lint"):
+        assert "--json" in run(name, "--help").output
+
+
+def test_version():
+    assert run("--version").output == f"hostler {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from hostler.cli import main as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'asyncio', 'botocore', 'boto3', 'numpy', 'sqlalchemy', 'uvloop', 'urllib.request'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+# --- env ----------------------------------------------------------------------------------------------------------
+
+
+def variables(url: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "hostler",
+        "AWS_SECRET_ACCESS_KEY": "hostler",
+    }
+
+
+def test_env_is_all_that_a_shell_needs():
+    script = run("env").stdout + "env"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=9
+    )
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert variables("http://127.0.0.1:1").items() <= told.items()
+
+
+@contextlib.contextmanager
+def running(data: Path, **more: Any) -> Iterator[None]:
+    """What a host writes into its data folder, and holds, while it runs."""
+    lock, folder = data_dir.lock(data), data_dir.run_folder(data)
+    (folder / "settings.json").write_text(json.dumps(settings.dump(settings.Settings(data=data, **more))))
+    (data / "url").write_text("http://127.0.0.1:2\n")
+    try:
+        yield
+    finally:
+        os.close(lock)
+        data_dir.leave(data, folder)
+
+
+def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
+    with running(tmp_path, port=0):
+        assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:2")
+
+
+def test_env_is_of_the_hostler_that_runs_whatever_is_set_where_it_is_called(tmp_path: Path):
+    with running(tmp_path, signatures="verify", keys_file="/keys", region="eu-west-1"):
+        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path)).stdout)
+        assert told == {
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
+            "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path), HOSTLER_REGION="us-west-2").stdout)
+        assert told["AWS_REGION"] == "us-west-2"
+    with running(tmp_path, s3_endpoint="http://127.0.0.1:3"):
+        told = json.loads(run("env", "--json", "--data", str(tmp_path)).stdout)
+        assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:3"
+
+
+@pytest.mark.parametrize("words", [("env",), ("ls",), ("logs", "e"), ("invoke", "e", "--body", "1")])
+def test_a_named_folder_on_which_none_runs_is_told_and_nobody_else_is_asked(words: tuple[str, ...], tmp_path: Path):
+    (tmp_path / "url").write_text("http://127.0.0.1:2\n")  # as one that was killed leaves it
+    for result in (run(*words, "--data", str(tmp_path)), run(*words, HOSTLER_DATA=str(tmp_path))):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"hostler: no hostler runs in {tmp_path}; start one: hostler up --data {tmp_path}\n"
+
+
+def test_env_speaks_to_other_shells():
+    assert "set -gx AWS_REGION us-east-1\n" in run("env", "--fish").output
+    assert "$Env:AWS_REGION = 'us-east-1'\n" in run("env", "--powershell").output
+    assert "\nAWS_REGION=us-east-1\n" in run("env", "--dotenv").output
+
+
+def test_env_quotes_what_a_shell_would_read():
+    assert "export AWS_REGION='$(true)'\n" in run("env", HOSTLER_REGION="$(true)").stdout
+
+
+def test_env_says_on_stderr_that_nobody_answers():
+    result = run("env")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("hostler: no hostler answers at http://127.0.0.1:1 (")
+    assert result.stderr.count("\n") == 1
+    assert "Errno" not in result.stderr
+
+
+def test_env_points_s3_calls_at_the_s3_that_artifacts_come_from_and_gives_it_no_dummy_credentials():
+    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="http://127.0.0.1:8333").stdout)
+    assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(told)
+    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="aws", HOSTLER_REGION="eu-west-1").stdout)
+    assert told["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
+
+
+def test_env_has_no_credentials_to_give_where_signatures_are_verified():
+    told = json.loads(run("env", "--json", HOSTLER_SIGNATURES="verify").stdout)
+    assert sorted(told) == ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"]
+
+
+def test_an_address_of_colons_stands_in_brackets():
+    assert "AWS_ENDPOINT_URL=http://[::1]:1\n" in run("env", "--dotenv", HOSTLER_HOST="::1").stdout
+
+
+def test_a_body_given_twice_is_told_before_the_file_is_looked_at():
+    result = run("invoke", "e", "--body", "1", "--file", "/nonexistent/body")
+    assert result.exit_code == 2
+    assert "--body and --file exclude each other" in result.stderr
+
+
+def test_env_warns_when_clients_are_told_to_ignore_it():
+    result = run("env", AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true")
+    assert result.exit_code == 0
+    assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in result.stderr
+    assert "IGNORE" not in result.stdout
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ls",), ("ls", "--targets"), ("logs", "nobody"), ("logs", "--access"), ("invoke", "nobody", "--body", "1")],
+)
+def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[str, ...]):
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("hostler: ")
+    assert result.stderr.count("\n") == 1
+    assert "http://127.0.0.1:1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (("frobnicate",), {}),
+        (("up", "--port", "70000"), {}),
+        (("up", "--gateways", "0"), {}),
+        (("invoke",), {}),
+        (("invoke", "e", "--body", "1", "--file", __file__), {}),
+        (("invoke", "e", "--file", "/nonexistent/body"), {}),
+        (("invoke", "e", "--file", "/"), {}),
+        (("env", "--fish", "--json"), {}),
+        (("up", "--host", ""), {}),
+        (("logs",), {}),
+        (("logs", "e", "--tail", "0"), {}),
+        (("ls",), {"HOSTLER_PORT": "many"}),
+        (("ls", "--match", "a"), {}),
+        (("ls", "--region", "eu-west-1"), {}),
+        (("ls", "--targets", "--sort", "colour"), {}),
+        (("ls", "--targets", "--limit", "-1"), {}),
+        (("ls",), {"HOSTLER_CONFIG": "/nonexistent/hostler.toml"}),
+        (("up",), {"HOSTLER_HOLD": "soon"}),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_no_traceback(words: tuple[str, ...], environment: dict[str, str]):
+    result = run(*words, **environment)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert result.stderr
+
+
+def test_a_setting_is_named_with_the_place_it_came_from():
+    assert run("ls", HOSTLER_PORT="many").stderr.startswith("hostler: HOSTLER_PORT: 'many' is ")
+    assert run("up", "--port", "70000").stderr == "hostler: --port: 70000 is more than 65535\n"
+
+
+def test_a_misspelt_setting_is_told_and_stops_nobody():
+    result = run("env", HOSTLER_IDLETTL="5")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("hostler: HOSTLER_IDLETTL is no setting; is HOSTLER_IDLE_TTL meant?\n")
+
+
+def test_keys_that_nobody_would_be_asked_for_are_refused(tmp_path: Path):
+    result = run("up", "--data", str(tmp_path), HOSTLER_KEYS_FILE="/nonexistent/keys")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("hostler: keys_file is set, but nobody is asked for a key: ")
+    assert result.stderr.count("\n") == 1
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_following_a_log_prints_each_line_once():
+    assert news("one\n", "one\ntwo\n") == "two\n"
+    assert news("one\ntwo\n", "one\ntwo\n") == ""
+
+
+def test_following_a_log_goes_on_when_the_window_has_moved():
+    assert news("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
+
+
+def test_the_tail_of_a_log_is_its_last_lines():
+    assert last_lines("one\ntwo\nthree", 2) == "two\nthree"

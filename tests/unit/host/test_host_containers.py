@@ -1,0 +1,42 @@
+"""The table of containers, but for what needs a host around it (see tests/contract/test_engine.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from hostler.host import containers as module
+from hostler.host.containers import Container, ContainerTable
+from hostler.wire.host_messages import Launch
+
+
+def table(folder: Path, *launches: Launch) -> ContainerTable:
+    """Children that runs nothing, with these already in its table."""
+    found = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
+    found._table = {launch.id: Container(launch) for launch in launches}
+    return found
+
+
+def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    small = tmp_path / "small"
+    small.write_text("short")
+    with log.open("ab") as writer:  # as a container has it open
+        writer.truncate(module._LOG_LIMIT + 1)
+        writer.write(b"the last words\n")
+        writer.flush()
+        launches = [Launch(name, "", str(tmp_path / name), {}, {}) for name in ("log", "small", "missing")]
+        table(tmp_path, *launches).trim_logs()
+        writer.write(b"goes on\n")
+    assert log.read_bytes() == b"goes on\n"
+    assert (tmp_path / "log.1").read_bytes().endswith(b"the last words\n")
+    assert (tmp_path / "log.1").stat().st_size == module._LOG_LIMIT // 2
+    assert small.read_text() == "short"
+
+
+def test_a_container_that_is_still_being_started_is_not_listed(tmp_path: Path) -> None:
+    assert table(tmp_path, Launch("one", "", "", {}, {})).list() == ()
+
+
+def test_stopping_what_is_unknown_is_no_error(tmp_path: Path) -> None:
+    asyncio.run(table(tmp_path).stop("never", 1))

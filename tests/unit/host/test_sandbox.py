@@ -1,0 +1,95 @@
+"""How a mapped command becomes a container, but for the processes (those are in tests/e2e/test_nothing_is_left.py)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from hostler.host import sandbox
+
+
+def test_serve_is_appended_once() -> None:
+    assert sandbox.served(("python", "a.py")) == ["python", "a.py", "serve"]
+    assert sandbox.served(("program", "serve")) == ["program", "serve"]
+
+
+def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_passed_over() -> None:
+    ports = sandbox.Ports()
+    first = ports.take()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first))
+        taken.listen()
+        assert sandbox.Ports().take() != first
+    assert abs(ports.take() - first) >= 50
+    assert sandbox.ports_environment(first) == {
+        "SAGEMAKER_BIND_TO_PORT": str(first),
+        "SAGEMAKER_SAFE_PORT_RANGE": f"{first + 1}-{first + 49}",
+    }
+
+
+def test_ports_that_were_given_back_are_used_again_only_when_they_must_be() -> None:
+    ports = sandbox.Ports()
+    first = ports.take()
+    ports.give_back(first)
+    later = set()
+    while (port := ports.take()) != first:
+        assert port not in later
+        later.add(port)
+    assert len(later) > 100
+
+
+def test_when_all_ports_are_taken_that_is_an_error() -> None:
+    ports = sandbox.Ports()
+    with pytest.raises(OSError, match="no free port"):
+        [ports.take() for _ in range(1000)]
+
+
+def test_no_container_is_to_bind_a_port_in_anybodys_safe_range() -> None:
+    ports = sandbox.Ports()
+    told = [sandbox.ports_environment(ports.take()) for _ in range(15)]
+    bound = {int(one["SAGEMAKER_BIND_TO_PORT"]) for one in told}
+    assert len(bound) == 15
+    for one in told:
+        first, last = map(int, one["SAGEMAKER_SAFE_PORT_RANGE"].split("-"))
+        assert not bound & {*range(first, last + 1)}
+
+
+def test_a_container_finds_itself_among_the_hosts() -> None:
+    assert sandbox._hosts("second").endswith("\n127.0.0.1\tsecond\n")
+    assert "localhost" in sandbox._hosts()
+
+
+@pytest.mark.parametrize(("code", "end"), [(0, 0), (1, 1), (128, 128), (137, -9), (143, -15), (255, 255)])
+def test_a_signal_inside_bubblewrap_is_told_from_an_exit_code(code: int, end: int) -> None:
+    assert sandbox.wrapped_exit(code) == end
+
+
+def mounts(options: list[str]) -> dict[str, str]:
+    """Destination -> kind of mount, the last one winning."""
+    return {
+        destination: kind
+        for kind, _, destination in zip(options, options[1:], options[2:], strict=False)
+        if kind in ("--bind", "--ro-bind-try", "--symlink")
+    }
+
+
+def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_path: Path) -> None:
+    found = mounts(sandbox._options(tmp_path, tmp_path / "not", ("/tmp/program/bin/run", "/usr/bin/x", "--flag")))
+    assert {to for to, kind in found.items() if kind == "--bind"} == {"/opt/ml", "/tmp", "/var/tmp"}
+    assert "/usr" in found
+    assert found["/tmp/program"] == "--ro-bind-try"
+    assert not {"/", "/tmp/program/bin/run", "/run", "/etc", "/opt"} & found.keys()
+    assert (tmp_path / "tmp").is_dir()
+
+
+def test_the_data_folder_is_covered_only_where_it_could_be_seen(tmp_path: Path) -> None:
+    data = Path("/usr/lib")  # some folder that is there, and not in a place that a container does not see
+    options = sandbox._options(tmp_path, data, ())
+    assert options[options.index("--tmpfs") + 1] == str(data)
+    assert "--tmpfs" not in sandbox._options(tmp_path, data / "not there", ())
+    beside = Path("/tmp") / tmp_path.relative_to("/tmp") if tmp_path.is_relative_to("/tmp") else None
+    if beside:
+        assert "--tmpfs" not in sandbox._options(tmp_path, beside, ())
+        assert "--tmpfs" in sandbox._options(tmp_path, beside, (str(beside / "program"),))

@@ -1,0 +1,101 @@
+"""The targets as people see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ground import KEY, Gateway, Ground, passes, status
+from test_reconciler import run
+
+from hostler.hosting.reconciler import Reconciler
+from hostler.wire import gateway_messages
+
+
+def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_say_of_it(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        for name in ("a", "b", "c"):
+            ground.put(f"p/{name}")
+        tags = {"hostler:idle-ttl": "600", "hostler:pin": "a", "hostler:preload": "a none"}
+        uid = ground.endpoint(tags=tags)
+        await status(reconciler, uid, "InService")
+        for name in ("b", "c"):
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        gateway.frames.send(gateway_messages.Hits((gateway_messages.Hit(KEY, "v", f"{uid}.1.0.0.0", "b"),) * 3))
+        (runtime,) = reconciler.runtimes.all.values()
+        await passes(reconciler, lambda: any(target.calls for _, target, _ in runtime.seen()))
+        shown = reconciler.targets("us-east-1", "ep", "", "name", 0)
+        assert isinstance(shown, dict)
+        a, b, _, none = shown["targets"]
+        assert shown["total"] == 4
+        assert a | {"idle": 0} == {
+            "region": "us-east-1", "endpoint": "ep", "variant": "v", "instance": f"{uid}.1.0.0.0", "target": "a",
+            "state": "resident", "memory": 100, "pinned": True, "preload": True, "idle": 0, "leaves_in": None,
+            "calls": 0, "loads": 1, "reason": "",
+        }  # fmt: skip
+        assert (b["calls"], b["pinned"], b["preload"]) == (3, False, False)
+        assert 500 < b["leaves_in"] <= 600
+        assert 0 <= b["idle"] < 100
+        assert (none["state"], none["instance"], none["memory"], none["preload"]) == ("failed", None, None, True)
+        assert "NoSuchKey" in none["reason"]
+
+        def names(match: str = "", order: str = "name", limit: int = 0) -> list[str]:
+            found = reconciler.targets("us-east-1", "", match, order, limit)
+            assert isinstance(found, dict)
+            return [one["target"] for one in found["targets"]]
+
+        assert names(order="calls", limit=1) == ["b"]
+        assert names(order="use")[:2] == ["b", "c"]
+        assert names("on") == names("n?ne") == ["none"]
+        assert names("[ab]") == ["a", "b"]
+        assert names("B") == []
+        assert names("[") == names("][") == [], "no pattern, but a name may hold it"
+        assert shown["endpoints"] == [{"region": "us-east-1", "endpoint": "ep", "idle_ttl": 600.0}]
+        assert reconciler.targets("us-east-1", "nobody", "", "name", 0) == "there is no endpoint 'nobody' in us-east-1"
+
+    run(tmp_path, story)
+
+
+def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        await status(reconciler, ground.endpoint(), "InService")
+        (runtime,) = reconciler.runtimes.all.values()
+        runtime.needed("g1", "a", hot=False)
+        (seen,) = reconciler.targets("us-east-1", "ep", "", "use", 10)["targets"]
+        assert (seen["state"], seen["memory"], seen["idle"], seen["loads"]) == ("fetching", None, None, 0)
+        await gateway.until(lambda: gateway.where("a"))
+
+    run(tmp_path, story)
+
+
+def test_what_tags_name_is_shown_though_it_is_on_no_instance(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        tags = {"hostler:pin": "b region-... c", "hostler:preload": "a b"}
+        for name in "ab":
+            ground.put(f"p/{name}")
+        await status(reconciler, ground.endpoint(tags=tags), "InService")
+        (runtime,) = reconciler.runtimes.all.values()
+        for id in reconciler.runtimes._of:
+            runtime._run(runtime._members[id], runtime._members[id].cache.dismiss("a"))
+
+        def listed() -> list[tuple[str, str, bool, bool]]:
+            shown = reconciler.targets("us-east-1", "ep", "", "name", 0)
+            assert isinstance(shown, dict)
+            assert shown["endpoints"][0]["idle_ttl"] is None
+            return [(one["target"], one["state"], one["pinned"], one["preload"]) for one in shown["targets"]]
+
+        await passes(reconciler, lambda: ("a", "absent", False, True) in listed())
+        assert listed()[1:] == [("b", "resident", True, True), ("c", "absent", True, False)]
+
+    run(tmp_path, story)
+
+
+def test_an_endpoint_that_is_not_multi_model_is_said_to_have_no_targets(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p")
+        await status(reconciler, ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://box/p"), "InService")
+        said = reconciler.targets("us-east-1", "ep", "", "name", 0)
+        assert said == "the endpoint 'ep' is not multi-model: it has no targets"
+
+    run(tmp_path, story)

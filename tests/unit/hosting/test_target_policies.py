@@ -1,0 +1,394 @@
+"""What tags say of an endpoint's targets, and what a restart remembers, with a real store, disk and link."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, status
+from test_reconciler import run
+
+from hostler.hosting import clock
+from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.targets.hot_list import FILE, SAVE_EVERY
+from hostler.hosting.targets.registry import BESIDE_OTHERS
+from hostler.hosting.targets.runtime import TargetRuntime
+from hostler.wire.http_server import Request
+
+
+def only_runtime(reconciler: Reconciler) -> TargetRuntime:
+    (runtime,) = reconciler.runtimes.all.values()
+    return runtime
+
+
+async def use(ground: Ground, gateway: Gateway, *targets: str) -> None:
+    """Have each called, one after another; the last is the hottest."""
+    for target in targets:
+        if not (ground.folder / "s3" / "box" / "p" / target).exists():
+            ground.put(f"p/{target}")
+        gateway.need(target)
+        await gateway.until(lambda target=target: gateway.where(target))
+
+
+# --- idle-ttl, pin ----------------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_is_idle_for_too_long_is_unloaded_and_the_next_call_loads_it_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(tags={"hostler:idle-ttl": "0.05"}), "InService")
+        await use(ground, gateway, "a")
+        (container,) = ground.containers.values()
+        await passes(reconciler, lambda: container.unloads and not gateway.where("a"))
+        await use(ground, gateway, "a")
+        assert container.loads == ["a", "a"]
+
+    run(tmp_path, story)
+
+
+def test_a_busy_target_is_not_unloaded_however_long_its_call_takes(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(tags={"hostler:idle-ttl": "0.02"}), "InService")
+        gateway.busy = {"a"}
+        await use(ground, gateway, "a")
+        before = gateway.publications("a")
+        await gateway.until(lambda: gateway.publications("a") - before)
+        (container,) = ground.containers.values()
+        assert not container.unloads
+        gateway.busy = set()
+        await passes(reconciler, lambda: container.unloads)
+
+    run(tmp_path, story)
+
+
+def test_the_setting_holds_where_no_tag_speaks_and_a_tag_that_comes_or_goes_needs_no_restart(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(tags={"hostler:idle-ttl": "0"}), "InService")
+        await use(ground, gateway, "a", "b")
+        runtime = only_runtime(reconciler)
+        assert runtime.lives.idle_ttl == 0
+        ground.store.add_tags("arn:ep", {"hostler:pin": "a"}, 50)
+        ground.store.delete_tags("arn:ep", ["hostler:idle-ttl"])
+        await passes(reconciler, lambda: not gateway.where("b"))
+        assert gateway.where("a")
+        ground.store.delete_tags("arn:ep", ["hostler:pin"])
+        await passes(reconciler, lambda: not gateway.where("a"))
+
+    run(tmp_path, story, idle_ttl=0.05)
+
+
+def test_a_pinned_target_stays_and_what_does_not_fit_beside_it_is_refused_at_once(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(tags={"hostler:pin": "a"}), "InService")
+        for name in "abcd":
+            ground.put(f"p/{name}", b"x" * (150 if name == "d" else 100))
+        await use(ground, gateway, "a", "b", "c")
+        assert gateway.where("a")
+        assert not gateway.where("b")
+        gateway.need("d")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert (refused.kind, refused.status) == ("too_big", 507)
+        assert refused.message.endswith("of which 100 are held by models that the tag hostler:pin has stay: pin fewer.")
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_what_pins_leave_no_room_for_on_one_instance_goes_to_another_and_is_refused_once_when_all_are_full(
+    tmp_path: Path,
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(3, {"hostler:pin": "..."}), "InService")
+        names = [f"t{number}" for number in range(9)]
+        await use(ground, gateway, *names)
+        assert all(len(gateway.where(name)) == 1 for name in names), "none had to leave"
+        assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3, 3]
+        assert not gateway.refused
+        ground.put("p/more")
+        for again in (1, 2):
+            gateway.need("more")
+            await gateway.until(lambda again=again: len(gateway.refused) == again)
+            assert "of which 300 are held" in gateway.refused[-1].message
+        (runtime,) = reconciler.runtimes.all.values()
+        assert not runtime._tried
+
+    run(tmp_path, story, instance_memory=300)
+
+
+def test_a_container_that_pins_fill_by_its_own_account_gives_way_to_another(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(room=2)
+        await status(reconciler, ground.endpoint(2, {"hostler:pin": "..."}), "InService")
+        await use(ground, gateway, *"abcd")
+        assert not gateway.refused
+        ground.put("p/e")
+        gateway.need("e")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert (refused.kind, refused.status) == ("no_memory", 507)
+
+    run(tmp_path, story)
+
+
+# --- preload ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_comes_into_service_with_what_is_to_be_preloaded_and_a_preload_that_fails_fails_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        names = [f"t{number}" for number in range(12)]
+        for name in names:
+            ground.put(f"p/{name}")
+        uid = ground.endpoint(2, {"hostler:preload": " ".join(["missing", *names])})
+        await status(reconciler, uid, "InService")
+        assert all(len(gateway.where(name)) == 1 for name in names)
+        assert {gateway.where(name)[0] for name in names} == set(gateway.places())
+        assert not gateway.refused, "nobody had asked"
+        assert "NoSuchKey" in only_runtime(reconciler).warming.troubles["missing"]
+
+    run(tmp_path, story)
+    assert len([record for record in caplog.records if "missing" in record.getMessage()]) == 1
+
+
+def test_preloads_that_are_pinned_fill_one_instance_after_another_before_the_endpoint_is_in_service(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        names = [f"t{number}" for number in range(7)]
+        for name in names:
+            ground.put(f"p/{name}")
+        uid = ground.endpoint(2, {"hostler:preload": " ".join(names), "hostler:pin": "..."})
+        await status(reconciler, uid, "InService")
+        assert sorted(len(gateway.where(name)) for name in names) == [0, 1, 1, 1, 1, 1, 1]
+        assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3]
+        ((target, why),) = only_runtime(reconciler).warming.troubles.items()
+        assert not gateway.where(target)
+        assert "pin fewer" in why
+
+    run(tmp_path, story, instance_memory=300)
+    (record,) = caplog.records
+    assert "could not be preloaded" in record.getMessage()
+
+
+def test_preloads_that_take_too_long_hold_up_an_endpoint_no_longer_than_a_warm_up_may(tmp_path: Path) -> None:
+    async def main() -> None:
+        ground = Ground(tmp_path)
+        ground.warm_up = 0.05
+        ground.put("p/a")
+        ground.container = lambda: Container(silent=True)
+        async with ground.control() as (reconciler, gateway):
+            await status(reconciler, ground.endpoint(tags={"hostler:preload": "a"}), "InService")
+            assert not gateway.where("a")
+        await ground.close()
+
+    asyncio.run(main())
+
+
+def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_comes_into_service(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        ground.container = lambda: Container(silent=True)
+        uid = ground.endpoint(tags={"hostler:preload": "bad"})
+        await passes(reconciler, lambda: ground.containers)
+        (container,) = ground.containers.values()
+        async with asyncio.timeout(PATIENCE):
+            await container.asked.wait()
+        ground.container = Container
+        ground.engine.end(f"{uid}.1.0.0.0.0", 139)
+        await status(reconciler, uid, "InService")
+        troubles = only_runtime(reconciler).warming.troubles
+        await passes(reconciler, lambda: "ended while it loaded this model" in troubles.get("bad", ""))
+        assert len(ground.containers) == 2
+
+    run(tmp_path, story)
+
+
+def test_a_preload_that_is_added_later_is_loaded_once_and_not_again_when_it_had_to_leave(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(), "InService")
+        ground.put("p/a")
+        ground.store.add_tags("arn:ep", {"hostler:preload": "a"}, 50)
+        await passes(reconciler, lambda: gateway.where("a"))
+        await use(ground, gateway, "b", "c")
+        assert not gateway.where("a")
+        (container,) = ground.containers.values()
+        done = reconciler._done
+        await passes(reconciler, lambda: reconciler._done > done + 2)
+        assert container.loads == ["a", "b", "c"]
+        ground.store.delete_tags("arn:ep", ["hostler:preload"])
+        await passes(reconciler, lambda: not only_runtime(reconciler).lives.preload)
+        ground.store.add_tags("arn:ep", {"hostler:preload": "a"}, 50)
+        await passes(reconciler, lambda: gateway.where("a"))
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_an_instance_that_replaces_another_and_a_new_fleet_have_the_preloads_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint(tags={"hostler:preload": "a"})
+        await status(reconciler, uid, "InService")
+        ground.engine.end(f"{uid}.1.0.0.0.0", 1)
+        await passes(reconciler, lambda: gateway.where("a") == [f"{uid}.1.0.0.1"])
+        ground.put("q/a")
+        ground.update(uid, {"v": 1}, ModelDataUrl="s3://box/q/")
+        await status(reconciler, uid, "Updating")
+        await status(reconciler, uid, "InService")
+        assert gateway.where("a") == [f"{uid}.2.0.0.0"]
+
+    run(tmp_path, story)
+
+
+# --- a restart --------------------------------------------------------------------------------------------------------
+
+Story = Callable[[Ground, Reconciler, Gateway], Awaitable[None]]
+
+
+def lives(folder: Path, *stories: Story, between: Callable[[], None] = lambda: None, **settings: object) -> None:
+    """One life of hostler after another on one data folder; nothing runs in between."""
+
+    async def main(story: Story) -> None:
+        ground = Ground(folder, **settings)
+        async with ground.control() as (reconciler, gateway):
+            await story(ground, reconciler, gateway)
+        await ground.close()
+
+    for number, story in enumerate(stories):
+        if number:
+            between()
+        asyncio.run(main(story))
+
+
+async def begin(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+    uid = ground.endpoint()
+    await status(reconciler, uid, "InService")
+    await use(ground, gateway, *"abcdef")
+    gateway.need("b")
+    await passes(reconciler, lambda: only_runtime(reconciler).hottest()[0][0][0] == "b")
+
+
+def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_it_was(tmp_path: Path) -> None:
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
+        runtime = only_runtime(reconciler)
+        await passes(reconciler, lambda: not runtime.warming.busy)
+        assert [target for target, _ in runtime.hottest()[0]] == list("bfedca")
+        assert ground.metrics.downloads == 0
+        assert not reconciler.runtimes._warmth._left
+
+    lives(tmp_path, begin, again)
+
+
+def test_the_hottest_come_first_and_only_as_many_as_there_is_room_for(tmp_path: Path) -> None:
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(
+            reconciler, lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).warming.busy
+        )
+        (container,) = ground.containers.values()
+        assert sorted(container.loads) == ["b", "e", "f"]
+        assert not container.unloads
+
+    lives(tmp_path, begin)
+    lives(tmp_path, again, instance_memory=300)
+
+
+def test_a_target_that_is_gone_meanwhile_makes_no_noise_and_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(reconciler, lambda: all(gateway.where(name) for name in "acdef"))
+        await passes(reconciler, lambda: not only_runtime(reconciler).warming.busy)
+        assert not gateway.where("b")
+
+    lives(tmp_path, begin, again, between=(tmp_path / "s3" / "box" / "p" / "b").unlink)
+    assert not caplog.records
+
+
+def test_a_kill_costs_what_happened_since_the_last_look(tmp_path: Path) -> None:
+    kept: list[bytes] = []
+
+    async def killed(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await begin(ground, reconciler, gateway)
+        reconciler.runtimes.remember(clock.now() + SAVE_EVERY)
+        await passes(reconciler, lambda: (tmp_path / FILE).exists())
+        kept.append((tmp_path / FILE).read_bytes())
+
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
+
+    lives(tmp_path, killed, again, between=lambda: (tmp_path / FILE).write_bytes(kept[0]) and None)
+
+
+def test_a_second_end_before_all_is_back_costs_nothing(tmp_path: Path) -> None:
+    async def short(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(silent=True)
+        await passes(reconciler, lambda: gateway.places())
+
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
+
+    lives(tmp_path, begin, short, again)
+
+
+def test_a_caller_waits_for_no_more_than_a_few_of_what_comes_back(tmp_path: Path) -> None:
+    held: list[Request] = []
+
+    class Slow(Container):
+        def _load(self, request: Request) -> None:
+            if request.headers["x-amzn-sagemaker-target-model"] != "new" and not self.loads:
+                held.append(request)
+            else:
+                super()._load(request)
+
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = Slow
+        await passes(reconciler, lambda: len(held) == BESIDE_OTHERS)
+        await use(ground, gateway, "new")
+        (container,) = ground.containers.values()
+        assert container.loads == ["new"]
+        for request in held:
+            container._load(request)
+        await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
+
+    lives(tmp_path, begin, again)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[]", b'{"form": 2, "hot": []}', b'{"form": 1, "hot": [{"endpoint": 5}]}'],
+)
+def test_a_file_that_cannot_be_read_is_told_of_in_one_line_and_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await passes(reconciler, lambda: gateway.places())
+        assert not only_runtime(reconciler).warming.busy
+        await use(ground, gateway, "a")
+
+    lives(tmp_path, begin, again, between=lambda: (tmp_path / FILE).write_bytes(content) and None)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"{FILE}, which says what was hot, is ignored: ")
+    assert str(tmp_path) not in record.getMessage()
+
+
+def test_names_that_no_target_can_have_are_not_asked_for(tmp_path: Path) -> None:
+    file = b'{"form":1,"hot":[{"endpoint":"%s","variant":"v","targets":[["../x",1],["/a",1],["a",-1]]}]}' % KEY.encode()
+
+    async def again(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        assert reconciler.runtimes._warmth.left((KEY, "v")) == []
+        await passes(reconciler, lambda: gateway.places())
+
+    lives(tmp_path, begin, again, between=lambda: (tmp_path / FILE).write_bytes(file) and None)
+
+
+def test_what_was_hot_at_an_endpoint_that_is_no_more_is_forgotten(tmp_path: Path) -> None:
+    async def delete(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.store.ask_delete("us-east-1", "ep", 5.0)
+        await passes(reconciler, lambda: not reconciler.runtimes._warmth._left)
+
+    lives(tmp_path, begin, delete)
+    assert (tmp_path / FILE).read_bytes() == b'{"form":1,"hot":[]}'

@@ -1,0 +1,304 @@
+"""The multi-model runtime with a real disk and link, and a container of a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from ground import PATIENCE, Container, Gateway, Ground, passes, status
+from test_reconciler import run
+
+from hostler.core.targets import placement
+from hostler.hosting import clock
+from hostler.hosting.reconciler import Reconciler
+
+
+def test_a_target_is_fetched_and_loaded_once_however_often_it_is_needed(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/tenant/a.tar.gz")
+        await status(reconciler, ground.endpoint(), "InService")
+        for _ in range(100):
+            gateway.need("tenant/a.tar.gz")
+        await gateway.until(lambda: gateway.where("tenant/a.tar.gz"))
+        (container,) = ground.containers.values()
+        assert container.loads == ["tenant/a.tar.gz"]
+        assert (ground.metrics.downloads, ground.metrics.model_loads) == (1, 1)
+        (resident,) = gateway.residents.values()
+        assert resident.timing.load > 0
+        assert resident.model in container.models
+
+    run(tmp_path, story)
+
+
+def test_a_missing_target_is_refused_with_s3s_reason(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a.tar.gz")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("b.tar.gz")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert refused.kind == "missing"
+        assert refused.message.startswith("Failed to download model data (bucket: box, key: p/b.tar.gz).")
+        assert "NoSuchKey" in refused.message
+
+    run(tmp_path, story)
+
+
+def test_a_load_that_fails_is_refused_with_the_containers_words_and_leaves_no_folder(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a.tar.gz")
+        ground.container = lambda: Container(broken=True)
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.refused)
+        (refused,) = gateway.refused
+        assert (refused.kind, refused.status, refused.message) == ("bad", 500, "no such luck")
+        assert list((tmp_path / "containers" / f"{uid}.1.0.0.0.0" / "models").iterdir()) == []
+
+    run(tmp_path, story)
+
+
+def test_the_least_recently_used_target_leaves_when_there_is_no_room(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        for name in "abc":
+            ground.put(f"p/{name}", b"x" * 100)
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "ab":
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        gateway.need("a")
+        gateway.need("c")
+        await gateway.until(lambda: gateway.where("c"))
+        (container,) = ground.containers.values()
+        assert len(container.unloads) == 1
+        assert gateway.where("a")
+        assert not gateway.where("b")
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_a_target_in_use_stays_and_another_leaves(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        for name in "abc":
+            ground.put(f"p/{name}", b"x" * 100)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.busy = {"a"}
+        for name in "abc":
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        assert gateway.where("a")
+        assert not gateway.where("b")
+
+    run(tmp_path, story, instance_memory=200)
+
+
+def test_a_container_without_memory_is_relieved_of_a_target_and_asked_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.container = lambda: Container(room=2)
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "abcd":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        (container,) = ground.containers.values()
+        assert container.loads == ["a", "b", "c", "d"]
+        assert len(container.models) == 2
+        assert not gateway.refused
+
+    run(tmp_path, story)
+
+
+def test_targets_spread_over_instances_and_a_lost_ones_waiters_are_placed_anew(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        names = [f"t{i}" for i in range(12)]
+        for name in names:
+            ground.put(f"p/{name}")
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        for name in names:
+            gateway.need(name)
+        await gateway.until(lambda: all(gateway.where(name) for name in names))
+        homes = {gateway.where(name)[0] for name in names}
+        assert homes == {f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"}
+
+    run(tmp_path, story)
+
+
+def test_a_target_that_the_container_has_lost_is_loaded_again(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        (container,) = ground.containers.values()
+        container.models.clear()
+        resident = gateway.residents.pop(("a", gateway.where("a")[0]))
+        from hostler.wire import gateway_messages
+
+        gateway.frames.send(gateway_messages.Gone(resident.key, "v", "a", resident.instance, resident.generation))
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        assert container.loads == ["a", "a"]
+        assert gateway.residents["a", resident.instance].generation > resident.generation
+
+    run(tmp_path, story)
+
+
+def test_an_archive_that_is_none_is_refused_as_bad(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        (tmp_path / "s3" / "box" / "p" / "bad").write_bytes(b"not an archive")
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("bad")
+        await gateway.until(lambda: gateway.refused)
+        assert gateway.refused[0].kind == "bad"
+        assert str(tmp_path) not in gateway.refused[0].message
+
+    run(tmp_path, story)
+
+
+def test_nothing_asked_for_while_no_instance_is_ready_is_forgotten(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        ground.engine.end(f"{uid}.1.0.0.0.0", 1)
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a") == [f"{uid}.1.0.0.1"])
+
+    run(tmp_path, story)
+
+
+def test_idle_targets_make_way_on_a_full_disk(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "abcd":
+            ground.put(f"p/{name}", b"x" * 400)
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        assert not gateway.refused
+        assert gateway.where("c")
+        assert not gateway.where("a")
+
+    run(tmp_path, story, disk_budget=1000)
+
+
+def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_before_it_ends_another(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        uid = ground.endpoint()
+        ground.container = lambda: Container(silent=True)
+        await status(reconciler, uid, "InService")
+        gateway.need("bad")
+        (container,) = ground.containers.values()
+        async with asyncio.timeout(PATIENCE):
+            await container.asked.wait()
+        ground.container = Container
+        ground.engine.end(f"{uid}.1.0.0.0.0", 139)
+        await gateway.until(lambda: gateway.refused)
+        assert gateway.refused[0].kind == "bad"
+        assert "ended while it loaded this model" in gateway.refused[0].message
+        ground.put("p/good")
+        gateway.need("good")
+        await gateway.until(lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("ends", [[3], [-11], [-9, -9]], ids=str)
+def test_a_target_that_ends_a_worker_while_it_is_loaded_is_refused_before_it_ends_another(
+    tmp_path: Path, ends: list[int]
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/bad")
+        ground.put("p/good")
+        ground.container = lambda: Container(worker_ends=ends)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("bad")
+        await gateway.until(lambda: gateway.refused)
+        (container,) = ground.containers.values()
+        assert not container.worker_ends, "all of them were needed"
+        gateway.need("bad")
+        await gateway.until(lambda: len(gateway.refused) == 2)
+        for refused in gateway.refused:
+            assert refused.kind == "bad"
+            assert "ended while it loaded this model" in refused.message
+        assert not container.loads
+        gateway.need("good")
+        await gateway.until(lambda: gateway.where("good"))
+
+    run(tmp_path, story)
+
+
+def test_a_worker_that_somebody_else_may_have_ended_is_not_held_against_what_it_loaded(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        ground.container = lambda: Container(worker_ends=[-15])
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        assert not gateway.refused
+
+    run(tmp_path, story)
+
+
+def test_a_hot_target_gets_a_copy_and_loses_it_when_it_has_cooled_and_one_of_them_is_idle(tmp_path: Path) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        gateway.need("a", hot=True)
+        await gateway.until(lambda: len(gateway.where("a")) == 2)
+        runtimes, now = reconciler.runtimes, clock.now()
+        runtimes.cool(now + placement.COOL_AFTER - 1)
+        assert len(gateway.where("a")) == 2
+        gateway.busy = {"a"}
+        before = gateway.publications("a")
+        runtimes.cool(now + placement.COOL_AFTER + 1)
+        await gateway.until(lambda: len(gateway.where("a")) == 2 and len(before & gateway.publications("a")) == 1)
+        gateway.busy = set()
+        runtimes.cool(now + placement.COOL_AFTER + 1 + placement.ASK_EVERY)
+        await passes(reconciler, lambda: ground.metrics.model_unloads == 1)
+        assert len(gateway.where("a")) == 1
+        for turn in range(2, 5):
+            runtimes.cool(now + placement.COOL_AFTER + 1 + turn * placement.ASK_EVERY)
+        (runtime,) = runtimes.all.values()
+        assert sorted(map(len, runtime.targets().values())) == [0, 1]
+        assert not runtime._copies._due
+
+    run(tmp_path, story)
+
+
+def test_where_nothing_is_kept_a_target_leaves_memory_and_disk_after_its_calls_which_share_one_load(
+    tmp_path: Path,
+) -> None:
+    async def story(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> None:
+        ground.put("p/a")
+        uid = ground.endpoint(MultiModelConfig={"ModelCacheSetting": "Disabled"})
+        await status(reconciler, uid, "InService")
+        gateway.busy = {"a"}
+        gateway.need("a")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        (container,) = ground.containers.values()
+        assert container.loads == ["a"]
+        assert on_disk(tmp_path)
+        gateway.busy = set()
+        await passes(reconciler, lambda: not gateway.where("a") and container.unloads and not on_disk(tmp_path))
+        gateway.need("a")
+        await passes(reconciler, lambda: len(container.loads) == 2)
+        assert ground.metrics.downloads == 2
+        ground.update(uid, {"v": 1})
+        await status(reconciler, uid, "Updating")
+        await status(reconciler, uid, "InService")
+        assert len(container.loads) == 2
+
+    run(tmp_path, story)
+
+
+def on_disk(folder: Path) -> list[Path]:
+    return [path for path in (folder / "artifacts").iterdir() if path.name != ".work"]

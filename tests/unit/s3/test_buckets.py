@@ -1,0 +1,178 @@
+"""Buckets as plain files: what a crash between two steps leaves, and listings against a simple reference."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from packing import small_disk
+
+from hostler.s3.buckets import Buckets, Only, S3Error
+from hostler.s3.file_version import stamp
+
+
+def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> None:
+    file, path = buckets.stage()
+    with file:
+        file.write(data)
+    buckets.commit(path, "bucket", key, etag, headers, {})
+
+
+@pytest.fixture
+def buckets(tmp_path: Path) -> Buckets:
+    found = Buckets(tmp_path / "s3")
+    found.create("bucket", "us-east-1")
+    return found
+
+
+def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_all_that_is_known_of_it(
+    buckets: Buckets, tmp_path: Path
+) -> None:
+    put(buckets, "k", b"old", "old-2", note="old")
+    shutil.copytree(tmp_path / "s3" / "bucket", tmp_path / "before", copy_function=shutil.copy2)
+    put(buckets, "k", b"new", "new-2", note="new")
+    shutil.rmtree(tmp_path / "s3" / "bucket")
+    (tmp_path / "before").rename(tmp_path / "s3" / "bucket")  # as if the last rename had not happened
+    found = Buckets(tmp_path / "s3").find("bucket", "k")
+    assert (found.path.read_bytes(), found.facts.etag, found.facts.headers) == (b"old", "old-2", {"note": "old"})
+    put(buckets, "k", b"newer", "newer-2", note="newer")
+    assert buckets.find("bucket", "k").facts.headers == {"note": "newer"}
+
+
+def test_a_sidecar_that_cannot_be_read_costs_no_more_than_what_it_held(buckets: Buckets, tmp_path: Path) -> None:
+    put(buckets, "k", b"data", "etag-2", note="x")
+    for sidecar in (tmp_path / "s3" / ".meta" / "bucket").iterdir():
+        sidecar.write_bytes(b"{")
+    found = buckets.find("bucket", "k")
+    assert (found.facts.etag, found.facts.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
+    assert buckets.bucket("bucket").region == "us-east-1"
+
+
+def by_rename(path: Path, data: bytes) -> None:
+    path.with_name("new").write_bytes(data)
+    shutil.copystat(path, path.with_name("new"))
+    path.with_name("new").rename(path)
+
+
+def by_writing(path: Path, data: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("replace", [by_rename, by_writing])
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_version(
+    buckets: Buckets, replace: Callable[[Path, bytes], None]
+) -> None:
+    put(buckets, "k", b"old", "149603e6c03516362a8da23f624db945", note="x")
+    path = buckets.find("bucket", "k").path
+    for data in (b"new", b"one"):  # over an object that was put, and over a file that was dropped in
+        before = path.stat()
+        while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system has long ticks
+            replace(path, data)
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        found = buckets.find("bucket", "k")
+        assert (found.facts.etag, found.facts.headers) == (hashlib.md5(data).hexdigest(), {})
+
+
+def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_one(
+    buckets: Buckets, tmp_path: Path
+) -> None:
+    put(buckets, "k", b"data", "0123-2", note="x")
+    shutil.copytree(tmp_path / "s3", tmp_path / "copy")  # other inodes, other times
+    (tmp_path / "s3" / "bucket" / "k").chmod(0o600)
+    for root in (tmp_path / "s3", tmp_path / "copy"):
+        facts = Buckets(root).find("bucket", "k").facts
+        assert (facts.etag, facts.headers, facts.size) == ("0123-2", {"note": "x"}, 4)
+
+
+def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
+    """Whoever reads it writes down what it found."""
+    put(buckets, "put", b"data", "8d777f385d3dfec8815d20f7496026dc")
+    put(buckets, "parts", b"data", "0123-2")
+    dropped = buckets.root / "bucket" / "dropped"
+    dropped.write_bytes(b"data")
+    buckets.find("bucket", "dropped")
+    sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+    for key in ("put", "parts", "dropped"):
+        assert Buckets(buckets.root).find("bucket", key).facts.stamp == stamp((buckets.root / "bucket" / key).stat())
+    assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+
+
+def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> None:
+    """As hostler once wrote them, with size and time."""
+    folder = buckets.root / ".meta" / "bucket"
+    for key, etag, expected in (
+        ("plain", "8d777f385d3dfec8815d20f7496026dc", {"note": "x"}),
+        ("parts", "0123-2", {}),  # nothing says of which content they are
+    ):
+        path = buckets.root / "bucket" / key
+        path.write_bytes(b"data")
+        facts = {"size": 4, "mtime": path.stat().st_mtime_ns, "etag": etag, "headers": {"note": "x"}, "checksums": {}}
+        sidecar = folder / hashlib.sha256(key.encode()).hexdigest()
+        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [facts]}))
+        found = buckets.find("bucket", key).facts
+        assert (found.etag, found.headers) == ("8d777f385d3dfec8815d20f7496026dc", expected)
+
+
+def test_a_refused_commit_removes_the_written_file(buckets: Buckets, tmp_path: Path) -> None:
+    put(buckets, "k", b"data", "e")
+    for bucket, key, only in (("nowhere", "k", Only()), ("bucket", "../k", Only()), ("bucket", "k", Only(new=True))):
+        file, path = buckets.stage()
+        file.close()
+        with pytest.raises(S3Error):
+            buckets.commit(path, bucket, key, "e", {}, {}, only)
+        assert not path.exists()
+
+
+def test_keys_come_in_the_order_of_their_bytes_whatever_the_prefix_and_the_start(buckets: Buckets) -> None:
+    chance = random.Random(1)
+    alphabet = ["a", "b", "-", ".", "0", "é", "\U0001f600", "ﬀ"]
+    for _ in range(300):
+        parts = ["".join(chance.choices(alphabet, k=chance.randint(1, 3))) for _ in range(chance.randint(1, 4))]
+        if not {".", ".."} & set(parts):
+            path = buckets.root / "bucket" / "/".join(parts)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            except OSError:  # a file is in the way
+                continue
+    folder = buckets.root / "bucket"
+    every = sorted((str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), key=str.encode)
+    assert len(every) > 100
+    assert list(buckets.keys("bucket")) == every
+    for _ in range(200):
+        prefix = chance.choice(every)[: chance.randint(0, 4)]
+        after = chance.choice(["", chance.choice(every), chance.choice(every)[:3], "b/", "\U0010ffff"])
+        expected = [key for key in every if key.startswith(prefix) and key.encode() > after.encode()]
+        assert list(buckets.keys("bucket", prefix, after)) == expected
+
+
+def test_a_full_disk_can_be_read_listed_and_cleared(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as folder:
+        buckets = Buckets(folder / "s3")
+        buckets.create("bucket", "us-east-1")
+        for key in ("a", "b"):
+            (folder / "s3" / "bucket" / key).write_bytes(key.encode())
+        with contextlib.suppress(OSError), (folder / "filling").open("wb", buffering=0) as filling:
+            while True:
+                filling.write(bytes(4096))
+        assert buckets.find("bucket", "a").facts.etag == hashlib.md5(b"a").hexdigest()
+        assert list(buckets.temporary.iterdir()) == []
+        buckets.delete("bucket", "b")
+        assert list(buckets.keys("bucket")) == ["a"]
+
+
+def test_names_that_no_request_can_say_are_no_objects(buckets: Buckets) -> None:
+    folder = bytes(buckets.root / "bucket")
+    for name in (b"\xff", b"a\\b", b"a\nb"):
+        (Path((folder + b"/" + name).decode("utf-8", "surrogateescape"))).touch()
+    (buckets.root / "bucket" / "plain").touch()
+    assert list(buckets.keys("bucket")) == ["plain"]

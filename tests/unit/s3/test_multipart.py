@@ -1,0 +1,114 @@
+"""The embedded S3's parts that need no socket: chunk framing however it is cut, pages, ranges, hosts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from hostler.s3.body import _Frames
+from hostler.s3.buckets import Buckets, Object, S3Error
+from hostler.s3.listing import page
+from hostler.s3.request import byte_range, virtual_bucket
+from hostler.s3.xml import document, read
+
+
+def test_framing_does_not_care_how_the_bytes_are_cut() -> None:
+    chance = random.Random(2)
+    body = bytes(chance.randrange(256) for _ in range(700))
+    sent = (
+        b"1f4;chunk-signature=aa\r\n" + body[:500] + b"\r\nC8\r\n" + body[500:] + b"\r\n0\r\nX-Amz-T: v\r\na:b\r\n\r\n"
+    )
+    for _ in range(200):
+        frames, out, rest = _Frames(), b"", sent
+        while rest:
+            size = chance.randint(1, 400)
+            out += frames.feed(rest[:size])
+            rest = rest[size:]
+        frames.check("700")
+        assert out == body
+        assert frames.trailers == {"x-amz-t": "v", "a": "b"}
+    for size in range(len(sent)):
+        frames = _Frames()
+        frames.feed(sent[:size])
+        with pytest.raises(S3Error):
+            frames.check("700")
+
+
+def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
+    buckets = Buckets(tmp_path)
+    buckets.create("bucket", "us-east-1")
+    for key in ("a/1", "a/2", "a/b/3", "a-", "a0", "b", "c/d/e/4", "c/d/5"):
+        (tmp_path / "bucket" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bucket" / key).touch()
+
+    def names(prefix: str, delimiter: str, size: int) -> list[str]:
+        found: list[str] = []
+        after = ""
+        while True:
+            one = page(buckets, "bucket", prefix, delimiter, after, size)
+            found += [item.key if isinstance(item, Object) else item for item in one.items]
+            if not one.more:
+                return found
+            last = one.items[-1]
+            after = last.key if isinstance(last, Object) else last
+
+    for size in (1, 2, 3, 10):
+        assert names("", "", size) == ["a-", "a/1", "a/2", "a/b/3", "a0", "b", "c/d/5", "c/d/e/4"]
+        assert names("", "/", size) == ["a-", "a/", "a0", "b", "c/"]
+        assert names("a/", "/", size) == ["a/1", "a/2", "a/b/"]
+        assert names("c", "d/", size) == ["c/d/"]
+        assert names("", "/d", size) == ["a-", "a/1", "a/2", "a/b/3", "a0", "b", "c/d"]
+        assert names("a/b/3", "/", size) == ["a/b/3"]
+        assert names("x", "/", size) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bytes=0-0", range(1)),
+        ("bytes=0-", range(10)),
+        ("bytes=3-5", range(3, 6)),
+        ("bytes=5-999999999999999999", range(5, 10)),
+        ("bytes=-4", range(6, 10)),
+        ("bytes=-40", range(10)),
+        ("bytes=5-3", None),
+        ("bytes=-", None),
+        ("bytes=0-1,3-4", None),
+        ("bytes=a-b", None),
+        ("", None),
+    ],
+)
+def test_ranges(text: str, expected: range | None) -> None:
+    assert byte_range({"range": text}, 10) == expected
+
+
+def test_a_range_of_nothing_is_refused() -> None:
+    for text, size in (("bytes=10-", 10), ("bytes=0-", 0), ("bytes=-5", 0), ("bytes=-0", 10)):
+        with pytest.raises(S3Error, match="not satisfiable"):
+            byte_range({"range": text}, size)
+
+
+@pytest.mark.parametrize(
+    ("host", "bucket"),
+    [
+        ("my-bucket.localhost", "my-bucket"),
+        ("my.bucket.localhost:4566", "my.bucket"),
+        ("my-bucket.s3.localhost:4566", "my-bucket"),
+        ("localhost:4566", ""),
+        ("s3.localhost:4566", ""),
+        ("127.0.0.1:4566", ""),
+        ("notlocalhost", ""),
+        ("localhost.example.com", ""),
+        ("", ""),
+    ],
+)
+def test_the_bucket_in_a_host(host: str, bucket: str) -> None:
+    assert virtual_bucket(host) == bucket
+
+
+def test_xml_is_escaped_and_read_back() -> None:
+    key = "a&b<c>\"d'\r\n é"
+    body = document("Delete", [("Quiet", True), ("Object", [("Key", key)])])
+    assert read(body, "Delete") == [("Quiet", "true"), ("Object", [("Key", key)])]

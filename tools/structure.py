@@ -1,0 +1,280 @@
+"""Measure the structure of src/, and hold it against its budgets.
+
+    python tools/structure.py
+
+Exit code 1: something is over a budget and not in EXCEPTIONS, or an exception is no longer needed. Complexity is
+McCabe's, as ruff's rule C901 counts it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+PACKAGE = "hostler"
+BUDGETS = {"lines of a file": 500, "methods of a class": 25, "lines of a class": 250, "complexity of a function": 12}
+CYCLE = "import cycle"
+
+# (measure, place) -> the reason why it may be over its budget. A cycle's place is its modules, with commas between.
+_LATER = "to be split"
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("lines of a file", "hostler/gateway/invoke/invoker.py"): _LATER,
+    ("lines of a file", "hostler/hosting/targets/runtime.py"): _LATER,
+    ("lines of a file", "hostler/wire/http_client.py"): _LATER,
+    ("lines of a file", "hostler/wire/http_server.py"): _LATER,
+    ("methods of a class", "hostler/core/targets/model_cache.py: ModelCache"): _LATER,
+    ("methods of a class", "hostler/gateway/invoke/invoker.py: Invocation"): _LATER,
+    ("methods of a class", "hostler/hosting/targets/runtime.py: TargetRuntime"): _LATER,
+    ("methods of a class", "hostler/hosting/reconciler.py: Reconciler"): _LATER,
+    ("methods of a class", "hostler/hosting/targets/registry.py: RuntimeRegistry"): _LATER,
+    ("methods of a class", "hostler/wire/http_server.py: _Connection"): _LATER,
+    ("lines of a class", "hostler/artifacts/cache.py: ArtifactCache"): _LATER,
+    ("lines of a class", "hostler/core/targets/model_cache.py: ModelCache"): _LATER,
+    ("lines of a class", "hostler/gateway/invoke/invoker.py: Invocation"): _LATER,
+    ("lines of a class", "hostler/hosting/targets/runtime.py: TargetRuntime"): _LATER,
+    ("lines of a class", "hostler/hosting/reconciler.py: Reconciler"): _LATER,
+    ("lines of a class", "hostler/wire/http_server.py: _Connection"): _LATER,
+    ("complexity of a function", "hostler/core/targets/model_cache.py: ModelCache._move"): _LATER,
+    ("complexity of a function", "hostler/gateway/control_link.py: Link._heard"): _LATER,
+    ("complexity of a function", "hostler/wire/http_server.py: _Connection.on_headers_complete"): _LATER,
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the package: its dotted name, its path below `src`, its text and its syntax tree."""
+
+    name: str
+    path: str
+    text: str
+    tree: ast.Module
+
+
+@dataclass
+class Measures:
+    """`values`: measure -> place -> value. `cycles` come about when modules load, `late` also by later imports."""
+
+    values: dict[str, dict[str, int]] = field(default_factory=dict)
+    cycles: list[tuple[str, ...]] = field(default_factory=list)
+    late: list[tuple[str, ...]] = field(default_factory=list)
+
+    def over(self) -> dict[tuple[str, str], int]:
+        """All that is over its budget: (measure, place) -> value; for a cycle the number of its modules."""
+        found = {
+            (measure, place): value
+            for measure, budget in BUDGETS.items()
+            for place, value in self.values[measure].items()
+            if value > budget
+        }
+        return found | {(CYCLE, ", ".join(cycle)): len(cycle) for cycle in self.cycles}
+
+
+def main() -> int:
+    modules = read(SOURCE, PACKAGE)
+    measured = measure(modules, complexities(SOURCE, modules))
+    print("\n".join([*table(measured, EXCEPTIONS), *notes(modules, measured)]))
+    faults = complaints(measured, EXCEPTIONS)
+    print("\n".join(faults) or "structure: within its budgets")
+    return 1 if faults else 0
+
+
+def read(source: Path, package: str) -> list[Module]:
+    modules = []
+    for path in sorted((source / package).rglob("*.py")):
+        relative = path.relative_to(source)
+        name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        text = path.read_text()
+        modules.append(Module(name, str(relative), text, ast.parse(text)))
+    return modules
+
+
+def measure(modules: Sequence[Module], complexity: Mapping[str, int]) -> Measures:
+    """`complexity`: place -> value, of every function."""
+    measures = Measures({name: {} for name in (*BUDGETS, "lines of a function", "arguments of a function")})
+    measures.values["complexity of a function"].update(complexity)
+    for module in modules:
+        measures.values["lines of a file"][module.path] = len(module.text.splitlines())
+        for place, node in definitions(module):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if isinstance(node, ast.ClassDef):
+                methods = sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body)
+                measures.values["methods of a class"][place] = methods
+                measures.values["lines of a class"][place] = lines
+            else:
+                measures.values["lines of a function"][place] = lines
+                measures.values["arguments of a function"][place] = _arguments(node)
+    measures.cycles = cycles({module.name: imports(module, modules, late=False) for module in modules})
+    late = cycles({module.name: imports(module, modules, late=True) for module in modules})
+    measures.late = [cycle for cycle in late if cycle not in measures.cycles]
+    return measures
+
+
+# --- definitions --------------------------------------------------------------------------------------------------
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def definitions(module: Module) -> Iterator[tuple[str, Definition]]:
+    """Each function and class with its place, `path: Class.method`."""
+
+    def below(node: ast.AST, outer: str) -> Iterator[tuple[str, Definition]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, Definition):
+                yield f"{module.path}: {outer}{child.name}", child
+                yield from below(child, f"{outer}{child.name}.")
+            else:
+                yield from below(child, outer)
+
+    return below(module.tree, "")
+
+
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Without self and cls."""
+    names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def complexities(source: Path, modules: Iterable[Module]) -> dict[str, int]:
+    """Place -> complexity, by ruff."""
+    command = [
+        sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "C901", "--ignore-noqa",
+        "--config", "lint.mccabe.max-complexity=0", "--output-format", "json", "--exit-zero", str(source),
+    ]  # fmt: skip
+    places = {
+        (str(source / module.path), node.lineno): place for module in modules for place, node in definitions(module)
+    }
+    found: dict[str, int] = {}
+    for one in json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout):
+        if (at := (one["filename"], one["location"]["row"])) in places:
+            value = re.search(r"\((\d+) > 0\)", one["message"])
+            assert value, one["message"]
+            found[places[at]] = int(value[1])
+    return found
+
+
+# --- imports ------------------------------------------------------------------------------------------------------
+
+
+def imports(module: Module, modules: Sequence[Module], *, late: bool) -> set[str]:
+    """The modules of the package that a module imports when it loads; with `late` also those that it imports in
+    functions or for type checkers alone.
+    """
+    names = {one.name for one in modules}
+    package = module.name if module.path.endswith("__init__.py") else module.name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(module.tree) if late else _at_load(module.tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inside = f"{base}.{alias.name}"
+                found.add(inside if inside in names else base)
+    return (found & names) - {module.name}
+
+
+def _at_load(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that run when the module loads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _at_load(child)
+
+
+def cycles(graph: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of modules that import each other, directly or by way of others."""
+    reached = {name: _reached(graph, name) for name in graph}
+    groups = {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in graph
+        if name in reached[name]
+    }
+    return sorted(groups)
+
+
+def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*graph[start]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += graph[name]
+    return found
+
+
+# --- report -------------------------------------------------------------------------------------------------------
+
+
+def table(measures: Measures, exceptions: Mapping[tuple[str, str], str]) -> list[str]:
+    """For each measure its median, 90th percentile, maximum and budget, and how many are over it."""
+    over = measures.over()
+    rows: list[tuple[str, ...]] = [("", "median", "p90", "max", "budget", "over", "excepted", "the largest")]
+    for name, values in measures.values.items():
+        ordered = sorted(values.values())
+        above = [place for measure, place in over if measure == name]
+        rows.append((
+            name, *(str(_quantile(ordered, part)) for part in (0.5, 0.9, 1.0)), str(BUDGETS.get(name, "")),
+            str(len(above)) if name in BUDGETS else "", str(sum((name, place) in exceptions for place in above) or ""),
+            max(values, key=lambda place: values[place], default=""),
+        ))  # fmt: skip
+    rows.append((CYCLE, "", "", "", "0", str(len(measures.cycles)), "", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<>>>>>><"
+    return ["  ".join(f"{t:{side}{w}}" for t, side, w in zip(row, sides, widths, strict=True)).rstrip() for row in rows]
+
+
+def _quantile(ordered: Sequence[int], part: float) -> int:
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0
+
+
+def notes(modules: Sequence[Module], measures: Measures) -> list[str]:
+    """What has no budget: how much is untyped, how much is caught, which cycles later imports close."""
+    lines = sum(len(module.text.splitlines()) for module in modules)
+    nodes = [node for module in modules for node in ast.walk(module.tree)]
+    untyped = sum(isinstance(node, ast.Name) and node.id == "Any" for node in nodes)
+    broad = sum(_is_broad(node) for node in nodes)
+    comments = sum(line.lstrip().startswith("#") for module in modules for line in module.text.splitlines())
+    return [
+        f"{len(modules)} files, {lines:,} lines; per 1,000 lines: {untyped / lines * 1000:.1f} Any,"
+        f" {comments / lines * 1000:.1f} full-line comments; {broad} broad excepts",
+        *(f"closed by an import in a function or for type checkers: {', '.join(cycle)}" for cycle in measures.late),
+    ]
+
+
+def _is_broad(node: ast.AST) -> bool:
+    """Whether it catches, or suppresses, any exception."""
+    if isinstance(node, ast.ExceptHandler):
+        kinds: list[ast.expr | None] = [node.type]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("suppress", "contextlib.suppress"):
+        kinds = [*node.args]
+    else:
+        return False
+    return any(kind is None or ast.unparse(kind) in ("Exception", "BaseException") for kind in kinds)
+
+
+def complaints(measures: Measures, exceptions: Mapping[tuple[str, str], str]) -> list[str]:
+    """A line for all that is over its budget without an exception, and for each exception without a need or reason."""
+    over = measures.over()
+    found = [f"{name}: {value} in {place}" for (name, place), value in over.items() if (name, place) not in exceptions]
+    for (name, place), reason in exceptions.items():
+        if (name, place) not in over:
+            found.append(f"{name}: {place} is within its budget, or is gone: remove its exception")
+        elif not reason.strip():
+            found.append(f"{name}: the exception of {place} has no reason")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
