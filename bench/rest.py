@@ -110,7 +110,7 @@ def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
         words = " ".join(process.cmdline())
         pids[process.pid] = next((role for module, role in MODULES.items() if module in words), "other")
     for process in hostler.containers:
-        pids |= {process.pid: "container", **{child.pid: "its nursery" for child in process.children()}}
+        pids |= {process.pid: "container", **{child.pid: "its fork server" for child in process.children()}}
     cpu, wakes = ({pid: take(pid) for pid in pids} for take in (processes.cpu, processes.wakes))
     begun = time.monotonic()
     time.sleep(seconds)
@@ -127,7 +127,7 @@ def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
         )
         for pid, role in pids.items()
     ]
-    return sorted(found, key=lambda one: [*HOUSE, "zygote", "container", "its nursery", "other"].index(one.role))
+    return sorted(found, key=lambda one: [*HOUSE, "zygote", "container", "its fork server", "other"].index(one.role))
 
 
 def _times(name: str, taken: list[float]) -> list[str]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import socket
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ import numpy as np
 import arguments
 from hostler.servers import environment
 from hostler.servers.frameworks import registry
-from hostler.servers.http_api import Contract
-from hostler.servers.inside import Inside
+from hostler.servers.frameworks.predictor import Predictor
+from hostler.servers.http_api import ContainerApi
 from hostler.servers.loop import new_loop
-from hostler.servers.shelf import Held, Shelf
+from hostler.servers.model_registry import LoadedModel, ModelRegistry
+from hostler.servers.runners.inline import InlineLoader, InlineRunner
 from hostler.wire.http_server import Limits, Server, _Connection, plain_refusal
 
 MODELS = 10
@@ -131,17 +132,21 @@ class Wire(asyncio.Transport):
         return False
 
 
+async def release(predictor: Predictor, size: int) -> None:
+    """No model is unloaded here."""
+
+
 async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> list[float]:
     make, models = KINDS[kind]
     told = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
-    line, nursery = socket.socketpair()  # nobody is born here, but the line must stay open
+    loaded = ModelRegistry(told, InlineLoader(told))
+    long_calls = ThreadPoolExecutor(1)
     with tempfile.TemporaryDirectory() as place:
-        shelf = Shelf(told, line, Path(place))
         make(Path(place))
         for number in range(models):
             predictor = registry.load(Path(place), kind.partition(" ")[0], told)
-            shelf.held[str(number)] = Held("", Inside(predictor, 0, told, shelf._long_calls))
-    server = Server(Contract(told, shelf).handle, Limits(), plain_refusal)
+            loaded.models[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, long_calls, release))
+    server = Server(ContainerApi(told, loaded).handle, Limits(), plain_refusal)
     wires = [Wire() for _ in range(max(turns))]
     connections = [_Connection(server) for _ in wires]
     for wire, connection in zip(wires, connections, strict=True):
@@ -166,8 +171,6 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
             least = min(least, spent / (max(1, requests // turn) * turn) / 1000)
         found.append(least)
     server._sweeper.cancel()  # type: ignore[union-attr]
-    line.close()
-    nursery.close()
     return found
 
 

@@ -44,7 +44,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("lines of a class", "hostler/wire/http_server.py: _Connection"): _LATER,
     ("complexity of a function", "hostler/core/targets/model_cache.py: ModelCache._move"): _LATER,
     ("complexity of a function", "hostler/gateway/control_link.py: Link._heard"): _LATER,
-    ("complexity of a function", "hostler/servers/nursery.py: _tend"): _LATER,
     ("complexity of a function", "hostler/wire/http_server.py: _Connection.on_headers_complete"): _LATER,
 }
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import standins
 
 from hostler.engines.engine import Launch
+from hostler.processes.tree import descendants, parents
 from hostler.testing.process import HostlerProcess, NotReady
-from hostler.wire.tree import descendants, parents
 
 _NUMBERS = itertools.count()
 STANDINS = Path(standins.__file__)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler import contract
-from hostler.wire.lifeline import leave_with
+from hostler.processes.lifeline import leave_with
 
 
 def server() -> None:

@@ -17,7 +17,7 @@ from hostler.engines.engine import Engine, Launch, Seen
 from hostler.engines.fake import FakeEngine
 from hostler.engines.process import ProcessEngine
 from hostler.errors import EngineError
-from hostler.wire.tree import descendants
+from hostler.processes.tree import descendants
 
 
 class FakeStage:

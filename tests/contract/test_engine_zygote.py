@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hostler.host.zygote import Fork, Forked, Request, Warm, _receive
+from hostler.host.zygote import IMPORTS, IMPORTS_AHEAD, Fork
+from hostler.processes.forkserver import Event, Preload, Request, Spawn, Spawned
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -64,15 +65,17 @@ def ask(line: socket.socket, request: Request) -> None:
     line.sendall(len(payload).to_bytes(4, "big") + payload)
 
 
-def answered(line: socket.socket) -> Forked:
-    frame = _receive(line)
-    assert frame
-    return msgspec.msgpack.decode(frame, type=Forked)
+def answered(line: socket.socket) -> Spawned:
+    size = int.from_bytes(line.recv(4, socket.MSG_WAITALL), "big")
+    event = msgspec.msgpack.decode(line.recv(size, socket.MSG_WAITALL), type=Event)
+    assert isinstance(event, Spawned)
+    return event
 
 
-def container(folder: Path, name: str, end: str = "", framework: str = "script") -> Fork:
+def container(folder: Path, name: str, end: str = "", framework: str = "script", **environment: str) -> Spawn:
     (folder / name).mkdir()
-    return Fork(str(folder / name), str(folder / f"{name}.log"), {"END": end, "OWN": "1"}, framework)
+    fork = Fork(str(folder / name), str(folder / f"{name}.log"), {"END": end, "OWN": "1", **environment}, framework)
+    return Spawn(1, msgspec.msgpack.encode(fork), IMPORTS.get(framework, ()))
 
 
 def gone(pid: int) -> None:
@@ -116,7 +119,7 @@ def test_requests_are_answered_while_there_is_much_to_import_and_a_framework_com
 ) -> None:
     pytest.importorskip("xgboost")
     with zygote() as (line, _):
-        ask(line, Warm())
+        ask(line, Preload(IMPORTS_AHEAD))
         for name, framework in (("one", "script"), ("two", "xgboost"), ("three", "script")):
             ask(line, container(tmp_path, name, "0", framework))
         for pid in [answered(line).pid for _ in range(3)]:
@@ -128,11 +131,9 @@ def test_requests_are_answered_while_there_is_much_to_import_and_a_framework_com
 @pytest.mark.require("torch")
 def test_torch_is_imported_for_the_first_container_that_wants_it_and_works_in_all(tmp_path: Path) -> None:
     with zygote() as (line, _):
-        ask(line, Warm())
+        ask(line, Preload(IMPORTS_AHEAD))
         for name, framework in (("before", "xgboost"), ("first", "torch"), ("after", "torch")):
-            fork = container(tmp_path, name, "0", framework)
-            fork.environment["TORCH"] = "1"
-            ask(line, fork)
+            ask(line, container(tmp_path, name, "0", framework, TORCH="1"))
         for pid in [answered(line).pid for _ in range(3)]:
             gone(pid)
         for name, there in (("before", "False False"), ("first", "True False"), ("after", "True False")):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from containers_of_ours import Container, ask, booster, running, said_by, script, status_of
 
-from hostler.wire import tree
+from hostler.processes import tree
 
 Load = Callable[..., dict[str, Any]]
 
@@ -475,7 +475,7 @@ def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None
 
 
 def _settles(server: Container, wanted: int) -> None:
-    """Below the server there soon are so many living processes: the nursery, and the targets' own."""
+    """Below the server there soon are so many living processes: the fork server, and the targets' own."""
     end = time.monotonic() + 10
     while len(tree.descendants(server.process.pid)) != wanted:
         assert time.monotonic() < end

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pytest
 from containers_of_ours import Answer, Container, running, script
 
-from hostler.wire import tree
+from hostler.processes import tree
 from hostler.wire.http_client import CallFailed, Reply, call
 
 T = TypeVar("T")
@@ -88,9 +88,9 @@ def loaded(server: Container, name: str, number: int) -> dict[str, Any]:
 
 
 def processes(server: Container) -> list[int]:
-    """All that the nursery has borne and that live."""
-    [nursery] = tree.children(server.process.pid)
-    return tree.children(nursery)
+    """The living children of the server's fork server."""
+    [fork_server] = tree.children(server.process.pid)
+    return tree.children(fork_server)
 
 
 def eventually(look: Callable[[], T], within: float = 15) -> T:

@@ -26,7 +26,7 @@ from standins import DESCENDANTS
 
 from hostler.engines.engine import Seen
 from hostler.engines.process import ProcessEngine
-from hostler.wire.tree import descendants, parents
+from hostler.processes.tree import descendants, parents
 
 Result = TypeVar("Result")
 KINDS = ("forked", "executed")

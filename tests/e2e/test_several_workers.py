@@ -107,10 +107,10 @@ def test_two_processes_of_each_container_of_a_chain_share_the_calls(hostler: Hos
         assert all(count > CALLS // 4 for count in at.values()), found
 
 
-def siblings(nursery: psutil.Process, number: int) -> list[psutil.Process]:
-    """The processes that answer in a container: they come from its nursery."""
+def siblings(fork_server: psutil.Process, number: int) -> list[psutil.Process]:
+    """The processes that answer in a container: its fork server's children."""
     return eventually(
-        lambda: found if len(found := nursery.children()) == number else None, 10, f"there are {number} processes"
+        lambda: found if len(found := fork_server.children()) == number else None, 10, f"there are {number} processes"
     )
 
 
@@ -152,34 +152,34 @@ def test_workers_of_many_targets_share_the_calls_and_one_that_is_killed_is_repla
     for number in range(XGB):
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     loads = hostler.metric("hostler_model_loads_total")
-    nurseries = [nursery for container in hostler.containers for nursery in container.children()]
-    [nursery] = [one for one in nurseries if len(one.children()) == 2]  # no target has a process of its own
-    first, second = nursery.children()
+    fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
+    [fork_server] = [one for one in fork_servers if len(one.children()) == 2]  # no target has a process of its own
+    first, second = fork_server.children()
 
     def kill() -> None:
         reads = [one.io_counters().read_count for one in (first, second)]
         assert all(count > CALLS // 4 for count in reads), reads
         first.kill()
         eventually(lambda: not first.is_running(), 5, "it is gone")
-        siblings(nursery, 2)
+        siblings(fork_server, 2)
 
     calls = under_load(hostler, ask, kill)
     for number, answer in calls:
         assert answer.status == 424 or targets.number(answer.body) == number, answer
     assert sum(answer.status == 424 for _, answer in calls) <= CALLERS  # those that were there
     assert hostler.metric("hostler_model_loads_total") == loads  # control need not know
-    [new] = [one for one in siblings(nursery, 2) if one.pid != second.pid]
+    [new] = [one for one in siblings(fork_server, 2) if one.pid != second.pid]
     second.kill()
     eventually(lambda: not second.is_running(), 5, "it is gone")  # what it was answering until then would be 424
     for number in range(XGB):  # the new one has them all
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
-    assert new in siblings(nursery, 2)
+    assert new in siblings(fork_server, 2)
 
 
 def test_a_target_that_ends_whoever_loads_it_ends_one_worker_however_often_it_is_asked_for(hostler: Hostler) -> None:
     def workers() -> set[psutil.Process]:
-        nurseries = [nursery for container in hostler.containers for nursery in container.children()]
-        return {worker for nursery in nurseries for worker in nursery.children()}
+        fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
+        return {worker for fork_server in fork_servers for worker in fork_server.children()}
 
     hostler.put("xgb/fatal.tar.gz", targets.archive({"model.pkl": b"cos\n_exit\n(I3\ntR."}))
     assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
@@ -202,13 +202,13 @@ def test_a_scripts_process_that_is_killed_is_replaced_while_the_other_answers(
 
     before = set(answered(ask_all(hostler, endpoint, **headers)))
     [[pid], _] = before
-    nursery = psutil.Process(pid).parent()
-    assert nursery is not None
+    fork_server = psutil.Process(pid).parent()
+    assert fork_server is not None
 
     def kill() -> None:
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not psutil.pid_exists(pid), 5, "it is gone")
-        siblings(nursery, 4)
+        siblings(fork_server, 4)
 
     calls = under_load(hostler, ask, kill)
     good = [call for call in calls if call[1].status == 200]

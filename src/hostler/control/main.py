@@ -29,12 +29,12 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.registry import RuntimeRegistry
+from hostler.processes import lifeline
 from hostler.s3.app import objects_app
 from hostler.s3.redirect import elsewhere_app
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
-from hostler.wire import lifeline
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ import msgspec
 
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import EngineError
+from hostler.processes.tree import descendants, own_share
 from hostler.wire.frames import Frames
 from hostler.wire.host_messages import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
-from hostler.wire.tree import descendants, own_share
 
 
 class ProcessEngine:

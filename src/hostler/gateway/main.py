@@ -32,8 +32,8 @@ from hostler.gateway.invoke.invoker import ROOM, Invoker
 from hostler.gateway.pending import PendingRequests
 from hostler.gateway.region import Regions
 from hostler.gateway.routes import Routes
+from hostler.processes import lifeline
 from hostler.settings import Settings
-from hostler.wire import lifeline
 from hostler.wire.http_client import BUFFER, Pool
 from hostler.wire.http_server import Limits, Server, serve
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from hostler import contract
 from hostler.errors import EngineError
 from hostler.host import sandbox
-from hostler.host.forks import ONE_THREAD, Forks
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import how, soon
 from hostler.host.zygote import Fork
+from hostler.host.zygote_client import ONE_THREAD, ZygoteClient
+from hostler.processes.tree import kill
 from hostler.wire.host_messages import Launch, Seen
-from hostler.wire.tree import kill
 
 log = logging.getLogger("hostler.host")
 
@@ -53,7 +53,7 @@ class ContainerTable:
     """`changed` is called whenever a container started or ended."""
 
     def __init__(
-        self, run: Path, data: Path, lifeline: int, reaper: Reaper, forks: Forks, bubblewrap: bool,
+        self, run: Path, data: Path, lifeline: int, reaper: Reaper, forks: ZygoteClient, bubblewrap: bool,
         changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._run = run
@@ -146,7 +146,7 @@ class ContainerTable:
             contract.ENV_LIFELINE: str(self._lifeline),
             contract.ENV_FRAMEWORK: launch.framework,
         }
-        with self._reaper.birth():
+        with self._reaper.spawning():
             pid = await self._forks.fork(Fork(launch.folder, launch.log, _clean(environment), launch.framework))
             self._born(container, pid)
 

@@ -23,12 +23,12 @@ from hostler.errors import UserError
 from hostler.host import data_dir, sandbox
 from hostler.host.containers import ContainerTable
 from hostler.host.control_socket import HostLink
-from hostler.host.forks import Forks
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import Respawned
-from hostler.host.spawn import spawn
+from hostler.host.zygote_client import ZygoteClient
+from hostler.processes.spawn import spawn
+from hostler.processes.tree import kill
 from hostler.settings import Settings
-from hostler.wire.tree import kill
 
 log = logging.getLogger("hostler.host")
 
@@ -120,7 +120,7 @@ class _Host:
         # Nobody ever writes to the lifeline. Its writing end is ours alone, so it closes when we are gone.
         lifeline, _ = os.pipe()
         reaper = Reaper()
-        forks = Forks(self._programs.server, lifeline, reaper)
+        forks = ZygoteClient(self._programs.server, lifeline, reaper)
         link = HostLink(self._end_gateway)
         children = ContainerTable(
             self._folder, self._settings.data, lifeline, reaper, forks, self._bubblewrap, link.changed
@@ -174,7 +174,7 @@ class _Host:
         if pid and pid in [gateway.pid for gateway in self._gateways]:
             kill(pid, signal.SIGKILL)
 
-    async def _announce(self, forks: Forks) -> None:
+    async def _announce(self, forks: ZygoteClient) -> None:
         """Wait until the house answers through its own port, and say so."""
         host, port = self._listener.getsockname()[:2]
         reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

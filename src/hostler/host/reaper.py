@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterator
 
-from hostler.wire.tree import adopt_orphans, children, kill
+from hostler.processes.tree import adopt_orphans, kill_strangers, reap
 
 _PATIENCE = 10.0
 
@@ -22,8 +21,8 @@ class Reaper:
 
     def __init__(self) -> None:
         self._known: dict[int, Callable[[int], None]] = {}  # exactly our living children
-        self._births = 0  # forks under way: an unknown child may be one of them
-        self._early: dict[int, int] = {}  # exits of unknown children during births
+        self._spawning = 0  # spawns under way: an unknown child may be one of them
+        self._early: dict[int, int] = {}  # exits of unknown children meanwhile
         self._alone = asyncio.Event()  # set: there was no stranger when we last looked
         adopt_orphans()
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
@@ -36,37 +35,27 @@ class Reaper:
             self._known[pid] = ended
 
     @contextlib.contextmanager
-    def birth(self) -> Iterator[None]:
-        """While a child is being born whose pid we do not know yet, strangers are let live and their exits kept."""
-        self._births += 1
+    def spawning(self) -> Iterator[None]:
+        """While a spawn is under way, kill no unknown child, and remember the exit codes of unknown children."""
+        self._spawning += 1
         try:
             yield
         finally:
-            self._births -= 1
-            if not self._births:
+            self._spawning -= 1
+            if not self._spawning:
                 self._early.clear()
                 self.reap()
 
     def reap(self) -> None:
-        """Collect every child that has ended, tell whoever watches it, and kill the strangers."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            code = os.waitstatus_to_exitcode(status)
+        """Collect every child that has exited, call whoever watches it, and kill the strangers."""
+        for pid, code in reap():
             if ended := self._known.pop(pid, None):
                 ended(code)
-            elif self._births:
+            elif self._spawning:
                 self._early[pid] = code
-        if self._births:
+        if self._spawning:
             return
-        strangers = [pid for pid in children(os.getpid()) if pid not in self._known]
-        for pid in strangers:
-            kill(pid, signal.SIGKILL)  # its own children come to us then, and are the next strangers
-        if strangers:
+        if kill_strangers(self._known):
             self._alone.clear()
         else:
             self._alone.set()

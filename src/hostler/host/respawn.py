@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from hostler.host.reaper import Reaper
-from hostler.wire.tree import kill
+from hostler.processes.tree import kill
 
 log = logging.getLogger("hostler.host")
 

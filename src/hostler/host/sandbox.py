@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hostler import contract
-from hostler.host.spawn import spawn
-from hostler.wire.tree import children, kill
+from hostler.processes.spawn import spawn
+from hostler.processes.tree import children, kill
 
 log = logging.getLogger("hostler.host")
 

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import TypedDict
 
-from hostler.wire.tree import adopt_orphans, end_descendants, kill
+from hostler.processes.tree import adopt_orphans, end_descendants, kill, reap
 
 
 class Plan(TypedDict):
@@ -65,15 +65,8 @@ def _start(plan: Plan) -> int:
 
 
 def _reap(command: int) -> int | None:
-    """Collect whoever has ended. The command's exit code if it was among them."""
-    code = None
-    try:
-        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
-            if ended[0] == command:
-                code = os.waitstatus_to_exitcode(ended[1])
-    except ChildProcessError:
-        pass
-    return code
+    """Collect every child that has exited. Returns the command's exit code if it is among them."""
+    return dict(reap()).get(command)
 
 
 def _end_like(code: int | None) -> None:

@@ -1,4 +1,5 @@
-"""hostler's own model servers: what runs inside a container. They know `contract` and `wire` and nothing above.
+"""hostler's own model servers: what runs inside a container.
 
-Numpy, xgboost and scikit-learn are imported by their own modules only, and those only when an artifact asks for them.
+They import `contract`, `wire` and `processes` and nothing above. Numpy, xgboost and scikit-learn are imported by their
+own modules only, and those only when an artifact asks for them.
 """

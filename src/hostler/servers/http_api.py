@@ -21,11 +21,12 @@ import msgspec
 
 from hostler import contract
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.shelf import Held, LoadFailed, Shelf
+from hostler.servers.model_registry import LoadedModel, ModelRegistry
+from hostler.servers.runners.runner import LoadFailed
 from hostler.text import is_count
 from hostler.wire.http_server import Request
 
-ONLY = "model"  # the name of a single-model container's model on the shelf
+ONLY = "model"  # the name of a single-model container's model in the registry
 _PAGE = 100  # entries of GET /models at most
 _INVOKE = "/invoke"
 _TYPES = {
@@ -47,10 +48,10 @@ class _Register(msgspec.Struct):
 class ContainerApi:
     """Answers the requests of one container. `failures`: those to loads that failed hold the failure in data, too."""
 
-    def __init__(self, environment: Environment, shelf: Shelf, *, failures: bool = False) -> None:
+    def __init__(self, environment: Environment, registry: ModelRegistry, *, failures: bool = False) -> None:
         self._environment = environment
-        self._shelf = shelf
-        self._held = shelf.held
+        self._registry = registry
+        self._models = registry.models
         self._multi_model = environment.multi_model
         self._failures = failures
         self._names_sockets = bool(environment.socket)  # without a folder that the platform knows, they say nothing
@@ -85,10 +86,9 @@ class ContainerApi:
         elif path == contract.PING:
             if self._multi_model:
                 request.answer(200)
-            elif held := self._held.get(ONLY):
-                sockets = [name for name in (*held.seat.sockets, held.seat.socket) if name and self._names_sockets]
-                if sockets:
-                    _answer(request, {"sockets": sockets})
+            elif model := self._models.get(ONLY):
+                if model.runner.sockets and self._names_sockets:
+                    _answer(request, {"sockets": model.runner.sockets})
                 else:
                     request.answer(200)
             else:
@@ -108,8 +108,8 @@ class ContainerApi:
 
     def invoke(self, request: Request, name: str) -> None:
         """Have a target answer. `name` may be percent-encoded, as it came."""
-        held = self._held.get(name) or self._held.get(unquote(name))
-        if held is None:
+        model = self._models.get(name) or self._models.get(unquote(name))
+        if model is None:
             if self._multi_model:
                 _refuse(request, 404, f"Model not found: {unquote(name)}")
             elif self._returns:
@@ -118,15 +118,15 @@ class ContainerApi:
             else:
                 _refuse(request, 503, "The model is not loaded.")
         elif _is(request, "POST"):
-            held.seat.invoke(request, self.handle)
+            model.runner.invoke(request, self.handle)
 
     def _model(self, request: Request, name: str) -> None:
-        if request.method == "DELETE" and (name in self._held or self._shelf.loading(name)):
+        if request.method == "DELETE" and (name in self._models or self._registry.loading(name)):
             self._later(request, self._unload(request, name))
-        elif name not in self._held:
+        elif name not in self._models:
             _refuse(request, 404, f"Model not found: {name}")
         elif _is(request, "GET"):
-            _answer(request, self._entry(name, self._held[name]))
+            _answer(request, self._entry(name, self._models[name]))
 
     def _list(self, request: Request) -> None:
         """A page of what is held, by name: `limit` entries (100 at most) after the name in `next_page_token`."""
@@ -135,10 +135,10 @@ class ContainerApi:
         if not (is_count(limit) and int(limit)):
             _refuse(request, 400, "limit is not a positive number.")
             return
-        names = sorted(self._held)
+        names = sorted(self._models)
         start = bisect.bisect_right(names, query.get("next_page_token", [""])[-1])
         page = names[start : start + min(int(limit), _PAGE)]
-        listing: dict[str, Any] = {"models": [self._entry(name, self._held[name]) for name in page]}
+        listing: dict[str, Any] = {"models": [self._entry(name, self._models[name]) for name in page]}
         if start + len(page) < len(names):
             listing["nextPageToken"] = page[-1]
         _answer(request, listing)
@@ -154,44 +154,44 @@ class ContainerApi:
             _refuse(request, 400, "model_name is not one path segment of at most 256 characters.")
             return
         try:
-            if name in self._held:
+            if name in self._models:
                 raise LoadFailed(409, f"Model {name} is already registered.")
             folder = self._environment.folder(asked.url)
-            waited = self._shelf.loading(name)
-            held = await self._shelf.load(name, asked.url, folder)
+            waited = self._registry.loading(name)
+            model = await self._registry.load(name, asked.url, folder)
             if waited:
                 raise LoadFailed(409, f"Model {name} is already registered.")
         except BadFolder as error:
             _refuse(request, error.status, str(error))
         except LoadFailed as error:
-            more = self._added(self._held[name]) if error.status == 409 and name in self._held else {}
+            more = self._added(self._models[name]) if error.status == 409 and name in self._models else {}
             if error.ended is not None:
                 more = {"processEnded": error.ended}
             if self._failures and error.failure is not None:
                 more["failure"] = error.failure
             _refuse(request, error.status, str(error), **more)
         else:
-            _answer(request, {"status": "Workers scaled", **self._added(held)})
+            _answer(request, {"status": "Workers scaled", **self._added(model)})
 
     async def _unload(self, request: Request, name: str) -> None:
         try:
-            await self._shelf.unload(name)
+            await self._registry.unload(name)
         except KeyError:
             _refuse(request, 404, f"Model not found: {name}")
         else:
             _answer(request, {"status": f'Model "{name}" unregistered'})
 
-    def _entry(self, name: str, held: Held) -> dict[str, Any]:
-        return {"modelName": name, "modelUrl": held.url, **self._added(held)}
+    def _entry(self, name: str, model: LoadedModel) -> dict[str, Any]:
+        return {"modelName": name, "modelUrl": model.url, **self._added(model)}
 
-    def _added(self, held: Held) -> dict[str, Any]:
-        return {"memory": held.seat.memory, **self._sockets(held)}
+    def _added(self, model: LoadedModel) -> dict[str, Any]:
+        return {"memory": model.runner.memory, **self._sockets(model)}
 
-    def _sockets(self, held: Held) -> dict[str, Any]:
-        seat = held.seat
-        if not self._names_sockets:
+    def _sockets(self, model: LoadedModel) -> dict[str, Any]:
+        sockets = model.runner.sockets
+        if not (sockets and self._names_sockets):
             return {}
-        return {"sockets": seat.sockets} if seat.sockets else {"socket": seat.socket} if seat.socket else {}
+        return {"sockets": sockets} if len(sockets) > 1 else {"socket": sockets[0]}
 
     def _later(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,4 +1,4 @@
-"""The start and the end of one of our model servers: environment, nursery, socket, signals."""
+"""The start and the end of one of our model servers: environment, fork server, socket, signals."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ import msgspec
 
 from hostler import contract, failures
 from hostler.failures import Code, Failure
-from hostler.servers import environment, error_text, nursery, strays, target, worker
+from hostler.processes import forkserver, tree
+from hostler.processes.lifeline import leave_with
+from hostler.servers import environment, error_text
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import registry
 from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
-from hostler.servers.shelf import LoadFailed, Shelf
-from hostler.servers.workers import Workers
-from hostler.wire import tree
+from hostler.servers.model_registry import ModelRegistry
+from hostler.servers.processes import fork_guard, target_main, worker_main
+from hostler.servers.processes.protocol import DRAIN, Order
+from hostler.servers.runners.inline import InlineLoader
+from hostler.servers.runners.process import ProcessFactory
+from hostler.servers.runners.process_loader import ProcessLoader
+from hostler.servers.runners.runner import Loader, LoadFailed
+from hostler.servers.worker_pool import WorkerPool
 from hostler.wire.http_server import Limits, serve
-from hostler.wire.lifeline import leave_with
 
 
 def run(everywhere: bool = False) -> None:
@@ -53,8 +59,8 @@ def run(everywhere: bool = False) -> None:
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = nursery.start(partial(_become, told), registry.warm_forks, told.lifeline)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system is to reap them
+        line = forkserver.start(partial(_run_child, told), registry.warm_forks, told.lifeline)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system reaps them
         if told.lifeline is not None:
             leave_with(told.lifeline)
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -63,8 +69,11 @@ def run(everywhere: bool = False) -> None:
         sys.exit(code)
 
 
-def _become(told: Environment, order: nursery.Bear, report: int, lifeline: int) -> None:
-    (target.run if order.framework else worker.run)(told, order, report, lifeline)
+def _run_child(told: Environment, order: bytes, fds: list[int]) -> None:
+    """The whole life of a process that the fork server spawned: a model's own, or a worker."""
+    decoded = msgspec.msgpack.decode(order, type=Order)
+    report, lifeline = fds
+    (target_main.run if decoded.framework else worker_main.run)(told, decoded, report, lifeline)
 
 
 def _refuse(why: str, told: Environment | None = None, failure: Failure | None = None) -> NoReturn:
@@ -89,37 +98,39 @@ async def _serve(told: Environment, line: socket.socket, sockets: Path, everywhe
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
-    shelf: Shelf
+    fork_guard.default_signals_in_children()
+    factory = ProcessFactory(line, sockets)
+    shared: Loader
     if told.workers == 1:
-        shelf = Shelf(told, line, sockets)
+        shared = InlineLoader(told)
     else:
-        shelf = workers = Workers(told, line, sockets)
+        shared = workers = WorkerPool(factory, told.workers)
         try:
-            await workers.begin()
+            await workers.start()
         except LoadFailed as error:
             print(f"there is no process for each worker: {error}", file=sys.stderr, flush=True)
             return 1
-    answering = ContainerApi(told, shelf)
+    registry = ModelRegistry(told, shared, ProcessLoader(factory, told.workers))
+    answering = ContainerApi(told, registry)
     handle = answering.handle
     limits = Limits(body=told.max_body)
     if told.socket:
         server = await serve(handle, path=told.socket, limits=limits)
     else:
         server = await serve(handle, sock=_listener(told.port, everywhere), limits=limits)
-    keeping = None if told.multi_model else asyncio.ensure_future(_keep(shelf, told, answering))
+    keeping = None if told.multi_model else asyncio.ensure_future(_keep(registry, told, answering))
     stop = asyncio.ensure_future(ending.wait())
     await asyncio.wait([stop, *([keeping] if keeping else [])], return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if keeping and keeping.done():
         print(keeping.result(), file=sys.stderr, flush=True)
         code = 1
-    await asyncio.gather(server.close(0.0 if code else target.DRAIN), shelf.close())
+    await asyncio.gather(server.close(0.0 if code else DRAIN), registry.close())
     return code
 
 
-async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str:
-    """Hold the one model of a single-model container, loading it anew when its process falls. Returns why it cannot.
+async def _keep(registry: ModelRegistry, told: Environment, answering: ContainerApi) -> str:
+    """Hold the one model of a single-model container, loading it anew when its process exits. Returns why it cannot.
 
     That is one line, the last of the log: a traceback, where there is one, was printed by the load itself. The same is
     left in data.
@@ -127,7 +138,7 @@ async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str
     url = f"{contract.BASE_DIR}/{contract.MODEL_DIR}"
     while True:
         try:
-            held = await shelf.load(ONLY, url, told.folder(url))
+            model = await registry.load(ONLY, url, told.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
             answering.lost()
             message = failures.one_line(str(error))
@@ -137,7 +148,7 @@ async def _keep(shelf: Shelf, told: Environment, answering: ContainerApi) -> str
             failures.leave(told.base, msgspec.structs.replace(failure, line=line))
             return line
         answering.arrived()
-        await shelf.fall(held)
+        await asyncio.wait([model.runner.exited])
 
 
 def _listener(port: int, everywhere: bool) -> socket.socket:

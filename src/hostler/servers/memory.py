@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from hostler.wire import tree
+from hostler.processes import tree
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

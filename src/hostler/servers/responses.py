@@ -7,9 +7,10 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from hostler.servers import error_text, strays
+from hostler.servers import error_text
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Call, Predictor, Rejected, Reply, Stream
+from hostler.servers.processes import fork_guard
 from hostler.wire.http_server import Request
 
 
@@ -20,7 +21,7 @@ def call_of(request: Request) -> Call:
 
 def replies(predictor: Predictor, calls: Sequence[Call], environment: Environment) -> Sequence[Reply | Stream]:
     """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
-    with strays.kept_out():
+    with fork_guard.exit_if_forked():
         try:
             found = predictor.answer(calls)
         except KeyboardInterrupt:
@@ -128,7 +129,7 @@ class _Streaming:
 
     def _next(self) -> bytes | None:
         """The next piece, or None after the last. Raises what the user's code raises, and TypeError."""
-        with off_loop(), strays.kept_out():
+        with off_loop(), fork_guard.exit_if_forked():
             try:
                 piece = next(self._pieces)
             except StopIteration:
@@ -146,7 +147,7 @@ class _Streaming:
         if close is None:
             return
         try:
-            with off_loop(), strays.kept_out():
+            with off_loop(), fork_guard.exit_if_forked():
                 close()
         except BaseException as error:
             _log(error, self._environment)

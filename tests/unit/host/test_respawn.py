@@ -28,8 +28,8 @@ def apart(body: str) -> str:
             """
         from hostler.host.respawn import Respawned
         from hostler.host.reaper import Reaper
-        from hostler.host.spawn import spawn
-        from hostler.wire.tree import children
+        from hostler.processes.spawn import spawn
+        from hostler.processes.tree import children
         async def play():
             reaper = Reaper()
         """
@@ -107,7 +107,7 @@ def test_strangers_are_killed_but_not_while_a_child_is_being_born() -> None:
                     os._exit(0)
                 time.sleep(60)
             return between, int(os.read(reading, 20))
-        with reaper.birth():
+        with reaper.spawning():
             between, pid = orphan()
             codes = []
             ended = asyncio.Event()
@@ -130,7 +130,7 @@ def test_a_child_that_ends_before_its_pid_is_known_is_not_missed() -> None:
     said = apart(
         """
         codes = []
-        with reaper.birth():
+        with reaper.spawning():
             pid = spawn(["sh", "-c", "exit 5"], {"PATH": os.defpath})
             while children(os.getpid()):
                 await asyncio.sleep(0.001)

@@ -21,10 +21,11 @@ from typing import Any
 
 from hostler.contract import CODE_DIR
 from hostler.failures import Code
-from hostler.servers import codecs, strays
+from hostler.servers import codecs
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers, registry, requirements
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
+from hostler.servers.processes import fork_guard
 
 _TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
 
@@ -124,7 +125,7 @@ def _imported(program: Path) -> Any:
         raise Unloadable(f"{program.name} is not a Python module", Code.OTHER)
     module = importlib.util.module_from_spec(spec)
     sys.modules[program.stem] = module
-    with strays.kept_out():
+    with fork_guard.exit_if_forked():
         spec.loader.exec_module(module)
     return module
 
@@ -135,7 +136,7 @@ def _call(function: Callable[..., Any], *values: Any) -> Any:
         takes = len(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # built in
         takes = len(values)
-    with strays.kept_out():
+    with fork_guard.exit_if_forked():
         return function(*values, None) if takes == len(values) + 1 else function(*values)
 
 

@@ -1,6 +1,6 @@
 """A worker: a process of a server of several, with a copy of each target that needs no process of its own.
 
-It is told what to hold as any server is, by POST and DELETE of /models, but by the server that it belongs to.
+Its server loads and unloads its models, as any client does a server's: by POST and DELETE of /models.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import replace
 from functools import partial
 
 from hostler.contract import INVOCATIONS
-from hostler.servers import strays
+from hostler.processes import tree
+from hostler.processes.lifeline import leave_with
 from hostler.servers.environment import Environment
 from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
-from hostler.servers.nursery import Bear
-from hostler.servers.shelf import Shelf
-from hostler.servers.target import DRAIN, Report, tell
-from hostler.wire import tree
+from hostler.servers.model_registry import ModelRegistry
+from hostler.servers.processes import fork_guard
+from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
+from hostler.servers.runners.inline import InlineLoader
 from hostler.wire.http_server import Limits, Request, serve
-from hostler.wire.lifeline import leave_with
 
 
-def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
-    """The whole life of the process. Returns when it was told to end and every call was answered."""
+def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
+    """Serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
     os.set_inheritable(report, False)
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
@@ -37,14 +37,17 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     tree.end_descendants()
 
 
-async def _serve(environment: Environment, order: Bear, report: int) -> None:
+async def _serve(environment: Environment, order: Order, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
-    answering = ContainerApi(replace(environment, multi_model=True, socket=""), Shelf(environment), failures=True)
+    fork_guard.default_signals_in_children()
+    loader = InlineLoader(environment)
+    answering = ContainerApi(
+        replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
+    )
     limits = Limits(body=environment.max_body)
     server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
-    tell(report, Report(200))
+    send_report(report, Report(200))
     await ending.wait()
     await server.close(DRAIN)
 

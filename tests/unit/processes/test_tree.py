@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from hostler.wire import tree
+from hostler.processes import tree
 
 
 def test_descendants_are_found_below_a_process_whatever_its_name() -> None:

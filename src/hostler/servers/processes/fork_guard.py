@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def kept_out() -> Iterator[None]:
-    """The user's code runs in here. Whoever comes out in another process than it went in ends, and flushes nothing."""
+def exit_if_forked() -> Iterator[None]:
+    """Run the user's code in here. A process that leaves this, but did not enter it, exits and flushes nothing."""
     here = os.getpid()
     try:
         yield
@@ -23,12 +23,12 @@ def kept_out() -> Iterator[None]:
             os._exit(0)
 
 
-def hear_for_themselves() -> None:
-    """From now on a child that is told to end does so, where else our loop would be told: they share its signals."""
+def default_signals_in_children() -> None:
+    """From now on SIGTERM ends a forked child. Without this it would set off our loop: they share its signal pipe."""
     here = os.getpid()
 
     def become() -> None:
-        if os.getppid() == here:  # what a child's own children do with signals is that child's matter
+        if os.getppid() == here:  # its own children's signals are that child's matter
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _release()

@@ -1,4 +1,4 @@
-"""A process and all that descends from it, read from /proc. It looks and ends; who is to end is its callers' matter.
+"""A process and all that descends from it: finding in /proc, reaping, ending. Its callers choose whom to end.
 
 On Linux alone: orphans are kept within reach by PR_SET_CHILD_SUBREAPER.
 """
@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -75,6 +76,24 @@ def end_descendants(patience: float = 5.0) -> None:
         for pid in found:
             kill(pid, signal.SIGKILL)
         time.sleep(0.002)
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Collect each child of this process that has exited: its pid, and its exit code or a negative signal number."""
+    with contextlib.suppress(ChildProcessError):
+        while (exited := os.waitpid(-1, os.WNOHANG))[0]:
+            yield exited[0], os.waitstatus_to_exitcode(exited[1])
+
+
+def kill_strangers(known: Collection[int]) -> bool:
+    """Kill the living children of this process that are not `known`. Returns whether there were any.
+
+    They are orphans that an exited child left behind. Their own children come here next, and are the next strangers.
+    """
+    strangers = [pid for pid in children(os.getpid()) if pid not in known]
+    for pid in strangers:
+        kill(pid, signal.SIGKILL)
+    return bool(strangers)
 
 
 def kill(pid: int, number: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from hostler.servers import environment
 from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply
-from hostler.servers.inside import SLOW, Inside
+from hostler.servers.runners.inline import SLOW, InlineRunner
 from hostler.wire.http_server import Request, serve
 
 ENVIRONMENT = environment.read({})
@@ -52,6 +52,10 @@ class Clock:
         self.now += 2 * SLOW
 
 
+async def release(predictor: Predictor, size: int) -> None:
+    """Nobody measures memory here."""
+
+
 class Stable:
     """Targets behind a server on a socket. A request names its target by its path."""
 
@@ -59,12 +63,12 @@ class Stable:
         self.path = path
         self.threads = threads
         self.clock = Clock()
-        self.targets: dict[str, Inside] = {}
+        self.targets: dict[str, InlineRunner] = {}
         self.gathered: list[Request] = []
         self.wanted = 1  # requests that are waited for, to reach their targets in one turn
 
-    def add(self, name: str, model: Predictor) -> Inside:
-        self.targets[name] = Inside(model, 0, ENVIRONMENT, self.threads, self.clock)
+    def add(self, name: str, model: Predictor) -> InlineRunner:
+        self.targets[name] = InlineRunner(model, 0, ENVIRONMENT, self.threads, release, self.clock)
         return self.targets[name]
 
     def handle(self, request: Request) -> None:
@@ -258,7 +262,7 @@ def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_too(tmp_
             await here.made_slow("m")
             calls = [asyncio.ensure_future(here.call("m", b"%d" % number)) for number in range(3)]
             await here.arrived("m", 3)
-            closing = asyncio.ensure_future(target.close())
+            closing = asyncio.ensure_future(target.drain())
             go.set()
             assert await closing is model
             assert len(model.calls) == 5

@@ -16,8 +16,9 @@ import xgboost
 
 from hostler.servers import environment
 from hostler.servers.frameworks.predictor import Predictor
-from hostler.servers.inside import Inside
-from hostler.servers.shelf import MUCH, Heap, LoadFailed, Shelf
+from hostler.servers.model_registry import ModelRegistry
+from hostler.servers.runners.inline import MUCH, Heap, InlineLoader, InlineRunner
+from hostler.servers.runners.runner import LoadFailed
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
 NEVER = 3600.0  # seconds until memory is given back by itself, in a test that sees to the rest
@@ -39,11 +40,11 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60.0))
 
 
-def watched(shelf: Shelf, name: str) -> weakref.ref[Predictor]:
-    seat = shelf.held[name].seat
-    assert isinstance(seat, Inside)
-    assert seat._predictor is not None
-    return weakref.ref(seat._predictor)
+def watched(registry: ModelRegistry, name: str) -> weakref.ref[Predictor]:
+    runner = registry.models[name].runner
+    assert isinstance(runner, InlineRunner)
+    assert runner._predictor is not None
+    return weakref.ref(runner._predictor)
 
 
 def copy(model: Path, folder: Path) -> Path:
@@ -54,14 +55,14 @@ def copy(model: Path, folder: Path) -> Path:
 
 def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
-        await shelf.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+        await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
         told = []
         for number in range(40):
             if number >= 10:
-                await shelf.unload(str(number - 10))
-            held = await shelf.load(str(number), f"/{number}", copy(model, tmp_path / str(number)))
-            told.append(held.seat.memory)
+                await registry.unload(str(number - 10))
+            held = await registry.load(str(number), f"/{number}", copy(model, tmp_path / str(number)))
+            told.append(held.runner.memory)
         filling, turning = statistics.median(told[:10]), statistics.median(told[10:])
         assert turning == pytest.approx(filling, rel=0.05)
         size = (model / "xgboost-model").stat().st_size
@@ -73,26 +74,26 @@ def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path,
 
 def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
         folder = copy(model, tmp_path / "m")
-        first = (await shelf.load("m", "/m", folder)).seat.memory
-        await shelf.unload("m")
-        assert (await shelf.load("m", "/m", folder)).seat.memory == first
+        first = (await registry.load("m", "/m", folder)).runner.memory
+        await registry.unload("m")
+        assert (await registry.load("m", "/m", folder)).runner.memory == first
         file = folder / "xgboost-model"
         file.write_bytes(xgboost.Booster(model_file=bytearray(file.read_bytes()))[:10].save_raw("ubj"))
-        await shelf.unload("m")
-        assert (await shelf.load("m", "/m", folder)).seat.memory < first / 2
+        await registry.unload("m")
+        assert (await registry.load("m", "/m", folder)).runner.memory < first / 2
 
     run(test())
 
 
 def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
-        await shelf.load("leaves", "/m", model)
-        seen = watched(shelf, "leaves")
-        await shelf.unload("leaves")
-        await shelf.load("comes", "/m", model)
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+        await registry.load("leaves", "/m", model)
+        seen = watched(registry, "leaves")
+        await registry.unload("leaves")
+        await registry.load("comes", "/m", model)
         assert seen() is None
 
     run(test())
@@ -100,11 +101,11 @@ def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path
 
 def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=0.0)
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=0.0))
         for _ in range(3):
-            await shelf.load("leaves", "/m", model)
-            seen = watched(shelf, "leaves")
-            await shelf.unload("leaves")
+            await registry.load("leaves", "/m", model)
+            seen = watched(registry, "leaves")
+            await registry.unload("leaves")
             while seen() is not None:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
 
@@ -113,15 +114,15 @@ def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path:
 
 def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
-        each = (await shelf.load("m", "/m", model)).seat.memory
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+        each = (await registry.load("m", "/m", model)).runner.memory
         names = [f"m{number}" for number in range(MUCH // each + 1)]
         for name in names:
-            await shelf.load(name, "/m", model)
-        seen = [watched(shelf, name) for name in names]
+            await registry.load(name, "/m", model)
+        seen = [watched(registry, name) for name in names]
         for name in names:
             assert seen[0]() is not None
-            await shelf.unload(name)
+            await registry.unload(name)
         assert [one() for one in seen] == [None] * len(names)
 
     run(test())
@@ -129,14 +130,14 @@ def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_p
 
 def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
         torn = copy(model, tmp_path / "torn")
         (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
         for _ in range(2):
             with pytest.raises(LoadFailed, match="does not end as an XGBoost model does"):
-                await shelf.load("m", "/m", torn)
-        await shelf.load("m", "/m", model)
-        assert list(shelf.held) == ["m"]
+                await registry.load("m", "/m", torn)
+        await registry.load("m", "/m", model)
+        assert list(registry.models) == ["m"]
 
     run(test())
 
@@ -179,17 +180,17 @@ def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None
 
 def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
     async def test() -> None:
-        shelf = Shelf(ENVIRONMENT, soon=NEVER)
+        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
         names = [str(number) for number in range(16)]
         folders = {name: copy(model, tmp_path / name) for name in names}
 
         async def load_all() -> dict[str, int]:
-            held = await asyncio.gather(*(shelf.load(name, f"/{name}", folders[name]) for name in names))
-            return {name: one.seat.memory for name, one in zip(names, held, strict=True)}
+            held = await asyncio.gather(*(registry.load(name, f"/{name}", folders[name]) for name in names))
+            return {name: one.runner.memory for name, one in zip(names, held, strict=True)}
 
         first = await load_all()
         for _ in range(3):
-            await asyncio.gather(*(shelf.unload(name) for name in names))
+            await asyncio.gather(*(registry.unload(name) for name in names))
             assert await load_all() == first
 
     run(test())

@@ -11,44 +11,28 @@ import signal
 import sys
 from pathlib import Path
 
-import msgspec
-
 from hostler.contract import PING
-from hostler.failures import Failure
-from hostler.servers import error_text, memory, responses, strays
+from hostler.processes import tree
+from hostler.processes.lifeline import leave_with
+from hostler.servers import error_text, memory, responses
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import registry
 from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
-from hostler.servers.nursery import Bear
-from hostler.wire import tree
+from hostler.servers.processes import fork_guard
+from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
 from hostler.wire.http_server import Limits, Request, serve
-from hostler.wire.lifeline import leave_with
-
-DRAIN = 60.0  # seconds for the calls that still run when the target is to end; no caller waits longer (§4.3)
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load.
-
-    `failure` is the same as `message`, in data.
-    """
-
-    status: int
-    message: str = ""
-    memory: int = 0
-    failure: Failure | None = None
-
-
-def run(environment: Environment, order: Bear, report: int, lifeline: int) -> None:
-    """The whole life of the process. Returns when it was told to end and every call was answered."""
+def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
+    """Load and serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
     os.set_inheritable(report, False)
-    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing is to appear in it by itself
+    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing may appear in it by itself
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)
     try:
-        with strays.kept_out():
+        with fork_guard.exit_if_forked():
             predictor = registry.load(Path(order.folder), order.framework, environment)
     except BaseException as error:
         status = 507 if error_text.out_of_memory(error) else 500
@@ -56,7 +40,7 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
         if where := error_text.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        tell(report, Report(status, message, failure=error_text.failure(error, environment)))
+        send_report(report, Report(status, message, failure=error_text.failure(error, environment)))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -65,13 +49,13 @@ def run(environment: Environment, order: Bear, report: int, lifeline: int) -> No
     tree.end_descendants()
 
 
-async def _serve(predictor: Predictor, environment: Environment, order: Bear, report: int) -> None:
+async def _serve(predictor: Predictor, environment: Environment, order: Order, report: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    strays.hear_for_themselves()
+    fork_guard.default_signals_in_children()
     turn = _Turn(predictor, environment)
     server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
-    tell(report, Report(200, memory=memory.own_share()))
+    send_report(report, Report(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)
 
@@ -103,11 +87,3 @@ class _Turn:
             replies = responses.replies(self._predictor, calls, self._environment)
         for request, reply in zip(some, replies, strict=True):
             responses.give(request, reply, self._environment)
-
-
-def tell(report: int, message: Report) -> None:
-    """Write the report, and close its pipe."""
-    data = msgspec.json.encode(message) + b"\n"
-    while data:
-        data = data[os.write(report, data) :]
-    os.close(report)

@@ -1,0 +1,1 @@
+"""Processes and all that descends from them: starting, watching and ending them. Shared by the host and the servers."""

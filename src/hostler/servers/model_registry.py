@@ -1,0 +1,103 @@
+"""The models that this server has loaded, by name: loading, finding, unloading. It knows no HTTP.
+
+Loaders do the work (runners/): one for models that share a process, one for models that need processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hostler.servers import error_text
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks.predictor import Unloadable
+from hostler.servers.runners.process_loader import ProcessLoader
+from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runner
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that can be called. `url` is as the load's request had it."""
+
+    url: str
+    runner: Runner
+
+
+class ModelRegistry:
+    """Models by name. Every method runs on the loop. Without an `isolated` loader, the shared one loads all of them."""
+
+    def __init__(self, environment: Environment, shared: Loader, isolated: ProcessLoader | None = None) -> None:
+        self.models: dict[str, LoadedModel] = {}
+        self._environment = environment
+        self._shared = shared
+        self._isolated = isolated
+        self._loop = asyncio.get_running_loop()
+        self._loading: dict[str, asyncio.Task[Runner]] = {}
+
+    async def load(self, name: str, url: str, folder: Path) -> LoadedModel:
+        """Load a model that is not loaded yet, or wait for its load under way. Raises LoadFailed.
+
+        The load goes on when the caller is cancelled.
+        """
+        if name not in self._loading:
+            task = self._loop.create_task(self._load(name, folder))
+            self._loading[name] = task
+            task.add_done_callback(partial(self._loaded, name, url))
+        await asyncio.shield(self._loading[name])
+        if name not in self.models:
+            raise LoadFailed(500, "its process ended as soon as the model was loaded")
+        return self.models[name]
+
+    def loading(self, name: str) -> bool:
+        return name in self._loading
+
+    async def unload(self, name: str) -> None:
+        """Unload a model; returns when its calls in flight are answered. Its memory is given back soon after.
+
+        A load under way is broken off where it has a process, else waited for. Raises KeyError if there is neither.
+        """
+        if self._isolated:
+            await self._isolated.abort(name)
+        if loading := self._loading.get(name):
+            await asyncio.wait([loading])
+            await asyncio.sleep(0)  # its callbacks
+        await self.models.pop(name).runner.close()
+
+    async def close(self) -> None:
+        """End the models' processes, after their calls in flight."""
+        loaders: list[Loader] = [self._shared, *([self._isolated] if self._isolated else [])]
+        await asyncio.gather(*(loader.close() for loader in loaders))
+
+    async def _load(self, name: str, folder: Path) -> Runner:
+        try:
+            kind, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
+        except Unloadable as error:
+            failure = error_text.failure(error, self._environment)
+            raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
+        loader: Loader = self._isolated if isolated and self._isolated else self._shared
+        return await loader.load(LoadRequest(name, folder, kind, files))
+
+    def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
+        """An artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
+        kind = artifact.framework(folder, self._environment)
+        if missing := registry.missing(kind):
+            raise missing
+        return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
+
+    def _loaded(self, name: str, url: str, load: asyncio.Task[Runner]) -> None:
+        del self._loading[name]
+        if load.cancelled() or load.exception() is not None or load.result().exited.done():
+            return
+        model = self.models[name] = LoadedModel(url, load.result())
+        # The first callback: whoever else waits for the exit no longer finds the model.
+        model.runner.exited.add_done_callback(partial(self._exited, name, model))
+
+    def _exited(self, name: str, model: LoadedModel, exited: asyncio.Future[str]) -> None:
+        if self.models.get(name) is model:
+            del self.models[name]
+            print(exited.result(), file=sys.stderr, flush=True)

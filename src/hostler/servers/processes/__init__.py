@@ -1,0 +1,1 @@
+"""The processes that a model server starts: what runs in them, and what may not."""

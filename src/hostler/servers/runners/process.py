@@ -1,0 +1,248 @@
+"""A process that the fork server spawned for this server: its start, its socket, its exit. Calls are forwarded to it.
+
+It is a model's own, or a worker that holds a replica of many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from hostler.contract import INVOCATIONS
+from hostler.failures import ADVICE, Code, Failure
+from hostler.processes import forkserver, tree
+from hostler.servers.processes.protocol import DRAIN, Order, Report
+from hostler.servers.runners.runner import LoadFailed
+from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_head import render
+from hostler.wire.http_server import Request
+
+_CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
+_FORWARDED = ("content-type", "accept")  # and what begins with:
+_AMAZON = "x-amzn-"
+
+
+class ProcessRunner:
+    """One process. `label` names it in the log; `memory` is its own share after the load."""
+
+    def __init__(self, factory: ProcessFactory, number: int, path: Path, label: str) -> None:
+        self.memory = 0
+        self.path = path
+        self.in_flight = 0  # calls forwarded, and not answered yet
+        self.keeps_path = False  # its socket's file stays after its exit, for its replacement
+        self.exited: asyncio.Future[str] = factory.loop.create_future()
+        self.status = 0  # of the exited process: its exit code, or a negative signal number
+        self._factory = factory
+        self._number = number
+        self._label = label
+        self._serving = False
+        self._lifeline = -1
+        self._failure: Report | None = None  # there never was a process
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.path}"
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        return (self.path.name,)
+
+    async def load(self, folder: Path, framework: str) -> None:
+        """Spawn the process and wait for its report. Raises LoadFailed, also if it exited without a report.
+
+        A process without a framework is a worker (worker_main.py); it needs no folder.
+        """
+        # 1. Spawn it, with the pipe for its report and its lifeline.
+        reading, writing = os.pipe()
+        lifeline, self._lifeline = os.pipe()
+        order = msgspec.msgpack.encode(Order(str(folder), framework, str(self.path)))
+        preload = (framework,) if framework else ()
+        self._factory.send(forkserver.Spawn(self._number, order, preload), [writing, lifeline])
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(reading, "rb", buffering=0)
+        transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        # 2. Wait for its report, or its exit.
+        line: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
+        try:
+            either: list[asyncio.Future[Any]] = [line, self.exited]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                await asyncio.wait([line], timeout=0.1)  # the report may be in the pipe still
+            if line.done() and line.exception() is None:
+                report = msgspec.json.decode(line.result(), type=Report)
+            else:
+                await asyncio.wait([self.exited])
+                report = self._failure or _exited_itself(self.status)
+        finally:
+            line.cancel()
+            with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
+                await line
+            transport.close()
+        # 3. It serves, or is ended.
+        self.memory = report.memory
+        self._serving = report.status == 200
+        if not self._serving:
+            await self.close()
+            raise LoadFailed(report.status, report.message, failure=report.failure)
+
+    def take_name(self, name: str) -> None:
+        """Listen under this socket name from now on, whoever had it: for new connections, in one step."""
+        path = self.path.with_name(name)
+        os.replace(self.path, path)
+        self.path = path
+
+    def invoke(self, request: Request, retry: Callable[[Request], None], path: str = INVOCATIONS) -> None:
+        """Forward the request. If the process got none of it, `retry` is called when the process has exited."""
+
+        def exited(_: asyncio.Future[str]) -> None:
+            if not request.disconnected:
+                retry(request)
+
+        self._factory.forward(self, path, request, lambda: self.exited.add_done_callback(exited))
+
+    async def close(self) -> None:
+        """End the process: after its calls in flight, or at once if it never served."""
+        if not self.exited.done():
+            self._factory.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
+            await asyncio.wait([self.exited], timeout=DRAIN + 1)
+        if not self.exited.done():
+            self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
+            await asyncio.wait([self.exited])
+
+    def has_failed(self, reason: str) -> None:
+        """The fork server could fork no process."""
+        self._failure = Report(507, f"no process: {reason}")
+        self.has_exited(1)
+
+    def has_exited(self, status: int) -> None:
+        """Let go of what was held for the process; then whoever waits for its exit goes on."""
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        if not self.keeps_path:
+            self.path.unlink(missing_ok=True)
+        self.status = status
+        self.exited.set_result(f"the process of {self._label} has ended with status {status}")
+
+
+class ProcessFactory:
+    """The fork server's client: processes by number, and the connections to them. `line` is the socket to it."""
+
+    def __init__(self, line: socket.socket, folder: Path) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._client = forkserver.Client(line, self._receive, _end_all)
+        self._folder = folder  # of the processes' sockets
+        self._processes: dict[int, ProcessRunner] = {}  # not exited yet
+        self._number = 0
+        self._pool = Pool(connect_timeout=5.0)
+
+    def new(self, label: str) -> ProcessRunner:
+        """A process that is not spawned yet."""
+        self._number += 1
+        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}", label)
+        self._processes[self._number] = process
+        return process
+
+    def send(self, request: forkserver.Request, fds: Sequence[int] = ()) -> None:
+        self._client.send(request, fds)
+
+    def forward(self, process: ProcessRunner, path: str, request: Request, missed: Callable[[], None]) -> None:
+        headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
+        lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
+        head = render(f"POST {path} HTTP/1.1", lines)
+        deadline = self.loop.time() + _CALL_TIME
+        caller = _Forwarded(process, request, missed)
+        exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)
+        request.on_disconnect = partial(caller.client_gone, exchange)
+
+    def _receive(self, event: forkserver.Event) -> None:
+        process = self._processes.pop(event.number)
+        if isinstance(event, forkserver.SpawnFailed):
+            process.has_failed(event.reason)
+        elif isinstance(event, forkserver.Exited):
+            process.has_exited(event.status)
+
+
+def _end_all() -> NoReturn:
+    """The fork server has exited, and its children with it: nothing can be loaded any more."""
+    print("the process from which targets are started has ended: the container ends, too", flush=True)
+    tree.end_descendants()
+    os._exit(1)
+
+
+def _passed_on(name: str) -> bool:
+    return name in _FORWARDED or name.startswith(_AMAZON)
+
+
+def _exited_itself(status: int) -> Report:
+    """The report on a load whose process exited before it could report."""
+    message = f"its process {_exit_words(status)} while the model was loaded"
+    code = Code.PROCESS_KILLED if status == -signal.SIGKILL else Code.PROCESS_ENDED
+    return Report(500, message, failure=Failure(code, message, ADVICE.get(code, "")))
+
+
+def _exit_words(status: int) -> str:
+    if status < 0:
+        return f"was killed by signal {-status}"
+    return f"ended itself with exit code {status}"
+
+
+class _Forwarded:
+    """Passes the answer to a forwarded call back: whole where it comes so, else as it comes."""
+
+    def __init__(self, process: ProcessRunner, request: Request, missed: Callable[[], None]) -> None:
+        process.in_flight += 1
+        self._process = process
+        self._request = request
+        self._missed = missed  # called if nobody listens there any more, and nothing was sent
+        self._begun = False  # the answer's head is sent
+        self._counted = True  # among the process's calls in flight
+
+    def ready(self, exchange: Exchange) -> None: ...
+
+    def replied(self, exchange: Exchange) -> None:
+        kind = exchange.headers.get("content-type", "application/octet-stream")
+        if exchange.complete:
+            self._over()
+            self._request.answer(exchange.status, exchange.body, kind)
+            return
+        length = exchange.headers.get("content-length")
+        self._begun = True
+        self._request.on_clogged = exchange.throttle
+        self._request.start(exchange.status, [("Content-Type", kind)], int(length) if length else None)
+        self._request.write(exchange.body)
+
+    def received(self, exchange: Exchange, data: bytes) -> None:
+        self._request.write(data)
+
+    def ended(self, exchange: Exchange) -> None:
+        self._over()
+        self._request.end()
+
+    def client_gone(self, exchange: Exchange) -> None:
+        self._over()
+        exchange.abort()
+
+    def _over(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._process.in_flight -= 1
+
+    def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        self._over()
+        if self._begun:
+            self._request.abort()
+        elif not error.started:
+            self._missed()
+        else:
+            self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
+
+    def clogged(self, exchange: Exchange, full: bool) -> None: ...

@@ -1,0 +1,64 @@
+"""Loads models into processes of their own: one process a model, or as many replicas as the server has workers."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from hostler.contract import INVOCATIONS
+from hostler.servers.frameworks import artifact
+from hostler.servers.runners.process import ProcessFactory, ProcessRunner
+from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
+from hostler.servers.runners.runner import LoadRequest
+
+
+class ProcessLoader:
+    """Loads each model into processes of its own, as many as there are `replicas`."""
+
+    def __init__(self, factory: ProcessFactory, replicas: int) -> None:
+        self._factory = factory
+        self._replicas = replicas
+        self._starting: dict[str, list[ProcessRunner]] = {}  # by model; also replacements of exited replicas
+        self._running: set[ProcessRunner | ReplicaSet] = set()
+
+    async def load(self, request: LoadRequest) -> ProcessRunner | ReplicaRunner:
+        """Load a model. Raises LoadFailed."""
+        if self._replicas == 1:
+            process = await self._start(request)
+            self._running.add(process)
+            process.exited.add_done_callback(lambda _: self._running.discard(process))
+            return process
+        replicas = ReplicaSet(partial(self._start, request))
+        await replicas.start(self._replicas)
+        self._running.add(replicas)
+
+        async def close() -> None:
+            self._running.discard(replicas)
+            await replicas.close()
+
+        memory = sum(process.memory for process in replicas.ready)
+        runner = ReplicaRunner(request.name, replicas, INVOCATIONS, memory, close)
+        replicas.failed.add_done_callback(lambda failed: runner.lose(str(failed.result())))
+        return runner
+
+    async def abort(self, name: str) -> None:
+        """End the processes into which a model is being loaded, if there are any."""
+        await asyncio.gather(*(process.close() for process in self._starting.get(name, ())))
+
+    async def close(self) -> None:
+        """End the processes of all models, loaded or loading, after their calls in flight."""
+        starting = [process for processes in self._starting.values() for process in processes]
+        await asyncio.gather(*(one.close() for one in [*self._running, *starting]))
+
+    async def _start(self, request: LoadRequest) -> ProcessRunner:
+        """A process that has loaded the model. Raises LoadFailed."""
+        process = self._factory.new(f"model {request.name}")
+        self._starting.setdefault(request.name, []).append(process)
+        try:
+            await process.load(request.folder, request.framework)
+        finally:
+            self._starting[request.name].remove(process)
+            if not self._starting[request.name]:
+                del self._starting[request.name]
+        process.memory = max(process.memory, artifact.size(request.folder))
+        return process

@@ -1,0 +1,166 @@
+"""Several processes that hold the same: each call goes to the least busy one, and one that exits is replaced.
+
+Each is reached under a socket's name, which its replacement takes over when it is ready, and not before. Until then
+nobody listens there, and a refused caller goes to the server's own socket, which passes calls on to those left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from random import choice
+
+from hostler.servers.runners.process import ProcessRunner
+from hostler.wire.http_server import Request
+
+_PAUSE = 1.0  # seconds until another try; a process that lived shorter is not replaced any sooner either
+
+
+class ReplicaSet:
+    """Keeps a number of processes running. `spawn` starts one, and returns it ready, with all that it must hold.
+
+    A replacement that cannot be had is tried again after a pause with `retry`; without, `failed` is resolved with the
+    reason, once.
+    """
+
+    def __init__(self, spawn: Callable[[], Awaitable[ProcessRunner]], *, retry: bool = False) -> None:
+        self.names: tuple[str, ...] = ()  # of the sockets; empty until `start` has returned
+        self._spawn = spawn
+        self._retry = retry
+        self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[Exception] = self._loop.create_future()
+        self._ready: dict[str, ProcessRunner] = {}  # by socket name; none under a name that waits for a replacement
+        self._replacing: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # for any process
+        self._added = asyncio.Event()
+        self._closing = False
+        self._paths: tuple[Path, ...] = ()
+
+    async def start(self, number: int, prefix: str = "") -> None:
+        """Start that many, named `prefix` and a number, or as they were spawned. Raises what `spawn` does: none stays.
+
+        The first one alone: a model that does not load fails once, and is reported once.
+        """
+        first = await self._spawn()
+        others = await asyncio.gather(*(self._spawn() for _ in range(1, number)), return_exceptions=True)
+        processes = [first, *(one for one in others if isinstance(one, ProcessRunner))]
+        failures = [one for one in others if isinstance(one, BaseException)]
+        if failures:
+            await asyncio.gather(*(process.close() for process in processes))
+            raise failures[0]
+        for index, process in enumerate(processes):
+            self._add(process, f"{prefix}{index}" if prefix else process.path.name)
+        self._paths = tuple(process.path for process in processes)
+        self.names = tuple(self._ready)
+
+    @property
+    def ready(self) -> list[ProcessRunner]:
+        return [*self._ready.values()]
+
+    async def wait_ready(self) -> list[ProcessRunner]:
+        """The processes that are ready; while there is none, wait for the next."""
+        while not (living := self._living()):
+            self._added.clear()
+            await self._added.wait()
+        return living
+
+    def invoke(self, request: Request, retry: Callable[[Request], None], path: str) -> None:
+        """Forward a call to the process with the fewest in flight. While there is no process, it waits for one."""
+        living = self._living()
+        if not living:
+            self._waiting.append((request, retry))
+            return
+        fewest = min(process.in_flight for process in living)
+        choice([process for process in living if process.in_flight == fewest]).invoke(request, retry, path)
+
+    async def close(self) -> None:
+        """End them all, after their calls in flight; a replacement under way is ended when it is ready."""
+        self._closing = True
+        await asyncio.gather(*(process.close() for process in self.ready))
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._retry_waiting()
+
+    def _living(self) -> list[ProcessRunner]:
+        return [process for process in self.ready if not process.exited.done()]
+
+    def _add(self, process: ProcessRunner, name: str) -> None:
+        process.keeps_path = True
+        process.take_name(name)
+        self._ready[name] = process
+        self._added.set()
+        process.exited.add_done_callback(partial(self._exited, name, self._loop.time()))
+
+    def _exited(self, name: str, since: float, exited: asyncio.Future[str]) -> None:
+        del self._ready[name]
+        if self._closing:
+            return
+        print("a process of several that hold the same has ended; another one takes its place", file=sys.stderr)
+        pause = 0.0 if self._loop.time() - since > _PAUSE else _PAUSE
+        task = self._loop.create_task(self._replace(name, pause))
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    async def _replace(self, name: str, pause: float) -> None:
+        await asyncio.sleep(pause)
+        process: ProcessRunner | None = None
+        while process is None and not self._closing:
+            try:
+                process = await self._spawn()
+            except Exception as error:
+                if not self._retry:
+                    if not self._closing and not self.failed.done():
+                        self.failed.set_result(error)
+                    return
+                await asyncio.sleep(_PAUSE)
+        if process is None:
+            return
+        if self._closing:
+            await process.close()
+        else:
+            self._add(process, name)
+            self._retry_waiting()
+
+    def _retry_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request, retry in waiting:
+            if not request.disconnected:
+                retry(request)
+
+
+class ReplicaRunner:
+    """A model of which each process of a replica set holds one replica; `memory` is that of all.
+
+    `path` is where the processes answer its calls, and `unload` takes it away from them.
+    """
+
+    def __init__(
+        self, name: str, replicas: ReplicaSet, path: str, memory: int, unload: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.memory = memory
+        self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._name = name
+        self._replicas = replicas
+        self._path = path
+        self._unload = unload
+        self._losing: asyncio.Task[None] | None = None
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        return self._replicas.names
+
+    def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
+        """Have one of the replicas answer."""
+        self._replicas.invoke(request, retry, self._path)
+
+    def lose(self, reason: str) -> None:
+        """A replica cannot be loaded again: the model goes as a whole, and the platform finds it gone."""
+        if not self.exited.done():
+            self.exited.set_result(f"model {self._name} cannot be loaded again: {reason}")
+            self._losing = asyncio.get_running_loop().create_task(self.close())
+
+    async def close(self) -> None:
+        await self._unload()

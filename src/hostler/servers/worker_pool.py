@@ -1,0 +1,202 @@
+"""The workers of a server of several processes: each holds a replica of every model that can share a process.
+
+A model that needs processes of its own has as many of them (runners/process_loader.py). The server itself holds none:
+what a model does to its process, it does to one worker (processes/worker_main.py).
+
+A worker takes calls only while it holds every model that is assigned to the workers: a replacement is filled before it
+takes the place of an exited one. A model that cannot be loaded into it is unloaded as a whole: the platform finds out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from hostler.contract import LOAD_TIMEOUT, MODELS
+from hostler.failures import Failure
+from hostler.servers.processes.protocol import DRAIN
+from hostler.servers.runners.process import ProcessFactory, ProcessRunner
+from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
+from hostler.servers.runners.runner import LoadFailed, LoadRequest
+from hostler.wire.http_client import CallFailed, call
+
+_TRIES = 2  # workers that may exit while they are filled with a model, before it is taken to be the cause
+_EXIT_NEWS = 1.0  # seconds after a broken call in which the exit of its process may become known
+
+
+@dataclass(eq=False)
+class _Assignment:
+    """A model that each worker must hold."""
+
+    folder: Path
+    exits: int = 0  # workers that exited while they were filled with it
+    failure: LoadFailed | None = None  # why no worker can hold it
+    runner: ReplicaRunner | None = None  # once every worker holds it
+
+
+class _OtherLoadFailed(LoadFailed):
+    """The worker has exited, but another model's load is to blame."""
+
+
+class _Reply(msgspec.Struct):
+    """A worker's answer to a load."""
+
+    memory: int = 0
+    message: str = ""
+    failure: Failure | None = None
+
+
+class WorkerPool:
+    """Loads each model into every worker. Call `start` first, once."""
+
+    def __init__(self, factory: ProcessFactory, number: int) -> None:
+        self._factory = factory
+        self._number = number
+        self._workers = ReplicaSet(self._spawn, retry=True)
+        self._assigned: dict[str, _Assignment] = {}
+        # Worker -> models that it is the first to load, the oldest first; an exited one keeps those that it had then.
+        self._first_loads: WeakKeyDictionary[ProcessRunner, dict[str, None]] = WeakKeyDictionary()
+        self._dropping: dict[str, asyncio.Future[None]] = {}  # models that workers are unloading
+
+    async def start(self) -> None:
+        """Start the workers. Raises LoadFailed."""
+        await self._workers.start(self._number, prefix="w")
+
+    async def load(self, request: LoadRequest) -> ReplicaRunner:
+        """Load a model into every worker, again if another model's load broke it off. Raises LoadFailed."""
+        while True:
+            with contextlib.suppress(_OtherLoadFailed):
+                return await self._load_everywhere(request.name, request.folder)
+
+    async def close(self) -> None:
+        """End the workers, after their calls in flight."""
+        await self._workers.close()
+
+    async def _load_everywhere(self, name: str, folder: Path) -> ReplicaRunner:
+        # 1. An earlier model of this name is gone from every worker.
+        if dropping := self._dropping.get(name):
+            await asyncio.wait([dropping])
+        workers = await self._workers.wait_ready()
+        # 2. Assign it: a worker that is not among these, but is being filled, will have it too.
+        assignment = self._assigned[name] = _Assignment(folder)
+        try:
+            # 3. One worker loads it first: should the model end it, the others go on.
+            memory = await self._load_first(workers[0], name, folder)
+            # 4. The others load it at once; the replacement of one that exits meanwhile is filled with it.
+            loads = (_load_into(worker, name, folder) for worker in workers[1:])
+            outcomes = await asyncio.gather(*loads, return_exceptions=True)
+            for worker, outcome in zip(workers[1:], outcomes, strict=True):
+                if isinstance(outcome, BaseException) and not worker.exited.done():
+                    raise outcome
+            # 5. A replacement may have failed to load it.
+            if assignment.failure:
+                raise LoadFailed(500, str(assignment.failure), failure=assignment.failure.failure)
+        except BaseException:
+            await self._drop(name, assignment)
+            raise
+        path = f"{MODELS}/{quote(name, safe='')}/invoke"
+        unload = partial(self._drop, name, assignment)
+        assignment.runner = ReplicaRunner(name, self._workers, path, memory * self._number, unload)
+        return assignment.runner
+
+    async def _load_first(self, worker: ProcessRunner, name: str, folder: Path) -> int:
+        """Have a worker load a model that no worker has loaded yet. Raises LoadFailed, or _OtherLoadFailed.
+
+        It loads one after the other, so if it exits, the oldest load is to blame.
+        """
+        loads = self._first_loads.setdefault(worker, {})
+        loads[name] = None
+        exited = False
+        try:
+            return await _load_into(worker, name, folder)
+        except LoadFailed as error:
+            exited = error.ended is not None
+            if exited and next(iter(loads)) != name:
+                raise _OtherLoadFailed(error.status, str(error)) from None
+            raise
+        finally:
+            if not exited:
+                del loads[name]
+
+    async def _drop(self, name: str, assignment: _Assignment) -> None:
+        """Unload a model from every worker; one that is being filled unloads it before it is ready."""
+        if self._assigned.get(name) is not assignment:
+            return
+        del self._assigned[name]
+        dropping = asyncio.ensure_future(_unload_from(self._workers.ready, name))
+        self._dropping[name] = dropping
+        await asyncio.wait([dropping])
+        del self._dropping[name]
+
+    async def _spawn(self) -> ProcessRunner:
+        """A new worker that holds every assigned model. Raises LoadFailed."""
+        worker = self._factory.new("a worker")
+        try:
+            await worker.load(Path(), "")
+            await self._fill(worker)
+        except (LoadFailed, OSError) as error:
+            if self._workers.names:  # else the server's start fails, and says so itself
+                print(f"there is no new worker: {error}", file=sys.stderr, flush=True)
+            raise
+        return worker
+
+    async def _fill(self, worker: ProcessRunner) -> None:
+        """Load assigned models into a worker, until it holds just these. Raises LoadFailed if it exits meanwhile."""
+        holds: dict[str, _Assignment] = {}
+        while True:
+            if stale := next((name for name, one in holds.items() if self._assigned.get(name) is not one), None):
+                await _unload_from([worker], stale)
+                del holds[stale]
+            elif missing := next((name for name in self._assigned if name not in holds), None):
+                assignment = holds[missing] = self._assigned[missing]
+                try:
+                    await _load_into(worker, missing, assignment.folder)
+                except LoadFailed as error:
+                    exited = worker.exited.done()
+                    assignment.exits += exited
+                    if not exited or assignment.exits >= _TRIES:
+                        assignment.failure = error
+                        if assignment.runner:
+                            assignment.runner.lose(str(error))
+                    if exited:
+                        raise
+            elif worker.exited.done():
+                raise LoadFailed(500, "it ended as soon as it was filled")
+            else:
+                return
+
+
+async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
+    """Have a worker load a model. Returns the bytes that its replica takes. Raises LoadFailed."""
+    body = msgspec.json.encode({"model_name": name, "url": str(folder)})
+    try:
+        reply = await call(worker.address, "POST", MODELS, body=body, timeout=LOAD_TIMEOUT)
+    except CallFailed as error:
+        await asyncio.wait([worker.exited], timeout=_EXIT_NEWS)
+        message = f"its worker process did not load it: {error}"
+        exited = worker.exited.done()
+        if exited and not error.started:
+            raise _OtherLoadFailed(500, message) from None
+        raise LoadFailed(500, message, worker.status if exited else None) from None
+    loaded = msgspec.json.decode(reply.body, type=_Reply)
+    if reply.status != 200:
+        raise LoadFailed(reply.status, loaded.message, failure=loaded.failure)
+    return loaded.memory
+
+
+async def _unload_from(workers: list[ProcessRunner], name: str) -> None:
+    """Have workers unload a model, after its calls in flight. A worker that does not hold it is no error."""
+
+    async def unload(worker: ProcessRunner) -> None:
+        with contextlib.suppress(CallFailed):  # it has exited
+            await call(worker.address, "DELETE", f"{MODELS}/{quote(name, safe='')}", timeout=DRAIN + 1)
+
+    await asyncio.gather(*(unload(worker) for worker in workers))
