@@ -29,6 +29,9 @@ _TICK = 0.25  # seconds between two sweeps: the precision of deadlines
 _REPEATABLE = 65_536  # bytes; a longer request may have arrived in part, so it is never sent again
 # A connect that fails so says nothing about the server but that its backlog is full, or that we are short of something.
 _BUSY = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# Pieces of a connect's time-out. A loop that stood still (a busy machine) finds its timers due before it sees that the
+# server has accepted; so each piece lasts a turn of the loop at least, and a standstill uses up one of them alone.
+_WAITS = 5
 _MAX_REPLY = 256 * 2**20  # bytes that `call` gathers
 
 
@@ -441,7 +444,7 @@ class Pool:
     async def _connect(self, exchange: Exchange) -> None:
         while not exchange._over:
             try:
-                connection = await asyncio.wait_for(_open(self._loop, self, exchange.address), self.connect_timeout)
+                connection = await self._open(exchange.address)
             except (OSError, ValueError) as error:
                 busy = isinstance(error, OSError) and error.errno in _BUSY
                 if not busy and self._loop.time() >= exchange.connect_until:
@@ -454,6 +457,29 @@ class Pool:
             else:
                 connection.begin(exchange)
             return
+
+    async def _open(self, address: str) -> _Connection:
+        """Connect to an address. Raises OSError (TimeoutError too), and ValueError if it is neither `unix:` nor `tcp:`.
+
+        A unix socket accepts or refuses at once, so only TCP has a time-out.
+        """
+        kind, _, place = address.partition(":")
+        if kind == "unix":
+            return (await self._loop.create_unix_connection(lambda: _Connection(self, address), place))[1]
+        host, _, port = place.rpartition(":")
+        if kind != "tcp":
+            raise ValueError(f"{address!r} is not an address")
+        opening = self._loop.create_task(
+            self._loop.create_connection(lambda: _Connection(self, address), host, int(port))
+        )
+        try:
+            for _ in range(_WAITS):
+                await asyncio.wait((opening,), timeout=self.connect_timeout / _WAITS)
+                if opening.done():
+                    return opening.result()[1]
+            raise TimeoutError
+        finally:
+            opening.cancel()  # without effect on one that is done
 
     def keep(self, connection: _Connection) -> None:
         if self._closed:
@@ -504,17 +530,6 @@ class Pool:
             for connection in list(idle):
                 connection.drop()
         self._idle.clear()
-
-
-async def _open(loop: asyncio.AbstractEventLoop, pool: Pool, address: str) -> _Connection:
-    """Connect to an address. Raises OSError, and ValueError if it is neither `unix:` nor `tcp:`."""
-    kind, _, place = address.partition(":")
-    if kind == "unix":
-        return (await loop.create_unix_connection(lambda: _Connection(pool, address), place))[1]
-    host, _, port = place.rpartition(":")
-    if kind != "tcp":
-        raise ValueError(f"{address!r} is not an address")
-    return (await loop.create_connection(lambda: _Connection(pool, address), host, int(port)))[1]
 
 
 class _Gather:

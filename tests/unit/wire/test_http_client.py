@@ -546,6 +546,38 @@ def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
     scenario(play, silent)
 
 
+@pytest.mark.parametrize("stock", [True, False], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_loop_that_stood_still_does_not_take_that_for_a_server_that_hangs(tcp: bool, stock: bool) -> None:
+    """A busy machine: whenever the loop comes to look, the time to connect is over."""
+
+    async def play(upstream: Upstream) -> None:
+        callers = [upstream.send()[0] for _ in range(50)]
+        for caller in callers:
+            await caller.end()
+        assert {caller.body for caller in callers} == {b"ok"}
+
+    scenario(play, forever, tcp=tcp, stock=stock, connect_timeout=0.0)
+
+
+def test_a_connect_that_hangs_fails_at_its_timeout() -> None:
+    async def play(upstream: Upstream) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, contextlib.ExitStack() as fillers:
+            address = listening.getsockname()
+            for _ in range(2):  # a full backlog leaves a connect without an answer
+                filler = fillers.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            caller = Caller()
+            upstream.pool.send(caller, f"tcp:127.0.0.1:{address[1]}", POST, b"body", deadline=math.inf)
+            await caller.end()
+            assert str(caller.error) == "cannot connect: no connection in time"
+            assert caller.error is not None
+            assert not caller.error.started
+
+    scenario(play, silent, connect_timeout=0.01)
+
+
 def test_only_tcp_connections_grow_old() -> None:
     for tcp, expected in ((True, 2), (False, 1)):
 
