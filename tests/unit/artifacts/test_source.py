@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -117,18 +116,15 @@ async def read(source: Source, key: str, bucket: str = "bucket") -> bytes:
         ("changed", ArtifactBad, "The object was changed while it was read."),
     ],
 )
-def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
+async def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
     endpoint: str, tmp_path: Path, key: str, error: type[ArtifactError], sentence: str
 ) -> None:
-    async def main() -> None:
-        source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
-        disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
-        with pytest.raises(error) as caught:
-            await disk.fetch("bucket", key)
-        assert str(caught.value) == sentence
-        assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
-
-    asyncio.run(main())
+    source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
+    disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+    with pytest.raises(error) as caught:
+        await disk.fetch("bucket", key)
+    assert str(caught.value) == sentence
+    assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
 
 
 def test_what_only_a_real_s3_needs_is_not_imported_before_one_is_asked() -> None:
@@ -136,102 +132,84 @@ def test_what_only_a_real_s3_needs_is_not_imported_before_one_is_asked() -> None
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:
-    async def main() -> None:
-        source = ObstoreSource(endpoint + "/")
-        info = await source.head("bucket", "a/b/m.tar.gz")
-        assert info == ObjectInfo("bucket", "a/b/m.tar.gz", len(BODY), "0123456789abcdef")
-        assert await read(source, "a/b/m.tar.gz") == BODY
-
-    asyncio.run(main())
+async def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:
+    source = ObstoreSource(endpoint + "/")
+    info = await source.head("bucket", "a/b/m.tar.gz")
+    assert info == ObjectInfo("bucket", "a/b/m.tar.gz", len(BODY), "0123456789abcdef")
+    assert await read(source, "a/b/m.tar.gz") == BODY
 
 
-def test_an_s3_that_is_not_there_is_unavailable() -> None:
+async def test_an_s3_that_is_not_there_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 
-    async def main() -> None:
-        with pytest.raises(StorageUnavailable, match="cannot be reached"):
-            await ObstoreSource(f"http://127.0.0.1:{port}").head("bucket", "k")
-
-    asyncio.run(main())
+    with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        await ObstoreSource(f"http://127.0.0.1:{port}").head("bucket", "k")
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", "ü", "a" * 300, "a b"])
-def test_a_name_that_is_no_buckets_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
-    async def main() -> None:
-        for source in (ObstoreSource(endpoint), EmbeddedSource(tmp_path)):
-            with pytest.raises(ArtifactMissing):
-                await source.head(bucket, "k")
-
-    asyncio.run(main())
+async def test_a_name_that_is_no_buckets_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
+    for source in (ObstoreSource(endpoint), EmbeddedSource(tmp_path)):
+        with pytest.raises(ArtifactMissing):
+            await source.head(bucket, "k")
 
 
-def test_the_embedded_source_reads_one_version_or_says_that_it_changed(tmp_path: Path) -> None:
+async def test_the_embedded_source_reads_one_version_or_says_that_it_changed(tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     file = tmp_path / "bucket" / "k"
 
-    async def main() -> None:
-        source = EmbeddedSource(tmp_path)
-        file.write_bytes(b"one")
-        info = await source.head("bucket", "k")
-        assert (info.size, info.path) == (3, file)
-        assert await read(source, "k") == b"one"
-        file.write_bytes(b"other")
-        with pytest.raises(ArtifactBad, match="changed"):
-            async with contextlib.aclosing(source.read(info)) as chunks:
-                await anext(chunks)
-        for key in ("../bucket/k", "/etc/passwd", "k/", "", "K", "k\0"):
-            with pytest.raises(ArtifactMissing, match="NoSuchKey"):
-                await source.head("bucket", key)
-
-    asyncio.run(main())
+    source = EmbeddedSource(tmp_path)
+    file.write_bytes(b"one")
+    info = await source.head("bucket", "k")
+    assert (info.size, info.path) == (3, file)
+    assert await read(source, "k") == b"one"
+    file.write_bytes(b"other")
+    with pytest.raises(ArtifactBad, match="changed"):
+        async with contextlib.aclosing(source.read(info)) as chunks:
+            await anext(chunks)
+    for key in ("../bucket/k", "/etc/passwd", "k/", "", "K", "k\0"):
+        with pytest.raises(ArtifactMissing, match="NoSuchKey"):
+            await source.head("bucket", key)
 
 
-def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it_was(tmp_path: Path) -> None:
+async def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it_was(tmp_path: Path) -> None:
     for folder, body in (("files/a", BODY), ("s3/bucket", b"object")):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "m.tar.gz").write_bytes(body)
     root = tmp_path / "files"
     (root / "link.tar.gz").symlink_to("a/m.tar.gz")
 
-    async def main() -> None:
-        source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
-        assert await read(source, "m.tar.gz") == b"object"
-        for name in ("a/m.tar.gz", "link.tar.gz"):
-            bucket, key = names.data_url(f"file://{root}/{name}")
-            assert await read(source, key, bucket) == BODY
-            assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
-        disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+    source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
+    assert await read(source, "m.tar.gz") == b"object"
+    for name in ("a/m.tar.gz", "link.tar.gz"):
+        bucket, key = names.data_url(f"file://{root}/{name}")
+        assert await read(source, key, bucket) == BODY
+        assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
+    disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+    fetched = await disk.fetch(bucket, key)
+    assert (fetched.path / "model").read_bytes() == b"model"
+    for number in range(2):  # the second time with the same size and time of writing
+        (root / "new").write_bytes(archive(model=b"another%d" % number))
+        os.utime(root / "new", (1, 1))
+        (root / "new").rename(root / "a/m.tar.gz")
         fetched = await disk.fetch(bucket, key)
-        assert (fetched.path / "model").read_bytes() == b"model"
-        for number in range(2):  # the second time with the same size and time of writing
-            (root / "new").write_bytes(archive(model=b"another%d" % number))
-            os.utime(root / "new", (1, 1))
-            (root / "new").rename(root / "a/m.tar.gz")
-            fetched = await disk.fetch(bucket, key)
-            assert (fetched.path / "model").read_bytes() == b"another%d" % number
-        await disk.close()
-
-    asyncio.run(main())
+        assert (fetched.path / "model").read_bytes() == b"another%d" % number
+    await disk.close()
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+async def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "m.tar.gz"
 
-    async def main() -> None:
-        source = FileSource(str(tmp_path), EmbeddedSource(tmp_path / "s3"))
-        file.write_bytes(b"one")
-        info = await source.head(*names.data_url(f"file://{file}"))
-        file.write_bytes(b"other")
-        with pytest.raises(ArtifactBad, match="changed"):
-            async with contextlib.aclosing(source.read(info)) as chunks:
-                await anext(chunks)
-
-    asyncio.run(main())
+    source = FileSource(str(tmp_path), EmbeddedSource(tmp_path / "s3"))
+    file.write_bytes(b"one")
+    info = await source.head(*names.data_url(f"file://{file}"))
+    file.write_bytes(b"other")
+    with pytest.raises(ArtifactBad, match="changed"):
+        async with contextlib.aclosing(source.read(info)) as chunks:
+            await anext(chunks)
 
 
-def test_what_is_no_file_below_the_root_is_missing(tmp_path: Path) -> None:
+async def test_what_is_no_file_below_the_root_is_missing(tmp_path: Path) -> None:
     root = tmp_path / "files"
     (root / "folder").mkdir(parents=True)
     (tmp_path / "secret").write_bytes(b"secret")
@@ -241,14 +219,11 @@ def test_what_is_no_file_below_the_root_is_missing(tmp_path: Path) -> None:
     (root / "b").symlink_to(root / "a")
     os.mkfifo(root / "pipe")
 
-    async def main() -> None:
-        source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
-        for name in ("none", "folder", "folder/", "out/secret", "out.tar.gz", "a", "pipe", "../secret", "x" * 300):
-            with pytest.raises(ArtifactMissing) as missing:
-                await source.head(*names.data_url(f"file://{root}/{name}"))
-            assert str(tmp_path) not in str(missing.value)
-        closed = FileSource("", EmbeddedSource(tmp_path / "s3"))
-        with pytest.raises(ArtifactMissing, match="the setting file_root names, and it names none"):
-            await closed.head(*names.data_url(f"file://{tmp_path}/secret"))
-
-    asyncio.run(main())
+    source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
+    for name in ("none", "folder", "folder/", "out/secret", "out.tar.gz", "a", "pipe", "../secret", "x" * 300):
+        with pytest.raises(ArtifactMissing) as missing:
+            await source.head(*names.data_url(f"file://{root}/{name}"))
+        assert str(tmp_path) not in str(missing.value)
+    closed = FileSource("", EmbeddedSource(tmp_path / "s3"))
+    with pytest.raises(ArtifactMissing, match="the setting file_root names, and it names none"):
+        await closed.head(*names.data_url(f"file://{tmp_path}/secret"))
