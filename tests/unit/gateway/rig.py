@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
-import uvloop
-
+from hostler import settings
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
@@ -129,9 +131,9 @@ class Control:
 class Rig:
     """The gateway on a free port, control, and containers by name."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **configured: Any) -> None:
         self.run = Path(tempfile.mkdtemp(prefix="hg", dir="/tmp"))
-        self.settings = Settings(**{"data": self.run, **settings})
+        self.settings = Settings(**{"data": self.run, **configured})
         self.control = Control(self.run)
         self.containers: dict[str, Container] = {}
         self.gateway: Gateway
@@ -143,6 +145,31 @@ class Rig:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         await asyncio.gather(self.gateway.start(listening), self.control.set_routes(*routes))
+
+    @asynccontextmanager
+    async def process(
+        self, *routes: gateway_messages.Route
+    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, IO[bytes]]]:
+        """The gateway as a process of its own, and the host's end of its lifeline."""
+        (self.run / "settings.json").write_text(json.dumps(settings.dump(self.settings)))
+        await self.control.start()
+        lifeline, held = os.pipe()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.port = listening.getsockname()[1]
+            fds = (lifeline, listening.fileno())
+            arguments = f"--run {self.run} --lifeline {fds[0]} --listen {fds[1]} --name g1".split()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "hostler.gateway.main", *arguments, pass_fds=fds, stderr=asyncio.subprocess.PIPE
+            )
+        os.close(lifeline)
+        with os.fdopen(held, "wb", buffering=0) as host:
+            try:
+                await self.control.set_routes(*routes)
+                yield process, host
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.communicate()
 
     async def container(self, name: str, script: Callable[[Request], None] | None = None) -> Container:
         self.containers[name] = await Container(self.run / name, script).start()
@@ -208,39 +235,39 @@ class Rig:
     @property
     def in_flight(self) -> int:
         """Requests that hold anything, anywhere in the gateway."""
+        if not hasattr(self, "gateway"):
+            return 0
         flights = self.gateway.invoker.routes._flights.values()
         return sum((self.gateway.invoker.in_flight, self.gateway.passthrough.in_flight, *(f.count for f in flights)))
 
     async def stop(self) -> None:
-        await self.gateway.stop(0.0)
+        if hasattr(self, "gateway"):
+            await self.gateway.stop(0.0)
         await self.control.stop()
         for container in self.containers.values():
             await container.stop()
         shutil.rmtree(self.run)
 
 
+@asynccontextmanager
+async def running(**settings: Any) -> AsyncIterator[Rig]:
+    """A rig for one test. If the test ends well, nothing may be left in flight."""
+    rig = Rig(**settings)
+    try:
+        async with asyncio.timeout(2 * GUARD):
+            yield rig
+            await until(lambda: rig.in_flight == 0)  # whatever happened, everything was given back
+    finally:
+        await rig.stop()
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Let everything run until the condition holds."""
     async with asyncio.timeout(GUARD):
         while not condition():  # noqa: ASYNC110 - nobody signals it: it is a look inside
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 def error(reply: Reply) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(reply.body)
     return body
-
-
-def scenario(play: Callable[[Rig], Any], **settings: Any) -> None:
-    """Run one test: `play` is a coroutine function that gets a rig, and at the end nothing may be left in flight."""
-
-    async def run() -> None:
-        rig = Rig(**settings)
-        try:
-            async with asyncio.timeout(2 * GUARD):
-                await play(rig)
-                await until(lambda: rig.in_flight == 0)  # whatever happened, everything was given back
-        finally:
-            await rig.stop()
-
-    uvloop.run(run())

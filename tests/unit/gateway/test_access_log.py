@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import resource
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from rig import Rig, error, scenario, until
+from rig import Rig, error, running, until
 
 from hostler.gateway.access_log import AccessLog
 from hostler.wire import gateway_messages
@@ -46,122 +47,105 @@ async def logged(rig: Rig, count: int) -> list[dict[str, Any]]:
 # --- what is logged -----------------------------------------------------------------------------------------------
 
 
-def test_a_line_names_what_was_invoked_and_says_what_it_took() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1")
-        await rig.start(rig.route("i1"))
-        reply = await rig.invoke(b"1,2", authorization="AWS4 secret", x_amz_security_token="token")
-        [line] = await logged(rig, 1)
-        assert line.pop("time").endswith("Z")
-        assert line.pop("request_id") == reply.headers["x-amzn-requestid"]
-        assert line.pop("ms") >= line.pop("model_ms") > 0
-        assert line == {
-            "region": "us-east-1", "endpoint": "ep", "variant": "v", "target": "", "container": "primary",
-            "status": 200, "error": "", "bytes_in": 3, "bytes_out": 8, "cache": "",
-        }  # fmt: skip
-
-    scenario(play)
+async def test_a_line_names_what_was_invoked_and_says_what_it_took(rig: Rig) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1"))
+    reply = await rig.invoke(b"1,2", authorization="AWS4 secret", x_amz_security_token="token")
+    [line] = await logged(rig, 1)
+    assert line.pop("time").endswith("Z")
+    assert line.pop("request_id") == reply.headers["x-amzn-requestid"]
+    assert line.pop("ms") >= line.pop("model_ms") > 0
+    assert line == {
+        "region": "us-east-1", "endpoint": "ep", "variant": "v", "target": "", "container": "primary",
+        "status": 200, "error": "", "bytes_in": 3, "bytes_out": 8, "cache": "",
+    }  # fmt: skip
 
 
-def test_a_target_is_named_with_hit_or_miss() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1")
-        await rig.start(rig.route("i1", multi_model=True))
-        missing = asyncio.create_task(rig.invoke(b"x", "a.tar.gz"))
-        await rig.control.hears(gateway_messages.Need)
-        rig.control.send(rig.resident("a.tar.gz", "i1"))
-        await missing
-        await rig.invoke(b"x", "a.tar.gz")
-        assert [(line["target"], line["cache"]) for line in await logged(rig, 2)] == [
-            ("a.tar.gz", "miss"),
-            ("a.tar.gz", "hit"),
-        ]
-
-    scenario(play)
+async def test_a_target_is_named_with_hit_or_miss(rig: Rig) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1", multi_model=True))
+    missing = asyncio.create_task(rig.invoke(b"x", "a.tar.gz"))
+    await rig.control.hears(gateway_messages.Need)
+    rig.control.send(rig.resident("a.tar.gz", "i1"))
+    await missing
+    await rig.invoke(b"x", "a.tar.gz")
+    assert [(line["target"], line["cache"]) for line in await logged(rig, 2)] == [
+        ("a.tar.gz", "miss"),
+        ("a.tar.gz", "hit"),
+    ]
 
 
-def test_refusals_are_logged_whoever_refuses() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", lambda request: request.answer(400, b"no"))
-        await rig.start(rig.route("i1"))
-        replies = [
-            await rig.invoke(name="nope"),
-            await rig.invoke(x_amzn_sagemaker_target_variant="other"),
-            await rig.invoke(origin="http://elsewhere.example"),
-            await rig.invoke(operation="async-invocations"),
-            await rig.invoke(b"x" * (6 * 2**20 + 1)),
-            await rig.invoke(),
-        ]
-        found = await logged(rig, len(replies))
-        assert [(line["endpoint"], line["status"], line["error"]) for line in found] == [
-            ("nope", 400, "ValidationError"),
-            ("ep", 400, "ValidationError"),
-            ("ep", 403, "AccessDeniedException"),
-            ("ep", 400, "ValidationError"),
-            ("ep", 413, ""),
-            ("ep", 424, "ModelError"),
-        ]
-        assert [line["status"] for line in found] == [reply.status for reply in replies]
-        assert [line["bytes_out"] for line in found] == [len(reply.body) for reply in replies]
-        assert error(replies[-1])["OriginalMessage"] == "no"
-
-    scenario(play)
+async def test_refusals_are_logged_whoever_refuses(rig: Rig) -> None:
+    await rig.container("i1", lambda request: request.answer(400, b"no"))
+    await rig.start(rig.route("i1"))
+    replies = [
+        await rig.invoke(name="nope"),
+        await rig.invoke(x_amzn_sagemaker_target_variant="other"),
+        await rig.invoke(origin="http://elsewhere.example"),
+        await rig.invoke(operation="async-invocations"),
+        await rig.invoke(b"x" * (6 * 2**20 + 1)),
+        await rig.invoke(),
+    ]
+    found = await logged(rig, len(replies))
+    assert [(line["endpoint"], line["status"], line["error"]) for line in found] == [
+        ("nope", 400, "ValidationError"),
+        ("ep", 400, "ValidationError"),
+        ("ep", 403, "AccessDeniedException"),
+        ("ep", 400, "ValidationError"),
+        ("ep", 413, ""),
+        ("ep", 424, "ModelError"),
+    ]
+    assert [line["status"] for line in found] == [reply.status for reply in replies]
+    assert [line["bytes_out"] for line in found] == [len(reply.body) for reply in replies]
+    assert error(replies[-1])["OriginalMessage"] == "no"
 
 
-def test_what_the_gate_refuses_is_logged(tmp_path: Path) -> None:
+async def test_what_the_gate_refuses_is_logged(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text('KEY = "secret"\n')
     keys.chmod(0o600)
 
-    async def play(rig: Rig) -> None:
+    async with running(signatures="verify", keys_file=str(keys)) as rig:
         await rig.start()
         reply = await rig.invoke()
         [line] = await logged(rig, 1)
         assert (line["bytes_out"], reply.status) == (len(reply.body), 403)
         assert (line["endpoint"], line["status"], line["error"]) == ("ep", 403, "MissingAuthenticationTokenException")
 
-    scenario(play, signatures="verify", keys_file=str(keys))
+
+async def test_a_caller_who_hangs_up_is_499_and_an_answer_that_breaks_off_is_cut(rig: Rig) -> None:
+    waiting: list[Request] = []
+    await rig.container("i1", waiting.append)
+    await rig.start(rig.route("i1"))
+    call = asyncio.create_task(rig.invoke())
+    await until(lambda: waiting)
+    call.cancel()
+    await until(lambda: rig.in_flight == 0)
+    call = asyncio.create_task(rig.invoke())
+    await until(lambda: len(waiting) == 2)
+    waiting[1].start(200, [], 1_000_000)
+    waiting[1].write(b"x" * 300_000)
+    await until(lambda: rig.gateway.invoker.pool.active and not call.done())
+    await asyncio.sleep(0.05)
+    waiting[1].abort()
+    await asyncio.gather(call, return_exceptions=True)
+    found = await logged(rig, 2)
+    assert [(line["status"], line["error"]) for line in found] == [(499, ""), (200, "Cut")]
+    assert found[1]["bytes_out"] == 300_000
 
 
-def test_a_caller_who_hangs_up_is_499_and_an_answer_that_breaks_off_is_cut() -> None:
-    async def play(rig: Rig) -> None:
-        waiting: list[Request] = []
-        await rig.container("i1", waiting.append)
-        await rig.start(rig.route("i1"))
-        call = asyncio.create_task(rig.invoke())
-        await until(lambda: waiting)
-        call.cancel()
-        await until(lambda: rig.in_flight == 0)
-        call = asyncio.create_task(rig.invoke())
-        await until(lambda: len(waiting) == 2)
-        waiting[1].start(200, [], 1_000_000)
-        waiting[1].write(b"x" * 300_000)
-        await until(lambda: rig.gateway.invoker.pool.active and not call.done())
-        await asyncio.sleep(0.05)
-        waiting[1].abort()
-        await asyncio.gather(call, return_exceptions=True)
-        found = await logged(rig, 2)
-        assert [(line["status"], line["error"]) for line in found] == [(499, ""), (200, "Cut")]
-        assert found[1]["bytes_out"] == 300_000
-
-    scenario(play)
+async def test_names_are_quoted_cut_and_printable_so_that_no_line_can_be_forged(rig: Rig) -> None:
+    await rig.start()
+    await rig.invoke(name="a%0A%7B%22status%22:200%7D%E2%80%A8" + "b" * 1000, target='x"\t\\')
+    [line] = await logged(rig, 1)
+    assert line["endpoint"].startswith('a\\n{"status":200}\\u2028bbb')
+    assert len(line["endpoint"]) < 300
+    assert line["target"] == 'x"\\t\\\\'
+    assert (rig.settings.access_logs / "g1.log").read_bytes().isascii()
 
 
-def test_names_are_quoted_cut_and_printable_so_that_no_line_can_be_forged() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start()
-        await rig.invoke(name="a%0A%7B%22status%22:200%7D%E2%80%A8" + "b" * 1000, target='x"\t\\')
-        [line] = await logged(rig, 1)
-        assert line["endpoint"].startswith('a\\n{"status":200}\\u2028bbb')
-        assert len(line["endpoint"]) < 300
-        assert line["target"] == 'x"\\t\\\\'
-        assert (rig.settings.access_logs / "g1.log").read_bytes().isascii()
-
-    scenario(play)
-
-
-def test_without_the_log_nothing_is_written() -> None:
-    async def play(rig: Rig) -> None:
+async def test_without_the_log_nothing_is_written() -> None:
+    async with running(access_log=0) as rig:
         await rig.container("i1")
         await rig.start(rig.route("i1"))
         assert (await rig.invoke()).status == 200
@@ -169,86 +153,74 @@ def test_without_the_log_nothing_is_written() -> None:
         await rig.gateway.stop(0.0)
         assert not rig.settings.access_logs.exists()
 
-    scenario(play, access_log=0)
-
 
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
-def test_what_was_logged_is_written_at_the_end_to_a_file_for_its_owner_alone(tmp_path: Path) -> None:
+async def test_what_was_logged_is_written_at_the_end_to_a_file_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "access" / "g1.log"
 
-    async def play() -> None:
-        log = AccessLog(path, ROOM)
-        for number in range(2000):
-            add(log, request_id=str(number))
-        await log.close()
-
-    asyncio.run(play())
+    log = AccessLog(path, ROOM)
+    for number in range(2000):
+        add(log, request_id=str(number))
+    await log.close()
     assert [line["request_id"] for line in lines(path)] == [str(number) for number in range(2000)]
     assert lines(path)[0]["ms"] == 1.23
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_it_takes_no_more_room_than_it_is_given_in_two_files(tmp_path: Path) -> None:
+async def test_it_takes_no_more_room_than_it_is_given_in_two_files(tmp_path: Path) -> None:
     path, room = tmp_path / "g1.log", 20_000
 
-    async def play(first: int) -> None:
+    for first in range(0, 200, 20):
         log = AccessLog(path, room)
         for number in range(first, first + 20):
             add(log, request_id=str(number))
         await log.close()
-
-    for first in range(0, 200, 20):
-        asyncio.run(play(first))
     old = tmp_path / "g1.log.1"
-    assert sorted(tmp_path.iterdir()) == [path, old]
+    assert sorted(os.listdir(tmp_path)) == [path.name, old.name]
     assert path.stat().st_size + old.stat().st_size <= room
     kept = [int(line["request_id"]) for line in lines(old) + lines(path)]
     assert kept == list(range(200 - len(kept), 200))
     assert len(kept) > 30
 
 
-def test_a_full_disk_costs_lines_alone_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_disk_costs_lines_alone_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "g1.log"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     caplog.set_level(logging.WARNING, "hostler.gateway.access_log")
 
-    async def play() -> None:
-        log = AccessLog(path, ROOM)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        try:
-            for _ in range(2):
-                for number in range(10):
-                    add(log, request_id=str(number))
-                await until(lambda: log._writing is None)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        written = len(lines(path))  # whole lines alone
-        assert 1 < written < 10
-        add(log, request_id="after")
-        await log.close()
-        assert [line["request_id"] for line in lines(path)] == [*map(str, range(written)), "after"]
-        assert [record.getMessage() for record in caplog.records] == [
-            "the access log cannot be written (File too large): its lines are dropped",
-            f"the access log is written again; {20 - written} lines were dropped",
-        ]
-
-    asyncio.run(play())
+    log = AccessLog(path, ROOM)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        for _ in range(2):
+            for number in range(10):
+                add(log, request_id=str(number))
+            await until(lambda: log._writing is None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written = len(lines(path))  # whole lines alone
+    assert 1 < written < 10
+    add(log, request_id="after")
+    await log.close()
+    assert [line["request_id"] for line in lines(path)] == [*map(str, range(written)), "after"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the access log cannot be written (File too large): its lines are dropped",
+        f"the access log is written again; {20 - written} lines were dropped",
+    ]
 
 
-def test_a_disk_that_hangs_holds_a_bounded_number_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disk_that_hangs_holds_a_bounded_number_of_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Between two writes no more is kept than half the room, however much is logged."""
     path, room = tmp_path / "g1.log", 40_000
 
-    async def play() -> None:
-        log = AccessLog(path, room)
-        for number in range(100_000):  # no turn of the loop between them, so nothing is written meanwhile
-            add(log, request_id=str(number))
-        assert log._held + len(log._lines) < 200_000
-        await log.close()
-        kept = len(lines(path))
-        assert 50 < kept < 1000
-        assert f"{100_000 - kept} lines were dropped" in caplog.text
-
-    asyncio.run(play())
+    log = AccessLog(path, room)
+    for number in range(100_000):  # no turn of the loop between them, so nothing is written meanwhile
+        add(log, request_id=str(number))
+    assert log._held + len(log._lines) < 200_000
+    await log.close()
+    kept = len(lines(path))
+    assert 50 < kept < 1000
+    assert f"{100_000 - kept} lines were dropped" in caplog.text

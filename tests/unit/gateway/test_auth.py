@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from rig import GUARD, Rig, scenario, until
+from rig import GUARD, Rig, running, until
 
 from hostler.contract import MAX_BODY
 from hostler.errors import UserError
@@ -39,10 +39,15 @@ def keys(tmp_path: Path) -> str:
 
 
 class Caller:
-    """Signs, and calls the rig's port."""
+    """Signs, and calls the rig's port. `passed`: what has reached control."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
+        self.passed: list[Request] = []
+
+    def control(self, request: Request) -> None:
+        self.passed.append(request)
+        request.stream(lambda data: None, lambda: request.answer(200, b"{}"))
 
     def signed(
         self,
@@ -76,181 +81,160 @@ class Caller:
         return reply
 
 
-def verified(keys: str, play: Callable[[Rig, Caller, list[Request]], Any]) -> None:
-    """Run `play` with a gateway that verifies, an endpoint `ep`, and a control that notes what reaches it."""
-    passed: list[Request] = []
-
-    def control(request: Request) -> None:
-        passed.append(request)
-        request.stream(lambda data: None, lambda: request.answer(200, b"{}"))
-
-    async def run(rig: Rig) -> None:
+@asynccontextmanager
+async def verifying(keys: str) -> AsyncIterator[Caller]:
+    async with running(signatures="verify", keys_file=keys) as rig:
+        caller = Caller(rig)
         await rig.container("i1")
-        await rig.start(rig.route("i1"), handler=control)
-        await play(rig, Caller(rig), passed)
+        await rig.start(rig.route("i1"), handler=caller.control)
+        yield caller
 
-    scenario(run, signatures="verify", keys_file=keys)
+
+@pytest.fixture
+def caller(keys: str) -> AbstractAsyncContextManager[Caller]:
+    """In front of a gateway that verifies, with an endpoint `ep`."""
+    return verifying(keys)
 
 
 # --- who passes -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_signed_passes_whole(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for size in (0, 100, 300_000, MAX_BODY):
-            body = b"x" * size
-            reply = await caller.ask("POST", INVOKE, body, Content_Type="text/csv")
-            assert (reply.status, reply.body) == (200, b"echo:" + body)
-        reply = await caller.ask("POST", "/", b"{}", **JSON)
-        assert (reply.status, passed[-1].path) == (200, "/")
-        assert (await caller.ask("POST", "/", b"Action=GetCallerIdentity", service="sts", **FORM)).status == 200
-        assert (await caller.ask("GET", "/_hostler/endpoints?a=b")).status == 200
-        assert (await caller.ask("PUT", "/bucket/a%20key?x=1", b"y" * 400_000, service="s3")).status == 200
-        assert (await caller.ask("GET", "/bucket/key", service="presigned")).status == 200
-        assert len(passed) == 5
+async def test_what_is_signed_passes_whole(caller: Caller) -> None:
 
-    verified(keys, play)
+    for size in (0, 100, 300_000, MAX_BODY):
+        body = b"x" * size
+        reply = await caller.ask("POST", INVOKE, body, Content_Type="text/csv")
+        assert (reply.status, reply.body) == (200, b"echo:" + body)
+    reply = await caller.ask("POST", "/", b"{}", **JSON)
+    assert (reply.status, caller.passed[-1].path) == (200, "/")
+    assert (await caller.ask("POST", "/", b"Action=GetCallerIdentity", service="sts", **FORM)).status == 200
+    assert (await caller.ask("GET", "/_hostler/endpoints?a=b")).status == 200
+    assert (await caller.ask("PUT", "/bucket/a%20key?x=1", b"y" * 400_000, service="s3")).status == 200
+    assert (await caller.ask("GET", "/bucket/key", service="presigned")).status == 200
+    assert len(caller.passed) == 5
 
 
-def test_a_body_without_a_length_is_gathered_and_proven(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for size in (5, 300_000):
-            body = b"x" * size
-            _, headers = caller.signed("POST", INVOKE, body)
-            head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            for sent, status in ((body, b"200"), (body[:-1] + b"y", b"403")):
-                text = f"{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n".encode() + sent + b"\r\n0\r\n\r\n"
-                assert (await caller.raw(text)).startswith(b"HTTP/1.1 " + status)
-        assert len(rig.containers["i1"].seen) == 2
+async def test_a_body_without_a_length_is_gathered_and_proven(caller: Caller) -> None:
 
-    verified(keys, play)
-
-
-def test_blanks_in_a_header_are_signed_as_one_and_a_folded_header_is_none(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        name = "X-Amzn-SageMaker-Custom-Attributes"
-        _, headers = caller.signed("POST", INVOKE, b"1", X_Amzn_SageMaker_Custom_Attributes="a b c")
-        del headers[name]
-        head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        for value, status in (("  a   b c  ", b"200"), ("a b  d", b"403"), ("a\r\n b c", b"400")):
-            reply = await caller.raw(f"{head}{name}:{value}\r\n\r\n1".encode())
-            assert reply.startswith(b"HTTP/1.1 " + status)
-
-    verified(keys, play)
-
-
-def test_who_asks_first_is_told_to_send_the_body_only_if_the_head_is_good(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for secret in (SECRET, "guessed"):
-            _, headers = caller.signed("POST", INVOKE, b"1,2", secret=secret)
-            head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
-            head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-            writer.write(f"{head}\r\n".encode())
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-            writer.write(b"1,2")
-            status = (await reader.readuntil(b"\r\n\r\n")).split()[1]
-            assert status == (b"200" if secret == SECRET else b"403")
-            writer.close()
-        reply = await caller.raw(f"{head.replace(KEY, 'NOBODY')}\r\n".encode())
-        assert reply.startswith(b"HTTP/1.1 403 ")
-
-    verified(keys, play)
-
-
-def test_of_a_long_body_nothing_goes_on_before_it_is_proven(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        body = b"x" * 1_000_000
-        target, headers = caller.signed("POST", INVOKE, body)
-        reply = await caller.send("POST", target, headers, body[:-1] + b"y")
-        assert (reply.status, reply.headers["x-amzn-errortype"]) == (403, "InvalidSignatureException")
-        assert rig.containers["i1"].seen == []
-
-    verified(keys, play)
-
-
-def test_a_body_past_the_limit_is_413_whoever_sends_it(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        body = b"x" * (MAX_BODY + 1)
-        for path, headers in ((INVOKE, {}), ("/", JSON)):
-            reply = await caller.ask("POST", path, body, **headers)
-            assert reply.status == 413
-        _, lines = caller.signed("POST", INVOKE, body)
+    for size in (5, 300_000):
+        body = b"x" * size
+        _, headers = caller.signed("POST", INVOKE, body)
         head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        text = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
-        assert (await caller.raw(text)).startswith(b"HTTP/1.1 413 ")
-        assert rig.containers["i1"].seen == passed == []
-
-    verified(keys, play)
-
-
-def test_whoever_hangs_up_while_a_body_is_gathered_leaves_nothing(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        _, headers = caller.signed("POST", INVOKE, b"x" * 1_000_000)
-        _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(f"{head}\r\n".encode() + b"x" * 500_000)
-        await writer.drain()
+        for sent, status in ((body, b"200"), (body[:-1] + b"y", b"403")):
+            text = f"{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n".encode() + sent + b"\r\n0\r\n\r\n"
+            assert (await caller.raw(text)).startswith(b"HTTP/1.1 " + status)
+    assert len(caller.rig.containers["i1"].seen) == 2
+
+
+async def test_blanks_in_a_header_are_signed_as_one_and_a_folded_header_is_none(caller: Caller) -> None:
+
+    name = "X-Amzn-SageMaker-Custom-Attributes"
+    _, headers = caller.signed("POST", INVOKE, b"1", X_Amzn_SageMaker_Custom_Attributes="a b c")
+    del headers[name]
+    head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    for value, status in (("  a   b c  ", b"200"), ("a b  d", b"403"), ("a\r\n b c", b"400")):
+        reply = await caller.raw(f"{head}{name}:{value}\r\n\r\n1".encode())
+        assert reply.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_who_asks_first_is_told_to_send_the_body_only_if_the_head_is_good(caller: Caller) -> None:
+
+    for secret in (SECRET, "guessed"):
+        _, headers = caller.signed("POST", INVOKE, b"1,2", secret=secret)
+        head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", caller.rig.port)
+        writer.write(f"{head}\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(b"1,2")
+        status = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        assert status == (b"200" if secret == SECRET else b"403")
         writer.close()
-        assert (await caller.ask("POST", INVOKE, b"1")).status == 200
-        assert len(rig.containers["i1"].seen) == 1
-
-    verified(keys, play)
+    reply = await caller.raw(f"{head.replace(KEY, 'NOBODY')}\r\n".encode())
+    assert reply.startswith(b"HTTP/1.1 403 ")
 
 
-def test_what_all_bodies_hold_before_they_are_proven_is_bounded(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        gate = rig.gateway._handle.__self__  # type: ignore[attr-defined]
-        gate._room = room = 1_500_000
-        body = b"x" * 1_000_000
-        target, headers = caller.signed("POST", INVOKE, body)
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{head}\r\n"
-        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        writer.write(head.encode() + body[:-1])
-        await until(lambda: gate._room == room - len(body) + 1)
-        reply = await caller.send("POST", target, headers, body)
-        assert (reply.status, reply.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
-        assert gate._room == room - len(body) + 1  # of the one that still arrives
-        writer.write(body[-1:])
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-        assert gate._room == room
-        assert (await caller.send("POST", target, headers, body)).status == 200
-        assert (await caller.send("POST", target, headers, b"y" * len(body))).status == 403
-        writer.write(head.encode() + body[:-1])
-        await until(lambda: gate._room < room)
-        writer.close()
-        await until(lambda: gate._room == room)
+async def test_of_a_long_body_nothing_goes_on_before_it_is_proven(caller: Caller) -> None:
 
-    verified(keys, play)
+    body = b"x" * 1_000_000
+    target, headers = caller.signed("POST", INVOKE, body)
+    reply = await caller.send("POST", target, headers, body[:-1] + b"y")
+    assert (reply.status, reply.headers["x-amzn-errortype"]) == (403, "InvalidSignatureException")
+    assert caller.rig.containers["i1"].seen == []
 
 
-def test_only_whether_it_is_there_may_everybody_ask(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for path in ("/_hostler/health", "/_hostler/ready", "/_localstack/health"):
-            assert (await caller.send("GET", path, {})).status == 200
-        for method, path in (
-            ("GET", "/_hostler/metrics"), ("GET", "/_hostler/endpoints"), ("GET", "/_hostler/logs?endpoint=ep"),
-            ("POST", "/_hostler/health"), ("GET", "/_hostler/health/"), ("GET", "/_hostler/%68ealth"),
-            ("GET", "//_hostler/health"), ("OPTIONS", "*"), ("GET", "/"), ("POST", "/"), ("GET", INVOKE),
-            ("POST", "/endpoints/ep/async-invocations"), ("POST", "/endpoints/ep/"), ("DELETE", "/bucket/key"),
-        ):  # fmt: skip
-            assert (await caller.send(method, path, {})).status == 403, path
-        assert len(passed) == 3
+async def test_a_body_past_the_limit_is_413_whoever_sends_it(caller: Caller) -> None:
 
-    verified(keys, play)
+    body = b"x" * (MAX_BODY + 1)
+    for path, headers in ((INVOKE, {}), ("/", JSON)):
+        reply = await caller.ask("POST", path, body, **headers)
+        assert reply.status == 413
+    _, lines = caller.signed("POST", INVOKE, body)
+    head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    text = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    assert (await caller.raw(text)).startswith(b"HTTP/1.1 413 ")
+    assert caller.rig.containers["i1"].seen == caller.passed == []
 
 
-def test_a_signature_is_no_way_round_the_guard(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        reply = await caller.ask("POST", INVOKE, b"1", Origin="https://evil.com")
-        assert (reply.status, json.loads(reply.body)["__type"]) == (403, "AccessDeniedException")
+async def test_whoever_hangs_up_while_a_body_is_gathered_leaves_nothing(caller: Caller) -> None:
 
-    verified(keys, play)
+    _, headers = caller.signed("POST", INVOKE, b"x" * 1_000_000)
+    _, writer = await asyncio.open_connection("127.0.0.1", caller.rig.port)
+    head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"{head}\r\n".encode() + b"x" * 500_000)
+    await writer.drain()
+    writer.close()
+    assert (await caller.ask("POST", INVOKE, b"1")).status == 200
+    assert len(caller.rig.containers["i1"].seen) == 1
+
+
+async def test_what_all_bodies_hold_before_they_are_proven_is_bounded(caller: Caller) -> None:
+
+    gate = caller.rig.gateway._handle.__self__  # type: ignore[attr-defined]
+    gate._room = room = 1_500_000
+    body = b"x" * 1_000_000
+    target, headers = caller.signed("POST", INVOKE, body)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{head}\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", caller.rig.port)
+    writer.write(head.encode() + body[:-1])
+    await until(lambda: gate._room == room - len(body) + 1)
+    reply = await caller.send("POST", target, headers, body)
+    assert (reply.status, reply.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
+    assert gate._room == room - len(body) + 1  # of the one that still arrives
+    writer.write(body[-1:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    assert gate._room == room
+    assert (await caller.send("POST", target, headers, body)).status == 200
+    assert (await caller.send("POST", target, headers, b"y" * len(body))).status == 403
+    writer.write(head.encode() + body[:-1])
+    await until(lambda: gate._room < room)
+    writer.close()
+    await until(lambda: gate._room == room)
+
+
+async def test_only_whether_it_is_there_may_everybody_ask(caller: Caller) -> None:
+
+    for path in ("/_hostler/health", "/_hostler/ready", "/_localstack/health"):
+        assert (await caller.send("GET", path, {})).status == 200
+    for method, path in (
+        ("GET", "/_hostler/metrics"), ("GET", "/_hostler/endpoints"), ("GET", "/_hostler/logs?endpoint=ep"),
+        ("POST", "/_hostler/health"), ("GET", "/_hostler/health/"), ("GET", "/_hostler/%68ealth"),
+        ("GET", "//_hostler/health"), ("OPTIONS", "*"), ("GET", "/"), ("POST", "/"), ("GET", INVOKE),
+        ("POST", "/endpoints/ep/async-invocations"), ("POST", "/endpoints/ep/"), ("DELETE", "/bucket/key"),
+    ):  # fmt: skip
+        assert (await caller.send(method, path, {})).status == 403, path
+    assert len(caller.passed) == 3
+
+
+async def test_a_signature_is_no_way_round_the_guard(caller: Caller) -> None:
+
+    reply = await caller.ask("POST", INVOKE, b"1", Origin="https://evil.com")
+    assert (reply.status, json.loads(reply.body)["__type"]) == (403, "AccessDeniedException")
 
 
 # --- how each API refuses ---------------------------------------------------------------------------------------------
@@ -313,80 +297,67 @@ def code(api: str, reply: Reply) -> str:
 
 
 @pytest.mark.parametrize("api", CALLS)
-def test_each_api_refuses_in_its_own_words(keys: str, api: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
+async def test_each_api_refuses_in_its_own_words(caller: Caller, api: str) -> None:
+
+    method, path, lines = CALLS[api]
+    service = api if api in ("sts", "s3") else "sagemaker"
+    for flaw, change in FLAWS:
+        pair = {name: change[name] for name in ("key", "secret") if name in change}
+        target, headers = caller.signed(method, path, b"1", service, **pair, **lines)
+        headers.update({name: value for name, value in change.items() if name not in pair})
+        if flaw == "missing":
+            del headers["Authorization"]
+        reply = await caller.send(method, target, headers, b"1")
+        assert (reply.status, code(api, reply)) == CODES[api][flaw]
+        assert SECRET.encode() not in reply.body
+        assert {"x-amzn-requestid", "x-amz-request-id"} & reply.headers.keys()
+    assert caller.passed == caller.rig.containers["i1"].seen == []
+
+
+async def test_a_signature_for_one_service_is_none_for_another(caller: Caller) -> None:
+
+    for api, service in (("runtime", "s3"), ("json", "sts"), ("sts", "sagemaker"), ("s3", "sagemaker")):
         method, path, lines = CALLS[api]
-        service = api if api in ("sts", "s3") else "sagemaker"
-        for flaw, change in FLAWS:
-            pair = {name: change[name] for name in ("key", "secret") if name in change}
-            target, headers = caller.signed(method, path, b"1", service, **pair, **lines)
-            headers.update({name: value for name, value in change.items() if name not in pair})
-            if flaw == "missing":
-                del headers["Authorization"]
-            reply = await caller.send(method, target, headers, b"1")
-            assert (reply.status, code(api, reply)) == CODES[api][flaw]
-            assert SECRET.encode() not in reply.body
-            assert {"x-amzn-requestid", "x-amz-request-id"} & reply.headers.keys()
-        assert passed == rig.containers["i1"].seen == []
-
-    verified(keys, play)
+        reply = await caller.ask(method, path, b"1", service=service, **lines)
+        assert code(api, reply) in ("InvalidSignatureException", "SignatureDoesNotMatch")
+    assert caller.passed == caller.rig.containers["i1"].seen == []
 
 
-def test_a_signature_for_one_service_is_none_for_another(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for api, service in (("runtime", "s3"), ("json", "sts"), ("sts", "sagemaker"), ("s3", "sagemaker")):
-            method, path, lines = CALLS[api]
-            reply = await caller.ask(method, path, b"1", service=service, **lines)
-            assert code(api, reply) in ("InvalidSignatureException", "SignatureDoesNotMatch")
-        assert passed == rig.containers["i1"].seen == []
+async def test_an_s3_upload_that_is_refused_is_not_read(caller: Caller) -> None:
 
-    verified(keys, play)
+    head = "PUT /b/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
+    assert (await caller.raw(f"{head}Expect: 100-continue\r\n\r\n".encode())).startswith(b"HTTP/1.1 403 ")
 
 
-def test_an_s3_upload_that_is_refused_is_not_read(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        head = "PUT /b/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
-        assert (await caller.raw(f"{head}Expect: 100-continue\r\n\r\n".encode())).startswith(b"HTTP/1.1 403 ")
+async def test_of_s3_the_payload_is_named_in_a_header(caller: Caller) -> None:
 
-    verified(keys, play)
-
-
-def test_of_s3_the_payload_is_named_in_a_header(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        name = "X-Amz-Content-SHA256"
-        for named in ("UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", sha256(b"1").hexdigest()):
-            request = AWSRequest("PUT", "http://localhost/b/k", {name: named}, b"1")
-            SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
-            signed = dict(request.headers.items())
-            assert (await caller.send("PUT", "/b/k", signed, b"1")).status == 200
-            signed[name] = "UNSIGNED-PAYLOAD" if named != "UNSIGNED-PAYLOAD" else sha256(b"1").hexdigest()
-            assert code("s3", await caller.send("PUT", "/b/k", signed, b"1")) == "SignatureDoesNotMatch"
-        request = AWSRequest("PUT", "http://localhost/b/k", {}, b"1")
+    name = "X-Amz-Content-SHA256"
+    for named in ("UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", sha256(b"1").hexdigest()):
+        request = AWSRequest("PUT", "http://localhost/b/k", {name: named}, b"1")
         SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
-        reply = await caller.send("PUT", "/b/k", dict(request.headers.items()), b"1")
-        assert (reply.status, code("s3", reply)) == (400, "AuthorizationHeaderMalformed")
-
-    verified(keys, play)
-
-
-def test_an_older_signature_of_s3_is_told_what_to_use(keys: str) -> None:
-    async def play(rig: Rig, caller: Caller, passed: list[Request]) -> None:
-        for target, headers in (
-            ("/b/k?AWSAccessKeyId=A&Signature=b&Expires=9999999999", {}),
-            ("/b/k", {"Authorization": "AWS A:b="}),
-        ):
-            reply = await caller.send("GET", target, headers)
-            assert (reply.status, code("s3", reply)) == (400, "InvalidRequest")
-            assert b"Please use AWS4-HMAC-SHA256" in reply.body
-        reply = await caller.send("GET", "/b/k?X-Amz-Signature=1", {})
-        assert (reply.status, code("s3", reply)) == (400, "AuthorizationQueryParametersError")
-
-    verified(keys, play)
+        signed = dict(request.headers.items())
+        assert (await caller.send("PUT", "/b/k", signed, b"1")).status == 200
+        signed[name] = "UNSIGNED-PAYLOAD" if named != "UNSIGNED-PAYLOAD" else sha256(b"1").hexdigest()
+        assert code("s3", await caller.send("PUT", "/b/k", signed, b"1")) == "SignatureDoesNotMatch"
+    request = AWSRequest("PUT", "http://localhost/b/k", {}, b"1")
+    SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
+    reply = await caller.send("PUT", "/b/k", dict(request.headers.items()), b"1")
+    assert (reply.status, code("s3", reply)) == (400, "AuthorizationHeaderMalformed")
 
 
-def test_a_gateway_that_verifies_does_not_start_without_keys(tmp_path: Path) -> None:
-    async def run() -> None:
-        with pytest.raises(UserError, match="keys_file"):
-            Gateway(tmp_path, "g1", Settings(signatures="verify"))
+async def test_an_older_signature_of_s3_is_told_what_to_use(caller: Caller) -> None:
 
-    asyncio.run(run())
+    for target, headers in (
+        ("/b/k?AWSAccessKeyId=A&Signature=b&Expires=9999999999", {}),
+        ("/b/k", {"Authorization": "AWS A:b="}),
+    ):
+        reply = await caller.send("GET", target, headers)
+        assert (reply.status, code("s3", reply)) == (400, "InvalidRequest")
+        assert b"Please use AWS4-HMAC-SHA256" in reply.body
+    reply = await caller.send("GET", "/b/k?X-Amz-Signature=1", {})
+    assert (reply.status, code("s3", reply)) == (400, "AuthorizationQueryParametersError")
+
+
+async def test_a_gateway_that_verifies_does_not_start_without_keys(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="keys_file"):
+        Gateway(tmp_path, "g1", Settings(signatures="verify"))

@@ -6,7 +6,7 @@ import asyncio
 
 import botocore.exceptions
 import pytest
-from rig import Rig, error, scenario, until
+from rig import Rig, error, running, until
 from runtime_client import client, failure, invoke, status
 
 from hostler.contract import MAX_BODY, MAX_MESSAGE
@@ -14,59 +14,50 @@ from hostler.wire import gateway_messages
 from hostler.wire.http_server import Request
 
 
-def test_boto3_reads_every_member_of_an_answer() -> None:
+async def test_boto3_reads_every_member_of_an_answer(rig: Rig) -> None:
     def script(request: Request) -> None:
         attributes = request.headers["x-amzn-sagemaker-custom-attributes"]
         request.answer(201, b"[0.5]", "application/x", [("X-Amzn-SageMaker-Custom-Attributes", attributes + "!")])
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        answer = await invoke(
-            rig, ContentType="text/csv", Accept="a/b", CustomAttributes="trace=1", InferenceId="id 7", TargetVariant="v"
-        )
-        assert answer["Body"].read() == b"[0.5]"
-        assert answer["ContentType"] == "application/x"
-        assert answer["InvokedProductionVariant"] == "v"
-        assert answer["CustomAttributes"] == "trace=1!"
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
-        assert len(answer["ResponseMetadata"]["RequestId"]) == 36
-        headers = rig.containers["i1"].seen[0].headers
-        assert set(headers) == {
-            *("host", "content-type", "accept", "content-length"),
-            *("x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-inference-id"),
-        }
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    answer = await invoke(
+        rig, ContentType="text/csv", Accept="a/b", CustomAttributes="trace=1", InferenceId="id 7", TargetVariant="v"
+    )
+    assert answer["Body"].read() == b"[0.5]"
+    assert answer["ContentType"] == "application/x"
+    assert answer["InvokedProductionVariant"] == "v"
+    assert answer["CustomAttributes"] == "trace=1!"
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert len(answer["ResponseMetadata"]["RequestId"]) == 36
+    headers = rig.containers["i1"].seen[0].headers
+    assert set(headers) == {
+        *("host", "content-type", "accept", "content-length"),
+        *("x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-inference-id"),
+    }
 
 
-def test_a_request_without_content_type_stays_without_and_an_answer_gets_one() -> None:
+async def test_a_request_without_content_type_stays_without_and_an_answer_gets_one(rig: Rig) -> None:
     def script(request: Request) -> None:
         request.start(200, [], 2)
         request.write(b"ok")
         request.end()
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        answer = await invoke(rig, Body=b"")
-        assert (answer["ContentType"], answer["Body"].read()) == ("application/octet-stream", b"ok")
-        assert "content-type" not in rig.containers["i1"].seen[0].headers
-        assert "CustomAttributes" not in answer
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    answer = await invoke(rig, Body=b"")
+    assert (answer["ContentType"], answer["Body"].read()) == ("application/octet-stream", b"ok")
+    assert "content-type" not in rig.containers["i1"].seen[0].headers
+    assert "CustomAttributes" not in answer
 
 
-def test_the_region_of_the_signature_chooses_the_endpoint() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1")
-        route = gateway_messages.Route("eu-west-1/ep", rig.route("i1").variants)
-        await rig.start(route)
-        assert (await invoke(rig, region_name="eu-west-1"))["Body"].read() == b"echo:1,2"
-        failed = await failure(rig)
-        assert failed["Error"]["Message"] == "Endpoint ep of account 123456789012 not found."
-
-    scenario(play)
+async def test_the_region_of_the_signature_chooses_the_endpoint(rig: Rig) -> None:
+    await rig.container("i1")
+    route = gateway_messages.Route("eu-west-1/ep", rig.route("i1").variants)
+    await rig.start(route)
+    assert (await invoke(rig, region_name="eu-west-1"))["Body"].read() == b"echo:1,2"
+    failed = await failure(rig)
+    assert failed["Error"]["Message"] == "Endpoint ep of account 123456789012 not found."
 
 
 VALIDATION = [
@@ -95,31 +86,25 @@ VALIDATION = [
 ]
 
 
-def test_bad_input_is_a_validation_error_that_says_what_is_wrong() -> None:
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1")
-        await rig.start(rig.route("i1"), rig.route("i1", name="mme", multi_model=True))
-        for parameters, words in VALIDATION:
-            failed = await failure(rig, **parameters)
-            assert (status(failed), failed["Class"]) == (400, "ValidationError"), parameters
-            assert words in failed["Error"]["Message"], failed
-            assert len(failed["ResponseMetadata"]["RequestId"]) == 36
-        assert container.seen == []
-
-    scenario(play)
+async def test_bad_input_is_a_validation_error_that_says_what_is_wrong(rig: Rig) -> None:
+    container = await rig.container("i1")
+    await rig.start(rig.route("i1"), rig.route("i1", name="mme", multi_model=True))
+    for parameters, words in VALIDATION:
+        failed = await failure(rig, **parameters)
+        assert (status(failed), failed["Class"]) == (400, "ValidationError"), parameters
+        assert words in failed["Error"]["Message"], failed
+        assert len(failed["ResponseMetadata"]["RequestId"]) == 36
+    assert container.seen == []
 
 
-def test_an_oversized_body_is_a_bare_413_and_no_reset() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1")
-        await rig.start(rig.route("i1"))
-        failed = await failure(rig, Body=b"x" * (MAX_BODY + 1))
-        assert (status(failed), failed["Error"]["Code"]) == (413, "413")
-        assert failed["Error"]["Message"] == "HTTP content length exceeded 6291456 bytes."
-        answer = await invoke(rig, Body=b"x" * MAX_BODY)
-        assert len(await asyncio.to_thread(answer["Body"].read)) == MAX_BODY + 5
-
-    scenario(play)
+async def test_an_oversized_body_is_a_bare_413_and_no_reset(rig: Rig) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1"))
+    failed = await failure(rig, Body=b"x" * (MAX_BODY + 1))
+    assert (status(failed), failed["Error"]["Code"]) == (413, "413")
+    assert failed["Error"]["Message"] == "HTTP content length exceeded 6291456 bytes."
+    answer = await invoke(rig, Body=b"x" * MAX_BODY)
+    assert len(await asyncio.to_thread(answer["Body"].read)) == MAX_BODY + 5
 
 
 CONTAINER_ERRORS = [
@@ -131,77 +116,65 @@ CONTAINER_ERRORS = [
 
 
 @pytest.mark.parametrize(("answer", "code", "words"), CONTAINER_ERRORS)
-def test_a_containers_error_is_a_model_error_with_its_own_words(answer: int, code: str, words: str) -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", lambda request: request.answer(answer, b'oh "no"'))
-        await rig.start(rig.route("i1"))
-        failed = await failure(rig)
-        assert (status(failed), failed["Class"]) == (424, "ModelError")
-        assert failed["Error"]["Message"].startswith(words)
-        assert failed["OriginalStatusCode"] == answer
-        assert failed["OriginalMessage"] == 'oh "no"'
-        assert failed["LogStreamArn"] == "arn:aws:logs:us-east-1:123456789012:log-group:/aws/sagemaker/Endpoints/ep"
-        assert error(await rig.invoke())["ErrorCode"] == code
-
-    scenario(play)
-
-
-def test_long_and_undecodable_errors_are_cut_to_what_the_model_allows() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", lambda request: request.answer(500, b"\xff" + b"x" * 300_000))
-        await rig.start(rig.route("i1"))
-        failed = await failure(rig)
-        assert len(failed["Error"]["Message"]) == len(failed["OriginalMessage"]) == MAX_MESSAGE
-        assert failed["OriginalMessage"].startswith("�xxx")
-        assert failed["Error"]["Message"].endswith("in account 123456789012 for more information.")
-
-    scenario(play)
+async def test_a_containers_error_is_a_model_error_with_its_own_words(
+    rig: Rig, answer: int, code: str, words: str
+) -> None:
+    await rig.container("i1", lambda request: request.answer(answer, b'oh "no"'))
+    await rig.start(rig.route("i1"))
+    failed = await failure(rig)
+    assert (status(failed), failed["Class"]) == (424, "ModelError")
+    assert failed["Error"]["Message"].startswith(words)
+    assert failed["OriginalStatusCode"] == answer
+    assert failed["OriginalMessage"] == 'oh "no"'
+    assert failed["LogStreamArn"] == "arn:aws:logs:us-east-1:123456789012:log-group:/aws/sagemaker/Endpoints/ep"
+    assert error(await rig.invoke())["ErrorCode"] == code
 
 
-def test_a_silent_container_is_a_timeout_with_status_0() -> None:
-    async def play(rig: Rig) -> None:
+async def test_long_and_undecodable_errors_are_cut_to_what_the_model_allows(rig: Rig) -> None:
+    await rig.container("i1", lambda request: request.answer(500, b"\xff" + b"x" * 300_000))
+    await rig.start(rig.route("i1"))
+    failed = await failure(rig)
+    assert len(failed["Error"]["Message"]) == len(failed["OriginalMessage"]) == MAX_MESSAGE
+    assert failed["OriginalMessage"].startswith("�xxx")
+    assert failed["Error"]["Message"].endswith("in account 123456789012 for more information.")
+
+
+async def test_a_silent_container_is_a_timeout_with_status_0() -> None:
+    async with running(invoke_timeout=0.05) as rig:
         await rig.container("i1", lambda request: None)
         await rig.start(rig.route("i1"))
         failed = await failure(rig)
         assert (status(failed), failed["Class"], failed["OriginalStatusCode"]) == (424, "ModelError", 0)
         assert '(0) from primary with message "Your invocation timed out' in failed["Error"]["Message"]
 
-    scenario(play, invoke_timeout=0.05)
+
+async def test_a_container_that_dies_is_a_model_error_with_status_0(rig: Rig) -> None:
+    await rig.container("i1", lambda request: request.abort())
+    await rig.start(rig.route("i1"))
+    failed = await failure(rig)
+    assert (status(failed), failed["Class"], failed["OriginalStatusCode"]) == (424, "ModelError", 0)
+    assert "could not get a response from the ep endpoint" in failed["Error"]["Message"]
+    await rig.containers["i1"].stop()
+    rig.containers["i1"].path.unlink(missing_ok=True)
+    failed = await failure(rig)
+    assert (status(failed), failed["OriginalStatusCode"]) == (424, 0)
 
 
-def test_a_container_that_dies_is_a_model_error_with_status_0() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", lambda request: request.abort())
-        await rig.start(rig.route("i1"))
-        failed = await failure(rig)
-        assert (status(failed), failed["Class"], failed["OriginalStatusCode"]) == (424, "ModelError", 0)
-        assert "could not get a response from the ep endpoint" in failed["Error"]["Message"]
-        await rig.containers["i1"].stop()
-        rig.containers["i1"].path.unlink(missing_ok=True)
-        failed = await failure(rig)
-        assert (status(failed), failed["OriginalStatusCode"]) == (424, 0)
-
-    scenario(play)
-
-
-def test_a_cut_answer_is_a_model_error_that_says_so() -> None:
+async def test_a_cut_answer_is_a_model_error_that_says_so(rig: Rig) -> None:
     def script(request: Request) -> None:
         request.start(200, [("Content-Type", "text/csv")], 1000)
         request.write(b"half")
         request._connection.transport.close()
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        failed = await failure(rig)
-        assert (status(failed), failed["OriginalStatusCode"]) == (424, 500)
-        assert "and could not load the entire response body" in failed["Error"]["Message"]
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    failed = await failure(rig)
+    assert (status(failed), failed["OriginalStatusCode"]) == (424, 500)
+    assert "and could not load the entire response body" in failed["Error"]["Message"]
 
 
-def test_a_variant_whose_instances_do_not_come_back_in_time_is_unavailable() -> None:
-    async def play(rig: Rig) -> None:
+async def test_a_variant_whose_instances_do_not_come_back_in_time_is_unavailable() -> None:
+    async with running(invoke_timeout=0.01) as rig:
         await rig.start(rig.route(), rig.route(name="mme", multi_model=True))
         for parameters, expected in (
             ({}, (503, "ServiceUnavailable")),
@@ -210,11 +183,9 @@ def test_a_variant_whose_instances_do_not_come_back_in_time_is_unavailable() -> 
             failed = await failure(rig, **parameters)
             assert (status(failed), failed["Class"]) == expected
 
-    scenario(play, invoke_timeout=0.01)
 
-
-def test_a_model_that_is_not_ready_is_its_own_exception() -> None:
-    async def play(rig: Rig) -> None:
+async def test_a_model_that_is_not_ready_is_its_own_exception() -> None:
+    async with running(invoke_timeout=0.01) as rig:
         await rig.container("i1")
         await rig.start(rig.route("i1", multi_model=True))
         failed = await failure(rig, TargetModel="a.tar.gz")
@@ -222,52 +193,41 @@ def test_a_model_that_is_not_ready_is_its_own_exception() -> None:
         words = "Model a.tar.gz for endpoint ep variant v is not ready for inference yet."
         assert failed["Error"]["Message"] == words
 
-    scenario(play, invoke_timeout=0.01)
+
+async def test_what_is_not_hosted_yet_says_so(rig: Rig) -> None:
+    await rig.start(rig.route("i1"))
+    runtime = client(rig)
+    with pytest.raises(botocore.exceptions.ClientError, match="is not hosted here yet") as caught:
+        await asyncio.to_thread(runtime.invoke_endpoint_async, EndpointName="ep", InputLocation="s3://b/k")
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
 
 
-def test_what_is_not_hosted_yet_says_so() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1"))
-        runtime = client(rig)
-        with pytest.raises(botocore.exceptions.ClientError, match="is not hosted here yet") as caught:
-            await asyncio.to_thread(runtime.invoke_endpoint_async, EndpointName="ep", InputLocation="s3://b/k")
-        assert caught.value.response["Error"]["Code"] == "ValidationError"
-
-    scenario(play)
-
-
-def test_weights_share_requests_and_a_named_variant_overrides_them() -> None:
-    async def play(rig: Rig) -> None:
-        for name in ("i1", "i2", "i3"):
-            await rig.container(name)
-        weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
-        alone = (gateway_messages.Container("primary"),)
-        variants = tuple(
-            gateway_messages.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items()
-        )
-        await rig.start(gateway_messages.Route("us-east-1/ep", variants))
-        for _ in range(200):
-            await rig.invoke()
-        seen = [len(container.seen) for container in rig.containers.values()]
-        assert seen[2] == 0
-        assert 120 < seen[0] < 180
-        answer = await invoke(rig, TargetVariant="i3")
-        assert answer["InvokedProductionVariant"] == "i3"
-
-    scenario(play)
+async def test_weights_share_requests_and_a_named_variant_overrides_them(rig: Rig) -> None:
+    for name in ("i1", "i2", "i3"):
+        await rig.container(name)
+    weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
+    alone = (gateway_messages.Container("primary"),)
+    variants = tuple(
+        gateway_messages.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items()
+    )
+    await rig.start(gateway_messages.Route("us-east-1/ep", variants))
+    for _ in range(200):
+        await rig.invoke()
+    seen = [len(container.seen) for container in rig.containers.values()]
+    assert seen[2] == 0
+    assert 120 < seen[0] < 180
+    answer = await invoke(rig, TargetVariant="i3")
+    assert answer["InvokedProductionVariant"] == "i3"
 
 
-def test_a_multi_model_invocation_reaches_its_target() -> None:
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1")
-        await rig.start(rig.route("i1", multi_model=True))
-        call = asyncio.create_task(invoke(rig, TargetModel="/a/b.tar.gz", Body=b"x"))
-        need = await rig.control.hears(gateway_messages.Need)
-        assert need.target == "a/b.tar.gz"
-        rig.control.send(rig.resident("a/b.tar.gz", "i1"))
-        assert (await call)["Body"].read() == b"echo:x"
-        await until(lambda: container.seen)
-        assert container.seen[0].path == "/models/m-a%2Fb.tar.gz/invoke"
-        assert container.seen[0].headers["x-amzn-sagemaker-target-model"] == "/a/b.tar.gz"
-
-    scenario(play)
+async def test_a_multi_model_invocation_reaches_its_target(rig: Rig) -> None:
+    container = await rig.container("i1")
+    await rig.start(rig.route("i1", multi_model=True))
+    call = asyncio.create_task(invoke(rig, TargetModel="/a/b.tar.gz", Body=b"x"))
+    need = await rig.control.hears(gateway_messages.Need)
+    assert need.target == "a/b.tar.gz"
+    rig.control.send(rig.resident("a/b.tar.gz", "i1"))
+    assert (await call)["Body"].read() == b"echo:x"
+    await until(lambda: container.seen)
+    assert container.seen[0].path == "/models/m-a%2Fb.tar.gz/invoke"
+    assert container.seen[0].headers["x-amzn-sagemaker-target-model"] == "/a/b.tar.gz"

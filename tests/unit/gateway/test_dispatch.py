@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from rig import GUARD, Rig, error, scenario, until
+from rig import GUARD, Rig, error, until
 
 from hostler.contract import MAX_BODY
 from hostler.gateway.dispatch import HostCheck
@@ -67,19 +67,16 @@ def test_pages_of_this_machine_are_let_in(origin: str) -> None:
     assert HostCheck([]).admits({"host": "localhost", "origin": origin})
 
 
-def test_a_foreign_host_or_origin_gets_403_in_aws_shape_wherever_it_goes() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1"), handler=lambda request: request.answer(200))
-        for path in ("/", "/endpoints/ep/invocations", "/bucket/key"):
-            for request in ("Host: evil.com\r\n", "Host: localhost\r\nOrigin: https://evil.com\r\n"):
-                raw = f"POST {path} HTTP/1.1\r\n{request}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
-                head, _, body = (await talk(rig, raw)).partition(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 403 ")
-                assert json.loads(body)["__type"] == "AccessDeniedException"
-        raw = b"POST http://evil.com/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        assert (await talk(rig, raw)).startswith(b"HTTP/1.1 403 ")
-
-    scenario(play)
+async def test_a_foreign_host_or_origin_gets_403_in_aws_shape_wherever_it_goes(rig: Rig) -> None:
+    await rig.start(rig.route("i1"), handler=lambda request: request.answer(200))
+    for path in ("/", "/endpoints/ep/invocations", "/bucket/key"):
+        for request in ("Host: evil.com\r\n", "Host: localhost\r\nOrigin: https://evil.com\r\n"):
+            raw = f"POST {path} HTTP/1.1\r\n{request}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
+            head, _, body = (await talk(rig, raw)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 403 ")
+            assert json.loads(body)["__type"] == "AccessDeniedException"
+    raw = b"POST http://evil.com/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert (await talk(rig, raw)).startswith(b"HTTP/1.1 403 ")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +107,7 @@ def test_only_short_and_good_credentials_are_remembered() -> None:
 # --- what goes to control
 
 
-def test_what_is_not_an_invocation_reaches_control_as_it_came() -> None:
+async def test_what_is_not_an_invocation_reaches_control_as_it_came(rig: Rig) -> None:
     seen: list[Request] = []
 
     def control(request: Request) -> None:
@@ -119,27 +116,24 @@ def test_what_is_not_an_invocation_reaches_control_as_it_came() -> None:
             418, b"short and stout", "text/x", [("X-Amz-Thing", "1"), ("Connection", "x-hop"), ("X-Hop", "1")]
         )
 
-    async def play(rig: Rig) -> None:
-        await rig.start(handler=control)
-        raw = (
-            b"PUT /bucket/a%2Fb%20c?x=%41&y HTTP/1.1\r\nHost: bucket.localhost:9\r\nAuthorization: A, B=c\r\n"
-            b"Connection: close, X-Mine\r\nX-Mine: 1\r\nX-Amz-A: b\r\nTE: trailers\r\nContent-Length: 4\r\n\r\nbody"
-        )
-        head, _, body = (await talk(rig, raw)).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 418 ")
-        assert b"x-amz-thing: 1" in head
-        assert b"x-hop" not in head
-        assert body == b"short and stout"
-        one = seen[0]
-        assert (one.method, one.path, one.query, one.body) == ("PUT", "/bucket/a%2Fb%20c", "x=%41&y", b"body")
-        assert one.headers == {
-            "host": "bucket.localhost:9",
-            "authorization": "A, B=c",
-            "x-amz-a": "b",
-            "content-length": "4",
-        }
-
-    scenario(play)
+    await rig.start(handler=control)
+    raw = (
+        b"PUT /bucket/a%2Fb%20c?x=%41&y HTTP/1.1\r\nHost: bucket.localhost:9\r\nAuthorization: A, B=c\r\n"
+        b"Connection: close, X-Mine\r\nX-Mine: 1\r\nX-Amz-A: b\r\nTE: trailers\r\nContent-Length: 4\r\n\r\nbody"
+    )
+    head, _, body = (await talk(rig, raw)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 418 ")
+    assert b"x-amz-thing: 1" in head
+    assert b"x-hop" not in head
+    assert body == b"short and stout"
+    one = seen[0]
+    assert (one.method, one.path, one.query, one.body) == ("PUT", "/bucket/a%2Fb%20c", "x=%41&y", b"body")
+    assert one.headers == {
+        "host": "bucket.localhost:9",
+        "authorization": "A, B=c",
+        "x-amz-a": "b",
+        "content-length": "4",
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,15 +145,12 @@ def test_what_is_not_an_invocation_reaches_control_as_it_came() -> None:
         ("GET", "/"),
     ],
 )
-def test_other_methods_and_paths_are_controls(method: str, path: str) -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1"), handler=lambda request: request.answer(200, request.method.encode()))
-        assert (await ask(rig, method, path)).body == method.encode()
-
-    scenario(play)
+async def test_other_methods_and_paths_are_controls(rig: Rig, method: str, path: str) -> None:
+    await rig.start(rig.route("i1"), handler=lambda request: request.answer(200, request.method.encode()))
+    assert (await ask(rig, method, path)).body == method.encode()
 
 
-def test_head_and_empty_answers_pass_with_their_headers() -> None:
+async def test_head_and_empty_answers_pass_with_their_headers(rig: Rig) -> None:
     def control(request: Request) -> None:
         if request.method == "HEAD":
             request.start(200, [("Content-Length", "12345"), ("ETag", '"x"')], None)
@@ -167,19 +158,16 @@ def test_head_and_empty_answers_pass_with_their_headers() -> None:
         else:
             request.answer(204)
 
-    async def play(rig: Rig) -> None:
-        await rig.start(handler=control)
-        reply = await ask(rig, "HEAD", "/bucket/key")
-        assert (reply.status, reply.headers["content-length"], reply.headers["etag"]) == (200, "12345", '"x"')
-        reply = await ask(rig, "DELETE", "/bucket/key")
-        assert (reply.status, reply.body) == (204, b"")
-        assert "content-length" not in reply.headers
-
-    scenario(play)
+    await rig.start(handler=control)
+    reply = await ask(rig, "HEAD", "/bucket/key")
+    assert (reply.status, reply.headers["content-length"], reply.headers["etag"]) == (200, "12345", '"x"')
+    reply = await ask(rig, "DELETE", "/bucket/key")
+    assert (reply.status, reply.body) == (204, b"")
+    assert "content-length" not in reply.headers
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_a_long_upload_and_a_long_download_flow_through(chunked: bool) -> None:
+async def test_a_long_upload_and_a_long_download_flow_through(rig: Rig, chunked: bool) -> None:
     size = 20_000_000
     got = 0
 
@@ -199,110 +187,90 @@ def test_a_long_upload_and_a_long_download_flow_through(chunked: bool) -> None:
 
         request.stream(more, end)
 
-    async def play(rig: Rig) -> None:
-        await rig.start(handler=control)
-        framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
-        head = (
-            b"PUT /b/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n%b\r\n\r\n" % framing
-        )
-        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=2**26)
-        writer.write(head)
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        piece = b"x" * 1_000_000
-        for _ in range(size // len(piece)):
-            writer.write(b"f4240\r\n" + piece + b"\r\n" if chunked else piece)
-            await writer.drain()
-        if chunked:
-            writer.write(b"0\r\n\r\n")
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200")
-        assert got == size
-        assert body.count(b"x") == size
-        writer.close()
-
-    scenario(play)
+    await rig.start(handler=control)
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    head = b"PUT /b/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n%b\r\n\r\n" % framing
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=2**26)
+    writer.write(head)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    piece = b"x" * 1_000_000
+    for _ in range(size // len(piece)):
+        writer.write(b"f4240\r\n" + piece + b"\r\n" if chunked else piece)
+        await writer.drain()
+    if chunked:
+        writer.write(b"0\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert got == size
+    assert body.count(b"x") == size
+    writer.close()
 
 
-def test_a_control_that_restarts_is_waited_for_and_one_that_dies_is_a_503() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start()
-        asking = asyncio.create_task(ask(rig, "GET", "/x"))
-        await until(lambda: rig.gateway.passthrough.in_flight)
-        await rig.control.stop()
-        await rig.control.start(handler=lambda request: request.answer(200, b"back"))
-        assert (await asking).body == b"back"
-        await rig.control.stop()
-        await rig.control.start(handler=lambda request: request.abort())
-        reply = await ask(rig, "GET", "/x")
-        assert (reply.status, reply.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
-
-    scenario(play)
+async def test_a_control_that_restarts_is_waited_for_and_one_that_dies_is_a_503(rig: Rig) -> None:
+    await rig.start()
+    asking = asyncio.create_task(ask(rig, "GET", "/x"))
+    await until(lambda: rig.gateway.passthrough.in_flight)
+    await rig.control.stop()
+    await rig.control.start(handler=lambda request: request.answer(200, b"back"))
+    assert (await asking).body == b"back"
+    await rig.control.stop()
+    await rig.control.start(handler=lambda request: request.abort())
+    reply = await ask(rig, "GET", "/x")
+    assert (reply.status, reply.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
 
 
-def test_a_caller_that_leaves_control_waiting_is_forgotten_there_too() -> None:
+async def test_a_caller_that_leaves_control_waiting_is_forgotten_there_too(rig: Rig) -> None:
     waiting: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.start(handler=waiting.append)
-        asking = asyncio.create_task(ask(rig, "GET", "/x"))
-        await until(lambda: waiting)
-        asking.cancel()
-        await until(lambda: waiting[0].disconnected)
-
-    scenario(play)
+    await rig.start(handler=waiting.append)
+    asking = asyncio.create_task(ask(rig, "GET", "/x"))
+    await until(lambda: waiting)
+    asking.cancel()
+    await until(lambda: waiting[0].disconnected)
 
 
 # --- invocations from hostile callers
 
 
-def test_a_caller_that_leaves_gives_its_place_back_and_breaks_the_call() -> None:
+async def test_a_caller_that_leaves_gives_its_place_back_and_breaks_the_call(rig: Rig) -> None:
     waiting: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", waiting.append)
-        await rig.start(rig.route("i1"))
-        calls = [asyncio.create_task(rig.invoke()) for _ in range(10)]
-        await until(lambda: len(waiting) == 10)
-        assert rig.in_flight == 20  # once in the gateway, once at the place
-        for one in calls:
-            one.cancel()
-        await until(lambda: all(request.disconnected for request in waiting))
-        assert rig.in_flight == 0
-
-    scenario(play)
+    await rig.container("i1", waiting.append)
+    await rig.start(rig.route("i1"))
+    calls = [asyncio.create_task(rig.invoke()) for _ in range(10)]
+    await until(lambda: len(waiting) == 10)
+    assert rig.in_flight == 20  # once in the gateway, once at the place
+    for one in calls:
+        one.cancel()
+    await until(lambda: all(request.disconnected for request in waiting))
+    assert rig.in_flight == 0
 
 
-def test_a_caller_that_leaves_in_the_middle_of_a_body_gives_its_place_back() -> None:
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1")
-        await rig.start(rig.route("i1"))
-        _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        head = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
-        writer.write(head + b"x" * 500_000)
-        await until(lambda: rig.in_flight)
-        writer.close()
-        await until(lambda: not rig.in_flight)
-        assert container.seen == []
-
-    scenario(play)
+async def test_a_caller_that_leaves_in_the_middle_of_a_body_gives_its_place_back(rig: Rig) -> None:
+    container = await rig.container("i1")
+    await rig.start(rig.route("i1"))
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    head = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    writer.write(head + b"x" * 500_000)
+    await until(lambda: rig.in_flight)
+    writer.close()
+    await until(lambda: not rig.in_flight)
+    assert container.seen == []
 
 
-def test_invocations_on_one_connection_are_answered_in_order() -> None:
+async def test_invocations_on_one_connection_are_answered_in_order(rig: Rig) -> None:
     waiting: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", waiting.append)
-        await rig.start(rig.route("i1"))
-        one = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n%b\r\n%d"
-        talking = asyncio.create_task(talk(rig, one % (b"", 1) + one % (b"", 2) + one % (b"Connection: close\r\n", 3)))
-        for n in (1, 2, 3):
-            await until(lambda: waiting)
-            assert [request.body for request in waiting] == [b"%d" % n]
-            waiting.pop().answer(200, b"<%d>" % n)
-        reply = await talking
-        assert reply.index(b"<1>") < reply.index(b"<2>") < reply.index(b"<3>")
-
-    scenario(play)
+    await rig.container("i1", waiting.append)
+    await rig.start(rig.route("i1"))
+    one = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n%b\r\n%d"
+    talking = asyncio.create_task(talk(rig, one % (b"", 1) + one % (b"", 2) + one % (b"Connection: close\r\n", 3)))
+    for n in (1, 2, 3):
+        await until(lambda: waiting)
+        assert [request.body for request in waiting] == [b"%d" % n]
+        waiting.pop().answer(200, b"<%d>" % n)
+    reply = await talking
+    assert reply.index(b"<1>") < reply.index(b"<2>") < reply.index(b"<3>")
 
 
 CHUNKED = (
@@ -312,44 +280,38 @@ CHUNKED = (
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000, MAX_BODY, MAX_BODY + 1])
-def test_a_chunked_body_reaches_the_container_with_its_length_or_is_refused(size: int) -> None:
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1", lambda request: request.answer(200, b"%d" % len(request.body)))
-        await rig.start(rig.route("i1"))
-        reply = await talk(rig, CHUNKED, b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n")
-        if size > MAX_BODY:
-            assert reply.startswith(b"HTTP/1.1 413 ")
-            assert container.seen == []
-        else:
-            assert reply.endswith(b"\r\n\r\n%d" % size)
-            assert container.seen[0].headers["content-length"] == str(size)
-
-    scenario(play)
+async def test_a_chunked_body_reaches_the_container_with_its_length_or_is_refused(rig: Rig, size: int) -> None:
+    container = await rig.container("i1", lambda request: request.answer(200, b"%d" % len(request.body)))
+    await rig.start(rig.route("i1"))
+    reply = await talk(rig, CHUNKED, b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n")
+    if size > MAX_BODY:
+        assert reply.startswith(b"HTTP/1.1 413 ")
+        assert container.seen == []
+    else:
+        assert reply.endswith(b"\r\n\r\n%d" % size)
+        assert container.seen[0].headers["content-length"] == str(size)
 
 
-def test_a_container_that_answers_before_the_body_is_read_does_not_hang_anybody() -> None:
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1")
-        await rig.start(rig.route("i1"))
-        await container.stop()
-        container.path.unlink(missing_ok=True)
+async def test_a_container_that_answers_before_the_body_is_read_does_not_hang_anybody(rig: Rig) -> None:
+    container = await rig.container("i1")
+    await rig.start(rig.route("i1"))
+    await container.stop()
+    container.path.unlink(missing_ok=True)
 
-        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
-            await writer.drain()
-            await reader.read()
-            writer.close()
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        await reader.read()
+        writer.close()
 
-        server = await asyncio.start_unix_server(early, str(container.path))
-        reply = await rig.invoke(b"x" * 5_000_000)
-        assert (reply.status, error(reply)["OriginalMessage"]) == (424, "no")
-        server.close()
-
-    scenario(play)
+    server = await asyncio.start_unix_server(early, str(container.path))
+    reply = await rig.invoke(b"x" * 5_000_000)
+    assert (reply.status, error(reply)["OriginalMessage"]) == (424, "no")
+    server.close()
 
 
-def test_a_long_answer_flows_and_a_cut_one_is_seen_to_be_cut() -> None:
+async def test_a_long_answer_flows_and_a_cut_one_is_seen_to_be_cut(rig: Rig) -> None:
     size = 5_000_000
 
     def script(request: Request) -> None:
@@ -361,57 +323,45 @@ def test_a_long_answer_flows_and_a_cut_one_is_seen_to_be_cut() -> None:
         else:
             request.end()
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        for body in (b"length", b"chunked"):
-            reply = await rig.invoke(body)
-            assert (len(reply.body), reply.headers["content-type"]) == (size, "text/csv")
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    for body in (b"length", b"chunked"):
+        reply = await rig.invoke(body)
+        assert (len(reply.body), reply.headers["content-type"]) == (size, "text/csv")
 
 
-def test_100_continue_is_said_once_a_request_may_come_and_not_before() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.container("i1")
-        await rig.start(rig.route("i1"))
-        head = "POST /endpoints/%s/invocations HTTP/1.1\r\nHost: a.localhost\r\nExpect: 100-continue\r\n"
-        unknown = (head % "nope").encode() + b"Content-Length: 9\r\n\r\n"
-        assert (await talk(rig, unknown)).startswith(b"HTTP/1.1 400 ")
-        too_long = (head % "ep").encode() + b"Content-Length: 9999999\r\n\r\n"
-        assert (await talk(rig, too_long)).startswith(b"HTTP/1.1 413 ")
-        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        writer.write((head % "ep").encode() + b"Content-Length: 4\r\nConnection: close\r\n\r\n")
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(b"body")
-        assert (await reader.read()).endswith(b"\r\n\r\necho:body")
-        writer.close()
-
-    scenario(play)
+async def test_100_continue_is_said_once_a_request_may_come_and_not_before(rig: Rig) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1"))
+    head = "POST /endpoints/%s/invocations HTTP/1.1\r\nHost: a.localhost\r\nExpect: 100-continue\r\n"
+    unknown = (head % "nope").encode() + b"Content-Length: 9\r\n\r\n"
+    assert (await talk(rig, unknown)).startswith(b"HTTP/1.1 400 ")
+    too_long = (head % "ep").encode() + b"Content-Length: 9999999\r\n\r\n"
+    assert (await talk(rig, too_long)).startswith(b"HTTP/1.1 413 ")
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write((head % "ep").encode() + b"Content-Length: 4\r\nConnection: close\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"body")
+    assert (await reader.read()).endswith(b"\r\n\r\necho:body")
+    writer.close()
 
 
-def test_bytes_that_are_no_http_get_an_answer_in_aws_shape() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start()
-        head, _, body = (await talk(rig, b"GARBAGE\r\n\r\n")).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 400 ")
-        assert json.loads(body)["__type"] == "ValidationError"
-
-    scenario(play)
+async def test_bytes_that_are_no_http_get_an_answer_in_aws_shape(rig: Rig) -> None:
+    await rig.start()
+    head, _, body = (await talk(rig, b"GARBAGE\r\n\r\n")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["__type"] == "ValidationError"
 
 
-def test_stopping_lets_invocations_end() -> None:
+async def test_stopping_lets_invocations_end(rig: Rig) -> None:
     waiting: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", waiting.append)
-        await rig.start(rig.route("i1"))
-        call = asyncio.create_task(rig.invoke())
-        await until(lambda: waiting)
-        stopping = asyncio.create_task(rig.gateway.stop(GUARD))
-        await asyncio.sleep(0.001)
-        waiting[0].answer(200, b"done")
-        assert (await call).body == b"done"
-        await stopping
-
-    scenario(play)
+    await rig.container("i1", waiting.append)
+    await rig.start(rig.route("i1"))
+    call = asyncio.create_task(rig.invoke())
+    await until(lambda: waiting)
+    stopping = asyncio.create_task(rig.gateway.stop(GUARD))
+    await asyncio.sleep(0.001)
+    waiting[0].answer(200, b"done")
+    assert (await call).body == b"done"
+    await stopping

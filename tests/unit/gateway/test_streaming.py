@@ -10,7 +10,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from rig import GUARD, Rig, error, scenario, until
+from rig import GUARD, Rig, error, running, until
 from runtime_client import client
 
 from hostler import contract
@@ -73,78 +73,67 @@ async def stream(rig: Rig, **parameters: Any) -> tuple[dict[str, Any], list[byte
     return await asyncio.to_thread(calling)
 
 
-def test_boto3_reads_every_member_and_every_part() -> None:
+async def test_boto3_reads_every_member_and_every_part(rig: Rig) -> None:
     def script(request: Request) -> None:
         begin(request, b"one", b"two", headers=((ATTRIBUTES, "a=1"),))
         request.end()
 
-    async def play(rig: Rig) -> None:
-        container = await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        answer, parts = await stream(
-            rig, ContentType="text/csv", Accept="a/b", CustomAttributes="mine", InferenceId="7"
-        )
-        assert b"".join(parts) == b"onetwo"
-        assert answer["ContentType"] == "text/event-stream"
-        assert answer["InvokedProductionVariant"] == "v"
-        assert answer["CustomAttributes"] == "a=1"
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        assert headers["content-type"] == "application/vnd.amazon.eventstream"
-        assert len(headers["x-amzn-requestid"]) == 36
-        (seen,) = container.seen
-        assert seen.path == "/invocations"
-        assert seen.headers == {
-            "host": "localhost",
-            "content-type": "text/csv",
-            "accept": "a/b",
-            "x-amzn-sagemaker-custom-attributes": "mine",
-            "x-amzn-sagemaker-inference-id": "7",
-            "content-length": "3",
-        }
-        (sums,) = rig.gateway.invoker.routes._counters.sums()
-        assert (sums.invocations, sums.model_errors) == (1, 0)
-
-    scenario(play)
+    container = await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    answer, parts = await stream(rig, ContentType="text/csv", Accept="a/b", CustomAttributes="mine", InferenceId="7")
+    assert b"".join(parts) == b"onetwo"
+    assert answer["ContentType"] == "text/event-stream"
+    assert answer["InvokedProductionVariant"] == "v"
+    assert answer["CustomAttributes"] == "a=1"
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["content-type"] == "application/vnd.amazon.eventstream"
+    assert len(headers["x-amzn-requestid"]) == 36
+    (seen,) = container.seen
+    assert seen.path == "/invocations"
+    assert seen.headers == {
+        "host": "localhost",
+        "content-type": "text/csv",
+        "accept": "a/b",
+        "x-amzn-sagemaker-custom-attributes": "mine",
+        "x-amzn-sagemaker-inference-id": "7",
+        "content-length": "3",
+    }
+    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
-def test_each_piece_is_a_part_and_comes_as_soon_as_the_container_gives_it() -> None:
+async def test_each_piece_is_a_part_and_comes_as_soon_as_the_container_gives_it(rig: Rig) -> None:
     streams: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", streams.append)
-        await rig.start(rig.route("i1"))
-        caller = await Caller().begin(rig)
-        await until(lambda: streams)
-        begin(streams[0], b"token 0")
-        await caller.headed()
-        assert await caller.part() == b"token 0"
-        for n in range(1, 5):
-            streams[0].write(b"token %d" % n)
-            assert await caller.part() == b"token %d" % n
-        assert rig.in_flight == 2
-        streams[0].end()
-        assert await caller.chunk() == b""
-        caller.writer.close()
-
-    scenario(play)
+    await rig.container("i1", streams.append)
+    await rig.start(rig.route("i1"))
+    caller = await Caller().begin(rig)
+    await until(lambda: streams)
+    begin(streams[0], b"token 0")
+    await caller.headed()
+    assert await caller.part() == b"token 0"
+    for n in range(1, 5):
+        streams[0].write(b"token %d" % n)
+        assert await caller.part() == b"token %d" % n
+    assert rig.in_flight == 2
+    streams[0].end()
+    assert await caller.chunk() == b""
+    caller.writer.close()
 
 
 @pytest.mark.parametrize("length", [None, 0, 5])
-def test_a_container_that_does_not_stream_is_answered_all_the_same(length: int | None) -> None:
+async def test_a_container_that_does_not_stream_is_answered_all_the_same(rig: Rig, length: int | None) -> None:
     def script(request: Request) -> None:
         if length is None:
             request.answer(204)
         else:
             request.answer(200, b"x" * length, "text/plain")
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        answer, parts = await stream(rig)
-        assert b"".join(parts) == b"x" * (length or 0)
-        assert answer["ContentType"] == ("application/octet-stream" if length is None else "text/plain")
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    answer, parts = await stream(rig)
+    assert b"".join(parts) == b"x" * (length or 0)
+    assert answer["ContentType"] == ("application/octet-stream" if length is None else "text/plain")
 
 
 def _say(status: int, text: bytes) -> Callable[[Request], None]:
@@ -187,10 +176,10 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("number", range(len(FAILURES)))
-def test_what_fails_before_the_first_byte_is_an_ordinary_error(number: int) -> None:
+async def test_what_fails_before_the_first_byte_is_an_ordinary_error(number: int) -> None:
     script, original, words = FAILURES[number]
 
-    async def play(rig: Rig) -> None:
+    async with running(invoke_timeout=0.3) as rig:
         await rig.container("i1", script)
         await rig.start(rig.route("i1"))
         with pytest.raises(botocore.exceptions.ClientError) as caught:
@@ -202,8 +191,6 @@ def test_what_fails_before_the_first_byte_is_an_ordinary_error(number: int) -> N
         assert response["Error"]["Message"].startswith(words)
         (sums,) = rig.gateway.invoker.routes._counters.sums()
         assert (sums.invocations, sums.model_errors) == (1, 1)
-
-    scenario(play, invoke_timeout=0.3)
 
 
 def _cut(request: Request) -> None:
@@ -217,70 +204,63 @@ def _nothing(request: Request) -> None:
 @pytest.mark.parametrize(
     ("then", "code"), [(_cut, "StreamBroken"), (_nothing, "ModelInvocationTimeExceeded")], ids=["cut", "too long"]
 )
-def test_what_fails_later_is_a_frame_and_a_proper_end(then: Callable[[Request], None], code: str) -> None:
+async def test_what_fails_later_is_a_frame_and_a_proper_end(
+    rig: Rig, then: Callable[[Request], None], code: str
+) -> None:
     streams: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", streams.append)
-        await rig.start(rig.route("i1"))
-        caller = await Caller().begin(rig)
-        await until(lambda: streams)
-        begin(streams[0], b"first")
-        await caller.headed()
-        assert await caller.part() == b"first"
-        if code == "ModelInvocationTimeExceeded":  # eight minutes have gone
-            for exchange in rig.gateway.invoker.pool.active:
-                assert exchange.deadline > rig.gateway.invoker.time() + contract.MAX_STREAM - GUARD
-                exchange.deadline = 0.0
-        then(streams[0])
-        caller.buffer.add_data(await caller.chunk())
-        (frame,) = caller.buffer
-        assert frame.headers[":exception-type"] == "ModelStreamError"
-        assert code.encode() in frame.payload
-        assert await caller.chunk() == b""
-        caller.writer.close()
-        (sums,) = rig.gateway.invoker.routes._counters.sums()
-        assert (sums.invocations, sums.model_errors, sums.errors_5xx) == (1, 1, 1)
-
-    scenario(play)
+    await rig.container("i1", streams.append)
+    await rig.start(rig.route("i1"))
+    caller = await Caller().begin(rig)
+    await until(lambda: streams)
+    begin(streams[0], b"first")
+    await caller.headed()
+    assert await caller.part() == b"first"
+    if code == "ModelInvocationTimeExceeded":  # eight minutes have gone
+        for exchange in rig.gateway.invoker.pool.active:
+            assert exchange.deadline > rig.gateway.invoker.time() + contract.MAX_STREAM - GUARD
+            exchange.deadline = 0.0
+    then(streams[0])
+    caller.buffer.add_data(await caller.chunk())
+    (frame,) = caller.buffer
+    assert frame.headers[":exception-type"] == "ModelStreamError"
+    assert code.encode() in frame.payload
+    assert await caller.chunk() == b""
+    caller.writer.close()
+    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    assert (sums.invocations, sums.model_errors, sums.errors_5xx) == (1, 1, 1)
 
 
-def test_boto3_raises_what_failed_in_the_middle() -> None:
+async def test_boto3_raises_what_failed_in_the_middle(rig: Rig) -> None:
     def script(request: Request) -> None:
         begin(request, b"first")
         asyncio.get_running_loop().call_later(0.01, request.abort)
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        with pytest.raises(botocore.exceptions.EventStreamError, match="ModelStreamError") as caught:
-            await stream(rig)
-        assert "The connection to container primary ended" in str(caught.value)
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    with pytest.raises(botocore.exceptions.EventStreamError, match="ModelStreamError") as caught:
+        await stream(rig)
+    assert "The connection to container primary ended" in str(caught.value)
 
 
-def test_a_caller_that_leaves_ends_the_containers_work_at_once() -> None:
+async def test_a_caller_that_leaves_ends_the_containers_work_at_once(rig: Rig) -> None:
     streams: list[Request] = []
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", streams.append)
-        await rig.start(rig.route("i1"))
-        for begun in (True, False):
-            caller = await Caller().begin(rig)
-            await until(lambda: streams)
-            if begun:
-                begin(streams[0], b"token")
-                await caller.headed()
-            caller.writer.close()
-            await until(lambda: streams[0].disconnected)
-            assert rig.in_flight == 0
-            streams.clear()
-
-    scenario(play)
+    await rig.container("i1", streams.append)
+    await rig.start(rig.route("i1"))
+    for begun in (True, False):
+        caller = await Caller().begin(rig)
+        await until(lambda: streams)
+        if begun:
+            begin(streams[0], b"token")
+            await caller.headed()
+        caller.writer.close()
+        await until(lambda: streams[0].disconnected)
+        assert rig.in_flight == 0
+        streams.clear()
 
 
-def test_a_slow_caller_slows_the_container() -> None:
+async def test_a_slow_caller_slows_the_container(rig: Rig) -> None:
     streams: list[Request] = []
     size = 20_000_000
 
@@ -289,83 +269,65 @@ def test_a_slow_caller_slows_the_container() -> None:
         begin(request, *[b"x" * 1_000_000] * (size // 1_000_000))
         request.end()
 
-    async def play(rig: Rig) -> None:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        caller = await Caller().begin(rig, limit=65_536)
-        await until(lambda: streams)
-        await caller.headed()
-        pool = rig.gateway.invoker.pool
-        await until(lambda: all(one._connection and one._connection.paused for one in pool.active))
-        assert streams[0]._connection.transport.get_write_buffer_size() > size // 2
-        got = 0
-        while chunk := await caller.chunk():
-            caller.buffer.add_data(chunk)
-            got += sum(len(frame.payload) for frame in caller.buffer)
-        assert got == size
-        caller.writer.close()
-
-    scenario(play)
+    await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    caller = await Caller().begin(rig, limit=65_536)
+    await until(lambda: streams)
+    await caller.headed()
+    pool = rig.gateway.invoker.pool
+    await until(lambda: all(one._connection and one._connection.paused for one in pool.active))
+    assert streams[0]._connection.transport.get_write_buffer_size() > size // 2
+    got = 0
+    while chunk := await caller.chunk():
+        caller.buffer.add_data(chunk)
+        got += sum(len(frame.payload) for frame in caller.buffer)
+    assert got == size
+    caller.writer.close()
 
 
 @pytest.mark.parametrize("target", ["", "t"])
-def test_a_multi_model_endpoint_cannot_be_streamed_from(target: str) -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1", multi_model=True), rig.several("i2", name="pipe", multi_model="b"))
-        for name in ("ep", "pipe"):
-            reply = await rig.invoke(target=target, name=name, operation=OPERATION)
-            assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationError")
-            assert "InvokeEndpointWithResponseStream has no TargetModel" in error(reply)["Message"]
-
-    scenario(play)
+async def test_a_multi_model_endpoint_cannot_be_streamed_from(rig: Rig, target: str) -> None:
+    await rig.start(rig.route("i1", multi_model=True), rig.several("i2", name="pipe", multi_model="b"))
+    for name in ("ep", "pipe"):
+        reply = await rig.invoke(target=target, name=name, operation=OPERATION)
+        assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationError")
+        assert "InvokeEndpointWithResponseStream has no TargetModel" in error(reply)["Message"]
 
 
 @pytest.mark.parametrize("target", ["", "t"])
-def test_target_model_and_sessions_are_refused(target: str) -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1"))
-        headers = {} if target else {"X_Amzn_SageMaker_Session_Id": "mine"}
-        reply = await rig.invoke(target=target, operation=OPERATION, **headers)
-        words = "is not a multi-model endpoint" if target else "does not support stateful sessions"
-        assert reply.status == 400
-        assert words in error(reply)["Message"]
-
-    scenario(play)
+async def test_target_model_and_sessions_are_refused(rig: Rig, target: str) -> None:
+    await rig.start(rig.route("i1"))
+    headers = {} if target else {"X_Amzn_SageMaker_Session_Id": "mine"}
+    reply = await rig.invoke(target=target, operation=OPERATION, **headers)
+    words = "is not a multi-model endpoint" if target else "does not support stateful sessions"
+    assert reply.status == 400
+    assert words in error(reply)["Message"]
 
 
-def test_an_accept_that_is_too_long_is_refused() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.start(rig.route("i1"))
-        with pytest.raises(botocore.exceptions.ClientError, match="at 'accept' failed to satisfy constraint"):
-            await stream(rig, Accept="x" * 1025)
-
-    scenario(play)
+async def test_an_accept_that_is_too_long_is_refused(rig: Rig) -> None:
+    await rig.start(rig.route("i1"))
+    with pytest.raises(botocore.exceptions.ClientError, match="at 'accept' failed to satisfy constraint"):
+        await stream(rig, Accept="x" * 1025)
 
 
-def test_a_direct_container_streams_and_the_last_of_a_chain() -> None:
+async def test_a_direct_container_streams_and_the_last_of_a_chain(rig: Rig) -> None:
     def script(request: Request) -> None:
         begin(request, request.body, b">b")
         request.end()
 
-    async def play(rig: Rig) -> None:
-        await rig.instance("i1", lambda request: request.answer(200, request.body + b">a", "text/a"), script)
-        await rig.start(rig.several("i1", mode="Direct"), rig.several("i1", name="pipe"))
-        _, parts = await stream(rig, TargetContainerHostname="b", Body=b"x")
-        assert b"".join(parts) == b"x>b"
-        _, parts = await stream(rig, EndpointName="pipe", Body=b"x")
-        assert b"".join(parts) == b"x>a>b"
-        assert rig.containers["i1.1"].seen[1].headers["content-type"] == "text/a"
-        with pytest.raises(botocore.exceptions.ClientError, match="missing a target container hostname"):
-            await stream(rig)
-
-    scenario(play)
+    await rig.instance("i1", lambda request: request.answer(200, request.body + b">a", "text/a"), script)
+    await rig.start(rig.several("i1", mode="Direct"), rig.several("i1", name="pipe"))
+    _, parts = await stream(rig, TargetContainerHostname="b", Body=b"x")
+    assert b"".join(parts) == b"x>b"
+    _, parts = await stream(rig, EndpointName="pipe", Body=b"x")
+    assert b"".join(parts) == b"x>a>b"
+    assert rig.containers["i1.1"].seen[1].headers["content-type"] == "text/a"
+    with pytest.raises(botocore.exceptions.ClientError, match="missing a target container hostname"):
+        await stream(rig)
 
 
-def test_an_error_in_the_middle_of_a_chain_is_an_ordinary_one() -> None:
-    async def play(rig: Rig) -> None:
-        await rig.instance("i1", lambda request: request.answer(400, b"bad"), None)
-        await rig.start(rig.several("i1"))
-        with pytest.raises(botocore.exceptions.ClientError, match=r"client error \(400\) from a"):
-            await stream(rig)
-
-    scenario(play)
+async def test_an_error_in_the_middle_of_a_chain_is_an_ordinary_one(rig: Rig) -> None:
+    await rig.instance("i1", lambda request: request.answer(400, b"bad"), None)
+    await rig.start(rig.several("i1"))
+    with pytest.raises(botocore.exceptions.ClientError, match=r"client error \(400\) from a"):
+        await stream(rig)
