@@ -370,7 +370,7 @@ class _Connection(asyncio.Protocol):
             self._keep = self._parser.should_keep_alive()
 
 
-@dataclass
+@dataclass(repr=False)
 class Pool:
     """Keep-alive connections by address.
 
@@ -390,6 +390,14 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+
+    def __repr__(self) -> str:
+        idle = ", ".join(f"{len(connections)} to {address}" for address, connections in self._idle.items())
+        return f"<Pool: {len(self.active)} requests on their way; idle connections: {idle or 'none'}>"
+
+    def idle_connections(self, address: str) -> int:
+        """How many connections to the address are open and unused."""
+        return len(self._idle.get(address, ()))
 
     def send(
         self,

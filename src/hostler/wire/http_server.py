@@ -266,7 +266,7 @@ class _Connection(asyncio.Protocol):
         self._queue: deque[Request] = deque()  # read, not yet handled
         self._active: Request | None = None  # handed to the handler, not yet answered
         self._advancing = False
-        self._paused = False
+        self.paused = False
         self._held = False  # the handler asked to pause
         self._deaf = False  # nothing more is parsed: what comes is thrown away
         self._discarded = 0
@@ -483,7 +483,7 @@ class _Connection(asyncio.Protocol):
                 self._handle(request)
         finally:
             self._advancing = False
-        if queue or self._paused or self._held or self._parsing is not None:
+        if queue or self.paused or self._held or self._parsing is not None:
             self._flow()
 
     def _ready(self, request: Request) -> bool:
@@ -515,8 +515,8 @@ class _Connection(asyncio.Protocol):
                 wait = active.held > self.limits.buffer
             if not wait and self._queue:
                 wait = sum(request.held for request in self._queue) > _PIPELINED_BYTES
-        if wait is not self._paused and not self.transport.is_closing():
-            self._paused = wait
+        if wait is not self.paused and not self.transport.is_closing():
+            self.paused = wait
             if wait:
                 self.transport.pause_reading()
             else:
@@ -544,7 +544,7 @@ class _Connection(asyncio.Protocol):
         else:
             limits = self.limits
             self.deadline = self.server.now + (limits.header_time if self._parsing else limits.idle_time)
-            if self._queue or self._paused:
+            if self._queue or self.paused:
                 self._advance()
             elif self.server.closing and self._parsing is None:
                 self.transport.close()
@@ -597,7 +597,7 @@ class _Connection(asyncio.Protocol):
         now = self.server.now
         if self.stalled < now or (self._deaf and self._active is None):
             self.transport.abort()
-        elif self._active is not None and (self._active.complete or self._paused):
+        elif self._active is not None and (self._active.complete or self.paused):
             self.deadline = now + self.limits.body_time  # the handler's time, not the peer's
         elif self._parsing is not None:
             self._refuse(408, "The request did not arrive in time.")

@@ -4,20 +4,18 @@ import asyncio
 import contextlib
 import math
 import os
-import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvloop
+from turns import GUARD, settle, until
 
 from hostler.wire.http_client import CallCut, CallFailed, CallTimedOut, Exchange, Pool, call
 from hostler.wire.http_head import render
 
-GUARD = 30.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 POST = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", "4")])
 STREAMED = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", "5000000")])
@@ -84,46 +82,41 @@ class Upstream:
         return caller
 
 
-def scenario(
-    play: Callable[[Upstream], Awaitable[None]], *scripts: Script, tcp: bool = False, stock: bool = False, **pool: Any
-) -> None:
-    async def run() -> None:
-        folder = Path(tempfile.mkdtemp(prefix="hc", dir="/tmp"))
-        upstream = Upstream("", Pool(**pool))
-        running: set[asyncio.Task[Any]] = set()
+@asynccontextmanager
+async def serving(*scripts: Script, tcp: bool = False, **pool: Any) -> AsyncIterator[Upstream]:
+    upstream = Upstream("", Pool(**pool))
+    running: set[asyncio.Task[Any]] = set()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task
-            running.add(task)
-            script = scripts[min(upstream.connections, len(scripts) - 1)]
-            upstream.connections += 1
-            try:
-                await script(reader, writer)
-            except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-                pass
-            finally:
-                running.discard(task)
-                writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        running.add(task)
+        script = scripts[min(upstream.connections, len(scripts) - 1)]
+        upstream.connections += 1
+        try:
+            await script(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            running.discard(task)
+            writer.close()
 
+    with tempfile.TemporaryDirectory(prefix="hc", dir="/tmp") as folder:
         if tcp:
             server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24)
             upstream.address = f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}"
         else:
-            server = await asyncio.start_unix_server(serve, str(folder / "s"), limit=2**24)
-            upstream.address = f"unix:{folder / 's'}"
+            server = await asyncio.start_unix_server(serve, f"{folder}/s", limit=2**24)
+            upstream.address = f"unix:{folder}/s"
         try:
             async with asyncio.timeout(2 * GUARD):
-                await play(upstream)
+                yield upstream
         finally:
             upstream.pool.close()
             server.close()
             for task in list(running):
                 task.cancel()
-            await asyncio.sleep(0.001)
-            shutil.rmtree(folder)
-
-    (asyncio.run if stock else uvloop.run)(run())
+            await asyncio.gather(*running)
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
@@ -156,7 +149,7 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize("tcp", [True, False])
-def test_call_asks_and_gets_a_whole_reply(tcp: bool) -> None:
+async def test_call_asks_and_gets_a_whole_reply(tcp: bool) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"POST /models?a=b HTTP/1.1\r\n")
@@ -165,21 +158,19 @@ def test_call_asks_and_gets_a_whole_reply(tcp: bool) -> None:
         assert await reader.readexactly(4) == b"body"
         writer.write(b"HTTP/1.1 201 Fine\r\nX-B: 2\r\nx-b: 3\r\nContent-Length: 3\r\n\r\nyes")
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(script, tcp=tcp) as upstream:
         reply = await call(upstream.address, "POST", "/models?a=b", headers={"X-A": "1"}, body=b"body", timeout=GUARD)
         assert (reply.status, reply.body, reply.headers["x-b"]) == (201, b"yes", "2, 3")
 
-    scenario(play, script, tcp=tcp)
 
-
-def test_call_gathers_long_answers_and_ends_at_its_timeout() -> None:
+async def test_call_gathers_long_answers_and_ends_at_its_timeout() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
         if path == b"/slow":
             await reader.read()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000)
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(script) as upstream:
         assert len((await call(upstream.address, "GET", "/", timeout=GUARD)).body) == 3_000_000
         with pytest.raises(CallTimedOut) as late:
             await call(upstream.address, "GET", "/slow", timeout=0.02)
@@ -187,16 +178,15 @@ def test_call_gathers_long_answers_and_ends_at_its_timeout() -> None:
         with pytest.raises(ValueError, match="line end"):
             await call(upstream.address, "GET", "/a\r\nX: y", timeout=GUARD)
 
-    scenario(play, script)
 
-
-def test_calls_of_a_pool_share_a_connection_but_for_one_that_timed_out() -> None:
+async def test_calls_of_a_pool_share_a_connection_but_for_one_that_timed_out() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (path := (await reader.readuntil(b"\r\n\r\n")).split()[1]) != b"/slow":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(path) + path)
         await reader.read()
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(script) as upstream:
+
         async def ask(path: str, timeout: float = GUARD) -> bytes:
             return (await call(upstream.address, "GET", path, timeout=timeout, pool=upstream.pool)).body
 
@@ -208,37 +198,30 @@ def test_calls_of_a_pool_share_a_connection_but_for_one_that_timed_out() -> None
         assert upstream.connections == 2
         assert not upstream.pool.active
 
-    scenario(play, script)
 
-
-def test_call_says_that_nothing_was_sent_when_nobody_listens() -> None:
-    async def play(upstream: Upstream) -> None:
-        for address in ("unix:/tmp/there-is-no-such-socket", f"tcp:127.0.0.1:{_free_port()}", "smoke:signals"):
-            with pytest.raises(CallFailed) as refused:
-                await call(address, "GET", "/", timeout=GUARD)
-            assert not refused.value.started
-
-    scenario(play, silent)
+async def test_call_says_that_nothing_was_sent_when_nobody_listens() -> None:
+    for address in ("unix:/tmp/there-is-no-such-socket", f"tcp:127.0.0.1:{_free_port()}", "smoke:signals"):
+        with pytest.raises(CallFailed) as refused:
+            await call(address, "GET", "/", timeout=GUARD)
+        assert not refused.value.started
 
 
 # --- the pool
 
 
-def test_connections_are_used_again() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_connections_are_used_again() -> None:
+    async with serving(forever) as upstream:
         for _ in range(5):
             assert (await upstream.ask()).body == b"ok"
         assert upstream.connections == 1
 
-    scenario(play, forever)
 
-
-def test_interim_answers_are_skipped() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_interim_answers_are_skipped() -> None:
+    async with serving(
+        answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
+    ) as upstream:
         caller = await upstream.ask()
         assert (caller.events, caller.body) == (["replied 200"], b"ok")
-
-    scenario(play, answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK))
 
 
 @pytest.mark.parametrize(
@@ -252,21 +235,17 @@ def test_interim_answers_are_skipped() -> None:
     ],
     ids=["to the end", "1.0", "chunks", "204", "304"],
 )
-def test_a_body_ends_where_its_framing_says(answer: bytes, body: bytes) -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_body_ends_where_its_framing_says(answer: bytes, body: bytes) -> None:
+    async with serving(answering(answer)) as upstream:
         caller = await upstream.ask()
         assert (caller.error, caller.body) == (None, body)
 
-    scenario(play, answering(answer))
 
-
-def test_the_answer_to_head_has_no_body_whatever_it_announces() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_the_answer_to_head_has_no_body_whatever_it_announces() -> None:
+    async with serving(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")) as upstream:
         for _ in range(2):
             caller = await upstream.ask(bodyless=True)
             assert (caller.events, caller.body) == (["replied 200"], b"")
-
-    scenario(play, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"))
 
 
 @pytest.mark.parametrize(
@@ -277,13 +256,11 @@ def test_the_answer_to_head_has_no_body_whatever_it_announces() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ],
 )
-def test_a_cut_body_is_told_from_a_whole_one(answer: bytes) -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_cut_body_is_told_from_a_whole_one(answer: bytes) -> None:
+    async with serving(answering(answer)) as upstream:
         caller = await upstream.ask()
         assert caller.events == ["failed"]
         assert isinstance(caller.error, CallCut)
-
-    scenario(play, answering(answer))
 
 
 @pytest.mark.parametrize(
@@ -301,8 +278,8 @@ def test_a_cut_body_is_told_from_a_whole_one(answer: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 1_000_000,
     ],
 )
-def test_what_is_no_answer_fails_and_its_connection_is_not_kept(answer: bytes) -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_what_is_no_answer_fails_and_its_connection_is_not_kept(answer: bytes) -> None:
+    async with serving(answering(answer), forever) as upstream:
         caller = await upstream.ask()
         assert caller.events == ["failed"]
         assert caller.error
@@ -311,32 +288,26 @@ def test_what_is_no_answer_fails_and_its_connection_is_not_kept(answer: bytes) -
         assert (await upstream.ask()).body == b"ok"
         assert upstream.connections == 2
 
-    scenario(play, answering(answer), forever)
 
-
-def test_what_follows_an_answer_unasked_spoils_the_connection() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_what_follows_an_answer_unasked_spoils_the_connection() -> None:
+    async with serving(answering(OK + OK, OK), forever) as upstream:
         assert (await upstream.ask()).body == b"ok"
-        await asyncio.sleep(0.005)
+        await until(lambda: not upstream.pool.idle_connections(upstream.address))
         assert (await upstream.ask()).body == b"ok"
         assert upstream.connections == 2
 
-    scenario(play, answering(OK + OK, OK), forever)
 
-
-def test_an_idle_connection_that_the_server_closed_is_not_used() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_an_idle_connection_that_the_server_closed_is_not_used() -> None:
+    async with serving(answering(OK), forever) as upstream:
         assert (await upstream.ask()).body == b"ok"
-        await asyncio.sleep(0.005)
+        await until(lambda: not upstream.pool.idle_connections(upstream.address))
         assert (await upstream.ask()).body == b"ok"
         assert upstream.connections == 2
 
-    scenario(play, answering(OK), forever)
 
-
-@pytest.mark.parametrize("stock", [True, False], ids=["asyncio", "uvloop"])
+@pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
-def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(tcp: bool, stock: bool) -> None:
+async def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(tcp: bool) -> None:
     """The server's end has come to this machine, but our loop has not read it yet."""
     served = asyncio.Event()
 
@@ -348,7 +319,7 @@ def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(t
 
     closing: list[socket.socket] = []
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(closes, forever, tcp=tcp) as upstream:
         assert (await upstream.ask()).body == b"ok"
         await served.wait()
         closing[0].shutdown(socket.SHUT_RDWR)
@@ -357,39 +328,33 @@ def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connection(t
         assert (caller.events, caller.body) == (["replied 200"], b"ok")
         closing[0].close()
 
-    scenario(play, closes, forever, tcp=tcp, stock=stock)
 
-
-def test_a_request_that_the_server_may_have_seen_is_not_sent_again() -> None:
+async def test_a_request_that_the_server_may_have_seen_is_not_sent_again() -> None:
     async def takes_and_dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await answering(OK)(reader, writer)
         await read_request(reader)
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(takes_and_dies, forever) as upstream:
         assert (await upstream.ask()).body == b"ok"
         caller = await upstream.ask()
         assert caller.events == ["failed"]
         assert upstream.connections == 1
 
-    scenario(play, takes_and_dies, forever)
 
-
-def test_a_fresh_connection_that_dies_is_not_tried_again() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_fresh_connection_that_dies_is_not_tried_again() -> None:
+    async with serving(answering(b""), forever) as upstream:
         caller = await upstream.ask()
         assert caller.events == ["failed"]
         assert upstream.connections == 1
 
-    scenario(play, answering(b""), forever)
 
-
-def test_an_answer_that_comes_before_the_request_is_whole_ends_the_connection() -> None:
+async def test_an_answer_that_comes_before_the_request_is_whole_ends_the_connection() -> None:
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
         await reader.read()
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(early, forever) as upstream:
         caller, exchange = upstream.send(STREAMED, b"", streamed=True)
         await caller.is_ready.wait()
         exchange.write(b"x" * 1000)
@@ -400,10 +365,8 @@ def test_an_answer_that_comes_before_the_request_is_whole_ends_the_connection() 
         assert (await upstream.ask()).body == b"ok"
         assert upstream.connections == 2
 
-    scenario(play, early, forever)
 
-
-def test_a_long_request_is_told_when_the_server_reads_too_slowly() -> None:
+async def test_a_long_request_is_told_when_the_server_reads_too_slowly() -> None:
     go = asyncio.Event()
     size = 5_000_000
 
@@ -414,22 +377,20 @@ def test_a_long_request_is_told_when_the_server_reads_too_slowly() -> None:
         await reader.readexactly(len(STREAMED) + size)
         writer.write(OK)
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(slow) as upstream:
         caller, exchange = upstream.send(STREAMED, b"", streamed=True)
         await caller.is_ready.wait()
         exchange.write(b"x" * (size - 1))
         assert caller.events[-1] == "clogged True"
         go.set()
-        await _until(lambda: "clogged False" in caller.events)
+        await until(lambda: "clogged False" in caller.events)
         exchange.write(b"x")
         exchange.end()
         await caller.end()
         assert caller.body == b"ok"
 
-    scenario(play, slow)
 
-
-def test_a_long_answer_waits_for_its_reader() -> None:
+async def test_a_long_answer_waits_for_its_reader() -> None:
     size = 5_000_000
 
     async def long(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -438,12 +399,12 @@ def test_a_long_answer_waits_for_its_reader() -> None:
         await writer.drain()
         await reader.read()
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(long) as upstream:
         caller, exchange = upstream.send(buffer=100_000)
-        await _until(lambda: caller.body)
+        await until(lambda: caller.body)
         exchange.pause()
         held = len(caller.body)
-        await asyncio.sleep(0.01)
+        await settle()
         assert len(caller.body) == held < size
         exchange.resume()
         await caller.end()
@@ -451,58 +412,51 @@ def test_a_long_answer_waits_for_its_reader() -> None:
         assert caller.events[0] == "replied 200"
         assert caller.events[-1] == "ended"
 
-    scenario(play, long)
 
-
-def test_an_aborted_exchange_is_silent_and_its_connection_is_not_kept() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_an_aborted_exchange_is_silent_and_its_connection_is_not_kept() -> None:
+    async with serving(silent, forever) as upstream:
         caller, exchange = upstream.send()
-        await _until(lambda: upstream.connections)
+        await until(lambda: upstream.connections)
         exchange.abort()
         assert (await upstream.ask()).body == b"ok"
         assert caller.events == []
         assert upstream.connections == 2
         assert not upstream.pool.active
 
-    scenario(play, silent, forever)
 
-
-def test_an_exchange_aborted_while_connecting_leaves_a_good_connection() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_an_exchange_aborted_while_connecting_leaves_a_good_connection() -> None:
+    async with serving(forever) as upstream:
         caller, exchange = upstream.send()
         await asyncio.sleep(0)
         exchange.abort()
-        await _until(lambda: upstream.connections)
-        await asyncio.sleep(0.001)
+        await until(lambda: upstream.pool.idle_connections(upstream.address))
         assert (await upstream.ask()).body == b"ok"
         assert (caller.events, upstream.connections) == ([], 1)
 
-    scenario(play, forever)
 
-
-def test_a_trickling_server_does_not_move_the_deadline() -> None:
+async def test_a_trickling_server_does_not_move_the_deadline() -> None:
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         while True:
             writer.write(b"x")
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
-    async def play(upstream: Upstream) -> None:
-        caller = await upstream.ask(deadline=asyncio.get_running_loop().time() + 0.01)
+    async with serving(trickle) as upstream:
+        caller, _ = upstream.send(deadline=asyncio.get_running_loop().time() - 1, buffer=0)
+        await until(lambda: caller.body)
+        upstream.pool.sweep()
         assert isinstance(caller.error, CallTimedOut)
         assert caller.error.started
 
-    scenario(play, trickle)
 
-
-def test_a_server_that_starts_late_is_waited_for_if_wished() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_server_that_starts_late_is_waited_for_if_wished() -> None:
+    async with serving(silent) as upstream:
         path = upstream.address.removeprefix("unix:") + "2"
         loop = asyncio.get_running_loop()
         caller = Caller()
         upstream.pool.send(caller, f"unix:{path}", POST, b"body", deadline=math.inf, connect_until=loop.time() + GUARD)
-        await asyncio.sleep(0.005)
+        await settle()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await answering(OK)(reader, writer)
@@ -513,11 +467,9 @@ def test_a_server_that_starts_late_is_waited_for_if_wished() -> None:
         assert caller.body == b"ok"
         server.close()
 
-    scenario(play, silent)
 
-
-def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
+    async with serving(silent) as upstream:
         path = upstream.address.removeprefix("unix:") + "2"
         with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as fillers:
             listening.bind(path)
@@ -529,7 +481,7 @@ def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
                     filler.connect(path)
             caller = Caller()
             upstream.pool.send(caller, f"unix:{path}", POST, b"body", deadline=math.inf)
-            await asyncio.sleep(0.01)
+            await settle()
             assert caller.events == []
             fillers.close()
 
@@ -543,25 +495,21 @@ def test_a_server_whose_backlog_is_full_is_busy_not_dead() -> None:
             assert caller.body == b"ok"
             server.close()
 
-    scenario(play, silent)
 
-
-@pytest.mark.parametrize("stock", [True, False], ids=["asyncio", "uvloop"])
+@pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
-def test_a_loop_that_stood_still_does_not_take_that_for_a_server_that_hangs(tcp: bool, stock: bool) -> None:
+async def test_a_loop_that_stood_still_does_not_take_that_for_a_server_that_hangs(tcp: bool) -> None:
     """A busy machine: whenever the loop comes to look, the time to connect is over."""
 
-    async def play(upstream: Upstream) -> None:
+    async with serving(forever, tcp=tcp, connect_timeout=0.0) as upstream:
         callers = [upstream.send()[0] for _ in range(50)]
         for caller in callers:
             await caller.end()
         assert {caller.body for caller in callers} == {b"ok"}
 
-    scenario(play, forever, tcp=tcp, stock=stock, connect_timeout=0.0)
 
-
-def test_a_connect_that_hangs_fails_at_its_timeout() -> None:
-    async def play(upstream: Upstream) -> None:
+async def test_a_connect_that_hangs_fails_at_its_timeout() -> None:
+    async with serving(silent, connect_timeout=0.01) as upstream:
         with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, contextlib.ExitStack() as fillers:
             address = listening.getsockname()
             for _ in range(2):  # a full backlog leaves a connect without an answer
@@ -575,27 +523,16 @@ def test_a_connect_that_hangs_fails_at_its_timeout() -> None:
             assert caller.error is not None
             assert not caller.error.started
 
-    scenario(play, silent, connect_timeout=0.01)
 
-
-def test_only_tcp_connections_grow_old() -> None:
-    for tcp, expected in ((True, 2), (False, 1)):
-
-        async def play(upstream: Upstream, expected: int = expected) -> None:
-            await upstream.ask()
-            upstream.pool.sweep()
-            await upstream.ask()
-            assert upstream.connections == expected
-
-        scenario(play, forever, tcp=tcp, idle=-1.0)
+@pytest.mark.parametrize(("tcp", "connections"), [(True, 2), (False, 1)])
+async def test_only_tcp_connections_grow_old(tcp: bool, connections: int) -> None:
+    async with serving(forever, tcp=tcp, idle=-1.0) as upstream:
+        await upstream.ask()
+        upstream.pool.sweep()
+        await upstream.ask()
+        assert upstream.connections == connections
 
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
-
-
-async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(GUARD):
-        while not condition():  # noqa: ASYNC110 - nobody signals it: it is a look inside
-            await asyncio.sleep(0.001)

@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
+from turns import GUARD, settle, until
 
 from hostler.wire.http_server import Limits, Request, Server, serve
 
-GUARD = 30.0
 READ = 262_144  # bytes that a loop reads at once
 HOST = b"Host: localhost\r\n"
 
@@ -39,29 +38,31 @@ class Peer:
         return await self.reader.read()
 
 
-Play = Callable[[Server, Callable[[], Awaitable[Peer]]], Awaitable[None]]
+class Served:
+    """A server on a socket, and its peers."""
+
+    def __init__(self, server: Server, path: Path) -> None:
+        self.server = server
+        self.path = path
+        self.peers: list[Peer] = []
+
+    async def connect(self) -> Peer:
+        self.peers.append(Peer(*await asyncio.open_unix_connection(str(self.path), limit=2**24)))
+        return self.peers[-1]
 
 
-def scenario(handler: Callable[[Request], None], play: Play, limits: Limits | None = None) -> None:
-    async def run() -> None:
-        folder = Path(tempfile.mkdtemp(prefix="hw", dir="/tmp"))
-        server = await serve(handler, path=str(folder / "s"), limits=limits)
-        peers: list[Peer] = []
-
-        async def connect() -> Peer:
-            peers.append(Peer(*await asyncio.open_unix_connection(str(folder / "s"), limit=2**24)))
-            return peers[-1]
-
+@asynccontextmanager
+async def serving(handler: Callable[[Request], None], limits: Limits | None = None) -> AsyncIterator[Served]:
+    with tempfile.TemporaryDirectory(prefix="hw", dir="/tmp") as folder:
+        path = Path(folder) / "s"
+        served = Served(await serve(handler, path=str(path), limits=limits), path)
         try:
             async with asyncio.timeout(2 * GUARD):
-                await play(server, connect)
+                yield served
         finally:
-            for peer in peers:
+            for peer in served.peers:
                 peer.writer.close()
-            await server.close()
-            shutil.rmtree(folder)
-
-    uvloop.run(run())
+            await served.server.close()
 
 
 def request(body: bytes = b"", *, path: str = "/x", more: bytes = b"", method: str = "POST") -> bytes:
@@ -144,11 +145,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_hostile_request_is_refused_and_never_handled(name: str) -> None:
+async def test_a_hostile_request_is_refused_and_never_handled(name: str) -> None:
     handled: list[str] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    def handler(one: Request) -> None:
+        handled.append(one.path)
+        echo(one)
+
+    async with serving(handler, Limits(body=1000)) as served:
+        peer = await served.connect()
         peer.send(request(b"before"))
         assert (await peer.until(b"before")).startswith(b"HTTP/1.1 200")
         peer.send(REFUSED[name])
@@ -157,12 +162,6 @@ def test_a_hostile_request_is_refused_and_never_handled(name: str) -> None:
         assert reply.count(b"HTTP/1.1 ") == 1
         assert b"Connection: close\r\n" in reply
         assert handled == ["/x"]
-
-    def handler(one: Request) -> None:
-        handled.append(one.path)
-        echo(one)
-
-    scenario(handler, play, Limits(body=1000))
 
 
 ACCEPTED = {
@@ -191,12 +190,16 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 @pytest.mark.parametrize("size", [1, 10_000])
-def test_an_unusual_request_is_answered_whatever_its_pieces(name: str, size: int) -> None:
+async def test_an_unusual_request_is_answered_whatever_its_pieces(name: str, size: int) -> None:
     sent, expected = ACCEPTED[name]
     hosts: list[str] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    def handler(one: Request) -> None:
+        hosts.append(one.headers.get("host", ""))
+        echo(one)
+
+    async with serving(handler) as served:
+        peer = await served.connect()
         for start in range(0, len(sent), size):
             peer.send(sent[start : start + size])
             await asyncio.sleep(0)
@@ -206,57 +209,45 @@ def test_an_unusual_request_is_answered_whatever_its_pieces(name: str, size: int
         assert hosts[0] == ("other" if "without a path" in name else "other:1" if "absolute" in name else hosts[0])
         assert "evil" not in hosts[0]
 
-    def handler(one: Request) -> None:
-        hosts.append(one.headers.get("host", ""))
-        echo(one)
 
-    scenario(handler, play)
-
-
-def test_pipelined_requests_are_handled_one_by_one_and_answered_in_order() -> None:
+async def test_pipelined_requests_are_handled_one_by_one_and_answered_in_order() -> None:
     waiting: list[Request] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(waiting.append) as served:
+        peer = await served.connect()
         peer.send(b"".join(request(b"%d" % n) for n in range(5)))
         for n in range(5):
-            await _until(lambda: waiting)
+            await until(lambda: waiting)
             assert len(waiting) == 1
             waiting.pop().answer(200, b"<%d>" % n)
             assert await peer.until(b"<%d>" % n)
 
-    scenario(waiting.append, play)
 
-
-def test_pipelining_ends_at_its_bound_with_a_close() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_pipelining_ends_at_its_bound_with_a_close() -> None:
+    async with serving(echo) as served:
+        peer = await served.connect()
         peer.send(b"".join(request(b"%d" % n) for n in range(150)))
         replies = await peer.rest()
         assert replies.count(b"HTTP/1.1 200") == 100
         assert replies.count(b"Connection: close") == 1
         assert replies.endswith(b"POST /x 99")
 
-    scenario(echo, play)
 
-
-def test_a_bad_request_behind_a_slow_one_waits_for_its_turn() -> None:
+async def test_a_bad_request_behind_a_slow_one_waits_for_its_turn() -> None:
     waiting: list[Request] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(waiting.append) as served:
+        peer = await served.connect()
         peer.send(request(b"good") + b"BAD\r\n\r\n")
-        await _until(lambda: waiting)
+        await until(lambda: waiting)
         waiting[0].answer(200, b"first")
         reply = await peer.rest()
         assert reply.index(b"first") < reply.index(b"HTTP/1.1 400")
 
-    scenario(waiting.append, play)
 
-
-def test_100_continue_is_said_only_to_a_request_that_may_come() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_100_continue_is_said_only_to_a_request_that_may_come() -> None:
+    async with serving(echo, Limits(body=1000)) as served:
+        peer = await served.connect()
         expect = b"Expect: 100-continue\r\n"
         peer.send(request(b"body", more=expect)[:-4])
         assert await peer.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -265,36 +256,30 @@ def test_100_continue_is_said_only_to_a_request_that_may_come() -> None:
         peer.send(b"POST /x HTTP/1.1\r\n" + HOST + expect + b"Content-Length: 9999\r\n\r\n")
         assert (await peer.rest()).startswith(b"HTTP/1.1 413 ")
 
-    scenario(echo, play, Limits(body=1000))
 
-
-def test_an_early_answer_reaches_a_peer_that_is_still_sending() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_an_early_answer_reaches_a_peer_that_is_still_sending() -> None:
+    async with serving(lambda one: one.answer(200, b"no thanks"), Limits(body=None, buffer=65_536)) as served:
+        peer = await served.connect()
         peer.send(request(b"x" * 4_000_000))
         reply = await peer.rest()
         assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"Connection: close\r\n" in reply
         assert reply.endswith(b"\r\n\r\nno thanks")
 
-    scenario(lambda one: one.answer(200, b"no thanks"), play, Limits(body=None, buffer=65_536))
 
-
-def test_a_rest_without_end_is_not_read_for_ever() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_a_rest_without_end_is_not_read_for_ever() -> None:
+    limits = Limits(body=None, buffer=65_536, linger_bytes=1_000_000)
+    async with serving(lambda one: one.answer(200, b"no thanks"), limits) as served:
+        peer = await served.connect()
         peer.send(request(b"x" * 4_000_000))
         while not peer.writer.transport.is_closing():
             peer.send(b"x" * 65_536)
             with contextlib.suppress(ConnectionError):
                 await peer.writer.drain()
 
-    limits = Limits(body=None, buffer=65_536, linger_bytes=1_000_000)
-    scenario(lambda one: one.answer(200, b"no thanks"), play, limits)
-
 
 @pytest.mark.parametrize("half", [True, False])
-def test_a_peer_that_leaves_is_told_once_and_its_answer_goes_nowhere(half: bool) -> None:
+async def test_a_peer_that_leaves_is_told_once_and_its_answer_goes_nowhere(half: bool) -> None:
     waiting: list[Request] = []
     left: list[int] = []
 
@@ -302,46 +287,37 @@ def test_a_peer_that_leaves_is_told_once_and_its_answer_goes_nowhere(half: bool)
         one.on_disconnect = lambda: left.append(1)
         waiting.append(one)
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(handler) as served:
+        peer = await served.connect()
         peer.send(request(b"1") + request(b"2"))
-        await _until(lambda: waiting)
+        await until(lambda: waiting)
         if half:
             peer.writer.write_eof()
         else:
             peer.writer.transport.abort()
-        await _until(lambda: left)
+        await until(lambda: left)
         assert waiting[0].disconnected
         waiting[0].answer(200, b"late")
-        await _until(lambda: not server.connections)
+        await until(lambda: not served.server.connections)
         assert (len(waiting), left) == (1, [1])
 
-    scenario(handler, play)
 
-
-def test_a_handler_that_fails_is_a_500_and_the_connection_lives(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_fails_is_a_500_and_the_connection_lives(caplog: pytest.LogCaptureFixture) -> None:
     def handler(one: Request) -> None:
         if one.body == b"boom":
             raise LookupError("a bug")
         echo(one)
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(handler) as served:
+        peer = await served.connect()
         peer.send(request(b"boom") + request(b"fine"))
         reply = await peer.until(b"POST /x fine")
         assert reply.startswith(b"HTTP/1.1 500")
         assert b"a bug" not in reply
-
-    scenario(handler, play)
     assert "a bug" in caplog.text
 
 
-def test_a_header_with_a_line_end_is_never_sent() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
-        peer.send(request())
-        assert b"Set-Cookie" not in await peer.until(b"refused")
-
+async def test_a_header_with_a_line_end_is_never_sent() -> None:
     def handler(one: Request) -> None:
         for value in ("a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0"):
             with pytest.raises(ValueError, match="line end"):
@@ -354,21 +330,22 @@ def test_a_header_with_a_line_end_is_never_sent() -> None:
                 one.start(200, [("X", value)], None)
         one.answer(200, b"refused")
 
-    scenario(handler, play)
+    async with serving(handler) as served:
+        peer = await served.connect()
+        peer.send(request())
+        assert b"Set-Cookie" not in await peer.until(b"refused")
 
 
-def test_a_request_is_answered_only_once() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
-        peer.send(request(more=b"Connection: close\r\n"))
-        assert (await peer.rest()).count(b"HTTP/1.1") == 1
-
+async def test_a_request_is_answered_only_once() -> None:
     def handler(one: Request) -> None:
         one.answer(200)
         with pytest.raises(RuntimeError):
             one.answer(200)
 
-    scenario(handler, play)
+    async with serving(handler) as served:
+        peer = await served.connect()
+        peer.send(request(more=b"Connection: close\r\n"))
+        assert (await peer.rest()).count(b"HTTP/1.1") == 1
 
 
 # --- deadlines: limits below zero are over at once, and the sweep is called by hand
@@ -383,146 +360,129 @@ def test_a_request_is_answered_only_once() -> None:
     ],
     ids=["idle", "head", "body"],
 )
-def test_a_slow_peer_is_dropped(sent: bytes, limits: Limits, expected: bytes) -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_a_slow_peer_is_dropped(sent: bytes, limits: Limits, expected: bytes) -> None:
+    async with serving(echo, limits) as served:
+        peer = await served.connect()
         peer.send(sent)
-        await _until(lambda: server.connections)
-        await asyncio.sleep(0.01)
-        server.sweep()
+        await until(lambda: served.server.connections)
+        await settle()
+        served.server.sweep()
         reply = await peer.rest()
         assert reply.startswith(expected)
         assert expected or not reply
 
-    scenario(echo, play, limits)
 
-
-def test_a_slow_handler_is_not_the_peers_fault() -> None:
+async def test_a_slow_handler_is_not_the_peers_fault() -> None:
     waiting: list[Request] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(waiting.append, Limits(body_time=-1, header_time=-1)) as served:
+        peer = await served.connect()
         peer.send(request(b"x"))
-        await _until(lambda: waiting)
-        server.sweep()
+        await until(lambda: waiting)
+        served.server.sweep()
         waiting[0].answer(200, b"at last")
         assert await peer.until(b"at last")
 
-    scenario(waiting.append, play, Limits(body_time=-1, header_time=-1))
 
-
-def test_a_peer_that_never_reads_is_dropped() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_a_peer_that_never_reads_is_dropped() -> None:
+    async with serving(lambda one: one.answer(200, b"x" * 10_000_000), Limits(write_time=-1)) as served:
+        peer = await served.connect()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         peer.send(request(b"x"))
-        (connection,) = await _until(lambda: server.connections)
-        await _until(lambda: connection.stalled < 1e9)
-        server.sweep()
-        await _until(lambda: not server.connections)
-
-    scenario(lambda one: one.answer(200, b"x" * 10_000_000), play, Limits(write_time=-1))
+        (connection,) = await until(lambda: served.server.connections)
+        await until(lambda: connection.stalled < 1e9)
+        served.server.sweep()
+        await until(lambda: not served.server.connections)
 
 
 # --- connections and closing
 
 
-def test_a_connection_too_many_is_told_so() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        first, second = await connect(), await connect()
-        await _until(lambda: server.connections)
+async def test_a_connection_too_many_is_told_so() -> None:
+    async with serving(echo, Limits(connections=1)) as served:
+        first, second = await served.connect(), await served.connect()
+        await until(lambda: served.server.connections)
         assert (await second.rest()).startswith(b"HTTP/1.1 503")
         first.send(request(b"still served"))
         assert await first.until(b"still served")
 
-    scenario(echo, play, Limits(connections=1))
 
-
-def test_closing_lets_requests_end_and_idle_connections_go() -> None:
+async def test_closing_lets_requests_end_and_idle_connections_go() -> None:
     waiting: list[Request] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        idle, busy = await connect(), await connect()
+    async with serving(waiting.append) as served:
+        idle, busy = await served.connect(), await served.connect()
         busy.send(request(b"x"))
-        await _until(lambda: waiting and len(server.connections) == 2)
-        closing = asyncio.create_task(server.close(GUARD))
+        await until(lambda: waiting and len(served.server.connections) == 2)
+        closing = asyncio.create_task(served.server.close(GUARD))
         assert await idle.rest() == b""
         with pytest.raises(OSError, match="refused"):
-            await connect()
+            await served.connect()
         waiting[0].answer(200, b"done")
         reply = await busy.rest()
         assert b"Connection: close\r\n" in reply
         assert reply.endswith(b"done")
         await closing
 
-    scenario(waiting.append, play)
 
-
-def test_closing_does_not_wait_for_ever() -> None:
+async def test_closing_does_not_wait_for_ever() -> None:
     waiting: list[Request] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(waiting.append) as served:
+        peer = await served.connect()
         peer.send(request(b"x"))
-        await _until(lambda: waiting)
-        await server.close(0.01)
-        assert not server.connections
-
-    scenario(waiting.append, play)
+        await until(lambda: waiting)
+        await served.server.close(0.01)
+        assert not served.server.connections
 
 
 # --- bodies that stream
 
 
-def test_a_long_body_is_never_held_whole() -> None:
+async def test_a_long_body_is_never_held_whole() -> None:
     size, buffer = 5_000_000, 65_536
     pieces: list[int] = []
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    taken: list[Any] = []
+    async with serving(taken.append, Limits(body=None, buffer=buffer)) as served:
+        peer = await served.connect()
         peer.send(request(b"x" * size))
-        one = await _until(lambda: taken and taken[0])
-        await asyncio.sleep(0.01)  # as much as would come, has come
+        one = await until(lambda: taken and taken[0])
+        (connection,) = served.server.connections
+        await until(lambda: connection.paused)
         assert buffer < one.held <= buffer + READ
 
         def piece(data: bytes) -> None:
             pieces.append(len(data))
             one.pause()
-            asyncio.get_running_loop().call_later(0.0001, one.resume)
+            asyncio.get_running_loop().call_soon(one.resume)
 
         one.stream(piece, lambda: one.answer(200, b"%d" % sum(pieces)))
         assert await peer.until(b"5000000")
         assert max(pieces) <= READ
 
-    taken: list[Any] = []
-    scenario(taken.append, play, Limits(body=None, buffer=buffer))
 
-
-def test_a_body_that_nobody_read_yet_flows_on_when_somebody_does() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_a_body_that_nobody_read_yet_flows_on_when_somebody_does() -> None:
+    taken: list[Request] = []
+    async with serving(taken.append, Limits(body=None, buffer=65_536)) as served:
+        peer = await served.connect()
         peer.send(request(b"x" * 5_000_000))
-        await _until(lambda: any(connection._paused for connection in server.connections))
+        await until(lambda: any(connection.paused for connection in served.server.connections))
         one, sizes = taken[0], []
         one.stream(lambda data: sizes.append(len(data)), lambda: one.answer(200, b"%d" % sum(sizes)))
         assert await peer.until(b"5000000")
 
-    taken: list[Request] = []
-    scenario(taken.append, play, Limits(body=None, buffer=65_536))
 
-
-def test_a_short_body_comes_whole_even_where_long_ones_stream() -> None:
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+async def test_a_short_body_comes_whole_even_where_long_ones_stream() -> None:
+    async with serving(echo, Limits(body=None, buffer=65_536)) as served:
+        peer = await served.connect()
         peer.send(request(b"abcdef")[:-3])
-        await _until(lambda: server.connections)
+        await until(lambda: served.server.connections)
         peer.send(b"def")
         assert await peer.until(b"POST /x abcdef")
 
-    scenario(echo, play, Limits(body=None, buffer=65_536))
 
-
-def test_a_streamed_answer_is_chunked_and_the_connection_goes_on() -> None:
+async def test_a_streamed_answer_is_chunked_and_the_connection_goes_on() -> None:
     def handler(one: Request) -> None:
         one.start(200, [("Content-Type", "text/plain")], None)
         one.write(b"one")
@@ -530,20 +490,18 @@ def test_a_streamed_answer_is_chunked_and_the_connection_goes_on() -> None:
         one.write(b"two")
         one.end()
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(handler) as served:
+        peer = await served.connect()
         for _ in range(2):
             peer.send(request())
             reply = await peer.until(b"\r\n0\r\n\r\n")
             assert reply.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
-        old = await connect()
+        old = await served.connect()
         old.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         assert (await old.rest()).endswith(b"\r\n\r\nonetwo")
 
-    scenario(handler, play)
 
-
-def test_a_handler_hears_when_its_peer_reads_too_slowly() -> None:
+async def test_a_handler_hears_when_its_peer_reads_too_slowly() -> None:
     clogs: list[bool] = []
     taken: list[Request] = []
 
@@ -553,37 +511,26 @@ def test_a_handler_hears_when_its_peer_reads_too_slowly() -> None:
         one.start(200, [], 10_000_000)
         one.write(b"x" * 5_000_000)
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(handler) as served:
+        peer = await served.connect()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         peer.send(request())
-        await _until(lambda: clogs == [True])
+        await until(lambda: clogs == [True])
         peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        await _until(lambda: clogs == [True, False])
+        await until(lambda: clogs == [True, False])
         taken[0].write(b"x" * 4_999_999 + b"!")
         taken[0].end()
         assert (await peer.until(b"!")).endswith(b"x!")
 
-    scenario(handler, play)
 
-
-def test_a_cut_answer_breaks_the_connection() -> None:
+async def test_a_cut_answer_breaks_the_connection() -> None:
     def handler(one: Request) -> None:
         one.start(200, [], 100)
         one.write(b"half")
         one.abort()
 
-    async def play(server: Server, connect: Callable[[], Awaitable[Peer]]) -> None:
-        peer = await connect()
+    async with serving(handler) as served:
+        peer = await served.connect()
         peer.send(request())
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await peer.reader.readexactly(1000)
-
-    scenario(handler, play)
-
-
-async def _until(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(GUARD):
-        while not (value := condition()):  # noqa: ASYNC110 - nobody signals it: it is a look inside
-            await asyncio.sleep(0.001)
-    return value
