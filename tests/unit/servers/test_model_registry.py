@@ -6,9 +6,7 @@ import asyncio
 import shutil
 import statistics
 import weakref
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from hostler.servers.runners.inline import MUCH, Heap, InlineLoader, InlineRunne
 from hostler.servers.runners.runner import LoadFailed
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+PATIENCE = 60.0  # seconds, past which a test hangs
 NEVER = 3600.0  # seconds until memory is given back by itself, in a test that sees to the rest
 
 
@@ -36,15 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 60.0))
-
-
 def watched(registry: ModelRegistry, name: str) -> weakref.ref[Predictor]:
     runner = registry.models[name].runner
     assert isinstance(runner, InlineRunner)
-    assert runner._predictor is not None
-    return weakref.ref(runner._predictor)
+    assert runner.predictor is not None
+    return weakref.ref(runner.predictor)
 
 
 def copy(model: Path, folder: Path) -> Path:
@@ -53,144 +48,122 @@ def copy(model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
-        await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
-        told = []
-        for number in range(40):
-            if number >= 10:
-                await registry.unload(str(number - 10))
-            held = await registry.load(str(number), f"/{number}", copy(model, tmp_path / str(number)))
-            told.append(held.runner.memory)
-        filling, turning = statistics.median(told[:10]), statistics.median(told[10:])
-        assert turning == pytest.approx(filling, rel=0.05)
-        size = (model / "xgboost-model").stat().st_size
-        # Garbage of other tests that is collected during one of the loads makes that one seem small.
-        assert size <= min(told) < statistics.median(told) < max(told) < 2 * size
-
-    run(test())
+async def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
+    told = []
+    for number in range(40):
+        if number >= 10:
+            await registry.unload(str(number - 10))
+        held = await registry.load(str(number), f"/{number}", copy(model, tmp_path / str(number)))
+        told.append(held.runner.memory)
+    filling, turning = statistics.median(told[:10]), statistics.median(told[10:])
+    assert turning == pytest.approx(filling, rel=0.05)
+    size = (model / "xgboost-model").stat().st_size
+    # Garbage of other tests that is collected during one of the loads makes that one seem small.
+    assert size <= min(told) < statistics.median(told) < max(told) < 2 * size
 
 
-def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
-        folder = copy(model, tmp_path / "m")
-        first = (await registry.load("m", "/m", folder)).runner.memory
-        await registry.unload("m")
-        assert (await registry.load("m", "/m", folder)).runner.memory == first
-        file = folder / "xgboost-model"
-        file.write_bytes(xgboost.Booster(model_file=bytearray(file.read_bytes()))[:10].save_raw("ubj"))
-        await registry.unload("m")
-        assert (await registry.load("m", "/m", folder)).runner.memory < first / 2
-
-    run(test())
+async def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    folder = copy(model, tmp_path / "m")
+    first = (await registry.load("m", "/m", folder)).runner.memory
+    await registry.unload("m")
+    assert (await registry.load("m", "/m", folder)).runner.memory == first
+    file = folder / "xgboost-model"
+    file.write_bytes(xgboost.Booster(model_file=bytearray(file.read_bytes()))[:10].save_raw("ubj"))
+    await registry.unload("m")
+    assert (await registry.load("m", "/m", folder)).runner.memory < first / 2
 
 
-def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+async def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    await registry.load("leaves", "/m", model)
+    seen = watched(registry, "leaves")
+    await registry.unload("leaves")
+    await registry.load("comes", "/m", model)
+    assert seen() is None
+
+
+async def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=0.0))
+    for _ in range(3):
         await registry.load("leaves", "/m", model)
         seen = watched(registry, "leaves")
         await registry.unload("leaves")
-        await registry.load("comes", "/m", model)
-        assert seen() is None
-
-    run(test())
-
-
-def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=0.0))
-        for _ in range(3):
-            await registry.load("leaves", "/m", model)
-            seen = watched(registry, "leaves")
-            await registry.unload("leaves")
+        async with asyncio.timeout(PATIENCE):
             while seen() is not None:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
 
-    run(test())
+
+async def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    each = (await registry.load("m", "/m", model)).runner.memory
+    names = [f"m{number}" for number in range(MUCH // each + 1)]
+    for name in names:
+        await registry.load(name, "/m", model)
+    seen = [watched(registry, name) for name in names]
+    for name in names:
+        assert seen[0]() is not None
+        await registry.unload(name)
+    assert [one() for one in seen] == [None] * len(names)
 
 
-def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
-        each = (await registry.load("m", "/m", model)).runner.memory
-        names = [f"m{number}" for number in range(MUCH // each + 1)]
-        for name in names:
-            await registry.load(name, "/m", model)
-        seen = [watched(registry, name) for name in names]
-        for name in names:
-            assert seen[0]() is not None
-            await registry.unload(name)
-        assert [one() for one in seen] == [None] * len(names)
-
-    run(test())
+async def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    torn = copy(model, tmp_path / "torn")
+    (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
+    for _ in range(2):
+        with pytest.raises(LoadFailed, match="does not end as an XGBoost model does"):
+            await registry.load("m", "/m", torn)
+    await registry.load("m", "/m", model)
+    assert list(registry.models) == ["m"]
 
 
-def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
-        torn = copy(model, tmp_path / "torn")
-        (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
-        for _ in range(2):
-            with pytest.raises(LoadFailed, match="does not end as an XGBoost model does"):
-                await registry.load("m", "/m", torn)
-        await registry.load("m", "/m", model)
-        assert list(registry.models) == ["m"]
+async def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None:
+    heap, log = Heap(), list[str]()
+    first, second = asyncio.Event(), asyncio.Event()
 
-    run(test())
+    async def change(name: str, over: asyncio.Event) -> None:
+        async with heap.changed():
+            log.append(f"{name} begins")
+            await over.wait()
+            log.append(f"{name} ends")
 
+    async def measure() -> None:
+        async with heap.measured():
+            log.append("measuring")
+            await asyncio.sleep(0)
+            log.append("measured")
 
-def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None:
-    async def test() -> None:
-        heap, log = Heap(), list[str]()
-        first, second = asyncio.Event(), asyncio.Event()
+    async def turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
 
-        async def change(name: str, over: asyncio.Event) -> None:
-            async with heap.changed():
-                log.append(f"{name} begins")
-                await over.wait()
-                log.append(f"{name} ends")
-
-        async def measure() -> None:
-            async with heap.measured():
-                log.append("measuring")
-                await asyncio.sleep(0)
-                log.append("measured")
-
-        async def turns() -> None:
-            for _ in range(10):
-                await asyncio.sleep(0)
-
-        tasks = [asyncio.create_task(one) for one in (change("a", first), change("b", second), measure())]
-        await turns()
-        tasks.append(asyncio.create_task(change("late", first)))
-        await turns()
-        assert log == ["a begins", "b begins"]
-        first.set()
-        await turns()
-        assert log[2:] == ["a ends"]
-        second.set()
+    tasks = [asyncio.create_task(one) for one in (change("a", first), change("b", second), measure())]
+    await turns()
+    tasks.append(asyncio.create_task(change("late", first)))
+    await turns()
+    assert log == ["a begins", "b begins"]
+    first.set()
+    await turns()
+    assert log[2:] == ["a ends"]
+    second.set()
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*tasks)
-        assert log[3:] == ["b ends", "measuring", "measured", "late begins", "late ends"]
-
-    run(test())
+    assert log[3:] == ["b ends", "measuring", "measured", "late begins", "late ends"]
 
 
-def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
-    async def test() -> None:
-        registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
-        names = [str(number) for number in range(16)]
-        folders = {name: copy(model, tmp_path / name) for name in names}
+async def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    names = [str(number) for number in range(16)]
+    folders = {name: copy(model, tmp_path / name) for name in names}
 
-        async def load_all() -> dict[str, int]:
-            held = await asyncio.gather(*(registry.load(name, f"/{name}", folders[name]) for name in names))
-            return {name: one.runner.memory for name, one in zip(names, held, strict=True)}
+    async def load_all() -> dict[str, int]:
+        held = await asyncio.gather(*(registry.load(name, f"/{name}", folders[name]) for name in names))
+        return {name: one.runner.memory for name, one in zip(names, held, strict=True)}
 
-        first = await load_all()
-        for _ in range(3):
-            await asyncio.gather(*(registry.unload(name) for name in names))
-            assert await load_all() == first
-
-    run(test())
+    first = await load_all()
+    for _ in range(3):
+        await asyncio.gather(*(registry.unload(name) for name in names))
+        assert await load_all() == first

@@ -55,7 +55,7 @@ class InlineRunner:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.memory = memory
-        self._predictor: Predictor | None = predictor
+        self.predictor: Predictor | None = predictor
         self._environment = environment
         self._long_calls = long_calls
         self._release = release
@@ -65,12 +65,12 @@ class InlineRunner:
         self._turn: list[Request] = []  # arrived since the last flush
         self._aside: deque[Request] = deque()  # for the thread, in order; the first one is there
         self._slow = [0] * _SIZES  # slow calls in a row, by size
-        self._running = 0  # calls in flight
+        self.running = 0  # calls in flight
         self._idle: asyncio.Future[None] | None = None  # resolved when none is
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
         """Answer the request, at the end of this turn of the loop; it never needs a `retry`."""
-        self._running += 1
+        self.running += 1
         self._take(request)
 
     def _take(self, request: Request) -> None:
@@ -86,9 +86,9 @@ class InlineRunner:
 
     def _flush(self) -> None:
         """Answer what has arrived; what does not come to its turn in time is taken again, as if it came now."""
-        assert self._predictor is not None
+        assert self.predictor is not None
         turn, self._turn = self._turn, []
-        together, done = self._predictor.together, 0
+        together, done = self.predictor.together, 0
         begun = now = self._clock()
         while done < len(turn) and now - begun < SLOW:
             some = turn[done : done + together]
@@ -128,8 +128,8 @@ class InlineRunner:
         self._slow[size] = self._slow[size] + 1 if took > SLOW else 0
 
     def _answered(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
-        assert self._predictor is not None
-        return responses.replies(self._predictor, calls, self._environment)
+        assert self.predictor is not None
+        return responses.replies(self.predictor, calls, self._environment)
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
@@ -137,8 +137,8 @@ class InlineRunner:
         self._settled(len(requests))
 
     def _settled(self, calls: int) -> None:
-        self._running -= calls
-        if not self._running and self._idle is not None and not self._idle.done():
+        self.running -= calls
+        if not self.running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
     async def close(self) -> None:
@@ -146,11 +146,11 @@ class InlineRunner:
 
     async def drain(self) -> Predictor:
         """Wait for the calls in flight, then let go of the predictor. The caller must free it."""
-        if self._running:
+        if self.running:
             self._idle = self._loop.create_future()
             await self._idle
-        assert self._predictor is not None
-        predictor, self._predictor = self._predictor, None
+        assert self.predictor is not None
+        predictor, self.predictor = self.predictor, None
         return predictor
 
 

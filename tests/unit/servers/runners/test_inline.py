@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -64,6 +62,7 @@ class Stable:
         self.threads = threads
         self.clock = Clock()
         self.targets: dict[str, InlineRunner] = {}
+        self.requests: list[Request] = []
         self.gathered: list[Request] = []
         self.wanted = 1  # requests that are waited for, to reach their targets in one turn
 
@@ -72,6 +71,7 @@ class Stable:
         return self.targets[name]
 
     def handle(self, request: Request) -> None:
+        self.requests.append(request)
         self.gathered.append(request)
         if len(self.gathered) < self.wanted:
             return
@@ -94,7 +94,7 @@ class Stable:
         return answer.partition(b"\r\n\r\n")[2]
 
     async def arrived(self, name: str, calls: int) -> None:
-        while self.targets[name]._running < calls:  # noqa: ASYNC110 - nothing tells
+        while self.targets[name].running < calls:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
 
     async def made_slow(self, name: str, length: int = 1) -> None:
@@ -108,200 +108,162 @@ async def stable(folder: Path) -> AsyncIterator[Stable]:
         found = Stable(folder / "s", threads)
         server = await serve(found.handle, path=str(found.path))
         try:
-            yield found
+            async with asyncio.timeout(PATIENCE):
+                yield found
         finally:
             await server.close(PATIENCE)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(test, PATIENCE)
-
-    asyncio.run(bounded())
-    gc.collect()
+@pytest.fixture
+def here(tmp_path: Path) -> AbstractAsyncContextManager[Stable]:
+    return stable(tmp_path)
 
 
 @pytest.mark.parametrize(("together", "wanted"), [(64, [16]), (5, [5, 5, 5, 1]), (1, [1] * 16)])
-def test_all_that_comes_in_one_turn_of_the_loop_is_answered_together(
-    tmp_path: Path, together: int, wanted: list[int]
+async def test_all_that_comes_in_one_turn_of_the_loop_is_answered_together(
+    here: Stable, together: int, wanted: list[int]
 ) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            models = {name: Model(together=together) for name in "ab"}
-            for name, model in models.items():
-                here.add(name, model)
-            here.wanted = 32
-            bodies = [b"%d" % number for number in range(32)]
-            calls = [here.call("ab"[number % 2], body) for number, body in enumerate(bodies)]
-            assert await asyncio.gather(*calls) == bodies
-            for name, model in models.items():
-                assert [len(calls) for calls in model.calls] == wanted, name
-
-    run(test())
+    models = {name: Model(together=together) for name in "ab"}
+    for name, model in models.items():
+        here.add(name, model)
+    here.wanted = 32
+    bodies = [b"%d" % number for number in range(32)]
+    calls = [here.call("ab"[number % 2], body) for number, body in enumerate(bodies)]
+    assert await asyncio.gather(*calls) == bodies
+    for name, model in models.items():
+        assert [len(calls) for calls in model.calls] == wanted, name
 
 
-def test_a_slow_target_is_called_on_a_thread_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
-    async def test() -> None:
-        answered = threading.Event()
-        seen: list[bool] = []
+async def test_a_slow_target_is_called_on_a_thread_and_others_are_answered_meanwhile(here: Stable) -> None:
+    answered = threading.Event()
+    seen: list[bool] = []
 
-        def during(body: bytes) -> None:
-            here.clock.slowly(body)
-            if body == b"last":
-                seen.append(answered.wait(PATIENCE))  # on the loop, nobody would ever set it
+    def during(body: bytes) -> None:
+        here.clock.slowly(body)
+        if body == b"last":
+            seen.append(answered.wait(PATIENCE))  # on the loop, nobody would ever set it
 
-        async with stable(tmp_path) as here:
-            slow, quick = Model(during), Model()
-            here.add("slow", slow)
-            here.add("quick", quick)
-            await here.made_slow("slow", len(b"last"))
-            last = asyncio.ensure_future(here.call("slow", b"last"))
-            await here.arrived("slow", 1)
-            assert await here.call("quick", b"first") == b"first"
-            answered.set()
-            assert await last == b"last"
-            assert seen == [True]
-            assert slow.on_loop == [True, True, False]
-            assert quick.on_loop == [True]
-
-    run(test())
+    slow, quick = Model(during), Model()
+    here.add("slow", slow)
+    here.add("quick", quick)
+    await here.made_slow("slow", len(b"last"))
+    last = asyncio.ensure_future(here.call("slow", b"last"))
+    await here.arrived("slow", 1)
+    assert await here.call("quick", b"first") == b"first"
+    answered.set()
+    assert await last == b"last"
+    assert seen == [True]
+    assert slow.on_loop == [True, True, False]
+    assert quick.on_loop == [True]
 
 
-def test_slow_calls_that_came_together_do_not_run_one_after_the_other_on_the_loop(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            slow = Model(here.clock.slowly)
-            here.add("slow", slow)
-            here.wanted = 8
-            bodies = [b"%d" % number for number in range(8)]
-            assert await asyncio.gather(*(here.call("slow", body) for body in bodies)) == bodies
-            assert slow.on_loop == [True] * 2 + [False] * 6
-
-    run(test())
+async def test_slow_calls_that_came_together_do_not_run_one_after_the_other_on_the_loop(here: Stable) -> None:
+    slow = Model(here.clock.slowly)
+    here.add("slow", slow)
+    here.wanted = 8
+    bodies = [b"%d" % number for number in range(8)]
+    assert await asyncio.gather(*(here.call("slow", body) for body in bodies)) == bodies
+    assert slow.on_loop == [True] * 2 + [False] * 6
 
 
-def test_a_quick_call_brings_a_target_back_to_the_loop_and_other_lengths_never_left_it(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            model = Model(lambda body: here.clock.slowly(body) if body.startswith(b"slow") else None)
-            here.add("m", model)
-            for body in (b"slow", b"slow", b"short", b"slow" * 9, b"slow", b"quick", b"quick"):
-                assert await here.call("m", body) == body
-            assert model.on_loop == [True, True, False, True, True, True, True]
-            model.on_loop.clear()
-            for body in (b"slow", b"slow", b"slow", b"n", b"slow", b"okay", b"slow"):
-                assert await here.call("m", body) == body
-            assert model.on_loop == [True, True, False, True, False, False, True]
-
-    run(test())
+async def test_a_quick_call_brings_a_target_back_to_the_loop_and_other_lengths_never_left_it(here: Stable) -> None:
+    model = Model(lambda body: here.clock.slowly(body) if body.startswith(b"slow") else None)
+    here.add("m", model)
+    for body in (b"slow", b"slow", b"short", b"slow" * 9, b"slow", b"quick", b"quick"):
+        assert await here.call("m", body) == body
+    assert model.on_loop == [True, True, False, True, True, True, True]
+    model.on_loop.clear()
+    for body in (b"slow", b"slow", b"slow", b"n", b"slow", b"okay", b"slow"):
+        assert await here.call("m", body) == body
+    assert model.on_loop == [True, True, False, True, False, False, True]
 
 
-def test_a_quick_target_stays_on_the_loop(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            model = Model()
-            here.add("m", model)
-            for _ in range(100):
-                await here.call("m")
-            assert all(model.on_loop)
-
-    run(test())
+async def test_a_quick_target_stays_on_the_loop(here: Stable) -> None:
+    model = Model()
+    here.add("m", model)
+    for _ in range(100):
+        await here.call("m")
+    assert all(model.on_loop)
 
 
-def test_slow_targets_take_turns_and_each_keeps_its_order(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            order: list[bytes] = []
-            go = threading.Event()
+async def test_slow_targets_take_turns_and_each_keeps_its_order(here: Stable) -> None:
+    order: list[bytes] = []
+    go = threading.Event()
 
-            def during(body: bytes) -> None:
-                here.clock.slowly(body)
-                if body != b"xx":
-                    go.wait(PATIENCE)
-                    order.append(body)
+    def during(body: bytes) -> None:
+        here.clock.slowly(body)
+        if body != b"xx":
+            go.wait(PATIENCE)
+            order.append(body)
 
-            for name in "ab":
-                here.add(name, Model(during))
-                await here.made_slow(name, len(b"a1"))
-            calls = []
-            for name, number in (("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)):
-                calls.append(asyncio.ensure_future(here.call(name, f"{name}{number}".encode())))
-                await here.arrived(name, number)
-            go.set()
-            await asyncio.gather(*calls)
-            assert order == [b"a1", b"b1", b"a2", b"b2", b"a3"]
-
-    run(test())
+    for name in "ab":
+        here.add(name, Model(during))
+        await here.made_slow(name, len(b"a1"))
+    calls = []
+    for name, number in (("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)):
+        calls.append(asyncio.ensure_future(here.call(name, f"{name}{number}".encode())))
+        await here.arrived(name, number)
+    go.set()
+    await asyncio.gather(*calls)
+    assert order == [b"a1", b"b1", b"a2", b"b2", b"a3"]
 
 
-def test_long_bodies_go_to_the_thread_and_say_nothing_of_short_ones(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            model = Model(lambda body: here.clock.slowly(body) if len(body) > LONG_BODY else None)
-            here.add("m", model)
-            long = bytes(LONG_BODY + 1)
-            for body in (long, long, long, bytes(LONG_BODY)):
-                assert await here.call("m", body) == body
-            assert model.on_loop == [False, False, False, True]
-
-    run(test())
+async def test_long_bodies_go_to_the_thread_and_say_nothing_of_short_ones(here: Stable) -> None:
+    model = Model(lambda body: here.clock.slowly(body) if len(body) > LONG_BODY else None)
+    here.add("m", model)
+    long = bytes(LONG_BODY + 1)
+    for body in (long, long, long, bytes(LONG_BODY)):
+        assert await here.call("m", body) == body
+    assert model.on_loop == [False, False, False, True]
 
 
-def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_too(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            go = threading.Event()
+async def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_too(here: Stable) -> None:
+    go = threading.Event()
 
-            def during(body: bytes) -> None:
-                here.clock.slowly(body)
-                if body != b"x":
-                    go.wait(PATIENCE)
+    def during(body: bytes) -> None:
+        here.clock.slowly(body)
+        if body != b"x":
+            go.wait(PATIENCE)
 
-            model = Model(during)
-            target = here.add("m", model)
-            await here.made_slow("m")
-            calls = [asyncio.ensure_future(here.call("m", b"%d" % number)) for number in range(3)]
-            await here.arrived("m", 3)
-            closing = asyncio.ensure_future(target.drain())
-            go.set()
-            assert await closing is model
-            assert len(model.calls) == 5
-            assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
-
-    run(test())
+    model = Model(during)
+    target = here.add("m", model)
+    await here.made_slow("m")
+    calls = [asyncio.ensure_future(here.call("m", b"%d" % number)) for number in range(3)]
+    await here.arrived("m", 3)
+    closing = asyncio.ensure_future(target.drain())
+    go.set()
+    assert await closing is model
+    assert len(model.calls) == 5
+    assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
 
 
-def test_who_has_left_before_his_turn_on_the_thread_is_not_worked_for(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stable(tmp_path) as here:
-            go = threading.Event()
+async def test_who_has_left_before_his_turn_on_the_thread_is_not_worked_for(here: Stable) -> None:
+    go = threading.Event()
 
-            def during(body: bytes) -> None:
-                here.clock.slowly(body)
-                if body == b"0":
-                    go.wait(PATIENCE)
+    def during(body: bytes) -> None:
+        here.clock.slowly(body)
+        if body == b"0":
+            go.wait(PATIENCE)
 
-            model = Model(during)
-            target = here.add("m", model)
-            await here.made_slow("m")
-            first = asyncio.ensure_future(here.call("m", b"0"))
-            await here.arrived("m", 1)
-            left = []
-            for number in (1, 2, 4):
-                _, writer = await here.send("m", b"%d" % number)
-                await here.arrived("m", 1 + len(left) + 1)
-                left.append(writer)
-            stays = asyncio.ensure_future(here.call("m", b"3"))
-            await here.arrived("m", 5)
-            for writer in left:
-                writer.close()
-                await writer.wait_closed()
-            waiting = [request for request in target._aside if request.body not in (b"0", b"3")]
-            while not all(request.disconnected for request in waiting):  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(0)
-            go.set()
-            assert await asyncio.gather(first, stays) == [b"0", b"3"]
-            assert model.calls[2:] == [[b"0"], [b"3"]]
-            assert target._running == 0
-
-    run(test())
+    model = Model(during)
+    target = here.add("m", model)
+    await here.made_slow("m")
+    first = asyncio.ensure_future(here.call("m", b"0"))
+    await here.arrived("m", 1)
+    left = []
+    for number in (1, 2, 4):
+        _, writer = await here.send("m", b"%d" % number)
+        await here.arrived("m", 1 + len(left) + 1)
+        left.append(writer)
+    stays = asyncio.ensure_future(here.call("m", b"3"))
+    await here.arrived("m", 5)
+    for writer in left:
+        writer.close()
+        await writer.wait_closed()
+    waiting = [request for request in here.requests if request.body in (b"1", b"2", b"4")]
+    while not all(request.disconnected for request in waiting):  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
+    go.set()
+    assert await asyncio.gather(first, stays) == [b"0", b"3"]
+    assert model.calls[2:] == [[b"0"], [b"3"]]
+    assert target.running == 0
