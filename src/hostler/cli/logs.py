@@ -42,7 +42,7 @@ def logs(
         time.sleep(_LOG_PERIOD)
         before = found
         found = {entry["container"]: entry["log"] for entry in get(resolved, "/_hostler/logs", query)["logs"]}
-        _print_logs({name: news(before.get(name, ""), log) for name, log in found.items()}, as_json)
+        _print_logs({name: new_lines(before.get(name, ""), log) for name, log in found.items()}, as_json)
 
 
 def _print_logs(logs: dict[str, str], as_json: bool) -> None:
@@ -74,7 +74,7 @@ def _print_access(resolved: Settings, endpoint: str, tail: int, follow: bool, as
             return
         time.sleep(_LOG_PERIOD)
         before, found = found, look()
-        fresh = (news(before.get(name, ""), log) for name, log in found.items())
+        fresh = (new_lines(before.get(name, ""), log) for name, log in found.items())
         lines = sorted("".join(fresh).splitlines())
 
 
@@ -86,7 +86,7 @@ def last_lines(text: str, count: int) -> str:
     return "".join(text.splitlines(keepends=True)[-count:])
 
 
-def news(before: str, now: str) -> str:
+def new_lines(before: str, now: str) -> str:
     """What `now` holds beyond `before`. Both are ends of one log that only grows, seen through a window."""
     if now.startswith(before):
         return now[len(before) :]

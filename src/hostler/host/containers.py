@@ -30,7 +30,7 @@ log = logging.getLogger("hostler.host")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all that a container gets of our environment
-_LOG_LIMIT = 64 * 2**20  # a log larger than this is cut: its last half is kept beside it as `.1`
+LOG_LIMIT = 64 * 2**20  # a log larger than this is cut: its last half is kept beside it as `.1`
 
 
 class Container:
@@ -64,26 +64,26 @@ class ContainerTable:
         self._bubblewrap = bubblewrap
         self._changed = changed
         self._ports = sandbox.Ports()
-        self._table: dict[str, Container] = {}
+        self.containers: dict[str, Container] = {}
 
     def list(self) -> tuple[Seen, ...]:
         """Everything started and not stopped."""
         return tuple(
             Seen(id, one.pid, one.address, one.started, one.launch.labels, one.exit, one.base)
-            for id, one in self._table.items()
+            for id, one in self.containers.items()
             if one.pid
         )
 
     async def start(self, launch: Launch) -> None:
         """Start a container, once for each id. Raises EngineError when it cannot be started at all."""
-        if container := self._table.get(launch.id):
+        if container := self.containers.get(launch.id):
             await container.settled.wait()
-            if launch.id not in self._table:
+            if launch.id not in self.containers:
                 raise EngineError("it could not be started just now")
             return
         if not _ID.fullmatch(launch.id) or bool(launch.framework) == bool(launch.command):
             raise EngineError("this is no launch: a short plain id, and either a framework or a command")
-        container = self._table[launch.id] = Container(launch)
+        container = self.containers[launch.id] = Container(launch)
         try:
             await (self._execute(container) if launch.command else self._fork(container))
         except Exception as error:
@@ -99,7 +99,7 @@ class ContainerTable:
 
     async def stop(self, id: str, grace: float, hurry: asyncio.Event | None = None) -> None:
         """SIGTERM, after `grace` seconds (or in a hurry) SIGKILL, then forget it. Returns when nothing of it runs."""
-        if (container := self._table.get(id)) is None:
+        if (container := self.containers.get(id)) is None:
             return
         await container.settled.wait()
         if container.pid and container.exit is None:
@@ -112,22 +112,22 @@ class ContainerTable:
             kill(container.pid, signal.SIGKILL)
             await container.ended.wait()
         await self._reaper.alone()
-        if self._table.get(id) is container:
+        if self.containers.get(id) is container:
             self._forget(container)
             self._changed()
 
     async def stop_all(self, grace: float, hurry: asyncio.Event) -> None:
         """Stop every container at the same time."""
-        await asyncio.gather(*(self.stop(id, grace, hurry) for id in [*self._table]))
+        await asyncio.gather(*(self.stop(id, grace, hurry) for id in [*self.containers]))
 
     def trim_logs(self) -> None:
         """Cut logs that have grown too large. Their writers append, so they go on at the new end."""
-        for container in self._table.values():
+        for container in self.containers.values():
             with contextlib.suppress(OSError), open(container.launch.log, "r+b") as file:
-                if (size := os.fstat(file.fileno()).st_size) > _LOG_LIMIT:
-                    file.seek(size - _LOG_LIMIT // 2)
+                if (size := os.fstat(file.fileno()).st_size) > LOG_LIMIT:
+                    file.seek(size - LOG_LIMIT // 2)
                     with open(container.launch.log + ".1", "wb") as kept:
-                        kept.write(file.read(_LOG_LIMIT // 2))
+                        kept.write(file.read(LOG_LIMIT // 2))
                     file.truncate(0)
 
     async def _fork(self, container: Container) -> None:
@@ -192,7 +192,7 @@ class ContainerTable:
         self._changed()
 
     def _forget(self, container: Container) -> None:
-        self._table.pop(container.launch.id, None)
+        self.containers.pop(container.launch.id, None)
         self._ports.give_back(container.port)
         shutil.rmtree(self._run / "c" / container.launch.id, ignore_errors=True)
 

@@ -86,7 +86,7 @@ def bubblewrap_works() -> bool:
     if shutil.which("bwrap") is None:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(Path(folder), Path(folder) / "nothing", ())
+        options = bubblewrap_options(Path(folder), Path(folder) / "nothing", ())
         with _memory_file(options) as file:
             try:
                 trial = subprocess.run(
@@ -108,9 +108,9 @@ def start_wrapped(command: Sequence[str], environment: Mapping[str, str], folder
     """
     name = environment.get(contract.ENV_HOSTNAME, "")
     named = ["--hostname", name] if _HOSTNAME.fullmatch(name) else []
-    with _memory_file([_hosts(*named[1:])]) as hosts:
+    with _memory_file([hosts_file(*named[1:])]) as hosts:
         names = [*named, "--ro-bind-data", str(hosts.fileno()), "/etc/hosts"]
-        with _memory_file([*_options(folder, data, command), *names]) as file:
+        with _memory_file([*bubblewrap_options(folder, data, command), *names]) as file:
             argv = ["bwrap", "--args", str(file.fileno()), "--", *command]
             return spawn(argv, environment, output=output, keep=[file.fileno(), hosts.fileno()])
 
@@ -146,7 +146,7 @@ def wrapped_exit(code: int) -> int:
     return 128 - code if 128 < code <= 128 + 64 else code
 
 
-def _options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
+def bubblewrap_options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
     """Bubblewrap's options. Later mounts lie over earlier ones.
 
     The root and /etc and /opt are made of their entries, so that the container may put files of its own beside them
@@ -169,7 +169,7 @@ def _options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _hosts(*names: str) -> str:
+def hosts_file(*names: str) -> str:
     """The machine's /etc/hosts, in which a container finds itself, too: programs look up their own hostname."""
     try:
         known = Path("/etc/hosts").read_text(errors="replace").rstrip("\n")

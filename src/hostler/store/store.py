@@ -41,29 +41,29 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises UserError when it cannot be used (see tables.open_file)."""
-        self._engine = open_file(path)
+        self.database = open_file(path)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.database.dispose()
 
     # --- models and endpoint configs ------------------------------------------------------------------------------
 
     def create_record(self, kind: Kind, record: Record, tagged: Mapping[str, str]) -> None:
         """Keep a model or an endpoint config with its first tags. Raises NameTaken."""
         row = dataclasses.asdict(record) | {"kind": kind, "key": record.name.lower()}
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             _insert_once(connection, records, row)
             _put_tags(connection, record.arn, tagged)
 
     def record(self, kind: Kind, region: str, name: str) -> Record | None:
         query = select(records).where(*_record_named(kind, region, name))
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _record(row)
 
     def delete_record(self, kind: Kind, region: str, name: str) -> bool:
         """Forget a model or an endpoint config and its tags; False when there is none."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             query = delete(records).where(*_record_named(kind, region, name)).returning(records.c.arn)
             arn = connection.execute(query).scalar_one_or_none()
             if arn is not None:
@@ -72,7 +72,7 @@ class Store:
 
     def list_records(self, kind: Kind, listing: Listing) -> list[Record]:
         """One page, at most `listing.limit` long, in the asked order."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             return [_record(row) for row in _page(connection, records, listing, [records.c.kind == kind])]
 
     # --- endpoints ------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Store:
             "failed_revision": 0,
             "failure_reason": "",
         }
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             number = _insert_once(connection, endpoints, row)
             revision = {"endpoint": number, "number": 1, "fleet": 1, "config": config, "models": dict(models)}
             revision |= {"deployment": document.get("DeploymentConfig"), "asked": created}
@@ -130,7 +130,7 @@ class Store:
         another update, or a delete, was faster.
         """
         number = int(uid, 16)
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.id == number)).one_or_none()
             if row is None or row.revision != expected or _endpoint(row).status != "InService":
                 raise NotInService(f"endpoint {uid} is not in service with revision {expected}")
@@ -144,13 +144,13 @@ class Store:
             return _endpoint(connection.execute(query).one())
 
     def endpoint(self, region: str, name: str) -> EndpointRecord | None:
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
         return None if row is None else _endpoint(row)
 
     def endpoint_and_revisions(self, region: str, name: str) -> tuple[EndpointRecord, tuple[Revision, ...]] | None:
         """An endpoint with its revisions from the ready one to the newest; before one was ready, there is but one."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
             if row is None:
                 return None
@@ -160,20 +160,20 @@ class Store:
 
     def revision(self, uid: str, number: int) -> Revision | None:
         key = (revisions.c.endpoint == int(uid, 16), revisions.c.number == number)
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             row = connection.execute(select(revisions).where(*key)).one_or_none()
         return None if row is None else _revision(row)
 
     def list_endpoints(self, listing: Listing) -> list[EndpointRecord]:
         """One page, at most `listing.limit` long, in the asked order."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             return [_endpoint(row) for row in _page(connection, endpoints, listing, [])]
 
     def ask_delete(self, region: str, name: str, at: float) -> EndpointRecord | None:
         """Mark an endpoint as one to be deleted; asked again, nothing changes. None when there is none."""
         named = _endpoint_named(region, name)
         values = {"deleting": True, "modified": round(at, 3)}
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(update(endpoints).where(*named, endpoints.c.deleting.is_(False)).values(values))
             row = connection.execute(select(endpoints).where(*named)).one_or_none()
         return None if row is None else _endpoint(row)
@@ -188,7 +188,7 @@ class Store:
             .where(revisions.c.number >= endpoints.c.ready_revision)
             .order_by(revisions.c.number)
         )
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             found = [_endpoint(row) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))]
             of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in found}
             for row in connection.execute(wanted):
@@ -204,7 +204,7 @@ class Store:
         """
         number = int(uid, 16)
         of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
             if config is not None:
                 values = {"ready_revision": revision, "failure_reason": "", "modified": round(at, 3)}
@@ -223,12 +223,12 @@ class Store:
     def mark_failed(self, uid: str, revision: int, reason: str, at: float) -> None:
         """That revision cannot come into service. `reason` is a sentence, not empty."""
         values = {"failed_revision": revision, "failure_reason": reason, "modified": round(at, 3)}
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(update(endpoints).where(*_living(uid)).values(values))
 
     def remove(self, uid: str) -> None:
         """Forget an endpoint, its revisions and its tags: its name is free again. Unknown: nothing happens."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             query = delete(endpoints).where(endpoints.c.id == int(uid, 16)).returning(endpoints.c.arn)
             arn = connection.execute(query).scalar_one_or_none()
             connection.execute(delete(tags).where(tags.c.arn == arn))
@@ -237,7 +237,7 @@ class Store:
 
     def add_tags(self, arn: str, tagged: Mapping[str, str], limit: int) -> dict[str, str]:
         """Merge tags into a resource's; all of them are returned, by key. Raises NoResource, TooManyTags."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             _need_resource(connection, arn)
             _put_tags(connection, arn, tagged)
             merged = _tags(connection, arn)
@@ -247,7 +247,7 @@ class Store:
 
     def list_tags(self, arn: str) -> dict[str, str]:
         """A resource's tags, ordered by key. Raises NoResource."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             _need_resource(connection, arn)
             return _tags(connection, arn)
 
@@ -255,14 +255,14 @@ class Store:
         """Endpoint's ARN -> its tags whose keys begin with `prefix`, in any letter case; without any: absent."""
         query = select(tags).join(endpoints, tags.c.arn == endpoints.c.arn)
         found: dict[str, dict[str, str]] = {}
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             for row in connection.execute(query.where(tags.c.key.startswith(prefix, autoescape=True))):
                 found.setdefault(row.arn, {})[row.key] = row.value
         return found
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
         """Take tags away; keys that it does not have are ignored. Raises NoResource."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             _need_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hostler import __version__, settings
-from hostler.cli.logs import last_lines, news
+from hostler.cli.logs import last_lines, new_lines
 from hostler.cli.main import main
 from hostler.host import data_dir
 
@@ -241,12 +241,12 @@ def test_keys_that_nobody_would_be_asked_for_are_refused(tmp_path: Path):
 
 
 def test_following_a_log_prints_each_line_once():
-    assert news("one\n", "one\ntwo\n") == "two\n"
-    assert news("one\ntwo\n", "one\ntwo\n") == ""
+    assert new_lines("one\n", "one\ntwo\n") == "two\n"
+    assert new_lines("one\ntwo\n", "one\ntwo\n") == ""
 
 
 def test_following_a_log_goes_on_when_the_window_has_moved():
-    assert news("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
+    assert new_lines("one\ntwo\n" * 300, ("one\ntwo\n" * 300)[8:] + "three\n") == "three\n"
 
 
 def test_the_tail_of_a_log_is_its_last_lines():

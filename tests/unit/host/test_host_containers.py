@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from hostler.host import containers as module
@@ -13,7 +12,7 @@ from hostler.wire.host_messages import Launch
 def table(folder: Path, *launches: Launch) -> ContainerTable:
     """Children that runs nothing, with these already in its table."""
     found = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
-    found._table = {launch.id: Container(launch) for launch in launches}
+    found.containers = {launch.id: Container(launch) for launch in launches}
     return found
 
 
@@ -22,7 +21,7 @@ def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Pat
     small = tmp_path / "small"
     small.write_text("short")
     with log.open("ab") as writer:  # as a container has it open
-        writer.truncate(module._LOG_LIMIT + 1)
+        writer.truncate(module.LOG_LIMIT + 1)
         writer.write(b"the last words\n")
         writer.flush()
         launches = [Launch(name, "", str(tmp_path / name), {}, {}) for name in ("log", "small", "missing")]
@@ -30,7 +29,7 @@ def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Pat
         writer.write(b"goes on\n")
     assert log.read_bytes() == b"goes on\n"
     assert (tmp_path / "log.1").read_bytes().endswith(b"the last words\n")
-    assert (tmp_path / "log.1").stat().st_size == module._LOG_LIMIT // 2
+    assert (tmp_path / "log.1").stat().st_size == module.LOG_LIMIT // 2
     assert small.read_text() == "short"
 
 
@@ -38,5 +37,5 @@ def test_a_container_that_is_still_being_started_is_not_listed(tmp_path: Path) -
     assert table(tmp_path, Launch("one", "", "", {}, {})).list() == ()
 
 
-def test_stopping_what_is_unknown_is_no_error(tmp_path: Path) -> None:
-    asyncio.run(table(tmp_path).stop("never", 1))
+async def test_stopping_what_is_unknown_is_no_error(tmp_path: Path) -> None:
+    await table(tmp_path).stop("never", 1)

@@ -57,8 +57,8 @@ def test_no_container_is_to_bind_a_port_in_anybodys_safe_range() -> None:
 
 
 def test_a_container_finds_itself_among_the_hosts() -> None:
-    assert sandbox._hosts("second").endswith("\n127.0.0.1\tsecond\n")
-    assert "localhost" in sandbox._hosts()
+    assert sandbox.hosts_file("second").endswith("\n127.0.0.1\tsecond\n")
+    assert "localhost" in sandbox.hosts_file()
 
 
 @pytest.mark.parametrize(("code", "end"), [(0, 0), (1, 1), (128, 128), (137, -9), (143, -15), (255, 255)])
@@ -76,7 +76,9 @@ def mounts(options: list[str]) -> dict[str, str]:
 
 
 def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_path: Path) -> None:
-    found = mounts(sandbox._options(tmp_path, tmp_path / "not", ("/tmp/program/bin/run", "/usr/bin/x", "--flag")))
+    found = mounts(
+        sandbox.bubblewrap_options(tmp_path, tmp_path / "not", ("/tmp/program/bin/run", "/usr/bin/x", "--flag"))
+    )
     assert {to for to, kind in found.items() if kind == "--bind"} == {"/opt/ml", "/tmp", "/var/tmp"}
     assert "/usr" in found
     assert found["/tmp/program"] == "--ro-bind-try"
@@ -86,10 +88,10 @@ def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_pa
 
 def test_the_data_folder_is_covered_only_where_it_could_be_seen(tmp_path: Path) -> None:
     data = Path("/usr/lib")  # some folder that is there, and not in a place that a container does not see
-    options = sandbox._options(tmp_path, data, ())
+    options = sandbox.bubblewrap_options(tmp_path, data, ())
     assert options[options.index("--tmpfs") + 1] == str(data)
-    assert "--tmpfs" not in sandbox._options(tmp_path, data / "not there", ())
+    assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, data / "not there", ())
     beside = Path("/tmp") / tmp_path.relative_to("/tmp") if tmp_path.is_relative_to("/tmp") else None
     if beside:
-        assert "--tmpfs" not in sandbox._options(tmp_path, beside, ())
-        assert "--tmpfs" in sandbox._options(tmp_path, beside, (str(beside / "program"),))
+        assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, beside, ())
+        assert "--tmpfs" in sandbox.bubblewrap_options(tmp_path, beside, (str(beside / "program"),))

@@ -123,7 +123,7 @@ def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(t
     for params in ({}, {"booster": "gblinear"}, {"objective": "binary:logistic"}):  # the quick ways serve not all
         booster = trained(**params)
         file.write_bytes(booster.save_raw("ubj"))
-        proof = ours._proof(artifact.stamp(file.stat()))
+        proof = ours.proof_of(artifact.stamp(file.stat()))
         for proven in (False, True):
             assert proof.tried is proven
             predictor = ours.load(tmp_path, ENVIRONMENT)

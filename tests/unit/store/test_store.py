@@ -357,7 +357,7 @@ def test_what_was_acknowledged_survives_a_kill(path):
 
 
 def test_the_file_is_written_through_to_the_disk(store):
-    with store._engine.connect() as connection:
+    with store.database.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1

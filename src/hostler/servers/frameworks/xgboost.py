@@ -49,12 +49,12 @@ _CONFIG = (
 def load(folder: Path, environment: Environment) -> XGBoost:
     """Load `xgboost-model`, or the only file. Raises Unloadable, MemoryError, and what a pickle's code raises."""
     file = artifact.model_file(folder, (artifact.XGBOOST_FILE,))
-    proof = _proof(artifact.stamp(os.stat(file)))
+    proof = proof_of(artifact.stamp(os.stat(file)))
     return XGBoost(_booster(file), environment, proof)
 
 
 @dataclass(slots=True)
-class _Proof:
+class Proof:
     """Which quick ways to a model say what its booster's own predict says."""
 
     tried: bool = False
@@ -63,9 +63,9 @@ class _Proof:
 
 
 @lru_cache(maxsize=10_000)
-def _proof(file: artifact.Stamp) -> _Proof:
+def proof_of(file: artifact.Stamp) -> Proof:
     """Of a file that is loaded again there is no need to prove anew what takes as long as half of a load."""
-    return _Proof()
+    return Proof()
 
 
 def matrix(table: Any, feature_types: list[str] | None) -> Any:
@@ -128,8 +128,8 @@ class XGBoost:
 
     together = _TOGETHER
 
-    def __init__(self, booster: Any, environment: Environment, proof: _Proof | None = None) -> None:
-        proof = proof or _Proof()
+    def __init__(self, booster: Any, environment: Environment, proof: Proof | None = None) -> None:
+        proof = proof or Proof()
         booster.set_param({"nthread": 1})  # one row on two threads takes twice as long as on one
         self._booster = booster
         self._width: int = booster.num_features()
@@ -141,7 +141,7 @@ class XGBoost:
         self._inplace = proof.inplace
         self._single = proof.single
 
-    def _prove(self, proof: _Proof) -> None:
+    def _prove(self, proof: Proof) -> None:
         """Try the quick ways on rows with and without gaps, beside the booster's own predict."""
         if not self._width:
             return
