@@ -133,7 +133,7 @@ def test_a_child_that_ends_before_its_pid_is_known_is_not_missed() -> None:
         with reaper.spawning():
             pid = spawn(["sh", "-c", "exit 5"], {"PATH": os.defpath})
             while children(os.getpid()):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             reaper.reap()
             reaper.watch(pid, codes.append)
         print(codes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,7 +12,7 @@ from hostler.s3.redirect import elsewhere_app
 URL = "http://127.0.0.1:8333/?a&b"  # with what XML must escape
 
 
-def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[bytes, bytes], bytes, int]:
+async def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[bytes, bytes], bytes, int]:
     """Status, headers, body, and how many pieces of the request's body were left unread."""
     waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     waiting.append({"type": "http.request", "body": b"", "more_body": False})
@@ -27,25 +26,25 @@ def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[bytes, 
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/bucket/k\n", "headers": raw, "query_string": b""}
-    asyncio.run(elsewhere_app(URL)(scope, receive, send))
+    await elsewhere_app(URL)(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"], len(waiting)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
-def test_every_call_is_refused_once_and_for_all_and_told_where_it_belongs(method: str) -> None:
-    status, headers, body, _ = call(method)
+async def test_every_call_is_refused_once_and_for_all_and_told_where_it_belongs(method: str) -> None:
+    status, headers, body, _ = await call(method)
     error = ElementTree.fromstring(body)
     assert (status, error.findtext("Code"), headers[b"content-type"]) == (400, "InvalidRequest", b"application/xml")
     assert f"s3_endpoint, {URL}; S3 calls belong there" in str(error.findtext("Message"))
     assert headers[b"x-amz-request-id"].decode() == error.findtext("RequestId")
 
 
-def test_the_refusal_of_a_head_has_no_body() -> None:
-    assert call("HEAD")[::2] == (400, b"")
+async def test_the_refusal_of_a_head_has_no_body() -> None:
+    assert (await call("HEAD"))[::2] == (400, b"")
 
 
-def test_a_body_is_read_to_its_end_unless_the_client_waits_with_it() -> None:
-    assert call("PUT", b"a", b"b")[3] == 0
-    _, headers, _, left = call("PUT", b"a", expect="100-continue")
+async def test_a_body_is_read_to_its_end_unless_the_client_waits_with_it() -> None:
+    assert (await call("PUT", b"a", b"b"))[3] == 0
+    _, headers, _, left = await call("PUT", b"a", expect="100-continue")
     assert left == 2
     assert headers[b"connection"] == b"close"

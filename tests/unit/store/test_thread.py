@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,18 @@ from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 
 
-def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path) -> None:
+async def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path) -> None:
     store = Store(tmp_path / "hostler.db")
     thread = StoreThread(store)
     small = Record("us-east-1", "small", "arn:small", 1.0, {})
     large = Record("us-east-1", "large", "arn:large", 1.0, {"Environment": {"A": "x" * 1_000_000}})
-
-    async def story() -> None:
+    try:
         await thread.call(store.create_record, "model", small, {})
-        event.listen(store._engine, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=1"))
+        event.listen(store.database, "begin", lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=1"))
         with pytest.raises(ApiError, match=r"disk is full\. Make room") as caught:
             await thread.call(store.create_record, "model", large, {})
         assert (caught.value.code, caught.value.status) == ("ServiceUnavailable", 503)
         assert await thread.call(store.record, "model", "us-east-1", "small") == small
         assert await thread.call(store.record, "model", "us-east-1", "large") is None
-
-    try:
-        asyncio.run(story())
     finally:
         thread.close()
