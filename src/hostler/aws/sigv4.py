@@ -133,8 +133,8 @@ class Verifier:
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = keys
-        self._grants: dict[str, _CachedCredential] = {}
-        self._signing: dict[tuple[str, str, str, str], SigningKey] = {}
+        self.grants: dict[str, _CachedCredential] = {}
+        self.signing_keys: dict[tuple[str, str, str, str], SigningKey] = {}
 
     def read(
         self, method: str, path: str, query: str, headers: Mapping[str, str], service: str, now: float
@@ -154,7 +154,7 @@ class Verifier:
             )
         front, _, signature = authorization.rpartition("Signature=")
         # what is no word may end otherwise than it seems: only reading all of it tells
-        grant = self._grants.get(front) if signature.isalnum() else None
+        grant = self.grants.get(front) if signature.isalnum() else None
         if grant is None:
             credential, signed, given = _parts(authorization)
             grant = self._grant(credential, signed, service)
@@ -186,9 +186,9 @@ class Verifier:
         if not grant.known:
             grant.known = True
             if front:
-                _remember(self._grants, front, grant)
-            if grant.credential not in self._signing:
-                _remember(self._signing, grant.credential, grant.key)
+                _remember(self.grants, front, grant)
+            if grant.credential not in self.signing_keys:
+                _remember(self.signing_keys, grant.credential, grant.key)
 
     def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> ParsedSignature:
         """The claim in an S3 address that was signed for others to use."""
@@ -233,7 +233,7 @@ class Verifier:
         if "host" not in signed.split(";"):
             raise _mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization.")
         whole = (access_key, day, region, named)
-        key = self._signing.get(whole) or SigningKey(secret, day, region, named)
+        key = self.signing_keys.get(whole) or SigningKey(secret, day, region, named)
         return _CachedCredential(whole, signed, key)
 
 

@@ -88,6 +88,16 @@ class AccessLog:
         names = request_id, region, escape(endpoint[:QUOTED]), "", escape(target[:QUOTED]), ""
         self.add(monotonic(), *names, status, error, bytes_in, bytes_out, 0.0, 0.0, "")
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was logged is written, or dropped."""
+        return self._writing is None
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Bytes of lines that wait to be written, and invocations whose lines are still to be made."""
+        return self._held, len(self._lines)
+
     async def close(self) -> None:
         """Write what there is."""
         self._closing.set()

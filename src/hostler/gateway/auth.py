@@ -86,7 +86,7 @@ class Authenticator:
         self._verifier = verifier
         self._inner = inner
         self._invoker = invoker
-        self._room = room
+        self.room = room
         self._request_id = invoker.request_id
         self._runtime = "sagemaker", self._refuse_invocation
         self._json = "sagemaker", self._refuse_json
@@ -122,8 +122,8 @@ class Authenticator:
         def keep(data: bytes) -> bool:
             nonlocal held
             held += len(data)
-            self._room -= len(data)
-            if held <= MAX_BODY and self._room >= 0:
+            self.room -= len(data)
+            if held <= MAX_BODY and self.room >= 0:
                 hashed.update(data)
                 return True
             leave()
@@ -131,7 +131,7 @@ class Authenticator:
             return False
 
         def leave() -> None:
-            self._room += held
+            self.room += held
 
         def whole() -> None:
             leave()

@@ -59,6 +59,16 @@ class Link:
         self._epoch = ""
         self.linked = asyncio.Event()  # the first snapshot has come
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to control now."""
+        return self._frames is not None
+
+    @property
+    def watching(self) -> bool:
+        """Whether it will look once more at instances that control wants to have drained."""
+        return self._looking is not None
+
     # --- up
 
     def hit(self, place: Place) -> None:

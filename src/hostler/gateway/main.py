@@ -64,9 +64,11 @@ class Gateway:
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         guard = HostCheck((config.host, *config.allowed_hosts))
         self._handle = Dispatcher(guard, self.invoker, self.passthrough).handle
+        self.gate: Authenticator | None = None
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
-            self._handle = Authenticator(verifier, self._handle, self.invoker, ROOM).handle
+            self.gate = Authenticator(verifier, self._handle, self.invoker, ROOM)
+            self._handle = self.gate.handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:

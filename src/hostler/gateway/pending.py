@@ -36,27 +36,31 @@ class Waiter(Protocol):
 
 
 class PendingRequests:
-    """The waiting invocations, in order of arrival. `room` is the most bytes of bodies that all may hold."""
+    """The waiting invocations, in order of arrival. `room`: bytes of bodies that may still be held."""
 
     def __init__(self, room: int) -> None:
-        self._room = room
+        self.room = room
         self._waiting: dict[Wanted, dict[Waiter, None]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
+
+    def waiting(self) -> list[Waiter]:
+        """All that wait, by what they wait for."""
+        return [waiter for waiters in self._waiting.values() for waiter in waiters]
 
     def wanted(self, key: str | None = None) -> list[Wanted]:
         """What is waited for, of one endpoint or of all."""
         return [wanted for wanted in self._waiting if key is None or wanted.key == key]
 
     def full(self, held: int) -> bool:
-        return held > self._room
+        return held > self.room
 
     def add(self, waiter: Waiter) -> bool:
         """Let it wait. Whether it is the first: then control must be asked."""
         first = waiter.wanted not in self._waiting
         self._waiting.setdefault(waiter.wanted, {})[waiter] = None
-        self._room -= waiter.held
+        self.room -= waiter.held
         return first
 
     def leave(self, waiter: Waiter) -> bool:
@@ -65,7 +69,7 @@ class PendingRequests:
         if waiters is None or waiter not in waiters:
             return False
         del waiters[waiter]
-        self._room += waiter.held
+        self.room += waiter.held
         if not waiters:
             del self._waiting[waiter.wanted]
         return not waiters
@@ -73,9 +77,9 @@ class PendingRequests:
     def take(self, wanted: Wanted) -> list[Waiter]:
         """All who wait for it, in order of arrival; they wait no more."""
         waiters = list(self._waiting.pop(wanted, ()))
-        self._room += sum(waiter.held for waiter in waiters)
+        self.room += sum(waiter.held for waiter in waiters)
         return waiters
 
     def late(self, now: float) -> list[Waiter]:
         """Those whose deadline has passed; they still wait until they leave."""
-        return [waiter for waiters in self._waiting.values() for waiter in waiters if waiter.deadline < now]
+        return [waiter for waiter in self.waiting() if waiter.deadline < now]

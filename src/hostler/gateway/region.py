@@ -13,19 +13,19 @@ class Regions:
 
     def __init__(self, default: str) -> None:
         self._default = default
-        self._known: dict[str, str] = {}
+        self.known: dict[str, str] = {}
 
     def of(self, authorization: str | None) -> str:
         if authorization is None:
             return self._default
         beginning = authorization.partition(",")[0]
-        region = self._known.get(beginning)
+        region = self.known.get(beginning)
         if region is None:
             region = credential.region_of_beginning(beginning)
             if region is None:
                 return self._default
             if len(beginning) <= _LONGEST:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[beginning] = region
+                if len(self.known) >= _REMEMBERED:
+                    self.known.clear()
+                self.known[beginning] = region
         return region

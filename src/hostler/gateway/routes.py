@@ -117,9 +117,12 @@ class Routes:
 
     def __init__(self, counters: Counters) -> None:
         self.endpoints: dict[str, Endpoint] = {}
-        self._counters = counters
+        self.counters = counters
         self._flights: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
+
+    def __repr__(self) -> str:
+        return f"<Routes: {len(self.endpoints)} endpoints, {self.in_flight()} requests on their way to a place>"
 
     def snapshot(self, message: gateway_messages.Snapshot) -> None:
         self.endpoints = {}
@@ -139,7 +142,7 @@ class Routes:
             self.endpoints[route.key] = Endpoint(route.key, variants)
         else:
             self.endpoints.pop(route.key, None)
-        self._counters.keep(route.key, {variant.name for variant in variants})
+        self.counters.keep(route.key, {variant.name for variant in variants})
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
         instances = {place.instance for place in new.places}
@@ -168,14 +171,14 @@ class Routes:
                 )
                 for place in new.places
             ),
-            counter=self._counters.of(key, new.name),
+            counter=self.counters.of(key, new.name),
             invoked=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
             residents=kept,
         )
 
     def drop_route(self, key: str) -> None:
         self.endpoints.pop(key, None)
-        self._counters.keep(key, set())
+        self.counters.keep(key, set())
 
     def variant(self, key: str, name: str) -> Variant | None:
         endpoint = self.endpoints.get(key)
@@ -213,6 +216,10 @@ class Routes:
                 known.residents.pop(target, None)
         flight = self._flights.get((key, variant, instance, target))
         return flight is not None and flight.count > 0
+
+    def in_flight(self) -> int:
+        """Requests that are on their way to some place."""
+        return sum(flight.count for flight in self._flights.values())
 
     def busy(self, instance: str) -> bool:
         """Whether some request still runs on the instance."""

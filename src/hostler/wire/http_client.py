@@ -114,6 +114,11 @@ class Exchange:
         return self._connection is not None
 
     @property
+    def paused(self) -> bool:
+        """Nothing more of the answer is read until `resume`."""
+        return self._connection is not None and self._connection.paused
+
+    @property
     def body(self) -> bytes:
         """The answer's body as gathered when `replied` was called."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

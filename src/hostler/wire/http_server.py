@@ -100,6 +100,11 @@ class Request:
                 self._parts = [self._body]  # the pieces may go
         return self._body
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers on its connection that the peer has not taken yet."""
+        return self._connection.transport.get_write_buffer_size()
+
     # --- a body that is still arriving
 
     def stream(self, on_data: Callable[[bytes], None], on_end: Callable[[], None]) -> None:

@@ -237,8 +237,8 @@ class Rig:
         """Requests that hold anything, anywhere in the gateway."""
         if not hasattr(self, "gateway"):
             return 0
-        flights = self.gateway.invoker.routes._flights.values()
-        return sum((self.gateway.invoker.in_flight, self.gateway.passthrough.in_flight, *(f.count for f in flights)))
+        invoker = self.gateway.invoker
+        return invoker.in_flight + invoker.routes.in_flight() + self.gateway.passthrough.in_flight
 
     async def stop(self) -> None:
         if hasattr(self, "gateway"):

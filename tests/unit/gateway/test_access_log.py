@@ -126,7 +126,7 @@ async def test_a_caller_who_hangs_up_is_499_and_an_answer_that_breaks_off_is_cut
     waiting[1].start(200, [], 1_000_000)
     waiting[1].write(b"x" * 300_000)
     await until(lambda: rig.gateway.invoker.pool.active and not call.done())
-    await asyncio.sleep(0.05)
+    await until(lambda: not waiting[1].unsent)
     waiting[1].abort()
     await asyncio.gather(call, return_exceptions=True)
     found = await logged(rig, 2)
@@ -196,7 +196,7 @@ async def test_a_full_disk_costs_lines_alone_and_is_said_once(tmp_path: Path, ca
         for _ in range(2):
             for number in range(10):
                 add(log, request_id=str(number))
-            await until(lambda: log._writing is None)
+            await until(lambda: log.idle)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     written = len(lines(path))  # whole lines alone
@@ -219,7 +219,7 @@ async def test_a_disk_that_hangs_holds_a_bounded_number_of_lines(
     log = AccessLog(path, room)
     for number in range(100_000):  # no turn of the loop between them, so nothing is written meanwhile
         add(log, request_id=str(number))
-    assert log._held + len(log._lines) < 200_000
+    assert sum(log.waiting) < 200_000
     await log.close()
     kept = len(lines(path))
     assert 50 < kept < 1000

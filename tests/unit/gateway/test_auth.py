@@ -194,27 +194,28 @@ async def test_whoever_hangs_up_while_a_body_is_gathered_leaves_nothing(caller: 
 
 async def test_what_all_bodies_hold_before_they_are_proven_is_bounded(caller: Caller) -> None:
 
-    gate = caller.rig.gateway._handle.__self__  # type: ignore[attr-defined]
-    gate._room = room = 1_500_000
+    gate = caller.rig.gateway.gate
+    assert gate
+    gate.room = room = 1_500_000
     body = b"x" * 1_000_000
     target, headers = caller.signed("POST", INVOKE, body)
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"POST {INVOKE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{head}\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", caller.rig.port)
     writer.write(head.encode() + body[:-1])
-    await until(lambda: gate._room == room - len(body) + 1)
+    await until(lambda: gate.room == room - len(body) + 1)
     reply = await caller.send("POST", target, headers, body)
     assert (reply.status, reply.headers["x-amzn-errortype"]) == (503, "ServiceUnavailable")
-    assert gate._room == room - len(body) + 1  # of the one that still arrives
+    assert gate.room == room - len(body) + 1  # of the one that still arrives
     writer.write(body[-1:])
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-    assert gate._room == room
+    assert gate.room == room
     assert (await caller.send("POST", target, headers, body)).status == 200
     assert (await caller.send("POST", target, headers, b"y" * len(body))).status == 403
     writer.write(head.encode() + body[:-1])
-    await until(lambda: gate._room < room)
+    await until(lambda: gate.room < room)
     writer.close()
-    await until(lambda: gate._room == room)
+    await until(lambda: gate.room == room)
 
 
 async def test_only_whether_it_is_there_may_everybody_ask(caller: Caller) -> None:

@@ -54,7 +54,7 @@ async def test_an_answer_is_the_next_request_with_its_content_type(rig: Rig) -> 
             "x-amzn-sagemaker-inference-id": "7",
             "content-length": str(len(body)),
         }
-    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -93,7 +93,7 @@ async def test_an_error_stops_the_chain_and_names_its_container(rig: Rig, answer
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, answer)
     assert error(reply)["Message"].startswith(words)
     assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
-    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 

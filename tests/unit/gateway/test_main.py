@@ -22,10 +22,10 @@ def refuses(port: int) -> bool:
 @pytest.mark.parametrize("told", [True, False], ids=["SIGTERM", "the host is gone"])
 async def test_the_process_serves_until_it_is_told_to_stop_or_its_host_is_gone(rig: Rig, told: bool) -> None:
     waiting: list[Request] = []
-    await rig.container("i1", waiting.append)
+    container = await rig.container("i1", waiting.append)
     async with rig.process(rig.route("i1")) as (process, host):
         invoking = asyncio.create_task(rig.invoke(b"x"))
-        await until(lambda: waiting)
+        await container.arrived.wait()
         if told:
             process.send_signal(signal.SIGTERM)
             await until(lambda: refuses(rig.port))

@@ -157,14 +157,14 @@ async def test_callers_that_leave_while_they_wait_leave_nothing_behind(rig: Rig)
 async def test_bodies_that_wait_have_a_bounded_sum(rig: Rig) -> None:
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
-    rig.gateway.invoker.misses._room = 100_000
+    rig.gateway.invoker.misses.room = 100_000
     first = asyncio.create_task(rig.invoke(b"x" * 90_000, "a"))
     await rig.control.hears(gateway_messages.Need)
     reply = await rig.invoke(b"x" * 90_000, "a")
     assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
     rig.control.send(rig.resident("a", "i1"))
     assert (await first).status == 200
-    assert rig.gateway.invoker.misses._room == 100_000
+    assert rig.gateway.invoker.misses.room == 100_000
 
 
 async def test_a_long_body_waits_outside_and_arrives_whole(rig: Rig) -> None:
@@ -173,7 +173,7 @@ async def test_a_long_body_waits_outside_and_arrives_whole(rig: Rig) -> None:
     body = bytes(range(256)) * (MAX_BODY // 256)
     call = asyncio.create_task(rig.invoke(body, "a"))
     await rig.control.hears(gateway_messages.Need)
-    (waiter,) = next(iter(rig.gateway.invoker.misses._waiting.values()))
+    (waiter,) = rig.gateway.invoker.misses.waiting()
     assert waiter.held < 1_000_000
     rig.control.send(rig.resident("a", "i1"))
     assert (await call).body == b"echo:" + body
@@ -312,7 +312,7 @@ async def test_residents_are_served_without_control_and_misses_are_asked_again(r
     await rig.start(route)
     await rig.control.resident(rig.resident("a", "i1"))
     await rig.control.stop()
-    await until(lambda: rig.gateway.link._frames is None)
+    await until(lambda: not rig.gateway.link.connected)
     assert (await rig.invoke(target="a")).status == 200
     miss = asyncio.create_task(rig.invoke(target="b"))
     await until(lambda: len(rig.gateway.invoker.misses) == 1)
@@ -347,7 +347,7 @@ async def test_counters_are_sums_and_come_every_second(rig: Rig) -> None:
     await rig.start(rig.route("i1"))
     for body in (b"200", b"200", b"400", b"500"):
         await rig.invoke(body)
-    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
     assert (sums.key, sums.variant) == ("us-east-1/ep", "v")
     assert (sums.invocations, sums.errors_4xx, sums.errors_5xx, sums.model_errors) == (4, 1, 1, 2)
     assert sum(sums.buckets) == 4

@@ -246,7 +246,7 @@ async def test_drained_is_said_once_when_nothing_runs_there(rig: Rig) -> None:
     assert await rig.control.hears(gateway_messages.Drained) == gateway_messages.Drained("i2")
     await asyncio.gather(*calls)
     link_of_it = rig.gateway.link
-    await until(lambda: link_of_it._looking is None)
+    await until(lambda: not link_of_it.watching)
     assert rig.control.heard.empty()
 
 
@@ -285,12 +285,12 @@ async def test_a_new_control_asks_again(rig: Rig) -> None:
     rig.control.send(gateway_messages.Drain("i1"))
     await rig.control.settled()
     await rig.control.stop()
-    await until(lambda: rig.gateway.link._frames is None)
+    await until(lambda: not rig.gateway.link.connected)
     await rig.control.start()
     await rig.control.set_routes(rig.route("i2"))
     waiting[0].answer(200)
     await call
-    await until(lambda: rig.gateway.link._looking is None)
+    await until(lambda: not rig.gateway.link.watching)
     await rig.control.settled()
     assert rig.control.heard.empty()
     rig.control.send(gateway_messages.Drain("i1"))

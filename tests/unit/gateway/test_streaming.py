@@ -98,7 +98,7 @@ async def test_boto3_reads_every_member_and_every_part(rig: Rig) -> None:
         "x-amzn-sagemaker-inference-id": "7",
         "content-length": "3",
     }
-    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -189,7 +189,7 @@ async def test_what_fails_before_the_first_byte_is_an_ordinary_error(number: int
         assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
         assert response["OriginalStatusCode"] == original
         assert response["Error"]["Message"].startswith(words)
-        (sums,) = rig.gateway.invoker.routes._counters.sums()
+        (sums,) = rig.gateway.invoker.routes.counters.sums()
         assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
@@ -227,7 +227,7 @@ async def test_what_fails_later_is_a_frame_and_a_proper_end(
     assert code.encode() in frame.payload
     assert await caller.chunk() == b""
     caller.writer.close()
-    (sums,) = rig.gateway.invoker.routes._counters.sums()
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
     assert (sums.invocations, sums.model_errors, sums.errors_5xx) == (1, 1, 1)
 
 
@@ -275,8 +275,8 @@ async def test_a_slow_caller_slows_the_container(rig: Rig) -> None:
     await until(lambda: streams)
     await caller.headed()
     pool = rig.gateway.invoker.pool
-    await until(lambda: all(one._connection and one._connection.paused for one in pool.active))
-    assert streams[0]._connection.transport.get_write_buffer_size() > size // 2
+    await until(lambda: all(exchange.paused for exchange in pool.active))
+    assert streams[0].unsent > size // 2
     got = 0
     while chunk := await caller.chunk():
         caller.buffer.add_data(chunk)

@@ -190,6 +190,12 @@ class Invocation:
         self.arrived = invoker.time()
         self.deadline = self.arrived + invoker.timeout
 
+    def __repr__(self) -> str:
+        """Which one it is, where it goes, and what it is about."""
+        place = self._place
+        doing = "over" if self._over else f"at {place.instance}, container {self._hop}" if place else "waiting"
+        return f"<Invocation {self.id} of {'/'.join(self.wanted)}: {doing}>"
+
     @property
     def wanted(self) -> Wanted:
         return Wanted(self.endpoint.key, self.variant.name, self.target)
