@@ -361,7 +361,7 @@ async def test_stopping_lets_invocations_end(rig: Rig) -> None:
     call = asyncio.create_task(rig.invoke())
     await until(lambda: waiting)
     stopping = asyncio.create_task(rig.gateway.stop(GUARD))
-    await asyncio.sleep(0.001)
+    await until(lambda: rig.gateway.server and rig.gateway.server.closing)
     waiting[0].answer(200, b"done")
     assert (await call).body == b"done"
     await stopping
