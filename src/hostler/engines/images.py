@@ -16,7 +16,7 @@ from hostler.settings import Settings
 log = logging.getLogger(__name__)
 
 # AWS's own images, in any account and region, by repository name.
-_FRAMEWORKS = {
+FRAMEWORKS = {
     "sagemaker-xgboost": "xgboost",
     "xgboost": "xgboost",
     "sagemaker-scikit-learn": "sklearn",
@@ -31,7 +31,7 @@ _ONNX = (
     " image name that nobody knows."
 )
 # Those that nothing here stands for, and what to do instead.
-_REFUSED = (
+REFUSED = (
     (
         re.compile(r"(?:sagemaker-)?tritonserver"),
         "Triton Inference Server is not among hostler's servers, and a model repository is not read. Where its model is"
@@ -77,11 +77,11 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
     hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
     if match := _AWS.match(name):
         repository = match["repository"]
-        if repository.startswith("huggingface-") and repository in _FRAMEWORKS and not has_artifact:
+        if repository.startswith("huggingface-") and repository in FRAMEWORKS and not has_artifact:
             raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
-        if repository in _FRAMEWORKS:
-            return Server(framework=_FRAMEWORKS[repository])
-        for refused, advice in _REFUSED:
+        if repository in FRAMEWORKS:
+            return Server(framework=FRAMEWORKS[repository])
+        for refused, advice in REFUSED:
             if refused.fullmatch(repository):
                 raise EngineError(f"Nothing here can run the image {image}. {advice} {hint}")
     if not has_artifact:

@@ -185,7 +185,7 @@ class _Host:
         with contextlib.suppress(OSError):  # the disk may be full
             (self._settings.data / "url").write_text(url + "\n")
         _say(f"hostler is ready on {url}")
-        _say(f'Point AWS programs at it: eval "$({_env(self._settings.data)})"    Stop it: Ctrl-C')
+        _say(f'Point AWS programs at it: eval "$({env_command(self._settings.data)})"    Stop it: Ctrl-C')
         await forks.warm()
 
 
@@ -199,7 +199,7 @@ def _say(text: str) -> None:
         os.close(nowhere)
 
 
-def _env(data: Path) -> str:
+def env_command(data: Path) -> str:
     """The command that finds the hostler of this data folder, for a shell that has none of our settings."""
     usual = os.path.expanduser(Settings.data)
     return "hostler env" if str(data) == usual else f"hostler env --data {shlex.quote(str(data))}"

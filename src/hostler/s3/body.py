@@ -86,7 +86,7 @@ async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[b
     """The payload in pieces of about PIECE bytes; `trailers` is filled when it ends."""
     headers = request.headers
     signed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
-    frames = _Frames() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
+    frames = AwsChunked() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
     gathered = bytearray()
     async for data in request.stream():
         gathered += frames.feed(data) if frames else data
@@ -100,7 +100,7 @@ async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[b
         trailers.update(frames.trailers)
 
 
-class _Frames:
+class AwsChunked:
     """aws-chunked: `size[;chunk-signature=…]`, the data, …, `0`, trailing headers, an empty line. Fed as it comes."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.images import _FRAMEWORKS, _REFUSED, Server, resolve
+from hostler.engines.images import FRAMEWORKS, REFUSED, Server, resolve
 from hostler.errors import EngineError
 from hostler.settings import Settings
 
@@ -88,6 +88,6 @@ def test_the_page_of_images_names_every_repository_that_is_known() -> None:
     named = {
         name for row in re.findall(r"^\|([^|]*)\|", page, re.MULTILINE) for name in re.findall(r"`([a-z0-9-]+)`", row)
     }
-    assert set(_FRAMEWORKS) <= named
-    for refused, _ in _REFUSED:
+    assert set(FRAMEWORKS) <= named
+    for refused, _ in REFUSED:
         assert any(refused.fullmatch(name) for name in named)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hostler.host.main import _env
+from hostler.host.main import env_command
 from hostler.settings import Settings
 
 # A host whose parts are up when they say so, and end at nothing but SIGKILL.
@@ -66,6 +66,6 @@ def test_a_host_that_nobody_listens_to_any_more_ends_as_well(tmp_path: Path) -> 
 
 
 def test_the_hint_names_the_data_folder_where_it_is_not_the_usual_one(tmp_path: Path) -> None:
-    assert _env(Path(os.path.expanduser(Settings.data))) == "hostler env"
+    assert env_command(Path(os.path.expanduser(Settings.data))) == "hostler env"
     folder = tmp_path / "it's mine"
-    assert shlex.split(_env(folder)) == ["hostler", "env", "--data", str(folder)]
+    assert shlex.split(env_command(folder)) == ["hostler", "env", "--data", str(folder)]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hostler.s3.body import _Frames
+from hostler.s3.app import byte_range, virtual_bucket
+from hostler.s3.body import AwsChunked
 from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.listing import page
 from hostler.s3.request import byte_range, virtual_bucket
@@ -21,7 +22,7 @@ def test_framing_does_not_care_how_the_bytes_are_cut() -> None:
         b"1f4;chunk-signature=aa\r\n" + body[:500] + b"\r\nC8\r\n" + body[500:] + b"\r\n0\r\nX-Amz-T: v\r\na:b\r\n\r\n"
     )
     for _ in range(200):
-        frames, out, rest = _Frames(), b"", sent
+        frames, out, rest = AwsChunked(), b"", sent
         while rest:
             size = chance.randint(1, 400)
             out += frames.feed(rest[:size])
@@ -30,7 +31,7 @@ def test_framing_does_not_care_how_the_bytes_are_cut() -> None:
         assert out == body
         assert frames.trailers == {"x-amz-t": "v", "a": "b"}
     for size in range(len(sent)):
-        frames = _Frames()
+        frames = AwsChunked()
         frames.feed(sent[:size])
         with pytest.raises(S3Error):
             frames.check("700")
