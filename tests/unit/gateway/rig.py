@@ -232,6 +232,15 @@ class Rig:
         path = f"/endpoints/{name}/{operation}"
         return await call(f"tcp:127.0.0.1:{self.port}", method, path, headers=lines, body=body, timeout=GUARD)
 
+    def expire(self) -> None:
+        """The time of every invocation is up."""
+        for waiter in self.gateway.invoker.misses.waiting():
+            waiter.deadline = 0.0
+        pool = self.gateway.invoker.pool
+        for exchange in pool.active:
+            exchange.deadline = 0.0
+        pool.sweep()
+
     @property
     def in_flight(self) -> int:
         """Requests that hold anything, anywhere in the gateway."""

@@ -9,7 +9,7 @@ from itertools import count
 from random import Random
 
 import pytest
-from rig import Rig, error, running, until
+from rig import Rig, error, until
 from runtime_client import failure
 
 from hostler.contract import MAX_BETWEEN
@@ -129,17 +129,23 @@ async def test_the_last_answer_flows_whatever_its_length(rig: Rig) -> None:
     assert len((await rig.invoke()).body) == size
 
 
-async def test_one_deadline_holds_for_the_whole_chain_and_its_error_names_who_was_late() -> None:
-    waiting: list[Request] = []
-
-    async with running(invoke_timeout=0.1) as rig:
-        await rig.instance("i1", step("a"), waiting.append)
-        await rig.start(rig.several("i1"))
-        failed = await failure(rig)
-        assert failed["OriginalStatusCode"] == 0
-        assert "from b with message" in failed["Error"]["Message"]
-        assert "waiting for a response from container b." in failed["Error"]["Message"]
-        await until(lambda: waiting[0].disconnected)
+async def test_one_deadline_holds_for_the_whole_chain_and_its_error_names_who_was_late(rig: Rig) -> None:
+    first, second = await rig.instance("i1", lambda request: None, lambda request: None)
+    await rig.start(rig.several("i1"))
+    calling = asyncio.create_task(failure(rig))
+    await first.arrived.wait()
+    (exchange,) = rig.gateway.invoker.pool.active
+    deadline = exchange.deadline
+    first.seen[0].answer(200)
+    await second.arrived.wait()
+    (exchange,) = rig.gateway.invoker.pool.active
+    assert exchange.deadline == deadline
+    rig.expire()
+    failed = await calling
+    assert failed["OriginalStatusCode"] == 0
+    assert "from b with message" in failed["Error"]["Message"]
+    assert "waiting for a response from container b." in failed["Error"]["Message"]
+    await until(lambda: second.seen[0].disconnected)
 
 
 @pytest.mark.parametrize("position", [0, 1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rig import Rig, error, running
+from rig import Rig, error
 from runtime_client import failure, invoke, status
 
 from hostler.wire.http_server import Request
@@ -64,23 +64,25 @@ async def test_a_direct_endpoint_has_no_target_models(rig: Rig) -> None:
     assert "is not a multi-model endpoint" in failed["Error"]["Message"]
 
 
-async def test_errors_name_the_container_that_was_called() -> None:
+async def test_errors_name_the_container_that_was_called(rig: Rig) -> None:
     def fail(request: Request) -> None:
         request.answer(500, b"boom")
 
-    async with running(invoke_timeout=0.1) as rig:
-        await rig.instance("i1", fail, lambda request: request.abort(), lambda request: None)
-        await rig.start(rig.several("i1", labels="a b c", mode="Direct"))
-        words = {
-            "a": 'Received server error (500) from a with message "boom"',
-            "b": 'Received server error (0) from b with message "Amazon SageMaker could not get a response from the ep',
-            "c": 'Received server error (0) from c with message "Your invocation timed out while waiting for a '
-            "response from container c. ",
-        }
-        for name, expected in words.items():
-            failed = await failure(rig, TargetContainerHostname=name)
-            assert (status(failed), failed["Class"]) == (424, "ModelError")
-            assert failed["Error"]["Message"].startswith(expected)
+    def time_out(request: Request) -> None:
+        asyncio.get_running_loop().call_soon(rig.expire)
+
+    await rig.instance("i1", fail, lambda request: request.abort(), time_out)
+    await rig.start(rig.several("i1", labels="a b c", mode="Direct"))
+    words = {
+        "a": 'Received server error (500) from a with message "boom"',
+        "b": 'Received server error (0) from b with message "Amazon SageMaker could not get a response from the ep',
+        "c": 'Received server error (0) from c with message "Your invocation timed out while waiting for a '
+        "response from container c. ",
+    }
+    for name, expected in words.items():
+        failed = await failure(rig, TargetContainerHostname=name)
+        assert (status(failed), failed["Class"]) == (424, "ModelError")
+        assert failed["Error"]["Message"].startswith(expected)
 
 
 async def test_boto3_calls_a_container_by_its_hostname(rig: Rig) -> None:

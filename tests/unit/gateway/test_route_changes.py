@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from rig import GUARD, Container, Rig, error, running, until
+from rig import GUARD, Container, Rig, error, until
 
 from hostler.wire import gateway_messages
 from hostler.wire.http_client import Reply
@@ -184,26 +184,28 @@ async def test_a_request_whose_only_instance_left_the_route_waits_for_the_next(r
 
 
 @pytest.mark.parametrize("comes", [True, False])
-async def test_a_chain_whose_instance_left_the_route_between_two_hops_begins_anew_on_the_next(comes: bool) -> None:
+async def test_a_chain_whose_instance_left_the_route_between_two_hops_begins_anew_on_the_next(
+    rig: Rig, comes: bool
+) -> None:
     def step(request: Request) -> None:
         request.answer(200, request.body + b">")
 
-    async with running(invoke_timeout=60.0 if comes else 0.5) as rig:
-        first, _ = await rig.container("i1.0", step), await rig.instance("i2", step, step)
-        await rig.start(rig.several("i1"))
-        crowded = Crowded(rig, "i1.1")
-        call = asyncio.create_task(rig.invoke(b"x"))
-        await until(lambda: first.seen)
-        rig.control.swap(rig.several())
-        await rig.control.settled()
-        crowded.leave()
-        await until(lambda: len(rig.gateway.invoker.misses))
-        if comes:
-            rig.control.swap(rig.several("i2"))
-            assert (await call).body == b"x>>"
-        else:
-            reply = await call
-            assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)  # a 503 would be sent again
+    first, _ = await rig.container("i1.0", step), await rig.instance("i2", step, step)
+    await rig.start(rig.several("i1"))
+    crowded = Crowded(rig, "i1.1")
+    call = asyncio.create_task(rig.invoke(b"x"))
+    await until(lambda: first.seen)
+    rig.control.swap(rig.several())
+    await rig.control.settled()
+    crowded.leave()
+    await until(lambda: len(rig.gateway.invoker.misses))
+    if comes:
+        rig.control.swap(rig.several("i2"))
+        assert (await call).body == b"x>>"
+    else:
+        rig.expire()
+        reply = await call
+        assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)  # a 503 would be sent again
 
 
 async def test_a_dead_instance_that_is_all_that_the_route_names_is_an_error_at_once(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from rig import GUARD, Rig, error, running, until
+from rig import GUARD, Rig, error, until
 from runtime_client import client
 
 from hostler import contract
@@ -176,21 +176,25 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("number", range(len(FAILURES)))
-async def test_what_fails_before_the_first_byte_is_an_ordinary_error(number: int) -> None:
+async def test_what_fails_before_the_first_byte_is_an_ordinary_error(rig: Rig, number: int) -> None:
     script, original, words = FAILURES[number]
-
-    async with running(invoke_timeout=0.3) as rig:
-        await rig.container("i1", script)
-        await rig.start(rig.route("i1"))
-        with pytest.raises(botocore.exceptions.ClientError) as caught:
-            await stream(rig)
-        response: Any = caught.value.response
-        assert response["Error"]["Code"] == "ModelError"
-        assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
-        assert response["OriginalStatusCode"] == original
-        assert response["Error"]["Message"].startswith(words)
-        (sums,) = rig.gateway.invoker.routes.counters.sums()
-        assert (sums.invocations, sums.model_errors) == (1, 1)
+    container = await rig.container("i1", script)
+    await rig.start(rig.route("i1"))
+    calling = asyncio.create_task(stream(rig))
+    if "timed out" in words:
+        await container.arrived.wait()
+        (exchange,) = rig.gateway.invoker.pool.active
+        await until(lambda: script is not begin or exchange.status)
+        rig.expire()
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        await calling
+    response: Any = caught.value.response
+    assert response["Error"]["Code"] == "ModelError"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert response["OriginalStatusCode"] == original
+    assert response["Error"]["Message"].startswith(words)
+    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
 def _cut(request: Request) -> None:
