@@ -221,7 +221,6 @@ async def test_a_control_that_restarts_is_waited_for_and_one_that_dies_is_a_503(
 
 async def test_a_caller_that_leaves_control_waiting_is_forgotten_there_too(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.start(handler=waiting.append)
     asking = asyncio.create_task(ask(rig, "GET", "/x"))
     await until(lambda: waiting)
@@ -234,7 +233,6 @@ async def test_a_caller_that_leaves_control_waiting_is_forgotten_there_too(rig: 
 
 async def test_a_caller_that_leaves_gives_its_place_back_and_breaks_the_call(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1"))
     calls = [asyncio.create_task(rig.invoke()) for _ in range(10)]
@@ -260,7 +258,6 @@ async def test_a_caller_that_leaves_in_the_middle_of_a_body_gives_its_place_back
 
 async def test_invocations_on_one_connection_are_answered_in_order(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1"))
     one = b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n%b\r\n%d"
@@ -355,7 +352,6 @@ async def test_bytes_that_are_no_http_get_an_answer_in_aws_shape(rig: Rig) -> No
 
 async def test_stopping_lets_invocations_end(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1"))
     call = asyncio.create_task(rig.invoke())

@@ -43,7 +43,6 @@ async def test_a_need_carries_the_hits_before_it(rig: Rig) -> None:
 
 async def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", multi_model=True))
     resident = rig.resident("a", "i1")
@@ -71,7 +70,6 @@ async def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told(rig: Rig) 
 
 async def test_a_request_from_before_a_withdrawal_still_counts_after_it_is_published_again(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1"))
@@ -257,7 +255,6 @@ async def test_a_control_that_insists_on_a_dead_container_is_not_believed_for_ev
 
 async def test_a_crowded_target_asks_for_one_more_copy_once_a_second(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", "i2", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1"))

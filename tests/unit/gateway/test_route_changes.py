@@ -279,7 +279,6 @@ async def test_a_chain_keeps_its_instance_from_being_drained(rig: Rig, position:
 
 async def test_a_new_control_asks_again(rig: Rig) -> None:
     waiting: list[Request] = []
-
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1"))
     call = asyncio.create_task(rig.invoke())

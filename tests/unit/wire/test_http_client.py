@@ -318,7 +318,6 @@ async def test_a_close_that_crosses_the_request_is_tried_again_on_a_fresh_connec
         await reader.read()
 
     closing: list[socket.socket] = []
-
     async with serving(closes, forever, tcp=tcp) as upstream:
         assert (await upstream.ask()).body == b"ok"
         await served.wait()

@@ -212,7 +212,6 @@ async def test_an_unusual_request_is_answered_whatever_its_pieces(name: str, siz
 
 async def test_pipelined_requests_are_handled_one_by_one_and_answered_in_order() -> None:
     waiting: list[Request] = []
-
     async with serving(waiting.append) as served:
         peer = await served.connect()
         peer.send(b"".join(request(b"%d" % n) for n in range(5)))
@@ -235,7 +234,6 @@ async def test_pipelining_ends_at_its_bound_with_a_close() -> None:
 
 async def test_a_bad_request_behind_a_slow_one_waits_for_its_turn() -> None:
     waiting: list[Request] = []
-
     async with serving(waiting.append) as served:
         peer = await served.connect()
         peer.send(request(b"good") + b"BAD\r\n\r\n")
@@ -374,7 +372,6 @@ async def test_a_slow_peer_is_dropped(sent: bytes, limits: Limits, expected: byt
 
 async def test_a_slow_handler_is_not_the_peers_fault() -> None:
     waiting: list[Request] = []
-
     async with serving(waiting.append, Limits(body_time=-1, header_time=-1)) as served:
         peer = await served.connect()
         peer.send(request(b"x"))
@@ -409,7 +406,6 @@ async def test_a_connection_too_many_is_told_so() -> None:
 
 async def test_closing_lets_requests_end_and_idle_connections_go() -> None:
     waiting: list[Request] = []
-
     async with serving(waiting.append) as served:
         idle, busy = await served.connect(), await served.connect()
         busy.send(request(b"x"))
@@ -427,7 +423,6 @@ async def test_closing_lets_requests_end_and_idle_connections_go() -> None:
 
 async def test_closing_does_not_wait_for_ever() -> None:
     waiting: list[Request] = []
-
     async with serving(waiting.append) as served:
         peer = await served.connect()
         peer.send(request(b"x"))
