@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hostler.s3.app import byte_range, virtual_bucket
 from hostler.s3.body import AwsChunked
 from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.listing import page
