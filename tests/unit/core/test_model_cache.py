@@ -538,3 +538,15 @@ def test_a_cache_that_keeps_nothing_asks_for_each_target_back_until_it_is_idle()
     assert cache.unloaded("a", BUSY_FOR) == []
     assert cache.used() == 0
     check(cache)
+
+
+def test_a_cache_that_keeps_nothing_asks_for_a_target_back_that_was_refused_memory() -> None:
+    cache = ModelCache(100, keep=False)
+    ask(cache, "a", 10)
+    cache.loaded("a", 10, 0.0)
+    busy(cache, "a")
+    refused, published, asked_back = cache.crowded("a", generation(cache, "a"), 0.0)
+    assert isinstance(refused, Refuse)
+    assert (published, asked_back) == (Publish("a", generation(cache, "a")), *withdraw(cache, "a"))
+    assert idle(cache, "a") == [Unload("a")]
+    check(cache)

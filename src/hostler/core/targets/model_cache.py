@@ -288,9 +288,19 @@ class ModelCache:
             self._memory.unpin(first[0])
         while self._pinned_total > self.budget:  # the last one has its pin in vain
             self._unpin(next(reversed(self._pinned)))
+        return [
+            *self._release_unkept(),
+            *self._expire(now),
+            *self._make_way(now),
+            *self._release_unkept(),  # a target that a refusal has just published again
+            *self._start(now),
+            *self._make_room(),
+        ]
+
+    def _release_unkept(self) -> list[Command]:
+        """Withdraw every idle target of a cache that does not keep."""
         idle = [] if self.keep else [target for target in self._memory if not self._memory.pinned(target)]
-        unkept = [self._withdraw(target) for target in idle]
-        return [*unkept, *self._expire(now), *self._make_way(now), *self._start(now), *self._make_room()]
+        return [self._withdraw(target) for target in idle]
 
     def _expire(self, now: float) -> list[Command]:
         """Targets that nobody has used for `idle_ttl`, or for an eighth longer: so that a use needs no book-keeping,
