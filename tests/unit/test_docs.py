@@ -141,6 +141,14 @@ def test_the_architectures_tree_names_every_module():
             )
 
 
+def test_every_name_that_the_architecture_finds_in_a_file_is_defined_there():
+    table = section(read("docs/ARCHITECTURE.md"), "## Where is …?")
+    answers = re.findall(r"`(?:\w+\.)?(\w+)` in `(src/[^`]+)`", table)
+    assert len(answers) >= 10
+    for name, path in answers:
+        assert re.search(rf"^ *(?:(?:async )?def|class) {name}\b|^{name}\b.* = ", read(path), re.MULTILINE), (name, path)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_that_a_document_names_exists(document: Path):
     text = document.read_text()
