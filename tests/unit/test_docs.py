@@ -146,7 +146,10 @@ def test_every_name_that_the_architecture_finds_in_a_file_is_defined_there():
     answers = re.findall(r"`(?:\w+\.)?(\w+)` in `(src/[^`]+)`", table)
     assert len(answers) >= 10
     for name, path in answers:
-        assert re.search(rf"^ *(?:(?:async )?def|class) {name}\b|^{name}\b.* = ", read(path), re.MULTILINE), (name, path)
+        assert re.search(rf"^ *(?:(?:async )?def|class) {name}\b|^{name}\b.* = ", read(path), re.MULTILINE), (
+            name,
+            path,
+        )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
