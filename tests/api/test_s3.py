@@ -30,7 +30,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from hostler.s3.app import objects_app
+from hostler.s3.app import s3_app
 
 MIB = 2**20
 
@@ -46,9 +46,7 @@ def listening() -> socket.socket:
 def serving(root: Path) -> Iterator[int]:
     """The embedded S3 over `root` on a free port of 127.0.0.1."""
     with listening() as listener:
-        config = uvicorn.Config(
-            objects_app(root), log_level="warning", lifespan="off", http="httptools", loop="asyncio"
-        )
+        config = uvicorn.Config(s3_app(root), log_level="warning", lifespan="off", http="httptools", loop="asyncio")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -736,8 +734,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import uvicorn
-from hostler.s3.app import objects_app
-uvicorn.run(objects_app(Path(sys.argv[1])), fd=int(sys.argv[2]), log_level="warning", lifespan="off")
+from hostler.s3.app import s3_app
+uvicorn.run(s3_app(Path(sys.argv[1])), fd=int(sys.argv[2]), log_level="warning", lifespan="off")
 """
 
 

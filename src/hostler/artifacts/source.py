@@ -57,12 +57,14 @@ class EmbeddedSource:
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         try:
-            found = await asyncio.to_thread(self._buckets.find, bucket, key)
+            found = await asyncio.to_thread(self._buckets.find_object, bucket, key)
         except S3Error as error:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
-        return ObjectInfo(bucket, key, found.facts.size, found.facts.etag, found.path, found.facts.file_version)
+        return ObjectInfo(
+            bucket, key, found.metadata.size, found.metadata.etag, found.path, found.metadata.file_version
+        )
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         return _read(self, info)

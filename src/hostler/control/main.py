@@ -30,8 +30,8 @@ from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.processes import lifeline
-from hostler.s3.app import objects_app
-from hostler.s3.redirect import elsewhere_app
+from hostler.s3.app import s3_app
+from hostler.s3.redirect import redirect_app
 from hostler.settings import Settings, restore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
@@ -87,7 +87,7 @@ async def control(run: Path, settings: Settings) -> None:
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
-        objects=elsewhere_app(settings.s3_url) if settings.s3_endpoint else objects_app(settings.data / "s3"),
+        objects=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )

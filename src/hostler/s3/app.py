@@ -35,7 +35,7 @@ _SUBRESOURCE_NAMES = (
 _SUBRESOURCES = frozenset(_SUBRESOURCE_NAMES.split())
 
 
-def objects_app(root: Path) -> ASGIApp:
+def s3_app(root: Path) -> ASGIApp:
     """An ASGI app that serves the buckets below `root`. Every request is taken for S3's."""
     router = _Router(root)
 

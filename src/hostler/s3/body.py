@@ -19,14 +19,14 @@ from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
 
-from hostler.s3.buckets import Buckets, S3Error, keep
+from hostler.s3.buckets import Buckets, S3Error, sync_to_disk
 
 PIECE = 1 << 20  # bytes gathered before a thread writes and digests them
 MAX_OBJECT = 5 * 2**30  # of one upload
 MAX_DOCUMENT = 4 * 2**20  # of an XML body
 _CHECKSUM = "x-amz-checksum-"
 _ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
-_LINE = 8192  # the longest line of the chunk framing
+_MAX_LINE = 8192  # the longest line of the chunk framing
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ async def receive(request: Request, buckets: Buckets) -> Received:
     try:
         with file:
             digests, trailers = await _write(request, file)
-            checksums = _announced({**request.headers, **trailers})
+            checksums = _checksum_headers({**request.headers, **trailers})
             _compare(digests, checksums, request.headers)
-            await asyncio.to_thread(keep, file)
+            await asyncio.to_thread(sync_to_disk, file)
     except BaseException as error:
         path.unlink()
         if isinstance(error, ClientDisconnect):
@@ -86,71 +86,71 @@ async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[b
     """The payload in pieces of about PIECE bytes; `trailers` is filled when it ends."""
     headers = request.headers
     signed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
-    frames = AwsChunked() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
-    gathered = bytearray()
+    decoder = ChunkDecoder() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
+    buffer = bytearray()
     async for data in request.stream():
-        gathered += frames.feed(data) if frames else data
-        if len(gathered) >= PIECE:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
-    if frames:
-        frames.check(headers.get("x-amz-decoded-content-length"))
-        trailers.update(frames.trailers)
+        buffer += decoder.feed(data) if decoder else data
+        if len(buffer) >= PIECE:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
+    if decoder:
+        decoder.check_complete(headers.get("x-amz-decoded-content-length"))
+        trailers.update(decoder.trailers)
 
 
-class AwsChunked:
+class ChunkDecoder:
     """aws-chunked: `size[;chunk-signature=…]`, the data, …, `0`, trailing headers, an empty line. Fed as it comes."""
 
     def __init__(self) -> None:
         self.trailers: dict[str, str] = {}
-        self._held = bytearray()
-        self._left = 0  # bytes of the present chunk that are still to come
-        self._count = 0
+        self._buffer = bytearray()
+        self._remaining = 0  # bytes of the present chunk that are still to come
+        self._decoded = 0
         self._state = "size"  # then: data, data end; after the last chunk: trailers, done
 
     def feed(self, data: bytes) -> bytes:
-        self._held += data
+        self._buffer += data
         out = bytearray()
         while self._state != "done":
             if self._state == "data":
-                taken = self._held[: self._left]
-                del self._held[: len(taken)]
+                taken = self._buffer[: self._remaining]
+                del self._buffer[: len(taken)]
                 out += taken
-                self._left -= len(taken)
-                if self._left:
+                self._remaining -= len(taken)
+                if self._remaining:
                     break
                 self._state = "data end"
-            elif (line := self._line()) is None:
+            elif (line := self._next_line()) is None:
                 break
             else:
-                self._take(line)
-        self._count += len(out)
+                self._read_line(line)
+        self._decoded += len(out)
         return bytes(out)
 
-    def check(self, announced: str | None) -> None:
+    def check_complete(self, decoded_length: str | None) -> None:
         """Everything must have come by now."""
-        if self._state != "done" or (announced is not None and announced.strip() != str(self._count)):
+        if self._state != "done" or (decoded_length is not None and decoded_length.strip() != str(self._decoded)):
             raise _incomplete()
 
-    def _line(self) -> bytes | None:
-        end = self._held.find(b"\n", 0, _LINE)
+    def _next_line(self) -> bytes | None:
+        end = self._buffer.find(b"\n", 0, _MAX_LINE)
         if end < 0:
-            if len(self._held) >= _LINE:
+            if len(self._buffer) >= _MAX_LINE:
                 raise _bad_framing()
             return None
-        line = bytes(self._held[:end])
-        del self._held[: end + 1]
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line.rstrip(b"\r")
 
-    def _take(self, line: bytes) -> None:
+    def _read_line(self, line: bytes) -> None:
         if self._state == "size":
             size = line.partition(b";")[0].strip()
             if not re.fullmatch(rb"[0-9a-fA-F]{1,10}", size):
                 raise _bad_framing()
-            self._left = int(size, 16)
-            self._state = "data" if self._left else "trailers"
+            self._remaining = int(size, 16)
+            self._state = "data" if self._remaining else "trailers"
         elif self._state == "data end":
             if line:
                 raise _bad_framing()
@@ -180,24 +180,24 @@ class _Digests:
         for digest in (self.md5, self.sha1, self.sha256):
             digest.update(piece)
 
-    def of(self, algorithm: str) -> bytes | None:
+    def digest(self, algorithm: str) -> bytes | None:
         """None for what is not compared here."""
-        found = {"crc32": self.crc32.to_bytes(4, "big"), "sha1": self.sha1.digest(), "sha256": self.sha256.digest()}
-        return found.get(algorithm)
+        digests = {"crc32": self.crc32.to_bytes(4, "big"), "sha1": self.sha1.digest(), "sha256": self.sha256.digest()}
+        return digests.get(algorithm)
 
 
-def _announced(headers: Mapping[str, str]) -> dict[str, str]:
+def _checksum_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: headers[_CHECKSUM + name] for name in _ALGORITHMS if _CHECKSUM + name in headers}
 
 
 def _compare(digests: _Digests, checksums: dict[str, str], headers: Mapping[str, str]) -> None:
     if text := headers.get("content-md5"):
-        if len(told := _base64(text)) != 16:
+        if len(content_md5 := _base64(text)) != 16:
             raise S3Error("InvalidDigest", "The Content-MD5 you specified was invalid.", 400)
-        if told != digests.md5.digest():
+        if content_md5 != digests.md5.digest():
             raise S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.", 400)
     for name, text in checksums.items():
-        if digests.of(name) not in (None, _base64(text)):
+        if digests.digest(name) not in (None, _base64(text)):
             message = f"The {name.upper()} you specified did not match the calculated checksum."
             raise S3Error("BadDigest", message, 400)
     _compare_sha256(headers, digests.sha256)

@@ -20,7 +20,7 @@ class BucketCalls:
         self._buckets = buckets
 
     async def list_buckets(self, request: S3Request) -> Response:
-        listed = await asyncio.to_thread(self._buckets.buckets)
+        listed = await asyncio.to_thread(self._buckets.list_buckets)
         buckets = [("Bucket", [("Name", bucket.name), ("CreationDate", xml.time(bucket.created))]) for bucket in listed]
         owner = ("Owner", [("ID", ACCOUNT), ("DisplayName", "hostler")])
         return xml_response("ListAllMyBucketsResult", [owner, ("Buckets", buckets)])
@@ -29,7 +29,7 @@ class BucketCalls:
         body = await read_document(request.request)
         fields = dict(xml.read(body, "CreateBucketConfiguration")) if body.strip() else {}
         region = str(fields.get("LocationConstraint") or "us-east-1")
-        created = await asyncio.to_thread(self._buckets.create, request.bucket, region)
+        created = await asyncio.to_thread(self._buckets.create_bucket, request.bucket, region)
         if not created and region != "us-east-1":  # there, S3 lets its owner create a bucket again
             message = "Your previous request to create the named bucket succeeded and you already own it."
             raise S3Error("BucketAlreadyOwnedByYou", message, 409)
@@ -40,7 +40,7 @@ class BucketCalls:
         return Response(headers={"x-amz-bucket-region": bucket.region})
 
     async def delete_bucket(self, request: S3Request) -> Response:
-        await asyncio.to_thread(self._buckets.remove, request.bucket)
+        await asyncio.to_thread(self._buckets.delete_bucket, request.bucket)
         return Response(status_code=204)
 
     async def bucket_location(self, request: S3Request) -> Response:
@@ -62,10 +62,10 @@ class BucketCalls:
         for entry in objects:
             key = entry.get("Key", "")
             if "VersionId" in entry:
-                why = "hostler's own S3 keeps no versions."
-                result.append(("Error", [("Key", key), ("Code", "NotImplemented"), ("Message", why)]))
+                message = "hostler's own S3 keeps no versions."
+                result.append(("Error", [("Key", key), ("Code", "NotImplemented"), ("Message", message)]))
                 continue
-            await asyncio.to_thread(self._buckets.delete, request.bucket, key)
+            await asyncio.to_thread(self._buckets.delete_object, request.bucket, key)
             if not quiet:
                 result.append(("Deleted", [("Key", key)]))
         return xml_response("DeleteResult", result)

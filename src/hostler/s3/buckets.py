@@ -34,7 +34,7 @@ from hostler.s3.file_version import FileVersion, file_version
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 _FOLDER = ".folder\\"  # no other key can have a backslash
-_committing = threading.RLock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
+_commit_lock = threading.RLock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
 
 
 class S3Error(HostlerError):
@@ -55,7 +55,7 @@ def no_such_key() -> S3Error:
     return S3Error("NoSuchKey", "The specified key does not exist.", 404)
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ObjectMetadata(msgspec.Struct, frozen=True):
     """What is known of one version of an object. `file_version` says of which, and where that fails, `md5`."""
 
     etag: str  # without quotes
@@ -69,33 +69,33 @@ class Facts(msgspec.Struct, frozen=True):
     def size(self) -> int:
         return self.file_version.size
 
-    def of(self, md5: str) -> bool:
+    def describes(self, md5: str) -> bool:
         """Are they facts of this content?"""
         return (self.md5 or self.etag) == md5
 
 
 class _Sidecar(msgspec.Struct, frozen=True):
-    """Facts of the version in place and, while a new one is being put there, of that one too: newest first."""
+    """ObjectMetadata of the version in place and, while a new one is being put there, of that one too: newest first."""
 
     key: str
-    versions: list[Facts]
+    versions: list[ObjectMetadata]
 
 
-class _Birth(msgspec.Struct, frozen=True):
+class _BucketRecord(msgspec.Struct, frozen=True):
     """When and for which region CreateBucket was called."""
 
     created: float
     region: str
 
 
-class Only(NamedTuple):
+class WriteCondition(NamedTuple):
     """Under which condition a write takes place: none by default."""
 
-    new: bool = False  # there must be no object of that key
-    over: str = ""  # there must be one of this ETag
+    absent: bool = False  # there must be no object of that key
+    etag: str = ""  # there must be one of this ETag
 
 
-ALWAYS = Only()
+UNCONDITIONAL = WriteCondition()
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -110,12 +110,12 @@ class Object(msgspec.Struct, frozen=True):
     bucket: str
     key: str
     path: Path
-    facts: Facts
+    metadata: ObjectMetadata
 
     @property
     def modified(self) -> float:
         """Epoch seconds."""
-        return self.facts.file_version.mtime / 1e9
+        return self.metadata.file_version.mtime / 1e9
 
 
 class Buckets:
@@ -123,7 +123,7 @@ class Buckets:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._meta = root / ".meta"
+        self._sidecars = root / ".meta"
         root.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -135,42 +135,44 @@ class Buckets:
 
     # --- buckets --------------------------------------------------------------------------------------------------
 
-    def buckets(self) -> list[Bucket]:
+    def list_buckets(self) -> list[Bucket]:
         """All of them by name; a folder that a person made is one too, if its name can be a bucket's."""
-        found: list[Bucket] = []
+        buckets: list[Bucket] = []
         for folder in sorted(self.root.glob("*")):
             with contextlib.suppress(S3Error):  # it can be no bucket, or was removed in the meantime
-                found.append(self.bucket(folder.name))
-        return found
+                buckets.append(self.bucket(folder.name))
+        return buckets
 
     def bucket(self, name: str) -> Bucket:
-        folder = self._folder(name)
+        folder = self._bucket_folder(name)
         try:
-            birth = msgspec.json.decode((self._meta / name / "bucket").read_bytes(), type=_Birth)
+            record = msgspec.json.decode((self._sidecars / name / "bucket").read_bytes(), type=_BucketRecord)
         except (FileNotFoundError, msgspec.DecodeError):
             try:
-                birth = _Birth(folder.stat().st_mtime, "us-east-1")
+                record = _BucketRecord(folder.stat().st_mtime, "us-east-1")
             except FileNotFoundError:
                 raise no_such_bucket() from None
-        return Bucket(name, birth.created, birth.region)
+        return Bucket(name, record.created, record.region)
 
-    def create(self, name: str, region: str) -> bool:
+    def create_bucket(self, name: str, region: str) -> bool:
         """Create a bucket; False if it was there."""
         if not _BUCKET.fullmatch(name):
             raise S3Error("InvalidBucketName", "The specified bucket is not valid.", 400)
-        with _committing:
+        with _commit_lock:
             with contextlib.suppress(S3Error):
-                self._folder(name)
+                self._bucket_folder(name)
                 return False
-            (self._meta / name).mkdir(parents=True, exist_ok=True)
-            self._write(self._meta / name / "bucket", msgspec.json.encode(_Birth(time.time(), region)), lasting=True)
+            (self._sidecars / name).mkdir(parents=True, exist_ok=True)
+            self._write_file(
+                self._sidecars / name / "bucket", msgspec.json.encode(_BucketRecord(time.time(), region)), durable=True
+            )
             (self.root / name).mkdir()
-            _sync(self.root)
+            _sync_folder(self.root)
         return True
 
-    def remove(self, name: str) -> None:
-        folder = self._folder(name)
-        with _committing:
+    def delete_bucket(self, name: str) -> None:
+        folder = self._bucket_folder(name)
+        with _commit_lock:
             if next(self.keys(name), None) is not None:
                 raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty", 409)
             try:
@@ -178,9 +180,9 @@ class Buckets:
                     os.rmdir(path)
             except OSError as error:  # what is no object (a link, a socket) is not ours to remove
                 raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
-            shutil.rmtree(self._meta / name, ignore_errors=True)  # there is none for a folder that a person made
+            shutil.rmtree(self._sidecars / name, ignore_errors=True)  # there is none for a folder that a person made
 
-    def _folder(self, bucket: str) -> Path:
+    def _bucket_folder(self, bucket: str) -> Path:
         folder = self.root / bucket
         if not _BUCKET.fullmatch(bucket) or folder.is_symlink() or not folder.is_dir():
             raise no_such_bucket()
@@ -188,91 +190,93 @@ class Buckets:
 
     # --- objects --------------------------------------------------------------------------------------------------
 
-    def find(self, bucket: str, key: str) -> Object:
+    def find_object(self, bucket: str, key: str) -> Object:
         """The object of that key. Its ETag is computed if nobody has yet (a file that was dropped in)."""
         try:
-            path = _path(self._folder(bucket), key)
-            found = path.lstat()
+            path = _path(self._bucket_folder(bucket), key)
+            status = path.lstat()
         except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
             raise no_such_key() from None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise no_such_key()
-        return Object(bucket, key, path, self._facts(bucket, key, path, found))
+        return Object(bucket, key, path, self._object_metadata(bucket, key, path, status))
 
     def commit(
-        self, written: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
-        only: Only = ALWAYS,
+        self, staged: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
+        condition: WriteCondition = UNCONDITIONAL,
     ) -> Object:  # fmt: skip
         """Put a file that was written below `temporary`, and synced, in the place of an object, whole or not at all.
 
         On any error the written file is gone.
         """
         try:
-            with written.open("rb") as file:
-                return self._commit(written, file, bucket, key, etag, headers, checksums, only)
+            with staged.open("rb") as file:
+                return self._commit(staged, file, bucket, key, etag, headers, checksums, condition)
         except BaseException:
-            written.unlink(missing_ok=True)
+            staged.unlink(missing_ok=True)
             raise
 
     def _commit(
-        self, written: Path, file: BufferedReader, bucket: str, key: str, etag: str, headers: dict[str, str],
-        checksums: dict[str, str], only: Only,
+        self, staged: Path, file: BufferedReader, bucket: str, key: str, etag: str, headers: dict[str, str],
+        checksums: dict[str, str], condition: WriteCondition,
     ) -> Object:  # fmt: skip
         now = time.time_ns()
-        os.utime(written, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
+        os.utime(staged, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
         md5 = _md5(file) if "-" in etag else ""
-        facts = Facts(etag, headers, checksums, file_version(os.fstat(file.fileno())), md5)
-        with _committing:
-            folder, path = self._folder(bucket), self.place(bucket, key)
-            self._check_there(bucket, key, only)
+        metadata = ObjectMetadata(etag, headers, checksums, file_version(os.fstat(file.fileno())), md5)
+        with _commit_lock:
+            folder, path = self._bucket_folder(bucket), self.object_path(bucket, key)
+            self._check_condition(bucket, key, condition)
             try:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
                     self._remove_empty(path, folder)
-                before = self._in_place(bucket, key, path)
-                self._remember(bucket, key, [facts, *before], lasting=True)  # a crash leaves each with its own
-                written.replace(path)
+                previous = self._current(bucket, key, path)
+                self._write_sidecar(
+                    bucket, key, [metadata, *previous], durable=True
+                )  # a crash leaves each with its own
+                staged.replace(path)
                 # to be renamed is a change; of this file, whatever lies at the path by now
-                facts = msgspec.structs.replace(facts, file_version=file_version(os.fstat(file.fileno())))
+                metadata = msgspec.structs.replace(metadata, file_version=file_version(os.fstat(file.fileno())))
                 with contextlib.suppress(OSError):  # they would be found by the content
-                    self._remember(bucket, key, [facts, *before], lasting=True)
+                    self._write_sidecar(bucket, key, [metadata, *previous], durable=True)
             except (NotADirectoryError, FileExistsError):
-                raise _clash("part of it is itself the key of an object") from None
+                raise _unusable_key("part of it is itself the key of an object") from None
             except OSError as error:
                 if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
-                    raise _clash("it is a folder in which other objects lie") from None
+                    raise _unusable_key("it is a folder in which other objects lie") from None
                 raise
-            _sync(path.parent)
-        return Object(bucket, key, path, facts)
+            _sync_folder(path.parent)
+        return Object(bucket, key, path, metadata)
 
-    def place(self, bucket: str, key: str) -> Path:
+    def object_path(self, bucket: str, key: str) -> Path:
         """Where an object of that key would lie. Raises S3Error for a key that cannot be a file."""
-        folder = self._folder(bucket)
+        folder = self._bucket_folder(bucket)
         if len(key.encode()) > 1024:
             raise S3Error("KeyTooLongError", "Your key is too long", 400)
         try:
             return _path(folder, key)
         except names.UnsafeName as reason:
-            raise _clash(str(reason)) from None
+            raise _unusable_key(str(reason)) from None
         except RuntimeError:
-            raise _clash("there are links in a circle") from None
+            raise _unusable_key("there are links in a circle") from None
 
-    def delete(self, bucket: str, key: str) -> None:
+    def delete_object(self, bucket: str, key: str) -> None:
         """Remove an object, and the folders that it leaves empty; no error if there is none."""
-        folder = self._folder(bucket)
-        with _committing, contextlib.suppress(S3Error):
-            path = self.find(bucket, key).path
+        folder = self._bucket_folder(bucket)
+        with _commit_lock, contextlib.suppress(S3Error):
+            path = self.find_object(bucket, key).path
             path.unlink()
             self._sidecar_path(bucket, key).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 while path.parent != folder:
                     path = path.parent
                     path.rmdir()
-            _sync(path.parent)
+            _sync_folder(path.parent)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
         """The keys that begin with `prefix` and come after `after`, in the order of their bytes."""
-        return _keys(self._folder(bucket), "", prefix, after)
+        return _walk_keys(self._bucket_folder(bucket), "", prefix, after)
 
     def stage(self) -> tuple[IO[bytes], Path]:
         """A new empty file below `temporary`, open, and its path."""
@@ -282,70 +286,72 @@ class Buckets:
 
     # --- sidecars -------------------------------------------------------------------------------------------------
 
-    def _facts(self, bucket: str, key: str, path: Path, found: os.stat_result) -> Facts:
-        for facts in self._versions(bucket, key):
-            if facts.file_version == file_version(found):
-                return facts
+    def _object_metadata(self, bucket: str, key: str, path: Path, status: os.stat_result) -> ObjectMetadata:
+        for metadata in self._read_sidecar(bucket, key):
+            if metadata.file_version == file_version(status):
+                return metadata
         try:
             with path.open("rb") as file:
-                now = file_version(os.fstat(file.fileno()))
+                current = file_version(os.fstat(file.fileno()))
                 md5 = _md5(file)
         except PermissionError:
             raise S3Error("AccessDenied", "Access Denied", 403) from None
         except OSError:
             raise no_such_key() from None
-        known = next((facts for facts in self._versions(bucket, key) if facts.of(md5)), None)  # of a folder's copy
-        facts = msgspec.structs.replace(known or Facts(md5), file_version=now)
-        with _committing, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
-            versions = [facts, *self._in_place(bucket, key, path)]
-            self._remember(bucket, key, versions, lasting=known is not None)
-        return facts
+        same_content = next(
+            (metadata for metadata in self._read_sidecar(bucket, key) if metadata.describes(md5)), None
+        )  # of a folder's copy
+        metadata = msgspec.structs.replace(same_content or ObjectMetadata(md5), file_version=current)
+        with _commit_lock, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
+            versions = [metadata, *self._current(bucket, key, path)]
+            self._write_sidecar(bucket, key, versions, durable=same_content is not None)
+        return metadata
 
-    def _in_place(self, bucket: str, key: str, path: Path) -> list[Facts]:
+    def _current(self, bucket: str, key: str, path: Path) -> list[ObjectMetadata]:
         """The facts of the version that lies there now, if they are known."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            now = file_version(path.lstat())
-            return [facts for facts in self._versions(bucket, key) if facts.file_version == now][:1]
+            current = file_version(path.lstat())
+            return [metadata for metadata in self._read_sidecar(bucket, key) if metadata.file_version == current][:1]
         return []
 
-    def _remember(self, bucket: str, key: str, versions: list[Facts], *, lasting: bool) -> None:
-        """lasting: the facts cannot be computed again, so they must outlive a power failure."""
+    def _write_sidecar(self, bucket: str, key: str, versions: list[ObjectMetadata], *, durable: bool) -> None:
+        """durable: the facts cannot be computed again, so they must outlive a power failure."""
         sidecar = self._sidecar_path(bucket, key)
         sidecar.parent.mkdir(parents=True, exist_ok=True)
-        self._write(sidecar, msgspec.json.encode(_Sidecar(key, versions)), lasting=lasting)
+        self._write_file(sidecar, msgspec.json.encode(_Sidecar(key, versions)), durable=durable)
 
-    def _versions(self, bucket: str, key: str) -> list[Facts]:
+    def _read_sidecar(self, bucket: str, key: str) -> list[ObjectMetadata]:
         try:
             return msgspec.json.decode(self._sidecar_path(bucket, key).read_bytes(), type=_Sidecar).versions
         except (FileNotFoundError, msgspec.DecodeError):
             return []
 
     def _sidecar_path(self, bucket: str, key: str) -> Path:
-        return self._meta / bucket / hashlib.sha256(key.encode()).hexdigest()
+        return self._sidecars / bucket / hashlib.sha256(key.encode()).hexdigest()
 
-    def _write(self, path: Path, data: bytes, *, lasting: bool) -> None:
+    def _write_file(self, path: Path, data: bytes, *, durable: bool) -> None:
         file, temporary = self.stage()
         try:
             with file:
                 file.write(data)
-                if lasting:
-                    keep(file)
+                if durable:
+                    sync_to_disk(file)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _check_there(self, bucket: str, key: str, only: Only) -> None:
-        if only == ALWAYS:
+    def _check_condition(self, bucket: str, key: str, condition: WriteCondition) -> None:
+        if condition == UNCONDITIONAL:
             return
         failed = S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
         try:
-            there = self.find(bucket, key).facts.etag
+            etag = self.find_object(bucket, key).metadata.etag
         except S3Error:
-            if only.over:
+            if condition.etag:
                 raise
             return
-        if only.new or there != only.over:
+        if condition.absent or etag != condition.etag:
             raise failed
 
     @staticmethod
@@ -362,7 +368,7 @@ def _path(folder: Path, key: str) -> Path:
     return names.resolve(folder, key)
 
 
-def _clash(reason: str) -> S3Error:
+def _unusable_key(reason: str) -> S3Error:
     return S3Error(
         "InvalidArgument", f"Objects are kept as plain files here, and this key cannot be one: {reason}", 400
     )
@@ -379,16 +385,16 @@ def _make_folders(path: Path, root: Path) -> None:
         return
     _make_folders(path.parent, root)
     path.mkdir()
-    _sync(path.parent)
+    _sync_folder(path.parent)
 
 
-def keep(file: IO[bytes]) -> None:
+def sync_to_disk(file: IO[bytes]) -> None:
     """What was written so far outlives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -396,18 +402,18 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+def _walk_keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
     """A folder sorts as its name with the slash: so a walk in order of names is one in order of keys."""
     try:
         with os.scandir(folder) as entries:
-            found = [(_key(base, entry), entry) for entry in entries]
+            children = [(_entry_key(base, entry), entry) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
         return
-    for key, entry in sorted(found, key=lambda pair: os.fsencode(pair[0])):
+    for key, entry in sorted(children, key=lambda pair: os.fsencode(pair[0])):
         if entry.is_dir(follow_symlinks=False):
-            passed = os.fsencode(after) >= os.fsencode(key) and not after.startswith(key)
-            if not passed and (key.startswith(prefix) or prefix.startswith(key)):
-                yield from _keys(Path(entry.path), key, prefix, after)
+            is_before = os.fsencode(after) >= os.fsencode(key) and not after.startswith(key)
+            if not is_before and (key.startswith(prefix) or prefix.startswith(key)):
+                yield from _walk_keys(Path(entry.path), key, prefix, after)
         elif key.startswith(prefix) and os.fsencode(key) > os.fsencode(after) and entry.is_file(follow_symlinks=False):
             with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # what no request can name is no object
                 key.encode()
@@ -415,7 +421,7 @@ def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
                 yield key
 
 
-def _key(base: str, entry: os.DirEntry[str]) -> str:
+def _entry_key(base: str, entry: os.DirEntry[str]) -> str:
     if entry.is_dir(follow_symlinks=False):
         return f"{base}{entry.name}/"
     return base if entry.name == _FOLDER else f"{base}{entry.name}"

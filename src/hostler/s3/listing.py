@@ -13,66 +13,66 @@ from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.xml import Value, document, time
 from hostler.text import is_count
 
-_MOST = 1000
-_BEHIND = "\U0010ffff"  # sorts behind every character: a prefix with it is behind all that the prefix begins
+_MAX_KEYS = 1000
+_AFTER_ALL = "\U0010ffff"  # sorts behind every character: a prefix with it is behind all that the prefix begins
 
 
 @dataclass(frozen=True)
 class Page:
     items: list[Object | str]  # text: a common prefix
-    more: bool
+    truncated: bool
 
 
-def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str, most: int) -> Page:
+def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str, max_keys: int) -> Page:
     """Up to `most` objects and common prefixes behind `after`, in the order of their bytes. Blocks."""
     items: list[Object | str] = []
-    folded = ""
+    last_prefix = ""
     for key in buckets.keys(bucket, prefix, after):
-        if folded and key.startswith(folded):
+        if last_prefix and key.startswith(last_prefix):
             continue
         end = key.find(delimiter, len(prefix)) if delimiter else -1
-        common = key[: end + len(delimiter)] if end >= 0 else ""
-        if common and common == after:  # a page that ended with this prefix
-            folded = common
+        common_prefix = key[: end + len(delimiter)] if end >= 0 else ""
+        if common_prefix and common_prefix == after:  # a page that ended with this prefix
+            last_prefix = common_prefix
             continue
-        if len(items) == most:
-            return Page(items, more=most > 0)
-        if common:
-            items.append(folded := common)
+        if len(items) == max_keys:
+            return Page(items, truncated=max_keys > 0)
+        if common_prefix:
+            items.append(last_prefix := common_prefix)
             continue
         with contextlib.suppress(S3Error):  # removed in the meantime
-            items.append(buckets.find(bucket, key))
-    return Page(items, more=False)
+            items.append(buckets.find_object(bucket, key))
+    return Page(items, truncated=False)
 
 
 def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> bytes:
     """The answer to ListObjects, or to V2 with list-type=2. Blocks."""
-    second = query.get("list-type") == "2"
+    is_v2 = query.get("list-type") == "2"
     if query.get("encoding-type", "url") != "url":
         raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", 400)
     encode = quote if "encoding-type" in query else str
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     token = query.get("continuation-token", "")
-    start = query.get("start-after" if second else "marker", "")
-    after = _read_token(token) if second and "continuation-token" in query else start
-    most = _count(query.get("max-keys", str(_MOST)))
-    found = page(buckets, bucket, prefix, delimiter, after, most)
-    objects = [item for item in found.items if isinstance(item, Object)]
-    prefixes = [item for item in found.items if isinstance(item, str)]
-    last = found.items[-1] if found.items else ""
+    start = query.get("start-after" if is_v2 else "marker", "")
+    after = _read_token(token) if is_v2 and "continuation-token" in query else start
+    max_keys = _count(query.get("max-keys", str(_MAX_KEYS)))
+    result = page(buckets, bucket, prefix, delimiter, after, max_keys)
+    objects = [item for item in result.items if isinstance(item, Object)]
+    prefixes = [item for item in result.items if isinstance(item, str)]
+    last = result.items[-1] if result.items else ""
     fields: list[tuple[str, Value]] = [("Name", bucket), ("Prefix", encode(prefix))]
-    if second:
-        fields += [("KeyCount", len(found.items))]
+    if is_v2:
+        fields += [("KeyCount", len(result.items))]
         fields += [("ContinuationToken", token)] if token else []
         fields += [("StartAfter", encode(start))] if start else []
-        if found.more:
-            behind = last + _BEHIND if isinstance(last, str) else last.key
-            fields += [("NextContinuationToken", base64.urlsafe_b64encode(behind.encode()).decode())]
+        if result.truncated:
+            position = last + _AFTER_ALL if isinstance(last, str) else last.key
+            fields += [("NextContinuationToken", base64.urlsafe_b64encode(position.encode()).decode())]
     else:
         fields += [("Marker", encode(start))]
-        if found.more and delimiter:
+        if result.truncated and delimiter:
             fields += [("NextMarker", encode(last if isinstance(last, str) else last.key))]
-    fields += [("MaxKeys", most), ("IsTruncated", found.more)]
+    fields += [("MaxKeys", max_keys), ("IsTruncated", result.truncated)]
     fields += [("Delimiter", encode(delimiter))] if delimiter else []
     fields += [("EncodingType", "url")] if "encoding-type" in query else []
     fields += [("Contents", _contents(item, encode(item.key))) for item in objects]
@@ -84,8 +84,8 @@ def _contents(item: Object, key: str) -> Value:
     return [
         ("Key", key),
         ("LastModified", time(item.modified)),
-        ("ETag", f'"{item.facts.etag}"'),
-        ("Size", item.facts.size),
+        ("ETag", f'"{item.metadata.etag}"'),
+        ("Size", item.metadata.size),
         ("StorageClass", "STANDARD"),
     ]
 
@@ -93,7 +93,7 @@ def _contents(item: Object, key: str) -> Value:
 def _count(text: str) -> int:
     if not is_count(text):
         raise S3Error("InvalidArgument", "Provided max-keys not an integer or within integer range", 400)
-    return min(int(text), _MOST)
+    return min(int(text), _MAX_KEYS)
 
 
 def _read_token(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.s3.buckets import Buckets, Object, Only, S3Error, keep
+from hostler.s3.buckets import Buckets, Object, S3Error, WriteCondition, sync_to_disk
 
 MIN_PART = 5 * 2**20  # bytes, of all parts but the last
 MAX_PARTS = 10_000
@@ -50,7 +50,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def create(self, bucket: str, key: str, headers: dict[str, str]) -> Upload:
-        self._buckets.place(bucket, key)
+        self._buckets.object_path(bucket, key)
         upload = Upload(uuid.uuid4().hex, bucket, key, headers, time.time())
         draft = self._buckets.temporary / f"upload-{upload.id}"
         draft.mkdir()
@@ -70,23 +70,23 @@ class Uploads:
             raise _no_such_upload() from None
         return upload
 
-    def under_way(self, bucket: str, prefix: str) -> list[Upload]:
+    def in_progress(self, bucket: str, prefix: str) -> list[Upload]:
         found = []
-        for note in self._root.glob("*/upload"):
+        for file in self._root.glob("*/upload"):
             try:
-                found.append(msgspec.json.decode(note.read_bytes(), type=Upload))
+                found.append(msgspec.json.decode(file.read_bytes(), type=Upload))
             except (FileNotFoundError, msgspec.DecodeError):
                 continue
         matching = [upload for upload in found if upload.bucket == bucket and upload.key.startswith(prefix)]
         return sorted(matching, key=lambda upload: (upload.key, upload.created))
 
-    def put(self, upload: Upload, number: int, written: Path, md5: str) -> None:
+    def put_part(self, upload: Upload, number: int, staged: Path, md5: str) -> None:
         """Take a written and synced file as a part; one of the same number is replaced."""
         folder = self._root / upload.id
         with self._lock:
             self.find(upload.bucket, upload.key, upload.id)
             path = folder / f"{number:05}-{md5}"
-            written.replace(path)
+            staged.replace(path)
             for other in folder.glob(f"{number:05}-*"):
                 if other != path:
                     other.unlink()
@@ -99,51 +99,51 @@ class Uploads:
             found.append(Part(int(number), md5, path, status.st_size, status.st_mtime))
         return found
 
-    def complete(self, upload: Upload, wanted: list[tuple[int, str]], only: Only) -> Object:
+    def complete(self, upload: Upload, requested: list[tuple[int, str]], condition: WriteCondition) -> Object:
         """Put the wanted parts (number, ETag) together. The object's ETag is as in S3: MD5 of the MD5s, and a count."""
-        chosen = self._chosen(upload, wanted)
-        file, written = self._buckets.stage()
+        parts = self._select_parts(upload, requested)
+        file, staged = self._buckets.stage()
         try:
             with file:
-                for part in chosen:
+                for part in parts:
                     with part.path.open("rb") as source:
                         shutil.copyfileobj(source, file, 1 << 20)
-                keep(file)
-            digest = hashlib.md5(b"".join(bytes.fromhex(part.md5) for part in chosen), usedforsecurity=False)
-            done = self._buckets.commit(
-                written, upload.bucket, upload.key, f"{digest.hexdigest()}-{len(chosen)}", upload.headers, {}, only
+                sync_to_disk(file)
+            digest = hashlib.md5(b"".join(bytes.fromhex(part.md5) for part in parts), usedforsecurity=False)
+            stored = self._buckets.commit(
+                staged, upload.bucket, upload.key, f"{digest.hexdigest()}-{len(parts)}", upload.headers, {}, condition
             )  # fmt: skip
         except FileNotFoundError:  # completed or aborted by another request in the meantime
-            written.unlink(missing_ok=True)
+            staged.unlink(missing_ok=True)
             raise _no_such_upload() from None
         except BaseException:
-            written.unlink(missing_ok=True)
+            staged.unlink(missing_ok=True)
             raise
         self.abort(upload)
-        return done
+        return stored
 
     def abort(self, upload: Upload) -> None:
-        gone = self._buckets.temporary / f"gone-{upload.id}"
+        discarded = self._buckets.temporary / f"gone-{upload.id}"
         with self._lock, contextlib.suppress(FileNotFoundError):
-            (self._root / upload.id).rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            (self._root / upload.id).rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
 
-    def _chosen(self, upload: Upload, wanted: list[tuple[int, str]]) -> list[Part]:
-        there = {(part.number, part.md5): part for part in self.parts(upload)}
-        if [number for number, _ in wanted] != sorted({number for number, _ in wanted}):
+    def _select_parts(self, upload: Upload, requested: list[tuple[int, str]]) -> list[Part]:
+        stored = {(part.number, part.md5): part for part in self.parts(upload)}
+        if [number for number, _ in requested] != sorted({number for number, _ in requested}):
             message = "The list of parts was not in ascending order. Parts must be ordered by part number."
             raise S3Error("InvalidPartOrder", message, 400)
         try:
-            chosen = [there[number, etag.strip('"')] for number, etag in wanted]
+            parts = [stored[number, etag.strip('"')] for number, etag in requested]
         except KeyError:
             message = (
                 "One or more of the specified parts could not be found. The part may not have been uploaded, or the "
                 "specified entity tag may not match the part's entity tag."
             )
             raise S3Error("InvalidPart", message, 400) from None
-        if any(part.size < MIN_PART for part in chosen[:-1]):
+        if any(part.size < MIN_PART for part in parts[:-1]):
             raise S3Error("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size", 400)
-        return chosen
+        return parts
 
 
 def _no_such_upload() -> S3Error:

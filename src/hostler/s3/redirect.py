@@ -15,7 +15,7 @@ from hostler.s3 import xml
 from hostler.text import printable
 
 
-def elsewhere_app(url: str) -> ASGIApp:
+def redirect_app(url: str) -> ASGIApp:
     """An ASGI app that answers everything with S3's InvalidRequest (400). `url`: the S3 that is used instead."""
     message = (
         f"Artifacts are taken from the configured s3_endpoint, {url}; S3 calls belong there. "

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
-from hostler.s3.buckets import Object, Only, S3Error
+from hostler.s3.buckets import Object, S3Error, WriteCondition
 from hostler.text import is_count
 
 KEPT_HEADERS = ("content-type", "cache-control", "content-disposition", "content-language", "expires")
@@ -63,11 +63,11 @@ def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return kept | meta
 
 
-def write_condition(headers: Mapping[str, str]) -> Only:
+def write_condition(headers: Mapping[str, str]) -> WriteCondition:
     """Return the condition of a write: If-None-Match: * or If-Match."""
     if headers.get("if-none-match", "*") != "*":
         raise S3Error("NotImplemented", "A write's If-None-Match can only be *.", 400)
-    return Only("if-none-match" in headers, headers.get("if-match", "").strip('"'))
+    return WriteCondition("if-none-match" in headers, headers.get("if-match", "").strip('"'))
 
 
 def number(text: str, name: str) -> int:
@@ -99,7 +99,7 @@ def copy_range(headers: Mapping[str, str], source: Object) -> range | None:
     if "x-amz-copy-source-range" not in headers:
         return None
     match = re.fullmatch(r"bytes=(\d{1,18})-(\d{1,18})", headers["x-amz-copy-source-range"].strip())
-    if not match or not int(match[1]) <= int(match[2]) < source.facts.size:
+    if not match or not int(match[1]) <= int(match[2]) < source.metadata.size:
         message = "The x-amz-copy-source-range value must be of the form bytes=first-last, within the source object"
         raise S3Error("InvalidArgument", message, 400)
     return range(int(match[1]), int(match[2]) + 1)
@@ -127,7 +127,7 @@ def is_unchanged(headers: Mapping[str, str], version: Object, prefix: str = "") 
 
 
 def _matches(etags: str, version: Object) -> bool:
-    return any(etag.strip().removeprefix("W/").strip('"') in ("*", version.facts.etag) for etag in etags.split(","))
+    return any(etag.strip().removeprefix("W/").strip('"') in ("*", version.metadata.etag) for etag in etags.split(","))
 
 
 def _is_later(version: Object, since: str) -> bool:

@@ -49,11 +49,11 @@ class FileRange(Response):
 
 def requested_range(request: S3Request, version: Object, headers: dict[str, str]) -> range | None:
     """Return the range of a Range header and put Content-Range into `headers`; None, with the checksums, for all."""
-    part = byte_range(request.headers, version.facts.size)
+    part = byte_range(request.headers, version.metadata.size)
     if part:
-        headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{version.facts.size}"
+        headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{version.metadata.size}"
     elif request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-        headers |= checksum_headers(version.facts.checksums)
+        headers |= checksum_headers(version.metadata.checksums)
     return part
 
 
@@ -65,9 +65,9 @@ def object_headers(version: Object, request: S3Request) -> dict[str, str]:
         raise S3Error("InvalidArgument", "A response header cannot have this value.", 400)
     return {
         "content-type": "binary/octet-stream",
-        **version.facts.headers,
+        **version.metadata.headers,
         **overrides,
-        "etag": f'"{version.facts.etag}"',
+        "etag": f'"{version.metadata.etag}"',
         "last-modified": email.utils.formatdate(version.modified, usegmt=True),
         "accept-ranges": "bytes",
     }

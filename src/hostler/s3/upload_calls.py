@@ -42,7 +42,7 @@ class UploadCalls:
         else:
             received = await receive(request.request, self._buckets)
         try:
-            await asyncio.to_thread(self._uploads.put, upload, part_number, received.path, received.md5)
+            await asyncio.to_thread(self._uploads.put_part, upload, part_number, received.path, received.md5)
         except BaseException:
             received.path.unlink(missing_ok=True)
             raise
@@ -58,12 +58,12 @@ class UploadCalls:
         parts = [dict(value) for name, value in fields if name == "Part" and not isinstance(value, str)]
         if not parts:
             raise S3Error("MalformedXML", "You must specify at least one part", 400)
-        named = [(number(part.get("PartNumber", ""), "PartNumber"), part.get("ETag", "")) for part in parts]
-        done = await asyncio.to_thread(self._uploads.complete, upload, named, write_condition(request.headers))
+        requested = [(number(part.get("PartNumber", ""), "PartNumber"), part.get("ETag", "")) for part in parts]
+        stored = await asyncio.to_thread(self._uploads.complete, upload, requested, write_condition(request.headers))
         host = request.headers.get("host", "")
-        answer = [("Location", f"http://{host}/{request.bucket}/{request.key}"), ("Bucket", request.bucket)]
+        head = [("Location", f"http://{host}/{request.bucket}/{request.key}"), ("Bucket", request.bucket)]
         return xml_response(
-            "CompleteMultipartUploadResult", [*answer, ("Key", request.key), ("ETag", f'"{done.facts.etag}"')]
+            "CompleteMultipartUploadResult", [*head, ("Key", request.key), ("ETag", f'"{stored.metadata.etag}"')]
         )
 
     async def abort_upload(self, request: S3Request) -> Response:
@@ -73,16 +73,16 @@ class UploadCalls:
     async def list_parts(self, request: S3Request) -> Response:
         upload = await self._upload(request)
         after = number(request.query.get("part-number-marker", "0"), "part-number-marker")
-        most = min(number(request.query.get("max-parts", "1000"), "max-parts"), 1000)
+        max_parts = min(number(request.query.get("max-parts", "1000"), "max-parts"), 1000)
         parts = [part for part in await asyncio.to_thread(self._uploads.parts, upload) if part.number > after]
-        page = parts[:most]
+        page = parts[:max_parts]
         fields: list[tuple[str, xml.Value]] = [
             ("Bucket", request.bucket),
             ("Key", request.key),
             ("UploadId", upload.id),
             ("PartNumberMarker", after),
             ("NextPartNumberMarker", page[-1].number if page else after),
-            ("MaxParts", most),
+            ("MaxParts", max_parts),
             ("IsTruncated", len(page) < len(parts)),
             *(("Part", _part(part)) for part in page),
         ]
@@ -92,7 +92,7 @@ class UploadCalls:
         """List the uploads under way, in one page."""
         await asyncio.to_thread(self._buckets.bucket, request.bucket)
         prefix = request.query.get("prefix", "")
-        uploads = await asyncio.to_thread(self._uploads.under_way, request.bucket, prefix)
+        uploads = await asyncio.to_thread(self._uploads.in_progress, request.bucket, prefix)
         entries: list[tuple[str, xml.Value]] = [
             ("Upload", [("Key", upload.key), ("UploadId", upload.id), ("Initiated", xml.time(upload.created))])
             for upload in uploads
@@ -105,5 +105,5 @@ class UploadCalls:
 
 
 def _part(part: Part) -> xml.Value:
-    when = xml.time(part.modified)
-    return [("PartNumber", part.number), ("LastModified", when), ("ETag", f'"{part.md5}"'), ("Size", part.size)]
+    modified = xml.time(part.modified)
+    return [("PartNumber", part.number), ("LastModified", modified), ("ETag", f'"{part.md5}"'), ("Size", part.size)]

@@ -16,22 +16,22 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 def document(name: str, value: Value) -> bytes:
     """One element in S3's namespace; a sequence of pairs becomes its children, in order."""
-    body = _inside(value)
+    body = _content(value)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{NAMESPACE}">{body}</{name}>'.encode()
 
 
 def error(code: str, message: str, resource: str, request_id: str) -> bytes:
     """An Error has no namespace."""
-    body = _inside([("Code", code), ("Message", message), ("Resource", resource), ("RequestId", request_id)])
+    body = _content([("Code", code), ("Message", message), ("Resource", resource), ("RequestId", request_id)])
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{body}</Error>'.encode()
 
 
-def _inside(value: Value) -> str:
+def _content(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
         return escape(str(value), {"\r": "&#13;"})
-    return "".join(f"<{name}>{_inside(child)}</{name}>" for name, child in value)
+    return "".join(f"<{name}>{_content(child)}</{name}>" for name, child in value)
 
 
 def time(seconds: float) -> str:
@@ -58,13 +58,16 @@ def read(body: bytes, name: str) -> list[tuple[str, str | Fields]]:
         root = ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError):
         raise malformed from None
-    if _plain(root) != name:
+    if _local_name(root) != name:
         raise malformed
     return [
-        (_plain(child), [(_plain(field), field.text or "") for field in child] if len(child) else child.text or "")
+        (
+            _local_name(child),
+            [(_local_name(field), field.text or "") for field in child] if len(child) else child.text or "",
+        )
         for child in root
     ]
 
 
-def _plain(element: ElementTree.Element) -> str:
+def _local_name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from packing import small_disk
 
-from hostler.s3.buckets import Buckets, Only, S3Error
+from hostler.s3.buckets import Buckets, S3Error, WriteCondition
 from hostler.s3.file_version import file_version
 
 
@@ -28,7 +28,7 @@ def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> N
 @pytest.fixture
 def buckets(tmp_path: Path) -> Buckets:
     found = Buckets(tmp_path / "s3")
-    found.create("bucket", "us-east-1")
+    found.create_bucket("bucket", "us-east-1")
     return found
 
 
@@ -40,18 +40,18 @@ def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_all_tha
     put(buckets, "k", b"new", "new-2", note="new")
     shutil.rmtree(tmp_path / "s3" / "bucket")
     (tmp_path / "before").rename(tmp_path / "s3" / "bucket")  # as if the last rename had not happened
-    found = Buckets(tmp_path / "s3").find("bucket", "k")
-    assert (found.path.read_bytes(), found.facts.etag, found.facts.headers) == (b"old", "old-2", {"note": "old"})
+    found = Buckets(tmp_path / "s3").find_object("bucket", "k")
+    assert (found.path.read_bytes(), found.metadata.etag, found.metadata.headers) == (b"old", "old-2", {"note": "old"})
     put(buckets, "k", b"newer", "newer-2", note="newer")
-    assert buckets.find("bucket", "k").facts.headers == {"note": "newer"}
+    assert buckets.find_object("bucket", "k").metadata.headers == {"note": "newer"}
 
 
 def test_a_sidecar_that_cannot_be_read_costs_no_more_than_what_it_held(buckets: Buckets, tmp_path: Path) -> None:
     put(buckets, "k", b"data", "etag-2", note="x")
     for sidecar in (tmp_path / "s3" / ".meta" / "bucket").iterdir():
         sidecar.write_bytes(b"{")
-    found = buckets.find("bucket", "k")
-    assert (found.facts.etag, found.facts.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
+    found = buckets.find_object("bucket", "k")
+    assert (found.metadata.etag, found.metadata.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
     assert buckets.bucket("bucket").region == "us-east-1"
 
 
@@ -72,14 +72,14 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_version(
     buckets: Buckets, replace: Callable[[Path, bytes], None]
 ) -> None:
     put(buckets, "k", b"old", "149603e6c03516362a8da23f624db945", note="x")
-    path = buckets.find("bucket", "k").path
+    path = buckets.find_object("bucket", "k").path
     for data in (b"new", b"one"):  # over an object that was put, and over a file that was dropped in
         before = path.stat()
         while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system has long ticks
             replace(path, data)
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-        found = buckets.find("bucket", "k")
-        assert (found.facts.etag, found.facts.headers) == (hashlib.md5(data).hexdigest(), {})
+        found = buckets.find_object("bucket", "k")
+        assert (found.metadata.etag, found.metadata.headers) == (hashlib.md5(data).hexdigest(), {})
 
 
 def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_one(
@@ -89,8 +89,8 @@ def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_on
     shutil.copytree(tmp_path / "s3", tmp_path / "copy")  # other inodes, other times
     (tmp_path / "s3" / "bucket" / "k").chmod(0o600)
     for root in (tmp_path / "s3", tmp_path / "copy"):
-        facts = Buckets(root).find("bucket", "k").facts
-        assert (facts.etag, facts.headers, facts.size) == ("0123-2", {"note": "x"}, 4)
+        metadata = Buckets(root).find_object("bucket", "k").metadata
+        assert (metadata.etag, metadata.headers, metadata.size) == ("0123-2", {"note": "x"}, 4)
 
 
 def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
@@ -99,11 +99,12 @@ def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
     put(buckets, "parts", b"data", "0123-2")
     dropped = buckets.root / "bucket" / "dropped"
     dropped.write_bytes(b"data")
-    buckets.find("bucket", "dropped")
+    buckets.find_object("bucket", "dropped")
     sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
     for key in ("put", "parts", "dropped"):
-        found = Buckets(buckets.root).find("bucket", key).facts
-        assert found.file_version == file_version((buckets.root / "bucket" / key).stat())
+        assert Buckets(buckets.root).find_object("bucket", key).metadata.file_version == file_version(
+            (buckets.root / "bucket" / key).stat()
+        )
     assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
 
 
@@ -111,7 +112,7 @@ def test_the_version_of_the_file_stands_among_the_facts_as_stamp(buckets: Bucket
     put(buckets, "k", b"data", "0123-2")
     sidecar = buckets.root / ".meta" / "bucket" / hashlib.sha256(b"k").hexdigest()
     newest = msgspec.json.decode(sidecar.read_bytes())["versions"][0]
-    assert newest["stamp"] == list(buckets.find("bucket", "k").facts.file_version)
+    assert newest["stamp"] == list(buckets.find_object("bucket", "k").metadata.file_version)
 
 
 def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> None:
@@ -123,20 +124,30 @@ def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> Non
     ):
         path = buckets.root / "bucket" / key
         path.write_bytes(b"data")
-        facts = {"size": 4, "mtime": path.stat().st_mtime_ns, "etag": etag, "headers": {"note": "x"}, "checksums": {}}
+        metadata = {
+            "size": 4,
+            "mtime": path.stat().st_mtime_ns,
+            "etag": etag,
+            "headers": {"note": "x"},
+            "checksums": {},
+        }
         sidecar = folder / hashlib.sha256(key.encode()).hexdigest()
-        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [facts]}))
-        found = buckets.find("bucket", key).facts
+        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [metadata]}))
+        found = buckets.find_object("bucket", key).metadata
         assert (found.etag, found.headers) == ("8d777f385d3dfec8815d20f7496026dc", expected)
 
 
 def test_a_refused_commit_removes_the_written_file(buckets: Buckets, tmp_path: Path) -> None:
     put(buckets, "k", b"data", "e")
-    for bucket, key, only in (("nowhere", "k", Only()), ("bucket", "../k", Only()), ("bucket", "k", Only(new=True))):
+    for bucket, key, condition in (
+        ("nowhere", "k", WriteCondition()),
+        ("bucket", "../k", WriteCondition()),
+        ("bucket", "k", WriteCondition(absent=True)),
+    ):
         file, path = buckets.stage()
         file.close()
         with pytest.raises(S3Error):
-            buckets.commit(path, bucket, key, "e", {}, {}, only)
+            buckets.commit(path, bucket, key, "e", {}, {}, condition)
         assert not path.exists()
 
 
@@ -166,15 +177,15 @@ def test_keys_come_in_the_order_of_their_bytes_whatever_the_prefix_and_the_start
 def test_a_full_disk_can_be_read_listed_and_cleared(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small") as folder:
         buckets = Buckets(folder / "s3")
-        buckets.create("bucket", "us-east-1")
+        buckets.create_bucket("bucket", "us-east-1")
         for key in ("a", "b"):
             (folder / "s3" / "bucket" / key).write_bytes(key.encode())
         with contextlib.suppress(OSError), (folder / "filling").open("wb", buffering=0) as filling:
             while True:
                 filling.write(bytes(4096))
-        assert buckets.find("bucket", "a").facts.etag == hashlib.md5(b"a").hexdigest()
+        assert buckets.find_object("bucket", "a").metadata.etag == hashlib.md5(b"a").hexdigest()
         assert list(buckets.temporary.iterdir()) == []
-        buckets.delete("bucket", "b")
+        buckets.delete_object("bucket", "b")
         assert list(buckets.keys("bucket")) == ["a"]
 
 

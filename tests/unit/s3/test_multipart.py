@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hostler.s3.body import AwsChunked
+from hostler.s3.body import ChunkDecoder
 from hostler.s3.buckets import Buckets, Object, S3Error
 from hostler.s3.listing import page
 from hostler.s3.request import byte_range, virtual_bucket
@@ -21,24 +21,24 @@ def test_framing_does_not_care_how_the_bytes_are_cut() -> None:
         b"1f4;chunk-signature=aa\r\n" + body[:500] + b"\r\nC8\r\n" + body[500:] + b"\r\n0\r\nX-Amz-T: v\r\na:b\r\n\r\n"
     )
     for _ in range(200):
-        frames, out, rest = AwsChunked(), b"", sent
-        while rest:
+        decoder, out, remaining = ChunkDecoder(), b"", sent
+        while remaining:
             size = chance.randint(1, 400)
-            out += frames.feed(rest[:size])
-            rest = rest[size:]
-        frames.check("700")
+            out += decoder.feed(remaining[:size])
+            remaining = remaining[size:]
+        decoder.check_complete("700")
         assert out == body
-        assert frames.trailers == {"x-amz-t": "v", "a": "b"}
+        assert decoder.trailers == {"x-amz-t": "v", "a": "b"}
     for size in range(len(sent)):
-        frames = AwsChunked()
-        frames.feed(sent[:size])
+        decoder = ChunkDecoder()
+        decoder.feed(sent[:size])
         with pytest.raises(S3Error):
-            frames.check("700")
+            decoder.check_complete("700")
 
 
 def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
     buckets = Buckets(tmp_path)
-    buckets.create("bucket", "us-east-1")
+    buckets.create_bucket("bucket", "us-east-1")
     for key in ("a/1", "a/2", "a/b/3", "a-", "a0", "b", "c/d/e/4", "c/d/5"):
         (tmp_path / "bucket" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "bucket" / key).touch()
@@ -47,11 +47,11 @@ def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
         found: list[str] = []
         after = ""
         while True:
-            one = page(buckets, "bucket", prefix, delimiter, after, size)
-            found += [item.key if isinstance(item, Object) else item for item in one.items]
-            if not one.more:
+            listed = page(buckets, "bucket", prefix, delimiter, after, size)
+            found += [item.key if isinstance(item, Object) else item for item in listed.items]
+            if not listed.truncated:
                 return found
-            last = one.items[-1]
+            last = listed.items[-1]
             after = last.key if isinstance(last, Object) else last
 
     for size in (1, 2, 3, 10):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hostler.s3.redirect import elsewhere_app
+from hostler.s3.redirect import redirect_app
 
 URL = "http://127.0.0.1:8333/?a&b"  # with what XML must escape
 
@@ -26,7 +26,7 @@ async def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[b
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/bucket/k\n", "headers": raw, "query_string": b""}
-    await elsewhere_app(URL)(scope, receive, send)
+    await redirect_app(URL)(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"], len(waiting)
 
 
