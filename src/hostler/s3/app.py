@@ -1,7 +1,7 @@
 """The embedded S3: the calls that boto3, the AWS CLI and the SageMaker SDK use, over plain files.
 
 Requests come path-style (`/bucket/key`) or with the bucket in the Host (`bucket.localhost`). The gateway
-verifies signatures. Features of S3 that are absent here (versions, tags, policies, …) are refused with the code
+verifies signatures. S3 features that are absent here (versions, tags, policies, …) are refused with the code
 NotImplemented and status 400, which no client retries. It knows nothing of models.
 """
 
@@ -36,45 +36,45 @@ _SUBRESOURCES = frozenset(_SUBRESOURCE_NAMES.split())
 
 
 def s3_app(root: Path) -> ASGIApp:
-    """An ASGI app that serves the buckets below `root`. Every request is taken for S3's."""
+    """Return an ASGI app that serves the buckets below `root`. It takes every request for one of S3."""
     router = _Router(root)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive)
         response = await router.answer(Request(scope, body))
-        await body.settle(scope, response)
+        await body.drain(scope, response)
         await response(scope, body, send)
 
     return app
 
 
 class _Body:
-    """The request's body. `settle` reads it to its end, so that the connection's next request is intact."""
+    """The request's body. `drain` reads it to its end, so that the connection's next request is intact."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._begun = self._done = False
+        self._started = self._complete = False
 
     async def __call__(self) -> Message:
         message = await self._receive()
-        self._begun = True
-        self._done = not message.get("more_body", False)
+        self._started = True
+        self._complete = not message.get("more_body", False)
         return message
 
-    async def settle(self, scope: Scope, response: Response) -> None:
+    async def drain(self, scope: Scope, response: Response) -> None:
         headers = Headers(scope=scope)
-        if self._done or not ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
+        if self._complete or not ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
             return
-        if "expect" in headers and not self._begun:
-            response.headers["connection"] = "close"  # the client has not sent it, and never will
-        while "connection" not in response.headers and not self._done:
+        if "expect" in headers and not self._started:
+            response.headers["connection"] = "close"  # the client has not sent the body, and never will
+        while "connection" not in response.headers and not self._complete:
             await self()
 
 
 class _Router:
     def __init__(self, root: Path) -> None:
         store = Buckets(root)
-        for leftover in store.temporary.iterdir():  # of uploads that a kill interrupted
+        for leftover in store.temporary.iterdir():  # a kill interrupted uploads
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         buckets, objects, uploads = BucketCalls(store), ObjectCalls(store), UploadCalls(store)
         self._routes: dict[tuple[str, str, frozenset[str]], Callable[[S3Request], Awaitable[Response]]] = {

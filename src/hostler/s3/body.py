@@ -1,7 +1,7 @@
-"""Receiving an object: from a request's body to a synced file, chunk framing taken off, checksums compared.
+"""Receive an object: decode aws-chunked, write the request's body to a synced file, compare the checksums.
 
-MD5, CRC32, SHA-1 and SHA-256 are compared. CRC32C and CRC64NVME are kept and given back as they came, not compared:
-without a compiled library they would cost more than everything else here together; whoever reads can compare them.
+MD5, CRC32, SHA-1 and SHA-256 are compared. CRC32C and CRC64NVME are stored and returned as the client sent them, but
+not compared: without a compiled library they would cost more than all the rest together. Readers can compare them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from starlette.requests import ClientDisconnect, Request
 
 from hostler.s3.buckets import Buckets, S3Error, sync_to_disk
 
-PIECE = 1 << 20  # bytes gathered before a thread writes and digests them
-MAX_OBJECT = 5 * 2**30  # of one upload
-MAX_DOCUMENT = 4 * 2**20  # of an XML body
+PIECE = 1 << 20  # bytes that are collected before a thread writes and digests them
+MAX_OBJECT = 5 * 2**30  # bytes of one upload
+MAX_DOCUMENT = 4 * 2**20  # bytes of an XML body
 _CHECKSUM = "x-amz-checksum-"
 _ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
-_MAX_LINE = 8192  # the longest line of the chunk framing
+_MAX_LINE = 8192  # bytes of a line of the chunk framing
 
 
 @dataclass(frozen=True)
 class Received:
-    """An upload that lies whole below the buckets' temporary folder; whoever takes it moves or removes it."""
+    """A complete upload, staged below the buckets' temporary folder; its owner moves or removes it."""
 
     path: Path
     size: int
@@ -40,7 +40,7 @@ class Received:
 
 
 async def receive(request: Request, buckets: Buckets) -> Received:
-    """Write the body to a file. Raises S3Error (and leaves nothing) if it is cut off or is not what was announced."""
+    """Write the body to a staged file. Raises S3Error, and leaves no file, for a truncated body or a wrong checksum."""
     file, path = await asyncio.to_thread(buckets.stage)
     try:
         with file:
@@ -57,7 +57,7 @@ async def receive(request: Request, buckets: Buckets) -> Received:
 
 
 async def read_document(request: Request) -> bytes:
-    """A small body, whole. Raises S3Error."""
+    """Read an XML body of at most MAX_DOCUMENT bytes. Raises S3Error."""
     body = bytearray()
     async for piece in _pieces(request, {}):
         body += piece
@@ -83,7 +83,7 @@ def _write_piece(piece: bytes, file: IO[bytes], digests: _Digests) -> None:
 
 
 async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[bytes]:
-    """The payload in pieces of about PIECE bytes; `trailers` is filled when it ends."""
+    """Yield the payload in pieces of about PIECE bytes; fill `trailers` after the last."""
     headers = request.headers
     signed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
     decoder = ChunkDecoder() if signed or "aws-chunked" in headers.get("content-encoding", "") else None
@@ -101,24 +101,25 @@ async def _pieces(request: Request, trailers: dict[str, str]) -> AsyncIterator[b
 
 
 class ChunkDecoder:
-    """aws-chunked: `size[;chunk-signature=…]`, the data, …, `0`, trailing headers, an empty line. Fed as it comes."""
+    """Incremental decoder of aws-chunked: `size[;chunk-signature=…]`, data, …, `0`, trailing headers, an empty line."""
 
     def __init__(self) -> None:
         self.trailers: dict[str, str] = {}
         self._buffer = bytearray()
-        self._remaining = 0  # bytes of the present chunk that are still to come
-        self._decoded = 0
+        self._remaining = 0  # bytes of the current chunk that have not arrived
+        self._decoded = 0  # bytes of data so far
         self._state = "size"  # then: data, data end; after the last chunk: trailers, done
 
     def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the body; return the data in them. Raises S3Error."""
         self._buffer += data
         out = bytearray()
         while self._state != "done":
             if self._state == "data":
-                taken = self._buffer[: self._remaining]
-                del self._buffer[: len(taken)]
-                out += taken
-                self._remaining -= len(taken)
+                piece = self._buffer[: self._remaining]
+                del self._buffer[: len(piece)]
+                out += piece
+                self._remaining -= len(piece)
                 if self._remaining:
                     break
                 self._state = "data end"
@@ -130,7 +131,7 @@ class ChunkDecoder:
         return bytes(out)
 
     def check_complete(self, decoded_length: str | None) -> None:
-        """Everything must have come by now."""
+        """Raise S3Error unless the body was complete and its data as long as `decoded_length`, where that is given."""
         if self._state != "done" or (decoded_length is not None and decoded_length.strip() != str(self._decoded)):
             raise _incomplete()
 
@@ -165,7 +166,7 @@ class ChunkDecoder:
 
 
 class _Digests:
-    """Of everything written: all that a client may announce; hashing lets go of the interpreter."""
+    """The digests that a client may send, over all bytes written. hashlib and zlib release the interpreter lock."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -181,7 +182,7 @@ class _Digests:
             digest.update(piece)
 
     def digest(self, algorithm: str) -> bytes | None:
-        """None for what is not compared here."""
+        """Return a digest, or None for an algorithm that is not compared here."""
         digests = {"crc32": self.crc32.to_bytes(4, "big"), "sha1": self.sha1.digest(), "sha256": self.sha256.digest()}
         return digests.get(algorithm)
 
@@ -204,7 +205,7 @@ def _compare(digests: _Digests, checksums: dict[str, str], headers: Mapping[str,
 
 
 def _compare_sha256(headers: Mapping[str, str], digest: hashlib._Hash) -> None:
-    """The hash that the request's signature is for, unless that is for no hash."""
+    """Compare the SHA-256 that the request's signature covers; an unsigned payload has none."""
     sha256 = headers.get("x-amz-content-sha256", "").lower()
     if re.fullmatch(r"[0-9a-f]{64}", sha256) and sha256 != digest.hexdigest():
         message = "The provided 'x-amz-content-sha256' header does not match what was computed."

@@ -1,12 +1,13 @@
-r"""Buckets as plain files: what lies where below `data/s3`, and what is known of each object.
+r"""Buckets as plain files: the layout below `data/s3`, and the metadata of each object.
 
     <root>/<bucket>/<key>                  an object is a file; a person may drop one in
-    <root>/<bucket>/<folder>/.folder\      the object whose key is `<folder>/`, by which clients make empty folders
-    <root>/.meta/<bucket>/<sha256 of key>  what a file cannot say itself: ETag, Content-Type, metadata, checksums
+    <root>/<bucket>/<folder>/.folder\      the object with the key `<folder>/`; clients put it to make an empty folder
+    <root>/.meta/<bucket>/<sha256 of key>  a sidecar: the object's ETag, Content-Type, metadata and checksums
+    <root>/.meta/<bucket>/bucket           when and for which region the bucket was created
     <root>/.tmp/                           work in progress, on the same file system, so that a rename finishes it
 
-Shared by the embedded S3 (control/objects.py) and by the source that reads from it. Knows nothing of HTTP. Everything
-here blocks; callers run it in a thread. Every function may raise S3Error.
+Used by the embedded S3 (s3/app.py) and by the source that reads artifacts from it (artifacts/source.py). Knows nothing
+of HTTP. Everything here blocks; callers run it in a thread. Every function may raise S3Error.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from hostler.s3.file_version import FileVersion, file_version
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 _FOLDER = ".folder\\"  # no other key can have a backslash
-_commit_lock = threading.RLock()  # one writer at a time puts files and sidecars in place, whoever holds a Buckets
+_commit_lock = threading.RLock()  # over all Buckets of this process: one writer at a time changes files and sidecars
 
 
 class S3Error(HostlerError):
-    """What S3 answers when it refuses: `code` and `message` are S3's own, `status` is the HTTP status."""
+    """An error of the S3 API: `code` and `message` are S3's own, `status` is the HTTP status."""
 
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(f"{code}: {message}")
@@ -56,43 +57,43 @@ def no_such_key() -> S3Error:
 
 
 class ObjectMetadata(msgspec.Struct, frozen=True):
-    """What is known of one version of an object. `file_version` says of which, and where that fails, `md5`."""
+    """Metadata of one version of an object. `file_version` identifies it; where that fails, `md5` does."""
 
     etag: str  # without quotes
-    headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as they were given; names in lower case
+    headers: dict[str, str] = {}  # Content-Type, x-amz-meta-…, as the client sent them; names in lower case
     checksums: dict[str, str] = {}  # algorithm in lower case -> base64
-    # No file's, in the facts that an earlier version of hostler wrote, which had none.
+    # No file has this version: the default for sidecars of an earlier hostler.
     file_version: FileVersion = msgspec.field(default=FileVersion(0, 0, 0, 0, 0), name="stamp")
-    md5: str = ""  # of the content, in hex, if the ETag is something else
+    md5: str = ""  # of the content, in hex; empty if the ETag is that MD5
 
     @property
     def size(self) -> int:
         return self.file_version.size
 
     def describes(self, md5: str) -> bool:
-        """Are they facts of this content?"""
+        """Return whether this is metadata of the content with that MD5."""
         return (self.md5 or self.etag) == md5
 
 
 class _Sidecar(msgspec.Struct, frozen=True):
-    """ObjectMetadata of the version in place and, while a new one is being put there, of that one too: newest first."""
+    """Metadata of the version in place and, while a new version is put in its place, also of that: newest first."""
 
     key: str
     versions: list[ObjectMetadata]
 
 
 class _BucketRecord(msgspec.Struct, frozen=True):
-    """When and for which region CreateBucket was called."""
+    """When and for which region CreateBucket created the bucket."""
 
     created: float
     region: str
 
 
 class WriteCondition(NamedTuple):
-    """Under which condition a write takes place: none by default."""
+    """The condition of a write (If-None-Match: *, If-Match); by default there is none."""
 
-    absent: bool = False  # there must be no object of that key
-    etag: str = ""  # there must be one of this ETag
+    absent: bool = False  # no object may have the key
+    etag: str = ""  # an object with this ETag must be there
 
 
 UNCONDITIONAL = WriteCondition()
@@ -105,7 +106,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 class Object(msgspec.Struct, frozen=True):
-    """An object that is there."""
+    """An object as it was found: one version of it."""
 
     bucket: str
     key: str
@@ -128,7 +129,7 @@ class Buckets:
 
     @property
     def temporary(self) -> Path:
-        """The folder for work in progress; made anew if a person removed it."""
+        """The folder for work in progress; created again if a person removed it."""
         folder = self.root / ".tmp"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -136,10 +137,10 @@ class Buckets:
     # --- buckets --------------------------------------------------------------------------------------------------
 
     def list_buckets(self) -> list[Bucket]:
-        """All of them by name; a folder that a person made is one too, if its name can be a bucket's."""
+        """Return all buckets by name. A folder that a person made is a bucket, too, if its name is valid for one."""
         buckets: list[Bucket] = []
         for folder in sorted(self.root.glob("*")):
-            with contextlib.suppress(S3Error):  # it can be no bucket, or was removed in the meantime
+            with contextlib.suppress(S3Error):  # not a valid name, or removed in the meantime
                 buckets.append(self.bucket(folder.name))
         return buckets
 
@@ -155,7 +156,7 @@ class Buckets:
         return Bucket(name, record.created, record.region)
 
     def create_bucket(self, name: str, region: str) -> bool:
-        """Create a bucket; False if it was there."""
+        """Create a bucket; return False if it exists already."""
         if not _BUCKET.fullmatch(name):
             raise S3Error("InvalidBucketName", "The specified bucket is not valid.", 400)
         with _commit_lock:
@@ -178,9 +179,9 @@ class Buckets:
             try:
                 for path, _, _ in os.walk(folder, topdown=False):
                     os.rmdir(path)
-            except OSError as error:  # what is no object (a link, a socket) is not ours to remove
+            except OSError as error:  # a file that is no object (a link, a socket) is not ours to remove
                 raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
-            shutil.rmtree(self._sidecars / name, ignore_errors=True)  # there is none for a folder that a person made
+            shutil.rmtree(self._sidecars / name, ignore_errors=True)  # a folder that a person made has none
 
     def _bucket_folder(self, bucket: str) -> Path:
         folder = self.root / bucket
@@ -191,11 +192,11 @@ class Buckets:
     # --- objects --------------------------------------------------------------------------------------------------
 
     def find_object(self, bucket: str, key: str) -> Object:
-        """The object of that key. Its ETag is computed if nobody has yet (a file that was dropped in)."""
+        """Return the object of that key. A file without metadata (a person dropped it in) gets its ETag here."""
         try:
             path = _path(self._bucket_folder(bucket), key)
             status = path.lstat()
-        except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
+        except (names.UnsafeName, OSError, RuntimeError):  # RuntimeError: links in a circle
             raise no_such_key() from None
         if not stat.S_ISREG(status.st_mode):
             raise no_such_key()
@@ -205,9 +206,9 @@ class Buckets:
         self, staged: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
         condition: WriteCondition = UNCONDITIONAL,
     ) -> Object:  # fmt: skip
-        """Put a file that was written below `temporary`, and synced, in the place of an object, whole or not at all.
+        """Atomically put a staged and synced file in the place of an object.
 
-        On any error the written file is gone.
+        `etag` and `checksums` are of its content. On any error the staged file is removed.
         """
         try:
             with staged.open("rb") as file:
@@ -221,7 +222,7 @@ class Buckets:
         checksums: dict[str, str], condition: WriteCondition,
     ) -> Object:  # fmt: skip
         now = time.time_ns()
-        os.utime(staged, ns=(now, now))  # the kernel's own stamps are too coarse to tell two versions apart
+        os.utime(staged, ns=(now, now))  # the kernel's own times are too coarse to tell two versions apart
         md5 = _md5(file) if "-" in etag else ""
         metadata = ObjectMetadata(etag, headers, checksums, file_version(os.fstat(file.fileno())), md5)
         with _commit_lock:
@@ -232,13 +233,14 @@ class Buckets:
                 if path.is_dir():
                     self._remove_empty(path, folder)
                 previous = self._current(bucket, key, path)
-                self._write_sidecar(
-                    bucket, key, [metadata, *previous], durable=True
-                )  # a crash leaves each with its own
+                # 1. The sidecar names both versions: after a crash, the file in place has its own metadata.
+                self._write_sidecar(bucket, key, [metadata, *previous], durable=True)
+                # 2. The new version takes the place of the old one.
                 staged.replace(path)
-                # to be renamed is a change; of this file, whatever lies at the path by now
+                # 3. The rename changed the ctime: correct the stamp, read by the open file, as a person may have put
+                #    another at the path by now.
                 metadata = msgspec.structs.replace(metadata, file_version=file_version(os.fstat(file.fileno())))
-                with contextlib.suppress(OSError):  # they would be found by the content
+                with contextlib.suppress(OSError):  # without it the metadata is still found by MD5
                     self._write_sidecar(bucket, key, [metadata, *previous], durable=True)
             except (NotADirectoryError, FileExistsError):
                 raise _unusable_key("part of it is itself the key of an object") from None
@@ -250,7 +252,7 @@ class Buckets:
         return Object(bucket, key, path, metadata)
 
     def object_path(self, bucket: str, key: str) -> Path:
-        """Where an object of that key would lie. Raises S3Error for a key that cannot be a file."""
+        """Return the path of an object of that key. Raises S3Error for a key that cannot be a file's path."""
         folder = self._bucket_folder(bucket)
         if len(key.encode()) > 1024:
             raise S3Error("KeyTooLongError", "Your key is too long", 400)
@@ -262,7 +264,7 @@ class Buckets:
             raise _unusable_key("there are links in a circle") from None
 
     def delete_object(self, bucket: str, key: str) -> None:
-        """Remove an object, and the folders that it leaves empty; no error if there is none."""
+        """Delete an object and the folders that are empty without it. Deleting a missing object is no error."""
         folder = self._bucket_folder(bucket)
         with _commit_lock, contextlib.suppress(S3Error):
             path = self.find_object(bucket, key).path
@@ -275,11 +277,11 @@ class Buckets:
             _sync_folder(path.parent)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix` and come after `after`, in the order of their bytes."""
+        """Yield the keys that begin with `prefix` and sort after `after`, in the order of their bytes."""
         return _walk_keys(self._bucket_folder(bucket), "", prefix, after)
 
     def stage(self) -> tuple[IO[bytes], Path]:
-        """A new empty file below `temporary`, open, and its path."""
+        """Create an empty file below `temporary`; return it open for writing, and its path."""
         descriptor, path = tempfile.mkstemp(dir=self.temporary)
         os.fchmod(descriptor, 0o644)
         return open(descriptor, "wb"), Path(path)
@@ -298,24 +300,23 @@ class Buckets:
             raise S3Error("AccessDenied", "Access Denied", 403) from None
         except OSError:
             raise no_such_key() from None
-        same_content = next(
-            (metadata for metadata in self._read_sidecar(bucket, key) if metadata.describes(md5)), None
-        )  # of a folder's copy
+        # In a copied folder every file has another version, but the same content.
+        same_content = next((version for version in self._read_sidecar(bucket, key) if version.describes(md5)), None)
         metadata = msgspec.structs.replace(same_content or ObjectMetadata(md5), file_version=current)
-        with _commit_lock, contextlib.suppress(OSError):  # so also a full disk can be read and cleared
+        with _commit_lock, contextlib.suppress(OSError):  # objects on a full disk can still be read and deleted
             versions = [metadata, *self._current(bucket, key, path)]
             self._write_sidecar(bucket, key, versions, durable=same_content is not None)
         return metadata
 
     def _current(self, bucket: str, key: str, path: Path) -> list[ObjectMetadata]:
-        """The facts of the version that lies there now, if they are known."""
+        """Return the metadata of the version in place, in a list; an empty list if the sidecar has none of it."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             current = file_version(path.lstat())
             return [metadata for metadata in self._read_sidecar(bucket, key) if metadata.file_version == current][:1]
         return []
 
     def _write_sidecar(self, bucket: str, key: str, versions: list[ObjectMetadata], *, durable: bool) -> None:
-        """durable: the facts cannot be computed again, so they must outlive a power failure."""
+        """Write a sidecar. `durable`: its metadata cannot be computed again, so it must survive a power failure."""
         sidecar = self._sidecar_path(bucket, key)
         sidecar.parent.mkdir(parents=True, exist_ok=True)
         self._write_file(sidecar, msgspec.json.encode(_Sidecar(key, versions)), durable=durable)
@@ -362,7 +363,7 @@ class Buckets:
 
 
 def _path(folder: Path, key: str) -> Path:
-    """Raises what names.resolve does."""
+    """Return the path of a key. Raises what names.resolve raises."""
     if key.endswith("/"):
         return names.resolve(folder, key.removesuffix("/")) / _FOLDER
     return names.resolve(folder, key)
@@ -375,12 +376,12 @@ def _unusable_key(reason: str) -> S3Error:
 
 
 def _md5(file: BufferedReader) -> str:
-    """Of what a file holds, in hex."""
+    """Return the MD5 of a file's content, in hex."""
     return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _make_folders(path: Path, root: Path) -> None:
-    """Make the folders down to `path`, each synced into the one above it."""
+    """Make the folders from `root` down to `path`; sync each one's parent."""
     if path == root or path.is_dir():
         return
     _make_folders(path.parent, root)
@@ -389,7 +390,7 @@ def _make_folders(path: Path, root: Path) -> None:
 
 
 def sync_to_disk(file: IO[bytes]) -> None:
-    """What was written so far outlives a power failure."""
+    """Flush and fsync a file: its content survives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -403,7 +404,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _walk_keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
-    """A folder sorts as its name with the slash: so a walk in order of names is one in order of keys."""
+    """Yield the keys below a folder in order. A folder sorts by its name with the slash, as its keys do."""
     try:
         with os.scandir(folder) as entries:
             children = [(_entry_key(base, entry), entry) for entry in entries]
@@ -415,7 +416,7 @@ def _walk_keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str
             if not is_before and (key.startswith(prefix) or prefix.startswith(key)):
                 yield from _walk_keys(Path(entry.path), key, prefix, after)
         elif key.startswith(prefix) and os.fsencode(key) > os.fsencode(after) and entry.is_file(follow_symlinks=False):
-            with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # what no request can name is no object
+            with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # no request can name it: it is no object
                 key.encode()
                 names.check_relative(key.removesuffix("/"))
                 yield key

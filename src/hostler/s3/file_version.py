@@ -1,4 +1,4 @@
-"""The version of a file, by which facts about its content are kept. No content is read for it."""
+"""The identity of one version of a file, from its status alone; no content is read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 
 class FileVersion(NamedTuple):
-    """Tells a file's content from any other's. Size and mtime do not: a copy, a move or an unpacking can keep both.
+    """Size and mtime alone do not identify a version: copying, moving or unpacking a file can keep both.
 
-    Equal versions are equal contents; the same content may get another version (a new link, other rights, a copy).
+    Equal versions mean equal content. The same content may get another version (a link, other permissions, a copy).
     """
 
     device: int
     inode: int
     size: int  # bytes
-    mtime: int  # ns; of the last writing, or whatever a program said it was
-    ctime: int  # ns; of the last change, a rename too; no program can set it
+    mtime: int  # ns; time of the last write, or any time that a program set
+    ctime: int  # ns; time of the last change, of a rename too; no program can set it
 
 
 def file_version(status: os.stat_result) -> FileVersion:

@@ -1,4 +1,4 @@
-"""ListObjects and ListObjectsV2: which keys and common prefixes a page holds, and where the next one begins."""
+"""ListObjects and ListObjectsV2: the keys and common prefixes of a page, and where the next page begins."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hostler.s3.xml import Value, document, time
 from hostler.text import is_count
 
 _MAX_KEYS = 1000
-_AFTER_ALL = "\U0010ffff"  # sorts behind every character: a prefix with it is behind all that the prefix begins
+_AFTER_ALL = "\U0010ffff"  # sorts after every character: appended to a prefix, it sorts after all keys with that prefix
 
 
 @dataclass(frozen=True)
 class Page:
-    items: list[Object | str]  # text: a common prefix
+    items: list[Object | str]  # a str is a common prefix
     truncated: bool
 
 
 def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str, max_keys: int) -> Page:
-    """Up to `most` objects and common prefixes behind `after`, in the order of their bytes. Blocks."""
+    """Return up to `max_keys` objects and common prefixes after `after`, in the order of their bytes. Blocks."""
     items: list[Object | str] = []
     last_prefix = ""
     for key in buckets.keys(bucket, prefix, after):
@@ -32,7 +32,7 @@ def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str,
             continue
         end = key.find(delimiter, len(prefix)) if delimiter else -1
         common_prefix = key[: end + len(delimiter)] if end >= 0 else ""
-        if common_prefix and common_prefix == after:  # a page that ended with this prefix
+        if common_prefix and common_prefix == after:  # the page before ended with this prefix
             last_prefix = common_prefix
             continue
         if len(items) == max_keys:
@@ -46,7 +46,7 @@ def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str,
 
 
 def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> bytes:
-    """The answer to ListObjects, or to V2 with list-type=2. Blocks."""
+    """Return the XML that answers ListObjects or, with list-type=2, ListObjectsV2. Blocks."""
     is_v2 = query.get("list-type") == "2"
     if query.get("encoding-type", "url") != "url":
         raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", 400)

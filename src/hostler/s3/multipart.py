@@ -1,6 +1,6 @@
-"""Multipart uploads: parts wait in a folder of their own until they are put together or given up.
+"""Multipart uploads: parts are stored in a folder of the upload until it is completed or aborted.
 
-    <root>/.uploads/<upload id>/upload           what CreateMultipartUpload said
+    <root>/.uploads/<upload id>/upload           the Upload: bucket, key and headers of CreateMultipartUpload
     <root>/.uploads/<upload id>/00001-<md5>      a part
 
 Everything here blocks; callers run it in a thread.
@@ -42,7 +42,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Uploads:
-    """All uploads under way below `buckets`."""
+    """All uploads in progress below `buckets`."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -71,17 +71,17 @@ class Uploads:
         return upload
 
     def in_progress(self, bucket: str, prefix: str) -> list[Upload]:
-        found = []
+        uploads = []
         for file in self._root.glob("*/upload"):
             try:
-                found.append(msgspec.json.decode(file.read_bytes(), type=Upload))
+                uploads.append(msgspec.json.decode(file.read_bytes(), type=Upload))
             except (FileNotFoundError, msgspec.DecodeError):
                 continue
-        matching = [upload for upload in found if upload.bucket == bucket and upload.key.startswith(prefix)]
+        matching = [upload for upload in uploads if upload.bucket == bucket and upload.key.startswith(prefix)]
         return sorted(matching, key=lambda upload: (upload.key, upload.created))
 
     def put_part(self, upload: Upload, number: int, staged: Path, md5: str) -> None:
-        """Take a written and synced file as a part; one of the same number is replaced."""
+        """Move a staged and synced file in as a part; a part of the same number is replaced."""
         folder = self._root / upload.id
         with self._lock:
             self.find(upload.bucket, upload.key, upload.id)
@@ -92,15 +92,15 @@ class Uploads:
                     other.unlink()
 
     def parts(self, upload: Upload) -> list[Part]:
-        found = []
+        parts = []
         for path in sorted((self._root / upload.id).glob("[0-9]*-*")):
             number, _, md5 = path.name.partition("-")
             status = path.stat()
-            found.append(Part(int(number), md5, path, status.st_size, status.st_mtime))
-        return found
+            parts.append(Part(int(number), md5, path, status.st_size, status.st_mtime))
+        return parts
 
     def complete(self, upload: Upload, requested: list[tuple[int, str]], condition: WriteCondition) -> Object:
-        """Put the wanted parts (number, ETag) together. The object's ETag is as in S3: MD5 of the MD5s, and a count."""
+        """Join the requested parts (number, ETag) to an object. Its ETag is as in S3: MD5 of the MD5s, and a count."""
         parts = self._select_parts(upload, requested)
         file, staged = self._buckets.stage()
         try:

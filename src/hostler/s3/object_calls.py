@@ -85,7 +85,7 @@ class ObjectCalls:
 
 
 def open_object(buckets: Buckets, bucket: str, key: str) -> tuple[Object, IO[bytes]]:
-    """Open an object; the file is of the version that is returned with it. Raises S3Error."""
+    """Open an object; the returned file holds the returned version. Raises S3Error."""
     while True:
         version = buckets.find_object(bucket, key)
         try:

@@ -1,6 +1,6 @@
-"""What stands in the embedded S3's place while artifacts come from another: it refuses every call, and names the other.
+"""The app in the embedded S3's place if `s3_endpoint` names another S3: it refuses every call and names the other.
 
-Whatever was kept here would never be found by an endpoint, so nothing is.
+No endpoint would ever find an object that was stored here, so none is stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hostler.text import printable
 
 
 def redirect_app(url: str) -> ASGIApp:
-    """An ASGI app that answers everything with S3's InvalidRequest (400). `url`: the S3 that is used instead."""
+    """Return an ASGI app that answers every request with S3's InvalidRequest (400). `url`: the S3 in use."""
     message = (
         f"Artifacts are taken from the configured s3_endpoint, {url}; S3 calls belong there. "
         "hostler env points AWS_ENDPOINT_URL_S3 at it."
@@ -27,10 +27,10 @@ def redirect_app(url: str) -> ASGIApp:
         request_id = uuid.uuid4().hex[:16].upper()
         headers = {"x-amz-request-id": request_id}
         if "expect" in request.headers:
-            headers["connection"] = "close"  # the body has not been sent, and never will be
+            headers["connection"] = "close"  # the client has not sent the body, and never will
         else:
             try:
-                async for _ in request.stream():  # or it would stand between this answer and the next request
+                async for _ in request.stream():  # the connection's next request comes after it
                     pass
             except ClientDisconnect:
                 return

@@ -1,4 +1,4 @@
-"""An S3 request, read: bucket and key, the headers an object keeps, conditions, ranges. It touches no file."""
+"""Parse an S3 request: bucket and key, an object's headers, conditions, ranges. It touches no file."""
 
 from __future__ import annotations
 

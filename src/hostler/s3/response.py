@@ -1,4 +1,4 @@
-"""S3's answers: XML documents, errors, an object's headers, a range of a file."""
+"""Render S3's answers: XML documents, errors, an object's headers, a range of a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FileRange(Response):
             while remaining:
                 piece = await asyncio.to_thread(file.read, min(remaining, PIECE))
                 remaining -= len(piece)
-                if not piece:  # cut short on disk: break off, so that the client does not take it for whole
+                if not piece:  # truncated on disk: break the connection, or the client takes the object for complete
                     raise OSError("the object's file became shorter while it was sent")
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 if remaining and await self._request.is_disconnected():

@@ -89,7 +89,7 @@ class UploadCalls:
         return xml_response("ListPartsResult", fields)
 
     async def list_uploads(self, request: S3Request) -> Response:
-        """List the uploads under way, in one page."""
+        """List all uploads in progress, in one page."""
         await asyncio.to_thread(self._buckets.bucket, request.bucket)
         prefix = request.query.get("prefix", "")
         uploads = await asyncio.to_thread(self._uploads.in_progress, request.bucket, prefix)

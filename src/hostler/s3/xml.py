@@ -1,4 +1,4 @@
-"""S3's XML: what is answered, and the two documents that clients send. Knows nothing of buckets."""
+"""S3's XML: render answers, parse the documents that clients send. Knows nothing of buckets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 def document(name: str, value: Value) -> bytes:
-    """One element in S3's namespace; a sequence of pairs becomes its children, in order."""
+    """Render an element in S3's namespace; a sequence of pairs becomes its children, in order."""
     body = _content(value)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{NAMESPACE}">{body}</{name}>'.encode()
 
 
 def error(code: str, message: str, resource: str, request_id: str) -> bytes:
-    """An Error has no namespace."""
+    """Render an Error, which has no namespace."""
     body = _content([("Code", code), ("Message", message), ("Resource", resource), ("RequestId", request_id)])
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{body}</Error>'.encode()
 
@@ -35,7 +35,7 @@ def _content(value: Value) -> str:
 
 
 def time(seconds: float) -> str:
-    """Epoch seconds as S3 writes them: UTC, with milliseconds."""
+    """Render epoch seconds as S3 does: UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -43,9 +43,9 @@ Fields = list[tuple[str, str]]
 
 
 def read(body: bytes, name: str) -> list[tuple[str, str | Fields]]:
-    """The children of the element `name`, each with its text or with its own children as (name, text).
+    """Parse the element `name`; return its children, each with its text or with its own children as (name, text).
 
-    Raises S3Error MalformedXML. A document type is refused: it could declare entities that grow without end.
+    Raises S3Error MalformedXML. A document type is refused: it could declare entities that expand without end.
     """
     malformed = S3Error(
         "MalformedXML",

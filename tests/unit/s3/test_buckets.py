@@ -1,4 +1,4 @@
-"""Buckets as plain files: what a crash between two steps leaves, and listings against a simple reference."""
+"""Buckets as plain files: the state after a crash between two steps, and listings against a simple reference."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> N
 
 @pytest.fixture
 def buckets(tmp_path: Path) -> Buckets:
-    found = Buckets(tmp_path / "s3")
-    found.create_bucket("bucket", "us-east-1")
-    return found
+    buckets = Buckets(tmp_path / "s3")
+    buckets.create_bucket("bucket", "us-east-1")
+    return buckets
 
 
-def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_all_that_is_known_of_it(
+def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_its_metadata(
     buckets: Buckets, tmp_path: Path
 ) -> None:
     put(buckets, "k", b"old", "old-2", note="old")
@@ -40,18 +40,22 @@ def test_a_crash_before_the_new_file_is_in_place_leaves_the_old_one_with_all_tha
     put(buckets, "k", b"new", "new-2", note="new")
     shutil.rmtree(tmp_path / "s3" / "bucket")
     (tmp_path / "before").rename(tmp_path / "s3" / "bucket")  # as if the last rename had not happened
-    found = Buckets(tmp_path / "s3").find_object("bucket", "k")
-    assert (found.path.read_bytes(), found.metadata.etag, found.metadata.headers) == (b"old", "old-2", {"note": "old"})
+    stored = Buckets(tmp_path / "s3").find_object("bucket", "k")
+    assert (stored.path.read_bytes(), stored.metadata.etag, stored.metadata.headers) == (
+        b"old",
+        "old-2",
+        {"note": "old"},
+    )
     put(buckets, "k", b"newer", "newer-2", note="newer")
     assert buckets.find_object("bucket", "k").metadata.headers == {"note": "newer"}
 
 
-def test_a_sidecar_that_cannot_be_read_costs_no_more_than_what_it_held(buckets: Buckets, tmp_path: Path) -> None:
+def test_a_sidecar_that_cannot_be_read_loses_its_own_metadata_alone(buckets: Buckets, tmp_path: Path) -> None:
     put(buckets, "k", b"data", "etag-2", note="x")
     for sidecar in (tmp_path / "s3" / ".meta" / "bucket").iterdir():
         sidecar.write_bytes(b"{")
-    found = buckets.find_object("bucket", "k")
-    assert (found.metadata.etag, found.metadata.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
+    stored = buckets.find_object("bucket", "k")
+    assert (stored.metadata.etag, stored.metadata.headers) == ("8d777f385d3dfec8815d20f7496026dc", {})
     assert buckets.bucket("bucket").region == "us-east-1"
 
 
@@ -73,16 +77,16 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_version(
 ) -> None:
     put(buckets, "k", b"old", "149603e6c03516362a8da23f624db945", note="x")
     path = buckets.find_object("bucket", "k").path
-    for data in (b"new", b"one"):  # over an object that was put, and over a file that was dropped in
+    for data in (b"new", b"one"):  # over an uploaded object, and over a file that a person dropped in
         before = path.stat()
         while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system has long ticks
             replace(path, data)
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-        found = buckets.find_object("bucket", "k")
-        assert (found.metadata.etag, found.metadata.headers) == (hashlib.md5(data).hexdigest(), {})
+        stored = buckets.find_object("bucket", "k")
+        assert (stored.metadata.etag, stored.metadata.headers) == (hashlib.md5(data).hexdigest(), {})
 
 
-def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_one(
+def test_an_object_keeps_its_metadata_when_its_file_changes_but_not_its_content(
     buckets: Buckets, tmp_path: Path
 ) -> None:
     put(buckets, "k", b"data", "0123-2", note="x")
@@ -94,7 +98,7 @@ def test_what_is_known_of_an_object_stays_known_when_only_its_file_is_another_on
 
 
 def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
-    """Whoever reads it writes down what it found."""
+    """The first reader stores the ETag in the sidecar."""
     put(buckets, "put", b"data", "8d777f385d3dfec8815d20f7496026dc")
     put(buckets, "parts", b"data", "0123-2")
     dropped = buckets.root / "bucket" / "dropped"
@@ -102,29 +106,28 @@ def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
     buckets.find_object("bucket", "dropped")
     sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
     for key in ("put", "parts", "dropped"):
-        assert Buckets(buckets.root).find_object("bucket", key).metadata.file_version == file_version(
-            (buckets.root / "bucket" / key).stat()
-        )
+        metadata = Buckets(buckets.root).find_object("bucket", key).metadata
+        assert metadata.file_version == file_version((buckets.root / "bucket" / key).stat())
     assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
 
 
-def test_the_version_of_the_file_stands_among_the_facts_as_stamp(buckets: Buckets) -> None:
+def test_a_sidecar_holds_the_version_of_the_file_as_stamp(buckets: Buckets) -> None:
     put(buckets, "k", b"data", "0123-2")
     sidecar = buckets.root / ".meta" / "bucket" / hashlib.sha256(b"k").hexdigest()
     newest = msgspec.json.decode(sidecar.read_bytes())["versions"][0]
     assert newest["stamp"] == list(buckets.find_object("bucket", "k").metadata.file_version)
 
 
-def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> None:
-    """As hostler once wrote them, with size and time."""
+def test_metadata_without_a_stamp_is_found_by_the_content(buckets: Buckets) -> None:
+    """An earlier hostler wrote size and time instead."""
     folder = buckets.root / ".meta" / "bucket"
     for key, etag, expected in (
         ("plain", "8d777f385d3dfec8815d20f7496026dc", {"note": "x"}),
-        ("parts", "0123-2", {}),  # nothing says of which content they are
+        ("parts", "0123-2", {}),  # the ETag does not identify the content
     ):
         path = buckets.root / "bucket" / key
         path.write_bytes(b"data")
-        metadata = {
+        version = {
             "size": 4,
             "mtime": path.stat().st_mtime_ns,
             "etag": etag,
@@ -132,9 +135,9 @@ def test_facts_without_a_stamp_are_found_by_the_content(buckets: Buckets) -> Non
             "checksums": {},
         }
         sidecar = folder / hashlib.sha256(key.encode()).hexdigest()
-        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [metadata]}))
-        found = buckets.find_object("bucket", key).metadata
-        assert (found.etag, found.headers) == ("8d777f385d3dfec8815d20f7496026dc", expected)
+        sidecar.write_bytes(msgspec.json.encode({"key": key, "versions": [version]}))
+        metadata = buckets.find_object("bucket", key).metadata
+        assert (metadata.etag, metadata.headers) == ("8d777f385d3dfec8815d20f7496026dc", expected)
 
 
 def test_a_refused_commit_removes_the_written_file(buckets: Buckets, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_full_disk_can_be_read_listed_and_cleared(tmp_path: Path) -> None:
         assert list(buckets.keys("bucket")) == ["a"]
 
 
-def test_names_that_no_request_can_say_are_no_objects(buckets: Buckets) -> None:
+def test_files_that_no_request_can_name_are_no_objects(buckets: Buckets) -> None:
     folder = bytes(buckets.root / "bucket")
     for name in (b"\xff", b"a\\b", b"a\nb"):
         (Path((folder + b"/" + name).decode("utf-8", "surrogateescape"))).touch()

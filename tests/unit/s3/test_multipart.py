@@ -1,4 +1,4 @@
-"""The embedded S3's parts that need no socket: chunk framing however it is cut, pages, ranges, hosts."""
+"""The embedded S3's parts that need no socket: aws-chunked in pieces of any size, pages, ranges, hosts, XML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hostler.s3.request import byte_range, virtual_bucket
 from hostler.s3.xml import document, read
 
 
-def test_framing_does_not_care_how_the_bytes_are_cut() -> None:
+def test_chunks_are_decoded_from_pieces_of_any_size() -> None:
     chance = random.Random(2)
     body = bytes(chance.randrange(256) for _ in range(700))
     sent = (
@@ -44,13 +44,13 @@ def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
         (tmp_path / "bucket" / key).touch()
 
     def names(prefix: str, delimiter: str, size: int) -> list[str]:
-        found: list[str] = []
+        keys: list[str] = []
         after = ""
         while True:
             listed = page(buckets, "bucket", prefix, delimiter, after, size)
-            found += [item.key if isinstance(item, Object) else item for item in listed.items]
+            keys += [item.key if isinstance(item, Object) else item for item in listed.items]
             if not listed.truncated:
-                return found
+                return keys
             last = listed.items[-1]
             after = last.key if isinstance(last, Object) else last
 
@@ -80,11 +80,11 @@ def test_pages_put_together_are_the_whole_listing(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_ranges(text: str, expected: range | None) -> None:
+def test_a_range_header_names_bytes(text: str, expected: range | None) -> None:
     assert byte_range({"range": text}, 10) == expected
 
 
-def test_a_range_of_nothing_is_refused() -> None:
+def test_an_empty_range_is_refused() -> None:
     for text, size in (("bytes=10-", 10), ("bytes=0-", 0), ("bytes=-5", 0), ("bytes=-0", 10)):
         with pytest.raises(S3Error, match="not satisfiable"):
             byte_range({"range": text}, size)
@@ -104,7 +104,7 @@ def test_a_range_of_nothing_is_refused() -> None:
         ("", ""),
     ],
 )
-def test_the_bucket_in_a_host(host: str, bucket: str) -> None:
+def test_a_host_may_name_the_bucket(host: str, bucket: str) -> None:
     assert virtual_bucket(host) == bucket
 
 

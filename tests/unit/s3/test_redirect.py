@@ -1,4 +1,4 @@
-"""What the embedded S3's place answers while artifacts come from another S3."""
+"""The answers of the embedded S3's address while artifacts come from another S3."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from hostler.s3.redirect import redirect_app
 
-URL = "http://127.0.0.1:8333/?a&b"  # with what XML must escape
+URL = "http://127.0.0.1:8333/?a&b"  # XML must escape it
 
 
 async def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[bytes, bytes], bytes, int]:
-    """Status, headers, body, and how many pieces of the request's body were left unread."""
+    """Return status, headers, body, and the number of pieces of the request's body that were not read."""
     waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     waiting.append({"type": "http.request", "body": b"", "more_body": False})
     sent: list[Any] = []
@@ -31,7 +31,7 @@ async def call(method: str, *pieces: bytes, **headers: str) -> tuple[int, dict[b
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
-async def test_every_call_is_refused_once_and_for_all_and_told_where_it_belongs(method: str) -> None:
+async def test_every_call_is_refused_and_the_error_names_the_other_s3(method: str) -> None:
     status, headers, body, _ = await call(method)
     error = ElementTree.fromstring(body)
     assert (status, error.findtext("Code"), headers[b"content-type"]) == (400, "InvalidRequest", b"application/xml")
@@ -43,8 +43,8 @@ async def test_the_refusal_of_a_head_has_no_body() -> None:
     assert (await call("HEAD"))[::2] == (400, b"")
 
 
-async def test_a_body_is_read_to_its_end_unless_the_client_waits_with_it() -> None:
+async def test_a_body_is_read_to_its_end_unless_the_client_waits_before_it_sends_one() -> None:
     assert (await call("PUT", b"a", b"b"))[3] == 0
-    _, headers, _, left = await call("PUT", b"a", expect="100-continue")
-    assert left == 2
+    _, headers, _, unread = await call("PUT", b"a", expect="100-continue")
+    assert unread == 2
     assert headers[b"connection"] == b"close"
