@@ -55,13 +55,15 @@ def test_the_readmes_first_two_commands_need_nothing_but_make():
 
 
 def test_the_readme_has_every_setting_as_it_is():
-    documented = {code(row[0]): row[1:] for row in rows(section(read("README.md"), "## Settings"))[1:]}
-    described = {name: (default, text) for name, default, text in Settings.described()}
-    assert list(documented) == list(described)
-    for name, (default, text) in described.items():
-        shown, told = documented[name]
-        assert told == text, name
-        assert code(shown) in _spellings(default), name
+    usual, advanced = section(read("README.md"), "## Settings").split("\n### Advanced settings\n")
+    for table, is_advanced in ((usual, False), (advanced, True)):
+        documented = {code(row[0]): row[1:] for row in rows(table)[1:]}
+        described = [setting for setting in Settings.described() if setting.advanced == is_advanced]
+        assert list(documented) == [setting.name for setting in described]
+        for setting in described:
+            default, text = documented[setting.name]
+            assert text == setting.help, setting.name
+            assert code(default) in _spellings(setting.default), setting.name
 
 
 def _spellings(default: object) -> set[str]:
@@ -71,7 +73,7 @@ def _spellings(default: object) -> set[str]:
         return {",".join(default)}
     if isinstance(default, int):
         sizes = (f"{n}{unit}" for n in (1, 10, 20, 50, 100, 128) for unit in ("MiB", "GiB"))
-        return {str(default), *(one for one in sizes if size(one) == default)}
+        return {str(default), *(text for text in sizes if size(text) == default)}
     return {f"{default:g}" if isinstance(default, float) else str(default)}
 
 
@@ -81,7 +83,7 @@ def test_the_readme_has_every_command():
 
 
 def test_every_setting_that_is_named_in_a_document_exists():
-    names = {name for name, _, _ in Settings.described()} | {"images"}
+    names = {setting.name for setting in Settings.described()} | {"images"}
     opt_ins = read("docs/additions.md").split("By a setting:")[1]
     for entry in re.findall(r"^- (`.*?):", opt_ins, re.MULTILINE):
         for name in re.findall(r"`\[?([a-z_0-9]+)\]?(?: = [^`]*)?`", entry):

@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, and how a wrong one is told."""
+"""Settings: the source of a value, and the error for a wrong one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path: Path):
     assert load(tmp_path, {"port": 3}, HOSTLER_PORT="2").port == 3
 
 
-def test_a_flag_that_was_not_given_decides_nothing(tmp_path: Path):
+def test_a_flag_that_was_not_given_overrides_nothing(tmp_path: Path):
     assert load(tmp_path, {"port": None}, HOSTLER_PORT="2").port == 2
 
 
@@ -57,14 +57,14 @@ def test_images_are_commands_as_text_or_as_words(tmp_path: Path):
     assert load(tmp_path).images == {"a:1": ("python", "my server.py"), "b:1": ("b", "--x")}
 
 
-def test_the_root_of_files_is_absolute_and_may_be_none(tmp_path: Path):
+def test_the_root_of_files_is_absolute_or_empty(tmp_path: Path):
     assert load(tmp_path).file_root == ""
     assert load(tmp_path, HOSTLER_FILE_ROOT="").file_root == ""
     assert load(tmp_path, HOSTLER_FILE_ROOT="/srv/models/").file_root == "/srv/models"
     assert load(tmp_path, HOSTLER_FILE_ROOT="models").file_root == str(Path("models").absolute())
-    found = load(tmp_path, HOSTLER_FILE_ROOT="~/models")
-    assert found.file_root == str(Path("~/models").expanduser())
-    assert settings.restore(json.loads(json.dumps(settings.dump(found)))) == found
+    resolved = load(tmp_path, HOSTLER_FILE_ROOT="~/models")
+    assert resolved.file_root == str(Path("~/models").expanduser())
+    assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
 
 
 def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
@@ -73,7 +73,7 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("toml", "environ", "told"),
+    ("toml", "environ", "message"),
     [
         ("prot = 1", {}, "there is no setting named prot"),
         ("port = ", {}, "cannot be read"),
@@ -100,11 +100,11 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("", {"HOSTLER_INSTANCE_MEMORY": "9" * 400}, "HOSTLER_INSTANCE_MEMORY: "),
         ("", {"HOSTLER_ARCHIVE_MAX_FILES": "0"}, "HOSTLER_ARCHIVE_MAX_FILES: 0 is less than 1"),
         ("", {"HOSTLER_ARCHIVE_MAX_RATIO": "0.5"}, "HOSTLER_ARCHIVE_MAX_RATIO: 0.5 is less than 1"),
-        ("", {"HOSTLER_BUBBLEWRAP": "maybe"}, "HOSTLER_BUBBLEWRAP: 'maybe' is none of auto, on, off"),
+        ("", {"HOSTLER_BUBBLEWRAP": "maybe"}, "HOSTLER_BUBBLEWRAP: 'maybe' is not one of auto, on, off"),
         ("", {"HOSTLER_HOST": ""}, "HOSTLER_HOST: it is empty"),
         ("host = 3", {}, "host: 3 is not text"),
         ("", {"HOSTLER_DATA": " "}, "HOSTLER_DATA: it is empty"),
-        ("", {"HOSTLER_DATA": "~nobody-of-this-name/x"}, "HOSTLER_DATA: whose home"),
+        ("", {"HOSTLER_DATA": "~nobody-of-this-name/x"}, "HOSTLER_DATA: the home folder in"),
         ("strict_images = 7", {}, "7 is not true or false"),
         ("allowed_hosts = [3]", {}, "allowed_hosts: [3] is not a list of names"),
         ("allowed_hosts = 3", {}, "allowed_hosts: 3 is not a list of names"),
@@ -115,32 +115,34 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("", {"HOSTLER_S3_ENDPOINT": "http://s3.example:99999"}, "HOSTLER_S3_ENDPOINT: it is neither a URL"),
         ("s3_endpoint = true", {}, "s3_endpoint: it is neither a URL"),
         ("", {"HOSTLER_S3_ENDPOINT": "http://me:word@s3.example"}, "the URL must not hold a user, a password"),
-        ("", {"HOSTLER_INSTANCE_MEMORY": "256"}, "HOSTLER_INSTANCE_MEMORY: 256 are bytes; is 256MiB meant?"),
-        ("instance_memory = 1048575", {}, "instance_memory: 1048575 are bytes"),
+        ("", {"HOSTLER_INSTANCE_MEMORY": "256"}, "HOSTLER_INSTANCE_MEMORY: 256 means bytes; did you mean 256MiB?"),
+        ("instance_memory = 1048575", {}, "instance_memory: 1048575 means bytes"),
         ("", {"HOSTLER_INSTANCE_MEMORY": "lots"}, "'lots' is not a size such as 256MiB"),
         ("", {"HOSTLER_STRICT_IMAGES": "perhaps"}, "'perhaps' is not true or false"),
-        ("", {"HOSTLER_CONFIG": "/nonexistent/x.toml"}, "/nonexistent/x.toml, which is not there"),
+        ("", {"HOSTLER_CONFIG": "/nonexistent/x.toml"}, "/nonexistent/x.toml, which does not exist"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, toml: str, environ: dict[str, str], told: str):
+def test_an_error_is_one_line_that_names_the_source_of_the_value(
+    tmp_path: Path, toml: str, environ: dict[str, str], message: str
+):
     (tmp_path / "hostler.toml").write_text(toml)
     with pytest.raises(UserError) as caught:
         load(tmp_path, **environ)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     if toml.startswith(("prot", "images", "[images]")):
         assert str(tmp_path / "hostler.toml") in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "count"), [("0", 0), ("100KiB", 102_400), ("7b", 7), ("1048576", 2**20)])
-def test_a_small_memory_is_had_with_its_unit(tmp_path: Path, text: str, count: int):
+def test_a_memory_below_one_mebibyte_needs_its_unit(tmp_path: Path, text: str, count: int):
     assert load(tmp_path, HOSTLER_INSTANCE_MEMORY=text).instance_memory == count
 
 
-def test_a_variable_that_no_setting_has_is_found_with_the_one_that_may_be_meant():
-    known = {settings.variable(name): "" for name, _, _ in settings.Settings.described()}
+def test_a_variable_of_no_setting_is_reported_with_the_variable_of_a_similar_name():
+    variables = {settings.variable(setting.name): "" for setting in settings.Settings.described()}
     others = {"HOSTLER_CONFIG": "", "HOSTLER_TEST_REQUIRE": "", "PATH": "", "hostler_port": ""}
-    assert settings.unknown({**known, **others}) == []
-    assert settings.unknown({"HOSTLER_IDLETTL": "5", "HOSTLER_KEYFILE": "", "HOSTLER_XYZ": ""}) == [
+    assert settings.unknown_variables({**variables, **others}) == []
+    assert settings.unknown_variables({"HOSTLER_IDLETTL": "5", "HOSTLER_KEYFILE": "", "HOSTLER_XYZ": ""}) == [
         ("HOSTLER_IDLETTL", "HOSTLER_IDLE_TTL"),
         ("HOSTLER_KEYFILE", "HOSTLER_KEYS_FILE"),
         ("HOSTLER_XYZ", ""),
@@ -153,7 +155,7 @@ def test_a_password_in_a_setting_is_not_repeated(tmp_path: Path):
     assert "word@" not in str(caught.value)
 
 
-def test_a_file_that_is_no_text_is_told_in_plain_words(tmp_path: Path):
+def test_the_error_for_a_file_that_is_not_text_is_in_plain_words(tmp_path: Path):
     (tmp_path / "hostler.toml").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"cannot be read: it is not UTF-8$"):
         load(tmp_path)
@@ -172,8 +174,8 @@ def test_the_limits_themselves_are_allowed(tmp_path: Path):
     assert {name: getattr(resolved, name) for name in allowed} == allowed
 
 
-def test_every_default_is_a_value_that_may_be_given(tmp_path: Path):
-    for name, default, _ in settings.Settings.described():
+def test_every_default_is_a_value_that_a_user_may_set(tmp_path: Path):
+    for name, default, _, _ in settings.Settings.described():
         given = load(tmp_path, {name: list(default) if isinstance(default, tuple) else default})
         assert getattr(given, name) == getattr(load(tmp_path), name), name
 
@@ -187,23 +189,23 @@ def test_every_default_is_a_value_that_may_be_given(tmp_path: Path):
         ("aws", "cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn"),
     ],
 )
-def test_the_s3_that_artifacts_come_from_has_a_url(tmp_path: Path, endpoint: str, region: str, url: str):
+def test_the_s3_of_artifacts_has_a_url(tmp_path: Path, endpoint: str, region: str, url: str):
     assert load(tmp_path, HOSTLER_S3_ENDPOINT=endpoint, HOSTLER_REGION=region).s3_url == url
 
 
-def test_settings_survive_being_handed_to_a_child_as_json(tmp_path: Path):
+def test_settings_survive_the_way_to_a_child_process_as_json(tmp_path: Path):
     (tmp_path / "hostler.toml").write_text('allowed_hosts = ["a"]\n[images]\n"a:1" = "run a"\n')
     resolved = load(tmp_path, {"port": 0})
     assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
 
 
 def test_every_setting_is_described():
-    for name, _, text in settings.Settings.described():
-        assert text, name
-        assert not text.endswith("."), name
+    for setting in settings.Settings.described():
+        assert setting.help, setting.name
+        assert not setting.help.endswith("."), setting.name
 
 
-# --- the keys of those who may call -----------------------------------------------------------------------------------
+# --- access keys ---------------------------------------------------------------------------------------------------
 
 
 def keys_file(folder: Path, text: str, mode: int = 0o600) -> settings.Settings:
@@ -213,21 +215,21 @@ def keys_file(folder: Path, text: str, mode: int = 0o600) -> settings.Settings:
     return load(folder, HOSTLER_SIGNATURES="verify", HOSTLER_KEYS_FILE=str(path))
 
 
-def test_keys_are_lines_of_a_file_and_in_no_settings(tmp_path: Path):
-    found = keys_file(tmp_path, 'AKIDEXAMPLE = "a/secret+"\n"b@home" = "another"\n')
-    assert settings.access_keys(found) == {"AKIDEXAMPLE": "a/secret+", "b@home": "another"}
-    assert "secret" not in json.dumps(settings.dump(found))
-    assert settings.restore(json.loads(json.dumps(settings.dump(found)))) == found
+def test_access_keys_are_lines_of_a_file_and_not_in_the_settings(tmp_path: Path):
+    resolved = keys_file(tmp_path, 'AKIDEXAMPLE = "a/secret+"\n"b@home" = "another"\n')
+    assert settings.access_keys(resolved) == {"AKIDEXAMPLE": "a/secret+", "b@home": "another"}
+    assert "secret" not in json.dumps(settings.dump(resolved))
+    assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
-def test_keys_that_others_may_read_are_refused(tmp_path: Path, mode: int):
+def test_a_keys_file_that_other_users_can_open_is_refused(tmp_path: Path, mode: int):
     with pytest.raises(UserError, match=f"its mode is {mode:o}.*chmod 600"):
         settings.access_keys(keys_file(tmp_path, 'A = "secret"', mode))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "holds no key"),
         ("A = secret", "is not TOML, at line 1"),
@@ -238,14 +240,14 @@ def test_keys_that_others_may_read_are_refused(tmp_path: Path, mode: int):
         ('"secret/key" = "secret"', "entry 1 is not of the form"),
     ],
 )
-def test_a_keys_file_that_is_wrong_is_told_without_a_word_of_it(tmp_path: Path, text: str, told: str):
+def test_the_error_for_a_wrong_keys_file_quotes_nothing_of_it(tmp_path: Path, text: str, message: str):
     with pytest.raises(UserError) as error:
         settings.access_keys(keys_file(tmp_path, text))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "secret" not in str(error.value).replace("its secret key", "")
 
 
-def test_verifying_needs_a_keys_file_that_is_there(tmp_path: Path):
+def test_verifying_needs_a_keys_file_that_exists(tmp_path: Path):
     with pytest.raises(UserError, match="needs keys_file"):
         settings.access_keys(load(tmp_path, HOSTLER_SIGNATURES="verify"))
     missing = load(tmp_path, HOSTLER_SIGNATURES="verify", HOSTLER_KEYS_FILE=str(tmp_path / "none"))

@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def resolve(**flags: Any) -> settings.Settings:
     """Resolve the settings; what is wrong with them is wrong usage."""
-    for name, meant in settings.unknown(os.environ):
+    for name, meant in settings.unknown_variables(os.environ):
         click.echo(f"hostler: {name} is no setting{f'; is {meant} meant?' if meant else ''}", err=True)
     try:
         return settings.load(flags)

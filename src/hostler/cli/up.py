@@ -10,7 +10,10 @@ import click
 from hostler.cli.options import resolve
 from hostler.settings import Settings
 
-_HELP = {name: text[0].upper() + text[1:] + f". Default: {default}." for name, default, text in Settings.described()}
+_HELP = {
+    setting.name: f"{setting.help[0].upper()}{setting.help[1:]}. Default: {setting.default}."
+    for setting in Settings.described()
+}
 
 
 @click.command()
