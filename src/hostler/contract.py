@@ -1,11 +1,11 @@
-"""The container contract, as names: paths, environment, headers, routes.
+"""Names of the container contract: paths, environment variables, headers, routes, limits.
 
 Source: AWS developer guide, "Use your own inference code with hosting services" and "Build your own container for
-SageMaker multi-model endpoints"; §5 of docs/specification.md. Names that begin with HOSTLER_ are ours, for our own
-servers only.
+SageMaker multi-model endpoints"; §5 of docs/specification.md. Names that begin with HOSTLER_ are our own, for our own
+model servers only.
 """
 
-# Folders (§5.3). Under an engine that binds no mounts, SAGEMAKER_BASE_DIR says where the base really is.
+# Folders (§5.3). An engine without mounts sets SAGEMAKER_BASE_DIR to the real path of the base.
 BASE_DIR = "/opt/ml"
 MODEL_DIR = "model"  # of a single-model container, below the base
 MODELS_DIR = "models"  # of a multi-model container: models/{model_name}/model
@@ -14,7 +14,7 @@ MODELS_DIR = "models"  # of a multi-model container: models/{model_name}/model
 ENV_BASE_DIR = "SAGEMAKER_BASE_DIR"
 ENV_BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
 ENV_SAFE_PORT_RANGE = "SAGEMAKER_SAFE_PORT_RANGE"
-ENV_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # "true", or unset: some images test mere presence
+ENV_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # "true" or unset, because some images only test whether it is set
 ENV_PROGRAM = "SAGEMAKER_PROGRAM"
 ENV_SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
 ENV_DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
@@ -24,16 +24,16 @@ ENV_REGION = "AWS_REGION"
 ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 ENV_HOSTNAME = "HOSTNAME"
 
-# Ours, given to our own servers only
+# Our own, for our own model servers only
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
-ENV_LIFELINE = "HOSTLER_LIFELINE"  # number of a pipe's read end; when it closes, leave at once
-ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts, into which a model's folder may be a link
+ENV_LIFELINE = "HOSTLER_LIFELINE"  # descriptor of a pipe's read end; the server exits at once when the pipe closes
+ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts; a model's folder may link into it
 ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | auto
 
-SERVE = "serve"  # the one argument of a container's command (§5.1)
+SERVE = "serve"  # the only argument of a container's command (§5.1)
 DEFAULT_PORT = 8080
-ONLY_HOSTNAME = "container-0.local"  # of a container that is alone in its instance (unverified, §5.1)
-DEFAULT_PROGRAM = "inference.py"  # the script of an artifact, in its folder CODE_DIR (§5.10)
+ONLY_HOSTNAME = "container-0.local"  # of the only container of an instance (unverified, §5.1)
+DEFAULT_PROGRAM = "inference.py"  # an artifact's script, in its folder CODE_DIR (§5.10)
 CODE_DIR = "code"
 
 # Routes (§5.4, §5.5, §5.8)
@@ -42,7 +42,7 @@ INVOCATIONS = "/invocations"
 MODELS = "/models"
 EXECUTION_PARAMETERS = "/execution-parameters"
 
-# Invocation headers, lower-case as we parse them (§1.4, §1.5)
+# Invocation headers, in lower case as the parsers return them (§1.4, §1.5)
 H_ACCEPT = "x-amzn-sagemaker-accept"  # InvokeEndpointWithResponseStream's Accept
 H_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 H_TARGET_MODEL = "x-amzn-sagemaker-target-model"
@@ -56,10 +56,10 @@ H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 
 # Limits (§4.3)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
-MAX_BETWEEN = 5_242_880  # bytes that a container of a serial pipeline may hand to the next one
+MAX_BETWEEN = 5_242_880  # bytes of a body between two containers of a serial pipeline
 MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
-MAX_STREAM = 480.0  # seconds that an answer that flows may take in all (unverified)
+MAX_STREAM = 480.0  # seconds that a streamed response may take in all (unverified)
 PING_TIMEOUT = 2.0  # seconds
 PING_PERIOD = 5.0  # seconds
 STOP_GRACE = 30.0  # seconds between SIGTERM and SIGKILL
-LOAD_TIMEOUT = 360.0  # seconds that a target's load may go on after its callers were answered (§6.3)
+LOAD_TIMEOUT = 360.0  # seconds that a target's load may continue after its callers got their answers (§6.3)

@@ -1,7 +1,7 @@
-"""hostler's errors: one small tree. Whose fault comes first; foreign exceptions become these where they enter.
+"""hostler's errors: one small tree, divided first by whose fault an error is.
 
-Rendered in one place per protocol: `spec/awsjson.py` (control plane), `gateway/answers.py` (runtime),
-`control/objects.py` (S3), `cli.py` (people).
+Exceptions of other libraries become these where they enter. Each protocol renders errors in one place:
+`aws/json_protocol.py` (control plane), `gateway/errors.py` (runtime), `s3/response.py` (S3), `cli/main.py` (people).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Literal
 
 
 class HostlerError(Exception):
-    """Base of every error that hostler raises on purpose. `str(error)` is a sentence for people."""
+    """Base class of hostler's own errors. `str(error)` is a sentence for people."""
 
 
 class UserError(HostlerError):
-    """A person's wrong command or setting: one clear line and an exit code, never a traceback."""
+    """A wrong command or setting of a person: the CLI prints one clear line and exits, without a traceback."""
 
 
 # --- the API's errors (the caller's fault unless status >= 500) ---------------------------------------------------
@@ -31,7 +31,7 @@ class ApiError(HostlerError):
 
 
 class ValidationException(ApiError):
-    """Bad input, missing and already existing things: SageMaker answers them all with this code (§1.3)."""
+    """SageMaker's error for invalid input, for a missing resource and for one that already exists (§1.3)."""
 
     def __init__(self, message: str) -> None:
         super().__init__("ValidationException", message)
@@ -41,19 +41,19 @@ class ValidationException(ApiError):
 
 
 class ArtifactError(HostlerError):
-    """An artifact cannot be had. `transient` says whether trying again later may help."""
+    """An artifact cannot be provided. `transient`: a later attempt may succeed."""
 
     transient = False
 
 
 class ArtifactMissing(ArtifactError):
-    """There is no such bucket or object, or we may not read it. The message is S3's own reason."""
+    """The bucket or the object is missing or not readable for us. The message is S3's own."""
 
 
 class ArtifactBad(ArtifactError):
-    """The archive is not what it should be: not gzip, truncated, unsafe members, over the limits.
+    """The archive is invalid: not gzip, truncated, with unsafe members, or over the limits.
 
-    `fault`: link (a member is one), limit (one of the settings' is exceeded), or empty for all others.
+    `fault`: link (a member is a link), limit (a limit of the settings is exceeded), or empty for every other fault.
     """
 
     def __init__(self, message: str, fault: Literal["link", "limit", ""] = "") -> None:
@@ -62,13 +62,13 @@ class ArtifactBad(ArtifactError):
 
 
 class StorageUnavailable(ArtifactError):
-    """S3 cannot be reached, or answers 5xx."""
+    """S3 cannot be reached, or answers with a 5xx status."""
 
     transient = True
 
 
 class DiskFull(ArtifactError):
-    """No room on disk, even after evicting every artifact that nobody uses."""
+    """The disk is full, even after every unused artifact was evicted."""
 
     transient = True
 
@@ -77,4 +77,4 @@ class DiskFull(ArtifactError):
 
 
 class EngineError(HostlerError):
-    """The engine could not do what it was told (start, stop, list)."""
+    """The engine could not carry out a request (start, stop, list)."""

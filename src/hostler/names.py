@@ -1,6 +1,6 @@
 """Names: ARNs, S3 URLs, TargetModel, and the one function that turns a user's text into a path.
 
-Pure functions; nothing here touches the disk but `resolve`, which only computes.
+Pure functions, except that `resolve` follows links on disk. Nothing here opens or writes a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class UnsafeName(ValueError):
 
 
 def partition(region: str) -> str:
-    """The ARN partition of a region: `aws`, `aws-cn` or `aws-us-gov` (§2.0)."""
+    """Return the ARN partition of a region: `aws`, `aws-cn` or `aws-us-gov` (§2.0)."""
     if region.startswith("cn-"):
         return "aws-cn"
     if region.startswith("us-gov-"):
@@ -27,20 +27,20 @@ def partition(region: str) -> str:
 
 
 def arn(kind: str, region: str, name: str) -> str:
-    """The ARN of a `model`, `endpoint-config` or `endpoint` (kind); the name's part is lower-cased (§2.0)."""
+    """Return the ARN of a `model`, `endpoint-config` or `endpoint` (kind), with the name in lower case (§2.0)."""
     return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name.lower()}"
 
 
 def log_group_arn(region: str, endpoint_name: str) -> str:
-    """What ModelError carries as LogStreamArn: the ARN of the endpoint's log group (§4.5)."""
+    """Return the ARN of the endpoint's log group, which is ModelError's LogStreamArn (§4.5)."""
     return f"arn:{partition(region)}:logs:{region}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
 
 
-FILES = "file://"  # stands for a bucket in the address of a file; no S3 address has a bucket with a slash
+FILES = "file://"  # the bucket in the S3Url of a file; no bucket of S3 can have this name
 
 
 class S3Url(NamedTuple):
-    """A bucket and a key; the key may be empty or end in `/` (a prefix). Of a file: FILES, and its path from `/`."""
+    """A bucket and a key; the key may be empty or end in `/` (a prefix). For a file: FILES, and its path below `/`."""
 
     bucket: str
     key: str
@@ -56,9 +56,9 @@ _PATH_HOST = re.compile(_S3_HOST)
 
 
 def s3_url(text: str) -> S3Url:
-    """Read `s3://bucket/key` or an https URL of S3. Raises UnsafeName for anything else."""
-    scheme, separator, rest = text.partition("://")
-    host, _, path = rest.partition("/")
+    """Parse `s3://bucket/key` or an https URL of S3. Raises UnsafeName for anything else."""
+    scheme, separator, address = text.partition("://")
+    host, _, path = address.partition("/")
     if separator and scheme == "s3" and host:
         return S3Url(host, path)
     if separator and scheme == "https":
@@ -71,7 +71,7 @@ def s3_url(text: str) -> S3Url:
 
 
 def data_url(text: str) -> S3Url:
-    """Read a ModelDataUrl: an S3 address, or `file:///path`, which is ours. Raises UnsafeName for anything else."""
+    """Parse a ModelDataUrl: an S3 address, or our own `file:///path`. Raises UnsafeName for anything else."""
     if not text.startswith(FILES):
         return s3_url(text)
     host, slash, path = text.removeprefix(FILES).partition("/")
@@ -81,7 +81,7 @@ def data_url(text: str) -> S3Url:
 
 
 def file_path(root: str, key: str) -> Path:
-    """Where the file or the folder of that key in FILES is: `root`, or below it. Raises UnsafeName, as for no root."""
+    """Return the path of a key of the bucket FILES: `root` or below it. Raises UnsafeName, also if `root` is empty."""
     if not root:
         raise UnsafeName("file:// is read only below the folder that the setting file_root names, and it names none")
     base = root.strip("/")
@@ -93,7 +93,7 @@ def file_path(root: str, key: str) -> Path:
 
 
 def target_model(text: str) -> str:
-    """Normalize TargetModel: one leading slash is stripped, then it must be a plain relative key (§6.1).
+    """Normalize TargetModel: strip one leading slash and check that the rest is a plain relative key (§6.1).
 
     Raises UnsafeName with the reason: empty, `.` or `..` segments (also percent-encoded), backslash, control
     characters, absolute after the strip, an empty segment, longer than 1024 characters.
@@ -123,29 +123,29 @@ def check_relative(name: str) -> None:
 
 
 def resolve(root: Path, name: str) -> Path:
-    """The path of `name` below `root`: the only way by which a user's text becomes a path.
+    """Return the path of `name` below `root`. No user's text becomes a path in any other way.
 
-    Raises UnsafeName when the name is not plain and relative, a segment is too long for a file name, or the result
-    (links followed) is not below root.
+    Raises UnsafeName if the name is not plain and relative, if a segment is too long for a file name, or if the path,
+    with its links followed, leads out of root.
     """
     check_relative(name)
     if any(len(segment.encode()) > 255 for segment in name.split("/")):
         raise UnsafeName("a segment is longer than 255 bytes")
     path = root / name
     try:
-        inside = path.resolve().is_relative_to(root.resolve())
+        is_inside = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):
         raise UnsafeName("its links lead in a circle") from None
-    if not inside:
+    if not is_inside:
         raise UnsafeName("it leads outside its folder")
     return path
 
 
 def join_key(prefix: str, target: str) -> str:
-    """The key of a target under a model's prefix, joined with exactly one slash (§6.1)."""
+    """Return the key of a target under a model's prefix, joined with exactly one slash (§6.1)."""
     return f"{prefix.rstrip('/')}/{target}" if prefix.rstrip("/") else target
 
 
 def model_id(bucket: str, key: str) -> str:
-    """The opaque, path-safe name by which a container knows a target: 32 hex digits (§5.8)."""
+    """Return a target's name in its container's API: opaque, safe in a path, 32 hex digits (§5.8)."""
     return hashlib.sha256(f"{bucket}/{key}".encode()).hexdigest()[:32]

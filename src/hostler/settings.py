@@ -37,14 +37,6 @@ def size(value: str | int) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def size_text(size: int) -> str:
-    """Bytes in their largest unit, for people: `2.5MiB`."""
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if size >= unit:
-            return f"{size / unit:.1f}{name}"
-    return f"{size / 2**10:.0f}KiB"
-
-
 def _between(parse: Parse, minimum: float, maximum: float) -> Parse:
     def parse_between(value: Any) -> Any:
         number = parse(value)

@@ -1,4 +1,4 @@
-"""Names: ARNs, S3 addresses, and that no text of a user's becomes a path it should not."""
+"""Names: ARNs, S3 addresses, and that no user's text becomes a path outside its folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_bucket_alone_is_an_address():
     ["", "b/key", "s3://", "s3:///key", "http://b.s3.amazonaws.com/k", "https://example.com/b/k", "file://b/k",
      "https://b.s3.amazonaws.com.example.com/k", "https://b.s3.amazonaws.com:443/k", "https://b.s3.amazonaws.com\n/k"],
 )  # fmt: skip
-def test_what_is_no_s3_address_is_refused(address: str):
+def test_any_other_address_is_refused(address: str):
     with pytest.raises(UnsafeName):
         names.s3_url(address)
     with pytest.raises(UnsafeName):
@@ -63,7 +63,7 @@ def test_what_is_no_s3_address_is_refused(address: str):
 
 
 @pytest.mark.parametrize("address", ["file:///srv/m.tar.gz", "file://localhost/srv/m.tar.gz"])
-def test_a_file_has_an_address_that_is_no_s3_address(address: str):
+def test_the_address_of_a_file_is_no_s3_address(address: str):
     assert names.data_url(address) == (names.FILES, "srv/m.tar.gz")
     assert str(names.data_url(address)) == "file:///srv/m.tar.gz"
     with pytest.raises(UnsafeName):
@@ -71,7 +71,7 @@ def test_a_file_has_an_address_that_is_no_s3_address(address: str):
 
 
 @given(st.text(max_size=40))
-def test_no_s3_address_is_taken_for_a_files(text: str):
+def test_no_s3_address_is_parsed_as_that_of_a_file(text: str):
     for address in (f"s3://{text}", f"https://s3.amazonaws.com/{text}", f"https://{text}.s3.amazonaws.com/k"):
         try:
             bucket, _ = names.data_url(address)
@@ -99,7 +99,7 @@ def test_a_file_below_the_root_has_a_path(root: str, key: str, path: str):
     ["", "srv", "srv/models2/m", "srv/model", "etc/passwd", "srv/models/", "srv/models/../x", "srv/models//x",
      "/srv/models/x", "srv/models/a\\b", "srv/models/a\0", "srv/models/" + "x" * 256, "../srv/models/x"],
 )  # fmt: skip
-def test_a_file_elsewhere_has_none(root: str, key: str):
+def test_a_file_outside_the_root_has_no_path(root: str, key: str):
     with pytest.raises(UnsafeName):
         names.file_path(root, key)
 
@@ -126,7 +126,7 @@ def test_a_segment_too_long_for_a_file_is_refused(tmp_path: Path):
         names.resolve(tmp_path, "ü" * 128)
 
 
-def test_a_link_leads_nowhere_outside(tmp_path: Path):
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path):
     root = tmp_path / "root"
     root.mkdir()
     (root / "out").symlink_to(tmp_path)
@@ -134,7 +134,7 @@ def test_a_link_leads_nowhere_outside(tmp_path: Path):
         names.resolve(root, "out/secret")
 
 
-def test_links_in_a_circle_lead_nowhere(tmp_path: Path):
+def test_links_in_a_circle_are_refused(tmp_path: Path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(UnsafeName):
