@@ -56,7 +56,7 @@ H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 
 # Limits (§4.3)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
-MAX_BETWEEN = 5_242_880  # bytes of a body between two containers of a serial pipeline
+MAX_BETWEEN_CONTAINERS = 5_242_880  # bytes of a body between two containers of a serial pipeline
 MAX_MESSAGE = 2048  # characters of Message and OriginalMessage
 MAX_STREAM = 480.0  # seconds that a streamed response may take in all (unverified)
 PING_TIMEOUT = 2.0  # seconds

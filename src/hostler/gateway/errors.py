@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.contract import MAX_BETWEEN, MAX_BODY, MAX_MESSAGE
+from hostler.contract import MAX_BETWEEN_CONTAINERS, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
 from hostler.names import ACCOUNT, log_group_arn
 from hostler.text import quoted
@@ -194,7 +194,7 @@ def too_much_between(region: str, name: str, label: str, following: str, status:
     """A container of a pipeline answered more than the next one may be sent (§5.6); `size` is in bytes, as text."""
     words = (
         f"Received response from {label} with status code {status}. However, the request payload from {label} to "
-        f"{following} is {size} bytes, which has exceeded the maximum limit of {MAX_BETWEEN // 2**20} MB"
+        f"{following} is {size} bytes, which has exceeded the maximum limit of {MAX_BETWEEN_CONTAINERS // 2**20} MB"
     )
     return _model_error(region, name, status, f"{words}.", words, _SERVERS_FAULT)
 

@@ -12,7 +12,7 @@ import pytest
 from rig import Rig, error, until
 from runtime_client import failure
 
-from hostler.contract import MAX_BETWEEN
+from hostler.contract import MAX_BETWEEN_CONTAINERS
 from hostler.wire import gateway_messages
 from hostler.wire.http_server import Request
 
@@ -97,7 +97,7 @@ async def test_an_error_stops_the_chain_and_names_its_container(rig: Rig, answer
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
-@pytest.mark.parametrize("size", [MAX_BETWEEN, MAX_BETWEEN + 1])
+@pytest.mark.parametrize("size", [MAX_BETWEEN_CONTAINERS, MAX_BETWEEN_CONTAINERS + 1])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_between_containers_pass_five_megabytes_and_no_more(rig: Rig, size: int, chunked: bool) -> None:
     def long(request: Request) -> None:
@@ -107,7 +107,7 @@ async def test_between_containers_pass_five_megabytes_and_no_more(rig: Rig, size
 
     _, b = await rig.instance("i1", long, lambda request: request.answer(200, b"%d" % len(request.body)))
     await rig.start(rig.several("i1", labels="MyContainerName1 MyContainerName2"))
-    if size == MAX_BETWEEN:
+    if size == MAX_BETWEEN_CONTAINERS:
         assert (await rig.invoke()).body == b"%d" % size
         return
     failed = await failure(rig)

@@ -320,7 +320,7 @@ class Invocation:
             whole or b"",
             deadline=self.deadline,
             streamed=whole is None,
-            buffer=self.buffer if self._hop == self._last else contract.MAX_BETWEEN,
+            buffer=self.buffer if self._hop == self._last else contract.MAX_BETWEEN_CONTAINERS,
         )
 
     def gather(self) -> None:
@@ -448,7 +448,7 @@ class Invocation:
         """The answer of a container that is not the last is the next one's request (§5.6)."""
         body, place = exchange.body, self._place
         assert place is not None
-        if not exchange.complete or len(body) > contract.MAX_BETWEEN:
+        if not exchange.complete or len(body) > contract.MAX_BETWEEN_CONTAINERS:
             exchange.abort()
             endpoint, (label, following) = self.endpoint, self.variant.labels[self._hop : self._hop + 2]
             size = exchange.headers.get("content-length") or ("" if exchange.complete else "at least ") + str(len(body))
