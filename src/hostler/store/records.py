@@ -64,11 +64,11 @@ class Revision:
     config: Document  # CreateEndpointConfig's document, with the desired weights and counts
     models: dict[str, Document]  # ModelName -> CreateModel's document
     deployment: Document | None  # DeploymentConfig
-    asked: float
+    requested: float
 
 
 @dataclass(frozen=True)
-class Listing:
+class ListQuery:
     """What a List call asks for: filters, order, and where the last page ended (§2.0). Times are epoch seconds."""
 
     region: str

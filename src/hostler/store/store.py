@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from hostler.errors import HostlerError
-from hostler.store.records import Document, EndpointRecord, Kind, Listing, Record, Revision
+from hostler.store.records import Document, EndpointRecord, Kind, ListQuery, Record, Revision
 from hostler.store.tables import STATUS, endpoints, open_file, records, revisions, tags
 
 
@@ -24,7 +24,7 @@ class NameTaken(HostlerError):
     """A resource of that kind has that name, in whatever letter case, in that region."""
 
 
-class NoResource(HostlerError):
+class ResourceNotFound(HostlerError):
     """No resource has that ARN."""
 
 
@@ -48,12 +48,12 @@ class Store:
 
     # --- models and endpoint configs ------------------------------------------------------------------------------
 
-    def create_record(self, kind: Kind, record: Record, tagged: Mapping[str, str]) -> None:
+    def create_record(self, kind: Kind, record: Record, new_tags: Mapping[str, str]) -> None:
         """Keep a model or an endpoint config with its first tags. Raises NameTaken."""
         row = dataclasses.asdict(record) | {"kind": kind, "key": record.name.lower()}
         with self.database.begin() as connection:
-            _insert_once(connection, records, row)
-            _put_tags(connection, record.arn, tagged)
+            _insert_unique(connection, records, row)
+            _put_tags(connection, record.arn, new_tags)
 
     def record(self, kind: Kind, region: str, name: str) -> Record | None:
         query = select(records).where(*_record_named(kind, region, name))
@@ -70,10 +70,10 @@ class Store:
                 connection.execute(delete(tags).where(tags.c.arn == arn))
         return arn is not None
 
-    def list_records(self, kind: Kind, listing: Listing) -> list[Record]:
-        """One page, at most `listing.limit` long, in the asked order."""
+    def list_records(self, kind: Kind, page_query: ListQuery) -> list[Record]:
+        """One page, at most `page_query.limit` long, in the asked order."""
         with self.database.begin() as connection:
-            return [_record(row) for row in _page(connection, records, listing, [records.c.kind == kind])]
+            return [_record(row) for row in _page(connection, records, page_query, [records.c.kind == kind])]
 
     # --- endpoints ------------------------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class Store:
         document: Document,
         config: Document,
         models: Mapping[str, Document],
-        tagged: Mapping[str, str],
+        new_tags: Mapping[str, str],
     ) -> EndpointRecord:
         """Keep an endpoint with revision 1 and its first tags. Raises NameTaken."""
         row = {
@@ -106,40 +106,44 @@ class Store:
             "failure_reason": "",
         }
         with self.database.begin() as connection:
-            number = _insert_once(connection, endpoints, row)
+            number = _insert_unique(connection, endpoints, row)
             revision = {"endpoint": number, "number": 1, "fleet": 1, "config": config, "models": dict(models)}
             revision |= {"deployment": document.get("DeploymentConfig"), "asked": created}
             connection.execute(insert(revisions), revision)
-            _put_tags(connection, arn, tagged)
+            _put_tags(connection, arn, new_tags)
             return _endpoint(connection.execute(select(endpoints).where(endpoints.c.id == number)).one())
 
     def update_endpoint(
         self,
         uid: str,
         *,
-        expected: int,
-        share: bool,
+        expected_revision: int,
+        share_fleet: bool,
         config: Document,
         models: Mapping[str, Document],
         deployment: Document | None,
-        at: float,
+        now: float,
     ) -> EndpointRecord:
-        """Keep one more revision of an endpoint that is InService; `expected` is the newest that the caller has seen.
+        """Store one more revision of an endpoint that is InService.
 
-        `share`: with the instances of the revision that serves; else with its own. Raises NotInService, also when
-        another update, or a delete, was faster.
+        `expected_revision`: the newest one that the caller has read. `share_fleet`: the revision uses the instances of
+        the one that serves, otherwise its own. Raises NotInService, also if another update or a delete came first.
         """
         number = int(uid, 16)
         with self.database.begin() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.id == number)).one_or_none()
-            if row is None or row.revision != expected or _endpoint(row).status != "InService":
-                raise NotInService(f"endpoint {uid} is not in service with revision {expected}")
+            if row is None or row.revision != expected_revision or _endpoint(row).status != "InService":
+                raise NotInService(f"endpoint {uid} is not in service with revision {expected_revision}")
             ready = (revisions.c.endpoint == number) & (revisions.c.number == row.ready_revision)
             shared = connection.execute(select(revisions.c.fleet).where(ready)).scalar_one()
-            revision = {"endpoint": number, "number": expected + 1, "fleet": shared if share else expected + 1}
-            revision |= {"config": config, "models": dict(models), "deployment": deployment, "asked": at}
+            revision = {
+                "endpoint": number,
+                "number": expected_revision + 1,
+                "fleet": shared if share_fleet else expected_revision + 1,
+            }
+            revision |= {"config": config, "models": dict(models), "deployment": deployment, "asked": now}
             connection.execute(insert(revisions), revision)
-            values = {"revision": expected + 1, "modified": round(at, 3)}
+            values = {"revision": expected_revision + 1, "modified": round(now, 3)}
             query = update(endpoints).where(endpoints.c.id == number).values(values).returning(endpoints)
             return _endpoint(connection.execute(query).one())
 
@@ -154,9 +158,9 @@ class Store:
             row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
             if row is None:
                 return None
-            wanted = (revisions.c.endpoint == row.id, revisions.c.number >= row.ready_revision)
-            found = connection.execute(select(revisions).where(*wanted).order_by(revisions.c.number))
-            return _endpoint(row), tuple(map(_revision, found))
+            conditions = (revisions.c.endpoint == row.id, revisions.c.number >= row.ready_revision)
+            rows = connection.execute(select(revisions).where(*conditions).order_by(revisions.c.number))
+            return _endpoint(row), tuple(map(_revision, rows))
 
     def revision(self, uid: str, number: int) -> Revision | None:
         key = (revisions.c.endpoint == int(uid, 16), revisions.c.number == number)
@@ -164,39 +168,39 @@ class Store:
             row = connection.execute(select(revisions).where(*key)).one_or_none()
         return None if row is None else _revision(row)
 
-    def list_endpoints(self, listing: Listing) -> list[EndpointRecord]:
-        """One page, at most `listing.limit` long, in the asked order."""
+    def list_endpoints(self, page_query: ListQuery) -> list[EndpointRecord]:
+        """One page, at most `page_query.limit` long, in the asked order."""
         with self.database.begin() as connection:
-            return [_endpoint(row) for row in _page(connection, endpoints, listing, [])]
+            return [_endpoint(row) for row in _page(connection, endpoints, page_query, [])]
 
-    def ask_delete(self, region: str, name: str, at: float) -> EndpointRecord | None:
+    def mark_deleting(self, region: str, name: str, now: float) -> EndpointRecord | None:
         """Mark an endpoint as one to be deleted; asked again, nothing changes. None when there is none."""
-        named = _endpoint_named(region, name)
-        values = {"deleting": True, "modified": round(at, 3)}
+        conditions = _endpoint_named(region, name)
+        values = {"deleting": True, "modified": round(now, 3)}
         with self.database.begin() as connection:
-            connection.execute(update(endpoints).where(*named, endpoints.c.deleting.is_(False)).values(values))
-            row = connection.execute(select(endpoints).where(*named)).one_or_none()
+            connection.execute(update(endpoints).where(*conditions, endpoints.c.deleting.is_(False)).values(values))
+            row = connection.execute(select(endpoints).where(*conditions)).one_or_none()
         return None if row is None else _endpoint(row)
 
     # --- for the reconciler ---------------------------------------------------------------------------------------
 
     def desired(self) -> list[tuple[EndpointRecord, tuple[Revision, ...]]]:
         """Every endpoint of every region, oldest first, with its revisions from the ready one to the newest."""
-        wanted = (
+        query = (
             select(revisions)
             .join(endpoints, revisions.c.endpoint == endpoints.c.id)
             .where(revisions.c.number >= endpoints.c.ready_revision)
             .order_by(revisions.c.number)
         )
         with self.database.begin() as connection:
-            found = [_endpoint(row) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))]
-            of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in found}
-            for row in connection.execute(wanted):
+            stored = [_endpoint(row) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))]
+            revisions_of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in stored}
+            for row in connection.execute(query):
                 revision = _revision(row)
-                of[revision.uid].append(revision)
-        return [(endpoint, tuple(of[endpoint.uid])) for endpoint in found]
+                revisions_of[revision.uid].append(revision)
+        return [(endpoint, tuple(revisions_of[endpoint.uid])) for endpoint in stored]
 
-    def mark_ready(self, uid: str, revision: int, at: float) -> None:
+    def mark_ready(self, uid: str, revision: int, now: float) -> None:
         """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten, and so
         are the revisions before the one that was ready until now, but for those that the two have their fleets from.
 
@@ -207,24 +211,24 @@ class Store:
         with self.database.begin() as connection:
             config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
             if config is not None:
-                values = {"ready_revision": revision, "failure_reason": "", "modified": round(at, 3)}
+                values = {"ready_revision": revision, "failure_reason": "", "modified": round(now, 3)}
                 values["config_name"] = config["EndpointConfigName"]
                 ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
                 before = connection.execute(ready).scalar_one()
-                connection.execute(update(endpoints).where(*_living(uid)).values(values))
-                mine, used = revisions.c.endpoint == number, revisions.c.number.in_([before, revision])
+                connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
+                own, used = revisions.c.endpoint == number, revisions.c.number.in_([before, revision])
                 old = (
-                    mine,
+                    own,
                     revisions.c.number < before,
-                    revisions.c.number.not_in(select(revisions.c.fleet).where(mine, used)),
+                    revisions.c.number.not_in(select(revisions.c.fleet).where(own, used)),
                 )
                 connection.execute(delete(revisions).where(*old))
 
-    def mark_failed(self, uid: str, revision: int, reason: str, at: float) -> None:
+    def mark_failed(self, uid: str, revision: int, reason: str, now: float) -> None:
         """That revision cannot come into service. `reason` is a sentence, not empty."""
-        values = {"failed_revision": revision, "failure_reason": reason, "modified": round(at, 3)}
+        values = {"failed_revision": revision, "failure_reason": reason, "modified": round(now, 3)}
         with self.database.begin() as connection:
-            connection.execute(update(endpoints).where(*_living(uid)).values(values))
+            connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
 
     def remove(self, uid: str) -> None:
         """Forget an endpoint, its revisions and its tags: its name is free again. Unknown: nothing happens."""
@@ -235,39 +239,39 @@ class Store:
 
     # --- tags -----------------------------------------------------------------------------------------------------
 
-    def add_tags(self, arn: str, tagged: Mapping[str, str], limit: int) -> dict[str, str]:
-        """Merge tags into a resource's; all of them are returned, by key. Raises NoResource, TooManyTags."""
+    def add_tags(self, arn: str, new_tags: Mapping[str, str], limit: int) -> dict[str, str]:
+        """Merge tags into a resource's; all of them are returned, by key. Raises ResourceNotFound, TooManyTags."""
         with self.database.begin() as connection:
-            _need_resource(connection, arn)
-            _put_tags(connection, arn, tagged)
+            _check_resource(connection, arn)
+            _put_tags(connection, arn, new_tags)
             merged = _tags(connection, arn)
             if len(merged) > limit:
                 raise TooManyTags(f"{arn} would have {len(merged)} tags")
         return merged
 
     def list_tags(self, arn: str) -> dict[str, str]:
-        """A resource's tags, ordered by key. Raises NoResource."""
+        """A resource's tags, ordered by key. Raises ResourceNotFound."""
         with self.database.begin() as connection:
-            _need_resource(connection, arn)
+            _check_resource(connection, arn)
             return _tags(connection, arn)
 
     def tags_of_endpoints(self, prefix: str) -> dict[str, dict[str, str]]:
         """Endpoint's ARN -> its tags whose keys begin with `prefix`, in any letter case; without any: absent."""
         query = select(tags).join(endpoints, tags.c.arn == endpoints.c.arn)
-        found: dict[str, dict[str, str]] = {}
+        tags_of: dict[str, dict[str, str]] = {}
         with self.database.begin() as connection:
             for row in connection.execute(query.where(tags.c.key.startswith(prefix, autoescape=True))):
-                found.setdefault(row.arn, {})[row.key] = row.value
-        return found
+                tags_of.setdefault(row.arn, {})[row.key] = row.value
+        return tags_of
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Take tags away; keys that it does not have are ignored. Raises NoResource."""
+        """Take tags away; keys that it does not have are ignored. Raises ResourceNotFound."""
         with self.database.begin() as connection:
-            _need_resource(connection, arn)
+            _check_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
 
 
-def _living(uid: str) -> tuple[ColumnElement[bool], ...]:
+def _not_deleting(uid: str) -> tuple[ColumnElement[bool], ...]:
     return endpoints.c.id == int(uid, 16), ~endpoints.c.deleting
 
 
@@ -279,7 +283,7 @@ def _endpoint_named(region: str, name: str) -> tuple[ColumnElement[bool], ...]:
     return endpoints.c.region == region, endpoints.c.key == name.lower()
 
 
-def _insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any:
+def _insert_unique(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any:
     """Insert; the unique index decides, not a look before. Returns the first column of the new row's key."""
     try:
         key = connection.execute(insert(table), row).inserted_primary_key
@@ -289,43 +293,43 @@ def _insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -
 
 
 def _page(
-    connection: Connection, table: Table, listing: Listing, conditions: list[ColumnElement[bool]]
+    connection: Connection, table: Table, page_query: ListQuery, conditions: list[ColumnElement[bool]]
 ) -> Iterable[Row[Any]]:
     """Keyset paging: rows after the last one seen, so that what is created meanwhile shifts nothing (§2.0)."""
     columns: dict[str, ColumnElement[Any]] = {"Name": table.c.key, "CreationTime": table.c.created, "Status": STATUS}
-    where = [*conditions, table.c.region == listing.region]
-    if listing.name_contains:
-        where.append(table.c.key.contains(listing.name_contains.lower(), autoescape=True))
-    if listing.created_before is not None:
-        where.append(table.c.created < listing.created_before)
-    if listing.created_after is not None:
-        where.append(table.c.created >= listing.created_after)
-    if listing.modified_before is not None:
-        where.append(table.c.modified < listing.modified_before)
-    if listing.modified_after is not None:
-        where.append(table.c.modified > listing.modified_after)
-    if listing.status:
-        where.append(STATUS == listing.status)  # noqa: SIM300
-    order = (columns[listing.sort], table.c.key)
-    if listing.after is not None:
-        here = tuple_(*order)
-        where.append(here < listing.after if listing.descending else here > listing.after)
-    by = [column.desc() if listing.descending else column.asc() for column in order]
-    return connection.execute(select(table).where(*where).order_by(*by).limit(listing.limit))
+    where = [*conditions, table.c.region == page_query.region]
+    if page_query.name_contains:
+        where.append(table.c.key.contains(page_query.name_contains.lower(), autoescape=True))
+    if page_query.created_before is not None:
+        where.append(table.c.created < page_query.created_before)
+    if page_query.created_after is not None:
+        where.append(table.c.created >= page_query.created_after)
+    if page_query.modified_before is not None:
+        where.append(table.c.modified < page_query.modified_before)
+    if page_query.modified_after is not None:
+        where.append(table.c.modified > page_query.modified_after)
+    if page_query.status:
+        where.append(STATUS == page_query.status)  # noqa: SIM300
+    order = (columns[page_query.sort], table.c.key)
+    if page_query.after is not None:
+        position = tuple_(*order)
+        where.append(position < page_query.after if page_query.descending else position > page_query.after)
+    by = [column.desc() if page_query.descending else column.asc() for column in order]
+    return connection.execute(select(table).where(*where).order_by(*by).limit(page_query.limit))
 
 
-def _need_resource(connection: Connection, arn: str) -> None:
+def _check_resource(connection: Connection, arn: str) -> None:
     for table in (records, endpoints):
         if connection.execute(select(table.c.arn).where(table.c.arn == arn)).first():
             return
-    raise NoResource(f"there is no {arn}")
+    raise ResourceNotFound(f"there is no {arn}")
 
 
-def _put_tags(connection: Connection, arn: str, tagged: Mapping[str, str]) -> None:
-    if tagged:
+def _put_tags(connection: Connection, arn: str, new_tags: Mapping[str, str]) -> None:
+    if new_tags:
         query = upsert(tags)
         query = query.on_conflict_do_update(index_elements=["arn", "key"], set_={"value": query.excluded.value})
-        connection.execute(query, [{"arn": arn, "key": key, "value": value} for key, value in tagged.items()])
+        connection.execute(query, [{"arn": arn, "key": key, "value": value} for key, value in new_tags.items()])
 
 
 def _tags(connection: Connection, arn: str) -> dict[str, str]:

@@ -122,15 +122,15 @@ def open_file(path: Path) -> Engine:
     event.listen(engine, "begin", _begin)
     try:
         with engine.begin() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found > VERSION:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > VERSION:
                 raise UserError(
-                    f"{path} was written by a newer hostler (state version {found}; this one knows {VERSION}):"
+                    f"{path} was written by a newer hostler (state version {version}; this one knows {VERSION}):"
                     " install that hostler, or choose another data folder"
                 )
-            if found < VERSION:
-                for version in range(found or VERSION, VERSION):  # 0: a new file
-                    for statement in _UPGRADES.get(version, ()):
+            if version < VERSION:
+                for earlier in range(version or VERSION, VERSION):  # 0: a new file
+                    for statement in _UPGRADES.get(earlier, ()):
                         connection.exec_driver_sql(statement)
                 _metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")

@@ -248,7 +248,7 @@ class Ground:
         """An endpoint `ep` with these variants, all of one model; its uid."""
         record = self.store.create_endpoint(
             region="us-east-1", name="ep", arn="arn:ep", created=1.0, document={},
-            config=_config(1, counts), models=_models(container), tagged=tags or {},
+            config=_config(1, counts), models=_models(container), new_tags=tags or {},
         )  # fmt: skip
         return record.uid
 
@@ -272,7 +272,7 @@ class Ground:
         number = record.revision
         config = _config(number + 1, counts, weights)
         self.store.update_endpoint(
-            uid, expected=number, share=share, config=config, models=models, deployment=None, at=2.0
+            uid, expected_revision=number, share_fleet=share, config=config, models=models, deployment=None, now=2.0
         )
 
     @contextlib.asynccontextmanager

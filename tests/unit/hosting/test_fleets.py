@@ -62,7 +62,7 @@ async def test_nothing_is_left_after_many_updates(ground: Ground) -> None:
             await status(reconciler, uid, "InService")
             assert gateway.where("a") == [f"{uid}.{number}.0.0.0"]
         await only(reconciler, f"{uid}.6.0.0.0")
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         await only(reconciler)
 
@@ -265,7 +265,7 @@ async def test_every_phase_of_an_update_is_shown(ground: Ground) -> None:
         await only(reconciler, *gateway.places())
 
         gateway.running = set(gateway.places())
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "Deleting")
         await gateway.until(lambda: gateway.running & set(gateway.draining))
         deleting = VariantView("v", 0, "Deleting", "Terminating 1 instance(s).")
@@ -294,7 +294,7 @@ async def test_what_is_shown_is_of_one_moment_though_no_pass_has_seen_it_yet(gro
         assert now() == EndpointView((resting,), (activating,))
         ground.store.mark_ready(uid, 2, time.time())
         assert now() == EndpointView((VariantView("v", 2),))
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         assert now() == EndpointView((VariantView("v", 2, "Deleting", "Terminating 2 instance(s)."),))
         gateway.speak()
         await status(reconciler, uid, "gone")
@@ -381,7 +381,7 @@ async def test_deleting_works_in_the_middle_of_an_update(ground: Ground) -> None
         ground.container = lambda: Container(ping=503)
         ground.update(uid, {"v": 2})
         await passes(reconciler, lambda: len(ground.containers) == 3)
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         await only(reconciler)
         assert KEY not in gateway.routes

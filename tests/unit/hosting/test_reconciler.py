@@ -95,7 +95,7 @@ async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) 
         ground.container = lambda: Container(ping=503)
         uid = ground.endpoint()
         await status(reconciler, uid, "Creating")
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         assert await ground.engine.list() == []
         assert ground.store.desired() == []
@@ -108,7 +108,7 @@ async def test_deleting_an_endpoint_in_service_drops_its_route_first(ground: Gro
     async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
-        ground.store.ask_delete("us-east-1", "ep", time.time())
+        ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         assert KEY not in gateway.routes
         assert reconciler.runtimes.all == {}

@@ -343,6 +343,6 @@ async def test_what_was_hot_at_an_endpoint_that_is_no_more_is_forgotten(ground: 
     await earlier(ground)
     async with ground.control() as (reconciler, _):
         assert reconciler.runtimes.left()
-        ground.store.ask_delete("us-east-1", "ep", 5.0)
+        ground.store.mark_deleting("us-east-1", "ep", 5.0)
         await passes(reconciler, lambda: not reconciler.runtimes.left())
     assert (ground.folder / FILE).read_bytes() == b'{"form":1,"hot":[]}'

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from hostler.errors import UserError
-from hostler.store.records import Listing, Record
-from hostler.store.store import NameTaken, NoResource, NotInService, Store, TooManyTags
+from hostler.store.records import ListQuery, Record
+from hostler.store.store import NameTaken, NotInService, ResourceNotFound, Store, TooManyTags
 from hostler.store.tables import VERSION
 
 REGION = "eu-west-1"
@@ -32,7 +32,7 @@ def model(name, created=1.0, region=REGION):
     return Record(region, name, f"arn:{region}:model/{name.lower()}", created, {"ModelName": name})
 
 
-def create_endpoint(store, name, created=1.0, region=REGION, tagged=None):
+def create_endpoint(store, name, created=1.0, region=REGION, new_tags=None):
     return store.create_endpoint(
         region=region,
         name=name,
@@ -41,12 +41,12 @@ def create_endpoint(store, name, created=1.0, region=REGION, tagged=None):
         document={"EndpointName": name},
         config=CONFIG,
         models={"m": {"ModelName": "m"}},
-        tagged=tagged or {},
+        new_tags=new_tags or {},
     )
 
 
-def found(store, **wanted):
-    return [record.name for record in store.list_records("model", Listing(REGION, 100, **wanted))]
+def names(store, **filters):
+    return [record.name for record in store.list_records("model", ListQuery(REGION, 100, **filters))]
 
 
 # --- records
@@ -88,19 +88,19 @@ def test_a_document_comes_back_as_it_was_whatever_text_it_holds(store):
 def test_pages_are_sorted_by_time_with_ties_by_name_newest_first(store):
     for name, created in (("b", 2.0), ("A", 2.0), ("c", 1.0)):
         store.create_record("model", model(name, created), {})
-    assert found(store) == ["b", "A", "c"]
-    assert found(store, descending=False) == ["c", "A", "b"]
-    assert found(store, sort="Name", descending=False) == ["A", "b", "c"]
+    assert names(store) == ["b", "A", "c"]
+    assert names(store, descending=False) == ["c", "A", "b"]
+    assert names(store, sort="Name", descending=False) == ["A", "b", "c"]
 
 
 def test_filters_hold_their_bounds_as_aws_words_them(store):
     for name, created in (("alpha", 1.0), ("Beta", 2.0), ("gamma", 3.0)):
         store.create_record("model", model(name, created), {})
-    assert found(store, created_before=2.0) == ["alpha"]
-    assert found(store, created_after=2.0) == ["gamma", "Beta"]
-    assert found(store, name_contains="ET") == ["Beta"]
-    assert found(store, name_contains="_") == []
-    assert found(store, name_contains="%") == []
+    assert names(store, created_before=2.0) == ["alpha"]
+    assert names(store, created_after=2.0) == ["gamma", "Beta"]
+    assert names(store, name_contains="ET") == ["Beta"]
+    assert names(store, name_contains="_") == []
+    assert names(store, name_contains="%") == []
 
 
 @pytest.mark.parametrize("sort", ["Name", "CreationTime"])
@@ -111,7 +111,7 @@ def test_paging_shows_every_record_once_though_others_come_and_go_meanwhile(stor
         store.create_record("model", model(name, created=int(name[1:]) % 3), {})
     seen, after = [], None
     for turn in itertools.count():
-        page = store.list_records("model", Listing(REGION, 3, sort=sort, descending=descending, after=after))
+        page = store.list_records("model", ListQuery(REGION, 3, sort=sort, descending=descending, after=after))
         if not page:
             break
         seen += [record.name for record in page]
@@ -127,7 +127,7 @@ def test_a_list_shows_one_region_and_one_kind(store):
     store.create_record("model", model("here"), {})
     store.create_record("model", model("there", region="us-east-1"), {})
     store.create_record("endpoint-config", replace(model("config"), arn="arn:config"), {})
-    assert found(store) == ["here"]
+    assert names(store) == ["here"]
 
 
 # --- endpoints
@@ -155,9 +155,9 @@ def test_an_endpoint_goes_through_its_life(store):
     store.mark_ready(uid, 1, 3.0004)
     endpoint = store.endpoint(REGION, "ep")
     assert (endpoint.status, endpoint.failure_reason, endpoint.modified) == ("InService", "", 3.0)
-    deleting = store.ask_delete(REGION, "EP", 3.5004)
+    deleting = store.mark_deleting(REGION, "EP", 3.5004)
     assert (deleting.status, deleting.modified) == ("Deleting", 3.5)
-    assert store.ask_delete(REGION, "ep", 3.8) == deleting == store.endpoint(REGION, "ep")
+    assert store.mark_deleting(REGION, "ep", 3.8) == deleting == store.endpoint(REGION, "ep")
     store.mark_ready(uid, 1, 4.0)
     store.mark_failed(uid, 1, "late", 4.0)
     assert store.endpoint(REGION, "ep") == deleting
@@ -173,7 +173,7 @@ def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
     store.mark_ready(uid, 1, 2.0)
     store.mark_failed(uid, 1, "late", 2.0)
     store.remove(uid)
-    assert store.ask_delete(REGION, "ep", 5.0) is None
+    assert store.mark_deleting(REGION, "ep", 5.0) is None
     assert store.desired() == []
 
 
@@ -186,8 +186,8 @@ def test_a_uid_is_never_given_twice(store):
 
 
 def test_an_endpoints_name_is_taken_until_it_is_removed(store):
-    endpoint = create_endpoint(store, "Ep", tagged={"a": "1"})
-    store.ask_delete(REGION, "ep", 5.0)
+    endpoint = create_endpoint(store, "Ep", new_tags={"a": "1"})
+    store.mark_deleting(REGION, "ep", 5.0)
     with pytest.raises(NameTaken):
         create_endpoint(store, "eP")
     store.remove(endpoint.uid)
@@ -211,18 +211,18 @@ def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
             [(*state, number) for number, state in enumerate(states, 1)],
         )
     connection.close()
-    everything = store.list_endpoints(Listing(REGION, 1000, sort="Status", descending=False))
+    everything = store.list_endpoints(ListQuery(REGION, 1000, sort="Status", descending=False))
     assert len(everything) == len(states)
     assert [e.status for e in everything] == sorted(e.status for e in everything)
     for status in {e.status for e in everything}:
-        chosen = store.list_endpoints(Listing(REGION, 1000, status=status))
+        chosen = store.list_endpoints(ListQuery(REGION, 1000, status=status))
         assert {e.name for e in chosen} == {e.name for e in everything if e.status == status}
 
 
 def test_endpoints_are_filtered_by_when_they_last_changed(store):
     for number in (1, 2, 3):
         store.mark_ready(create_endpoint(store, f"ep{number}").uid, 1, float(number))
-    listing = Listing(REGION, 10, descending=False)
+    listing = ListQuery(REGION, 10, descending=False)
     assert [e.name for e in store.list_endpoints(replace(listing, modified_after=2.0))] == ["ep3"]
     assert [e.name for e in store.list_endpoints(replace(listing, modified_before=2.0))] == ["ep1"]
 
@@ -230,12 +230,12 @@ def test_endpoints_are_filtered_by_when_they_last_changed(store):
 def change(store, endpoint, share=False, config=None, expected=None):
     return store.update_endpoint(
         endpoint.uid,
-        expected=expected or endpoint.revision,
-        share=share,
+        expected_revision=expected or endpoint.revision,
+        share_fleet=share,
         config=config or {**CONFIG, "EndpointConfigName": "Other"},
         models={"m": {"ModelName": "m"}},
         deployment=None,
-        at=7.0,
+        now=7.0,
     )
 
 
@@ -245,12 +245,12 @@ def test_an_update_is_a_revision_with_a_fleet_of_its_own_and_is_shown_once_it_is
     updating = change(store, endpoint)
     assert (updating.status, updating.revision, updating.config_name) == ("Updating", 2, "Config")
     ((_, revisions),) = store.desired()
-    assert [(one.number, one.fleet) for one in revisions] == [(1, 1), (2, 2)]
+    assert [(revision.number, revision.fleet) for revision in revisions] == [(1, 1), (2, 2)]
     store.mark_ready(endpoint.uid, 2, 8.0)
     updated = store.endpoint(REGION, "ep")
     assert (updated.status, updated.config_name, updated.modified) == ("InService", "Other", 8.0)
     ((_, revisions),) = store.desired()
-    assert [one.number for one in revisions] == [2]
+    assert [revision.number for revision in revisions] == [2]
 
 
 def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_update(store):
@@ -278,7 +278,7 @@ def test_revisions_that_nobody_uses_are_forgotten(store):
             store.mark_ready(uid, number, float(number))
         else:
             store.mark_failed(uid, number, "why", 5.0)
-        kept = [one for one in range(1, number + 1) if store.revision(uid, one)]
+        kept = [revision for revision in range(1, number + 1) if store.revision(uid, revision)]
         assert {number, number - 1 if number != 6 else 4} <= set(kept)
         assert len(kept) <= 4
     assert kept == [4, 7, 8], "the last two, and the one that they have their fleet from"
@@ -295,7 +295,7 @@ def test_only_an_endpoint_in_service_is_changed_and_only_from_what_the_caller_ha
     store.mark_ready(endpoint.uid, 2, 3.0)
     with pytest.raises(NotInService):
         change(store, endpoint)
-    store.ask_delete(REGION, "ep", 5.0)
+    store.mark_deleting(REGION, "ep", 5.0)
     with pytest.raises(NotInService):
         change(store, endpoint, expected=2)
     store.remove(endpoint.uid)
@@ -318,9 +318,9 @@ def test_tags_are_merged_listed_by_key_and_deleted(store):
 
 def test_a_resource_that_is_not_there_has_no_tags(store):
     for call in (lambda: store.add_tags("arn:x", {}, 1), lambda: store.list_tags("arn:x")):
-        with pytest.raises(NoResource):
+        with pytest.raises(ResourceNotFound):
             call()
-    with pytest.raises(NoResource):
+    with pytest.raises(ResourceNotFound):
         store.delete_tags("arn:x", ["a"])
 
 
@@ -382,8 +382,8 @@ def test_a_file_of_version_1_is_carried_over(path):
     connection.close()
     store = Store(path)
     assert [store.endpoint("r", name).status for name in ("good", "bad")] == ["InService", "Failed"]
-    found = [revision for _, (revision,) in store.desired()]
-    assert [(revision.fleet, revision.deployment, revision.asked) for revision in found] == [
+    upgraded = [revision for _, (revision,) in store.desired()]
+    assert [(revision.fleet, revision.deployment, revision.requested) for revision in upgraded] == [
         (1, {"a": 1}, 1.5),
         (1, None, 1),
     ]
@@ -422,7 +422,7 @@ def test_of_racing_creates_of_one_name_exactly_one_wins(store, path, together):
         own = store if together else Store(path)
         barrier.wait(10)
         try:
-            create_endpoint(own, "ep" if number % 2 else "EP", tagged={"who": str(number)})
+            create_endpoint(own, "ep" if number % 2 else "EP", new_tags={"who": str(number)})
             results.append(number)
         except NameTaken:
             results.append(None)

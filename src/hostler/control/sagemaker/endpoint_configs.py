@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hostler import names
 from hostler.control.context import Context
-from hostler.control.sagemaker import listing
+from hostler.control.sagemaker import paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
-from hostler.control.sagemaker.tags import tagged
+from hostler.control.sagemaker.tags import read_tags
 from hostler.errors import ValidationException
 from hostler.hosting.models import weight
 from hostler.store.records import Document, Kind, Record
@@ -16,7 +16,7 @@ _KIND: Kind = "endpoint-config"
 
 
 async def create_endpoint_config(context: Context, region: str, request: Document) -> Document:
-    tags = tagged(request.pop("Tags", []))
+    tags = read_tags(request.pop("Tags", []))
     _check(request)
     for variant in request["ProductionVariants"]:
         model = await context.store_thread.call(context.store.record, "model", region, variant["ModelName"])
@@ -39,14 +39,14 @@ async def describe_endpoint_config(context: Context, region: str, request: Docum
     variants = [
         variant | {"InitialVariantWeight": weight(variant)} for variant in record.document["ProductionVariants"]
     ]
-    shown = {"ProductionVariants": variants, "EndpointConfigArn": record.arn, "CreationTime": record.created}
-    return record.document | shown
+    added = {"ProductionVariants": variants, "EndpointConfigArn": record.arn, "CreationTime": record.created}
+    return record.document | added
 
 
 async def list_endpoint_configs(context: Context, region: str, request: Document) -> Document:
-    asked = listing.asked("ListEndpointConfigs", region, request)
-    found = await context.store_thread.call(context.store.list_records, _KIND, asked)
-    page, token = listing.page("ListEndpointConfigs", region, request, asked, found)
+    query = paging.read_query("ListEndpointConfigs", region, request)
+    records = await context.store_thread.call(context.store.list_records, _KIND, query)
+    page, token = paging.page("ListEndpointConfigs", region, request, query, records)
     configs = [{"EndpointConfigName": c.name, "EndpointConfigArn": c.arn, "CreationTime": c.created} for c in page]
     return {"EndpointConfigs": configs, "NextToken": token}
 
@@ -75,8 +75,8 @@ def _check(request: Document) -> None:
     variants = request["ProductionVariants"]
     for variant in variants:
         _check_variant(variant)
-    found = [variant["VariantName"] for variant in variants]
-    if len(set(found)) < len(found):  # rule 15
+    variant_names = [variant["VariantName"] for variant in variants]
+    if len(set(variant_names)) < len(variant_names):  # rule 15
         raise ValidationException("Each VariantName must be unique within the endpoint configuration.")
     if not any(map(weight, variants)):  # rule 23
         raise ValidationException("At least one variant must have an InitialVariantWeight above 0.")

@@ -10,20 +10,20 @@ from collections.abc import Iterable
 
 from hostler import names
 from hostler.control.context import Context
-from hostler.control.sagemaker import deployment_config, listing
+from hostler.control.sagemaker import deployment_config, paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find
-from hostler.control.sagemaker.tags import tagged
+from hostler.control.sagemaker.tags import read_tags
 from hostler.core.endpoints.status import VariantView
 from hostler.errors import ApiError
 from hostler.hosting.models import definitions, weight
 from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 
-_MOST_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill the machine
+_MAX_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill the machine
 
 
 async def create_endpoint(context: Context, region: str, request: Document) -> Document:
-    tags = tagged(request.pop("Tags", []))
+    tags = read_tags(request.pop("Tags", []))
     name, config_name = request["EndpointName"], request["EndpointConfigName"]
     config = await config_of(context, region, config_name)
     models = await models_of(context, region, config)
@@ -40,7 +40,7 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
             document=request,
             config=config,
             models=models,
-            tagged=tags,
+            new_tags=tags,
         )
     except NameTaken:
         raise already_exists("endpoint", region, name) from None
@@ -51,14 +51,14 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
 
 async def describe_endpoint(context: Context, region: str, request: Document) -> Document:
     """Status, weights and desired counts are the store's; what is seen in the same moment adds counts and phases."""
-    found = await context.store_thread.call(context.store.endpoint_and_revisions, region, request["EndpointName"])
-    if found is None:
+    stored = await context.store_thread.call(context.store.endpoint_and_revisions, region, request["EndpointName"])
+    if stored is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
-    view = context.lifecycle.view(*found)
-    endpoint, revisions = found
+    view = context.lifecycle.view(*stored)
+    endpoint, revisions = stored
     shown, newest = revisions[0], revisions[-1]
-    under_way = endpoint.status in ("Creating", "Updating")
-    desired = newest if under_way and newest.fleet == shown.fleet else shown
+    is_changing = endpoint.status in ("Creating", "Updating")
+    desired = newest if is_changing and newest.fleet == shown.fleet else shown
     answer = {
         "EndpointName": endpoint.name,
         "EndpointArn": endpoint.arn,
@@ -67,23 +67,23 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "CreationTime": endpoint.created,
         "LastModifiedTime": endpoint.modified,
         "FailureReason": endpoint.failure_reason or None,
-        "LastDeploymentConfig": (newest if under_way else shown).deployment or None,
+        "LastDeploymentConfig": (newest if is_changing else shown).deployment or None,
     }
     if view is not None or endpoint.ready_revision:
         resolved = await context.store_thread.call(context.store.revision, endpoint.uid, shown.fleet) or shown
-        variants = _whole(shown) if view is None else view.variants
-        answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.asked, endpoint.modified)
+        variants = _all_in_service(shown) if view is None else view.variants
+        answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.requested, endpoint.modified)
     if endpoint.status == "Creating":
         answer["PendingDeploymentSummary"] = _pending(newest, view.variants if view else (), endpoint.modified)
-    elif under_way and desired is not newest:
+    elif is_changing and desired is not newest:
         answer["PendingDeploymentSummary"] = _pending(newest, view.pending if view else (), endpoint.modified)
     return answer
 
 
 async def list_endpoints(context: Context, region: str, request: Document) -> Document:
-    asked = listing.asked("ListEndpoints", region, request)
-    found = await context.store_thread.call(context.store.list_endpoints, asked)
-    page, token = listing.page("ListEndpoints", region, request, asked, found)
+    query = paging.read_query("ListEndpoints", region, request)
+    records = await context.store_thread.call(context.store.list_endpoints, query)
+    page, token = paging.page("ListEndpoints", region, request, query, records)
     endpoints = [
         {
             "EndpointName": endpoint.name,
@@ -99,7 +99,9 @@ async def list_endpoints(context: Context, region: str, request: Document) -> Do
 
 async def delete_endpoint(context: Context, region: str, request: Document) -> None:
     """Accepted in any state, and again while Deleting (§2.9)."""
-    endpoint = await context.store_thread.call(context.store.ask_delete, region, request["EndpointName"], context.now())
+    endpoint = await context.store_thread.call(
+        context.store.mark_deleting, region, request["EndpointName"], context.now()
+    )
     if endpoint is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
     context.lifecycle.wake()
@@ -127,15 +129,15 @@ async def models_of(context: Context, region: str, config: Document) -> dict[str
 
 def check_size(config: Document) -> None:
     """Raise ApiError for a config of more instances than one endpoint may have."""
-    wanted = sum(variant["InitialInstanceCount"] for variant in config["ProductionVariants"])
-    if wanted > _MOST_INSTANCES:
+    count = sum(variant["InitialInstanceCount"] for variant in config["ProductionVariants"])
+    if count > _MAX_INSTANCES:
         raise ApiError(
             "ResourceLimitExceeded",
-            f"The limit of instances of one endpoint is {_MOST_INSTANCES}; {wanted} were asked for.",
+            f"The limit of instances of one endpoint is {_MAX_INSTANCES}; {count} were asked for.",
         )
 
 
-def _whole(revision: Revision) -> list[VariantView]:
+def _all_in_service(revision: Revision) -> list[VariantView]:
     """A revision that came into service before control was started: nobody has looked at it since."""
     variants = revision.config["ProductionVariants"]
     return [VariantView(variant["VariantName"], variant["InitialInstanceCount"]) for variant in variants]
@@ -143,13 +145,13 @@ def _whole(revision: Revision) -> list[VariantView]:
 
 def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> Document:
     """The PendingDeploymentSummary of a revision that has a new fleet."""
-    variants = _variants(revision, revision, views, revision.asked, since)
+    variants = _variants(revision, revision, views, revision.requested, since)
     for variant, config in zip(variants, revision.config["ProductionVariants"], strict=True):
         if "InstanceType" in config:  # else it has InstancePools
             variant["InstanceType"] = config["InstanceType"]
     return {
         "EndpointConfigName": revision.config["EndpointConfigName"],
-        "StartTime": revision.asked,
+        "StartTime": revision.requested,
         "ProductionVariants": variants,
     }
 
@@ -160,15 +162,22 @@ def _variants(
     """The variants of a revision, on their way to what another wants of them. Times are epoch seconds."""
     seen = {view.name: view for view in views}
     return [
-        _variant(variant, wanted, shown.models[variant["ModelName"]], seen.get(variant["VariantName"]), resolved, since)
-        for variant, wanted in zip(
+        _variant(
+            variant,
+            desired_config,
+            shown.models[variant["ModelName"]],
+            seen.get(variant["VariantName"]),
+            resolved,
+            since,
+        )
+        for variant, desired_config in zip(
             shown.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
         )
     ]
 
 
 def _variant(
-    config: Document, wanted: Document, model: Document, view: VariantView | None, resolved: float, since: float
+    config: Document, desired_config: Document, model: Document, view: VariantView | None, resolved: float, since: float
 ) -> Document:
     echoed = {name: config[name] for name in ("RoutingConfig", "CapacityReservationConfig") if name in config}
     shown = echoed | {
@@ -177,9 +186,9 @@ def _variant(
             {"SpecifiedImage": container["Image"], "ResolutionTime": resolved} for container in definitions(model)
         ],
         "CurrentWeight": weight(config),
-        "DesiredWeight": weight(wanted),
+        "DesiredWeight": weight(desired_config),
         "CurrentInstanceCount": view.current_count if view else 0,
-        "DesiredInstanceCount": wanted["InitialInstanceCount"],
+        "DesiredInstanceCount": desired_config["InitialInstanceCount"],
     }
     if view and view.phase:
         shown["VariantStatus"] = [{"Status": view.phase, "StatusMessage": view.phase_message, "StartTime": since}]

@@ -7,9 +7,9 @@ from typing import Any
 
 from hostler import names
 from hostler.control.context import Context
-from hostler.control.sagemaker import listing
+from hostler.control.sagemaker import paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
-from hostler.control.sagemaker.tags import tagged
+from hostler.control.sagemaker.tags import read_tags
 from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
 from hostler.hosting.models import definitions, is_multi_model
 from hostler.store.records import Document, Record
@@ -20,7 +20,7 @@ _ENVIRONMENT_MAX = 32 * 1024  # bytes of all names and values of a model's conta
 
 
 async def create_model(context: Context, region: str, request: Document) -> Document:
-    tags = tagged(request.pop("Tags", []))
+    tags = read_tags(request.pop("Tags", []))
     _check(request)
     for container in definitions(request):
         await _check_data(context, container)
@@ -38,22 +38,22 @@ async def describe_model(context: Context, region: str, request: Document) -> Do
     if record is None:
         raise could_not_find("model", region, request["ModelName"])
     document = record.document
-    shown: Document = (
+    described: Document = (
         {"EnableNetworkIsolation": False} | document | {"ModelArn": record.arn, "CreationTime": record.created}
     )
     if "PrimaryContainer" in document:
-        shown["PrimaryContainer"] = _shown(document["PrimaryContainer"])
+        described["PrimaryContainer"] = _with_defaults(document["PrimaryContainer"])
     else:
-        shown["Containers"] = [_shown(container) for container in document["Containers"]]
-        if len(shown["Containers"]) > 1:
-            shown.setdefault("InferenceExecutionConfig", {"Mode": "Serial"})
-    return shown
+        described["Containers"] = [_with_defaults(container) for container in document["Containers"]]
+        if len(described["Containers"]) > 1:
+            described.setdefault("InferenceExecutionConfig", {"Mode": "Serial"})
+    return described
 
 
 async def list_models(context: Context, region: str, request: Document) -> Document:
-    asked = listing.asked("ListModels", region, request)
-    found = await context.store_thread.call(context.store.list_records, "model", asked)
-    page, token = listing.page("ListModels", region, request, asked, found)
+    query = paging.read_query("ListModels", region, request)
+    records = await context.store_thread.call(context.store.list_records, "model", query)
+    page, token = paging.page("ListModels", region, request, query, records)
     models = [{"ModelName": m.name, "ModelArn": m.arn, "CreationTime": m.created} for m in page]
     return {"Models": models, "NextToken": token}
 
@@ -63,7 +63,7 @@ async def delete_model(context: Context, region: str, request: Document) -> None
         raise could_not_find("model", region, request["ModelName"])
 
 
-def _shown(container: Document) -> Document:
+def _with_defaults(container: Document) -> Document:
     return {"Mode": "SingleModel", "Environment": {}} | container
 
 
@@ -72,11 +72,13 @@ def _check(request: Document) -> None:
         raise ValidationException("Exactly one of PrimaryContainer and Containers must be given.")  # rule 1
     if request.get("EnableNetworkIsolation"):
         raise not_hosted("EnableNetworkIsolation")
-    found = definitions(request)
-    for container in found:
+    containers = definitions(request)
+    for container in containers:
         _check_container(container)
-    _check_together(found, request.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
-    environment = [text for container in found for pair in container.get("Environment", {}).items() for text in pair]
+    _check_combination(containers, request.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
+    environment = [
+        text for container in containers for pair in container.get("Environment", {}).items() for text in pair
+    ]
     if sum(len(text.encode()) for text in environment) > _ENVIRONMENT_MAX:  # rule 11
         raise ValidationException("The Environment of all containers together must not exceed 32 KB.")
     if any("\0" in text for text in environment):
@@ -102,14 +104,14 @@ def _check_container(container: Document) -> None:
         raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
 
 
-def _check_together(found: list[Document], mode: str) -> None:
-    hostnames = [container["ContainerHostname"] for container in found if "ContainerHostname" in container]
-    multi_models = sum(is_multi_model(container) for container in found)
-    if mode == "Direct" and len(hostnames) < len(found):  # rule 3
+def _check_combination(containers: list[Document], mode: str) -> None:
+    hostnames = [container["ContainerHostname"] for container in containers if "ContainerHostname" in container]
+    multi_models = sum(is_multi_model(container) for container in containers)
+    if mode == "Direct" and len(hostnames) < len(containers):  # rule 3
         raise ValidationException(
             "With InferenceExecutionConfig Mode Direct every container needs a ContainerHostname."
         )
-    if len(found) > 1 and hostnames and len(hostnames) < len(found):  # rule 4
+    if len(containers) > 1 and hostnames and len(hostnames) < len(containers):  # rule 4
         raise ValidationException("If one container has a ContainerHostname, all must have one.")
     if len(set(hostnames)) < len(hostnames):
         raise ValidationException("Each ContainerHostname must be unique within the model.")

@@ -19,7 +19,7 @@ _RETAINED = {"DesiredInstanceCount": "InitialInstanceCount", "DesiredWeight": "I
 
 
 async def update_endpoint(context: Context, region: str, request: Document) -> Document:
-    excluded = {one["VariantPropertyType"] for one in request.get("ExcludeRetainedVariantProperties", [])}
+    excluded = {entry["VariantPropertyType"] for entry in request.get("ExcludeRetainedVariantProperties", [])}
     retain = request.get("RetainAllVariantProperties", False)
     if excluded and not retain:
         raise ValidationException("ExcludeRetainedVariantProperties needs RetainAllVariantProperties to be true.")
@@ -30,63 +30,66 @@ async def update_endpoint(context: Context, region: str, request: Document) -> D
     await config_of(context, region, endpoint.config_name)  # rule 30: the old one must be there too
     models = await models_of(context, region, config)
     if retain:
-        before = {variant["VariantName"]: variant for variant in serving.config["ProductionVariants"]}
-        kept = [name for desired, name in _RETAINED.items() if desired not in excluded]
+        current = {variant["VariantName"]: variant for variant in serving.config["ProductionVariants"]}
+        retained = [name for member, name in _RETAINED.items() if member not in excluded]
         config["ProductionVariants"] = [
-            _retained(variant, before.get(variant["VariantName"]), kept) for variant in config["ProductionVariants"]
+            _retained(variant, current.get(variant["VariantName"]), retained)
+            for variant in config["ProductionVariants"]
         ]
-    deployed = request.get("DeploymentConfig") or serving.deployment  # the last used, which may be retained later
-    if deployed and ("DeploymentConfig" in request or request.get("RetainDeploymentConfig")):
-        deployment_config.check(deployed, config["ProductionVariants"])
-    return await _update(context, endpoint, share=False, config=config, models=models, deployed=deployed)
+    deployment = request.get("DeploymentConfig") or serving.deployment  # the last used, which may be retained later
+    if deployment and ("DeploymentConfig" in request or request.get("RetainDeploymentConfig")):
+        deployment_config.check(deployment, config["ProductionVariants"])
+    return await _update(context, endpoint, share_fleet=False, config=config, models=models, deployment=deployment)
 
 
 async def update_endpoint_weights_and_capacities(context: Context, region: str, request: Document) -> Document:
-    asked: dict[str, Document] = {}
+    desired_by_variant: dict[str, Document] = {}
     for desired in request["DesiredWeightsAndCapacities"]:
         name = desired["VariantName"]
-        if name in asked:
+        if name in desired_by_variant:
             raise ValidationException(f'The variant name "{name}" was non-unique within the request.')
         _check_desired(desired)
-        asked[name] = desired
+        desired_by_variant[name] = desired
     endpoint, serving = await _in_service(context, region, request["EndpointName"])
     variants = serving.config["ProductionVariants"]
-    if unknown := asked.keys() - {variant["VariantName"] for variant in variants}:
-        listed = ", ".join(f'"{name}"' for name in asked if name in unknown)
+    if unknown := desired_by_variant.keys() - {variant["VariantName"] for variant in variants}:
+        listed = ", ".join(f'"{name}"' for name in desired_by_variant if name in unknown)
         raise ValidationException(
             f'The variant name(s) {listed} is/are not present within endpoint configuration "{endpoint.config_name}".'
         )
-    changed = [variant | _desired(asked.get(variant["VariantName"], {})) for variant in variants]
-    for before, after in zip(variants, changed, strict=True):
-        more = after["InitialInstanceCount"] > before["InitialInstanceCount"]
-        if more and not await context.store_thread.call(context.store.record, "model", region, after["ModelName"]):
-            raise could_not_find("model", region, after["ModelName"])  # §2.2: a later scale-out fails
+    changed = [variant | _variant_members(desired_by_variant.get(variant["VariantName"], {})) for variant in variants]
+    for current_variant, changed_variant in zip(variants, changed, strict=True):
+        is_scale_out = changed_variant["InitialInstanceCount"] > current_variant["InitialInstanceCount"]
+        if is_scale_out and not await context.store_thread.call(
+            context.store.record, "model", region, changed_variant["ModelName"]
+        ):
+            raise could_not_find("model", region, changed_variant["ModelName"])  # §2.2: a later scale-out fails
     return await _update(
         context,
         endpoint,
-        share=True,
+        share_fleet=True,
         config=serving.config | {"ProductionVariants": changed},
         models=serving.models,
-        deployed=serving.deployment,
+        deployment=serving.deployment,
     )
 
 
 async def _in_service(context: Context, region: str, name: str) -> tuple[EndpointRecord, Revision]:
     """The endpoint and the revision that serves. Raises ValidationException in any other state (rule 29)."""
-    found = await context.store_thread.call(context.store.endpoint_and_revisions, region, name)
-    if found is None:
+    stored = await context.store_thread.call(context.store.endpoint_and_revisions, region, name)
+    if stored is None:
         raise could_not_find("endpoint", region, name)
-    endpoint, (serving, *_) = found
+    endpoint, (serving, *_) = stored
     if endpoint.status != "InService":
         raise cannot_update(region, name, endpoint.status)
     return endpoint, serving
 
 
-def _retained(variant: Document, before: Document | None, kept: list[str]) -> Document:
-    if before is None:  # a new variant
+def _retained(variant: Document, current: Document | None, retained: list[str]) -> Document:
+    if current is None:  # a new variant
         return variant
-    before = before | {"InitialVariantWeight": weight(before)}
-    return variant | {name: before[name] for name in kept}
+    current = current | {"InitialVariantWeight": weight(current)}
+    return variant | {name: current[name] for name in retained}
 
 
 def _check_desired(desired: Document) -> None:
@@ -95,23 +98,23 @@ def _check_desired(desired: Document) -> None:
         raise not_hosted("Serverless inference (ServerlessUpdateConfig)")
     if desired.get("DesiredInstanceCount") == 0:
         raise ValidationException(f"Variant {name} must have a DesiredInstanceCount above 0.")
-    if not _desired(desired):
+    if not _variant_members(desired):
         raise ValidationException(f"A DesiredWeight or a DesiredInstanceCount must be given for variant {name}.")
 
 
-def _desired(asked: Document) -> Document:
+def _variant_members(desired: Document) -> Document:
     """What is asked for, in the words of a ProductionVariant."""
-    return {name: asked[desired] for desired, name in _RETAINED.items() if desired in asked}
+    return {name: desired[member] for member, name in _RETAINED.items() if member in desired}
 
 
 async def _update(
     context: Context,
     endpoint: EndpointRecord,
     *,
-    share: bool,
+    share_fleet: bool,
     config: Document,
     models: dict[str, Document],
-    deployed: Document | None,
+    deployment: Document | None,
 ) -> Document:
     if not any(map(weight, config["ProductionVariants"])):  # as rule 23
         raise ValidationException("At least one variant must have a weight above 0.")
@@ -120,12 +123,12 @@ async def _update(
         await context.store_thread.call(
             context.store.update_endpoint,
             endpoint.uid,
-            expected=endpoint.revision,
-            share=share,
+            expected_revision=endpoint.revision,
+            share_fleet=share_fleet,
             config=config,
             models=models,
-            deployment=deployed,
-            at=context.now(),
+            deployment=deployment,
+            now=context.now(),
         )
     except NotInService:  # something else was faster
         await _in_service(context, endpoint.region, endpoint.name)  # says what, unless that is over

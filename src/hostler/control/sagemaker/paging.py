@@ -1,6 +1,6 @@
-"""Paging: from a List request to the store's `Listing` and back to a NextToken (§2.0).
+"""Paging: from a List request to the store's `ListQuery` and back to a NextToken (§2.0).
 
-A token holds where the page ended and a digest of the question; with another question it is refused.
+A token holds where the page ended and a digest of the query; for another query it is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from hostler.errors import ValidationException
-from hostler.store.records import Document, Listing
+from hostler.store.records import Document, ListQuery
 
 DEFAULT_PAGE = 10
 
@@ -29,16 +29,16 @@ class _Named(Protocol):
 T = TypeVar("T", bound=_Named)
 
 
-def asked(operation: str, region: str, request: Document) -> Listing:
+def read_query(operation: str, region: str, request: Document) -> ListQuery:
     """What a List request asks of the store: one item more than the page, to know whether more exist."""
     sort = request.get("SortBy", "CreationTime")
     after = None
     if "NextToken" in request:
-        value, key = read_token(request["NextToken"], _question(operation, region, request), 2)
+        value, key = read_token(request["NextToken"], _query_key(operation, region, request), 2)
         if not isinstance(value, float if sort == "CreationTime" else str):
             raise _foreign_token()
         after = (value, key)
-    return Listing(
+    return ListQuery(
         region=region,
         limit=request.get("MaxResults", DEFAULT_PAGE) + 1,
         sort=sort,
@@ -54,38 +54,38 @@ def asked(operation: str, region: str, request: Document) -> Listing:
 
 
 def page(
-    operation: str, region: str, request: Document, listing: Listing, found: Sequence[T]
+    operation: str, region: str, request: Document, query: ListQuery, records: Sequence[T]
 ) -> tuple[Sequence[T], str | None]:
     """The items of this page and the token of the next, None when this is the last."""
-    if len(found) < listing.limit:
-        return found, None
-    last: Any = found[listing.limit - 2]
-    value = {"Name": last.name.lower(), "CreationTime": last.created}.get(listing.sort) or last.status
-    return found[:-1], write_token(_question(operation, region, request), [value, last.name.lower()])
+    if len(records) < query.limit:
+        return records, None
+    last: Any = records[query.limit - 2]
+    value = {"Name": last.name.lower(), "CreationTime": last.created}.get(query.sort) or last.status
+    return records[:-1], write_token(_query_key(operation, region, request), [value, last.name.lower()])
 
 
-def _question(operation: str, region: str, request: Document) -> list[Any]:
-    filters = {name: value for name, value in request.items() if name not in ("NextToken", "MaxResults")}
-    return [operation, region, sorted(filters.items())]
+def _query_key(operation: str, region: str, request: Document) -> list[Any]:
+    members = {name: value for name, value in request.items() if name not in ("NextToken", "MaxResults")}
+    return [operation, region, sorted(members.items())]
 
 
-def write_token(question: list[Any], place: list[str | float]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([_digest(question), *place])).decode()
+def write_token(query_key: list[Any], position: list[str | float]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([_digest(query_key), *position])).decode()
 
 
-def read_token(token: str, question: list[Any], length: int) -> list[Any]:
+def read_token(token: str, query_key: list[Any], length: int) -> list[Any]:
     """The `length` values that tell where the last page ended. Raises ValidationException for a foreign token."""
     try:
-        digest, *place = msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=list)
+        digest, *position = msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=list)
     except (binascii.Error, ValueError, RecursionError):
         raise _foreign_token() from None
-    if digest != _digest(question) or len(place) != length or not isinstance(place[-1], str):
+    if digest != _digest(query_key) or len(position) != length or not isinstance(position[-1], str):
         raise _foreign_token()
-    return place
+    return position
 
 
-def _digest(question: list[Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode(question)).hexdigest()[:16]
+def _digest(query_key: list[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(query_key)).hexdigest()[:16]
 
 
 def _foreign_token() -> ValidationException:
