@@ -1,1 +1,1 @@
-"""The control process: API operations, one file per resource, and the objects of the embedded S3."""
+"""The control process: SageMaker's operations, STS, and hostler's own pages."""

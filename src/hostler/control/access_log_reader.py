@@ -1,4 +1,4 @@
-"""The gateways' access logs, read for people. What a line says, the gateway knows."""
+"""Read the gateways' access logs for people. The format of a line is the gateway's (gateway/access_log.py)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import msgspec
 
 
 def read(folder: Path, tail: int, region: str, endpoint: str) -> list[dict[str, str]]:
-    """The lines in the last `tail` bytes of each gateway's log, by the gateway; with `endpoint`, that endpoint's alone.
+    """Return the lines in the last `tail` bytes of each gateway's log; with `endpoint`, that endpoint's lines alone.
 
-    A log is text, as it stands in the file. What cannot be read is not there.
+    Each item has the names `gateway` and `log` (text as in the file). Files that cannot be read are left out.
     """
-    named = b'"region":%b,"endpoint":%b,' % (msgspec.json.encode(region), msgspec.json.encode(endpoint))
-    found, files = [], list[Path]()
+    marker = b'"region":%b,"endpoint":%b,' % (msgspec.json.encode(region), msgspec.json.encode(endpoint))
+    logs, files = [], list[Path]()
     with contextlib.suppress(OSError):
         files = sorted(folder.glob("*.log"))
     for file in files:
         lines = _lines(file, tail)
         if len(b"".join(lines)) < tail:
             lines = _lines(Path(f"{file}.1"), tail) + lines
-        kept = b"".join(line for line in lines if not endpoint or named in line)
-        found.append({"gateway": file.stem, "log": kept.decode(errors="replace")})
-    return found
+        log = b"".join(line for line in lines if not endpoint or marker in line)
+        logs.append({"gateway": file.stem, "log": log.decode(errors="replace")})
+    return logs
 
 
 def _lines(file: Path, tail: int) -> list[bytes]:
-    """The whole lines in the last `tail` bytes."""
+    """Return the complete lines in the last `tail` bytes of a file."""
     try:
         with open(file, "rb") as opened:
             begin = max(0, os.fstat(opened.fileno()).st_size - tail)

@@ -1,6 +1,6 @@
-"""What goes where on the one port, save invocations, which end in the gateway.
+"""Dispatch every request on the one port, except invocations, which the gateway handles.
 
-Owns dispatch, the limit on bodies, and the rendering of every error of the JSON API; knows no operation.
+Owns the limit on bodies and the rendering of every error of the JSON API; knows no operation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hostler.errors import ApiError
 from hostler.text import is_count
 
 BODY_MAX = 2**20  # bytes of a control-plane request
-LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs gives when not told otherwise
+LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs returns by default
 _LOG_TAIL_MAX = 2**20
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ Handler = Callable[[Context, Request], Awaitable[Response]]
 
 
 def create_app(context: Context) -> ASGIApp:
-    """The control plane's ASGI app (HTTP only)."""
+    """Return the control plane's ASGI app (HTTP only)."""
     api = Api()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,15 +64,17 @@ async def _aws_json(api: Api, context: Context, request: Request) -> Response:
     try:
         target, content_type = request.headers["x-amz-target"], request.headers.get("content-type", "")
         body = await _body(request)
-        return _json(await api.call(context, target, content_type, _region(context, request), body), 200, headers)
+        return _aws_response(
+            await api.call(context, target, content_type, _region(context, request), body), 200, headers
+        )
     except ApiError as error:
-        return _json(json_protocol.render_error(error), error.status, headers)
+        return _aws_response(json_protocol.render_error(error), error.status, headers)
     except ClientDisconnect:
-        return Response()  # nobody reads it
+        return Response()  # the client is gone
     except Exception:
         _log.exception("a request to %s failed", request.headers["x-amz-target"])
         failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
-        return _json(json_protocol.render_error(failure), failure.status, headers)
+        return _aws_response(json_protocol.render_error(failure), failure.status, headers)
 
 
 async def _sts(context: Context, request: Request) -> Response:
@@ -86,7 +88,7 @@ async def _sts(context: Context, request: Request) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """The whole body. Raises ApiError (413) for one that is too long, before it is all read."""
+    """Read the body. Raises ApiError (413) for a body longer than BODY_MAX, before all of it is read."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -100,7 +102,7 @@ def _region(context: Context, request: Request) -> str:
     return credential.region(request.headers.get("authorization", ""), context.settings.region)
 
 
-def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
+def _aws_response(body: bytes, status: int, headers: dict[str, str]) -> Response:
     return Response(body, status, headers, json_protocol.CONTENT_TYPE)
 
 
@@ -114,18 +116,18 @@ async def _page(context: Context, request: Request) -> Response:
 
 
 async def _health(_context: Context, _request: Request) -> Response:
-    return _plain({"status": "ok", "version": __version__})
+    return _json_page({"status": "ok", "version": __version__})
 
 
 async def _ready(context: Context, _request: Request) -> Response:
     ready = context.ready()
-    return _plain({"ready": ready}, 200 if ready else 503)
+    return _json_page({"ready": ready}, 200 if ready else 503)
 
 
 async def _localstack_health(_context: Context, _request: Request) -> Response:
-    """What tools written for LocalStack wait for."""
+    """Answer tools for LocalStack, which wait for this page."""
     services = dict.fromkeys(("s3", "sagemaker", "sagemaker-runtime", "sts"), "running")
-    return _plain({"services": services, "edition": "hostler", "version": __version__})
+    return _json_page({"services": services, "edition": "hostler", "version": __version__})
 
 
 async def _metrics(context: Context, _request: Request) -> Response:
@@ -133,7 +135,7 @@ async def _metrics(context: Context, _request: Request) -> Response:
 
 
 async def _endpoints(context: Context, _request: Request) -> Response:
-    return _plain({"endpoints": context.lifecycle.describe_all()})
+    return _json_page({"endpoints": context.lifecycle.describe_all()})
 
 
 async def _logs(context: Context, request: Request) -> Response:
@@ -141,33 +143,33 @@ async def _logs(context: Context, request: Request) -> Response:
     region = request.query_params.get("region") or context.settings.region
     tail = request.query_params.get("tail") or str(LOG_TAIL)
     if not is_count(tail):
-        return _plain({"message": "tail must be a number of bytes"}, 400)
+        return _json_page({"message": "tail must be a number of bytes"}, 400)
     window = min(int(tail), _LOG_TAIL_MAX)
     lines = None
     if "access" in request.query_params:
         lines = await asyncio.to_thread(access_log_reader.read, context.settings.access_logs, window, region, name)
-        if not name or any(one["log"] for one in lines):  # an endpoint that is gone may have lines
-            return _plain({"endpoint": name, "region": region, "access": lines})
+        if not name or any(gateway["log"] for gateway in lines):  # a deleted endpoint may have lines
+            return _json_page({"endpoint": name, "region": region, "access": lines})
     logs = await asyncio.to_thread(context.lifecycle.logs, region, name, window)
     if logs is None:
-        return _plain({"message": f"there is no endpoint {name!r} in {region}"}, 404)
-    found = {"access": lines} if lines is not None else {"logs": logs}
-    return _plain({"endpoint": name, "region": region, **found})
+        return _json_page({"message": f"there is no endpoint {name!r} in {region}"}, 404)
+    content = {"access": lines} if lines is not None else {"logs": logs}
+    return _json_page({"endpoint": name, "region": region, **content})
 
 
 async def _targets(context: Context, request: Request) -> Response:
-    asked = request.query_params
-    name, order, limit = asked.get("endpoint", ""), asked.get("sort") or "use", asked.get("limit") or "0"
-    region = asked.get("region") or context.settings.region
+    query = request.query_params
+    name, order, limit = query.get("endpoint", ""), query.get("sort") or "use", query.get("limit") or "0"
+    region = query.get("region") or context.settings.region
     if order not in ORDERS:
-        return _plain({"message": f"sort must be one of {', '.join(ORDERS)}"}, 400)
+        return _json_page({"message": f"sort must be one of {', '.join(ORDERS)}"}, 400)
     if not is_count(limit):
-        return _plain({"message": "limit must be a number of targets; 0: all"}, 400)
-    targets = context.lifecycle.targets(region, name, asked.get("match", ""), order, int(limit))
-    return _plain({"message": targets}, 404) if isinstance(targets, str) else _plain(targets)
+        return _json_page({"message": "limit must be a number of targets; 0: all"}, 400)
+    targets = context.lifecycle.targets(region, name, query.get("match", ""), order, int(limit))
+    return _json_page({"message": targets}, 404) if isinstance(targets, str) else _json_page(targets)
 
 
-def _plain(value: object, status: int = 200) -> Response:
+def _json_page(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 

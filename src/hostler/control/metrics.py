@@ -1,4 +1,4 @@
-"""`/_hostler/metrics`: what control and the gateways counted, as Prometheus text (names: §8.1, §8.2 in snake case)."""
+"""`/_hostler/metrics`: counters of control and the gateways, as Prometheus text (names: §8.1, §8.2 in snake case)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Collector:
 
     def _residents(self) -> Iterator[Metric]:
         family = GaugeMetricFamily("hostler_resident_targets", "Targets resident", labels=["endpoint", "variant"])
-        residents: Counter[tuple[str, str]] = Counter()  # over the fleets of a variant
+        residents: Counter[tuple[str, str]] = Counter()  # summed over the fleets of a variant
         for runtime in self._reconciler.runtimes.all.values():
             residents[runtime.key, runtime.variant] += runtime.resident()
         for labels, count in residents.items():
@@ -97,7 +97,7 @@ class _Collector:
 
 
 def render(metrics: Metrics, reconciler: Reconciler) -> bytes:
-    """The whole page, text format 0.0.4."""
+    """Return the page, in text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics, reconciler))
     page: bytes = generate_latest(registry)

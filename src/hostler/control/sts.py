@@ -1,4 +1,4 @@
-"""STS's GetCallerIdentity, which SDKs ask for names and roles (§1.1). Query protocol: a form in, XML out."""
+"""STS's GetCallerIdentity, by which SDKs find account and role (§1.1). Query protocol: a form in, XML out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
 def answer(body: bytes, region: str, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and XML for a form. The caller is a role, so that SDKs that look for one find one."""
+    """Return HTTP status and XML for a form. The caller is a role, because SDKs look for one."""
     action = parse_qs(body.decode("utf-8", "replace")).get("Action", [""])[-1]
     if action != "GetCallerIdentity":
         message = escape(f"The action {action[:100]!r} is not hosted here; GetCallerIdentity is.")

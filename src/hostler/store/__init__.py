@@ -1,1 +1,1 @@
-"""State that survives kill -9: SQLAlchemy Core on SQLite."""
+"""State that survives kill -9, on SQLite by SQLAlchemy Core."""

@@ -1,7 +1,7 @@
-"""What the store keeps, as plain records. Times are epoch seconds, exact to the millisecond that the API shows.
+"""The store's records. Times are epoch seconds, exact to the millisecond, as the API shows them.
 
-One writer per field: the API's handlers write what is desired (documents, revisions, `deleting`), the reconciler alone
-writes what came of it (`ready_revision`, `failed_revision`, `failure_reason`) and removes endpoints.
+One writer per field: the API's handlers write the desired state (documents, revisions, `deleting`); the reconciler
+alone writes the outcome (`ready_revision`, `failed_revision`, `failure_reason`) and removes endpoints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Literal["model", "endpoint-config"]
 
 @dataclass(frozen=True)
 class Record:
-    """A model or an endpoint config: the validated JSON of its Create call, as it came (without Tags)."""
+    """A model or an endpoint config: the validated JSON of its Create call, unchanged except that Tags are left out."""
 
     region: str
     name: str
@@ -28,48 +28,48 @@ class Record:
 
 @dataclass(frozen=True)
 class EndpointRecord:
-    """An endpoint. Its status is nowhere stored: it is a fold of these fields and of what is seen (core/status.py)."""
+    """An endpoint. Its status is not stored: it is a fold of these fields (core/endpoints/status.py)."""
 
     region: str
     name: str
     arn: str
-    uid: str  # 8 hex digits, never used twice; containers and folders are named by it
+    uid: str  # 8 hex digits, never used twice; part of the names of containers and folders
     created: float
     modified: float
     document: Document  # of CreateEndpoint
     config_name: str  # of the revision that Describe shows
-    revision: int  # the newest one asked for; starts at 1
+    revision: int  # the newest that was requested; starts at 1
     deleting: bool
     ready_revision: int  # the newest that was InService; 0 before the first
     failed_revision: int  # the newest that could not come into service; 0: none
-    failure_reason: str  # of that; empty: none, or another came into service since
+    failure_reason: str  # of failed_revision; empty: none, or another revision came into service since
 
     @property
     def status(self) -> str:
-        """The fold of these fields (§2.10). `store.tables.STATUS` says the same in SQL, for lists."""
+        """The fold of these fields (§2.10). `store.tables.STATUS` is the same fold in SQL, for lists."""
         return endpoint_status(self.deleting, self.revision, self.ready_revision, self.failed_revision)
 
 
 @dataclass(frozen=True)
 class Revision:
-    """What an endpoint was asked to be: its config and that config's models, copied when the call was made.
+    """One desired state of an endpoint: its config and that config's models, copied at the time of the call.
 
-    So deleting a model or a config later takes nothing from a running endpoint (§2.2, §2.3). The config's variants
-    say what was desired at last: UpdateEndpointWeightsAndCapacities makes a new revision with other weights and counts.
+    So a running endpoint does not change when a model or a config is deleted (§2.2, §2.3). The config's variants have
+    the desired weights and counts: UpdateEndpointWeightsAndCapacities creates a revision with other ones.
     """
 
     uid: str
     number: int
-    fleet: int  # number of the revision that it shares its instances with: its own after CreateEndpoint, UpdateEndpoint
+    fleet: int  # number of the revision whose instances it uses: its own after CreateEndpoint and UpdateEndpoint
     config: Document  # CreateEndpointConfig's document, with the desired weights and counts
     models: dict[str, Document]  # ModelName -> CreateModel's document
     deployment: Document | None  # DeploymentConfig
-    requested: float
+    requested: float  # time of the call
 
 
 @dataclass(frozen=True)
 class ListQuery:
-    """What a List call asks for: filters, order, and where the last page ended (§2.0). Times are epoch seconds."""
+    """The query of a List call: filters, order, and the end of the last page (§2.0). Times are epoch seconds."""
 
     region: str
     limit: int
@@ -81,4 +81,4 @@ class ListQuery:
     modified_before: float | None = None  # strict; endpoints only
     modified_after: float | None = None  # strict; endpoints only
     status: str = ""  # endpoints only
-    after: tuple[str | float, str] | None = None  # sort key and lower-cased name of the last item seen
+    after: tuple[str | float, str] | None = None  # sort key and lower-case name of the last page's last item

@@ -1,7 +1,7 @@
-"""The store: what was asked of hostler and what came of it, kept in one SQLite file.
+"""The store: desired state and its outcome, in one SQLite file.
 
-A plain, synchronous API, safe to call from any thread; it knows records, not operations or messages. When a method
-that writes returns, the change survives a crash of the process and of the machine.
+A plain, synchronous API, safe to call from any thread. It knows records, but no operations or messages. Once a method
+that writes has returned, the change survives a crash of the process and of the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hostler.store.tables import STATUS, endpoints, open_file, records, revision
 
 
 class NameTaken(HostlerError):
-    """A resource of that kind has that name, in whatever letter case, in that region."""
+    """A resource of that kind and region has that name already, in some letter case."""
 
 
 class ResourceNotFound(HostlerError):
@@ -29,7 +29,7 @@ class ResourceNotFound(HostlerError):
 
 
 class NotInService(HostlerError):
-    """The endpoint cannot be changed now; nothing was."""
+    """The endpoint cannot be changed now; nothing was changed."""
 
 
 class TooManyTags(HostlerError):
@@ -40,7 +40,7 @@ class Store:
     """Models, endpoint configs, endpoints with their revisions, and tags, of all regions."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises UserError when it cannot be used (see tables.open_file)."""
+        """Open or create the file. Raises UserError if it cannot be used (see tables.open_file)."""
         self.database = open_file(path)
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Store:
     # --- models and endpoint configs ------------------------------------------------------------------------------
 
     def create_record(self, kind: Kind, record: Record, new_tags: Mapping[str, str]) -> None:
-        """Keep a model or an endpoint config with its first tags. Raises NameTaken."""
+        """Store a model or an endpoint config with its first tags. Raises NameTaken."""
         row = dataclasses.asdict(record) | {"kind": kind, "key": record.name.lower()}
         with self.database.begin() as connection:
             _insert_unique(connection, records, row)
@@ -62,7 +62,7 @@ class Store:
         return None if row is None else _record(row)
 
     def delete_record(self, kind: Kind, region: str, name: str) -> bool:
-        """Forget a model or an endpoint config and its tags; False when there is none."""
+        """Delete a model or an endpoint config and its tags; return False if there is none."""
         with self.database.begin() as connection:
             query = delete(records).where(*_record_named(kind, region, name)).returning(records.c.arn)
             arn = connection.execute(query).scalar_one_or_none()
@@ -71,7 +71,7 @@ class Store:
         return arn is not None
 
     def list_records(self, kind: Kind, page_query: ListQuery) -> list[Record]:
-        """One page, at most `page_query.limit` long, in the asked order."""
+        """Return one page of at most `page_query.limit` items, in the order of the query."""
         with self.database.begin() as connection:
             return [_record(row) for row in _page(connection, records, page_query, [records.c.kind == kind])]
 
@@ -89,7 +89,7 @@ class Store:
         models: Mapping[str, Document],
         new_tags: Mapping[str, str],
     ) -> EndpointRecord:
-        """Keep an endpoint with revision 1 and its first tags. Raises NameTaken."""
+        """Store an endpoint with revision 1 and its first tags. Raises NameTaken."""
         row = {
             "region": region,
             "key": name.lower(),
@@ -153,7 +153,7 @@ class Store:
         return None if row is None else _endpoint(row)
 
     def endpoint_and_revisions(self, region: str, name: str) -> tuple[EndpointRecord, tuple[Revision, ...]] | None:
-        """An endpoint with its revisions from the ready one to the newest; before one was ready, there is but one."""
+        """Return an endpoint and its revisions from the ready one to the newest; before one is ready, its only one."""
         with self.database.begin() as connection:
             row = connection.execute(select(endpoints).where(*_endpoint_named(region, name))).one_or_none()
             if row is None:
@@ -169,12 +169,12 @@ class Store:
         return None if row is None else _revision(row)
 
     def list_endpoints(self, page_query: ListQuery) -> list[EndpointRecord]:
-        """One page, at most `page_query.limit` long, in the asked order."""
+        """Return one page of at most `page_query.limit` items, in the order of the query."""
         with self.database.begin() as connection:
             return [_endpoint(row) for row in _page(connection, endpoints, page_query, [])]
 
     def mark_deleting(self, region: str, name: str, now: float) -> EndpointRecord | None:
-        """Mark an endpoint as one to be deleted; asked again, nothing changes. None when there is none."""
+        """Mark an endpoint for deletion; a repeated call changes nothing. Return None if there is no such endpoint."""
         conditions = _endpoint_named(region, name)
         values = {"deleting": True, "modified": round(now, 3)}
         with self.database.begin() as connection:
@@ -185,7 +185,7 @@ class Store:
     # --- for the reconciler ---------------------------------------------------------------------------------------
 
     def desired(self) -> list[tuple[EndpointRecord, tuple[Revision, ...]]]:
-        """Every endpoint of every region, oldest first, with its revisions from the ready one to the newest."""
+        """Return every endpoint of every region, oldest first, with its revisions from the ready one to the newest."""
         query = (
             select(revisions)
             .join(endpoints, revisions.c.endpoint == endpoints.c.id)
@@ -201,10 +201,10 @@ class Store:
         return [(endpoint, tuple(revisions_of[endpoint.uid])) for endpoint in stored]
 
     def mark_ready(self, uid: str, revision: int, now: float) -> None:
-        """That revision is InService: Describe shows its config from now on. A reason for failure is forgotten, and so
-        are the revisions before the one that was ready until now, but for those that the two have their fleets from.
+        """Record that a revision is InService. Does nothing if the endpoint is marked for deletion.
 
-        Nothing comes of it once the endpoint is to be deleted, and so with `mark_failed`.
+        1. Describe shows this revision's config from now on, and no reason of an earlier failure.
+        2. Revisions older than the one that was ready before are deleted, unless one of the two uses their fleet.
         """
         number = int(uid, 16)
         of_revision = (revisions.c.endpoint == number, revisions.c.number == revision)
@@ -225,13 +225,13 @@ class Store:
                 connection.execute(delete(revisions).where(*old))
 
     def mark_failed(self, uid: str, revision: int, reason: str, now: float) -> None:
-        """That revision cannot come into service. `reason` is a sentence, not empty."""
+        """Record that a revision failed. Does nothing if the endpoint is marked for deletion. `reason`: a sentence."""
         values = {"failed_revision": revision, "failure_reason": reason, "modified": round(now, 3)}
         with self.database.begin() as connection:
             connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
 
     def remove(self, uid: str) -> None:
-        """Forget an endpoint, its revisions and its tags: its name is free again. Unknown: nothing happens."""
+        """Delete an endpoint, its revisions and its tags, which frees its name. Does nothing for an unknown `uid`."""
         with self.database.begin() as connection:
             query = delete(endpoints).where(endpoints.c.id == int(uid, 16)).returning(endpoints.c.arn)
             arn = connection.execute(query).scalar_one_or_none()
@@ -240,7 +240,7 @@ class Store:
     # --- tags -----------------------------------------------------------------------------------------------------
 
     def add_tags(self, arn: str, new_tags: Mapping[str, str], limit: int) -> dict[str, str]:
-        """Merge tags into a resource's; all of them are returned, by key. Raises ResourceNotFound, TooManyTags."""
+        """Merge tags into those of a resource; return them all, by key. Raises ResourceNotFound, TooManyTags."""
         with self.database.begin() as connection:
             _check_resource(connection, arn)
             _put_tags(connection, arn, new_tags)
@@ -250,13 +250,13 @@ class Store:
         return merged
 
     def list_tags(self, arn: str) -> dict[str, str]:
-        """A resource's tags, ordered by key. Raises ResourceNotFound."""
+        """Return a resource's tags, ordered by key. Raises ResourceNotFound."""
         with self.database.begin() as connection:
             _check_resource(connection, arn)
             return _tags(connection, arn)
 
     def tags_of_endpoints(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Endpoint's ARN -> its tags whose keys begin with `prefix`, in any letter case; without any: absent."""
+        """Return endpoint ARN -> tags whose keys begin with `prefix` in any letter case; no entry without such tags."""
         query = select(tags).join(endpoints, tags.c.arn == endpoints.c.arn)
         tags_of: dict[str, dict[str, str]] = {}
         with self.database.begin() as connection:
@@ -265,7 +265,7 @@ class Store:
         return tags_of
 
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Take tags away; keys that it does not have are ignored. Raises ResourceNotFound."""
+        """Delete tags of a resource; unknown keys are ignored. Raises ResourceNotFound."""
         with self.database.begin() as connection:
             _check_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
@@ -284,7 +284,7 @@ def _endpoint_named(region: str, name: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _insert_unique(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any:
-    """Insert; the unique index decides, not a look before. Returns the first column of the new row's key."""
+    """Insert a row and return the first column of its key. The unique index detects a taken name. Raises NameTaken."""
     try:
         key = connection.execute(insert(table), row).inserted_primary_key
     except IntegrityError:
@@ -295,7 +295,7 @@ def _insert_unique(connection: Connection, table: Table, row: Mapping[str, Any])
 def _page(
     connection: Connection, table: Table, page_query: ListQuery, conditions: list[ColumnElement[bool]]
 ) -> Iterable[Row[Any]]:
-    """Keyset paging: rows after the last one seen, so that what is created meanwhile shifts nothing (§2.0)."""
+    """Select a page by keyset: rows after the last one seen, so that rows created meanwhile shift nothing (§2.0)."""
     columns: dict[str, ColumnElement[Any]] = {"Name": table.c.key, "CreationTime": table.c.created, "Status": STATUS}
     where = [*conditions, table.c.region == page_query.region]
     if page_query.name_contains:

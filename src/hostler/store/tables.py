@@ -1,7 +1,7 @@
-"""The tables, and the opening of the file that holds them. Knows SQLite's ways; knows nothing of operations.
+"""The tables, and how their file is opened. Knows SQLite's peculiarities; knows nothing of operations.
 
-Names are unique by their lower-cased form per region (§2.0): unique indexes see to it, so of two racing creates
-exactly one wins. A commit is on the disk when it returns (WAL with synchronous=FULL).
+Names are unique per region in lower case (§2.0). Unique indexes enforce it, so of two racing creates exactly one wins.
+A commit is on disk when it returns (WAL with synchronous=FULL).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sqlalchemy.exc import DatabaseError
 
 from hostler.errors import UserError
 
-VERSION = 2  # of the tables below, kept in PRAGMA user_version
+VERSION = 2  # of the tables below; stored in PRAGMA user_version
 
 _metadata = MetaData()
 
@@ -41,7 +41,7 @@ records = Table(
     _metadata,
     Column("kind", String, primary_key=True),
     Column("region", String, primary_key=True),
-    Column("key", String, primary_key=True),  # the name, lower-cased
+    Column("key", String, primary_key=True),  # the name in lower case
     Column("name", String, nullable=False),
     Column("arn", String, nullable=False, index=True),
     Column("created", Float, nullable=False),
@@ -51,7 +51,7 @@ records = Table(
 endpoints = Table(
     "endpoints",
     _metadata,
-    Column("id", Integer, primary_key=True),  # the uid as a number; AUTOINCREMENT never gives one twice
+    Column("id", Integer, primary_key=True),  # the uid as a number; AUTOINCREMENT never repeats one
     Column("region", String, nullable=False),
     Column("key", String, nullable=False),
     Column("name", String, nullable=False),
@@ -89,7 +89,7 @@ tags = Table(
     Column("value", String, nullable=False),
 )
 
-# EndpointRecord.status in SQL, so that lists are filtered, sorted and cut where the rows are
+# EndpointRecord.status in SQL, so that the database filters, sorts and limits lists
 STATUS = case(
     (endpoints.c.deleting, "Deleting"),
     ((endpoints.c.ready_revision == 0) & (endpoints.c.failed_revision > 0), "Failed"),
@@ -101,7 +101,7 @@ STATUS = case(
     else_="InService",
 )
 
-# What makes a file of the version before (the key) one of this version. Version 1 had no updates: one revision each.
+# Version of a file -> statements that upgrade it to the next version. Version 1 had no updates: one revision each.
 _UPGRADES = {
     1: (
         "ALTER TABLE endpoints ADD COLUMN failed_revision INTEGER NOT NULL DEFAULT 0",
@@ -116,7 +116,7 @@ _UPGRADES = {
 
 
 def open_file(path: Path) -> Engine:
-    """Open or make the state file. Raises UserError when a newer hostler wrote it or it is no state file."""
+    """Open, create or upgrade the state file. Raises UserError if a newer hostler wrote it or it is no state file."""
     engine = create_engine(URL.create("sqlite", database=str(path)))
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
@@ -125,7 +125,7 @@ def open_file(path: Path) -> Engine:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version > VERSION:
                 raise UserError(
-                    f"{path} was written by a newer hostler (state version {version}; this one knows {VERSION}):"
+                    f"{path} was written by a newer hostler (state version {version}; this one reads {VERSION}):"
                     " install that hostler, or choose another data folder"
                 )
             if version < VERSION:
@@ -140,7 +140,7 @@ def open_file(path: Path) -> Engine:
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late to keep readers and writers apart
+    connection.isolation_level = None  # the driver's own BEGIN comes too late to isolate readers from writers
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 10000"):
         connection.execute(f"PRAGMA {pragma}")
 

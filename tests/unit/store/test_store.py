@@ -52,14 +52,14 @@ def names(store, **filters):
 # --- records
 
 
-def test_a_record_is_found_in_any_letter_case_and_returned_as_given(store):
+def test_a_record_is_found_in_any_letter_case_and_returned_unchanged(store):
     store.create_record("model", model("MyModel"), {})
     assert store.record("model", REGION, "mYmODEL") == model("MyModel")
     assert store.record("endpoint-config", REGION, "MyModel") is None
     assert store.record("model", "us-east-1", "MyModel") is None
 
 
-def test_a_name_is_taken_in_whatever_letter_case_but_only_in_its_region_and_kind(store):
+def test_a_name_is_taken_in_every_letter_case_but_only_in_its_region_and_kind(store):
     store.create_record("model", model("MyModel"), {"a": "1"})
     with pytest.raises(NameTaken):
         store.create_record("model", model("mymodel"), {"a": "2"})
@@ -76,7 +76,7 @@ def test_a_deleted_record_leaves_neither_tags_nor_a_taken_name(store):
     assert store.list_tags(model("m").arn) == {}
 
 
-def test_a_document_comes_back_as_it_was_whatever_text_it_holds(store):
+def test_a_document_with_any_text_is_returned_unchanged(store):
     document = {"text": "\0 ' \" \u2028 \U0001f40e %s {} ;--", "number": 1.5, "nested": [{"a": None}, True]}
     store.create_record("model", replace(model("m"), document=document), {})
     assert store.record("model", REGION, "m").document == document
@@ -93,7 +93,7 @@ def test_pages_are_sorted_by_time_with_ties_by_name_newest_first(store):
     assert names(store, sort="Name", descending=False) == ["A", "b", "c"]
 
 
-def test_filters_hold_their_bounds_as_aws_words_them(store):
+def test_filters_include_or_exclude_their_bounds_as_in_aws(store):
     for name, created in (("alpha", 1.0), ("Beta", 2.0), ("gamma", 3.0)):
         store.create_record("model", model(name, created), {})
     assert names(store, created_before=2.0) == ["alpha"]
@@ -147,7 +147,7 @@ def test_an_endpoint_is_created_with_its_first_revision(store):
     assert store.revision(endpoint.uid, 2) is None
 
 
-def test_an_endpoint_goes_through_its_life(store):
+def test_an_endpoint_goes_through_every_status(store):
     uid = create_endpoint(store, "ep").uid
     store.mark_failed(uid, 1, "no such image", 2.0)
     endpoint = store.endpoint(REGION, "ep")
@@ -167,7 +167,7 @@ def test_an_endpoint_goes_through_its_life(store):
     assert store.revision(uid, 1) is None
 
 
-def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
+def test_marks_on_a_removed_endpoint_are_ignored(store):
     uid = create_endpoint(store, "ep").uid
     store.remove(uid)
     store.mark_ready(uid, 1, 2.0)
@@ -177,7 +177,7 @@ def test_what_the_reconciler_says_of_an_endpoint_that_is_gone_is_ignored(store):
     assert store.desired() == []
 
 
-def test_a_uid_is_never_given_twice(store):
+def test_a_uid_is_never_used_twice(store):
     uids = []
     for _ in range(3):
         uids.append(create_endpoint(store, "ep").uid)
@@ -219,7 +219,7 @@ def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
         assert {e.name for e in chosen} == {e.name for e in everything if e.status == status}
 
 
-def test_endpoints_are_filtered_by_when_they_last_changed(store):
+def test_endpoints_are_filtered_by_the_time_of_their_last_change(store):
     for number in (1, 2, 3):
         store.mark_ready(create_endpoint(store, f"ep{number}").uid, 1, float(number))
     listing = ListQuery(REGION, 10, descending=False)
@@ -268,7 +268,7 @@ def test_a_change_of_weights_shares_the_fleet_that_serves_also_after_a_failed_up
     assert store.revision(shared.uid, 4).fleet == 4
 
 
-def test_revisions_that_nobody_uses_are_forgotten(store):
+def test_unused_revisions_are_deleted(store):
     uid = create_endpoint(store, "ep").uid
     store.mark_ready(uid, 1, 1.0)
     shares = [True, True, False, False, True, True, True]
@@ -278,13 +278,13 @@ def test_revisions_that_nobody_uses_are_forgotten(store):
             store.mark_ready(uid, number, float(number))
         else:
             store.mark_failed(uid, number, "why", 5.0)
-        kept = [revision for revision in range(1, number + 1) if store.revision(uid, revision)]
+        kept = [earlier for earlier in range(1, number + 1) if store.revision(uid, earlier)]
         assert {number, number - 1 if number != 6 else 4} <= set(kept)
         assert len(kept) <= 4
-    assert kept == [4, 7, 8], "the last two, and the one that they have their fleet from"
+    assert kept == [4, 7, 8], "the last two, and the one whose fleet they use"
 
 
-def test_only_an_endpoint_in_service_is_changed_and_only_from_what_the_caller_has_seen(store):
+def test_only_an_endpoint_in_service_is_changed_and_only_from_the_revision_that_the_caller_has_read(store):
     endpoint = create_endpoint(store, "ep")
     with pytest.raises(NotInService):
         change(store, endpoint)
@@ -316,7 +316,7 @@ def test_tags_are_merged_listed_by_key_and_deleted(store):
     assert list(store.list_tags(arn).items()) == [("a", "1"), ("c", "")]
 
 
-def test_a_resource_that_is_not_there_has_no_tags(store):
+def test_a_missing_resource_has_no_tags(store):
     for call in (lambda: store.add_tags("arn:x", {}, 1), lambda: store.list_tags("arn:x")):
         with pytest.raises(ResourceNotFound):
             call()
@@ -327,7 +327,7 @@ def test_a_resource_that_is_not_there_has_no_tags(store):
 # --- the file
 
 
-def test_what_was_acknowledged_is_there_after_reopening(store, path):
+def test_an_acknowledged_change_is_there_after_reopening(store, path):
     store.create_record("model", model("m"), {"a": "1"})
     endpoint = create_endpoint(store, "ep")
     other = Store(path)  # while the first is still open, as after a crash
@@ -336,7 +336,7 @@ def test_what_was_acknowledged_is_there_after_reopening(store, path):
     other.close()
 
 
-def test_what_was_acknowledged_survives_a_kill(path):
+def test_an_acknowledged_change_survives_a_kill(path):
     program = """if True:
         import itertools, pathlib, sys
         from hostler.store.records import Record
@@ -356,14 +356,14 @@ def test_what_was_acknowledged_survives_a_kill(path):
     reopened.close()
 
 
-def test_the_file_is_written_through_to_the_disk(store):
+def test_commits_are_synced_to_the_disk(store):
     with store.database.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
 
 
-def test_a_file_of_version_1_is_carried_over(path):
+def test_a_file_of_version_1_is_upgraded(path):
     Store(path).close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
@@ -390,7 +390,7 @@ def test_a_file_of_version_1_is_carried_over(path):
     store.close()
 
 
-def test_a_file_of_a_newer_hostler_is_refused_in_one_line_and_left_alone(path):
+def test_a_file_of_a_newer_hostler_is_refused_in_one_line_and_not_changed(path):
     Store(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
@@ -414,7 +414,7 @@ def test_a_file_that_is_no_state_is_refused_in_one_line(path, content):
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one store", "a store each"])
-def test_of_racing_creates_of_one_name_exactly_one_wins(store, path, together):
+def test_exactly_one_of_several_racing_creates_of_one_name_wins(store, path, together):
     callers = 8
     barrier, results = threading.Barrier(callers), []
 

@@ -1,4 +1,4 @@
-"""The sentences by which clients recognise what happened (§2.0). Their wording is part of the API: never change it."""
+"""AWS's sentences, by which clients recognise an error (§2.0). Their wording is part of the API: never change it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WORDS = {"model": "model", "endpoint-config": "endpoint configuration", "endpoi
 
 
 def could_not_find(kind: str, region: str, name: str) -> ValidationException:
-    """There is no `kind` (as in ARNs) of that name."""
+    """Return the error for a missing resource; `kind` as in ARNs."""
     return ValidationException(f'Could not find {_WORDS[kind]} "{names.arn(kind, region, name)}".')
 
 
@@ -18,14 +18,14 @@ def already_exists(kind: str, region: str, name: str) -> ValidationException:
 
 
 def cannot_update(region: str, name: str, status: str = "") -> ValidationException:
-    """The endpoint is not InService. (AWS's sentence is not verified, §2.0; what is added for two statuses is ours.)"""
-    why = {
+    """Return the error for an endpoint that is not InService. The sentence is unverified (§2.0), additions are ours."""
+    addition = {
         "Failed": " It has failed; only DeleteEndpoint is possible.",
         "Deleting": " It is being deleted.",
     }.get(status, "")
-    return ValidationException(f'Cannot update in-progress endpoint "{names.arn("endpoint", region, name)}".{why}')
+    return ValidationException(f'Cannot update in-progress endpoint "{names.arn("endpoint", region, name)}".{addition}')
 
 
 def not_hosted(feature: str) -> ValidationException:
-    """SageMaker has the feature and we do not: said at once, so that nothing half works in silence."""
+    """Return the error for a SageMaker feature that is absent here. Raise it early: no call may work in part."""
     return ValidationException(f"{feature} is a feature of SageMaker that is not hosted here.")

@@ -1,4 +1,4 @@
-"""What a DeploymentConfig may say (§3 rules 22, 32, 33). It is kept and shown; all updates are carried out alike."""
+"""Check a DeploymentConfig (§3 rules 22, 32, 33). It is stored and shown, but does not change how an update runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHARES = {"CanarySize": (0, 50), "LinearStepSize": (10, 50), "MaximumBatchSize"
 
 
 def check(deployment: Document, variants: Sequence[Document]) -> None:
-    """Raise ValidationException for a DeploymentConfig by which these ProductionVariants could not be deployed."""
+    """Raise ValidationException for a DeploymentConfig that does not fit these ProductionVariants."""
     blue_green, rolling = deployment.get("BlueGreenUpdatePolicy"), deployment.get("RollingUpdatePolicy")
     if blue_green and rolling:
         raise ValidationException("BlueGreenUpdatePolicy and RollingUpdatePolicy exclude each other.")
@@ -20,19 +20,19 @@ def check(deployment: Document, variants: Sequence[Document]) -> None:
         traffic = blue_green["TrafficRoutingConfiguration"]
         _check_type(traffic)
         _check_sizes(traffic, variants)
-        waits = traffic["WaitIntervalInSeconds"] + blue_green.get("TerminationWaitInSeconds", 0)
-        _check_time(blue_green, waits, "TerminationWaitInSeconds and WaitIntervalInSeconds together, which are")
+        seconds = traffic["WaitIntervalInSeconds"] + blue_green.get("TerminationWaitInSeconds", 0)
+        _check_time(blue_green, seconds, "TerminationWaitInSeconds and WaitIntervalInSeconds together, which are")
     if rolling:
         _check_sizes(rolling, variants)
         _check_time(rolling, rolling["WaitIntervalInSeconds"], "WaitIntervalInSeconds, which is")
-        back = rolling.get("RollbackMaximumBatchSize", {})
-        if back.get("Type") == "CAPACITY_PERCENT" and back["Value"] > 100:
+        rollback = rolling.get("RollbackMaximumBatchSize", {})
+        if rollback.get("Type") == "CAPACITY_PERCENT" and rollback["Value"] > 100:
             raise ValidationException("RollbackMaximumBatchSize must not be more than 100 percent.")
 
 
-def _check_time(policy: Document, waits: int, which: str) -> None:
-    if waits >= policy.get("MaximumExecutionTimeoutInSeconds", waits + 1):
-        raise ValidationException(f"MaximumExecutionTimeoutInSeconds must be more than {which} {waits}.")
+def _check_time(policy: Document, seconds: int, waits: str) -> None:
+    if seconds >= policy.get("MaximumExecutionTimeoutInSeconds", seconds + 1):
+        raise ValidationException(f"MaximumExecutionTimeoutInSeconds must be more than {waits} {seconds}.")
 
 
 def _check_type(traffic: Document) -> None:
@@ -45,14 +45,14 @@ def _check_type(traffic: Document) -> None:
 
 
 def _check_sizes(policy: Document, variants: Sequence[Document]) -> None:
-    for name, (least, most) in _SHARES.items():
+    for name, (minimum, maximum) in _SHARES.items():
         if name not in policy:
             continue
         for variant in variants:
             size, count = policy[name], variant["InitialInstanceCount"]
             percent = size["Value"] if size["Type"] == "CAPACITY_PERCENT" else 100 * size["Value"] / count
-            if not least <= percent <= most:
-                bounds = f"at most {most}" if least == 0 else f"between {least} and {most}"
+            if not minimum <= percent <= maximum:
+                bounds = f"at most {maximum}" if minimum == 0 else f"between {minimum} and {maximum}"
                 raise ValidationException(
                     f"{name} must be {bounds} percent of a variant's instances; of the {count} of variant"
                     f" {variant['VariantName']} it is {percent:g} percent."

@@ -1,7 +1,7 @@
 """CreateEndpoint, DescribeEndpoint, ListEndpoints, DeleteEndpoint (§2.4, §2.5, §2.6, §2.9).
 
-They write what is desired, wake the lifecycle, and hold the answer for a while so that a waiter's first look
-(§2.11) succeeds; no operation starts or stops anything.
+They write the desired state, wake the lifecycle, and delay the answer for at most `hold` seconds, so that a waiter's
+first Describe (§2.11) succeeds. No operation starts or stops anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hostler.hosting.models import definitions, weight
 from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 
-_MAX_INSTANCES = 100  # of one endpoint: a slip of the keyboard must not fill the machine
+_MAX_INSTANCES = 100  # of one endpoint: a typing error must not fill the machine
 
 
 async def create_endpoint(context: Context, region: str, request: Document) -> Document:
@@ -50,15 +50,15 @@ async def create_endpoint(context: Context, region: str, request: Document) -> D
 
 
 async def describe_endpoint(context: Context, region: str, request: Document) -> Document:
-    """Status, weights and desired counts are the store's; what is seen in the same moment adds counts and phases."""
+    """Describe: status, weights, desired counts from the store; counts and phases from a view of the same moment."""
     stored = await context.store_thread.call(context.store.endpoint_and_revisions, region, request["EndpointName"])
     if stored is None:
         raise could_not_find("endpoint", region, request["EndpointName"])
     view = context.lifecycle.view(*stored)
     endpoint, revisions = stored
-    shown, newest = revisions[0], revisions[-1]
+    current, newest = revisions[0], revisions[-1]
     is_changing = endpoint.status in ("Creating", "Updating")
-    desired = newest if is_changing and newest.fleet == shown.fleet else shown
+    desired = newest if is_changing and newest.fleet == current.fleet else current
     answer = {
         "EndpointName": endpoint.name,
         "EndpointArn": endpoint.arn,
@@ -67,12 +67,14 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "CreationTime": endpoint.created,
         "LastModifiedTime": endpoint.modified,
         "FailureReason": endpoint.failure_reason or None,
-        "LastDeploymentConfig": (newest if is_changing else shown).deployment or None,
+        "LastDeploymentConfig": (newest if is_changing else current).deployment or None,
     }
     if view is not None or endpoint.ready_revision:
-        resolved = await context.store_thread.call(context.store.revision, endpoint.uid, shown.fleet) or shown
-        variants = _all_in_service(shown) if view is None else view.variants
-        answer["ProductionVariants"] = _variants(shown, desired, variants, resolved.requested, endpoint.modified)
+        fleet_revision = await context.store_thread.call(context.store.revision, endpoint.uid, current.fleet) or current
+        variants = _all_in_service(current) if view is None else view.variants
+        answer["ProductionVariants"] = _variants(
+            current, desired, variants, fleet_revision.requested, endpoint.modified
+        )
     if endpoint.status == "Creating":
         answer["PendingDeploymentSummary"] = _pending(newest, view.variants if view else (), endpoint.modified)
     elif is_changing and desired is not newest:
@@ -98,7 +100,7 @@ async def list_endpoints(context: Context, region: str, request: Document) -> Do
 
 
 async def delete_endpoint(context: Context, region: str, request: Document) -> None:
-    """Accepted in any state, and again while Deleting (§2.9)."""
+    """Delete an endpoint: in any state, and again while it is Deleting (§2.9)."""
     endpoint = await context.store_thread.call(
         context.store.mark_deleting, region, request["EndpointName"], context.now()
     )
@@ -109,7 +111,7 @@ async def delete_endpoint(context: Context, region: str, request: Document) -> N
 
 
 async def config_of(context: Context, region: str, name: str) -> Document:
-    """The document of an endpoint config. Raises ValidationException when there is none."""
+    """Return the document of an endpoint config. Raises ValidationException if there is none."""
     config = await context.store_thread.call(context.store.record, "endpoint-config", region, name)
     if config is None:
         raise could_not_find("endpoint-config", region, name)
@@ -117,7 +119,7 @@ async def config_of(context: Context, region: str, name: str) -> Document:
 
 
 async def models_of(context: Context, region: str, config: Document) -> dict[str, Document]:
-    """The documents of a config's models, by name. Raises ValidationException when one is gone (rule 28)."""
+    """Return the documents of a config's models, by name. Raises ValidationException if one was deleted (rule 28)."""
     models = {}
     for name in {variant["ModelName"] for variant in config["ProductionVariants"]}:
         model = await context.store_thread.call(context.store.record, "model", region, name)
@@ -128,7 +130,7 @@ async def models_of(context: Context, region: str, config: Document) -> dict[str
 
 
 def check_size(config: Document) -> None:
-    """Raise ApiError for a config of more instances than one endpoint may have."""
+    """Raise ApiError for a config with more instances than _MAX_INSTANCES."""
     count = sum(variant["InitialInstanceCount"] for variant in config["ProductionVariants"])
     if count > _MAX_INSTANCES:
         raise ApiError(
@@ -138,16 +140,16 @@ def check_size(config: Document) -> None:
 
 
 def _all_in_service(revision: Revision) -> list[VariantView]:
-    """A revision that came into service before control was started: nobody has looked at it since."""
+    """Return the views of a revision that was InService before control started and has not been observed since."""
     variants = revision.config["ProductionVariants"]
     return [VariantView(variant["VariantName"], variant["InitialInstanceCount"]) for variant in variants]
 
 
 def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> Document:
-    """The PendingDeploymentSummary of a revision that has a new fleet."""
+    """Return the PendingDeploymentSummary of a revision with a new fleet."""
     variants = _variants(revision, revision, views, revision.requested, since)
     for variant, config in zip(variants, revision.config["ProductionVariants"], strict=True):
-        if "InstanceType" in config:  # else it has InstancePools
+        if "InstanceType" in config:  # otherwise it has InstancePools
             variant["InstanceType"] = config["InstanceType"]
     return {
         "EndpointConfigName": revision.config["EndpointConfigName"],
@@ -157,33 +159,38 @@ def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> 
 
 
 def _variants(
-    shown: Revision, desired: Revision, views: Iterable[VariantView], resolved: float, since: float
+    current: Revision, desired: Revision, views: Iterable[VariantView], resolved_at: float, since: float
 ) -> list[Document]:
-    """The variants of a revision, on their way to what another wants of them. Times are epoch seconds."""
-    seen = {view.name: view for view in views}
+    """Return the summaries of a revision's variants, with the desired values of another. Times are epoch seconds."""
+    view_of = {view.name: view for view in views}
     return [
         _variant(
             variant,
             desired_config,
-            shown.models[variant["ModelName"]],
-            seen.get(variant["VariantName"]),
-            resolved,
+            current.models[variant["ModelName"]],
+            view_of.get(variant["VariantName"]),
+            resolved_at,
             since,
         )
         for variant, desired_config in zip(
-            shown.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
+            current.config["ProductionVariants"], desired.config["ProductionVariants"], strict=True
         )
     ]
 
 
 def _variant(
-    config: Document, desired_config: Document, model: Document, view: VariantView | None, resolved: float, since: float
+    config: Document,
+    desired_config: Document,
+    model: Document,
+    view: VariantView | None,
+    resolved_at: float,
+    since: float,
 ) -> Document:
     echoed = {name: config[name] for name in ("RoutingConfig", "CapacityReservationConfig") if name in config}
-    shown = echoed | {
+    summary = echoed | {
         "VariantName": config["VariantName"],
         "DeployedImages": [
-            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved} for container in definitions(model)
+            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved_at} for container in definitions(model)
         ],
         "CurrentWeight": weight(config),
         "DesiredWeight": weight(desired_config),
@@ -191,5 +198,5 @@ def _variant(
         "DesiredInstanceCount": desired_config["InitialInstanceCount"],
     }
     if view and view.phase:
-        shown["VariantStatus"] = [{"Status": view.phase, "StatusMessage": view.phase_message, "StartTime": since}]
-    return shown
+        summary["VariantStatus"] = [{"Status": view.phase, "StatusMessage": view.phase_message, "StartTime": since}]
+    return summary

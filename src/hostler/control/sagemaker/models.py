@@ -120,7 +120,7 @@ def _check_combination(containers: list[Document], mode: str) -> None:
 
 
 async def _check_data(context: Context, container: Document) -> None:
-    """A single model's archive must be there now (rule 7); of a prefix only the place is looked at."""
+    """Check that a single model's archive exists (rule 7); of a multi-model prefix, check the location only."""
     root, text = context.settings.file_root, container.get("ModelDataUrl")
     if text is not None and is_multi_model(container):
         _location(root, text, prefix=True)
@@ -143,7 +143,7 @@ async def _check_data(context: Context, container: Document) -> None:
 
 
 def _gzipped_object(source: dict[str, Any]) -> str:
-    """The URL of a ModelDataSource that is one packed object. Raises ValidationException for any other form."""
+    """Return the URL of a ModelDataSource that is one gzipped object. Raises ValidationException for any other form."""
     data: Document = source.get("S3DataSource", {})
     if not data:
         raise ValidationException("ModelDataSource must have an S3DataSource.")
@@ -158,7 +158,7 @@ def _gzipped_object(source: dict[str, Any]) -> str:
 
 
 def _location(root: str, text: str, prefix: bool = False) -> names.S3Url:
-    """Of a single object the storage will say whether there can be one; of a prefix nobody will, so we look at it."""
+    """Parse a location. A prefix's key is checked here, because no call of the storage will check it as an object's."""
     try:
         url = names.data_url(text)
         if url.bucket == names.FILES:

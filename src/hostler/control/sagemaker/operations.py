@@ -1,7 +1,7 @@
-"""The table of SageMaker operations that are hosted here. To add one: write its function, name it here.
+"""The table of SageMaker operations that are hosted here. To add one, write its function and add a row here.
 
-A function takes the context, the region and the checked request, and gives the answer's document, or None where the
-operation has no output. It may change the request, which is its own.
+A function takes the context, the region and the checked request. It returns the response's document, or None if the
+operation has no output. It owns the request and may change it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _TARGET = "SageMaker."
 
 
 class Api:
-    """The operations behind the service model: which one is asked for, is the request sound, what is the answer."""
+    """SageMaker's API: find the operation, check the request against AWS's service model, call its function."""
 
     def __init__(self) -> None:
         self._service = service.load("sagemaker", OPERATIONS)
 
     async def call(self, context: Context, target: str, content_type: str, region: str, body: bytes) -> bytes:
-        """The body that answers a request with this X-Amz-Target. Raises ApiError."""
+        """Return the response's body for a request with this X-Amz-Target. Raises ApiError."""
         name = target.removeprefix(_TARGET)
         if not target.startswith(_TARGET) or name not in self._service.names:
             raise ApiError("UnknownOperationException", f"There is no operation {target[:200]!r}.")

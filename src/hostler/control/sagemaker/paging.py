@@ -30,7 +30,7 @@ T = TypeVar("T", bound=_Named)
 
 
 def read_query(operation: str, region: str, request: Document) -> ListQuery:
-    """What a List request asks of the store: one item more than the page, to know whether more exist."""
+    """Return the store's query for a List request: for one item more than the page, to know if there is a next page."""
     sort = request.get("SortBy", "CreationTime")
     after = None
     if "NextToken" in request:
@@ -56,7 +56,7 @@ def read_query(operation: str, region: str, request: Document) -> ListQuery:
 def page(
     operation: str, region: str, request: Document, query: ListQuery, records: Sequence[T]
 ) -> tuple[Sequence[T], str | None]:
-    """The items of this page and the token of the next, None when this is the last."""
+    """Return the items of this page and the token of the next page; None if this page is the last."""
     if len(records) < query.limit:
         return records, None
     last: Any = records[query.limit - 2]
@@ -74,7 +74,7 @@ def write_token(query_key: list[Any], position: list[str | float]) -> str:
 
 
 def read_token(token: str, query_key: list[Any], length: int) -> list[Any]:
-    """The `length` values that tell where the last page ended. Raises ValidationException for a foreign token."""
+    """Return the token's position: `length` values. Raises ValidationException for a token of another query."""
     try:
         digest, *position = msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=list)
     except (binascii.Error, ValueError, RecursionError):

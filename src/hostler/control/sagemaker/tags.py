@@ -39,7 +39,7 @@ async def add_tags(context: Context, region: str, request: Document) -> Document
         raise could_not_find(*resource) from None
     except TooManyTags:
         raise ValidationException(f"A resource can have {_MAX_TAGS} tags at most.") from None
-    context.lifecycle.wake()  # some of an endpoint's say what becomes of its targets
+    context.lifecycle.wake()  # an endpoint's tags may be policy of its targets
     return {"Tags": _as_list(tags)}
 
 
@@ -70,8 +70,10 @@ async def delete_tags(context: Context, region: str, request: Document) -> Docum
 
 
 def read_tags(tags: Sequence[Document]) -> dict[str, str]:
-    """A request's Tags by key. Raises ValidationException for a key given twice, for one that AWS keeps to itself, and
-    for one of ours that says nothing. (The SageMaker SDK gives an endpoint's tags to its model and its config, too.)
+    """Return a request's Tags by key.
+
+    Raises ValidationException for a duplicate key, for one that AWS reserves, and for an invalid value of one of ours.
+    That holds for every resource: the SageMaker SDK gives an endpoint's tags to its model and its config, too.
     """
     values = {tag["Key"]: tag["Value"] for tag in tags}
     if len(values) < len(tags):
@@ -91,7 +93,7 @@ def _as_list(tags: dict[str, str]) -> list[Document]:
 
 
 def _resource(region: str, arn: str) -> _Resource:
-    """The resource that an ARN in any letter case names. Raises ValidationException for one that cannot be here."""
+    """Parse an ARN, in any letter case. Raises ValidationException for one that cannot be of a resource here."""
     match = _ARN.fullmatch(arn)
     if match is None:
         raise ValidationException(f'"{arn}" is not the ARN of a resource that is hosted here.')

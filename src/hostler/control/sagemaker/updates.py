@@ -1,7 +1,7 @@
 """UpdateEndpoint and UpdateEndpointWeightsAndCapacities (§2.7, §2.8, §3 rules 28-30).
 
-Each writes one more revision of what the endpoint is asked to be, wakes the lifecycle, and holds the answer as
-CreateEndpoint does. The first lets it have instances of its own, the second shares those that serve.
+Each writes one more revision of the endpoint, wakes the lifecycle, and delays the answer as CreateEndpoint does.
+UpdateEndpoint's revision gets instances of its own; the other operation's uses the instances that serve.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def update_endpoint(context: Context, region: str, request: Document) -> D
         raise ValidationException("RetainDeploymentConfig and DeploymentConfig exclude each other.")
     endpoint, serving = await _in_service(context, region, request["EndpointName"])
     config = (await config_of(context, region, request["EndpointConfigName"])).copy()
-    await config_of(context, region, endpoint.config_name)  # rule 30: the old one must be there too
+    await config_of(context, region, endpoint.config_name)  # rule 30: the old config must exist, too
     models = await models_of(context, region, config)
     if retain:
         current = {variant["VariantName"]: variant for variant in serving.config["ProductionVariants"]}
@@ -36,7 +36,9 @@ async def update_endpoint(context: Context, region: str, request: Document) -> D
             _retained(variant, current.get(variant["VariantName"]), retained)
             for variant in config["ProductionVariants"]
         ]
-    deployment = request.get("DeploymentConfig") or serving.deployment  # the last used, which may be retained later
+    deployment = (
+        request.get("DeploymentConfig") or serving.deployment
+    )  # stored even if not used now: a later call may retain it
     if deployment and ("DeploymentConfig" in request or request.get("RetainDeploymentConfig")):
         deployment_config.check(deployment, config["ProductionVariants"])
     return await _update(context, endpoint, share_fleet=False, config=config, models=models, deployment=deployment)
@@ -75,7 +77,7 @@ async def update_endpoint_weights_and_capacities(context: Context, region: str, 
 
 
 async def _in_service(context: Context, region: str, name: str) -> tuple[EndpointRecord, Revision]:
-    """The endpoint and the revision that serves. Raises ValidationException in any other state (rule 29)."""
+    """Return the endpoint and the revision that serves. Raises ValidationException unless it is InService (rule 29)."""
     stored = await context.store_thread.call(context.store.endpoint_and_revisions, region, name)
     if stored is None:
         raise could_not_find("endpoint", region, name)
@@ -103,7 +105,7 @@ def _check_desired(desired: Document) -> None:
 
 
 def _variant_members(desired: Document) -> Document:
-    """What is asked for, in the words of a ProductionVariant."""
+    """Return the desired weight and count as members of a ProductionVariant."""
     return {name: desired[member] for member, name in _RETAINED.items() if member in desired}
 
 
@@ -130,8 +132,10 @@ async def _update(
             deployment=deployment,
             now=context.now(),
         )
-    except NotInService:  # something else was faster
-        await _in_service(context, endpoint.region, endpoint.name)  # says what, unless that is over
+    except NotInService:  # another call came first
+        await _in_service(
+            context, endpoint.region, endpoint.name
+        )  # raises with the endpoint's status, unless it is InService again
         raise cannot_update(endpoint.region, endpoint.name) from None
     context.lifecycle.wake()
     await context.lifecycle.settled(endpoint.uid, context.settings.hold)
