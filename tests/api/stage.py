@@ -28,8 +28,8 @@ SERVICE = service.load("sagemaker", OPERATIONS)
 
 
 class Lifecycle:
-    """Brings endpoints where names say, theirs or their newest config's: `broken` fails, `stuck` stays as it is, any
-    other is ready at once. While it is `paused` nothing comes of anything.
+    """Moves an endpoint by a word in its name or its newest config's: `broken` fails, `stuck` does not move, any other
+    is ready at once. While it is `paused`, no endpoint moves.
     """
 
     paused = False
@@ -55,8 +55,8 @@ class Lifecycle:
         return _view(record, revisions)
 
     async def settled(self, uid, timeout):
-        found = {endpoint.uid: endpoint.status for endpoint, _ in self._store.desired()}
-        if found.get(uid) in ("Creating", "Updating", "Deleting"):
+        statuses = {endpoint.uid: endpoint.status for endpoint, _ in self._store.desired()}
+        if statuses.get(uid) in ("Creating", "Updating", "Deleting"):
             await asyncio.sleep(timeout)
 
     def describe_all(self):
@@ -74,7 +74,7 @@ class Lifecycle:
 
 
 def _view(endpoint, revisions):
-    """Half of a new fleet is there while its revision is stuck."""
+    """While its revision is stuck, a new fleet has half of its instances."""
     oldest, newest = revisions[0], revisions[-1]
     serving = oldest if endpoint.ready_revision else newest
     pending = endpoint.status == "Updating" and newest.fleet != serving.fleet
@@ -93,7 +93,7 @@ def _variants(revision, whole):
 
 
 class Source:
-    """Holds every object whose key does not say otherwise."""
+    """Has every object, except those with `missing` or `unreachable` in their key."""
 
     async def head(self, bucket, key):
         if "missing" in key:
@@ -103,8 +103,8 @@ class Source:
         return ObjectInfo(bucket, key, 1, "etag")
 
 
-async def objects(scope, receive, send):
-    """Stands for the embedded S3: tells what it was asked."""
+async def s3(scope, receive, send):
+    """Stands for the embedded S3: its answer names the request."""
     body = f"objects: {scope['method']} {scope['path']}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
@@ -118,7 +118,7 @@ class Stage:
 
     @functools.cache  # noqa: B019 - a stage is few and short-lived
     def client(self, name="sagemaker", region=REGION):
-        """A real boto3 client; every answer of SageMaker's is held against AWS's own model."""
+        """Return a real boto3 client; every answer of SageMaker's is checked against AWS's own model."""
         client = boto3.client(
             name,
             region_name=region,
@@ -145,7 +145,7 @@ def _conforms(http_response, model, **_):
 
 @contextmanager
 def running(folder, hold=0.2, **settings):
-    """A Stage whose clock goes one second further at each look."""
+    """A Stage whose clock advances by a second each time it is read."""
     ticks = itertools.count(1_700_000_000)
     folder.mkdir(exist_ok=True)
     store = Store(folder / "hostler.db")
@@ -156,7 +156,7 @@ def running(folder, hold=0.2, **settings):
         lifecycle=Lifecycle(store),
         source=Source(),
         metrics=lambda: b"# metrics\n",
-        objects=objects,
+        s3=s3,
         ready=lambda: True,
         clock=lambda: next(ticks) + 0.125,
     )

@@ -75,7 +75,7 @@ class Control:
         )
         self.context = Context(
             settings=settings, store=self.store, store_thread=self.store_thread, lifecycle=self.reconciler,
-            source=source, metrics=lambda: b"", objects=_no_objects, ready=lambda: True,
+            source=source, metrics=lambda: b"", s3=_no_objects, ready=lambda: True,
             clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip
 

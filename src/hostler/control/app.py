@@ -49,7 +49,7 @@ def create_app(context: Context) -> ASGIApp:
         elif scope["path"] in _PAGES:
             response = await _page(context, request)
         else:
-            await context.objects(scope, receive, send)
+            await context.s3(scope, receive, send)
             return
         await response(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""What the operations work with: settings, the store, the lifecycle, the S3 source. Wiring only, no behaviour."""
+"""The dependencies of the operations: settings, store, lifecycle, S3 source. Wiring only, no behaviour."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from hostler.store.thread import StoreThread
 
 
 class Lifecycle(Protocol):
-    """What the API asks of the running things (hosting/). It writes desires to the store and then wakes this."""
+    """The API's interface to hosting/. The API writes desired state to the store, then calls `wake`."""
 
     def wake(self) -> None:
-        """Something desired has changed in the store."""
+        """Reconcile soon: desired state has changed in the store."""
 
     def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
-        """What is seen now of an endpoint with its revisions from the ready one to the newest; None: nothing yet.
+        """Return the observed state of an endpoint with its revisions from the ready one to the newest; None before the
+        first observation.
 
-        Asked as soon as these are read, so that both are of one moment.
+        To be called at once after reading them, so that desired and observed state are of one moment.
         """
 
     async def settled(self, uid: str, timeout: float) -> None:
-        """Return when the endpoint is not on its way to another state, or is gone, or `timeout` seconds are over."""
+        """Return once the endpoint is in no transition or deleted, but after `timeout` seconds at the latest."""
 
     def describe_all(self) -> list[dict[str, Any]]:
-        """Every endpoint with its instances, containers and resident targets, as JSON values, for people."""
+        """Return every endpoint with its instances, containers and resident targets, as JSON values, for people."""
 
     def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
-        """Targets of an endpoint, or of all if `name` is empty, as JSON values; or in words why it can have none."""
+        """Return targets of an endpoint, or of all if `name` is empty, as JSON values; or a text why it has none."""
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """Per instance the last `tail` bytes of its log, as JSON values; None when there is no such endpoint."""
+        """Return the last `tail` bytes of each instance's log, as JSON values; None if there is no such endpoint."""
 
 
 @dataclass
@@ -49,10 +50,10 @@ class Context:
     lifecycle: Lifecycle
     source: Source
     metrics: Callable[[], bytes]  # Prometheus text
-    objects: ASGIApp  # the embedded S3
+    s3: ASGIApp  # the embedded S3, or its redirect
     ready: Callable[[], bool]
     clock: Callable[[], float]  # epoch seconds
 
     def now(self) -> float:
-        """Epoch seconds, cut to the milliseconds that answers show, so that filters compare what was shown."""
+        """Return epoch seconds, rounded to milliseconds as in answers, so that filters compare the same values."""
         return round(self.clock(), 3)

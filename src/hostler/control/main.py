@@ -1,4 +1,4 @@
-"""`python -m hostler.control.main`: the control process. It puts the parts together and owns nothing else."""
+"""`python -m hostler.control.main`: the control process. It wires the parts together and owns nothing else."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def main() -> None:
 
 
 async def control(run: Path, settings: Settings) -> None:
-    """Serve the API and reconcile until SIGTERM; containers are left running."""
-    leave = asyncio.Event()
+    """Serve the API and reconcile until SIGTERM or SIGINT; containers keep running."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave.set)
+        loop.add_signal_handler(number, stop.set)
 
     store = Store(settings.data / "hostler.db")
     store_thread = StoreThread(store)
     source = _source(settings)
     limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
-    disk = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
+    cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
@@ -74,7 +74,7 @@ async def control(run: Path, settings: Settings) -> None:
     reconciler = Reconciler(
         store=store,
         store_call=store_thread.call,
-        platform=Platform(settings, engine, disk, metrics, changed=wakeup.set),
+        platform=Platform(settings, engine, cache, metrics, changed=wakeup.set),
         gateways=gateways,
         runtimes=runtimes,
         end_gateway=engine.end_gateway,
@@ -87,13 +87,13 @@ async def control(run: Path, settings: Settings) -> None:
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
-        objects=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
+        s3=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
     link_server = await gateways.serve(_free(run / "link.sock"), runtimes)
     server = _Server(
-        leave,
+        stop,
         uvicorn.Config(
             create_app(context),
             uds=_free(run / "control.sock"),
@@ -107,29 +107,32 @@ async def control(run: Path, settings: Settings) -> None:
     )
     serving = asyncio.create_task(server._serve())
     reconciling = asyncio.create_task(reconciler.run())
-    leaving = asyncio.create_task(leave.wait())
-    await asyncio.wait([serving, reconciling, leaving], return_when=asyncio.FIRST_COMPLETED)
-    leave.set()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([serving, reconciling, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
     reconciling.cancel()
     link_server.close()
     await asyncio.gather(serving, reconciling, return_exceptions=True)
-    await disk.close()
+    await cache.close()
     engine.close()
     store_thread.close()
 
 
 class _Server(uvicorn.Server):
-    """It serves until `leave`. Uvicorn's own loop wakes ten times a second to see whether it should."""
+    """A server that runs until `stop` is set. Uvicorn's own loop polls for that ten times a second.
 
-    def __init__(self, leave: asyncio.Event, config: uvicorn.Config) -> None:
+    `main_loop`, and `_serve` above, are internals of uvicorn: read them again before its version is changed.
+    """
+
+    def __init__(self, stop: asyncio.Event, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._leave = leave
+        self._stop = stop
 
     async def main_loop(self) -> None:
-        while not self._leave.is_set():
-            await self.on_tick(0)  # which sets the answers' Date
+        while not self._stop.is_set():
+            await self.on_tick(0)  # it sets the Date of responses
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._leave.wait(), 1.0)
+                await asyncio.wait_for(self._stop.wait(), 1.0)
 
 
 def _source(settings: Settings) -> FileSource:
@@ -138,7 +141,7 @@ def _source(settings: Settings) -> FileSource:
 
 
 def _free(path: Path) -> str:
-    """The socket's path, without what an earlier control left there."""
+    """Remove the socket of an earlier control; return the path as text."""
     path.unlink(missing_ok=True)
     return str(path)
 

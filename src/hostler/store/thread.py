@@ -1,4 +1,4 @@
-"""The store's own thread: it takes the store's blocking calls off the event loop."""
+"""The store's own thread, for its blocking calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StoreThread:
         self._thread = ThreadPoolExecutor(1, "store")
 
     async def call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method of the store. Raises ApiError when nothing can be kept, above all on a full disk."""
+        """Call a method of the store. Raises ApiError if the database cannot be written, above all on a full disk."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: method(*args, **kwargs))
         except OperationalError as error:
@@ -34,6 +34,6 @@ class StoreThread:
             raise ApiError("ServiceUnavailable", message, 503) from error
 
     def close(self) -> None:
-        """Wait for the calls under way, then close the store."""
+        """Wait for the calls in progress, then close the store."""
         self._thread.shutdown()
         self._store.close()

@@ -1,4 +1,4 @@
-"""The one way to the store: what cannot be kept is said as AWS says it, and leaves nothing behind."""
+"""Calls of the store by its thread: a change that cannot be stored is an error of AWS's form, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 
 
-async def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path) -> None:
+async def test_a_full_disk_is_an_error_and_loses_no_stored_record(tmp_path: Path) -> None:
     store = Store(tmp_path / "hostler.db")
     thread = StoreThread(store)
     small = Record("us-east-1", "small", "arn:small", 1.0, {})
