@@ -4,7 +4,7 @@ from stage import running
 
 @pytest.fixture(scope="session")
 def shared_stage(tmp_path_factory):
-    """One server for every test that keeps to names or regions of its own."""
+    """One server for all tests that use only names or regions of their own."""
     with running(tmp_path_factory.mktemp("stage")) as stage:
         yield stage
 

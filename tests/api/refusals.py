@@ -3,7 +3,7 @@ from botocore.exceptions import ClientError
 
 
 def refusal(call, code="ValidationException", **request):
-    """The message by which boto3 shows that the call was refused with HTTP 400 and that code."""
+    """Check that boto3 raises for HTTP 400 and that code; return the message."""
     with pytest.raises(ClientError) as refused:
         call(**request)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400

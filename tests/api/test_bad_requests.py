@@ -1,4 +1,4 @@
-"""Bad input over plain HTTP: always a clear AWS-shaped 4xx, never a 5xx, and the server goes on."""
+"""Bad input over plain HTTP: always a clear AWS-shaped 4xx, never a 5xx, and the server keeps running."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ MODEL = b'{"ModelName": %s}'
 
 
 def send(stage, body, target="SageMaker.DescribeModel", method="POST", path="/", headers=None, chunked=False):
-    """(status, headers, body) of one request on a connection of its own."""
+    """Send a request on a connection of its own; return (status, headers, body)."""
     connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=20)
     sent = {"Content-Type": JSON, "X-Amz-Target": target} | (headers or {})
     sent = {name: value for name, value in sent.items() if value is not None}
@@ -65,7 +65,7 @@ SERIALIZATION = {
 
 
 @pytest.mark.parametrize("case", SERIALIZATION)
-def test_what_cannot_be_read_is_a_serialization_exception(shared_stage, case):
+def test_a_body_that_does_not_parse_is_a_serialization_exception(shared_stage, case):
     refused(send(shared_stage, SERIALIZATION[case]), "SerializationException")
 
 
@@ -87,7 +87,7 @@ VALIDATION = {
 
 
 @pytest.mark.parametrize("case", VALIDATION)
-def test_what_can_be_read_but_not_meant_is_a_validation_exception(shared_stage, case):
+def test_an_invalid_value_is_a_validation_exception(shared_stage, case):
     message = refused(send(shared_stage, VALIDATION[case]), "ValidationException")
     assert len(message) < 2000
 
@@ -104,7 +104,7 @@ CREATIONS = {
 
 
 @pytest.mark.parametrize("case", CREATIONS)
-def test_numbers_that_nothing_can_be_made_of_are_refused(shared_stage, case):
+def test_numbers_out_of_range_are_refused(shared_stage, case):
     operation, changes = CREATIONS[case]
     variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
     body = json.dumps({"EndpointConfigName": "c", "ProductionVariants": [variant | changes]}).encode()
@@ -119,7 +119,7 @@ LOCATIONS = [
 
 
 @pytest.mark.parametrize("url", LOCATIONS, ids=lambda url: url[:40].encode("unicode_escape").decode())
-def test_a_location_that_is_none_is_refused(shared_stage, url):
+def test_an_invalid_location_is_refused(shared_stage, url):
     body = json.dumps({"ModelName": "m", "PrimaryContainer": {"Image": "i", "ModelDataUrl": url}}).encode()
     refused(send(shared_stage, body, "SageMaker.CreateModel"), "ValidationException")
 
@@ -133,7 +133,7 @@ def test_a_content_type_of_another_protocol_is_refused(shared_stage, content_typ
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/X-Amz-Json-1.1; charset=utf-8"])
-def test_json_by_another_name_is_taken(shared_stage, content_type):
+def test_json_by_another_content_type_is_accepted(shared_stage, content_type):
     answer = send(shared_stage, MODEL % b'"nobody"', headers={"Content-Type": content_type})
     assert refused(answer, "ValidationException").startswith("Could not find model")
 
@@ -144,7 +144,7 @@ def test_json_by_another_name_is_taken(shared_stage, content_type):
      "DynamoDB_20120810.ListTables", "Logs_20140328.FilterLogEvents", "SageMaker.SageMaker.DescribeModel", "x" * 5000,
      "SageMaker.DescribeModel\xe9", "SageMaker.__class__"],
 )  # fmt: skip
-def test_an_operation_that_there_is_not_is_unknown(shared_stage, target):
+def test_an_operation_that_does_not_exist_is_unknown(shared_stage, target):
     message = refused(send(shared_stage, b"{}", target), "UnknownOperationException")
     assert "There is no operation" in message
     assert len(message) < 300
@@ -167,7 +167,7 @@ def test_without_a_readable_signature_the_region_is_the_settings(shared_stage, a
 
 
 @pytest.mark.parametrize("path", ["/", "/?x=1", "/?X-Amz-Target=SageMaker.CreateModel"])
-def test_the_query_of_a_request_means_nothing(shared_stage, path):
+def test_the_query_string_of_a_request_is_ignored(shared_stage, path):
     assert "nobody" in refused(send(shared_stage, MODEL % b'"nobody"', path=path), "ValidationException")
 
 
@@ -192,7 +192,7 @@ def test_an_operation_without_output_has_an_empty_body(shared_stage):
 
 
 def refused(answer, *codes, status=400):
-    """The message of an AWS-shaped refusal with one of these codes."""
+    """Return the message of an AWS-shaped error with one of these codes."""
     found, headers, body = answer
     assert (found, headers["Content-Type"]) == (status, JSON)
     uuid.UUID(headers["x-amzn-RequestId"])

@@ -19,7 +19,7 @@ def shared(shared_stage):
     return client
 
 
-def test_a_config_is_described_as_it_was_given_with_its_weight_filled_in(sagemaker):
+def test_a_config_is_described_as_created_with_its_default_weight(sagemaker):
     more = {
         "KmsKeyId": "key",
         "ExecutionRoleArn": "arn:aws:iam::123456789012:role/r",
@@ -51,7 +51,7 @@ def test_a_config_may_have_several_weighted_variants(sagemaker):
     assert [variant["InitialVariantWeight"] for variant in described["ProductionVariants"]] == [0.0, 1.0, 2.0]
 
 
-def test_what_is_only_stored_is_stored(sagemaker):
+def test_members_without_effect_here_are_stored(sagemaker):
     pools = [{"InstanceType": "ml.m5.large", "Priority": 1}]
     variant = {"VariantName": "v", "ModelName": "m", "InstancePools": pools, "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(
@@ -75,7 +75,7 @@ def test_an_existing_configs_name_is_refused(sagemaker):
     assert message == f'Cannot create already existing endpoint configuration "{ARN}mine".'
 
 
-def test_a_deleted_config_is_gone(sagemaker):
+def test_a_deleted_config_is_not_found(sagemaker):
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[VARIANT])
     sagemaker.delete_endpoint_config(EndpointConfigName="C")
     message = f'Could not find endpoint configuration "{ARN}c".'
@@ -83,7 +83,7 @@ def test_a_deleted_config_is_gone(sagemaker):
     assert refusal(sagemaker.delete_endpoint_config, EndpointConfigName="c") == message
 
 
-def test_a_model_that_is_not_there_is_named(sagemaker):
+def test_the_error_for_a_missing_model_names_it(sagemaker):
     variant = VARIANT | {"ModelName": "No-Such"}
     message = refusal(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=[variant])
     assert message == 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/no-such".'
@@ -122,7 +122,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_config_that_cannot_be_is_refused(shared, case):
+def test_an_invalid_config_is_refused(shared, case):
     request, message = REFUSED[case]
     assert refusal(shared.create_endpoint_config, EndpointConfigName="refused", **request) == message
 

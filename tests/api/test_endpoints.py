@@ -26,7 +26,7 @@ def create(client, name, config="Config", **more):
     return client.create_endpoint(EndpointName=name, EndpointConfigName=config, **more)
 
 
-def test_an_endpoint_is_in_service_when_create_answers(sagemaker):
+def test_an_endpoint_is_in_service_when_create_returns(sagemaker):
     deployment = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}
     assert create(sagemaker, "My-Endpoint", "cONFIG", DeploymentConfig=deployment)["EndpointArn"] == ARN + "my-endpoint"
     described = sagemaker.describe_endpoint(EndpointName="my-endpoint")
@@ -53,7 +53,7 @@ def test_an_endpoint_is_in_service_when_create_answers(sagemaker):
     }
 
 
-def test_the_waiters_first_look_succeeds(sagemaker):
+def test_the_waiters_first_describe_succeeds(sagemaker):
     create(sagemaker, "ep")
     once = {"MaxAttempts": 1, "Delay": 1}
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="ep", WaiterConfig=once)
@@ -61,7 +61,7 @@ def test_the_waiters_first_look_succeeds(sagemaker):
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="ep", WaiterConfig=once)
 
 
-def test_an_endpoint_that_cannot_start_says_why(sagemaker):
+def test_an_endpoint_that_cannot_start_has_a_failure_reason(sagemaker):
     create(sagemaker, "broken")
     described = sagemaker.describe_endpoint(EndpointName="broken")
     assert (described["EndpointStatus"], described["FailureReason"]) == ("Failed", "It is broken.")
@@ -69,7 +69,7 @@ def test_an_endpoint_that_cannot_start_says_why(sagemaker):
         sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="broken")
 
 
-def test_create_and_delete_answer_after_hold_though_nothing_came_of_it(sagemaker):
+def test_create_and_delete_return_after_hold_without_an_outcome(sagemaker):
     create(sagemaker, "stuck")
     assert sagemaker.describe_endpoint(EndpointName="stuck")["EndpointStatus"] == "Creating"
     sagemaker.delete_endpoint(EndpointName="stuck")
@@ -110,7 +110,7 @@ def test_a_running_endpoint_does_not_need_its_config_and_its_models(stage):
     assert revision.config["ProductionVariants"] == [VARIANT]
 
 
-def test_a_slip_of_the_keyboard_does_not_start_a_million_instances(sagemaker):
+def test_a_typing_error_does_not_start_a_million_instances(sagemaker):
     variant = VARIANT | {"InitialInstanceCount": 1_000_000}
     sagemaker.create_endpoint_config(EndpointConfigName="huge", ProductionVariants=[variant])
     message = refusal(create, code="ResourceLimitExceeded", client=sagemaker, name="ep", config="huge")
@@ -125,7 +125,7 @@ def test_the_images_of_all_containers_are_shown(sagemaker):
     assert [image["SpecifiedImage"] for image in variant["DeployedImages"]] == ["a", "b"]
 
 
-def test_of_racing_creates_of_one_name_one_wins_and_the_others_are_told(stage):
+def test_one_of_several_racing_creates_of_one_name_wins_and_the_others_are_refused(stage):
     sagemaker = prepared(stage)
     barrier, wins, refusals = threading.Barrier(6), [], []
 
@@ -145,7 +145,7 @@ def test_of_racing_creates_of_one_name_one_wins_and_the_others_are_told(stage):
     assert refusals == [f'Cannot create already existing endpoint "{ARN}ep".'] * 5
 
 
-def test_a_caller_who_goes_away_while_held_has_lost_nothing(tmp_path):
+def test_a_create_whose_client_disconnects_takes_effect(tmp_path):
     with running(tmp_path, hold=1) as stage:
         sagemaker = prepared(stage)
         body = b'{"EndpointName": "stuck", "EndpointConfigName": "Config"}'
@@ -161,7 +161,7 @@ def test_a_caller_who_goes_away_while_held_has_lost_nothing(tmp_path):
         assert sagemaker.list_models()["Models"]
 
 
-def test_what_was_created_is_there_after_a_restart(tmp_path):
+def test_resources_are_there_after_a_restart(tmp_path):
     with running(tmp_path) as stage:
         sagemaker = prepared(stage)
         create(sagemaker, "ep", Tags=[{"Key": "a", "Value": "1"}])
@@ -174,7 +174,7 @@ def test_what_was_created_is_there_after_a_restart(tmp_path):
     assert after == before
 
 
-def test_regions_are_worlds_of_their_own(stage):
+def test_regions_share_no_resources(stage):
     prepared(stage)
     there = stage.client(region="cn-north-1")
     message = 'Could not find model "arn:aws-cn:sagemaker:cn-north-1:123456789012:model/m".'

@@ -23,7 +23,7 @@ def make(client, kind, name):
 
 @pytest.fixture(params=KINDS)
 def listed(request, sagemaker):
-    """(kind, client): a world where b, A, c were made in that order."""
+    """(kind, client): b, A and c were created in that order."""
     make(sagemaker, "model", "m")
     if request.param == "endpoint":
         make(sagemaker, "config", "x-config")
@@ -42,7 +42,7 @@ def names(listed, **request):
     return [item[name] for item in answer[member]]
 
 
-def test_lists_are_newest_first_unless_asked_otherwise(listed):
+def test_lists_are_newest_first_by_default(listed):
     assert names(listed) == ["c-1", "A-2", "b-1"]
     assert names(listed, SortOrder="Ascending") == ["b-1", "A-2", "c-1"]
     assert names(listed, SortBy="Name", SortOrder="Ascending") == ["A-2", "b-1", "c-1"]
@@ -67,7 +67,7 @@ def test_times_filter_before_strictly_and_after_inclusively(listed):
     assert names(listed, CreationTimeAfter=whole) == ["c-1", "A-2"]
 
 
-def test_pages_hold_together_though_others_come_and_go(listed):
+def test_pages_skip_and_repeat_nothing_while_others_are_created_and_deleted(listed):
     kind, client = listed
     call, member, name = KINDS[kind]
     for number in range(12):
@@ -83,7 +83,7 @@ def test_pages_hold_together_though_others_come_and_go(listed):
     assert seen == [f"n-{number:02}" for number in reversed(range(12))] + ["c-1", "A-2", "b-1"]
 
 
-def test_the_paginator_sees_everything_by_default_in_tens(listed):
+def test_the_paginator_sees_everything_in_pages_of_ten_by_default(listed):
     kind, client = listed
     call, member, name = KINDS[kind]
     for number in range(20):
@@ -97,7 +97,7 @@ def test_a_page_that_ends_with_the_list_has_no_token(listed):
     assert len(names(listed, MaxResults=3)) == 3
 
 
-def test_a_token_of_another_question_is_refused(listed):
+def test_a_token_of_another_query_is_refused(listed):
     kind, client = listed
     call = getattr(client, KINDS[kind][0])
     token = call(MaxResults=1)["NextToken"]

@@ -9,7 +9,7 @@ MULTI = {"Image": "img:1", "ModelDataUrl": "s3://b/p/", "Mode": "MultiModel"}
 SINGLE = {"Image": "img:1", "ModelDataUrl": "s3://b/m.tar.gz"}
 
 
-def test_a_multi_model_in_a_list_of_one_is_described_as_it_was_given(sagemaker):
+def test_a_multi_model_in_a_list_of_one_is_described_as_created(sagemaker):
     answer = sagemaker.create_model(ModelName="My-Model", ExecutionRoleArn=ROLE, Containers=[MULTI])
     assert answer["ModelArn"] == ARN + "my-model"
     described = sagemaker.describe_model(ModelName="my-mODEL")
@@ -24,7 +24,7 @@ def test_a_multi_model_in_a_list_of_one_is_described_as_it_was_given(sagemaker):
     }
 
 
-def test_a_primary_container_stays_one_and_has_its_defaults_filled_in(sagemaker):
+def test_a_primary_container_is_described_as_one_with_its_defaults(sagemaker):
     vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
     sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE, VpcConfig=vpc, Tags=[{"Key": "a", "Value": "1"}])
     described = sagemaker.describe_model(ModelName="m")
@@ -39,13 +39,13 @@ def test_a_packed_object_may_also_be_named_as_a_data_source(sagemaker):
     assert sagemaker.describe_model(ModelName="m")["PrimaryContainer"]["ModelDataSource"] == source
 
 
-def test_an_existing_models_name_is_refused_in_whatever_letter_case(sagemaker):
+def test_an_existing_models_name_is_refused_in_every_letter_case(sagemaker):
     sagemaker.create_model(ModelName="Mine", PrimaryContainer=MULTI)
     message = f'Cannot create already existing model "{ARN}mine".'
     assert refusal(sagemaker.create_model, ModelName="mine", PrimaryContainer=MULTI) == message
 
 
-def test_a_deleted_model_is_gone(sagemaker):
+def test_a_deleted_model_is_not_found(sagemaker):
     sagemaker.create_model(ModelName="m", PrimaryContainer=MULTI)
     sagemaker.delete_model(ModelName="M")
     message = f'Could not find model "{ARN}m".'
@@ -61,19 +61,19 @@ def test_a_deleted_model_is_gone(sagemaker):
         ("https://s3.us-east-1.amazonaws.com/b/missing.tar.gz", "s3://b/missing.tar.gz"),
     ],
 )
-def test_a_single_models_archive_must_be_there(sagemaker, url, shown):
+def test_a_single_models_archive_must_exist(sagemaker, url, shown):
     message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=SINGLE | {"ModelDataUrl": url})
     assert message == f"Could not find model data at {shown}."
 
 
-def test_an_empty_prefix_of_a_multi_model_is_no_mistake(sagemaker):
+def test_an_empty_prefix_of_a_multi_model_is_accepted(sagemaker):
     for number, url in enumerate(
         ["s3://b/missing/", "s3://b/missing", "s3://b", "https://b.s3.amazonaws.com/missing/"]
     ):
         sagemaker.create_model(ModelName=f"m{number}", PrimaryContainer=MULTI | {"ModelDataUrl": url})
 
 
-def test_storage_that_is_away_is_nobodys_validation_error(sagemaker):
+def test_unreachable_storage_is_not_a_validation_error(sagemaker):
     with pytest.raises(ClientError) as failed:
         sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE | {"ModelDataUrl": "s3://b/unreachable.tar.gz"})
     assert failed.value.response["Error"]["Code"] == "ServiceUnavailable"
@@ -213,7 +213,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_model_that_cannot_be_is_refused(shared_stage, case):
+def test_an_invalid_model_is_refused(shared_stage, case):
     request, message = REFUSED[case]
     assert refusal(shared_stage.client().create_model, ModelName="refused", **request) == message
 
@@ -244,7 +244,7 @@ def test_a_feature_that_is_not_hosted_is_refused_by_its_name(shared_stage, featu
     assert message == f"{feature} is a feature of SageMaker that is not hosted here."
 
 
-def test_a_pipeline_is_described_as_it_was_given_and_can_be_hosted(sagemaker):
+def test_a_pipeline_is_described_as_created_and_can_be_hosted(sagemaker):
     containers = [SINGLE | {"ContainerHostname": "a"}, MULTI | {"ContainerHostname": "b"}]
     sagemaker.create_model(ModelName="pipeline", Containers=containers)
     described = sagemaker.describe_model(ModelName="pipeline")
@@ -264,7 +264,7 @@ def test_a_model_has_up_to_fifteen_containers_with_hostnames(sagemaker, mode):
     assert "PrimaryContainer" not in described
 
 
-def test_the_names_that_containers_are_given_are_not_shown(sagemaker):
+def test_generated_container_names_are_not_described(sagemaker):
     sagemaker.create_model(ModelName="m", Containers=[{"Image": "a"}, {"Image": "b"}])
     described = sagemaker.describe_model(ModelName="m")
     assert described["Containers"] == [
@@ -273,7 +273,7 @@ def test_the_names_that_containers_are_given_are_not_shown(sagemaker):
 
 
 @pytest.mark.parametrize("position", range(3))
-def test_the_model_data_of_every_container_must_be_there(sagemaker, position):
+def test_the_model_data_of_every_container_must_exist(sagemaker, position):
     containers = [SINGLE, MULTI, SINGLE]
     containers[position] = SINGLE | {"ModelDataUrl": "s3://b/missing.tar.gz"}
     message = refusal(sagemaker.create_model, ModelName="m", Containers=containers)
@@ -282,7 +282,7 @@ def test_the_model_data_of_every_container_must_be_there(sagemaker, position):
 
 @pytest.mark.parametrize("container", [MULTI, SINGLE])
 @pytest.mark.parametrize("setting", ["Enabled", "Disabled"])
-def test_a_model_cache_setting_is_kept(sagemaker, container, setting):
+def test_a_model_cache_setting_is_stored(sagemaker, container, setting):
     container = container | {"MultiModelConfig": {"ModelCacheSetting": setting}}
     sagemaker.create_model(ModelName="m", PrimaryContainer=container)
     described = sagemaker.describe_model(ModelName="m")["PrimaryContainer"]
@@ -308,7 +308,7 @@ def test_model_data_may_have_an_https_address_of_s3(sagemaker, base):
     assert message == "Could not find model data at s3://b/missing.tar.gz."
 
 
-def test_model_data_may_be_files_below_the_folder_that_is_set(tmp_path):
+def test_model_data_may_be_files_below_file_root(tmp_path):
     root = tmp_path / "models"
     (root / "many").mkdir(parents=True)
     (root / "out").symlink_to(tmp_path)

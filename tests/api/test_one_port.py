@@ -1,4 +1,4 @@
-"""What goes where on the one port, and what is said of what is not hosted."""
+"""Dispatch on the one port, and the answers to requests for services that are not hosted."""
 
 import json
 import urllib.error
@@ -21,7 +21,7 @@ def get(stage, path, method="GET", body=None, headers=None):
             return error.code, error.read()
 
 
-def test_health_and_readiness_are_told(stage):
+def test_health_and_readiness_are_pages(stage):
     assert get(stage, "/_hostler/health") == (200, b'{"status":"ok","version":"%s"}' % __version__.encode())
     assert get(stage, "/_hostler/ready") == (200, b'{"ready":true}')
     stage.context.ready = lambda: False
@@ -35,7 +35,7 @@ def test_tools_that_wait_for_localstack_find_its_health(shared_stage):
     assert set(json.loads(body)["services"]) == {"sagemaker", "sagemaker-runtime", "s3", "sts"}
 
 
-def test_metrics_are_what_the_context_gives(shared_stage):
+def test_metrics_are_the_text_of_the_context(shared_stage):
     assert get(shared_stage, "/_hostler/metrics") == (200, b"# metrics\n")
 
 
@@ -62,13 +62,13 @@ def test_people_see_endpoints_and_logs(stage):
      ("?endpoint=ep&tail=x", 400), ("?endpoint=ep&tail=-1", 400), ("?endpoint=ep&tail=%D9%A3", 400),
      ("?endpoint=%00&tail=" + "9" * 5000, 400)],
 )  # fmt: skip
-def test_logs_that_cannot_be_are_refused_with_the_reason(shared_stage, query, status):
+def test_an_invalid_request_for_logs_is_refused_with_the_reason(shared_stage, query, status):
     found, body = get(shared_stage, "/_hostler/logs" + query)
     assert found == status
     assert json.loads(body)["message"]
 
 
-def test_our_pages_are_only_read(shared_stage):
+def test_our_pages_are_read_only(shared_stage):
     assert get(shared_stage, "/_hostler/health", "POST", b"")[0] == 405
     assert get(shared_stage, "/_hostler/health", "HEAD") == (200, b"")
 
@@ -77,20 +77,20 @@ def test_our_pages_are_only_read(shared_stage):
     ("method", "path"),
     [("GET", "/"), ("PUT", "/bucket/key"), ("GET", "/_hostler/other"), ("POST", "/bucket?delete"), ("POST", "/")],
 )
-def test_everything_else_is_the_object_stores(shared_stage, method, path):
+def test_every_other_request_goes_to_s3(shared_stage, method, path):
     body = b"x" if method != "GET" else None
     answer = get(shared_stage, path, method, body, {"Content-Type": "text/plain"})
     assert answer == (200, f"objects: {method} {path.partition('?')[0]}".encode())
 
 
-def test_a_key_with_a_line_break_reaches_the_object_store_whole(shared_stage):
+def test_a_key_with_a_line_break_reaches_s3_unchanged(shared_stage):
     assert get(shared_stage, "/bucket/a%0Ab%20c") == (200, b"objects: GET /bucket/a\nb c")
 
 
 # --- STS
 
 
-def test_the_caller_is_somebody_with_a_role(shared_stage):
+def test_the_caller_has_a_role(shared_stage):
     identity = shared_stage.client("sts").get_caller_identity()
     assert identity["Account"] == "123456789012"
     assert identity["Arn"] == "arn:aws:sts::123456789012:assumed-role/hostler/hostler"
@@ -104,7 +104,7 @@ def test_another_action_of_the_query_protocol_is_refused(shared_stage):
 
 
 @pytest.mark.parametrize("body", [b"", b"Action", b"Action=<&>\0", b"\xff=\xfe", b"a=1&" * 100_000, b"x" * 2**21])
-def test_a_form_that_asks_for_nothing_is_refused(shared_stage, body):
+def test_a_form_without_an_action_is_refused(shared_stage, body):
     status, answer = get(shared_stage, "/", "POST", body, {"Content-Type": "application/x-www-form-urlencoded"})
     assert status == 400
     assert b"<Code>InvalidAction</Code>" in answer
@@ -113,7 +113,7 @@ def test_a_form_that_asks_for_nothing_is_refused(shared_stage, body):
 # --- what is not hosted
 
 
-def test_every_operation_that_aws_has_and_we_have_not_says_so(shared_stage):
+def test_every_operation_of_aws_that_is_not_hosted_is_refused_as_such(shared_stage):
     client = shared_stage.client()
     message = refusal(client.list_training_jobs, code="UnknownOperationException")
     assert message == "SageMaker's operation ListTrainingJobs is not hosted here."
@@ -121,11 +121,11 @@ def test_every_operation_that_aws_has_and_we_have_not_says_so(shared_stage):
     assert message == "SageMaker's operation ListInferenceComponents is not hosted here."
 
 
-def test_the_table_of_operations_is_the_hosting_ones():
+def test_the_table_of_operations_holds_the_hosting_operations():
     assert len(OPERATIONS) == 17
 
 
-def test_a_fault_of_our_own_is_told_as_ours_and_not_how(stage, caplog):
+def test_an_internal_failure_reveals_no_details(stage, caplog):
     def fault():
         raise RuntimeError("a secret path")
 
@@ -139,7 +139,7 @@ def test_a_fault_of_our_own_is_told_as_ours_and_not_how(stage, caplog):
     assert "a secret path" in caplog.text
 
 
-def test_the_targets_of_an_endpoint_or_of_all_can_be_asked_for_some_at_a_time(stage):
+def test_targets_of_one_endpoint_or_of_all_are_listed_in_part(stage):
     everything = ["us-east-1", "", "", "use", 0]
     assert json.loads(get(stage, "/_hostler/targets")[1])["asked"] == everything
     found, body = get(stage, "/_hostler/targets?endpoint=nobody")
@@ -149,7 +149,7 @@ def test_the_targets_of_an_endpoint_or_of_all_can_be_asked_for_some_at_a_time(st
 
 
 @pytest.mark.parametrize("query", ["sort=colour", "limit=many", "limit=-1", "limit=99999999999", "limit=%F0%9F%90%8E"])
-def test_targets_asked_for_in_a_way_that_is_none_are_refused(shared_stage, query):
+def test_an_invalid_query_for_targets_is_refused(shared_stage, query):
     found, body = get(shared_stage, f"/_hostler/targets?{query}")
     assert found == 400
     assert json.loads(body)["message"].startswith(query.partition("=")[0])

@@ -93,7 +93,7 @@ def bucket(s3: Any, request: pytest.FixtureRequest) -> str:
 
 
 def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    """The code and the status with which a call is refused."""
+    """Return the code and the status of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     answer = caught.value.response
@@ -124,7 +124,7 @@ def test_a_bucket_is_created_found_listed_and_deleted(s3: Any) -> None:
     assert refused(s3.delete_bucket, Bucket="my-bucket") == ("NoSuchBucket", 404)
 
 
-def test_a_bucket_in_another_region_says_so_and_is_not_created_twice(s3: Any) -> None:
+def test_a_bucket_has_its_region_and_is_not_created_twice(s3: Any) -> None:
     where = {"LocationConstraint": "eu-west-1"}
     s3.create_bucket(Bucket="in-europe", CreateBucketConfiguration=where)
     assert s3.get_bucket_location(Bucket="in-europe")["LocationConstraint"] == "eu-west-1"
@@ -150,7 +150,7 @@ def test_a_folder_that_a_person_made_is_a_bucket_and_can_be_deleted(s3: Any, roo
     assert refused(s3.delete_bucket, Bucket="handmade") == ("NoSuchBucket", 404)
 
 
-def test_a_bucket_that_comes_and_goes_while_it_is_used_makes_no_5xx(port: int) -> None:
+def test_creating_and_deleting_a_bucket_while_it_is_used_causes_no_5xx(port: int) -> None:
     def use(_: int) -> None:
         s3 = client(port)
         calls = [
@@ -174,7 +174,7 @@ def test_a_bucket_that_comes_and_goes_while_it_is_used_makes_no_5xx(port: int) -
     assert refusals <= {"NoSuchBucket", "BucketNotEmpty"}
 
 
-def test_what_a_person_removes_behind_our_back_is_made_anew(tmp_path: Path) -> None:
+def test_folders_that_a_person_removed_are_made_anew(tmp_path: Path) -> None:
     with serving(tmp_path / "s3") as port:
         s3 = client(port)
         s3.create_bucket(Bucket="bucket")
@@ -195,7 +195,7 @@ def test_what_a_person_removes_behind_our_back_is_made_anew(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["ab", "Capital", "a" * 64, "1.2.3.4", ".meta", ".tmp", "a..b", "a_b", "-ab"])
-def test_a_name_that_no_bucket_can_have_is_refused(port: int, root: Path, name: str) -> None:
+def test_an_invalid_bucket_name_is_refused(port: int, root: Path, name: str) -> None:
     before = sorted(root.iterdir())
     status, body = raw(port, "PUT", f"/{name}")
     assert status == 400
@@ -207,7 +207,7 @@ def test_a_name_that_no_bucket_can_have_is_refused(port: int, root: Path, name: 
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_object_comes_back_as_it_was_put(s3: Any, bucket: str, root: Path) -> None:
+def test_an_object_is_returned_as_it_was_put(s3: Any, bucket: str, root: Path) -> None:
     put = s3.put_object(
         Bucket=bucket, Key="a/b c/ü+%.txt", Body=b"hello", ContentType="text/plain", Metadata={"who": "me"}
     )
@@ -239,7 +239,7 @@ def test_an_overwritten_object_keeps_nothing_of_the_old_one(s3: Any, bucket: str
     assert (got["Body"].read(), got["Metadata"], got["ContentType"]) == (b"new", {}, "binary/octet-stream")
 
 
-def test_what_is_not_there_is_missing_by_s3s_own_words(s3: Any, bucket: str) -> None:
+def test_the_error_for_a_missing_resource_is_that_of_s3(s3: Any, bucket: str) -> None:
     assert refused(s3.get_object, Bucket=bucket, Key="k") == ("NoSuchKey", 404)
     assert refused(s3.head_object, Bucket=bucket, Key="k") == ("404", 404)
     assert refused(s3.get_object, Bucket="nowhere", Key="k") == ("NoSuchBucket", 404)
@@ -248,7 +248,7 @@ def test_what_is_not_there_is_missing_by_s3s_own_words(s3: Any, bucket: str) -> 
     assert refused(s3.get_object, Bucket=bucket, Key="folder/") == ("NoSuchKey", 404)
 
 
-def test_a_range_of_an_object_can_be_had(s3: Any, bucket: str) -> None:
+def test_a_range_of_an_object_is_returned(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
 
     def get(text: str) -> bytes:
@@ -284,7 +284,7 @@ def test_conditions_on_writing_hold(s3: Any, bucket: str) -> None:
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"2"
 
 
-def test_of_many_conditional_writers_one_wins(s3: Any, bucket: str, root: Path) -> None:
+def test_one_of_many_conditional_writers_wins(s3: Any, bucket: str, root: Path) -> None:
     def put(number: int) -> bool:
         with contextlib.suppress(ClientError):
             s3.put_object(Bucket=bucket, Key="k", Body=str(number).encode(), IfNoneMatch="*")
@@ -298,7 +298,7 @@ def test_of_many_conditional_writers_one_wins(s3: Any, bucket: str, root: Path) 
     assert list((root / ".tmp").iterdir()) == []
 
 
-def test_many_writers_of_one_key_leave_one_whole_version(s3: Any, bucket: str) -> None:
+def test_many_writers_of_one_key_leave_one_complete_version(s3: Any, bucket: str) -> None:
     bodies = [bytes([number]) * 70_000 for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
         list(
@@ -310,7 +310,7 @@ def test_many_writers_of_one_key_leave_one_whole_version(s3: Any, bucket: str) -
     assert (got["ETag"], got["ContentType"]) == (f'"{hashlib.md5(body).hexdigest()}"', f"n/{body[0]}")
 
 
-def test_an_object_is_copied_with_its_metadata_or_with_new(s3: Any, bucket: str) -> None:
+def test_an_object_is_copied_with_its_metadata_or_with_new_metadata(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="from/ü", Body=b"x" * 100, ContentType="a/b", Metadata={"k": "v"})
     source = {"Bucket": bucket, "Key": "from/ü"}
     s3.copy_object(Bucket=bucket, Key="to", CopySource=source)
@@ -374,13 +374,13 @@ def test_an_object_whose_key_ends_in_a_slash_makes_an_empty_folder(s3: Any, buck
     assert refused(s3.put_object, Bucket=bucket, Key="a/") == ("InvalidArgument", 400)
 
 
-def test_a_key_too_long_is_refused(s3: Any, bucket: str) -> None:
+def test_a_key_that_is_too_long_is_refused(s3: Any, bucket: str) -> None:
     for key in ("k/" * 500 + "k" * 30, "é/" * 400, "\U0001f600" * 60 + "/" + ("\U0001f600" * 60 + "/") * 13 + "k"):
         assert refused(s3.put_object, Bucket=bucket, Key=key, Body=b"")[1] == 400
         assert refused(s3.get_object, Bucket=bucket, Key=key) == ("NoSuchKey", 404)
 
 
-def test_a_key_in_the_way_of_another_is_refused_and_neither_is_lost(s3: Any, bucket: str) -> None:
+def test_a_key_that_collides_with_another_is_refused_and_neither_is_lost(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="x", Body=b"x")
     s3.put_object(Bucket=bucket, Key="d/y", Body=b"y")
     assert refused(s3.put_object, Bucket=bucket, Key="x/y", Body=b"") == ("InvalidArgument", 400)
@@ -388,7 +388,7 @@ def test_a_key_in_the_way_of_another_is_refused_and_neither_is_lost(s3: Any, buc
     assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["d/y", "x"]
 
 
-def test_a_link_is_no_object_and_leads_nowhere(s3: Any, bucket: str, root: Path) -> None:
+def test_a_link_is_no_object_and_is_not_followed(s3: Any, bucket: str, root: Path) -> None:
     (root / bucket / "link").symlink_to("/etc/passwd")
     (root / bucket / "folder").symlink_to("/etc")
     (root / bucket / "circle").symlink_to("circle")
@@ -433,14 +433,14 @@ def test_listing_follows_prefix_delimiter_and_the_order_of_bytes(s3: Any, bucket
     assert (none["KeyCount"], none["IsTruncated"]) == (0, False)
 
 
-def test_a_long_listing_comes_in_pages(s3: Any, bucket: str, root: Path) -> None:
+def test_a_long_listing_has_pages(s3: Any, bucket: str, root: Path) -> None:
     for number in range(2500):
         (root / bucket / f"{number:05}").touch()
     pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket=bucket))
     assert [len(page["Contents"]) for page in pages] == [1000, 1000, 500]
 
 
-def test_a_listing_with_nonsense_is_refused(s3: Any, bucket: str) -> None:
+def test_a_listing_with_invalid_parameters_is_refused(s3: Any, bucket: str) -> None:
     assert refused(s3.list_objects_v2, Bucket=bucket, ContinuationToken="ü?") == ("InvalidArgument", 400)
     assert refused(s3.list_objects_v2, Bucket=bucket, MaxKeys=-1) == ("InvalidArgument", 400)
     assert refused(s3.list_objects_v2, Bucket="nowhere") == ("NoSuchBucket", 404)
@@ -522,7 +522,7 @@ def test_upload_file_and_download_file_carry_a_large_object(s3: Any, bucket: str
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3 * MIB])
-def test_checksums_that_boto3_sends_are_compared_and_kept(s3: Any, bucket: str, algorithm: str, size: int) -> None:
+def test_checksums_that_boto3_sends_are_compared_and_stored(s3: Any, bucket: str, algorithm: str, size: int) -> None:
     body = os.urandom(size)
     s3.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(body), ChecksumAlgorithm=algorithm)
     got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
@@ -530,7 +530,7 @@ def test_checksums_that_boto3_sends_are_compared_and_kept(s3: Any, bucket: str, 
     assert got[f"Checksum{algorithm}"]
 
 
-def test_an_unsigned_clients_chunks_are_unframed_too(port: int, bucket: str) -> None:
+def test_an_unsigned_clients_chunks_are_decoded_too(port: int, bucket: str) -> None:
     nobody = client(port, signature_version=UNSIGNED)
     nobody.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(b"x" * 100_000))
     assert nobody.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x" * 100_000
@@ -554,7 +554,7 @@ def test_wrong_checksums_are_refused_and_leave_the_old_object(s3: Any, bucket: s
     assert list((root / ".tmp").iterdir()) == []
 
 
-def test_a_document_that_is_not_what_was_signed_is_refused(s3: Any, bucket: str, port: int) -> None:
+def test_a_document_that_does_not_match_its_signature_is_refused(s3: Any, bucket: str, port: int) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
     document = b"<Delete><Object><Key>k</Key></Object></Delete>"
     sha256 = hashlib.sha256(b"another document").hexdigest()
@@ -583,7 +583,7 @@ def framed(body: bytes, chunk: int, *, signed: bool, trailer: bytes = b"") -> by
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 1000, 65536])
-def test_chunked_bodies_are_unframed(port: int, s3: Any, bucket: str, kind: str, signed: bool, chunk: int) -> None:
+def test_chunked_bodies_are_decoded(port: int, s3: Any, bucket: str, kind: str, signed: bool, chunk: int) -> None:
     body = os.urandom(3000)
     crc = base64.b64encode(zlib.crc32(body).to_bytes(4, "big"))
     trailer = b"x-amz-checksum-crc32:" + crc + b"\r\n" if kind.endswith("TRAILER") else b""
@@ -615,7 +615,7 @@ def test_chunked_bodies_are_unframed(port: int, s3: Any, bucket: str, kind: str,
         b"3\r\nabc\r\n0\r\n" + b"a:b\r\n" * 1000 + b"\r\n",
     ],
 )
-def test_broken_framing_is_refused_and_leaves_nothing(port: int, s3: Any, bucket: str, root: Path, sent: bytes) -> None:
+def test_broken_chunks_are_refused_and_leave_nothing(port: int, s3: Any, bucket: str, root: Path, sent: bytes) -> None:
     kind = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
     headers = {"x_amz_content_sha256": kind, "x_amz_decoded_content_length": "3"}
     status, answer = raw(port, "PUT", f"/{bucket}/k", sent, **headers)
@@ -627,7 +627,7 @@ def test_broken_framing_is_refused_and_leaves_nothing(port: int, s3: Any, bucket
     assert list((root / ".tmp").iterdir()) == []
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(port: int, s3: Any, bucket: str, root: Path) -> None:
+def test_an_interrupted_upload_leaves_nothing(port: int, s3: Any, bucket: str, root: Path) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         head = f"PUT /{bucket}/k HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
         connection.sendall(head.encode() + b"x" * 100_000)
@@ -658,7 +658,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(port: int, s3: Any, bucket: st
         ("POST", "/", b"Action=Nothing"),
     ],
 )
-def test_nonsense_gets_a_clear_4xx(port: int, bucket: str, method: str, path: str, body: bytes) -> None:
+def test_an_invalid_request_gets_a_clear_4xx(port: int, bucket: str, method: str, path: str, body: bytes) -> None:
     status, answer = raw(port, method, path.format(bucket=bucket), body)
     assert 400 <= status < 500
     assert b"<Error><Code>" in answer
@@ -668,7 +668,7 @@ def test_nonsense_gets_a_clear_4xx(port: int, bucket: str, method: str, path: st
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 
-def test_the_bucket_can_stand_in_the_host(s3: Any, bucket: str, port: int) -> None:
+def test_the_host_may_name_the_bucket(s3: Any, bucket: str, port: int) -> None:
     s3.put_object(Bucket=bucket, Key="a/k", Body=b"x")
     for host in (f"{bucket}.localhost:{port}", f"{bucket}.s3.localhost", f"{bucket}.localhost"):
         assert raw(port, "GET", "/a/k", Host=host) == (200, b"x")
@@ -753,7 +753,7 @@ def process(root: Path) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
             child.wait()
 
 
-def test_a_large_object_goes_through_little_memory(tmp_path: Path) -> None:
+def test_a_large_object_needs_little_memory(tmp_path: Path) -> None:
     piece = os.urandom(MIB)
     (tmp_path / "large").write_bytes(piece * 64)
     with process(tmp_path / "s3") as (s3, child):
@@ -769,14 +769,14 @@ def test_a_large_object_goes_through_little_memory(tmp_path: Path) -> None:
 
 
 def peak(pid: int) -> int:
-    """The most memory (RSS) that a process ever had, in bytes."""
+    """Return the largest memory (RSS) that a process ever had, in bytes."""
     if not sys.platform.startswith("linux"):
         pytest.skip("VmHWM is Linux's")
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
-def test_what_was_acknowledged_survives_kill_9_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_acknowledged_objects_survive_kill_9_and_nothing_else_is_left(tmp_path: Path) -> None:
     root = tmp_path / "s3"
     acknowledged: dict[str, bytes] = {}
     with process(root) as (s3, child):

@@ -19,7 +19,7 @@ def sagemaker(stage):
 
 
 @pytest.mark.parametrize("resource", ["model/m", "model/M", "endpoint-config/C", "endpoint-config/c", "endpoint/E"])
-def test_tags_of_every_kind_of_resource_live_under_an_arn_of_any_letter_case(sagemaker, resource):
+def test_every_kind_of_resource_has_tags_under_its_arn_in_any_letter_case(sagemaker, resource):
     arn = BASE + resource
     kind = resource.partition("/")[0].removeprefix("endpoint-")
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags(kind=kind)
@@ -28,7 +28,7 @@ def test_tags_of_every_kind_of_resource_live_under_an_arn_of_any_letter_case(sag
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags(a="")
 
 
-def test_a_new_resource_of_an_old_name_has_none_of_the_old_tags(sagemaker):
+def test_a_new_resource_with_the_name_of_a_deleted_one_has_no_tags_of_it(sagemaker):
     sagemaker.delete_endpoint(EndpointName="E")
     sagemaker.create_endpoint(EndpointName="E", EndpointConfigName="C")
     assert sagemaker.list_tags(ResourceArn=BASE + "endpoint/e")["Tags"] == []
@@ -44,7 +44,7 @@ def test_a_resource_has_fifty_tags_at_most(sagemaker):
     assert "NextToken" not in answer
 
 
-def test_tags_that_cannot_be_are_refused(sagemaker):
+def test_invalid_tags_are_refused(sagemaker):
     arn = BASE + "model/m"
     add = sagemaker.add_tags
     assert refusal(add, ResourceArn=arn, Tags=tags(a="1") * 2) == "Tag keys must be unique within a request."
@@ -71,13 +71,13 @@ def test_tags_that_cannot_be_are_refused(sagemaker):
         ),
     ],
 )
-def test_a_resource_that_is_not_there_has_no_tags(sagemaker, arn, message):
+def test_a_missing_resource_has_no_tags(sagemaker, arn, message):
     assert refusal(sagemaker.list_tags, ResourceArn=arn) == message
     assert refusal(sagemaker.add_tags, ResourceArn=arn, Tags=tags(a="")) == message
     assert refusal(sagemaker.delete_tags, ResourceArn=arn, TagKeys=["a"]) == message
 
 
-def test_a_token_of_tags_is_good_for_its_resource_alone(sagemaker):
+def test_a_token_of_tags_is_valid_for_its_resource_alone(sagemaker):
     assert "NextToken" in refusal(sagemaker.list_tags, ResourceArn=BASE + "model/m", NextToken="eyJ9")
 
 
@@ -90,7 +90,7 @@ NOT_SECONDS = (
 )
 
 
-def test_tags_of_ours_are_kept_and_shown_as_any_and_given_to_every_kind_of_resource(sagemaker):
+def test_tags_of_ours_are_stored_and_listed_as_others_on_every_kind_of_resource(sagemaker):
     ours = [
         IDLE,
         {"Key": "hostler:pin", "Value": "a.tar.gz region-..."},
@@ -104,7 +104,7 @@ def test_tags_of_ours_are_kept_and_shown_as_any_and_given_to_every_kind_of_resou
     assert sagemaker.list_tags(ResourceArn=BASE + "endpoint/F")["Tags"] == ours
 
 
-def test_a_tag_of_ours_that_says_nothing_is_refused_wherever_tags_are_given_and_nothing_is_kept(sagemaker):
+def test_an_invalid_tag_of_ours_is_refused_by_every_call_with_tags_and_nothing_is_stored(sagemaker):
     assert refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=[*tags(good=""), SOON]) == NOT_SECONDS
     assert sagemaker.list_tags(ResourceArn=ENDPOINT)["Tags"] == tags(kind="endpoint")
     create = sagemaker.create_endpoint
@@ -119,7 +119,7 @@ def test_a_tag_of_ours_that_says_nothing_is_refused_wherever_tags_are_given_and_
     assert "regular expression" in refusal(sagemaker.add_tags, ResourceArn=ENDPOINT, Tags=starred)
 
 
-def test_the_lifecycle_is_told_of_tags_that_come_and_go(stage, sagemaker):
+def test_the_lifecycle_is_woken_when_tags_are_added_or_deleted(stage, sagemaker):
     woken = []
     stage.context.lifecycle.wake = lambda: woken.append(True)
     sagemaker.add_tags(ResourceArn=ENDPOINT, Tags=[IDLE])

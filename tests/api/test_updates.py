@@ -1,4 +1,4 @@
-"""UpdateEndpoint and UpdateEndpointWeightsAndCapacities: what they do to the record, and in which words they refuse."""
+"""UpdateEndpoint and UpdateEndpointWeightsAndCapacities: their effect on the record, and their errors."""
 
 import json
 import threading
@@ -31,12 +31,12 @@ def sagemaker(stage):
 
 @pytest.fixture(scope="module")
 def shared(shared_stage):
-    """For what is refused, and so changes nothing."""
+    """For refused calls, which change nothing."""
     return prepared(shared_stage, "ap-south-1")
 
 
 def prepared(stage, region="us-east-1"):
-    """An endpoint `ep` of config `old` with variants a and b, and what it can be updated to."""
+    """Create an endpoint `ep` of config `old` with variants a and b, and the configs for its updates."""
     client = stage.client(region=region)
     for model in ("m", "n"):
         client.create_model(ModelName=model, PrimaryContainer={"Image": f"img:{model}"})
@@ -83,7 +83,7 @@ def images(summary):
 # --- UpdateEndpoint
 
 
-def test_an_updated_endpoint_is_in_service_with_its_new_config_when_update_answers(sagemaker):
+def test_an_updated_endpoint_is_in_service_with_its_new_config_when_update_returns(sagemaker):
     before = describe(sagemaker)
     assert update(sagemaker)["EndpointArn"] == ARN + "ep"
     after = describe(sagemaker)
@@ -97,7 +97,7 @@ def test_an_updated_endpoint_is_in_service_with_its_new_config_when_update_answe
     assert resolved[0] == resolved[1] < resolved[2] == resolved[3]
 
 
-def test_during_an_update_the_old_config_is_shown_and_the_new_one_is_pending(sagemaker):
+def test_during_an_update_the_old_config_is_described_and_the_new_one_is_pending(sagemaker):
     update(sagemaker, "stuck")
     described = describe(sagemaker)
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("Updating", "old")
@@ -123,7 +123,7 @@ def test_during_an_update_the_old_config_is_shown_and_the_new_one_is_pending(sag
     assert [(endpoint["EndpointName"], endpoint["EndpointStatus"]) for endpoint in listed] == [("ep", "Updating")]
 
 
-def test_while_it_is_created_an_endpoint_has_a_pending_deployment_too(sagemaker):
+def test_an_endpoint_in_creation_has_a_pending_deployment_too(sagemaker):
     sagemaker.create_endpoint(EndpointName="another", EndpointConfigName="stuck")
     described = sagemaker.describe_endpoint(EndpointName="another")
     assert described["EndpointStatus"] == "Creating"
@@ -133,7 +133,7 @@ def test_while_it_is_created_an_endpoint_has_a_pending_deployment_too(sagemaker)
     assert images(pending["ProductionVariants"]) == {"a": ["img:n"]}
 
 
-def test_the_same_config_again_is_a_deployment_of_its_own(stage):
+def test_an_update_to_the_same_config_is_a_deployment_of_its_own(stage):
     sagemaker = prepared(stage)
     before = describe(sagemaker)
     update(sagemaker, "old")
@@ -160,7 +160,7 @@ def test_a_failed_update_leaves_the_old_config_and_a_reason_until_the_next_good_
     assert "FailureReason" not in described
 
 
-def test_a_weight_change_after_a_failed_update_is_one_of_what_serves(sagemaker):
+def test_a_weight_change_after_a_failed_update_applies_to_the_serving_revision(sagemaker):
     update(sagemaker, "broken")
     weights(sagemaker, {"VariantName": "b", "DesiredWeight": 0})
     described = describe(sagemaker)
@@ -169,7 +169,7 @@ def test_a_weight_change_after_a_failed_update_is_one_of_what_serves(sagemaker):
 
 
 @pytest.mark.parametrize("name", ["ep", "another"])
-def test_an_endpoint_that_is_on_its_way_cannot_be_updated(sagemaker, name):
+def test_an_endpoint_in_transition_cannot_be_updated(sagemaker, name):
     """Updating and Creating."""
     if name == "ep":
         update(sagemaker, "stuck")
@@ -197,7 +197,7 @@ def test_an_endpoint_that_has_failed_or_is_being_deleted_cannot_be_updated(stage
     assert refusal(sagemaker.update_endpoint, EndpointName=name, EndpointConfigName="new") == message
 
 
-def test_an_endpoint_that_is_not_there_cannot_be_updated(sagemaker):
+def test_a_missing_endpoint_cannot_be_updated(sagemaker):
     message = f'Could not find endpoint "{ARN}none".'
     assert refusal(sagemaker.update_endpoint, EndpointName="None", EndpointConfigName="new") == message
     desired = [{"VariantName": "a", "DesiredWeight": 2}]
@@ -205,7 +205,7 @@ def test_an_endpoint_that_is_not_there_cannot_be_updated(sagemaker):
     assert refusal(change, EndpointName="None", DesiredWeightsAndCapacities=desired) == message
 
 
-def test_the_new_config_and_its_models_must_be_there(sagemaker):
+def test_the_new_config_and_its_models_must_exist(sagemaker):
     assert (
         refusal(update, client=sagemaker, name="None") == f'Could not find endpoint configuration "{CONFIG_ARN}none".'
     )
@@ -215,8 +215,8 @@ def test_the_new_config_and_its_models_must_be_there(sagemaker):
     assert status(sagemaker) == "InService"
 
 
-def test_the_old_config_must_be_there_too(sagemaker):
-    """On AWS an update reads it, so that who replaces a config by deleting it first fails."""
+def test_the_old_config_must_exist_too(sagemaker):
+    """AWS reads it during an update, so deleting a config in order to replace it makes the update fail."""
     sagemaker.delete_endpoint_config(EndpointConfigName="old")
     assert refusal(update, client=sagemaker) == f'Could not find endpoint configuration "{CONFIG_ARN}old".'
     assert refusal(update, client=sagemaker, name="old") == f'Could not find endpoint configuration "{CONFIG_ARN}old".'
@@ -225,7 +225,7 @@ def test_the_old_config_must_be_there_too(sagemaker):
     assert describe(sagemaker)["EndpointConfigName"] == "new"
 
 
-def test_the_old_configs_models_need_not_be_there(sagemaker):
+def test_the_old_configs_models_need_not_exist(sagemaker):
     sagemaker.delete_model(ModelName="m")
     update(sagemaker)
     assert describe(sagemaker)["EndpointConfigName"] == "new"
@@ -250,7 +250,7 @@ RETAINED = {
 
 
 @pytest.mark.parametrize("case", RETAINED)
-def test_a_variant_of_the_same_name_retains_what_was_desired_of_it(sagemaker, case):
+def test_a_variant_of_the_same_name_retains_its_desired_weight_and_count(sagemaker, case):
     excluded, expected = RETAINED[case]
     weights(sagemaker, {"VariantName": "a", "DesiredWeight": 5, "DesiredInstanceCount": 3})
     properties = [{"VariantPropertyType": name} for name in excluded]
@@ -262,12 +262,12 @@ def test_a_variant_of_the_same_name_retains_what_was_desired_of_it(sagemaker, ca
     assert [(v["InitialVariantWeight"], v["InitialInstanceCount"]) for v in configured] == [(2.0, 4), (1.0, 1)]
 
 
-def test_a_weight_that_was_never_given_is_retained_as_one(sagemaker):
+def test_a_default_weight_is_retained_as_one(sagemaker):
     update(sagemaker, RetainAllVariantProperties=True)
     assert shares(describe(sagemaker)) == {"a": (1.0, 1.0, 2, 2), "c": (1.0, 1.0, 1, 1)}
 
 
-def test_what_cannot_be_retained_together_is_refused(sagemaker):
+def test_contradicting_retain_members_are_refused(sagemaker):
     message = refusal(
         update, client=sagemaker, ExcludeRetainedVariantProperties=[{"VariantPropertyType": "DesiredWeight"}]
     )
@@ -317,7 +317,7 @@ DEPLOYMENTS = {
 
 
 @pytest.mark.parametrize("case", DEPLOYMENTS)
-def test_a_deployment_config_is_kept_and_shown(sagemaker, case):
+def test_a_deployment_config_is_stored_and_described(sagemaker, case):
     config(sagemaker, "pair", variant("a"))
     update(sagemaker, "pair", DeploymentConfig=DEPLOYMENTS[case])
     described = describe(sagemaker)
@@ -325,7 +325,7 @@ def test_a_deployment_config_is_kept_and_shown(sagemaker, case):
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", "pair")
 
 
-def test_the_last_deployment_config_is_retained_when_that_is_asked_for(sagemaker):
+def test_the_last_deployment_config_is_retained_on_request(sagemaker):
     update(sagemaker, RetainDeploymentConfig=True)
     assert "LastDeploymentConfig" not in describe(sagemaker)
     update(sagemaker, DeploymentConfig=ALARMS)
@@ -351,7 +351,7 @@ def test_an_empty_deployment_config_is_none(sagemaker):
     assert "LastDeploymentConfig" not in sagemaker.describe_endpoint(EndpointName="another")
 
 
-def test_what_is_only_kept_is_not_held_against_an_update_that_does_not_ask_for_it(sagemaker):
+def test_a_stored_deployment_config_is_not_checked_by_an_update_that_does_not_retain_it(sagemaker):
     config(sagemaker, "pair", variant("a"))
     halves = blue_green("CANARY", CanarySize=instances(1))
     update(sagemaker, "pair", DeploymentConfig=halves)
@@ -361,7 +361,7 @@ def test_what_is_only_kept_is_not_held_against_an_update_that_does_not_ask_for_i
     assert describe(sagemaker)["LastDeploymentConfig"] == halves
 
 
-def test_a_deployment_config_is_shown_while_it_is_used_and_forgotten_if_that_fails(sagemaker):
+def test_a_deployment_config_is_described_while_it_is_used_and_dropped_if_the_update_fails(sagemaker):
     update(sagemaker, DeploymentConfig=ALARMS)
     update(sagemaker, "broken", DeploymentConfig=ALL_AT_ONCE)
     assert describe(sagemaker)["LastDeploymentConfig"] == ALARMS
@@ -442,7 +442,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-def test_a_deployment_config_that_cannot_be_is_refused(shared, case):
+def test_an_invalid_deployment_config_is_refused(shared, case):
     deployment, message = IMPOSSIBLE[case]
     assert refusal(update, client=shared, DeploymentConfig=deployment) == message
     create = shared.create_endpoint
@@ -450,7 +450,7 @@ def test_a_deployment_config_that_cannot_be_is_refused(shared, case):
     assert status(shared) == "InService"
 
 
-def test_a_deployment_config_is_held_against_the_counts_that_are_retained(sagemaker):
+def test_a_deployment_config_is_checked_against_the_retained_counts(sagemaker):
     deployment = blue_green("CANARY", CanarySize=instances(2))
     config(sagemaker, "four", variant("a", count=4))
     message = refusal(
@@ -481,7 +481,7 @@ def test_weights_and_counts_change_with_the_same_instances(stage):
     assert shares(describe(sagemaker)) == {"a": (0.5, 0.5, 2, 2), "b": (7.0, 7.0, 1, 1)}
 
 
-def test_while_weights_change_what_is_desired_differs_from_what_is(stage):
+def test_while_weights_change_the_desired_values_differ_from_the_current_ones(stage):
     sagemaker = prepared(stage)
     stage.context.lifecycle.paused = True
     weights(sagemaker, {"VariantName": "a", "DesiredWeight": 0, "DesiredInstanceCount": 5})
@@ -495,7 +495,7 @@ def test_while_weights_change_what_is_desired_differs_from_what_is(stage):
     assert shares(describe(sagemaker)) == {"a": (0.0, 0.0, 5, 5), "b": (3.0, 3.0, 2, 2)}
 
 
-def test_a_model_that_was_deleted_is_missed_when_more_instances_are_wanted_and_not_before(sagemaker):
+def test_a_deleted_model_is_an_error_only_when_more_instances_are_requested(sagemaker):
     sagemaker.delete_model(ModelName="m")
     more = {"VariantName": "a", "DesiredInstanceCount": 3}
     message = 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/m".'
@@ -541,7 +541,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_a_change_that_cannot_be_is_refused_and_changes_nothing(shared, case):
+def test_an_invalid_change_is_refused_and_changes_nothing(shared, case):
     desired, message = CHANGES[case]
     assert refusal(lambda: weights(shared, *desired)) == message
     described = describe(shared)
@@ -586,7 +586,7 @@ def test_bad_input_is_refused_by_both(shared_stage, operation, body):
 
 
 def race(*calls):
-    """What each call answered: its answer, or the message by which it was refused."""
+    """Return the answer of each call, or the message of its error."""
     barrier, answers = threading.Barrier(len(calls)), [""] * len(calls)
 
     def run(number, call):
@@ -604,7 +604,7 @@ def race(*calls):
     return answers
 
 
-def test_of_racing_updates_exactly_one_wins(stage):
+def test_exactly_one_of_several_racing_updates_wins(stage):
     sagemaker = prepared(stage)
     stage.context.lifecycle.paused = True
     change = {"VariantName": "a", "DesiredWeight": 2}
@@ -613,7 +613,7 @@ def test_of_racing_updates_exactly_one_wins(stage):
     assert stage.context.store.endpoint("us-east-1", "ep").revision == 2
 
 
-def test_an_update_that_races_with_delete_wins_or_is_told_and_the_endpoint_goes(stage):
+def test_an_update_that_races_with_delete_wins_or_is_refused_and_the_endpoint_is_deleted(stage):
     sagemaker = prepared(stage)
     told = {200, IN_PROGRESS, f"{IN_PROGRESS} It is being deleted.", f'Could not find endpoint "{ARN}ep".'}
     for _ in range(10):
@@ -631,7 +631,7 @@ def test_an_endpoint_is_deleted_while_it_is_updated(sagemaker):
     assert refusal(sagemaker.describe_endpoint, EndpointName="ep") == f'Could not find endpoint "{ARN}ep".'
 
 
-def test_an_update_is_still_under_way_after_a_restart(tmp_path):
+def test_an_update_is_still_in_progress_after_a_restart(tmp_path):
     with running(tmp_path) as stage:
         sagemaker = prepared(stage)
         update(sagemaker, "stuck", DeploymentConfig=ALARMS)
@@ -642,14 +642,14 @@ def test_an_update_is_still_under_way_after_a_restart(tmp_path):
     assert after == before
 
 
-def test_regions_are_worlds_of_their_own_for_updates_too(stage):
+def test_updates_do_not_cross_regions(stage):
     prepared(stage)
     there = stage.client(region="eu-west-1")
     message = 'Could not find endpoint "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/ep".'
     assert refusal(there.update_endpoint, EndpointName="ep", EndpointConfigName="new") == message
 
 
-def test_an_endpoint_that_is_to_be_deleted_was_modified_then_and_no_later(stage):
+def test_an_endpoint_marked_for_deletion_was_last_modified_at_that_time(stage):
     sagemaker = prepared(stage)
     stage.context.lifecycle.paused = True
     before = describe(sagemaker)["LastModifiedTime"]
