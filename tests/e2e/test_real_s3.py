@@ -165,10 +165,10 @@ def test_a_large_archive_is_fetched_once_and_whole(weed: Weed, tmp_path: Path) -
     told = weed.run(
         """
 async def main():
-    disk = Disk(Path(os.environ["FOLDER"]), source, 1 << 30, Limits(1 << 30, 100, 200))
-    found = await asyncio.gather(*(disk.fetch("models", "large.tar.gz") for _ in range(20)))
+    cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, Limits(1 << 30, 100, 200))
+    found = await asyncio.gather(*(cache.fetch("models", "large.tar.gz") for _ in range(20)))
     digest = hashlib.sha256((found[0].path / "model").read_bytes()).hexdigest()
-    again = await disk.fetch("models", "large.tar.gz")
+    again = await cache.fetch("models", "large.tar.gz")
     print(len({id(one) for one in found}), digest, again.id == found[0].id, again.download)
 asyncio.run(main())
 """,
