@@ -214,12 +214,14 @@ class Store:
                 values = {"ready_revision": revision, "failure_reason": "", "modified": round(now, 3)}
                 values["config_name"] = config["EndpointConfigName"]
                 ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
-                before = connection.execute(ready).scalar_one()
+                previous = connection.execute(ready).scalar_one()
+                # 1. The revision that Describe shows.
                 connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
-                own, used = revisions.c.endpoint == number, revisions.c.number.in_([before, revision])
+                # 2. The revisions that are not used any more.
+                own, used = revisions.c.endpoint == number, revisions.c.number.in_([previous, revision])
                 old = (
                     own,
-                    revisions.c.number < before,
+                    revisions.c.number < previous,
                     revisions.c.number.not_in(select(revisions.c.fleet).where(own, used)),
                 )
                 connection.execute(delete(revisions).where(*old))
