@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from packing import LIMITS, CountingSource, Place, archive, small_disk
+from packing import LIMITS, CountingSource, Place, archive
 
 from hostler.artifacts.cache import ArtifactCache, Fetched
 from hostler.artifacts.source import ObjectInfo
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
+from small_disk import small_disk
 
 PATIENCE = 10.0  # seconds, past which a test hangs
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from packing import small_disk
 
 from hostler.s3.buckets import Buckets, S3Error, WriteCondition
 from hostler.s3.file_version import file_version
+from small_disk import small_disk
 
 
 def put(buckets: Buckets, key: str, data: bytes, etag: str, **headers: str) -> None:
