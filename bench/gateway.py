@@ -41,7 +41,8 @@ import wanted
 from hostler import settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.http_server import Request, serve
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import serve
 
 LARGE = 5_000_000  # bytes
 AT_ONCE = 30

@@ -29,7 +29,7 @@ import arguments
 from hostler.gateway import errors
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
-from hostler.wire import gateway_messages, http_client, http_server
+from hostler.wire import gateway_messages, http_client, http_reader, http_request, http_server
 
 TARGETS = 10
 REQUESTS = 64  # different ones, because callers do not repeat themselves
@@ -96,15 +96,15 @@ class Way:
             for number in range(TARGETS)
         ]
         gateway.invoker.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
-        self.caller = self._connection(gateway._handle, http_server.Limits(body=None, buffer=http_client.BUFFER))
-        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), http_server.Limits())
+        self.caller = self._connection(gateway._handle, http_reader.Limits(body=None, buffer=http_client.BUFFER))
+        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), http_reader.Limits())
         self.container = http_client._Connection(gateway.invoker.pool, "unix:/c")
         self.container.connection_made(Wire())  # type: ignore[arg-type]
         gateway.invoker.pool.keep(self.container)
         self.parsers = httptools.HttpRequestParser(Nobody()), httptools.HttpResponseParser(Nobody())
 
     def _connection(
-        self, handler: Callable[[http_server.Request], None], limits: http_server.Limits
+        self, handler: Callable[[http_request.Request], None], limits: http_reader.Limits
     ) -> http_server._Connection:
         connection = http_server._Connection(http_server.Server(handler, limits, errors.plain))
         connection.connection_made(Wire())  # type: ignore[arg-type]

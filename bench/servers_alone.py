@@ -32,7 +32,8 @@ from hostler.servers.http_api import ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import LoadedModel, ModelRegistry
 from hostler.servers.runners.inline import InlineLoader, InlineRunner
-from hostler.wire.http_server import Limits, Server, _Connection, plain_refusal
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_server import Server, _Connection, plain_refusal
 
 MODELS = 10
 WIDTH = 6

@@ -31,7 +31,8 @@ from hostler.settings import Settings
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request, Server
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import Server
 
 LATE = (0.0, 0.0, 0.0, 0.01, 0.5)  # seconds that another process may need
 MACHINE = 10**9  # bytes of memory that all instances share

@@ -27,7 +27,8 @@ from hostler.errors import ApiError, EngineError
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.http_server import Request, serve
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import serve
 
 REGION = "us-east-1"
 BUCKET = "box"

@@ -22,7 +22,7 @@ from hostler.contract import MAX_BODY
 from hostler.gateway import errors
 from hostler.gateway.dispatch import invoked
 from hostler.gateway.invoke.invoker import Invoker
-from hostler.wire.http_server import Headers, Request
+from hostler.wire.http_request import Headers, Request
 
 Refuse = Callable[[Request, NotAuthenticated], None]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hostler.gateway import errors
 from hostler.wire.http_client import CallFailed, Exchange, Pool
 from hostler.wire.http_head import end_to_end, render
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 _CONNECT = 5.0  # seconds
 
@@ -86,7 +86,7 @@ class _Passing:
         elif exchange.complete:
             length = len(exchange.body)
         self._begun = True
-        request.on_clogged = exchange.throttle
+        request.on_write_blocked = lambda full: exchange.pause() if full else exchange.resume()
         request.start(exchange.status, lines, length)
         request.write(exchange.body)
         if exchange.complete:

@@ -15,7 +15,7 @@ from hostler.gateway import errors
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.invoke.invoker import Invocation, Invoker
 from hostler.gateway.invoke.streaming import Streaming
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
 _KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}

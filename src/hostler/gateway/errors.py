@@ -15,7 +15,7 @@ from hostler.contract import MAX_BETWEEN_CONTAINERS, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
 from hostler.names import ACCOUNT, log_group_arn
 from hostler.text import quoted
-from hostler.wire.http_server import Headers, Request
+from hostler.wire.http_request import Headers, Request
 
 _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 

@@ -35,7 +35,8 @@ from hostler.gateway.routes import Routes
 from hostler.processes import lifeline
 from hostler.settings import Settings
 from hostler.wire.http_client import BUFFER, Pool
-from hostler.wire.http_server import Limits, Server, serve
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_server import Server, serve
 
 try:
     from uvloop import run as run_loop
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_ROUTES = 5.0  # seconds to wait for control before the first connection is taken
 _CONTROL_IDLE = 2.0  # seconds that a connection to control is kept; its server closes them after 5
-_FAREWELL = 0.5  # seconds that a caller's idle connection is kept when the gateway ends
+_CLOSING_TIME = 0.5  # seconds that a caller's idle connection is kept when the gateway ends
 
 
 class Gateway:
@@ -76,7 +77,7 @@ class Gateway:
         self.tasks = [asyncio.create_task(self.link.run())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
-        limits = Limits(body=None, buffer=BUFFER, farewell=_FAREWELL)
+        limits = Limits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
         self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.plain)
 
     async def stop(self, drain: float) -> None:

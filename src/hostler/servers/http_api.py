@@ -24,7 +24,7 @@ from hostler.servers.environment import BadFolder, Environment
 from hostler.servers.model_registry import LoadedModel, ModelRegistry
 from hostler.servers.runners.runner import LoadFailed
 from hostler.text import is_count
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 ONLY = "model"  # the name of a single-model container's model in the registry
 _PAGE = 100  # entries of GET /models at most

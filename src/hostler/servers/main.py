@@ -33,7 +33,8 @@ from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed
 from hostler.servers.worker_pool import WorkerPool
-from hostler.wire.http_server import Limits, serve
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_server import serve
 
 
 def run(everywhere: bool = False) -> None:

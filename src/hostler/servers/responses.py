@@ -11,7 +11,7 @@ from hostler.servers import error_text
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Call, Predictor, Rejected, Reply, Stream
 from hostler.servers.processes import fork_guard
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 def call_of(request: Request) -> Call:
@@ -94,7 +94,7 @@ class _Streaming:
             give(self._request, Reply(200, b"", self._content_type), self._environment)
             return
         self._request.on_disconnect = self._close
-        self._request.on_clogged = self._clog
+        self._request.on_write_blocked = self._clog
         self._send(piece)
 
     def _step(self) -> None:

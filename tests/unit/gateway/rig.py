@@ -21,7 +21,9 @@ from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 from hostler.wire.http_client import Reply, call
-from hostler.wire.http_server import Limits, Request, Server, serve
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import Server, serve
 
 Message = TypeVar("Message")
 GUARD = 30.0  # seconds after which a test that hangs fails

@@ -17,7 +17,7 @@ from rig import Rig, error, running, until
 
 from hostler.gateway.access_log import AccessLog
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 ROOM = 2**20
 

@@ -21,7 +21,7 @@ from hostler.errors import UserError
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
 from hostler.wire.http_client import Reply, call
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 KEY, SECRET = "AKIDEXAMPLE", "its secret"
 INVOKE = "/endpoints/ep/invocations"

@@ -11,7 +11,7 @@ from runtime_client import client, failure, invoke, status
 
 from hostler.contract import MAX_BODY, MAX_MESSAGE
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 async def test_boto3_reads_every_member_of_an_answer(rig: Rig) -> None:

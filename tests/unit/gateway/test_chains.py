@@ -14,7 +14,7 @@ from runtime_client import failure
 
 from hostler.contract import MAX_BETWEEN_CONTAINERS
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 

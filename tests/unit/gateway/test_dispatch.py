@@ -13,7 +13,7 @@ from hostler.contract import MAX_BODY
 from hostler.gateway.dispatch import HostCheck
 from hostler.gateway.region import Regions
 from hostler.wire.http_client import call
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 async def ask(rig: Rig, method: str, path: str, body: bytes = b"", **headers: str) -> Any:

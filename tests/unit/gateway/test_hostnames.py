@@ -7,7 +7,7 @@ import asyncio
 from rig import Rig, error
 from runtime_client import failure, invoke, status
 
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 HOSTNAME = "X_Amzn_SageMaker_Target_Container_Hostname"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rig import Rig
 
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 SIZE = 5_000_000  # bytes
 AT_ONCE = 30

@@ -10,7 +10,7 @@ import pytest
 from rig import Rig, until
 
 from hostler.wire.http_client import CallFailed
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 def refuses(port: int) -> bool:

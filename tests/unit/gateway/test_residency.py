@@ -9,7 +9,7 @@ from rig import GUARD, Rig, error, running, until
 
 from hostler.contract import MAX_BODY
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 BIG = b"x" * 1_000_000  # longer than what is read ahead
 

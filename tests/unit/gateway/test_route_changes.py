@@ -12,7 +12,7 @@ from rig import GUARD, Container, Rig, error, until
 
 from hostler.wire import gateway_messages
 from hostler.wire.http_client import Reply
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 CHUNKED = (
     b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\n"

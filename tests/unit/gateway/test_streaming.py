@@ -14,7 +14,7 @@ from rig import GUARD, Rig, error, until
 from runtime_client import client
 
 from hostler import contract
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 OPERATION = "invocations-response-stream"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

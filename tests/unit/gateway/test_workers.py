@@ -9,7 +9,7 @@ import pytest
 from rig import Container, Rig, until
 
 from hostler.wire import gateway_messages
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 def addresses(*containers: Container) -> tuple[str, ...]:

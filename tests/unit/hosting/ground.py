@@ -21,7 +21,8 @@ from hostler.store.records import EndpointRecord
 from hostler.store.store import Store
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.http_server import Request, Server, serve
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import Server, serve
 
 KEY = "us-east-1/ep"
 PATIENCE = 300.0  # a hang guard; seconds of the simulated loop, which cost nothing

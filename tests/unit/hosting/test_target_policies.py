@@ -12,7 +12,7 @@ from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.hot_list import FILE
 from hostler.hosting.targets.registry import BESIDE_OTHERS
 from hostler.hosting.targets.runtime import TargetRuntime
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 pytestmark = pytest.mark.simulated
 

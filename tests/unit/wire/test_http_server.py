@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from turns import GUARD, settle, until
 
-from hostler.wire.http_server import Limits, Request, Server, serve
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import Server, serve
 
 READ = 262_144  # bytes that a loop reads at once
 HOST = b"Host: localhost\r\n"
@@ -387,7 +389,7 @@ async def test_a_peer_that_never_reads_is_dropped() -> None:
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         peer.send(request(b"x"))
         (connection,) = await until(lambda: served.server.connections)
-        await until(lambda: connection.stalled < 1e9)
+        await until(lambda: connection.write_deadline < 1e9)
         served.server.sweep()
         await until(lambda: not served.server.connections)
 
@@ -445,7 +447,7 @@ async def test_a_long_body_is_never_held_whole() -> None:
         one = await until(lambda: taken and taken[0])
         (connection,) = served.server.connections
         await until(lambda: connection.paused)
-        assert buffer < one.held <= buffer + READ
+        assert buffer < one.buffered <= buffer + READ
 
         def piece(data: bytes) -> None:
             pieces.append(len(data))
@@ -502,7 +504,7 @@ async def test_a_handler_hears_when_its_peer_reads_too_slowly() -> None:
 
     def handler(one: Request) -> None:
         taken.append(one)
-        one.on_clogged = clogs.append
+        one.on_write_blocked = clogs.append
         one.start(200, [], 10_000_000)
         one.write(b"x" * 5_000_000)
 

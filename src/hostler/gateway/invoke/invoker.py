@@ -33,7 +33,7 @@ from hostler.gateway.routes import Endpoint, Place, Routes, Variant, Worker
 from hostler.names import UnsafeName, target_model
 from hostler.wire.gateway_messages import Timing
 from hostler.wire.http_client import BUFFER, CallCut, CallFailed, CallTimedOut, Exchange, Pool
-from hostler.wire.http_server import Headers, Request
+from hostler.wire.http_request import Headers, Request
 
 _TRIES = 3  # places that may refuse one request's connection before it waits for no other
 _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
@@ -92,7 +92,7 @@ class Invoker:
         """Answer one invocation of the endpoint of this name, in the order of checks of §4.1."""
         invocation = kind(self, request)
         try:
-            size = request.held if request.complete else request.content_length
+            size = request.buffered if request.complete else request.content_length
             if size is not None and size > contract.MAX_BODY:
                 raise errors.oversize()
             check_headers(request.headers)
@@ -115,7 +115,7 @@ class Invoker:
     def refused(self, request: Request, name: str, status: int, kind: str, request_id: str, answer: int) -> None:
         """Log an invocation that was answered with an error of so many bytes before it had a way."""
         if self.log is not None:
-            headers, size = request.headers, request.content_length or request.held
+            headers, size = request.headers, request.content_length or request.buffered
             region, target = self.regions.of(headers.get("authorization")), headers.get(contract.H_TARGET_MODEL, "")
             self.log.refused(request_id, region, name, target, status, kind, size, answer)
 
@@ -347,7 +347,7 @@ class Invocation:
         """The target is resident nowhere, and control is asked for it once for all who wait; or every instance is
         being replaced, and the next route will name one."""
         invoker = self.invoker
-        self.held = self.request.held + len(self._gathered or b"") + len(self._passed.body if self._passed else b"")
+        self.held = self.request.buffered + len(self._gathered or b"") + len(self._passed.body if self._passed else b"")
         if invoker.misses.full(self.held):
             self._fail(self._not_ready())
             return
@@ -495,7 +495,7 @@ class Invocation:
         length = headers.get("content-length")
         lines = (("Content-Type", content_type), *attributes(headers))
         fields = self._fields(self._so_far())
-        request.on_clogged = exchange.throttle
+        request.on_write_blocked = lambda full: exchange.pause() if full else exchange.resume()
         request.start(200, lines, None if length is None else int(length), fields)
         body = exchange.body
         self._passed_on = len(body)

@@ -11,7 +11,7 @@ from hostler.contract import MAX_STREAM
 from hostler.gateway.invoke.headers import streaming
 from hostler.gateway.invoke.invoker import ERROR_BODY, Invocation, Invoker, attributes
 from hostler.wire.http_client import CallFailed, CallTimedOut, Exchange
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 class Streaming(Invocation):
@@ -83,7 +83,7 @@ class Streaming(Invocation):
         exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", event_stream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
-        self.request.on_clogged = exchange.throttle
+        self.request.on_write_blocked = lambda full: exchange.pause() if full else exchange.resume()
         self.request.start(200, [*lines, *attributes(exchange.headers)], None, self._fields(self._so_far()))
 
     def _broken(self, error: CallFailed) -> bytes:

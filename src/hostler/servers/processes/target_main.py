@@ -21,7 +21,9 @@ from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
-from hostler.wire.http_server import Limits, Request, serve
+from hostler.wire.http_reader import Limits
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import serve
 
 
 def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:

@@ -31,7 +31,7 @@ from hostler.servers.frameworks import registry
 from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 SOON = 1.0  # seconds until freed memory is given back to the system
 MUCH = 4 * 2**20  # bytes of unloaded models; these do not wait that long

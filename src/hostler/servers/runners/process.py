@@ -24,7 +24,7 @@ from hostler.servers.processes.protocol import DRAIN, Order, Report
 from hostler.servers.runners.runner import LoadFailed
 from hostler.wire.http_client import CallFailed, Exchange, Pool
 from hostler.wire.http_head import render
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _FORWARDED = ("content-type", "accept")  # and what begins with:
@@ -216,7 +216,7 @@ class _Forwarded:
             return
         length = exchange.headers.get("content-length")
         self._begun = True
-        self._request.on_clogged = exchange.throttle
+        self._request.on_write_blocked = exchange.throttle
         self._request.start(exchange.status, [("Content-Type", kind)], int(length) if length else None)
         self._request.write(exchange.body)
 

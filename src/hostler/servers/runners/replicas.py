@@ -14,7 +14,7 @@ from pathlib import Path
 from random import choice
 
 from hostler.servers.runners.process import ProcessRunner
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 _PAUSE = 1.0  # seconds until another try; a process that lived shorter is not replaced any sooner either
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from hostler.failures import Failure
 from hostler.servers.frameworks.artifact import Stamp
-from hostler.wire.http_server import Request
+from hostler.wire.http_request import Request
 
 
 class LoadFailed(Exception):

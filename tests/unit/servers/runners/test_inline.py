@@ -14,7 +14,8 @@ import pytest
 from hostler.servers import environment
 from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply
 from hostler.servers.runners.inline import SLOW, InlineRunner
-from hostler.wire.http_server import Request, serve
+from hostler.wire.http_request import Request
+from hostler.wire.http_server import serve
 
 ENVIRONMENT = environment.read({})
 PATIENCE = 20.0  # seconds, past which a test hangs
