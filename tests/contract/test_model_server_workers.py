@@ -20,7 +20,8 @@ import pytest
 from containers_of_ours import Answer, Container, running, script
 
 from hostler.processes import tree
-from hostler.wire.http_client import CallFailed, Reply, call
+from hostler.wire.http_call import Reply, call
+from hostler.wire.http_client import CallFailed
 
 T = TypeVar("T")
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}

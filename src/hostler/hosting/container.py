@@ -27,7 +27,8 @@ from hostler.hosting import clock, models
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.text import hide_folders, printable
-from hostler.wire.http_client import CallFailed, CallTimedOut, Pool, Reply, call
+from hostler.wire.http_call import Reply, call
+from hostler.wire.http_client import CallFailed, CallTimedOut, Pool
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
 LABEL = "container"  # the label that holds a container's position, beside its spot's

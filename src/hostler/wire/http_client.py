@@ -2,7 +2,7 @@
 
 It owns everything that can go wrong between us and a server: stale connections, early and cut answers, silence. It
 knows nothing of what is asked. `Pool.send` works by callbacks, without a task, so that a request to a server whose
-connection is open costs a write and a read; `call` is a plain coroutine for everything that is not hot.
+connection is open costs a write and a read; `http_call` is a plain coroutine for everything that is not hot.
 
 A request is sent again only if no server can have seen it: the connection was an old one, nothing was answered, and
 the system says that the bytes did not arrive.
@@ -15,13 +15,12 @@ import contextlib
 import errno
 import math
 import select
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import httptools
 
-from hostler.wire.http_head import HEADER_BYTES, HEADERS, NAMES, render
+from hostler.wire.http_head import HEADER_BYTES, HEADERS, NAMES
 
 BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while its reader pauses
 
@@ -32,7 +31,6 @@ _BUSY = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errn
 # Pieces of a connect's time-out. A loop that stood still (a busy machine) finds its timers due before it sees that the
 # server has accepted; so each piece lasts a turn of the loop at least, and a standstill uses up one of them alone.
 _WAITS = 5
-_MAX_REPLY = 256 * 2**20  # bytes that `call` gathers
 
 
 class CallFailed(Exception):
@@ -49,15 +47,6 @@ class CallTimedOut(CallFailed):
 
 class CallCut(CallFailed):
     """An answer began and its body ended too early."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A whole answer. Header names are lower-case; repeated ones are joined by ", " (Set-Cookie is of no use here)."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Caller(Protocol):
@@ -543,72 +532,3 @@ class Pool:
             for connection in list(idle):
                 connection.drop()
         self._idle.clear()
-
-
-class _Gather:
-    """The caller behind `call`: gathers the whole answer into a future."""
-
-    def __init__(self, future: asyncio.Future[Reply]) -> None:
-        self._future = future
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def ready(self, exchange: Exchange) -> None:
-        pass
-
-    def replied(self, exchange: Exchange) -> None:
-        self.received(exchange, exchange.body)
-        if exchange.complete:
-            self.ended(exchange)
-
-    def received(self, exchange: Exchange, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MAX_REPLY:
-            exchange.fail(CallFailed("the answer is too large", started=True))
-
-    def ended(self, exchange: Exchange) -> None:
-        if not self._future.done():
-            self._future.set_result(Reply(exchange.status, exchange.headers, b"".join(self._parts)))
-
-    def failed(self, exchange: Exchange, error: CallFailed) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-
-    def clogged(self, exchange: Exchange, full: bool) -> None:
-        pass
-
-
-async def call(
-    address: str,
-    method: str,
-    path: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    body: bytes = b"",
-    timeout: float,
-    pool: Pool | None = None,
-) -> Reply:
-    """One request on a connection of its own, or of a pool's. `path` is percent-encoded, with its query.
-
-    Raises CallFailed (no whole answer) and CallTimedOut; ValueError if a header or the path holds a line end.
-    """
-    loop = asyncio.get_running_loop()
-    lines = [("Host", "localhost"), *(headers or {}).items()]
-    if pool is None:
-        lines.append(("Connection", "close"))
-    if body or method in ("POST", "PUT", "PATCH"):
-        lines.append(("Content-Length", str(len(body))))
-    head = render(f"{method} {path} HTTP/1.1", lines)
-    future: asyncio.Future[Reply] = loop.create_future()
-    used = pool or Pool(connect_timeout=timeout)
-    exchange = used.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")
-    try:
-        async with asyncio.timeout(timeout):
-            return await future
-    except TimeoutError:
-        raise CallTimedOut(f"no whole answer in {timeout:g} s", started=exchange.started) from None
-    finally:
-        exchange.abort()  # without effect on an answer that is whole
-        if pool is None:
-            used.close()

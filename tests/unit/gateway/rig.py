@@ -20,7 +20,7 @@ from hostler.gateway.main import Gateway
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
-from hostler.wire.http_client import Reply, call
+from hostler.wire.http_call import Reply, call
 from hostler.wire.http_reader import Limits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve

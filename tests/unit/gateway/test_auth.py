@@ -20,7 +20,7 @@ from hostler.contract import MAX_BODY
 from hostler.errors import UserError
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
-from hostler.wire.http_client import Reply, call
+from hostler.wire.http_call import Reply, call
 from hostler.wire.http_request import Request
 
 KEY, SECRET = "AKIDEXAMPLE", "its secret"

@@ -12,7 +12,7 @@ from rig import GUARD, Rig, error, until
 from hostler.contract import MAX_BODY
 from hostler.gateway.dispatch import HostCheck
 from hostler.gateway.region import Regions
-from hostler.wire.http_client import call
+from hostler.wire.http_call import call
 from hostler.wire.http_request import Request
 
 

@@ -11,7 +11,7 @@ import pytest
 from rig import GUARD, Container, Rig, error, until
 
 from hostler.wire import gateway_messages
-from hostler.wire.http_client import Reply
+from hostler.wire.http_call import Reply
 from hostler.wire.http_request import Request
 
 CHUNKED = (

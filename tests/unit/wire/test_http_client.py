@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from turns import GUARD, settle, until
 
-from hostler.wire.http_client import CallCut, CallFailed, CallTimedOut, Exchange, Pool, call
+from hostler.wire.http_call import call
+from hostler.wire.http_client import CallCut, CallFailed, CallTimedOut, Exchange, Pool
 from hostler.wire.http_head import render
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
