@@ -21,7 +21,7 @@ from containers_of_ours import Answer, Container, running, script
 
 from hostler.processes import tree
 from hostler.wire.http_call import Reply, call
-from hostler.wire.http_client import CallFailed
+from hostler.wire.http_exchange import CallFailed
 
 T = TypeVar("T")
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 from hostler.gateway import errors
-from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import end_to_end, render
 from hostler.wire.http_request import Request
 
@@ -73,8 +74,11 @@ class _Passing:
     def ready(self, exchange: Exchange) -> None:
         self.request.stream(exchange.write, exchange.end)
 
-    def clogged(self, exchange: Exchange, full: bool) -> None:
-        self.request.throttle(full)
+    def write_blocked(self, exchange: Exchange, blocked: bool) -> None:
+        if blocked:
+            self.request.pause()
+        else:
+            self.request.resume()
 
     def replied(self, exchange: Exchange) -> None:
         request, headers = self.request, exchange.headers

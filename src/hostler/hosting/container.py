@@ -28,7 +28,8 @@ from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.text import hide_folders, printable
 from hostler.wire.http_call import Reply, call
-from hostler.wire.http_client import CallFailed, CallTimedOut, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
 LABEL = "container"  # the label that holds a container's position, beside its spot's

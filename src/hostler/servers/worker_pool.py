@@ -27,7 +27,7 @@ from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.http_call import call
-from hostler.wire.http_client import CallFailed
+from hostler.wire.http_exchange import CallFailed
 
 _TRIES = 2  # workers that may exit while they are filled with a model, before it is taken to be the cause
 _EXIT_NEWS = 1.0  # seconds after a broken call in which the exit of its process may become known

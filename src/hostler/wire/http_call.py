@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hostler.wire.http_client import CallFailed, CallTimedOut, Exchange, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import render
 
 _MAX_REPLY = 256 * 2**20  # bytes of an answer's body that are gathered
@@ -55,7 +56,7 @@ class _Gather:
         if not self._future.done():
             self._future.set_exception(error)
 
-    def clogged(self, exchange: Exchange, full: bool) -> None:
+    def write_blocked(self, exchange: Exchange, blocked: bool) -> None:
         pass
 
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 from rig import Rig, until
 
-from hostler.wire.http_client import CallFailed
+from hostler.wire.http_exchange import CallFailed
 from hostler.wire.http_request import Request
 
 

@@ -14,7 +14,8 @@ import pytest
 from turns import GUARD, settle, until
 
 from hostler.wire.http_call import call
-from hostler.wire.http_client import CallCut, CallFailed, CallTimedOut, Exchange, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import render
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -56,8 +57,8 @@ class Caller:
         self.error = error
         self.over.set()
 
-    def clogged(self, exchange: Exchange, full: bool) -> None:
-        self.events.append(f"clogged {full}")
+    def write_blocked(self, exchange: Exchange, blocked: bool) -> None:
+        self.events.append(f"write blocked {blocked}")
 
     async def end(self) -> None:
         await asyncio.wait_for(self.over.wait(), GUARD)
@@ -381,9 +382,9 @@ async def test_a_long_request_is_told_when_the_server_reads_too_slowly() -> None
         caller, exchange = upstream.send(STREAMED, b"", streamed=True)
         await caller.is_ready.wait()
         exchange.write(b"x" * (size - 1))
-        assert caller.events[-1] == "clogged True"
+        assert caller.events[-1] == "write blocked True"
         go.set()
-        await until(lambda: "clogged False" in caller.events)
+        await until(lambda: "write blocked False" in caller.events)
         exchange.write(b"x")
         exchange.end()
         await caller.end()

@@ -32,7 +32,8 @@ from hostler.gateway.region import Regions
 from hostler.gateway.routes import Endpoint, Place, Routes, Variant, Worker
 from hostler.names import UnsafeName, target_model
 from hostler.wire.gateway_messages import Timing
-from hostler.wire.http_client import BUFFER, CallCut, CallFailed, CallTimedOut, Exchange, Pool
+from hostler.wire.http_client import BUFFER, Pool
+from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_request import Headers, Request
 
 _TRIES = 3  # places that may refuse one request's connection before it waits for no other
@@ -397,8 +398,11 @@ class Invocation:
         self._flowed = True
         self.request.stream(exchange.write, exchange.end)
 
-    def clogged(self, exchange: Exchange, full: bool) -> None:
-        self.request.throttle(full)
+    def write_blocked(self, exchange: Exchange, blocked: bool) -> None:
+        if blocked:
+            self.request.pause()
+        else:
+            self.request.resume()
 
     def replied(self, exchange: Exchange) -> None:
         if not 200 <= exchange.status < 300:

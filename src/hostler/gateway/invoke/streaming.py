@@ -10,7 +10,7 @@ from hostler.aws import event_stream
 from hostler.contract import MAX_STREAM
 from hostler.gateway.invoke.headers import streaming
 from hostler.gateway.invoke.invoker import ERROR_BODY, Invocation, Invoker, attributes
-from hostler.wire.http_client import CallFailed, CallTimedOut, Exchange
+from hostler.wire.http_exchange import CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_request import Request
 
 

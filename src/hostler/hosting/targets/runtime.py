@@ -35,7 +35,8 @@ from hostler.hosting.targets import refusals
 from hostler.hosting.targets.preloader import Preloader
 from hostler.wire import gateway_messages
 from hostler.wire.http_call import Reply
-from hostler.wire.http_client import CallFailed, CallTimedOut, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still runs (up to an invocation's 60)
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked

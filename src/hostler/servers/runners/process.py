@@ -22,7 +22,8 @@ from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.protocol import DRAIN, Order, Report
 from hostler.servers.runners.runner import LoadFailed
-from hostler.wire.http_client import CallFailed, Exchange, Pool
+from hostler.wire.http_client import Pool
+from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import render
 from hostler.wire.http_request import Request
 
@@ -245,4 +246,4 @@ class _Forwarded:
         else:
             self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
 
-    def clogged(self, exchange: Exchange, full: bool) -> None: ...
+    def write_blocked(self, exchange: Exchange, blocked: bool) -> None: ...
