@@ -102,7 +102,10 @@ async def control(run: Path, container: Path) -> asyncio.AbstractServer:
     """Control's end of the link: a multi-model endpoint with one resident target, and two of containers in sequence."""
     address = f"unix:{container}"
     variant = gateway_messages.Variant(
-        "AllTraffic", 1.0, (gateway_messages.Container("primary", True),), (gateway_messages.Place("i1", (address,)),)
+        "AllTraffic",
+        1.0,
+        (gateway_messages.Container("primary", True),),
+        (gateway_messages.InstanceAddress("i1", (address,)),),
     )
     route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
     chains = [
@@ -113,7 +116,7 @@ async def control(run: Path, container: Path) -> asyncio.AbstractServer:
                     "AllTraffic",
                     1.0,
                     (gateway_messages.Container("c", False),) * count,
-                    (gateway_messages.Place("i1", (address,) * count),),
+                    (gateway_messages.InstanceAddress("i1", (address,) * count),),
                 ),
             ),
         )

@@ -88,7 +88,10 @@ class Way:
         self.requests = [request(number) for number in range(REQUESTS)]
         self.gateway = gateway = Gateway(folder, "g", Settings(data=folder), Random(1))
         variant = gateway_messages.Variant(
-            "v", 1.0, (gateway_messages.Container("primary", True),), (gateway_messages.Place("i1", ("unix:/c",)),)
+            "v",
+            1.0,
+            (gateway_messages.Container("primary", True),),
+            (gateway_messages.InstanceAddress("i1", ("unix:/c",)),),
         )
         route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
         residents = [

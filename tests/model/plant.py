@@ -284,8 +284,8 @@ class Gateway(fakes.LinkView):
             {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
         )
         for variant in route.variants:
-            had = variant.name in before and before[variant.name].places
-            if had and not variant.places and _name(route.key) not in self._plant.hurt:
+            had = variant.name in before and before[variant.name].instances
+            if had and not variant.instances and _name(route.key) not in self._plant.hurt:
                 raise Wrong(f"{self.name} is told that {route.key} {variant.name} has no places any more")
 
     def _ask_again(self) -> None:
@@ -293,7 +293,7 @@ class Gateway(fakes.LinkView):
             key, name, target = wanted
             variant = self._variant(key, name)
             if variant and _multi_model(variant) and not self._resident(key, name, target):
-                self._send(gateway_messages.Need(key, name, target))
+                self._send(gateway_messages.TargetRequest(key, name, target))
             else:
                 self.waiting.discard(wanted)
 
@@ -307,12 +307,14 @@ class Gateway(fakes.LinkView):
     def invoke(self, target: str, seconds: float) -> None:
         """A request to any endpoint that it knows of, which takes a while."""
         choose = self._plant.loop.random.choice
-        chances = [(key, variant) for key, route in self.routes.items() for variant in route.variants if variant.places]
+        chances = [
+            (key, variant) for key, route in self.routes.items() for variant in route.variants if variant.instances
+        ]
         if not chances or not self._goes_on.is_set():
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
-            self._fly(InFlight(key, variant.name, choose(variant.places).instance), seconds)
+            self._fly(InFlight(key, variant.name, choose(variant.instances).instance), seconds)
         elif residents := self._resident(key, variant.name, target):
             resident = choose(residents)
             self._fly(InFlight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
@@ -320,7 +322,7 @@ class Gateway(fakes.LinkView):
             first = (key, variant.name, target) not in self.waiting
             self.waiting.add((key, variant.name, target))
             if first:
-                self._send(gateway_messages.Need(key, variant.name, target))
+                self._send(gateway_messages.TargetRequest(key, variant.name, target))
 
     def _fly(self, flight: InFlight, seconds: float, resident: gateway_messages.SetResident | None = None) -> None:
         self._plant.is_sent(self, flight, resident)
@@ -350,7 +352,7 @@ class Gateway(fakes.LinkView):
         """The container answered 404."""
         self.residents.pop(fakes.resident_key(resident), None)
         self._send(
-            gateway_messages.Gone(
+            gateway_messages.TargetMissing(
                 resident.key, resident.variant, resident.target, resident.instance, resident.generation
             )
         )
@@ -539,7 +541,7 @@ class Plant:
         if container.instance in self.damaged or not self.host.runs(container.id):
             return
         for gateway in self.gateways.values():
-            places = [p.instance for r in gateway.routes.values() for v in r.variants for p in v.places]
+            places = [p.instance for r in gateway.routes.values() for v in r.variants for p in v.instances]
             if container.instance in places:
                 self.wrongs.append(Wrong(f"{container.id} is ended, but {gateway.name} still sends there"))
             if any(flight.instance == container.instance for flight in gateway.flights):
@@ -559,7 +561,9 @@ class Plant:
         for gateway in self.gateways.values():
             if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
                 found = {variant.name: variant.weight for variant in route.variants}
-                fleets = {int(place.instance.split(".")[1]) for variant in route.variants for place in variant.places}
+                fleets = {
+                    int(place.instance.split(".")[1]) for variant in route.variants for place in variant.instances
+                }
                 if found != weights or fleets - {now}:
                     raise Wrong(f"{name} has fleet {now} and {weights}, but {gateway.name} has {fleets} and {found}")
 
@@ -599,7 +603,7 @@ class Plant:
         gone = [i.id for i in control.reconciler.instances.values() if (i.spot.uid, i.spot.fleet) not in fleets]
         if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
             found.append(f"remembered instances: {extra}")
-        named = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.places}
+        named = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.instances}
         same("places", named, set(of))
         same("routes", set(control.gateways.routes), {key for key, instances in wanted.items() if instances})
         for gateway in self.gateways.values():

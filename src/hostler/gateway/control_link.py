@@ -78,10 +78,10 @@ class Link:
             self._flushing = self._loop.call_later(_HITS_EVERY, self._flush)
 
     def need(self, wanted: Wanted, *, hot: bool = False) -> None:
-        self._send(gateway_messages.Need(*wanted, hits=self._take_hits(), hot=hot))
+        self._send(gateway_messages.TargetRequest(*wanted, hits=self._take_hits(), hot=hot))
 
     def gone(self, wanted: Wanted, instance: str, generation: int, status: int) -> None:
-        self._send(gateway_messages.Gone(*wanted, instance=instance, generation=generation, status=status))
+        self._send(gateway_messages.TargetMissing(*wanted, instance=instance, generation=generation, status=status))
 
     def abandoned(self, wanted: Wanted) -> None:
         self._send(gateway_messages.Abandoned(*wanted))

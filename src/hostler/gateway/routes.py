@@ -145,7 +145,7 @@ class Routes:
         self.counters.keep(route.key, {variant.name for variant in variants})
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
-        instances = {place.instance for place in new.places}
+        instances = {place.instance for place in new.instances}
         kept = {
             target: stay
             for target, places in (old.residents.items() if old else ())
@@ -169,7 +169,7 @@ class Routes:
                     ),
                     self._flight(key, new.name, place.instance),
                 )
-                for place in new.places
+                for place in new.instances
             ),
             counter=self.counters.of(key, new.name),
             invoked=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),

@@ -97,7 +97,9 @@ class Endpoint:
                 gateway_messages.Container(label, models.is_multi_model(definition))
                 for label, definition in models.containers(model)
             ),
-            places=tuple(gateway_messages.Place(i.id, i.addresses, i.workers) for i in self._places(revision, index)),
+            instances=tuple(
+                gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in self._places(revision, index)
+            ),
             mode=models.mode(model),
             routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         )

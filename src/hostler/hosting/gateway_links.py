@@ -25,9 +25,9 @@ class Listener(Protocol):
     """Whoever wants to hear what gateways say. Called on the loop; must not block."""
 
     def acknowledged(self) -> None: ...
-    def needed(self, gateway: str, need: gateway_messages.Need) -> None: ...
+    def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None: ...
     def hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None: ...
-    def gone(self, gone: gateway_messages.Gone) -> None: ...
+    def gone(self, gone: gateway_messages.TargetMissing) -> None: ...
     def abandoned(self, gateway: str, abandoned: gateway_messages.Abandoned) -> None: ...
     def unlinked(self, gateway: str) -> None: ...
 
@@ -92,7 +92,7 @@ class Gateways:
         if self.routes.get(route.key) == route:
             return
         before = self._named.get(route.key, frozenset())
-        named = frozenset(place.instance for variant in route.variants for place in variant.places)
+        named = frozenset(place.instance for variant in route.variants for place in variant.instances)
         self.version += 1
         self.routes[route.key], self._named[route.key], self._since[route.key] = route, named, self.version
         new = tuple(resident for resident in self.residents.values() if resident.instance in named - before)
@@ -207,7 +207,7 @@ class Gateways:
 
     async def _heard(self, gateway: Gateway, message: gateway_messages.Up, listener: Listener) -> None:
         match message:
-            case gateway_messages.Need():
+            case gateway_messages.TargetRequest():
                 listener.needed(gateway.name, message)
             case gateway_messages.Hits():
                 listener.hit(message.hits)
@@ -218,7 +218,7 @@ class Gateways:
                 async with self._drained:
                     self._draining.get(instance, set()).add(gateway)
                     self._drained.notify_all()
-            case gateway_messages.Gone():
+            case gateway_messages.TargetMissing():
                 listener.gone(message)
             case gateway_messages.Abandoned():
                 listener.abandoned(gateway.name, message)

@@ -305,7 +305,7 @@ class Reconciler:
         if fleets := endpoint.moving():
             self.runtimes.warm_up(endpoint.key, *fleets)
         if (route := endpoint.route()) and (serving := endpoint.serving()):
-            named = frozenset(place.instance for variant in route.variants for place in variant.places)
+            named = frozenset(place.instance for variant in route.variants for place in variant.instances)
             self.runtimes.serve(endpoint.key, serving.fleet, named)
             self.gateways.set_route(route)
             if endpoint.stands():

@@ -1,7 +1,7 @@
 """The link: what control and each gateway say to each other (docs/ARCHITECTURE.md, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
-Up (gateway to control): Hello, Ack, Need, Hits, Withdrawn, Drained, Gone, Abandoned, Counts.
+Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, Counts.
 Residency is decided in control alone: a gateway sends a target's requests only to the residents it was told of.
 """
 
@@ -16,7 +16,7 @@ from hostler.core.targets.states import RefusalKind
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 
 
-class Place(msgspec.Struct, frozen=True):
+class InstanceAddress(msgspec.Struct, frozen=True):
     """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
     `unix:/path` or `tcp:host:port`. `workers`: for each container the addresses of its several processes, if it has
     such, which take the same requests; it passes on itself what comes to its own address.
@@ -43,7 +43,7 @@ class Variant(msgspec.Struct, frozen=True):
     name: str
     weight: float
     containers: tuple[Container, ...]
-    places: tuple[Place, ...]
+    instances: tuple[InstanceAddress, ...]
     mode: Literal["Serial", "Direct"] = "Serial"
     routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] = "RANDOM"
 
@@ -171,7 +171,7 @@ class Hit(msgspec.Struct, frozen=True, array_like=True):
     uses: int = 1
 
 
-class Need(msgspec.Struct, frozen=True, tag=True):
+class TargetRequest(msgspec.Struct, frozen=True, tag=True):
     """Somebody waits for a target that is resident nowhere (or `hot`: resident, but one more copy would help).
 
     It carries the hits since the last message, so that control's recency is exact when it chooses victims.
@@ -208,10 +208,10 @@ class Drained(msgspec.Struct, frozen=True, tag=True):
     instance: str
 
 
-class Gone(msgspec.Struct, frozen=True, tag=True):
+class TargetMissing(msgspec.Struct, frozen=True, tag=True):
     """The container answered 404 or 507 (`status`) to an invocation of a resident target, or took no connection (0).
 
-    Control must look again. The gateway has forgotten the resident and asks (Need) for whoever waits.
+    Control must look again. The gateway has forgotten the resident and asks (TargetRequest) for whoever waits.
     """
 
     key: str
@@ -257,4 +257,4 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Up = Hello | Ack | Need | Hits | Withdrawn | Drained | Gone | Abandoned | Counts
+Up = Hello | Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | Counts

@@ -177,9 +177,9 @@ class Rig:
         self.containers[name] = await Container(self.run / name, script).start()
         return self.containers[name]
 
-    def place(self, name: str) -> gateway_messages.Place:
+    def place(self, name: str) -> gateway_messages.InstanceAddress:
         """An instance of one container."""
-        return gateway_messages.Place(name, (f"unix:{self.run / name}",))
+        return gateway_messages.InstanceAddress(name, (f"unix:{self.run / name}",))
 
     def route(
         self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v", **more: Any
@@ -202,7 +202,9 @@ class Rig:
         name, variant = more.pop("name", "ep"), more.pop("variant", "v")
         containers = tuple(gateway_messages.Container(label, label == multi_model) for label in labels.split())
         places = tuple(
-            gateway_messages.Place(instance, tuple(f"unix:{self.run / instance}.{n}" for n in range(len(containers))))
+            gateway_messages.InstanceAddress(
+                instance, tuple(f"unix:{self.run / instance}.{n}" for n in range(len(containers)))
+            )
             for instance in instances
         )
         return gateway_messages.Route(

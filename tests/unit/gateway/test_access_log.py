@@ -65,7 +65,7 @@ async def test_a_target_is_named_with_hit_or_miss(rig: Rig) -> None:
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     missing = asyncio.create_task(rig.invoke(b"x", "a.tar.gz"))
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("a.tar.gz", "i1"))
     await missing
     await rig.invoke(b"x", "a.tar.gz")

@@ -225,7 +225,7 @@ async def test_a_multi_model_invocation_reaches_its_target(rig: Rig) -> None:
     container = await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(invoke(rig, TargetModel="/a/b.tar.gz", Body=b"x"))
-    need = await rig.control.hears(gateway_messages.Need)
+    need = await rig.control.hears(gateway_messages.TargetRequest)
     assert need.target == "a/b.tar.gz"
     rig.control.send(rig.resident("a/b.tar.gz", "i1"))
     assert (await call)["Body"].read() == b"echo:x"

@@ -258,7 +258,7 @@ async def test_a_target_is_waited_for_before_the_chain_begins(rig: Rig) -> None:
     a, _ = await rig.instance("i1", step("a"), step("b"))
     await rig.start(rig.several("i1", multi_model="b"))
     calling = asyncio.create_task(rig.invoke(b"x", "t"))
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     assert a.seen == []
     rig.control.send(rig.resident("t", "i1", container="i1.1"))
     assert (await calling).body == b"x>a>b"
@@ -296,9 +296,9 @@ async def test_a_lost_target_is_loaded_again_and_the_chain_goes_on_from_there(ri
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(b"x" * 1_000_000, "t", content_type="text/csv"))
-    gone = await rig.control.hears(gateway_messages.Gone)
+    gone = await rig.control.hears(gateway_messages.TargetMissing)
     assert (gone.target, gone.instance, gone.status) == ("t", "i1", status)
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
     reply = await calling
     assert reply.body == b"x" * 1_000_000 + b">a>b"
@@ -312,8 +312,8 @@ async def test_a_404_of_the_users_own_model_ends_the_chain_after_one_more_try(ri
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.Gone)
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetMissing)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
     reply = await calling
     assert error(reply)["Message"].startswith('Received client error (404) from b with message "no such row"')
@@ -340,8 +340,8 @@ async def test_a_chain_whose_instance_left_while_its_target_was_loaded_begins_an
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(b"x" * size, "t"))
-    await rig.control.hears(gateway_messages.Gone)
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetMissing)
+    await rig.control.hears(gateway_messages.TargetRequest)
     resident = rig.resident("t", "i2", container="i2.1")
     rig.control.send(gateway_messages.SetRoute(1, rig.several("i2", multi_model="b"), (resident,)))
     reply = await calling
@@ -356,7 +356,7 @@ async def test_a_target_that_cannot_be_had_is_an_error_of_the_multi_model_contai
     await rig.instance("i1", step("a"), step("b"))
     await rig.start(rig.several("i1", multi_model="b"))
     calling = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
     assert error(await calling)["Message"].startswith("Received server error (500) from b with message")
 
@@ -396,7 +396,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
     async def control() -> None:
         while True:
             message = await rig.control.heard.get()
-            if isinstance(message, gateway_messages.Need):
+            if isinstance(message, gateway_messages.TargetRequest):
                 instance = rng.choice(["i1", "i2"])
                 loaded.add((instance, message.target))
                 resident = rig.resident(message.target, instance, next(generations), container=f"{instance}.1")
@@ -412,7 +412,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
                 else:
                     loaded.discard((message.instance, message.target))
                     counts["idle"] += 1
-            assert not isinstance(message, gateway_messages.Gone)
+            assert not isinstance(message, gateway_messages.TargetMissing)
 
     async def evictor() -> None:
         while True:

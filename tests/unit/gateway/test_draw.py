@@ -10,7 +10,7 @@ from hostler.gateway.counters import Counters
 from hostler.gateway.routes import Routes
 from hostler.wire import gateway_messages
 
-PLACE = gateway_messages.Place("i1", ("unix:/nowhere",))
+PLACE = gateway_messages.InstanceAddress("i1", ("unix:/nowhere",))
 
 
 def route(*weights: float) -> gateway_messages.Route:

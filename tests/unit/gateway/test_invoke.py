@@ -30,7 +30,7 @@ async def test_a_miss_is_asked_for_once_and_everybody_is_answered(rig: Rig) -> N
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(b"%d" % n, "a.tar.gz")) for n in range(20)]
-    need = await rig.control.hears(gateway_messages.Need)
+    need = await rig.control.hears(gateway_messages.TargetRequest)
     assert (need.key, need.variant, need.target, need.hot) == ("us-east-1/ep", "v", "a.tar.gz", False)
     await until(lambda: len(rig.gateway.invoker.misses) == 20)
     rig.control.send(rig.resident("a.tar.gz", "i1", timing=gateway_messages.Timing(0.0, 0.1, 0.2, 0.3)))

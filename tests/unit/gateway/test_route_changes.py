@@ -105,7 +105,7 @@ async def test_who_waits_for_a_target_of_an_endpoint_that_has_none_any_more_is_t
     await rig.container("i2")
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.swap(rig.route("i2"))
     assert error(await call)["ErrorCode"] == "TARGET_MODEL_HEADER_NOT_SUPPORTED"
 
@@ -114,9 +114,9 @@ async def test_who_waits_for_a_target_is_asked_for_again_and_finds_it_with_the_n
     await rig.container("i2")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target=target)) for target in "ab"]
-    assert {(await rig.control.hears(gateway_messages.Need)).target for _ in calls} == {"a", "b"}
+    assert {(await rig.control.hears(gateway_messages.TargetRequest)).target for _ in calls} == {"a", "b"}
     rig.control.swap(rig.route("i2", multi_model=True), rig.resident("a", "i2"))
-    assert (await rig.control.hears(gateway_messages.Need)).target == "b"
+    assert (await rig.control.hears(gateway_messages.TargetRequest)).target == "b"
     assert (await calls[0]).status == 200
     renamed = rig.route("i2", multi_model=True, variant="w")
     resident = gateway_messages.SetResident("us-east-1/ep", "w", "b", "i2", 1, f"unix:{rig.run / 'i2'}", "m-b")
@@ -129,7 +129,7 @@ async def test_a_resident_on_an_instance_that_no_route_names_is_not_sent_to(rig:
     await rig.start(rig.route("i2", multi_model=True))
     await rig.control.resident(rig.resident("t", "i1"))
     call = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.Need)
+    await rig.control.hears(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i2"))
     assert (await call).status == 200
     assert old.seen == []
@@ -342,9 +342,9 @@ async def test_updates_under_load_drop_nothing_and_send_nothing_to_what_has_drai
         if number % 4 == 0:
             rig.control.swap(gateway_messages.Route(route.key, (_without_places(before.variants[0]),)))
         rig.control.swap(route)
-        for place in before.variants[0].places:
+        for place in before.variants[0].instances:
             rig.control.send(gateway_messages.Drain(place.instance))
-        for _ in before.variants[0].places:
+        for _ in before.variants[0].instances:
             drained = await rig.control.hears(gateway_messages.Drained)
             for position in (0, 1):
                 await _end(rig.containers[f"{drained.instance}.{position}"])

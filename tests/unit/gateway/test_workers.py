@@ -18,7 +18,7 @@ def addresses(*containers: Container) -> tuple[str, ...]:
 
 def place(front: Container, *workers: Container) -> gateway_messages.Route:
     """An endpoint of one instance of one container."""
-    there = gateway_messages.Place("i1", (front.address,), (addresses(*workers),))
+    there = gateway_messages.InstanceAddress("i1", (front.address,), (addresses(*workers),))
     return gateway_messages.Route(
         "us-east-1/ep", (gateway_messages.Variant("v", 1.0, (gateway_messages.Container("primary"),), (there,)),)
     )
@@ -79,7 +79,7 @@ async def test_where_a_worker_takes_no_connection_the_container_itself_is_asked(
     await front.stop()
     reply = asyncio.create_task(rig.invoke(b"x", "a" if multi_model else ""))
     if multi_model:
-        assert (await rig.control.hears(gateway_messages.Gone)).status == 0
+        assert (await rig.control.hears(gateway_messages.TargetMissing)).status == 0
         reply.cancel()
     else:
         assert (await reply).status == 424
@@ -90,7 +90,7 @@ async def test_a_chain_chooses_a_worker_of_each_container_and_stays_with_the_ins
     fronts = [await rig.container(name) for name in ("a", "b")]
     first = [await rig.container(name) for name in ("a0", "a1")]
     second = [await rig.container(name, kept.append) for name in ("b0", "b1")]
-    there = gateway_messages.Place("i1", addresses(*fronts), (addresses(*first), addresses(*second)))
+    there = gateway_messages.InstanceAddress("i1", addresses(*fronts), (addresses(*first), addresses(*second)))
     containers = (gateway_messages.Container("a"), gateway_messages.Container("b"))
     await rig.start(gateway_messages.Route("us-east-1/ep", (gateway_messages.Variant("v", 1.0, containers, (there,)),)))
     calls = [asyncio.create_task(rig.invoke()) for _ in range(6)]

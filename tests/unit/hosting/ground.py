@@ -186,7 +186,7 @@ class Gateway(fakes.LinkView):
         self.frames.send(gateway_messages.Ack(self.epoch, version))
 
     def need(self, target: str, hot: bool = False) -> None:
-        self.frames.send(gateway_messages.Need(KEY, "v", target, hot=hot))
+        self.frames.send(gateway_messages.TargetRequest(KEY, "v", target, hot=hot))
 
     def drained(self, *instances: str) -> None:
         """The last request there has come back."""
@@ -202,7 +202,7 @@ class Gateway(fakes.LinkView):
         """The instances that a variant's requests may go to."""
         route = self.routes.get(KEY)
         found = (one for one in route.variants if one.name == variant) if route else ()
-        return [place.instance for one in found for place in one.places]
+        return [place.instance for one in found for place in one.instances]
 
     def publications(self, target: str) -> set[tuple[str, int]]:
         return {(r.instance, r.generation) for r in self.residents.values() if r.target == target}
@@ -215,7 +215,7 @@ class Gateway(fakes.LinkView):
         """The one instance that had the target answered 404: report it, and return what was known of it."""
         (key,) = [key for key in self.residents if key[2] == target]
         was = self.residents.pop(key)
-        self.frames.send(gateway_messages.Gone(was.key, was.variant, target, was.instance, was.generation))
+        self.frames.send(gateway_messages.TargetMissing(was.key, was.variant, target, was.instance, was.generation))
         return was
 
 

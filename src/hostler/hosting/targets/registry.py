@@ -263,7 +263,7 @@ class RuntimeRegistry:
     def acknowledged(self) -> None:
         self._changed()
 
-    def needed(self, gateway: str, need: gateway_messages.Need) -> None:
+    def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None:
         self.hit(need.hits)
         if runtime := self._that_serves(need.key, need.variant):
             runtime.needed(gateway, need.target, need.hot)
@@ -274,7 +274,7 @@ class RuntimeRegistry:
             if runtime := self._of.get(hit.instance):
                 runtime.hit(hit.instance, hit.target, hit.uses)
 
-    def gone(self, gone: gateway_messages.Gone) -> None:
+    def gone(self, gone: gateway_messages.TargetMissing) -> None:
         if runtime := self._of.get(gone.instance):
             runtime.gone(gone)
         if not gone.status:

@@ -301,7 +301,7 @@ class TargetRuntime:
         if member := self._members.get(instance):
             member.cache.hit(target, uses, clock.now())
 
-    def gone(self, message: gateway_messages.Gone) -> None:
+    def gone(self, message: gateway_messages.TargetMissing) -> None:
         """The container does not have a target that we believed resident, or (507) cannot run it."""
         if member := self._members.get(message.instance):
             event = member.cache.crowded if message.status == 507 else member.cache.gone
