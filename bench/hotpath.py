@@ -98,18 +98,18 @@ class Way:
             gateway_messages.SetResident(route.key, "v", f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
             for number in range(TARGETS)
         ]
-        gateway.invoker.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
+        gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
         self.caller = self._connection(gateway._handle, http_reader.Limits(body=None, buffer=http_client.BUFFER))
         self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), http_reader.Limits())
-        self.container = http_client._Connection(gateway.invoker.pool, "unix:/c")
+        self.container = http_client._Connection(gateway.context.pool, "unix:/c")
         self.container.connection_made(Wire())  # type: ignore[arg-type]
-        gateway.invoker.pool.keep(self.container)
+        gateway.context.pool.keep(self.container)
         self.parsers = httptools.HttpRequestParser(Nobody()), httptools.HttpResponseParser(Nobody())
 
     def _connection(
         self, handler: Callable[[http_request.Request], None], limits: http_reader.Limits
     ) -> http_server._Connection:
-        connection = http_server._Connection(http_server.Server(handler, limits, errors.plain))
+        connection = http_server._Connection(http_server.Server(handler, limits, errors.of_any_api))
         connection.connection_made(Wire())  # type: ignore[arg-type]
         return connection
 
@@ -129,8 +129,8 @@ class Way:
         self.gateway.link._take_hits()
         if self.gateway.log is not None:
             self.gateway.log._encoded.clear()
-            self.gateway.log._held = 0
-        assert self.gateway.invoker.in_flight == 0
+            self.gateway.log._encoded_bytes = 0
+        assert self.gateway.context.in_flight == 0
 
 
 def times(way: Way, rounds: int) -> None:

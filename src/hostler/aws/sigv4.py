@@ -54,9 +54,9 @@ class AuthFailure(Enum):
 class NotAuthenticated(HostlerError):
     """Who sent this request is not shown. The message is the JSON APIs'; it holds nothing that the caller lacks."""
 
-    def __init__(self, flaw: AuthFailure, message: str) -> None:
+    def __init__(self, kind: AuthFailure, message: str) -> None:
         super().__init__(message)
-        self.flaw = flaw
+        self.kind = kind
         self.message = message
 
 

@@ -1,11 +1,11 @@
-"""The gate before the front door, with the setting `signatures = verify`: nobody passes without a good signature.
+"""Authentication before dispatch, with the setting `signatures = verify`: every request needs a good signature.
 
-It knows which API a request speaks, as `front` and control tell them apart, because each words its refusals in its own
-way; what a signature is, it leaves to `signature`. Without that setting there is no gate at all.
+It knows which API a request speaks, by the same rules as `dispatch` and control, because each API renders its errors in
+its own way; signatures are the matter of `aws/sigv4`. Without that setting this handler is not there at all.
 
 The JSON APIs and STS sign their body's hash, so a body that is still arriving is gathered, up to their limit, before
-anything of it goes on. S3's requests name the hash in a header that is signed, and so pass as they come: control
-compares it with what it receives.
+any of it is passed on. S3's requests name the hash in a signed header, and so are passed on as they come: control
+compares it with the body that it receives.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hostler.wire.http_request import Headers, Request
 
 Refuse = Callable[[Request, NotAuthenticated], None]
 
-_OPEN = frozenset(["/_hostler/health", "/_hostler/ready", "/_localstack/health"])  # no more than whether it is there
+_OPEN = frozenset(["/_hostler/health", "/_hostler/ready", "/_localstack/health"])  # they reveal only that it is there
 _PAYLOAD = "x-amz-content-sha256"
 
-# Flaw -> the JSON APIs' exception; STS's code and status; S3's code, status and sentence (empty: the JSON APIs').
-# Of the statuses, the JSON control plane's 400 and the runtime's 403 have been seen for these exceptions.
+# By AuthFailure: the JSON APIs' exception; STS's code and status; S3's code, status and sentence (empty: as the JSON
+# APIs have it). Of the statuses, 400 of the JSON control plane and 403 of the runtime have been seen for these.
 _JSON = {
     AuthFailure.MISSING: "MissingAuthenticationTokenException",
     AuthFailure.OUTDATED: "MissingAuthenticationTokenException",  # unverified
@@ -73,13 +73,13 @@ _S3 = {
     ),
     AuthFailure.EXPIRED: ("AccessDenied", 403, ""),
 }
-_WITHOUT = " This hostler verifies signatures: sign with an access key of its keys_file."
+_ADVICE = " This hostler verifies signatures: sign with an access key of its keys_file."
 
 
 class Authenticator:
-    """The server's handler before `inner`, which is given what is proven, with its body whole where that is signed.
+    """Verifies the signature, then calls `inner`; the body is complete if the signature covers it.
 
-    `room`: the most bytes that all bodies may hold while they are gathered.
+    `room`: bytes that all bodies may still buffer while they are gathered.
     """
 
     def __init__(self, verifier: Verifier, inner: Callable[[Request], None], invoker: Invoker, room: int) -> None:
@@ -87,73 +87,77 @@ class Authenticator:
         self._inner = inner
         self._invoker = invoker
         self.room = room
-        self._request_id = invoker.request_id
+        self._request_id = invoker.context.request_id
         self._runtime = "sagemaker", self._refuse_invocation
         self._json = "sagemaker", self._refuse_json
         self._sts = "sts", self._refuse_sts
         self._s3 = "s3", self._refuse_s3
 
     def handle(self, request: Request) -> None:
+        """Pass an authenticated request on; refuse any other as its API does."""
         if request.method in ("GET", "HEAD") and request.path in _OPEN:
             self._inner(request)
             return
         service, refuse = self._api(request)
         try:
-            claim = self._verifier.read(request.method, request.path, request.query, request.headers, service, time())
+            # 1. The head, before the body is here.
+            parsed = self._verifier.read(request.method, request.path, request.query, request.headers, service, time())
+            # 2. The payload's hash: of the body, or the one that the head names.
             if service != "s3" and not request.complete:
-                self._gather(request, claim, refuse)
+                self._gather(request, parsed, refuse)
                 return
-            payload = sha256(request.body).hexdigest() if service != "s3" else _named(request)
-            self._verifier.prove(claim, payload)
-        except NotAuthenticated as unproven:
-            refuse(request, unproven)
+            payload = sha256(request.body).hexdigest() if service != "s3" else _named_hash(request)
+            # 3. The signature over both.
+            self._verifier.prove(parsed, payload)
+        except NotAuthenticated as failure:
+            refuse(request, failure)
             return
         self._inner(request)
 
-    def _gather(self, request: Request, claim: ParsedSignature, refuse: Refuse) -> None:
-        """Wait for the whole body, hashing it as it comes, then go on with the request, or refuse it.
+    def _gather(self, request: Request, parsed: ParsedSignature, refuse: Refuse) -> None:
+        """Gather the whole body, hashing it as it comes, then pass the request on, or refuse it.
 
-        Whoever has seen an access key can write a head that is good so far: what all bodies hold before they are
-        proven is bounded.
+        A head that is good so far needs no secret key, only an access key that somebody has seen: so the sum of all
+        bodies that are not authenticated yet is bounded.
         """
-        hashed = sha256()
-        held = 0
+        payload_hash = sha256()
+        size = 0
 
-        def keep(data: bytes) -> bool:
-            nonlocal held
-            held += len(data)
+        def accept(data: bytes) -> bool:
+            nonlocal size
+            size += len(data)
             self.room -= len(data)
-            if held <= MAX_BODY and self.room >= 0:
-                hashed.update(data)
+            if size <= MAX_BODY and self.room >= 0:
+                payload_hash.update(data)
                 return True
-            leave()
-            over(errors.oversize() if held > MAX_BODY else errors.no_room())
+            give_room_back()
+            reject(errors.oversize() if size > MAX_BODY else errors.no_room())
             return False
 
-        def leave() -> None:
-            self.room += held
+        def give_room_back() -> None:
+            self.room += size
 
-        def whole() -> None:
-            leave()
+        def on_whole() -> None:
+            give_room_back()
             request.on_disconnect = None
             try:
-                self._verifier.prove(claim, hashed.hexdigest())
-            except NotAuthenticated as unproven:
-                refuse(request, unproven)
+                self._verifier.prove(parsed, payload_hash.hexdigest())
+            except NotAuthenticated as failure:
+                refuse(request, failure)
             else:
                 self._inner(request)
 
-        def over(refusal: errors.InvokeError) -> None:
-            self._invoker.refuse(request, invoked(request)[0], refusal, self._request_id())
+        def reject(error: errors.InvokeError) -> None:
+            self._invoker.refuse(request, invoked(request)[0], error, self._request_id())
 
         if (request.content_length or 0) > MAX_BODY:
-            over(errors.oversize())
+            reject(errors.oversize())
         else:
-            request.on_disconnect = leave
-            request.gather(keep, whole)
+            request.on_disconnect = give_room_back
+            request.gather(accept, on_whole)
 
     def _api(self, request: Request) -> tuple[str, Refuse]:
-        """The service that a request must be signed for, and how that refuses."""
+        """Return the service that a request must be signed for, and the function that renders its refusals."""
         method, path = request.method, request.path
         if method == "POST":
             if invoked(request)[1]:
@@ -167,35 +171,35 @@ class Authenticator:
 
     # --- refusals
 
-    def _refuse_invocation(self, request: Request, flaw: NotAuthenticated) -> None:
-        kind, request_id = _JSON[flaw.flaw], self._request_id()
-        body = msgspec.json.encode({"message": _advised(flaw, flaw.message)})
+    def _refuse_invocation(self, request: Request, failure: NotAuthenticated) -> None:
+        kind, request_id = _JSON[failure.kind], self._request_id()
+        body = msgspec.json.encode({"message": _advised(failure, failure.message)})
         name, operation = invoked(request)
         if operation:
-            self._invoker.refused(request, name, 403, kind, request_id, len(body))
+            self._invoker.log_refusal(request, name, 403, kind, request_id, len(body))
         request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", request_id)])
 
-    def _refuse_json(self, request: Request, flaw: NotAuthenticated) -> None:
-        body = msgspec.json.encode({"__type": _JSON[flaw.flaw], "message": _advised(flaw, flaw.message)})
+    def _refuse_json(self, request: Request, failure: NotAuthenticated) -> None:
+        body = msgspec.json.encode({"__type": _JSON[failure.kind], "message": _advised(failure, failure.message)})
         headers = [("x-amzn-RequestId", self._request_id())]
         request.answer(400, body, "application/x-amz-json-1.1", headers)
 
-    def _refuse_sts(self, request: Request, flaw: NotAuthenticated) -> None:
-        code, status = _STS[flaw.flaw]
+    def _refuse_sts(self, request: Request, failure: NotAuthenticated) -> None:
+        code, status = _STS[failure.kind]
         request_id = self._request_id()
-        sentence = "Request is missing Authentication Token" if flaw.flaw is AuthFailure.MISSING else flaw.message
-        message = escape(_advised(flaw, sentence))
+        sentence = "Request is missing Authentication Token" if failure.kind is AuthFailure.MISSING else failure.message
+        message = escape(_advised(failure, sentence))
         text = (
             '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
             f"<Code>{code}</Code><Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
         )
         request.answer(status, text.encode(), "text/xml", [("x-amzn-RequestId", request_id)])
 
-    def _refuse_s3(self, request: Request, flaw: NotAuthenticated) -> None:
-        code, status, sentence = _S3[flaw.flaw]
-        if flaw.flaw is AuthFailure.INCOMPLETE and "authorization" not in request.headers:
+    def _refuse_s3(self, request: Request, failure: NotAuthenticated) -> None:
+        code, status, sentence = _S3[failure.kind]
+        if failure.kind is AuthFailure.INCOMPLETE and "authorization" not in request.headers:
             code = "AuthorizationQueryParametersError"
-        message = escape(_advised(flaw, sentence or flaw.message))
+        message = escape(_advised(failure, sentence or failure.message))
         request_id = self._request_id()
         text = (
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
@@ -205,18 +209,18 @@ class Authenticator:
         request.answer(status, text.encode(), "application/xml", headers)
 
 
-def _named(request: Request) -> str:
-    """What a request to S3 says of its payload: the hash, or words that stand for none."""
-    named = request.headers.get(_PAYLOAD)
-    if named is not None:
-        return named
+def _named_hash(request: Request) -> str:
+    """Return the payload's hash that a request to S3 names, or the words that stand for none."""
+    named_hash = request.headers.get(_PAYLOAD)
+    if named_hash is not None:
+        return named_hash
     if "authorization" in request.headers:
         raise NotAuthenticated(AuthFailure.INCOMPLETE, f"Missing required header for this request: {_PAYLOAD}")
-    return "UNSIGNED-PAYLOAD"  # a presigned address: who uses it sends what they like
+    return "UNSIGNED-PAYLOAD"  # a presigned address covers no payload
 
 
-def _advised(flaw: NotAuthenticated, sentence: str) -> str:
-    """AWS's sentence, and what would help."""
-    if flaw.flaw in (AuthFailure.MISSING, AuthFailure.UNKNOWN_KEY):
-        return sentence + ("" if sentence.endswith(".") else ".") + _WITHOUT
+def _advised(failure: NotAuthenticated, sentence: str) -> str:
+    """Return AWS's sentence, and advice where it helps."""
+    if failure.kind in (AuthFailure.MISSING, AuthFailure.UNKNOWN_KEY):
+        return sentence + ("" if sentence.endswith(".") else ".") + _ADVICE
     return sentence

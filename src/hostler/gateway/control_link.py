@@ -1,7 +1,7 @@
-"""The gateway's end of the link: applies what control says, and sends up what the gateway knows.
+"""The gateway's end of the link: applies control's messages, and reports uses, requests and counts of this gateway.
 
-It connects for ever. While control is away, routes stay as they are, hits are dropped, and misses wait to be asked
-again after the next snapshot. It decides nothing about residency.
+It connects for ever. While control is away, routes stay as they are, hits are dropped, and pending requests wait until
+their targets are requested again after the next snapshot. It decides nothing about residency.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from msgspec import structs
 
 from hostler.gateway import errors
 from hostler.gateway.counters import Counters
-from hostler.gateway.pending import PendingRequests, Wanted
-from hostler.gateway.routes import Place, Routes
+from hostler.gateway.pending import PendingRequests, TargetKey
+from hostler.gateway.routes import Backend, Routes
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 
@@ -32,32 +32,36 @@ _RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and c
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
 
-class Link:
-    """`traffic` tells (requests in flight, connections) for the counters' message."""
+class ControlLink:
+    """The link to control. `traffic` returns (requests in flight, connections) for the message with the counters."""
 
     def __init__(
         self,
         path: str,
         name: str,
         routes: Routes,
-        misses: PendingRequests,
+        pending: PendingRequests,
         counters: Counters,
         traffic: Callable[[], tuple[int, int]],
     ) -> None:
         self._path = path
         self._name = name
         self._routes = routes
-        self._misses = misses
+        self._pending = pending
         self._counters = counters
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        self._used: list[Place] = []  # places of targets, in the order of use, since the last message
-        self._flushing: asyncio.TimerHandle | None = None
-        self._draining: set[str] = set()  # instances of which control wants to know when nothing runs there any more
-        self._looking: asyncio.TimerHandle | None = None  # at them, again
+        self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
+        self._hits_timer: asyncio.TimerHandle | None = None
+        self._draining: set[str] = set()  # instances; control waits until nothing runs there
+        self._drain_timer: asyncio.TimerHandle | None = None
         self._frames: Frames[gateway_messages.Down] | None = None
         self._epoch = ""
         self.linked = asyncio.Event()  # the first snapshot has come
+
+    def __repr__(self) -> str:
+        state = f"connected, epoch {self._epoch}" if self.connected else "not connected"
+        return f"<ControlLink of {self._name}: {state}; draining {sorted(self._draining)}>"
 
     @property
     def connected(self) -> bool:
@@ -66,39 +70,42 @@ class Link:
 
     @property
     def watching(self) -> bool:
-        """Whether it will look once more at instances that control wants to have drained."""
-        return self._looking is not None
+        """Whether it will look again at the instances that are draining."""
+        return self._drain_timer is not None
 
     # --- up
 
-    def hit(self, place: Place) -> None:
-        """A target is invoked there. Sent with the next message, at the latest after 50 ms."""
-        self._used.append(place)
-        if self._flushing is None:
-            self._flushing = self._loop.call_later(_HITS_EVERY, self._flush)
+    def record_hit(self, backend: Backend) -> None:
+        """Record a use of a target. It is sent with the next message, at the latest after 50 ms."""
+        self._used.append(backend)
+        if self._hits_timer is None:
+            self._hits_timer = self._loop.call_later(_HITS_EVERY, self._flush)
 
-    def need(self, wanted: Wanted, *, hot: bool = False) -> None:
-        self._send(gateway_messages.TargetRequest(*wanted, hits=self._take_hits(), hot=hot))
+    def request_target(self, key: TargetKey, *, hot: bool = False) -> None:
+        """Ask control to make a target resident, or (`hot`) for one more copy of it."""
+        self._send(gateway_messages.TargetRequest(*key, hits=self._take_hits(), hot=hot))
 
-    def gone(self, wanted: Wanted, instance: str, generation: int, status: int) -> None:
-        self._send(gateway_messages.TargetMissing(*wanted, instance=instance, generation=generation, status=status))
+    def report_missing(self, key: TargetKey, instance: str, generation: int, status: int) -> None:
+        """Report that an instance does not have a target that control published."""
+        self._send(gateway_messages.TargetMissing(*key, instance=instance, generation=generation, status=status))
 
-    def abandoned(self, wanted: Wanted) -> None:
-        self._send(gateway_messages.Abandoned(*wanted))
+    def report_abandoned(self, key: TargetKey) -> None:
+        """Report that no request waits for a target any more."""
+        self._send(gateway_messages.Abandoned(*key))
 
     def _flush(self) -> None:
-        self._flushing = None
+        self._hits_timer = None
         if self._used:
             self._send(gateway_messages.Hits(self._take_hits()))
 
     def _take_hits(self) -> tuple[gateway_messages.Hit, ...]:
-        """One hit for each place that was used, in the order of their last uses."""
+        """Return and forget the hits: one for each backend that was used, in the order of their last uses."""
         uses = Counter(reversed(self._used))
         self._used.clear()
         return tuple(
-            place.hit if count == 1 else structs.replace(place.hit, uses=count)
-            for place, count in reversed(uses.items())
-            if place.hit is not None
+            backend.hit if count == 1 else structs.replace(backend.hit, uses=count)
+            for backend, count in reversed(uses.items())
+            if backend.hit is not None
         )
 
     def _send(self, message: gateway_messages.Up) -> None:
@@ -108,7 +115,7 @@ class Link:
     # --- down
 
     async def run(self) -> None:
-        """Hold the link until cancelled."""
+        """Keep the link connected until cancelled."""
         while True:
             try:
                 reader, writer = await asyncio.open_unix_connection(self._path)
@@ -121,20 +128,20 @@ class Link:
             ticking = asyncio.create_task(self._tick(writer))
             try:
                 while (message := await frames.receive()) is not None:
-                    self._heard(message)
+                    self._apply(message)
             except msgspec.DecodeError:
-                log.exception("control said something that is no message; linking anew")
+                log.exception("control sent a message that cannot be read; linking anew")
             finally:
                 self._frames = None
                 ticking.cancel()
                 frames.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-            log.warning("the link to control ended; resident targets are served on")
+            log.warning("the link to control ended; resident targets are still served")
             await asyncio.sleep(_RETRY)
 
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
-        """Counters, once a second; they are also this gateway's sign of life."""
+        """Send the counters once a second; they are also this gateway's sign of life."""
         while True:
             in_flight, connections = self._traffic()
             self._send(gateway_messages.Counts(self._counters.sums(), in_flight, connections))
@@ -143,67 +150,84 @@ class Link:
                 writer.transport.abort()
             await asyncio.sleep(_COUNTS_EVERY)
 
-    def _heard(self, message: gateway_messages.Down) -> None:
-        routes, misses = self._routes, self._misses
+    def _apply(self, message: gateway_messages.Down) -> None:
         match message:
-            case gateway_messages.SetResident(key=key, variant=variant, target=target, timing=timing):
-                if routes.set_resident(message):
-                    for waiter in misses.take(Wanted(key, variant, target)):
-                        waiter.go(timing)
-            case gateway_messages.Withdraw(
-                key=key, variant=variant, target=target, instance=instance, generation=generation
-            ):
-                busy = routes.withdraw(key, variant, target, instance, generation)
-                self._send(
-                    gateway_messages.Withdrawn(key, variant, target, instance, generation, busy, self._take_hits())
-                )
-            case gateway_messages.Refused(key=key, variant=variant, target=target):
-                known = routes.variant(key, variant)
-                label = known.labels[known.target_hop] if known else ""
-                for waiter in misses.take(Wanted(key, variant, target)):
-                    waiter.refused(_refusal(message, label))
+            case gateway_messages.SetResident():
+                self._set_resident(message)
+            case gateway_messages.Withdraw():
+                self._withdraw(message)
+            case gateway_messages.Refused():
+                self._reject(message)
             case gateway_messages.Drain(instance=instance):
                 self._draining.add(instance)
-                if self._looking is None:
-                    self._look_at_draining()
-            case gateway_messages.SetRoute(version=version, route=route, residents=residents):
-                routes.set_route(route)
-                for resident in residents:
-                    routes.set_resident(resident)
-                self._send(gateway_messages.Ack(self._epoch, version))
-                self._ask_again(route.key)
+                if self._drain_timer is None:
+                    self._report_drained()
+            case gateway_messages.SetRoute():
+                self._set_route(message)
             case gateway_messages.DropRoute(version=version, key=key):
-                routes.drop_route(key)
+                self._routes.drop_route(key)
                 self._send(gateway_messages.Ack(self._epoch, version))
-                self._ask_again(key)
-            case gateway_messages.Snapshot(epoch=epoch, version=version):
-                routes.snapshot(message)
-                self._epoch = epoch
-                self._draining.clear()  # whoever speaks now asks anew
-                self.linked.set()
-                self._send(gateway_messages.Ack(epoch, version))
-                self._ask_again(None)
+                self._resume_pending(key)
+            case gateway_messages.Snapshot():
+                self._replace_all(message)
 
-    def _look_at_draining(self) -> None:
-        """Answer for the instances where nothing runs any more; look again soon while there are others."""
-        for instance in [one for one in self._draining if not self._routes.busy(one)]:
+    def _set_resident(self, message: gateway_messages.SetResident) -> None:
+        """Publish the target, and send the requests that waited for it."""
+        if self._routes.set_resident(message):
+            for request in self._pending.take(TargetKey(message.key, message.variant, message.target)):
+                request.resume(message.timing)
+
+    def _withdraw(self, message: gateway_messages.Withdraw) -> None:
+        """Send the target there no more. Answer at once, with the hits before that."""
+        where = message.key, message.variant, message.target, message.instance, message.generation
+        busy = self._routes.withdraw(*where)
+        self._send(gateway_messages.Withdrawn(*where, busy, self._take_hits()))
+
+    def _reject(self, message: gateway_messages.Refused) -> None:
+        """Answer the requests that wait for the target with an error."""
+        variant = self._routes.variant(message.key, message.variant)
+        label = variant.labels[variant.target_position] if variant else ""
+        for request in self._pending.take(TargetKey(message.key, message.variant, message.target)):
+            request.reject(_error(message, label))
+
+    def _set_route(self, message: gateway_messages.SetRoute) -> None:
+        """Put the route and its new residents in force together, and acknowledge them."""
+        self._routes.set_route(message.route)
+        for resident in message.residents:
+            self._routes.set_resident(resident)
+        self._send(gateway_messages.Ack(self._epoch, message.version))
+        self._resume_pending(message.route.key)
+
+    def _replace_all(self, message: gateway_messages.Snapshot) -> None:
+        """Take the routes and residents of a new control. It asks anew for instances that drain."""
+        self._routes.snapshot(message)
+        self._epoch = message.epoch
+        self._draining.clear()
+        self.linked.set()
+        self._send(gateway_messages.Ack(message.epoch, message.version))
+        self._resume_pending(None)
+
+    def _report_drained(self) -> None:
+        """Report the instances where nothing runs any more; look again soon while there are others."""
+        for instance in [instance for instance in self._draining if not self._routes.busy(instance)]:
             self._draining.remove(instance)
             self._send(gateway_messages.Drained(instance))
-        self._looking = self._loop.call_later(_DRAIN_EVERY, self._look_at_draining) if self._draining else None
+        self._drain_timer = self._loop.call_later(_DRAIN_EVERY, self._report_drained) if self._draining else None
 
-    def _ask_again(self, key: str | None) -> None:
-        """Routes changed: whoever waits is sent, asked for again, or told that the endpoint is gone."""
-        for wanted in self._misses.wanted(key):
-            variant = self._routes.variant(wanted.key, wanted.variant)
-            if variant and variant.multi_model and wanted.target and wanted.target not in variant.residents:
-                self.need(wanted)
+    def _resume_pending(self, endpoint_key: str | None) -> None:
+        """Request targets again after a change of routes, and resume the requests that need not wait for one: they are
+        sent, or answered that the endpoint does not exist."""
+        for key in self._pending.targets(endpoint_key):
+            variant = self._routes.variant(key.endpoint_key, key.variant)
+            if variant and variant.multi_model and key.target and key.target not in variant.residents:
+                self.request_target(key)
             else:
-                for waiter in self._misses.take(wanted):
-                    waiter.go(None)
+                for request in self._pending.take(key):
+                    request.resume(None)
 
 
-def _refusal(message: gateway_messages.Refused, label: str) -> errors.InvokeError:
-    """The runtime API's error for a target that the container of this label cannot have (§4.5)."""
+def _error(message: gateway_messages.Refused, label: str) -> errors.InvokeError:
+    """Return the runtime API's error for a target that the container of this label cannot have (§4.5)."""
     region, _, name = message.key.partition("/")
     match message.kind:
         case "missing":

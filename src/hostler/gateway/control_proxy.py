@@ -1,6 +1,6 @@
-"""What is not an invocation goes to control, as it came: streamed both ways, any method, any size.
+"""Passes every request that is no invocation on to control, as it came: streamed both ways, any method, any size.
 
-Control may be restarting: a request of which nothing was sent waits up to 5 s for its socket.
+Control may be restarting, so a request of which nothing was sent waits up to 5 s for control's socket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONNECT = 5.0  # seconds
 
 @dataclass
 class Passthrough:
-    """The way to control: its socket's address, and a pool of its own (its server closes idle connections)."""
+    """Passes requests on to the socket of control. Its pool is its own, because control closes idle connections."""
 
     pool: Pool
     address: str
@@ -30,7 +30,7 @@ class Passthrough:
         self.in_flight = 0
 
     def send(self, request: Request) -> None:
-        """Pass one request on, and its answer back."""
+        """Pass on one request, and its answer back."""
         headers, body = request.headers, request.body if request.complete else b""
         lines = end_to_end(headers.items(), headers.get("connection", ""))
         chunked = not request.complete and request.content_length is None
@@ -39,15 +39,15 @@ class Passthrough:
         elif chunked:
             lines.append(("transfer-encoding", "chunked"))
         target = f"{request.path}?{request.query}" if request.query else request.path
-        passing = _Passing(self, request)
+        passage = _Passage(self, request)
         self.in_flight += 1
-        request.on_disconnect = passing.left
-        passing.exchange = self.pool.send(
-            passing,
+        request.on_disconnect = passage.client_gone
+        passage.exchange = self.pool.send(
+            passage,
             self.address,
             render(f"{request.method} {target} HTTP/1.1", lines),
             body,
-            deadline=math.inf,  # an upload takes its time; a caller who loses patience hangs up
+            deadline=math.inf,  # an upload may be slow; a caller that loses patience hangs up
             connect_until=self.time() + _CONNECT,
             streamed=not request.complete,
             chunked=chunked,
@@ -56,17 +56,17 @@ class Passthrough:
         )
 
 
-class _Passing:
+class _Passage:
     """One request on its way."""
 
-    def __init__(self, way: Passthrough, request: Request) -> None:
-        self.way = way
+    def __init__(self, passthrough: Passthrough, request: Request) -> None:
+        self._passthrough = passthrough
         self.request = request
         self.exchange: Exchange | None = None
         self._begun = False
 
-    def left(self) -> None:
-        self.way.in_flight -= 1
+    def client_gone(self) -> None:
+        self._passthrough.in_flight -= 1
         if self.exchange is not None:
             self.exchange.abort()
             self.exchange = None
@@ -75,10 +75,7 @@ class _Passing:
         self.request.stream(exchange.write, exchange.end)
 
     def write_blocked(self, exchange: Exchange, blocked: bool) -> None:
-        if blocked:
-            self.request.pause()
-        else:
-            self.request.resume()
+        self.request.throttle(blocked)
 
     def replied(self, exchange: Exchange) -> None:
         request, headers = self.request, exchange.headers
@@ -90,7 +87,7 @@ class _Passing:
         elif exchange.complete:
             length = len(exchange.body)
         self._begun = True
-        request.on_write_blocked = lambda full: exchange.pause() if full else exchange.resume()
+        request.on_write_blocked = exchange.throttle
         request.start(exchange.status, lines, length)
         request.write(exchange.body)
         if exchange.complete:
@@ -108,8 +105,8 @@ class _Passing:
         if self._begun:
             self.request.abort()
         else:
-            self.request.answer(503, *errors.plain(503, "The control plane is not there; try again shortly."))
+            self.request.answer(503, *errors.of_any_api(503, "The control plane is not there; try again shortly."))
 
     def _close(self) -> None:
-        self.way.in_flight -= 1
+        self._passthrough.in_flight -= 1
         self.exchange = None

@@ -1,4 +1,4 @@
-"""Counters of invocations by variant: plain sums since the gateway started. Who sends them on is not its business."""
+"""Counters of invocations by variant: sums since the gateway started. It knows nothing of who reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hostler.wire.gateway_messages import LATENCY_BOUNDS, VariantCount
 
 
 class Counter:
-    """One variant's sums. Latencies are seconds; a bucket holds the answers that it alone covers (not cumulative)."""
+    """The sums of one variant. Latencies are seconds; buckets are not cumulative."""
 
     def __init__(self) -> None:
         self.invocations = 0
@@ -22,14 +22,14 @@ class Counter:
         self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
 
     def answered(self, total: float, model: float) -> None:
-        """A container answered: `total` is the time since arrival, `model` the container's part of it."""
+        """Count a container's answer. `total`: seconds since arrival; `model`: the containers' part of them."""
         self.invocations += 1
         self.model_latency += model
         self.overhead_latency += total - model
         self.buckets[bisect_left(LATENCY_BOUNDS, total)] += 1
 
     def failed(self, status: int) -> None:
-        """A container's answer was an error; `status` 0 if there was none (§8.1)."""
+        """Count a container's error. `status` is 0 if the container gave no answer (§8.1)."""
         self.model_errors += 1
         if 400 <= status < 500:
             self.errors_4xx += 1
@@ -38,7 +38,7 @@ class Counter:
 
 
 class Counters:
-    """All variants' counters by (endpoint key, variant name). They outlive route changes."""
+    """The counters of all variants by (endpoint key, variant name). They outlive route changes."""
 
     def __init__(self) -> None:
         self._counters: dict[tuple[str, str], Counter] = {}
@@ -47,24 +47,24 @@ class Counters:
         return self._counters.setdefault((key, variant), Counter())
 
     def keep(self, key: str, variants: set[str]) -> None:
-        """The endpoint has these variants alone; another of a gone one's name starts at zero."""
-        for known in [known for known in self._counters if known[0] == key and known[1] not in variants]:
-            del self._counters[known]
+        """Forget the endpoint's other variants: a later one of the same name starts at zero."""
+        for gone in [name for name in self._counters if name[0] == key and name[1] not in variants]:
+            del self._counters[gone]
 
     def sums(self) -> tuple[VariantCount, ...]:
         return tuple(
             VariantCount(
                 key=key,
                 variant=variant,
-                invocations=one.invocations,
-                errors_4xx=one.errors_4xx,
-                errors_5xx=one.errors_5xx,
-                model_errors=one.model_errors,
-                cache_hits=one.cache_hits,
-                cache_misses=one.cache_misses,
-                model_latency=one.model_latency,
-                overhead_latency=one.overhead_latency,
-                buckets=tuple(one.buckets),
+                invocations=counter.invocations,
+                errors_4xx=counter.errors_4xx,
+                errors_5xx=counter.errors_5xx,
+                model_errors=counter.model_errors,
+                cache_hits=counter.cache_hits,
+                cache_misses=counter.cache_misses,
+                model_latency=counter.model_latency,
+                overhead_latency=counter.overhead_latency,
+                buckets=tuple(counter.buckets),
             )
-            for (key, variant), one in self._counters.items()
+            for (key, variant), counter in self._counters.items()
         )

@@ -1,7 +1,7 @@
-"""The gateway's front door: who may come in at all, and which way a request goes.
+"""Dispatch of a gateway's requests: checks Host and Origin, then calls the invoker or passes on to control.
 
 A web page must not reach this API through the browser of the person who runs it. So the Host must be a name that only
-this machine has (or one that was configured), and the Origin, if there is one, a page of this machine.
+this machine has (or a configured one), and the Origin, if there is one, a page of this machine.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from urllib.parse import unquote
 
 from hostler.gateway import errors
 from hostler.gateway.control_proxy import Passthrough
-from hostler.gateway.invoke.invoker import Invocation, Invoker
+from hostler.gateway.invoke.invocation import Invocation
+from hostler.gateway.invoke.invoker import Invoker
 from hostler.gateway.invoke.streaming import Streaming
 from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
 _KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
-_OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # the runtime's, as they stand in a path
+_OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # of the runtime API, as paths spell them
 
 
 def invoked(request: Request) -> tuple[str, str]:
-    """The endpoint's name as the path has it, and the runtime's operation; both empty if it is none."""
+    """Return the endpoint's name as the path has it, and the runtime API's operation; both empty for other requests."""
     path = request.path
     if request.method == "POST" and path.startswith("/endpoints/"):
         name, _, operation = path[11:].partition("/")
@@ -33,29 +34,30 @@ def invoked(request: Request) -> tuple[str, str]:
 
 
 class HostCheck:
-    """Which Host and Origin headers are let in. `names` are allowed as hosts besides this machine's own."""
+    """Checks Host and Origin headers. `names` are allowed as hosts besides this machine's own."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.lower().strip("[]") for name in names}
-        self._good: set[str] = set()  # Host headers that passed
+        self._admitted: set[str] = set()  # Host headers that passed
 
     def admits(self, headers: dict[str, str]) -> bool:
+        """Whether a request with these headers may come in."""
         host = headers.get("host", "")
-        if host not in self._good:
+        if host not in self._admitted:
             name = _host_name(host)
             if not (_is_local(name) or name in self._names):
                 return False
-            if len(self._good) < _REMEMBERED:
-                self._good.add(host)
+            if len(self._admitted) < _REMEMBERED:
+                self._admitted.add(host)
         origin = headers.get("origin")
         return origin is None or _is_local(_host_name(origin.partition("://")[2]))
 
 
 def _host_name(authority: str) -> str:
-    """The name in `name`, `name:port`, `[v6]` or `[v6]:port`, lower-case; empty if it is none of these."""
+    """Return the name in `name`, `name:port`, `[v6]` or `[v6]:port`, lower-case; empty for any other text."""
     if authority.startswith("["):
-        name, bracket, rest = authority[1:].partition("]")
-        separator, port = rest[:1], rest[1:]
+        name, bracket, suffix = authority[1:].partition("]")
+        separator, port = suffix[:1], suffix[1:]
         if not bracket or separator not in ("", ":"):
             return ""
     else:
@@ -76,24 +78,26 @@ def _is_local(name: str) -> bool:
 
 @dataclass
 class Dispatcher:
-    """The server's handler."""
+    """The handler of the gateway's server."""
 
-    guard: HostCheck
+    host_check: HostCheck
     invoker: Invoker
     passthrough: Passthrough
 
     def handle(self, request: Request) -> None:
+        """Answer a request, or give it to the part that will."""
         name, operation = invoked(request)
-        if not self.guard.admits(request.headers):
+        if not self.host_check.admits(request.headers):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
-            body, form, headers = errors.plain(403, message)
+            body, content_type, headers = errors.of_any_api(403, message)
             if operation:
-                self.invoker.refused(request, name, 403, "AccessDeniedException", self.invoker.request_id(), len(body))
-            request.answer(403, body, form, headers)
+                request_id = self.invoker.context.request_id()
+                self.invoker.log_refusal(request, name, 403, "AccessDeniedException", request_id, len(body))
+            request.answer(403, body, content_type, headers)
         elif kind := _KINDS.get(operation):
             self.invoker.invoke(request, name, kind)
         elif operation:
-            refusal = errors.not_hosted("InvokeEndpointAsync")
-            self.invoker.refuse(request, name, refusal, self.invoker.request_id())
+            error = errors.not_hosted("InvokeEndpointAsync")
+            self.invoker.refuse(request, name, error, self.invoker.context.request_id())
         else:
             self.passthrough.send(request)

@@ -1,7 +1,7 @@
 """The runtime API's errors (§1.6, §4.5), rendered in this one place. It decides nothing.
 
-A body has no `__type`: clients take the exception's class from the header `x-amzn-ErrorType`. Never 500 or 503 once a
-container may have begun work, because clients send those again.
+A body has no `__type`: clients take the exception's class from the header `x-amzn-ErrorType`. Once a container may have
+begun work no error is a 500 or 503, because clients send such requests again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 
 
 class InvokeError(HostlerError):
-    """An invocation ends with this error. `kind` is AWS's exception name, empty for the bare 413."""
+    """The error that an invocation ends with. `kind` is AWS's exception name, empty for the bare 413."""
 
     def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: Any) -> None:
         super().__init__(message)
@@ -30,16 +30,16 @@ class InvokeError(HostlerError):
         self.body = msgspec.json.encode({**({"ErrorCode": code} if code else {}), "Message": message, **fields})
 
 
-def refuse(request: Request, refusal: InvokeError, request_id: str, headers: Headers = ()) -> None:
-    """Answer with the error."""
+def answer(request: Request, error: InvokeError, request_id: str, headers: Headers = ()) -> None:
+    """Answer the request with the error."""
     lines = [("x-amzn-RequestId", request_id), *headers]
-    if refusal.kind:
-        lines.insert(0, ("x-amzn-ErrorType", refusal.kind))
-    request.answer(refusal.status, refusal.body, headers=lines)
+    if error.kind:
+        lines.insert(0, ("x-amzn-ErrorType", error.kind))
+    request.answer(error.status, error.body, headers=lines)
 
 
-def plain(status: int, message: str) -> tuple[bytes, str, Headers]:
-    """What is refused before anybody knows which API was meant: readable for both JSON protocols' parsers."""
+def of_any_api(status: int, message: str) -> tuple[bytes, str, Headers]:
+    """Render an error before it is known which API was meant: the parsers of both JSON protocols can read it."""
     kind = {403: "AccessDeniedException", 408: "RequestTimeoutException", 500: "InternalFailure"}.get(status, "")
     kind = kind or ("ServiceUnavailable" if status >= 500 else "ValidationError")
     body = {"__type": kind, "message": message, "Message": message}
@@ -54,17 +54,17 @@ def invalid(message: str, code: str = "") -> InvokeError:
 
 
 def constraint(member: str, value: str, tail: str) -> InvokeError:
-    """A header or label that breaks a constraint of the API's model, in the framework's words (§1.3)."""
+    """A header or label breaks a constraint of the API's model; in the sentences of AWS's framework (§1.3)."""
     return invalid(
         f"1 validation error detected: Value '{quoted(value)}' at '{member}' failed to satisfy constraint: {tail}"
     )
 
 
-def unknown_endpoint(name: str) -> InvokeError:
+def no_such_endpoint(name: str) -> InvokeError:
     return invalid(f"Endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_ENDPOINT")
 
 
-def unknown_variant(name: str, variant: str) -> InvokeError:
+def no_such_variant(name: str, variant: str) -> InvokeError:
     return invalid(f"Variant {variant} of endpoint {name} of account {ACCOUNT} not found.", "NO_SUCH_VARIANT")
 
 
@@ -95,7 +95,7 @@ def hostname_missing(name: str, request_id: str, hostnames: Sequence[str]) -> In
     )
 
 
-def unknown_container(name: str, hostname: str, hostnames: Sequence[str]) -> InvokeError:
+def no_such_container(name: str, hostname: str, hostnames: Sequence[str]) -> InvokeError:
     return invalid(
         f"Container {hostname} of endpoint {name} of account {ACCOUNT} not found. Its containers are "
         f"{', '.join(hostnames)}.",
@@ -122,7 +122,7 @@ def not_hosted(operation: str) -> InvokeError:
 
 
 def oversize() -> InvokeError:
-    """413 without an error type, as the service answers it."""
+    """The body is too large: 413 without an error type, as the service answers it."""
     return InvokeError(413, "", f"HTTP content length exceeded {MAX_BODY} bytes.")
 
 
@@ -149,7 +149,7 @@ def dependency(message: str) -> InvokeError:
 
 
 def model_error(region: str, name: str, label: str, status: int, original: str) -> InvokeError:
-    """A container's own error: a client's (4xx) or a server's, with what it said (§4.5). `label` names it."""
+    """A container answered with an error: a client's (4xx) or a server's, with its text (§4.5). `label` names it."""
     client = 400 <= status < 500
     return _model_error(
         region,

@@ -24,10 +24,11 @@ from hostler.errors import UserError
 from hostler.gateway import errors
 from hostler.gateway.access_log import AccessLog
 from hostler.gateway.auth import Authenticator
-from hostler.gateway.control_link import Link
+from hostler.gateway.control_link import ControlLink
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
 from hostler.gateway.dispatch import Dispatcher, HostCheck
+from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.invoker import ROOM, Invoker
 from hostler.gateway.pending import PendingRequests
 from hostler.gateway.region import Regions
@@ -56,46 +57,47 @@ class Gateway:
     def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
         self.server: Server | None = None
         counters = Counters()
-        routes, misses = Routes(counters), PendingRequests(ROOM)
-        self.link = Link(str(run / "link.sock"), name, routes, misses, counters, self._traffic)
+        routes, pending = Routes(counters), PendingRequests(ROOM)
+        self.link = ControlLink(str(run / "link.sock"), name, routes, pending, counters, self._traffic)
         self.log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
-        self.invoker = Invoker(
-            routes, misses, self.link, Pool(), Regions(config.region), config.invoke_timeout, rng or Random(), self.log
+        self.context = InvocationContext(
+            routes, pending, self.link, Pool(), config.invoke_timeout, rng or Random(), self.log
         )
+        self.invoker = Invoker(self.context, Regions(config.region))
         self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
-        guard = HostCheck((config.host, *config.allowed_hosts))
-        self._handle = Dispatcher(guard, self.invoker, self.passthrough).handle
-        self.gate: Authenticator | None = None
+        host_check = HostCheck((config.host, *config.allowed_hosts))
+        self._handle = Dispatcher(host_check, self.invoker, self.passthrough).handle
+        self.authenticator: Authenticator | None = None
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
-            self.gate = Authenticator(verifier, self._handle, self.invoker, ROOM)
-            self._handle = self.gate.handle
+            self.authenticator = Authenticator(verifier, self._handle, self.invoker, ROOM)
+            self._handle = self.authenticator.handle
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve the listening socket, once the routes are known: until then callers wait in its backlog."""
+        """Serve the listening socket, once the routes have come: until then callers wait in its backlog."""
         self.tasks = [asyncio.create_task(self.link.run())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = Limits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
-        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.plain)
+        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.of_any_api)
 
     async def stop(self, drain: float) -> None:
-        """Take no more connections, let what runs end for `drain` seconds, then leave."""
+        """Take no more connections, let requests in flight end for at most `drain` seconds, then close everything."""
         if self.server is not None:
             await self.server.close(drain)
         for task in self.tasks:
             task.cancel()
-        for ended in await asyncio.gather(*self.tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                log.error("a part of the gateway failed", exc_info=ended)
-        self.invoker.pool.close()
+        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("a part of the gateway failed", exc_info=result)
+        self.context.pool.close()
         self.passthrough.pool.close()
         if self.log is not None:
             await self.log.close()
 
     def _traffic(self) -> tuple[int, int]:
-        return self.invoker.in_flight, len(self.server.connections) if self.server else 0
+        return self.context.in_flight, len(self.server.connections) if self.server else 0
 
 
 async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
@@ -106,11 +108,11 @@ async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
     gateway = Gateway(run, name, config)
     await gateway.start(socket.socket(fileno=listen))
     gc.collect()
-    gc.freeze()  # what is here stays; requests leave few cycles behind
+    gc.freeze()  # all objects so far stay; requests leave few cycles behind
     gc.set_threshold(10_000, 20, 50)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, *gateway.tasks], return_when=asyncio.FIRST_COMPLETED)
-    failed = not stopping.done()  # without its link a gateway is no use: the host starts another
+    failed = not stopping.done()  # a gateway without its link is of no use: the host starts another
     await gateway.stop(config.drain_timeout)
     return 1 if failed else 0
 
@@ -124,8 +126,8 @@ def main() -> None:
     options = parser.parse_args()
     lifeline.leave_with(options.lifeline)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.name} %(levelname)s %(message)s")
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     config = settings.restore(json.loads((options.run / "settings.json").read_text()))
     try:
         sys.exit(run_loop(_serve(options.run, options.name, config, options.listen)))

@@ -1,6 +1,6 @@
-"""Invocations that wait for a target to become resident: who waits, for how long, and how many bytes they hold.
+"""Invocations that wait for a target to become resident: their order, their deadlines, and the bytes they buffer.
 
-One entry per (endpoint key, variant, target), whoever asks; control is asked once for all of them.
+One entry per target, however many invocations wait; control is asked once for all of them. It asks nobody itself.
 """
 
 from __future__ import annotations
@@ -11,75 +11,83 @@ from hostler.gateway.errors import InvokeError
 from hostler.wire.gateway_messages import Timing
 
 
-class Wanted(NamedTuple):
-    key: str
+class TargetKey(NamedTuple):
+    """A target, as link messages name it. `target` is empty where a variant's instances are waited for."""
+
+    endpoint_key: str
     variant: str
     target: str
 
 
-class Waiter(Protocol):
-    """An invocation that waits. Exactly one of these is called, unless it leaves by itself."""
+class PendingRequest(Protocol):
+    """An invocation that waits. Exactly one of these methods is called, unless it leaves by itself."""
 
     deadline: float
-    held: int  # bytes of its body in memory
+    buffered: int  # bytes of its body in memory
 
     @property
-    def wanted(self) -> Wanted: ...
+    def target_key(self) -> TargetKey: ...
 
-    def go(self, timing: Timing | None) -> None:
-        """The target is resident (after this load), or routes have changed: look again."""
+    def resume(self, timing: Timing | None) -> None:
+        """Resolve again and send: the target is resident (after this load), or routes have changed."""
 
-    def refused(self, refusal: InvokeError) -> None: ...
+    def reject(self, error: InvokeError) -> None:
+        """Answer with the error: the target cannot be loaded."""
 
-    def late(self) -> None:
-        """The deadline passed."""
+    def timed_out(self) -> None:
+        """Answer that the target was not ready by the deadline."""
 
 
 class PendingRequests:
-    """The waiting invocations, in order of arrival. `room`: bytes of bodies that may still be held."""
+    """The waiting invocations, in order of arrival. `room`: bytes of bodies that they may still buffer."""
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self._waiting: dict[Wanted, dict[Waiter, None]] = {}
+        self._waiting: dict[TargetKey, dict[PendingRequest, None]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def waiting(self) -> list[Waiter]:
-        """All that wait, by what they wait for."""
-        return [waiter for waiters in self._waiting.values() for waiter in waiters]
+    def __repr__(self) -> str:
+        targets = ", ".join(f"{len(requests)} for {'/'.join(key)}" for key, requests in self._waiting.items())
+        return f"<PendingRequests: {targets or 'none'}; {self.room} bytes of room>"
 
-    def wanted(self, key: str | None = None) -> list[Wanted]:
-        """What is waited for, of one endpoint or of all."""
-        return [wanted for wanted in self._waiting if key is None or wanted.key == key]
+    def waiting(self) -> list[PendingRequest]:
+        """Return all that wait, grouped by target."""
+        return [request for requests in self._waiting.values() for request in requests]
 
-    def full(self, held: int) -> bool:
-        return held > self.room
+    def targets(self, endpoint_key: str | None = None) -> list[TargetKey]:
+        """Return the targets that are waited for, of one endpoint or of all."""
+        return [key for key in self._waiting if endpoint_key is None or key.endpoint_key == endpoint_key]
 
-    def add(self, waiter: Waiter) -> bool:
-        """Let it wait. Whether it is the first: then control must be asked."""
-        first = waiter.wanted not in self._waiting
-        self._waiting.setdefault(waiter.wanted, {})[waiter] = None
-        self.room -= waiter.held
+    def full(self, size: int) -> bool:
+        """Whether a body of this many bytes is too much."""
+        return size > self.room
+
+    def add(self, request: PendingRequest) -> bool:
+        """Let it wait. Return whether it is the first for its target: then control must be asked."""
+        first = request.target_key not in self._waiting
+        self._waiting.setdefault(request.target_key, {})[request] = None
+        self.room -= request.buffered
         return first
 
-    def leave(self, waiter: Waiter) -> bool:
-        """It waits no more. Whether it was the last: then control may forget the target."""
-        waiters = self._waiting.get(waiter.wanted)
-        if waiters is None or waiter not in waiters:
+    def remove(self, request: PendingRequest) -> bool:
+        """Let it wait no more. Return whether it was the last for its target: then control may forget the target."""
+        requests = self._waiting.get(request.target_key)
+        if requests is None or request not in requests:
             return False
-        del waiters[waiter]
-        self.room += waiter.held
-        if not waiters:
-            del self._waiting[waiter.wanted]
-        return not waiters
+        del requests[request]
+        self.room += request.buffered
+        if not requests:
+            del self._waiting[request.target_key]
+        return not requests
 
-    def take(self, wanted: Wanted) -> list[Waiter]:
-        """All who wait for it, in order of arrival; they wait no more."""
-        waiters = list(self._waiting.pop(wanted, ()))
-        self.room += sum(waiter.held for waiter in waiters)
-        return waiters
+    def take(self, key: TargetKey) -> list[PendingRequest]:
+        """Remove all that wait for the target, and return them in order of arrival."""
+        requests = list(self._waiting.pop(key, ()))
+        self.room += sum(request.buffered for request in requests)
+        return requests
 
-    def late(self, now: float) -> list[Waiter]:
-        """Those whose deadline has passed; they still wait until they leave."""
-        return [waiter for waiter in self.waiting() if waiter.deadline < now]
+    def expired(self, now: float) -> list[PendingRequest]:
+        """Return those whose deadline has passed. They still wait until they are removed."""
+        return [request for request in self.waiting() if request.deadline < now]

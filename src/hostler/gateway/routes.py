@@ -1,6 +1,6 @@
-"""Routing objects: where an endpoint's requests go. Link messages swap them whole; a request only reads them.
+"""Routing objects: the backends of endpoints. Link messages swap them whole; a request only reads them.
 
-The one thing that changes inside is a Flight's and a Worker's count. It knows nothing of sockets, and asks nobody.
+Only the counts of InFlight and Worker change inside. It knows nothing of sockets, and asks nobody.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hostler.wire.http_head import line
 
 
 class InFlight:
-    """How many requests are on their way to a place. It outlives the place's routing objects: a target that is
+    """The number of requests that are with a backend. It outlives the backend's routing objects: a target that is
     withdrawn while busy and published again is still busy."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class InFlight:
 
 
 class Worker:
-    """One of several processes of a container, and how many requests are on their way to it, for whatever target."""
+    """One of several processes of a container, and the number of requests that are with it, for whatever target."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -37,34 +37,34 @@ class Worker:
 
 @dataclass(frozen=True, eq=False)
 class Upstream:
-    """How one container of a place is called. `head` begins every request to it. Where it has `workers`, requests go
-    to them, and to its own address if one of them takes no connection.
+    """One container of a backend. `head` begins every request to it. Where it has `workers`, requests go to them, and
+    to its own address if one of them takes no connection.
     """
 
     address: str
     head: str
     workers: tuple[Worker, ...] = ()
 
-    def worker(self, rng: Random) -> Worker:
-        """The one with the fewest requests."""
+    def least_busy_worker(self, rng: Random) -> Worker:
+        """Return one of the workers with the fewest requests."""
         lowest = min(worker.count for worker in self.workers)
         return rng.choice([worker for worker in self.workers if worker.count == lowest])
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """Where a request can be sent: an instance, or a target resident on one; with a hop for each of its containers."""
+class Backend:
+    """Where a request can be sent: an instance, or a target resident on one; with an upstream for each container."""
 
     instance: str
-    hops: tuple[Upstream, ...]
-    flight: InFlight
+    upstreams: tuple[Upstream, ...]
+    in_flight: InFlight
     generation: int = 0  # of the target's load
-    hit: gateway_messages.Hit | None = None  # what control is told of a use of the target
+    hit: gateway_messages.Hit | None = None  # reports one use of the target to control
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One production variant. `residents` holds only targets that may be sent to, each with at least one place.
+    """One production variant. `residents` holds only targets that may be sent to, each with at least one backend.
 
     Its containers are known by their positions. Serial: a request passes through all of them; `direct`: it goes to the
     one whose label it names (§5.7).
@@ -75,22 +75,22 @@ class Variant:
     labels: tuple[str, ...]  # of its containers: their names in errors
     direct: bool
     multi_model: bool
-    target_hop: int  # position of the multi-model container, if there is one
-    even: bool  # requests go where fewest are in flight, not anywhere
-    places: tuple[Place, ...]
+    target_position: int  # of the multi-model container; -1 if there is none
+    least_outstanding: bool  # requests go to the backend with the fewest in flight, not to a random one
+    backends: tuple[Backend, ...]
     counter: Counter
-    invoked: str  # the line of an answer's head that names it
-    residents: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    invoked_line: str  # the line of an answer's head that names the variant
+    residents: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
 
-    def pick(self, places: tuple[Place, ...], rng: Random) -> Place:
-        """One of several places (§4.6): a target's least busy, or as the variant's routing says."""
-        if not (self.even or self.multi_model):
-            return rng.choice(places)
-        lowest = min(place.flight.count for place in places)
-        return rng.choice([place for place in places if place.flight.count == lowest])
+    def pick(self, backends: tuple[Backend, ...], rng: Random) -> Backend:
+        """Pick one of several backends (§4.6): a target's least busy one, or as the variant's routing says."""
+        if not (self.least_outstanding or self.multi_model):
+            return rng.choice(backends)
+        lowest = min(backend.in_flight.count for backend in backends)
+        return rng.choice([backend for backend in backends if backend.in_flight.count == lowest])
 
-    def place(self, instance: str) -> Place | None:
-        return next((place for place in self.places if place.instance == instance), None)
+    def backend(self, instance: str) -> Backend | None:
+        return next((backend for backend in self.backends if backend.instance == instance), None)
 
 
 class Endpoint:
@@ -105,11 +105,11 @@ class Endpoint:
         self._last = max((i for i, variant in enumerate(variants) if variant.weight > 0), default=0)
 
     def draw(self, rng: Random) -> Variant:
-        """A variant by weight; the first if all weigh nothing (undefined by AWS)."""
+        """Draw a variant by weight; the first if all weigh nothing (undefined by AWS)."""
         if len(self._order) == 1 or not self._cumulative[-1]:
             return self._order[0]
-        found = bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
-        return self._order[min(found, self._last)]  # the product of the least weights is rounded up to their sum
+        index = bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
+        return self._order[min(index, self._last)]  # the product of the least weights is rounded up to their sum
 
 
 class Routes:
@@ -118,13 +118,14 @@ class Routes:
     def __init__(self, counters: Counters) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.counters = counters
-        self._flights: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
-        self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address, whoever calls them
+        self._in_flight: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
+        self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address; targets share them
 
     def __repr__(self) -> str:
-        return f"<Routes: {len(self.endpoints)} endpoints, {self.in_flight()} requests on their way to a place>"
+        return f"<Routes: {len(self.endpoints)} endpoints, {self.in_flight()} requests in flight>"
 
     def snapshot(self, message: gateway_messages.Snapshot) -> None:
+        """Replace all endpoints and residents."""
         self.endpoints = {}
         for route in message.routes:
             self.set_route(route)
@@ -133,10 +134,11 @@ class Routes:
         self.tidy()
 
     def set_route(self, route: gateway_messages.Route) -> None:
-        """Put an endpoint in place; residents on instances that it no longer names are forgotten."""
+        """Set an endpoint; residents on instances that it no longer names are forgotten."""
         before = self.endpoints.get(route.key)
         variants = [
-            self._variant(route.key, one, before.variants.get(one.name) if before else None) for one in route.variants
+            self._variant(route.key, variant, before.variants.get(variant.name) if before else None)
+            for variant in route.variants
         ]
         if variants:
             self.endpoints[route.key] = Endpoint(route.key, variants)
@@ -145,35 +147,25 @@ class Routes:
         self.counters.keep(route.key, {variant.name for variant in variants})
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
-        instances = {place.instance for place in new.instances}
-        kept = {
-            target: stay
-            for target, places in (old.residents.items() if old else ())
-            if (stay := tuple(place for place in places if place.instance in instances))
+        instances = {instance.instance for instance in new.instances}
+        residents = {
+            target: remaining
+            for target, backends in (old.residents.items() if old else ())
+            if (remaining := tuple(backend for backend in backends if backend.instance in instances))
         }
-        targets = [position for position, container in enumerate(new.containers) if container.multi_model]
+        multi_model = [position for position, container in enumerate(new.containers) if container.multi_model]
         return Variant(
             new.name,
             new.weight,
             labels=tuple(container.label for container in new.containers),
             direct=new.mode == "Direct",
-            multi_model=bool(targets),
-            target_hop=targets[0] if targets else -1,
-            even=new.routing == "LEAST_OUTSTANDING_REQUESTS",
-            places=tuple(
-                Place(
-                    place.instance,
-                    tuple(
-                        self._hop(address, INVOCATIONS, workers)
-                        for address, workers in zip(place.addresses, place.workers or repeat(()), strict=False)
-                    ),
-                    self._flight(key, new.name, place.instance),
-                )
-                for place in new.instances
-            ),
+            multi_model=bool(multi_model),
+            target_position=multi_model[0] if multi_model else -1,
+            least_outstanding=new.routing == "LEAST_OUTSTANDING_REQUESTS",
+            backends=tuple(self._backend(key, new.name, instance) for instance in new.instances),
             counter=self.counters.of(key, new.name),
-            invoked=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
-            residents=kept,
+            invoked_line=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
+            residents=residents,
         )
 
     def drop_route(self, key: str) -> None:
@@ -185,63 +177,71 @@ class Routes:
         return endpoint.variants.get(name) if endpoint else None
 
     def set_resident(self, message: gateway_messages.SetResident) -> bool:
-        """Whether the target may be sent to now: not if its instance is unknown or a newer load is known."""
+        """Let requests for the target go to its instance. Return False if they may not: the instance is not in the
+        route, or a newer load of the target is known."""
         variant = self.variant(message.key, message.variant)
-        instance = variant.place(message.instance) if variant and variant.multi_model else None
+        instance = variant.backend(message.instance) if variant and variant.multi_model else None
         if variant is None or instance is None:
             return False
-        places = variant.residents.get(message.target, ())
-        if any(p.instance == message.instance and p.generation > message.generation for p in places):
+        backends = variant.residents.get(message.target, ())
+        if any(b.instance == message.instance and b.generation > message.generation for b in backends):
             return False
-        hops = list(instance.hops)
-        hops[variant.target_hop] = self._hop(
+        upstreams = list(instance.upstreams)
+        upstreams[variant.target_position] = self._upstream(
             message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
         )
-        flight = self._flight(message.key, message.variant, message.instance, message.target)
+        in_flight = self._in_flight_at(message.key, message.variant, message.instance, message.target)
         hit = gateway_messages.Hit(message.key, message.variant, message.instance, message.target)
-        place = Place(message.instance, tuple(hops), flight, message.generation, hit)
-        others = tuple(p for p in places if p.instance != message.instance)
-        variant.residents[message.target] = (*others, place)
+        backend = Backend(message.instance, tuple(upstreams), in_flight, message.generation, hit)
+        others = tuple(b for b in backends if b.instance != message.instance)
+        variant.residents[message.target] = (*others, backend)
         return True
 
     def withdraw(self, key: str, variant: str, target: str, instance: str, generation: int) -> bool:
-        """Send the target there no more, unless a newer load of it is known. Whether some request still runs there."""
-        known = self.variant(key, variant)
-        if known is not None:
-            places = known.residents.get(target, ())
-            kept = tuple(p for p in places if p.instance != instance or p.generation > generation)
-            if kept:
-                known.residents[target] = kept
+        """Send the target there no more, unless a newer load is known. Return whether a request still runs there."""
+        routed = self.variant(key, variant)
+        if routed is not None:
+            backends = routed.residents.get(target, ())
+            remaining = tuple(b for b in backends if b.instance != instance or b.generation > generation)
+            if remaining:
+                routed.residents[target] = remaining
             else:
-                known.residents.pop(target, None)
-        flight = self._flights.get((key, variant, instance, target))
-        return flight is not None and flight.count > 0
+                routed.residents.pop(target, None)
+        in_flight = self._in_flight.get((key, variant, instance, target))
+        return in_flight is not None and in_flight.count > 0
 
     def in_flight(self) -> int:
-        """Requests that are on their way to some place."""
-        return sum(flight.count for flight in self._flights.values())
+        """Return the number of requests that are with backends."""
+        return sum(in_flight.count for in_flight in self._in_flight.values())
 
     def busy(self, instance: str) -> bool:
-        """Whether some request still runs on the instance."""
-        return any(flight.count for known, flight in self._flights.items() if known[2] == instance)
+        """Whether a request still runs on the instance."""
+        return any(in_flight.count for key, in_flight in self._in_flight.items() if key[2] == instance)
 
     def tidy(self) -> None:
-        """Forget the counts of places where nothing runs and nothing may be sent."""
-        live = {
-            id(place.flight)
+        """Forget the counts of backends where nothing runs and nothing may be sent."""
+        routed = {
+            id(backend.in_flight)
             for endpoint in self.endpoints.values()
             for variant in endpoint.variants.values()
-            for places in (variant.places, *variant.residents.values())
-            for place in places
+            for backends in (variant.backends, *variant.residents.values())
+            for backend in backends
         }
-        idle = [known for known, flight in self._flights.items() if not flight.count and id(flight) not in live]
-        for known in idle:
-            del self._flights[known]
+        idle = [key for key, count in self._in_flight.items() if not count.count and id(count) not in routed]
+        for key in idle:
+            del self._in_flight[key]
 
-    def _hop(self, address: str, path: str, workers: Iterable[str]) -> Upstream:
+    def _backend(self, key: str, variant: str, instance: gateway_messages.InstanceAddress) -> Backend:
+        upstreams = tuple(
+            self._upstream(address, INVOCATIONS, workers)
+            for address, workers in zip(instance.addresses, instance.workers or repeat(()), strict=False)
+        )
+        return Backend(instance.instance, upstreams, self._in_flight_at(key, variant, instance.instance))
+
+    def _upstream(self, address: str, path: str, workers: Iterable[str]) -> Upstream:
         host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
-        known = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
-        return Upstream(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", known)
+        shared = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
+        return Upstream(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", shared)
 
-    def _flight(self, key: str, variant: str, instance: str, target: str = "") -> InFlight:
-        return self._flights.setdefault((key, variant, instance, target), InFlight())
+    def _in_flight_at(self, key: str, variant: str, instance: str, target: str = "") -> InFlight:
+        return self._in_flight.setdefault((key, variant, instance, target), InFlight())

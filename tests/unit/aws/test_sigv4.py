@@ -64,10 +64,10 @@ class Signed:
             claim, self.headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD") if self.service == "s3" else hashed
         )
 
-    def flaw(self, verifier: Verifier | None = None, now: float | None = None) -> AuthFailure:
+    def failure(self, verifier: Verifier | None = None, now: float | None = None) -> AuthFailure:
         with pytest.raises(NotAuthenticated) as unproven:
             self.prove(verifier, now)
-        return unproven.value.flaw
+        return unproven.value.kind
 
     def message(self, now: float | None = None) -> str:
         with pytest.raises(NotAuthenticated) as unproven:
@@ -154,11 +154,11 @@ def test_a_header_may_hold_utf8(text: str) -> None:
     request = Signed(headers={"x-amzn-sagemaker-custom-attributes": text})
     request.prove()
     request.headers["x-amzn-sagemaker-custom-attributes"] += "!"
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH
 
 
 def test_a_percent_sign_in_signed_headers_is_a_name_like_any_other() -> None:
-    assert Signed().authorize("SignedHeaders=", "SignedHeaders=%s;%d;").flaw() is AuthFailure.MISMATCH
+    assert Signed().authorize("SignedHeaders=", "SignedHeaders=%s;%d;").failure() is AuthFailure.MISMATCH
 
 
 def test_a_path_is_encoded_twice_but_for_s3() -> None:
@@ -166,7 +166,7 @@ def test_a_path_is_encoded_twice_but_for_s3() -> None:
         Signed(path="/a%20b%2Fc/%E2%82%AC", service=service).prove()
     request = Signed(path="/bad%20name", service="s3")
     request.service, request.body = "sagemaker", b""
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("spelt", ["/b/a(1)=$", "/b/a%281%29%3D%24"])
@@ -191,12 +191,12 @@ def presigned(seconds: int = 60, **more: Any) -> Signed:
 def test_a_presigned_address_is_good_for_its_time() -> None:
     request = presigned(token="a/token+")
     request.prove()
-    assert request.flaw(now=time.time() + 62) is AuthFailure.EXPIRED
-    assert request.flaw(now=time.time() - 3600) is AuthFailure.EXPIRED
+    assert request.failure(now=time.time() + 62) is AuthFailure.EXPIRED
+    assert request.failure(now=time.time() - 3600) is AuthFailure.EXPIRED
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "flaw"),
+    ("old", "new", "failure"),
     [
         ("text%2Fcsv", "text%2Fhtml", AuthFailure.MISMATCH),
         ("Expires=60", "Expires=61", AuthFailure.MISMATCH),
@@ -211,17 +211,17 @@ def test_a_presigned_address_is_good_for_its_time() -> None:
         ("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1", AuthFailure.INCOMPLETE),
     ],
 )
-def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str, flaw: AuthFailure) -> None:
+def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str, failure: AuthFailure) -> None:
     request = presigned()
     assert old in request.query
     request.query = request.query.replace(old, new)
-    assert request.flaw() is flaw
+    assert request.failure() is failure
 
 
 def test_presigned_addresses_are_s3s_alone() -> None:
     request = presigned()
     request.service = "sagemaker"
-    assert request.flaw() is AuthFailure.MISSING
+    assert request.failure() is AuthFailure.MISSING
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_request_is_good_for_some_minutes_either_way_and_more_than_once(servic
     for now in (at - 60 * minutes, at, at, at + 60 * minutes):
         request.prove(verifier, now)
     for now in (at - 60 * minutes - 1, at + 60 * minutes + 1):
-        assert request.flaw(verifier, now) is AuthFailure.SKEWED
+        assert request.failure(verifier, now) is AuthFailure.SKEWED
 
 
 def test_a_request_stays_too_old_whatever_came_between() -> None:
@@ -244,8 +244,8 @@ def test_a_request_stays_too_old_whatever_came_between() -> None:
     request.prove(verifier, at)
     tomorrow = Signed()
     tomorrow.headers = {**request.headers, "x-amz-date": (request.when + timedelta(days=1)).strftime("%Y%m%dT%H%M%SZ")}
-    assert tomorrow.flaw(verifier, at + 86_400) is AuthFailure.MISMATCH
-    assert request.flaw(verifier, at + 86_400) is AuthFailure.SKEWED
+    assert tomorrow.failure(verifier, at + 86_400) is AuthFailure.MISMATCH
+    assert request.failure(verifier, at + 86_400) is AuthFailure.SKEWED
     request.prove(verifier, at)
 
 
@@ -265,7 +265,7 @@ def test_a_date_header_will_do() -> None:
     assert "x-amz-date" not in request.headers
     request.prove()
     request.headers["date"] = format_datetime(now + timedelta(seconds=1), usegmt=True)
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -274,9 +274,9 @@ def test_a_date_header_will_do() -> None:
 def test_a_date_that_is_none_is_refused(stamp: str) -> None:
     request = Signed()
     request.headers["x-amz-date"] = stamp
-    assert request.flaw() is AuthFailure.INCOMPLETE
+    assert request.failure() is AuthFailure.INCOMPLETE
     request.headers["date"] = request.headers.pop("x-amz-date")
-    assert request.flaw() is AuthFailure.INCOMPLETE
+    assert request.failure() is AuthFailure.INCOMPLETE
 
 
 def test_without_a_date_it_is_refused() -> None:
@@ -290,7 +290,7 @@ def test_without_a_date_it_is_refused() -> None:
 
 def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
     request = Signed(secret="wrong")
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH
     assert request.message() == (
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
         "Access Key and signing method. Consult the service documentation for details."
@@ -299,7 +299,7 @@ def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
 
 def test_an_unknown_key_is_told_as_aws_tells_it() -> None:
     request = Signed(access_key="NOBODY", secret="x")
-    assert request.flaw() is AuthFailure.UNKNOWN_KEY
+    assert request.failure() is AuthFailure.UNKNOWN_KEY
     assert request.message() == "The security token included in the request is invalid."
 
 
@@ -308,10 +308,10 @@ def test_nothing_is_known_by_its_look_alone() -> None:
     verifier, request = Verifier(KEYS), Signed()
     request.prove(verifier)
     request.headers["authorization"] = request.headers["authorization"][:-64] + "0" * 64
-    assert request.flaw(verifier) is AuthFailure.MISMATCH
+    assert request.failure(verifier) is AuthFailure.MISMATCH
     other = Signed()
     other.service = "sts"
-    assert other.flaw(verifier) is AuthFailure.MISMATCH
+    assert other.failure(verifier) is AuthFailure.MISMATCH
 
 
 def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
@@ -321,7 +321,7 @@ def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
     asked = grant.asked
     forged = Signed()
     forged.headers = {**request.headers, "accept": "b" * 10_000}
-    assert forged.flaw(verifier) is AuthFailure.MISMATCH
+    assert forged.failure(verifier) is AuthFailure.MISMATCH
     assert grant.asked is asked
     assert [*verifier.grants.values()] == [grant]
 
@@ -346,7 +346,7 @@ def test_what_is_remembered_changes_no_verdict(tail: str, cut: int, other: bool,
         try:
             return changed.prove(verifier, now + later)
         except NotAuthenticated as unproven:
-            return unproven.flaw, unproven.message
+            return unproven.kind, unproven.message
 
     assert verdict(warm) == verdict(Verifier(KEYS))
 
@@ -354,7 +354,7 @@ def test_what_is_remembered_changes_no_verdict(tail: str, cut: int, other: bool,
 def test_a_stranger_fills_no_memory() -> None:
     verifier = Verifier(KEYS)
     for n in range(50):
-        assert Signed(region=f"r{n}", secret="wrong").flaw(verifier) is AuthFailure.MISMATCH
+        assert Signed(region=f"r{n}", secret="wrong").failure(verifier) is AuthFailure.MISMATCH
     assert not verifier.grants
     assert not verifier.signing_keys
     for n in range(1500):
@@ -379,13 +379,13 @@ HEADERS: list[tuple[str | None, AuthFailure]] = [
 ]
 
 
-@pytest.mark.parametrize(("authorization", "flaw"), HEADERS)
-def test_a_missing_or_malformed_header_is_refused(authorization: str | None, flaw: AuthFailure) -> None:
+@pytest.mark.parametrize(("authorization", "failure"), HEADERS)
+def test_a_missing_or_malformed_header_is_refused(authorization: str | None, failure: AuthFailure) -> None:
     request = Signed()
     del request.headers["authorization"]
     if authorization is not None:
         request.headers["authorization"] = authorization
-    assert request.flaw() is flaw
+    assert request.failure() is failure
 
 
 def test_a_header_that_lacks_parts_is_told_which() -> None:
@@ -419,7 +419,7 @@ def test_a_header_that_lacks_parts_is_told_which() -> None:
 def test_whatever_is_changed_in_the_header_is_not_proven(old: str, new: str) -> None:
     request = Signed(headers={TARGET: "a.tar.gz", "Accept": "*/*"}, token="a token")
     request.prove()
-    assert request.authorize(old, new).flaw() is AuthFailure.MISMATCH
+    assert request.authorize(old, new).failure() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("separator", [",", ",  ", " , "])
@@ -432,14 +432,14 @@ def test_the_headers_parts_may_stand_apart_otherwise_and_in_another_order(separa
         request.headers["authorization"] = f"{ALGORITHM} {separator.join([third, second, first])}"
         request.prove(verifier)
     request.authorize("Signature=", "Signature=0")
-    assert request.flaw(verifier) is AuthFailure.MISMATCH
+    assert request.failure(verifier) is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("name", ["x-amz-target", "x-amz-security-token", "x-amz-meta-a"])
 def test_headers_of_amazons_must_be_signed(name: str) -> None:
     request = Signed()
     request.headers[name] = "slipped in"
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH
 
 
 @pytest.mark.parametrize("name", ["user-agent", "amz-sdk-request", "x-amzn-trace-id", "x-forwarded-for"])
@@ -453,11 +453,11 @@ def test_another_hosts_request_is_not_for_us() -> None:
     for host in ("127.0.0.1", "127.0.0.1:80", "localhost:4566"):  # the port is signed, too
         request = Signed()
         request.headers["host"] = host
-        assert request.flaw() is AuthFailure.MISMATCH
+        assert request.failure() is AuthFailure.MISMATCH
 
 
 def test_temporary_credentials_pass_with_their_token() -> None:
     request = Signed(token="AQoDYXdzEPT//////////wEXAMPLE")
     request.prove()
     request.headers["x-amz-security-token"] = "another"
-    assert request.flaw() is AuthFailure.MISMATCH
+    assert request.failure() is AuthFailure.MISMATCH

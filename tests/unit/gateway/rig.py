@@ -238,9 +238,9 @@ class Rig:
 
     def expire(self) -> None:
         """The time of every invocation is up."""
-        for waiter in self.gateway.invoker.misses.waiting():
+        for waiter in self.gateway.context.pending.waiting():
             waiter.deadline = 0.0
-        pool = self.gateway.invoker.pool
+        pool = self.gateway.context.pool
         for exchange in pool.active:
             exchange.deadline = 0.0
         pool.sweep()
@@ -250,8 +250,8 @@ class Rig:
         """Requests that hold anything, anywhere in the gateway."""
         if not hasattr(self, "gateway"):
             return 0
-        invoker = self.gateway.invoker
-        return invoker.in_flight + invoker.routes.in_flight() + self.gateway.passthrough.in_flight
+        context = self.gateway.context
+        return context.in_flight + context.routes.in_flight() + self.gateway.passthrough.in_flight
 
     async def stop(self) -> None:
         if hasattr(self, "gateway"):

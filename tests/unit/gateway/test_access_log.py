@@ -28,7 +28,7 @@ def add(log: AccessLog, **said: Any) -> None:
         "endpoint": "ep", "variant": "v", "target": "", "container": "c",
         "status": 200, "error": "", "bytes_in": 1, "bytes_out": 2, "seconds": 0.00123456, "model": 0.001, "cache": "",
     }  # fmt: skip
-    log.add(**{**line, **said})
+    log.add(tuple({**line, **said}.values()))  # type: ignore[arg-type]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ async def test_a_caller_who_hangs_up_is_499_and_an_answer_that_breaks_off_is_cut
     await until(lambda: len(waiting) == 2)
     waiting[1].start(200, [], 1_000_000)
     waiting[1].write(b"x" * 300_000)
-    await until(lambda: rig.gateway.invoker.pool.active and not call.done())
+    await until(lambda: rig.gateway.context.pool.active and not call.done())
     await until(lambda: not waiting[1].unsent)
     waiting[1].abort()
     await asyncio.gather(call, return_exceptions=True)

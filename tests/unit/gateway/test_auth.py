@@ -194,7 +194,7 @@ async def test_whoever_hangs_up_while_a_body_is_gathered_leaves_nothing(caller: 
 
 async def test_what_all_bodies_hold_before_they_are_proven_is_bounded(caller: Caller) -> None:
 
-    gate = caller.rig.gateway.gate
+    gate = caller.rig.gateway.authenticator
     assert gate
     gate.room = room = 1_500_000
     body = b"x" * 1_000_000

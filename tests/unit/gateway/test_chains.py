@@ -54,7 +54,7 @@ async def test_an_answer_is_the_next_request_with_its_content_type(rig: Rig) -> 
             "x-amzn-sagemaker-inference-id": "7",
             "content-length": str(len(body)),
         }
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -93,7 +93,7 @@ async def test_an_error_stops_the_chain_and_names_its_container(rig: Rig, answer
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, answer)
     assert error(reply)["Message"].startswith(words)
     assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
@@ -134,11 +134,11 @@ async def test_one_deadline_holds_for_the_whole_chain_and_its_error_names_who_wa
     await rig.start(rig.several("i1"))
     calling = asyncio.create_task(failure(rig))
     await first.arrived.wait()
-    (exchange,) = rig.gateway.invoker.pool.active
+    (exchange,) = rig.gateway.context.pool.active
     deadline = exchange.deadline
     first.seen[0].answer(200)
     await second.arrived.wait()
-    (exchange,) = rig.gateway.invoker.pool.active
+    (exchange,) = rig.gateway.context.pool.active
     assert exchange.deadline == deadline
     rig.expire()
     failed = await calling
@@ -417,7 +417,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
     async def evictor() -> None:
         while True:
             await asyncio.sleep(0)
-            residents = rig.gateway.invoker.routes.endpoints["us-east-1/ep"].variants["v"].residents
+            residents = rig.gateway.context.routes.endpoints["us-east-1/ep"].variants["v"].residents
             places = [
                 (target, place)
                 for target, all_of_it in residents.items()

@@ -101,7 +101,7 @@ def test_only_short_and_good_credentials_are_remembered() -> None:
     good = "AWS4-HMAC-SHA256 Credential=AKID/20261121/eu-west-1/sagemaker/aws4_request"
     padded = good.replace(" ", " " * 60_000)
     assert [regions.of(one) for one in (good, padded, "x" * 60_000)] == ["eu-west-1", "eu-west-1", "us-east-1"]
-    assert list(regions.known) == [good]
+    assert list(regions.cached) == [good]
 
 
 # --- what goes to control

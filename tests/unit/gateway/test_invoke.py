@@ -32,7 +32,7 @@ async def test_a_miss_is_asked_for_once_and_everybody_is_answered(rig: Rig) -> N
     calls = [asyncio.create_task(rig.invoke(b"%d" % n, "a.tar.gz")) for n in range(20)]
     need = await rig.control.hears(gateway_messages.TargetRequest)
     assert (need.key, need.variant, need.target, need.hot) == ("us-east-1/ep", "v", "a.tar.gz", False)
-    await until(lambda: len(rig.gateway.invoker.misses) == 20)
+    await until(lambda: len(rig.gateway.context.pending) == 20)
     rig.control.send(rig.resident("a.tar.gz", "i1", timing=gateway_messages.Timing(0.0, 0.1, 0.2, 0.3)))
     replies = await asyncio.gather(*calls)
     assert [reply.body for reply in replies] == [b"echo:%d" % n for n in range(20)]
@@ -54,6 +54,6 @@ async def test_while_every_instance_is_being_replaced_callers_wait_for_the_next_
     await rig.container("i2")
     await rig.start(rig.route())
     calls = [asyncio.create_task(rig.invoke(b"%d" % n)) for n in range(5)]
-    await until(lambda: len(rig.gateway.invoker.misses) == 5)
+    await until(lambda: len(rig.gateway.context.pending) == 5)
     rig.control.send(gateway_messages.SetRoute(1, rig.route("i2")))
     assert [reply.body for reply in await asyncio.gather(*calls)] == [b"echo:%d" % n for n in range(5)]

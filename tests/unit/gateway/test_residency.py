@@ -114,7 +114,7 @@ async def test_a_refused_target_answers_everybody_who_waits(
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(2)]
     await rig.control.hears(gateway_messages.TargetRequest)
-    await until(lambda: len(rig.gateway.invoker.misses) == 2)
+    await until(lambda: len(rig.gateway.context.pending) == 2)
     rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "a", kind, "S3 says no", load))  # type: ignore[arg-type]
     for reply in await asyncio.gather(*calls):
         assert (reply.status, reply.headers["x-amzn-errortype"]) == (status, name)
@@ -140,9 +140,9 @@ async def test_callers_that_leave_while_they_wait_leave_nothing_behind(rig: Rig)
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(3)]
     await rig.control.hears(gateway_messages.TargetRequest)
-    await until(lambda: len(rig.gateway.invoker.misses) == 3)
+    await until(lambda: len(rig.gateway.context.pending) == 3)
     calls[0].cancel()
-    await until(lambda: len(rig.gateway.invoker.misses) == 2)
+    await until(lambda: len(rig.gateway.context.pending) == 2)
     assert rig.control.heard.empty()
     calls[1].cancel()
     calls[2].cancel()
@@ -155,14 +155,14 @@ async def test_callers_that_leave_while_they_wait_leave_nothing_behind(rig: Rig)
 async def test_bodies_that_wait_have_a_bounded_sum(rig: Rig) -> None:
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
-    rig.gateway.invoker.misses.room = 100_000
+    rig.gateway.context.pending.room = 100_000
     first = asyncio.create_task(rig.invoke(b"x" * 90_000, "a"))
     await rig.control.hears(gateway_messages.TargetRequest)
     reply = await rig.invoke(b"x" * 90_000, "a")
     assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
     rig.control.send(rig.resident("a", "i1"))
     assert (await first).status == 200
-    assert rig.gateway.invoker.misses.room == 100_000
+    assert rig.gateway.context.pending.room == 100_000
 
 
 async def test_a_long_body_waits_outside_and_arrives_whole(rig: Rig) -> None:
@@ -171,8 +171,8 @@ async def test_a_long_body_waits_outside_and_arrives_whole(rig: Rig) -> None:
     body = bytes(range(256)) * (MAX_BODY // 256)
     call = asyncio.create_task(rig.invoke(body, "a"))
     await rig.control.hears(gateway_messages.TargetRequest)
-    (waiter,) = rig.gateway.invoker.misses.waiting()
-    assert waiter.held < 1_000_000
+    (waiter,) = rig.gateway.context.pending.waiting()
+    assert waiter.buffered < 1_000_000
     rig.control.send(rig.resident("a", "i1"))
     assert (await call).body == b"echo:" + body
 
@@ -312,7 +312,7 @@ async def test_residents_are_served_without_control_and_misses_are_asked_again(r
     await until(lambda: not rig.gateway.link.connected)
     assert (await rig.invoke(target="a")).status == 200
     miss = asyncio.create_task(rig.invoke(target="b"))
-    await until(lambda: len(rig.gateway.invoker.misses) == 1)
+    await until(lambda: len(rig.gateway.context.pending) == 1)
     await rig.control.start()
     await rig.control.hears(gateway_messages.Hello)
     rig.control.send(gateway_messages.Snapshot("epoch-2", 40, (route,), ()))
@@ -344,7 +344,7 @@ async def test_counters_are_sums_and_come_every_second(rig: Rig) -> None:
     await rig.start(rig.route("i1"))
     for body in (b"200", b"200", b"400", b"500"):
         await rig.invoke(body)
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.key, sums.variant) == ("us-east-1/ep", "v")
     assert (sums.invocations, sums.errors_4xx, sums.errors_5xx, sums.model_errors) == (4, 1, 1, 2)
     assert sum(sums.buckets) == 4

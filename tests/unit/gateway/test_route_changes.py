@@ -91,7 +91,7 @@ async def test_what_the_new_route_does_not_allow_is_refused(
     gathering = await Gathering(rig, headers).begin()
     finishing = asyncio.create_task(gathering.finish()) if waits else None
     if waits:
-        await until(lambda: len(rig.gateway.invoker.misses))
+        await until(lambda: len(rig.gateway.context.pending))
     change(rig)
     await rig.control.settled()
     reply = await (finishing or gathering.finish())
@@ -178,7 +178,7 @@ async def test_a_request_whose_only_instance_left_the_route_waits_for_the_next(r
     rig.control.swap(rig.route())
     await rig.control.settled()
     crowded.leave()
-    await until(lambda: len(rig.gateway.invoker.misses))
+    await until(lambda: len(rig.gateway.context.pending))
     rig.control.swap(rig.route("i2"))
     assert (await call).body == b"echo:x"
 
@@ -198,7 +198,7 @@ async def test_a_chain_whose_instance_left_the_route_between_two_hops_begins_ane
     rig.control.swap(rig.several())
     await rig.control.settled()
     crowded.leave()
-    await until(lambda: len(rig.gateway.invoker.misses))
+    await until(lambda: len(rig.gateway.context.pending))
     if comes:
         rig.control.swap(rig.several("i2"))
         assert (await call).body == b"x>>"

@@ -98,7 +98,7 @@ async def test_boto3_reads_every_member_and_every_part(rig: Rig) -> None:
         "x-amzn-sagemaker-inference-id": "7",
         "content-length": "3",
     }
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -182,7 +182,7 @@ async def test_what_fails_before_the_first_byte_is_an_ordinary_error(rig: Rig, n
     calling = asyncio.create_task(stream(rig))
     if "timed out" in words:
         await container.arrived.wait()
-        (exchange,) = rig.gateway.invoker.pool.active
+        (exchange,) = rig.gateway.context.pool.active
         await until(lambda: script is not begin or exchange.status)
         rig.expire()
     with pytest.raises(botocore.exceptions.ClientError) as caught:
@@ -192,7 +192,7 @@ async def test_what_fails_before_the_first_byte_is_an_ordinary_error(rig: Rig, n
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert response["OriginalStatusCode"] == original
     assert response["Error"]["Message"].startswith(words)
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
@@ -219,8 +219,8 @@ async def test_what_fails_later_is_a_frame_and_a_proper_end(
     await caller.headed()
     assert await caller.part() == b"first"
     if code == "ModelInvocationTimeExceeded":  # eight minutes have gone
-        for exchange in rig.gateway.invoker.pool.active:
-            assert exchange.deadline > rig.gateway.invoker.time() + contract.MAX_STREAM - GUARD
+        for exchange in rig.gateway.context.pool.active:
+            assert exchange.deadline > rig.gateway.context.time() + contract.MAX_STREAM - GUARD
         rig.expire()
     then(streams[0])
     caller.buffer.add_data(await caller.chunk())
@@ -229,7 +229,7 @@ async def test_what_fails_later_is_a_frame_and_a_proper_end(
     assert code.encode() in frame.payload
     assert await caller.chunk() == b""
     caller.writer.close()
-    (sums,) = rig.gateway.invoker.routes.counters.sums()
+    (sums,) = rig.gateway.context.routes.counters.sums()
     assert (sums.invocations, sums.model_errors, sums.errors_5xx) == (1, 1, 1)
 
 
@@ -275,7 +275,7 @@ async def test_a_slow_caller_slows_the_container(rig: Rig) -> None:
     caller = await Caller().begin(rig, limit=65_536)
     await until(lambda: streams)
     await caller.headed()
-    pool = rig.gateway.invoker.pool
+    pool = rig.gateway.context.pool
     await until(lambda: all(exchange.paused for exchange in pool.active))
     assert streams[0].unsent > size // 2
     got = 0

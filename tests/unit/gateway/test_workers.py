@@ -116,5 +116,5 @@ async def test_a_worker_is_counted_for_as_long_as_its_caller_stays(rig: Rig) -> 
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         await until(lambda: not rig.in_flight)
-    (variant,) = rig.gateway.invoker.routes.endpoints["us-east-1/ep"].variants.values()
-    assert [worker.count for worker in variant.places[0].hops[0].workers] == [0, 0]
+    (variant,) = rig.gateway.context.routes.endpoints["us-east-1/ep"].variants.values()
+    assert [worker.count for worker in variant.backends[0].upstreams[0].workers] == [0, 0]

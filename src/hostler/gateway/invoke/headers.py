@@ -1,6 +1,6 @@
-"""An invocation's headers: what they may hold (§1.4), and what of them reaches a container (§4.2).
+"""An invocation's headers: their constraints (§1.4), and those that reach a container (§4.2).
 
-It knows no endpoint: whether a header is wanted there is `invoke`'s matter.
+It knows no endpoint: whether an endpoint takes a header is the matter of `resolve`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SELDOM = frozenset(_CONSTRAINTS) - {"content-type", "accept", contract.H_TARGET
 _PATTERNS = {pattern: re.compile(pattern) for *_, pattern in _CONSTRAINTS.values() if pattern}
 _ENDPOINT_NAME = re.compile(_NAME)
 
-# What reaches every container, with the spelling that it gets.
+# Headers that reach every container, as they are spelled for it.
 _FORWARDED = (
     ("accept", "Accept: "),
     (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes: "),
@@ -40,11 +40,11 @@ _FORWARDED = (
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise Refusal for the first header that breaks its constraint."""
-    if _SELDOM.isdisjoint(headers):  # what most requests have can be told good in one look
+    """Raise InvokeError for the first header that breaks its constraint."""
+    if _SELDOM.isdisjoint(headers):  # the headers that most requests have are checked in one look
         target = headers.get(contract.H_TARGET_MODEL, "-")
-        all_three = f"{target}{headers.get('accept', '')}{headers.get('content-type', '')}"
-        if all_three.isascii() and all_three.isprintable() and len(all_three) <= 1024 and target and target[0] != " ":
+        values = f"{target}{headers.get('accept', '')}{headers.get('content-type', '')}"
+        if values.isascii() and values.isprintable() and len(values) <= 1024 and target and target[0] != " ":
             return
     for name, value in headers.items():
         rule = _CONSTRAINTS.get(name)
@@ -62,7 +62,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def check_endpoint_name(name: str) -> None:
-    """Raise Refusal if no endpoint can have this name."""
+    """Raise InvokeError if no endpoint can have this name."""
     if len(name) > 63:
         raise errors.constraint("endpointName", name, "Member must have length less than or equal to 63")
     if not _ENDPOINT_NAME.fullmatch(name):
@@ -71,21 +71,21 @@ def check_endpoint_name(name: str) -> None:
 
 
 def streaming(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of InvokeEndpointWithResponseStream as InvokeEndpoint spells them: its Accept has another name."""
-    found = {**headers}
-    found.pop("accept", None)
-    if contract.H_ACCEPT in found:
-        found["accept"] = found[contract.H_ACCEPT]
-    return found
+    """Return the headers of InvokeEndpointWithResponseStream as InvokeEndpoint spells them: Accept has another name."""
+    renamed = {**headers}
+    renamed.pop("accept", None)
+    if contract.H_ACCEPT in renamed:
+        renamed["accept"] = renamed[contract.H_ACCEPT]
+    return renamed
 
 
 def container_head(
     head: str, headers: Mapping[str, str], content_type: str | None, target: str | None, length: int
 ) -> bytes:
-    """The whole head of a request to a container: nothing but what is named here passes.
+    """Render the whole head of a request to a container. Only the headers named here are passed on.
 
-    In a chain (§5.6) the body's type is what the container before answered, and TargetModel is the multi-model one's
-    affair alone.
+    In a chain (§5.6) the body's type is what the container before answered, and only the multi-model container gets
+    TargetModel.
     """
     if content_type is not None:
         head = f"{head}Content-Type: {content_type}\r\n"

@@ -1,15 +1,16 @@
 """InvokeEndpointWithResponseStream: an invocation whose answer is passed on piece by piece, in frames (§1.7).
 
-Until the answer's first byte has come, everything ends as it does for InvokeEndpoint; from then on only a frame can say
-that something went wrong.
+Until the answer's first byte has come, everything ends as it does for InvokeEndpoint; from then on only a frame can
+report an error.
 """
 
 from __future__ import annotations
 
 from hostler.aws import event_stream
 from hostler.contract import MAX_STREAM
+from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.headers import streaming
-from hostler.gateway.invoke.invoker import ERROR_BODY, Invocation, Invoker, attributes
+from hostler.gateway.invoke.invocation import Invocation, attributes
 from hostler.wire.http_exchange import CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_request import Request
 
@@ -19,76 +20,53 @@ class Streaming(Invocation):
 
     takes_target = False
     buffer = 0
-    _said: bytes | None = None  # the container's error, as far as it came
 
-    def __init__(self, invoker: Invoker, request: Request) -> None:
-        super().__init__(invoker, request)
+    def __init__(self, context: InvocationContext, request: Request) -> None:
+        super().__init__(context, request)
         self.headers = streaming(request.headers)
 
-    # --- what the pool says, of the last container
+    def answer(self, exchange: Exchange) -> None:
+        self.begin(exchange)
+        self.end(exchange)
 
-    def replied(self, exchange: Exchange) -> None:
-        if self._hop == self._last and not exchange.complete and not 200 <= exchange.status < 300:
-            self._said = exchange.body
-        else:
-            super().replied(exchange)
-
-    def received(self, exchange: Exchange, data: bytes) -> None:
-        if self._said is None:
-            self._piece(exchange, data)
-            return
-        self._said += data
-        if len(self._said) >= ERROR_BODY and not exchange.complete:
-            self._rejected(exchange, self._said)
-
-    def ended(self, exchange: Exchange) -> None:
-        if self._said is not None:
-            self._rejected(exchange, self._said)
-            return
-        if not self._begun:
-            self._start(exchange)  # with nothing at all
-        super().ended(exchange)
-
-    def failed(self, exchange: Exchange, error: CallFailed) -> None:
-        if self._said is not None:
-            self._rejected(exchange, self._said)
-        elif self._begun:
-            broken = self._broken(error)
-            self._close(200, self._passed_on + len(broken), "Cut", failed=0)
-            self.request.write(broken)
-            self.request.end()
-        else:
-            super().failed(exchange, error)
-
-    # --- the answer
-
-    def _answer(self, exchange: Exchange) -> None:
-        self._begin(exchange)
-        self.ended(exchange)
-
-    def _begin(self, exchange: Exchange) -> None:
-        """The head alone is no answer yet: what fails before the first byte is an ordinary error."""
+    def begin(self, exchange: Exchange) -> None:
+        """Send the first piece. The head alone is no answer yet: an error before the first byte is an ordinary one."""
         if exchange.body:
-            self._piece(exchange, exchange.body)
+            self.write(exchange, exchange.body)
 
-    def _piece(self, exchange: Exchange, data: bytes) -> None:
-        if not self._begun:
+    def write(self, exchange: Exchange, data: bytes) -> None:
+        """Send one more piece, in a frame."""
+        if not self.begun:
             self._start(exchange)
-        part = event_stream.part(data)
-        self._passed_on += len(part)
-        self.request.write(part)
+        frame = event_stream.part(data)
+        self.bytes_out += len(frame)
+        self.request.write(frame)
+
+    def end(self, exchange: Exchange) -> None:
+        if not self.begun:
+            self._start(exchange)  # an empty answer
+        super().end(exchange)
+
+    def cut(self, error: CallFailed) -> None:
+        """End the answer with a frame that says what failed."""
+        frame = self._error_frame(error)
+        self._close(200, self.bytes_out + len(frame), "Cut", failed=0)
+        self.request.write(frame)
+        self.request.end()
 
     def _start(self, exchange: Exchange) -> None:
-        self._begun = True
+        self.begun = True
         exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", event_stream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
-        self.request.on_write_blocked = lambda full: exchange.pause() if full else exchange.resume()
-        self.request.start(200, [*lines, *attributes(exchange.headers)], None, self._fields(self._so_far()))
+        extra_lines = self._extra_lines(self.earlier + self.context.time() - self.sent)
+        self.request.on_write_blocked = exchange.throttle
+        self.request.start(200, [*lines, *attributes(exchange.headers)], None, extra_lines)
 
-    def _broken(self, error: CallFailed) -> bytes:
-        label = self.variant.labels[self._hop]
+    def _error_frame(self, error: CallFailed) -> bytes:
+        label = self.variant.labels[self.position]
         if isinstance(error, CallTimedOut):
-            words = f"Container {label} did not finish its answer within {MAX_STREAM:g} seconds."
-            return event_stream.error("ModelInvocationTimeExceeded", words)
-        return event_stream.error("StreamBroken", f"The connection to container {label} ended before its answer did.")
+            message = f"Container {label} did not finish its answer within {MAX_STREAM:g} seconds."
+            return event_stream.error("ModelInvocationTimeExceeded", message)
+        message = f"The connection to container {label} ended before its answer did."
+        return event_stream.error("StreamBroken", message)
