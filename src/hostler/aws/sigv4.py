@@ -1,11 +1,11 @@
-"""Is a request signed by an access key that we know, and is it still what was signed? Signature Version 4 (§1.2).
+"""Verify that a request was signed with a known access key and not changed since. Signature Version 4 (§1.2).
 
-It is handed the time, and gives a verdict; it knows neither connections nor how a refusal is written down. The
-sentences are AWS's as people have quoted them of services with the same signatures. Of SageMaker itself UNKNOWN_KEY's,
-MISSING's and the one about the service's name have been seen; for it the others are unverified. Those about names that
-came twice, headers that must be signed, and what a presigned address lacks are ours.
+It gets the time as a parameter; it knows neither connections nor how an API renders a refusal. The sentences are AWS's
+as people have quoted them of services with the same signatures. Of SageMaker itself, those for UNKNOWN_KEY and MISSING
+and the one about the service's name have been seen; the others are unverified for it. Those about names that came
+twice, headers that must be signed, and parameters that a presigned address lacks are ours.
 
-A verdict takes two steps, because the head of a request is here before its body: `read`, then `prove`.
+Verification takes two steps, because the head of a request is here before its body: `read`, then `prove`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 _END = "aws4_request"
 _REMEMBERED = 1024
 _WINDOWS = {"s3": 15, "sts": 15}  # minutes that a request's clock may be off, either way; 5 for the others
-_LONGEST = 7 * 86_400  # seconds that a presigned address may be good for
+_LONGEST = 7 * 86_400  # seconds that a presigned address may be valid
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*").fullmatch  # a path that encoding does not change
 _BLANKS = re.compile(r"[ \t]+")
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII).fullmatch
 
 
 class AuthFailure(Enum):
-    MISSING = auto()  # nothing says who sent it
-    OUTDATED = auto()  # signed by an older version, which only S3 ever took
-    INCOMPLETE = auto()  # what says it cannot be read
+    MISSING = auto()  # there is no signature
+    OUTDATED = auto()  # a signature of an older version, which only S3 ever accepted
+    INCOMPLETE = auto()  # the signature's parameters cannot be read
     UNKNOWN_KEY = auto()
     MISMATCH = auto()
     SKEWED = auto()
@@ -52,7 +52,7 @@ class AuthFailure(Enum):
 
 
 class NotAuthenticated(HostlerError):
-    """Who sent this request is not shown. The message is the JSON APIs'; it holds nothing that the caller lacks."""
+    """The request's signature does not prove its sender. The message is the JSON APIs'; it holds no secret."""
 
     def __init__(self, kind: AuthFailure, message: str) -> None:
         super().__init__(message)
@@ -72,32 +72,32 @@ class SigningKey:
         self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def begin(self, text: str) -> HASH:
-        """The hash in which the signature of a text that begins so begins."""
-        begun = self._inner.copy()
-        begun.update(text.encode("latin-1"))
-        return begun
+        """Return the inner hash of a text to sign, begun with its first part."""
+        inner = self._inner.copy()
+        inner.update(text.encode("latin-1"))
+        return inner
 
-    def sign(self, begun: HASH, rest: str) -> str:
-        """The signature in hex of what has begun and ends with `rest`."""
+    def sign(self, begun: HASH, ending: str) -> str:
+        """Return the signature, in hex, of a text that was begun and ends with `ending`."""
         inner, outer = begun.copy(), self._outer.copy()
-        inner.update(rest.encode("latin-1"))
+        inner.update(ending.encode("latin-1"))
         outer.update(inner.digest())
         return outer.hexdigest()
 
 
 class _CachedCredential:
-    """All of an Authorization header but the signature: the same for many requests of a caller.
+    """An Authorization header without the signature: the same for many requests of a caller.
 
-    What it remembers of a request only spares work: whether the next one is the same in that is looked at each time,
-    and each one's payload and signature are its own.
+    The values that it keeps of the last request only save work: each request is compared with them, and each one's
+    payload and signature are its own.
     """
 
-    known = False  # a signature of it was right
-    stamp = ""  # of its last request whose time was good, ...
-    since = until = 0.0  # when that is, epoch seconds
-    begun: HASH  # the hash of what it signs up to and with its scope
-    asked: tuple[Any, ...] = ()  # of its last good request: method, path, query, signed headers' values, and ...
-    canonical: HASH  # the hash of what follows from that
+    proven = False  # a signature with it was right
+    stamp = ""  # the time stamp of the last request whose time was valid, ...
+    since = until = 0.0  # ... and when it is valid, epoch seconds
+    begun: HASH  # the inner hash of the text to sign, up to and with the scope
+    signed_parts: tuple[Any, ...] = ()  # of the last good request: method, path, query, values of signed headers
+    canonical: HASH  # the hash of the canonical request made of them, without its last line
 
     def __init__(self, credential: tuple[str, str, str, str], signed: str, key: SigningKey) -> None:
         self.credential = credential  # access key, day, region, service
@@ -105,7 +105,7 @@ class _CachedCredential:
         self.scope = f"{'/'.join(credential[1:])}/{_END}"
         self.signed = signed  # the names of the signed headers, as they stand in the request
         self.names = frozenset(signed.split(";"))
-        self.admitted: tuple[str, ...] = ()  # the headers' names of its last request of which none lacked a signature
+        self.checked_names: tuple[str, ...] = ()  # names of the last headers of which none lacked a signature
         self.values: Any = itemgetter(*signed.split(";"))
         self.lines = "".join(f"{name}:%s\n" for name in signed.replace("%", "%%").split(";"))
         self.key = key
@@ -115,35 +115,37 @@ class _CachedCredential:
 
 
 class ParsedSignature(msgspec.Struct):
-    """A request that says who sent it, and what it would have signed, save the payload's hash."""
+    """The signature of a request and the text that it must cover, except the payload's hash."""
 
-    grant: _CachedCredential
-    begun: HASH  # of what is signed: all before the canonical request's hash
-    asked: tuple[Any, ...]
+    cached: _CachedCredential
+    begun: HASH  # of the text to sign: all before the canonical request's hash
+    signed_parts: tuple[Any, ...]
     canonical: HASH  # of the canonical request up to its last line
     signature: str
-    front: str  # of the Authorization header, up to the signature; empty if it does not end with that
+    prefix: str  # of the Authorization header, up to the signature; empty if it does not end with that
 
 
 class Verifier:
-    """What is proven by whom. `keys`: access key -> secret key.
+    """Verifies signatures. `keys`: access key -> secret key.
 
-    What is computed for a caller is remembered when the signature was right, so strangers fill no memory.
+    Values computed for a caller are cached only when a signature was right, so strangers fill no memory.
     """
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = keys
-        self.grants: dict[str, _CachedCredential] = {}
+        self.cached_credentials: dict[str, _CachedCredential] = {}
         self.signing_keys: dict[tuple[str, str, str, str], SigningKey] = {}
 
     def read(
         self, method: str, path: str, query: str, headers: Mapping[str, str], service: str, now: float
     ) -> ParsedSignature:
-        """The claim in a request's head. `path`, `query` and `headers` as they came, latin-1; `now`: epoch seconds.
+        """Parse the signature in a request's head. `path`, `query` and `headers` as they came, latin-1; `now`: epoch
+        seconds.
 
-        Raises Unproven for what no payload can make right. A header that came twice must not be signed: it is read
-        joined by a comma and a blank, and AWS joins without the blank.
+        Raises NotAuthenticated for a head that no payload can make right. A header that came twice must not be signed:
+        it is read joined by a comma and a blank, and AWS joins without the blank.
         """
+        # 1. The Authorization header, or the parameters of a presigned address.
         authorization = headers.get("authorization")
         if authorization is None:
             if service == "s3" and "X-Amz-Signature=" in query:
@@ -152,69 +154,71 @@ class Verifier:
             raise NotAuthenticated(
                 AuthFailure.OUTDATED if outdated else AuthFailure.MISSING, "Missing Authentication Token"
             )
-        front, _, signature = authorization.rpartition("Signature=")
-        # what is no word may end otherwise than it seems: only reading all of it tells
-        grant = self.grants.get(front) if signature.isalnum() else None
-        if grant is None:
-            credential, signed, given = _parts(authorization)
-            grant = self._grant(credential, signed, service)
+        # 2. The credential, cached or parsed. After a signature that is no plain word the header may go on.
+        prefix, _, signature = authorization.rpartition("Signature=")
+        cached = self.cached_credentials.get(prefix) if signature.isalnum() else None
+        if cached is None:
+            credential, signed, given = _parse(authorization)
+            cached = self._credential(credential, signed, service)
             if given != signature:
-                front, signature = "", given
-        elif grant.service != service:
+                prefix, signature = "", given
+        elif cached.service != service:
             raise _wrong_service(service)
-        stamp = headers.get("x-amz-date") or _dated(headers.get("date"))
-        if stamp != grant.stamp or not grant.since <= now <= grant.until:
+        # 3. The time.
+        stamp = headers.get("x-amz-date") or _stamp_of_date(headers.get("date"))
+        if stamp != cached.stamp or not cached.since <= now <= cached.until:
             window = _window(stamp, service, now)
-            if stamp[:8] != grant.day:
+            if stamp[:8] != cached.day:
                 raise _mismatch(
                     "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                    f"'{quoted(grant.day)}' != '{stamp[:8]}', from '{stamp}'."
+                    f"'{quoted(cached.day)}' != '{stamp[:8]}', from '{stamp}'."
                 )
-            grant.stamp, grant.begun, (grant.since, grant.until) = stamp, grant.begin(stamp), window
-        asked, canonical = _canonical(grant, method, path, query, headers)
-        return ParsedSignature(grant, grant.begun, asked, canonical, signature, front)
+            cached.stamp, cached.begun, (cached.since, cached.until) = stamp, cached.begin(stamp), window
+        # 4. The canonical request.
+        signed_parts, canonical = _canonical(cached, method, path, query, headers)
+        return ParsedSignature(cached, cached.begun, signed_parts, canonical, signature, prefix)
 
-    def prove(self, claim: ParsedSignature, payload: str) -> None:
-        """Raise Unproven unless this claim's request with this payload hash (hex, or what stands for it) was signed."""
-        grant, signature, front = claim.grant, claim.signature, claim.front
-        canonical = claim.canonical.copy()
+    def prove(self, parsed: ParsedSignature, payload: str) -> None:
+        """Raise NotAuthenticated unless the request with this payload hash (hex, or the words for none) was signed."""
+        cached, signature, prefix = parsed.cached, parsed.signature, parsed.prefix
+        canonical = parsed.canonical.copy()
         canonical.update(payload.encode("latin-1"))
-        expected = grant.key.sign(claim.begun, canonical.hexdigest())
+        expected = cached.key.sign(parsed.begun, canonical.hexdigest())
         if not (signature.isascii() and compare_digest(expected, signature)):
             raise _mismatch()
-        grant.asked, grant.canonical = claim.asked, claim.canonical
-        if not grant.known:
-            grant.known = True
-            if front:
-                _remember(self.grants, front, grant)
-            if grant.credential not in self.signing_keys:
-                _remember(self.signing_keys, grant.credential, grant.key)
+        cached.signed_parts, cached.canonical = parsed.signed_parts, parsed.canonical
+        if not cached.proven:
+            cached.proven = True
+            if prefix:
+                _remember(self.cached_credentials, prefix, cached)
+            if cached.credential not in self.signing_keys:
+                _remember(self.signing_keys, cached.credential, cached.key)
 
     def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> ParsedSignature:
-        """The claim in an S3 address that was signed for others to use."""
+        """Parse the signature in a presigned S3 address."""
         pairs = [pair.partition("=") for pair in query.split("&")]
-        found = {unquote(name, "latin-1"): unquote(value, "latin-1") for name, _, value in pairs}
-        if len(found) != len(pairs) or found.get("X-Amz-Algorithm") != ALGORITHM:
+        parameters = {unquote(name, "latin-1"): unquote(value, "latin-1") for name, _, value in pairs}
+        if len(parameters) != len(pairs) or parameters.get("X-Amz-Algorithm") != ALGORITHM:
             raise NotAuthenticated(
                 AuthFailure.INCOMPLETE, f"The address must name X-Amz-Algorithm={ALGORITHM}, and nothing twice."
             )
         try:
-            grant = self._grant(found["X-Amz-Credential"], found["X-Amz-SignedHeaders"], "s3")
-            stamp, lasts = found["X-Amz-Date"], found["X-Amz-Expires"]
+            cached = self._credential(parameters["X-Amz-Credential"], parameters["X-Amz-SignedHeaders"], "s3")
+            stamp, lifetime = parameters["X-Amz-Date"], parameters["X-Amz-Expires"]
         except KeyError as missing:
             raise NotAuthenticated(AuthFailure.INCOMPLETE, f"The address has no {missing.args[0]}.") from None
-        if not (lasts.isascii() and lasts.isdigit() and len(lasts) < 8 and int(lasts) <= _LONGEST):
+        if not (lifetime.isascii() and lifetime.isdigit() and len(lifetime) < 8 and int(lifetime) <= _LONGEST):
             raise NotAuthenticated(
                 AuthFailure.INCOMPLETE, f"X-Amz-Expires must be a number of seconds, at most {_LONGEST}."
             )
         since = _epoch(stamp)
-        if stamp[:8] != grant.day or now < since - 60 * _WINDOWS["s3"] or now > since + int(lasts):
+        if stamp[:8] != cached.day or now < since - 60 * _WINDOWS["s3"] or now > since + int(lifetime):
             raise NotAuthenticated(AuthFailure.EXPIRED, "Request has expired")
         signed = "&".join(f"{name}={value}" for name, _, value in pairs if name != "X-Amz-Signature")
-        asked, canonical = _canonical(grant, method, path, signed, headers)
-        return ParsedSignature(grant, grant.begin(stamp), asked, canonical, found["X-Amz-Signature"], "")
+        signed_parts, canonical = _canonical(cached, method, path, signed, headers)
+        return ParsedSignature(cached, cached.begin(stamp), signed_parts, canonical, parameters["X-Amz-Signature"], "")
 
-    def _grant(self, credential: str, signed: str, service: str) -> _CachedCredential:
+    def _credential(self, credential: str, signed: str, service: str) -> _CachedCredential:
         parts = credential.rsplit("/", 4)
         if len(parts) != 5:
             raise NotAuthenticated(
@@ -232,48 +236,48 @@ class Verifier:
             raise _mismatch(f"Credential should be scoped with a valid terminator: '{_END}', not '{quoted(end)}'.")
         if "host" not in signed.split(";"):
             raise _mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization.")
-        whole = (access_key, day, region, named)
-        key = self.signing_keys.get(whole) or SigningKey(secret, day, region, named)
-        return _CachedCredential(whole, signed, key)
+        scope = (access_key, day, region, named)
+        key = self.signing_keys.get(scope) or SigningKey(secret, day, region, named)
+        return _CachedCredential(scope, signed, key)
 
 
-# --- what was signed --------------------------------------------------------------------------------------------------
+# --- the canonical request --------------------------------------------------------------------------------------------
 
 
 def _canonical(
-    grant: _CachedCredential, method: str, path: str, query: str, headers: Mapping[str, str]
+    cached: _CachedCredential, method: str, path: str, query: str, headers: Mapping[str, str]
 ) -> tuple[tuple[Any, ...], HASH]:
-    """What the canonical request is made of, and its hash without its last line, the payload's hash."""
+    """Return the parts of the canonical request, and its hash without its last line, the payload's hash."""
     names = tuple(headers)
-    for name in names if names != grant.admitted else ():
-        if name.startswith("x-amz-") and name not in grant.names:
+    for name in names if names != cached.checked_names else ():
+        if name.startswith("x-amz-") and name not in cached.names:
             raise _mismatch(
                 f"The header '{quoted(name)}' must be signed, as every header whose name begins with x-amz-."
             )
-    grant.admitted = names
+    cached.checked_names = names
     try:
-        values = grant.values(headers)
+        values = cached.values(headers)
     except KeyError:
         raise _mismatch() from None
-    asked = method, path, query, values
-    if asked == grant.asked:
-        return asked, grant.canonical
-    lines: str = grant.lines % values
+    signed_parts = method, path, query, values
+    if signed_parts == cached.signed_parts:
+        return signed_parts, cached.canonical
+    lines: str = cached.lines % values
     if "  " in lines or "\t" in lines or " \n" in lines:
         lines = _BLANKS.sub(" ", lines).replace(" \n", "\n")
     if not _PLAIN(path):
-        path = _key(path) if grant.service == "s3" else quote(path, safe="/~", encoding="latin-1")
-    text = f"{method}\n{path}\n{query and _query(query)}\n{lines}\n{grant.signed}\n"
-    return asked, sha256(text.encode("latin-1"))
+        path = _s3_path(path) if cached.service == "s3" else quote(path, safe="/~", encoding="latin-1")
+    text = f"{method}\n{path}\n{query and _canonical_query(query)}\n{lines}\n{cached.signed}\n"
+    return signed_parts, sha256(text.encode("latin-1"))
 
 
-def _key(path: str) -> str:
-    """S3's paths are encoded once, however the client spelt them; only %2F stays what it is."""
+def _s3_path(path: str) -> str:
+    """Encode an S3 path once, however the client spelt it; %2F stays %2F."""
     return "/".join(_encoded(part) for part in path.split("/"))
 
 
-def _query(query: str) -> str:
-    """Sorted, and encoded in the one way."""
+def _canonical_query(query: str) -> str:
+    """Sort a query's parameters, and encode them in the canonical way."""
     pairs = (pair.partition("=") for pair in query.split("&"))
     return "&".join(f"{name}={value}" for name, value in sorted((_encoded(n), _encoded(v)) for n, _, v in pairs))
 
@@ -285,27 +289,27 @@ def _encoded(text: str) -> str:
 # --- the Authorization header, and the time ---------------------------------------------------------------------------
 
 
-def _parts(authorization: str) -> tuple[str, str, str]:
-    """Its Credential, SignedHeaders and Signature."""
-    algorithm, _, rest = authorization.strip().partition(" ")
+def _parse(authorization: str) -> tuple[str, str, str]:
+    """Return the Credential, SignedHeaders and Signature of an Authorization header. Raises NotAuthenticated."""
+    algorithm, _, fields = authorization.strip().partition(" ")
     if algorithm == "AWS":
         raise NotAuthenticated(AuthFailure.OUTDATED, "Missing Authentication Token")
-    found: dict[str, str] = {}
-    for part in rest.split(",") if algorithm == ALGORITHM else ():
+    parameters: dict[str, str] = {}
+    for part in fields.split(",") if algorithm == ALGORITHM else ():
         name, equals, value = part.strip().partition("=")
-        if not equals or name in found:
-            wrong = "is there twice" if equals else "not a valid key=value pair (missing equal-sign)"
-            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"'{quoted(name)}' {wrong} in Authorization header.")
-        found[name] = value
-    missing = [name for name in ("Credential", "Signature", "SignedHeaders") if not found.get(name)]
+        if not equals or name in parameters:
+            problem = "is there twice" if equals else "not a valid key=value pair (missing equal-sign)"
+            raise NotAuthenticated(AuthFailure.INCOMPLETE, f"'{quoted(name)}' {problem} in Authorization header.")
+        parameters[name] = value
+    missing = [name for name in ("Credential", "Signature", "SignedHeaders") if not parameters.get(name)]
     if missing:
         sentences = (f"Authorization header requires '{name}' parameter." for name in missing)
         raise NotAuthenticated(AuthFailure.INCOMPLETE, " ".join(sentences))
-    return found["Credential"], found["SignedHeaders"], found["Signature"]
+    return parameters["Credential"], parameters["SignedHeaders"], parameters["Signature"]
 
 
-def _dated(date: str | None) -> str:
-    """The time stamp of a request that has a Date header only."""
+def _stamp_of_date(date: str | None) -> str:
+    """Return the time stamp of a request that has a Date header only. Raises NotAuthenticated."""
     if date is None:
         text = "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
         raise NotAuthenticated(AuthFailure.INCOMPLETE, text)
@@ -315,11 +319,11 @@ def _dated(date: str | None) -> str:
         when = parsedate_to_datetime(date)
         return _stamp((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
-        raise _undated(date) from None
+        raise _bad_date(date) from None
 
 
 def _window(stamp: str, service: str, now: float) -> tuple[float, float]:
-    """A request is good for some minutes; within them it may come again, as with AWS. From when and until when."""
+    """Return since when and until when a request is valid: some minutes, in which it may be repeated, as with AWS."""
     minutes = _WINDOWS.get(service, 5)
     signed = _epoch(stamp)
     late = now - signed
@@ -334,12 +338,12 @@ def _window(stamp: str, service: str, now: float) -> tuple[float, float]:
 
 @lru_cache(_REMEMBERED)
 def _epoch(stamp: str) -> float:
-    """Epoch seconds. Raises Unproven."""
+    """Return a time stamp as epoch seconds. Raises NotAuthenticated."""
     if match := _STAMP(stamp):
         year, month, day, hour, minute, second = map(int, match.groups())
         with suppress(ValueError):
             return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
-    raise _undated(stamp)
+    raise _bad_date(stamp)
 
 
 def _stamp(epoch: float) -> str:
@@ -349,7 +353,7 @@ def _stamp(epoch: float) -> str:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _undated(text: str) -> NotAuthenticated:
+def _bad_date(text: str) -> NotAuthenticated:
     return NotAuthenticated(AuthFailure.INCOMPLETE, f"Date must be in ISO-8601 'basic format'. Got '{quoted(text)}'.")
 
 

@@ -317,13 +317,13 @@ def test_nothing_is_known_by_its_look_alone() -> None:
 def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
     verifier, request = Verifier(KEYS), Signed(headers={"accept": "a"})
     request.prove(verifier)
-    [grant] = verifier.grants.values()
-    asked = grant.asked
+    [grant] = verifier.cached_credentials.values()
+    asked = grant.signed_parts
     forged = Signed()
     forged.headers = {**request.headers, "accept": "b" * 10_000}
     assert forged.failure(verifier) is AuthFailure.MISMATCH
-    assert grant.asked is asked
-    assert [*verifier.grants.values()] == [grant]
+    assert grant.signed_parts is asked
+    assert [*verifier.cached_credentials.values()] == [grant]
 
 
 @given(
@@ -355,11 +355,11 @@ def test_a_stranger_fills_no_memory() -> None:
     verifier = Verifier(KEYS)
     for n in range(50):
         assert Signed(region=f"r{n}", secret="wrong").failure(verifier) is AuthFailure.MISMATCH
-    assert not verifier.grants
+    assert not verifier.cached_credentials
     assert not verifier.signing_keys
     for n in range(1500):
         Signed(region=f"r{n}").prove(verifier)
-    assert max(len(verifier.grants), len(verifier.signing_keys)) <= 1024
+    assert max(len(verifier.cached_credentials), len(verifier.signing_keys)) <= 1024
 
 
 HEADERS: list[tuple[str | None, AuthFailure]] = [
