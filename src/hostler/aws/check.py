@@ -1,11 +1,11 @@
-"""Hold a request against its shape, with the sentences that AWS's own services use (§1.3).
+"""Check a request against its shape, with the sentences that AWS's own services use (§1.3).
 
-`read` answers the document to work with: absent and null members are left out, timestamps are epoch seconds, floats
-are floats. It collects every broken constraint into one ValidationException; a value of the wrong JSON type is a
-SerializationException at once, as nothing can be said about such a value.
+`read` returns the document to work with: absent and null members are left out, timestamps are epoch seconds, floats
+are floats. It collects every broken constraint into one ValidationException; a value of the wrong JSON type raises a
+SerializationException at once, because such a value has no constraints to check.
 
-A member that the model does not have is refused. (What AWS does with one is not known to us. botocore refuses them
-on its side; to drop what a newer client means something by would be to half work in silence.)
+A member that the model does not have is refused. (How AWS treats one is not known to us. botocore refuses them on its
+side; to drop a member of a newer client would silently do half of its request.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FLOAT = 3.4028234663852886e38  # and so have its floats
 
 
 class SerializationException(ApiError):
-    """The request is not what its protocol can carry: not JSON, or a value of the wrong type."""
+    """The request does not fit its protocol: it is not JSON, or has a value of the wrong type."""
 
     def __init__(self, message: str) -> None:
         super().__init__("SerializationException", message)
 
 
 def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
-    """The checked document. Raises ValidationException with all that is wrong, or SerializationException."""
+    """Return the checked document. Raises ValidationException (all broken constraints) or SerializationException."""
     problems: list[str] = []
     document: dict[str, Any] = _structure(shape, value, "", problems)
     if problems:
@@ -41,12 +41,12 @@ def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(shape: Shape, value: Any, path: str, problems: list[str]) -> Any:
-    """The value as we keep it. Problems are told of at `path`."""
+    """Return the value as we keep it. Append its problems, at `path`."""
     value = _typed(shape, value, path)
     broken = list(_broken(shape, value))
     problems.extend(_problem(value, path, constraint) for constraint in broken)
     if broken or not isinstance(value, (dict, list)):
-        return value  # what is wrong as a whole is not looked into: its parts could be very many
+        return value  # parts of a wrong value are not checked: they could be very many
     if isinstance(value, list):
         return _list(shape, value, path, problems)
     return _structure(shape, value, path, problems) if shape.type == "structure" else _map(shape, value, path, problems)
@@ -59,11 +59,11 @@ def _structure(shape: Shape, value: dict[str, Any], path: str, problems: list[st
         raise SerializationException(f"Unknown member: {names}")
     document = {}
     for name, member in shape.members.items():
-        where = _join(path, name)
+        member_path = _join(path, name)
         if name in given:
-            document[name] = _read(member, given[name], where, problems)
+            document[name] = _read(member, given[name], member_path, problems)
         elif name in shape.required:
-            problems.append(_problem(None, where, "Member must not be null"))
+            problems.append(_problem(None, member_path, "Member must not be null"))
     return document
 
 
@@ -85,8 +85,8 @@ def _map(shape: Shape, value: dict[str, Any], path: str, problems: list[str]) ->
     return document
 
 
-def _element(shape: Shape, value: Any, path: str, whose: str, problems: list[str]) -> Any:
-    """Of a list or a map. A plain element's constraints are told together, in brackets."""
+def _element(shape: Shape, value: Any, path: str, subject: str, problems: list[str]) -> Any:
+    """Read an element of a list or a map. A plain element's constraints are one problem, in brackets."""
     if value is None:
         problems.append(_problem(None, path, "Member must not be null"))
         return None
@@ -94,23 +94,23 @@ def _element(shape: Shape, value: Any, path: str, whose: str, problems: list[str
         return _read(shape, value, path, problems)
     value = _typed(shape, value, path)
     if broken := list(_broken(shape, value)):
-        problems.append(_problem(value, path, f"{whose} must satisfy constraint: [{', '.join(broken)}]"))
+        problems.append(_problem(value, path, f"{subject} must satisfy constraint: [{', '.join(broken)}]"))
     return value
 
 
 def _broken(shape: Shape, value: Any) -> Iterator[str]:
-    """The constraints that a value of the right type breaks."""
+    """Yield the constraints that a value of the right type breaks."""
     size: float
     if isinstance(value, (str, list, dict)) and shape.type != "structure":
-        size, of = len(value), "length"
+        size, measure = len(value), "length"
     elif isinstance(value, (int, float)) and shape.type != "timestamp":
-        size, of = value, "value"
+        size, measure = value, "value"
     else:
         return
     if shape.maximum is not None and size > shape.maximum:
-        yield f"Member must have {of} less than or equal to {shape.maximum}"
+        yield f"Member must have {measure} less than or equal to {shape.maximum}"
     if shape.minimum is not None and size < shape.minimum:
-        yield f"Member must have {of} greater than or equal to {shape.minimum}"
+        yield f"Member must have {measure} greater than or equal to {shape.minimum}"
     if shape.enum and value not in shape.enum:
         yield f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
     if shape.matches and not shape.matches.fullmatch(value):
@@ -118,7 +118,7 @@ def _broken(shape: Shape, value: Any) -> Iterator[str]:
 
 
 def _typed(shape: Shape, value: Any, path: str) -> Any:
-    """The value, if JSON's type fits the shape's. Raises SerializationException."""
+    """Return the value, if its JSON type fits the shape's. Raises SerializationException."""
     match shape.type, value:
         case ("boolean", bool()) | ("string", str()) | ("list", list()) | ("structure" | "map", dict()):
             return value
@@ -132,8 +132,8 @@ def _typed(shape: Shape, value: Any, path: str) -> Any:
             return float(value)
         case ("timestamp", str()):
             return _iso(value, path)
-    a = "an" if shape.type == "integer" else "a"
-    raise SerializationException(f"'{path}' must be {a} {shape.type}, not {_json_type(value)}")
+    article = "an" if shape.type == "integer" else "a"
+    raise SerializationException(f"'{path}' must be {article} {shape.type}, not {_json_type(value)}")
 
 
 def _iso(value: str, path: str) -> float:
@@ -158,8 +158,8 @@ def _json_type(value: Any) -> str:
 
 
 def _problem(value: Any, path: str, constraint: str) -> str:
-    what = "null" if value is None else f"'{_shown(_text(value))}'"
-    return f"Value {what} at '{path}' failed to satisfy constraint: {constraint}"
+    quoted = "null" if value is None else f"'{_shown(_text(value))}'"
+    return f"Value {quoted} at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _text(value: Any) -> str:
@@ -173,6 +173,6 @@ def _shown(value: str) -> str:
 
 
 def _join(path: str, name: str) -> str:
-    """Members are told of in lowerCamel."""
+    """Return the path of a member; messages spell members in lowerCamel."""
     name = name[:1].lower() + name[1:]
     return f"{path}.{name}" if path else name

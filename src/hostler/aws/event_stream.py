@@ -1,6 +1,6 @@
 """Frames of AWS's event streams, as InvokeEndpointWithResponseStream sends them (§1.7). It knows nothing of sockets.
 
-A frame: its length, that of its headers, CRC-32 of these eight bytes; headers; payload; CRC-32 of all before. Numbers
+A frame: its length, its headers' length, CRC-32 of these eight bytes; headers; payload; CRC-32 of all before. Numbers
 have four bytes, big-endian. A header: its name's length (one byte), name, 7 for text, its value's length (two), value.
 """
 
@@ -27,12 +27,12 @@ _ERROR = _headers(message_type="exception", exception_type="ModelStreamError", c
 
 
 def part(data: bytes) -> bytes:
-    """A piece of the answer."""
+    """Return the frame of one piece of the answer."""
     return _frame(_PART, data)
 
 
 def error(code: Literal["ModelInvocationTimeExceeded", "StreamBroken"], message: str) -> bytes:
-    """The answer ends here, and not well."""
+    """Return the frame that ends the answer with an error."""
     return _frame(_ERROR, msgspec.json.encode({"Message": message, "ErrorCode": code}))
 
 

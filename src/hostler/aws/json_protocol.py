@@ -1,6 +1,6 @@
 """The AWS JSON 1.1 protocol (§1.3): parse a request's body, render an answer or an error.
 
-Knows the format alone: which operations there are and what they mean is said elsewhere.
+It knows the format alone, and no operations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REQUEST_ID = "x-amzn-RequestId"
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request; an empty body is an empty one. Raises SerializationException."""
+    """Return the JSON object of a request; an empty body is an empty object. Raises SerializationException."""
     try:
         value = msgspec.json.decode(body or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -29,9 +29,10 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def render(document: dict[str, Any] | None) -> bytes:
-    """The body of an answer. Absent members are left out, never null; None is the empty body (§1.3)."""
+    """Render the body of an answer. Absent members are left out, never null; None is the empty body (§1.3)."""
     return b"" if document is None else msgspec.json.encode({k: v for k, v in document.items() if v is not None})
 
 
 def render_error(error: ApiError) -> bytes:
+    """Render the body of an error."""
     return msgspec.json.encode({"__type": error.code, "message": error.message})

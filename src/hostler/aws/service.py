@@ -1,8 +1,8 @@
-"""AWS's own service model (botocore's service-2.json) as the schema of what we serve.
+"""AWS's own service model (botocore's service-2.json) as the schema of the API that we serve.
 
 The file is read without importing botocore's machinery, which costs a quarter of a second, and only the shapes that
-the wanted operations reach are kept. Where we read the model otherwise than it is written, `patches.json` says so.
-Knows nothing of requests; `check.py` uses the shapes, `awsjson.py` the operations' names.
+the served operations reach are kept. Our deviations from the model stand in `patches.json`. This module knows nothing
+of requests; `check.py` uses the shapes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(eq=False)
 class Shape:
-    """One shape of the model: what a value may be. The bounds are of length, value or size, by type."""
+    """One shape of the model: the constraints of a value. The bounds are of length, value or size, by type."""
 
     name: str
     type: str  # structure, list, map, string, integer, float, boolean or timestamp
@@ -27,7 +27,7 @@ class Shape:
     maximum: float | None = None
     enum: tuple[str, ...] = ()
     pattern: str = ""  # as messages show it
-    matches: re.Pattern[str] | None = None  # the same, to be matched from end to end
+    matches: re.Pattern[str] | None = None  # the same, for matching a whole value
     required: tuple[str, ...] = ()
     members: dict[str, Shape] = field(default_factory=dict)  # of a structure, in the model's order
     key: Shape | None = None  # of a map
@@ -43,16 +43,16 @@ class Operation:
 
 @dataclass(frozen=True)
 class Service:
-    operations: Mapping[str, Operation]  # the wanted ones
+    operations: Mapping[str, Operation]  # that we serve
     names: frozenset[str]  # every operation that AWS has
 
 
-def load(service: str, wanted: Iterable[str]) -> Service:
-    """Read the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
+def load(service: str, served: Iterable[str]) -> Service:
+    """Load the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
     model = _model(resources.files("botocore") / "data" / service)
     patches = json.loads((resources.files("hostler.aws") / "patches.json").read_text())
     reader = _Reader(model["shapes"], patches["java"], patches["also"])
-    operations = {name: reader.operation(model["operations"][name]) for name in wanted}
+    operations = {name: reader.operation(model["operations"][name]) for name in served}
     return Service(operations, frozenset(model["operations"]))
 
 
@@ -65,7 +65,7 @@ def _model(folder: Traversable) -> dict[str, Any]:
 
 
 class _Reader:
-    """`java`: pieces of Java's patterns -> Python's. `also`: shape -> pattern of what we take beside AWS's own."""
+    """Reads shapes. `java`: pieces of Java's patterns -> Python's. `also`: shape -> pattern that we accept besides."""
 
     def __init__(self, shapes: Mapping[str, Any], java: Mapping[str, str], also: Mapping[str, str]) -> None:
         self._raw = shapes
@@ -82,7 +82,7 @@ class _Reader:
         if name in self._shapes:
             return self._shapes[name]
         raw = self._raw[name]
-        shape = self._shapes[name] = Shape(  # before its members, which may lead back to it
+        shape = self._shapes[name] = Shape(  # before its members, which may refer to it
             name,
             {"long": "integer", "double": "float"}.get(raw["type"], raw["type"]),
             raw.get("min"),
@@ -101,7 +101,7 @@ class _Reader:
         return shape
 
     def _compile(self, pattern: str) -> re.Pattern[str]:
-        """Java's classes such as \\s and \\d are ASCII's, unless the pattern names Unicode's own by \\p."""
+        """Compile a Java pattern: its classes such as \\s and \\d mean ASCII, unless it names Unicode's by \\p."""
         python = pattern
         for java, equivalent in self._java.items():
             python = python.replace(java, equivalent)

@@ -83,7 +83,7 @@ class _Passage:
         length = None
         if "content-length" in headers and request.method != "HEAD" and exchange.status != 304:
             length = int(headers["content-length"])
-            lines = [line for line in lines if line[0] != "content-length"]
+            lines = [(name, value) for name, value in lines if name != "content-length"]
         elif exchange.complete:
             length = len(exchange.body)
         self._begun = True

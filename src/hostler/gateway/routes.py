@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
 from hostler.wire import gateway_messages
-from hostler.wire.http_head import line
+from hostler.wire.http_head import header_line
 
 
 class InFlight:
@@ -164,7 +164,7 @@ class Routes:
             least_outstanding=new.routing == "LEAST_OUTSTANDING_REQUESTS",
             backends=tuple(self._backend(key, new.name, instance) for instance in new.instances),
             counter=self.counters.of(key, new.name),
-            invoked_line=line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
+            invoked_line=header_line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
             residents=residents,
         )
 

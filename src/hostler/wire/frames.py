@@ -16,7 +16,7 @@ _LIMIT = 64 * 2**20
 
 
 class Frames(Generic[Incoming]):
-    """One end of a link. `incoming` is the union of message structs that the other end may send."""
+    """One end of a link. `incoming`: the union of message structs that the other end may send."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Any) -> None:
         self._reader = reader
@@ -30,7 +30,7 @@ class Frames(Generic[Incoming]):
         self._writer.write(len(payload).to_bytes(4, "big") + payload)
 
     async def receive(self) -> Incoming | None:
-        """The next message, or None once the other end has closed (also mid-message)."""
+        """Return the next message, or None once the other end has closed (also mid-message)."""
         try:
             length = int.from_bytes(await self._reader.readexactly(4), "big")
             if length > _LIMIT:
@@ -40,4 +40,5 @@ class Frames(Generic[Incoming]):
             return None
 
     def close(self) -> None:
+        """Close the link for both ends."""
         self._writer.close()

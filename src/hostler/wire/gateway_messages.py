@@ -1,8 +1,8 @@
-"""The link: what control and each gateway say to each other (docs/ARCHITECTURE.md, "The link").
+"""Messages between control and each gateway (docs/ARCHITECTURE.md, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
 Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, Counts.
-Residency is decided in control alone: a gateway sends a target's requests only to the residents it was told of.
+Control alone decides residency: a gateway sends a target's requests only to the residents that control published.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 class InstanceAddress(msgspec.Struct, frozen=True):
     """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
     `unix:/path` or `tcp:host:port`. `workers`: for each container the addresses of its several processes, if it has
-    such, which take the same requests; it passes on itself what comes to its own address.
+    such; they take the same requests, and the container passes requests to its own address on to them.
     """
 
     instance: str
@@ -31,7 +31,7 @@ class Container(msgspec.Struct, frozen=True):
     """One container of a variant's model. `label` is its name in errors: its hostname, or `primary` if it is alone."""
 
     label: str
-    multi_model: bool = False  # it is called as /models/{model}/invoke, and TargetModel is wanted
+    multi_model: bool = False  # it is called as /models/{model}/invoke, and requests must name TargetModel
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Where a miss spent its time, seconds; for Server-Timing."""
+    """Times of a load, seconds; for Server-Timing."""
 
     queue: float = 0.0
     download: float = 0.0
@@ -74,7 +74,7 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
     variant: str
     target: str  # normalized TargetModel
     instance: str
-    generation: int  # of this publication; each has its own, so that late answers can be told apart
+    generation: int  # of this publication; each has its own, so that late messages are recognized
     address: str  # the target's own socket, or the instance's
     model: str  # the name by which the container knows the target
     timing: Timing = Timing()  # of the load that just ended; zeros when republished
@@ -82,7 +82,7 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):
-    """Everything, at (epoch, version). It replaces all that the gateway knew; waiting misses are asked again."""
+    """All routes and residents, at (epoch, version). The gateway drops its own, and requests targets again."""
 
     epoch: str
     version: int
@@ -91,7 +91,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
 
 
 class SetRoute(msgspec.Struct, frozen=True, tag=True):
-    """A new or changed endpoint. Residents on instances that it no longer names are to be forgotten.
+    """A new or changed endpoint. The gateway forgets residents on instances that the endpoint no longer names.
 
     `residents` are those of the instances that it names for the first time: they come into force together with it.
     """
@@ -102,14 +102,14 @@ class SetRoute(msgspec.Struct, frozen=True, tag=True):
 
 
 class DropRoute(msgspec.Struct, frozen=True, tag=True):
-    """The endpoint is gone: its waiting misses are answered as an unknown endpoint's."""
+    """The endpoint does not exist any more: requests that wait for its targets are answered so."""
 
     version: int
     key: str
 
 
 class Withdraw(msgspec.Struct, frozen=True, tag=True):
-    """Stop sending the target to the instance, and answer Withdrawn at once (busy: some request still runs there)."""
+    """Stop sending the target to the instance, and answer Withdrawn at once (busy: a request still runs there)."""
 
     key: str
     variant: str
@@ -125,7 +125,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """The target cannot be had: every request that waits for it is answered with this error.
+    """The target cannot be loaded: every request that waits for it is answered with this error.
 
     kind: `missing` (S3 has no such artifact; ValidationError), `bad` (the archive or the load failed; ModelError with
     `status` and `message` of the container, or status 0), `too_big` (never fits; ModelError 507), `no_memory`
@@ -172,9 +172,9 @@ class Hit(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TargetRequest(msgspec.Struct, frozen=True, tag=True):
-    """Somebody waits for a target that is resident nowhere (or `hot`: resident, but one more copy would help).
+    """A request waits for a target that is resident nowhere (or `hot`: resident, but one more copy would help).
 
-    It carries the hits since the last message, so that control's recency is exact when it chooses victims.
+    It carries the hits since the last message, so that control knows the exact order of use when it chooses victims.
     """
 
     key: str
@@ -211,7 +211,7 @@ class Drained(msgspec.Struct, frozen=True, tag=True):
 class TargetMissing(msgspec.Struct, frozen=True, tag=True):
     """The container answered 404 or 507 (`status`) to an invocation of a resident target, or took no connection (0).
 
-    Control must look again. The gateway has forgotten the resident and asks (TargetRequest) for whoever waits.
+    Control must check. The gateway has forgotten the resident, and sends TargetRequest if requests wait for it.
     """
 
     key: str
@@ -223,7 +223,7 @@ class TargetMissing(msgspec.Struct, frozen=True, tag=True):
 
 
 class Abandoned(msgspec.Struct, frozen=True, tag=True):
-    """Nobody waits for the target here any more (callers left or timed out). Control may let a queued load go."""
+    """No request waits for the target here any more (callers left or timed out). Control may drop a queued load."""
 
     key: str
     variant: str

@@ -1,7 +1,7 @@
-"""The host link: what control asks of the host (start, stop, list containers) over one unix socket.
+"""Messages of the host link: control's requests to the host (start, stop, list containers), over one unix socket.
 
-The host's table of children is the only record of what runs. Requests carry a number; answers carry it back.
-`Changed` comes unasked whenever a container started or ended; it is a poke, not a fact: ask `List`.
+The host's table of children is the only record of running containers. Requests carry a number; answers repeat it.
+`Changed` comes without a request whenever a container started or ended; it carries no state: send `List` for that.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ class Launch(msgspec.Struct, frozen=True):
     """How to start a container.
 
     Exactly one of `framework` (one of our own servers, forked from the zygote) and `command` (executed) is set.
-    `environment` is complete but for what only the host can know: the socket, the port, the base folder, the lifeline.
+    `environment` is complete except for the values that only the host knows: socket, port, base folder, lifeline.
     """
 
     id: str  # chosen by control; [a-z0-9.-]{1,40}; start is idempotent by it
     folder: str  # the container's own folder, already there; it becomes /opt/ml
     log: str  # file to which stdout and stderr are appended
     environment: dict[str, str]
-    labels: dict[str, str]  # opaque to the host; control finds its own things by them
+    labels: dict[str, str]  # opaque to the host; control recognizes its containers by them
     framework: str = ""  # xgboost | sklearn | torch | onnx | script | auto
     command: tuple[str, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A container as the host knows it, until it is stopped. `exit` is None while it runs (negative: a signal)."""
+    """The host's record of a container, until it is stopped. `exit` is None while it runs (negative: a signal)."""
 
     id: str
     pid: int
@@ -46,7 +46,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """SIGTERM, `grace` seconds later SIGKILL to the whole tree, then forget the id. Unknown ids are no error."""
+    """Send SIGTERM, `grace` seconds later SIGKILL to the whole tree; then forget the id. Unknown ids are no error."""
 
     number: int
     id: str
@@ -70,7 +70,7 @@ ToHost = Start | Stop | List | EndGateway
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The request was carried out; `error` is empty, or says why not (for Start: the container does not run)."""
+    """The request was carried out; or `error` is the reason why not (for Start: the container does not run)."""
 
     number: int
     error: str = ""
@@ -82,7 +82,7 @@ class Listing(msgspec.Struct, frozen=True, tag=True):
 
 
 class Changed(msgspec.Struct, frozen=True, tag=True):
-    """Some container started or ended."""
+    """A container started or ended."""
 
 
 FromHost = Done | Listing | Changed

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hostler.wire.http_head import STATUS_LINES, line, status_line
+from hostler.wire.http_head import STATUS_LINES, header_line, status_line
 
 Headers = Sequence[tuple[str, str]]
 
@@ -165,9 +165,9 @@ class Request:
         if status < 200 or status in (204, 304):
             body = b""
         else:
-            text += f"{line(f'Content-Type: {content_type}')}Content-Length: {len(body)}\r\n"
+            text += f"{header_line(f'Content-Type: {content_type}')}Content-Length: {len(body)}\r\n"
         for name, value in headers:
-            text += line(f"{name}: {value}")
+            text += header_line(f"{name}: {value}")
         head = self._head(text + extra_lines)
         if not self.disconnected:
             self._connection.transport.write(head if self.method == "HEAD" else head + body)
@@ -179,7 +179,7 @@ class Request:
         `headers` hold no framing of their own; for HEAD, 204 and 304 give the headers as they shall appear.
         """
         bodyless = self.method == "HEAD" or status in (204, 304)
-        text = status_line(status) + "".join([line(f"{name}: {value}") for name, value in headers]) + extra_lines
+        text = status_line(status) + "".join([header_line(f"{name}: {value}") for name, value in headers]) + extra_lines
         if length is not None and not bodyless:
             text += f"Content-Length: {length}\r\n"
         elif not bodyless and self.version == 11:
