@@ -1,4 +1,4 @@
-"""The region that the credential scope of a SigV4 Authorization header names. The signature is not looked at."""
+"""The region in the credential scope of a SigV4 Authorization header. The signature is not verified."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _AT_THE_BEGINNING = re.compile(rf"AWS4-HMAC-SHA256 +Credential=[^/,\s]{{1,256}}{
 
 
 def region(authorization: str, default: str) -> str:
-    """The region of a header, wherever its credential stands; `default` when it has none that can be read."""
+    """Return the region of a header, wherever its credential stands; `default` if it has none that can be read."""
     match = _ANYWHERE.search(authorization)
     return match[1] if match else default
 
 
 def region_of_beginning(beginning: str) -> str | None:
-    """The region of what stands before a header's first comma; None where that is no algorithm with a credential."""
+    """Return the region of a header's text before its first comma; None unless that is algorithm and credential."""
     match = _AT_THE_BEGINNING.match(beginning.strip())
     return match[1] if match else None
