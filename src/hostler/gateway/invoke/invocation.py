@@ -51,23 +51,17 @@ class Invocation:
     target = ""  # of a multi-model endpoint
     position = 0  # of the container whose turn it is
     last = 0  # position of the container whose answer is the caller's
-    intermediate: Intermediate | None = None
-    refused_by: tuple[tuple[str, int], ...] = ()  # backends that took no connection: (instance, generation)
     bypass_workers = False  # a worker took no connection: the container's own address reaches another
     body_spent = False  # (some of) the body was passed on as it came, and is not here any more
     reloaded = False  # a container had lost the target, and was given another chance
     attempt: Attempt | None = None  # the one that lasts
-    _drawn = ""  # the variant's name, once there is one
 
     # Its waiting and its times.
     buffered = 0  # bytes of bodies, as counted while it waits
-    wait: Wait | None = None  # None: a hit
     sent = 0.0  # when it was last sent to a container; 0: never
-    earlier = 0.0  # seconds with containers before that
 
     # Its answer.
     begun = False  # the head is out
-    over = False
     bytes_out = 0  # of the body
 
     def __init__(self, context: InvocationContext, request: Request) -> None:
@@ -77,6 +71,13 @@ class Invocation:
         self.id = context.request_id()
         self.arrived = context.time()
         self.deadline = self.arrived + context.timeout
+        # Every invocation reads these, and attributes of an instance are read faster than those of its class.
+        self.intermediate: Intermediate | None = None
+        self.refused_by: tuple[tuple[str, int], ...] = ()  # backends that took no connection: (instance, generation)
+        self.wait: Wait | None = None  # None: a hit
+        self.earlier = 0.0  # seconds with containers before it was last sent
+        self.over = False
+        self._drawn = ""  # the variant's name, once there is one
 
     def __repr__(self) -> str:
         attempt = self.attempt
@@ -121,7 +122,9 @@ class Invocation:
                 context.report_hot(self.target_key)
         # 4. Count it there, and call the container whose turn it is.
         backend.in_flight.count += 1
-        self.attempt = attempt = Attempt(self, backend)
+        self.attempt = attempt = Attempt()  # it has no __init__: that would take longer than all of this
+        attempt.invocation, attempt.backend = self, backend
+        attempt.worker = attempt.exchange = attempt.error_body = None
         attempt.call()
 
     def send_again(self) -> None:
@@ -265,14 +268,16 @@ class Invocation:
         return infer
 
 
-class Attempt(msgspec.Struct, eq=False):
+class Attempt:
     """An invocation with one backend, from the call of a container there until it leaves. A caller of the pool."""
+
+    __slots__ = ("backend", "error_body", "exchange", "invocation", "worker")
 
     invocation: Invocation
     backend: Backend  # the invocation counts as in flight there, ...
-    worker: Worker | None = None  # ... and there
-    exchange: Exchange | None = None
-    error_body: bytes | None = None  # the last container's error, as far as it came
+    worker: Worker | None  # ... and there
+    exchange: Exchange | None
+    error_body: bytes | None  # the last container's error, as far as it came
 
     def call(self) -> None:
         """Send the request to the container whose turn it is."""
