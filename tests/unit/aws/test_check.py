@@ -150,7 +150,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("case", MESSAGES)
-def test_broken_constraints_are_told_in_the_services_words(case):
+def test_broken_constraints_are_reported_in_the_services_words(case):
     operation, request, message = MESSAGES[case]
     assert refusal(operation, request) == message
 
@@ -209,7 +209,7 @@ WRONG_TYPES = {
 
 
 @pytest.mark.parametrize("case", WRONG_TYPES)
-def test_a_value_of_the_wrong_type_is_refused_with_its_place(case):
+def test_a_value_of_the_wrong_type_is_refused_with_its_path(case):
     operation, request, message = WRONG_TYPES[case]
     with pytest.raises(SerializationException) as refused:
         check(operation, request)

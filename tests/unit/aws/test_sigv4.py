@@ -249,7 +249,7 @@ def test_a_request_stays_too_old_whatever_came_between() -> None:
     request.prove(verifier, at)
 
 
-def test_a_skewed_clock_is_told_both_times() -> None:
+def test_a_skewed_clock_gets_both_times() -> None:
     request = Signed()
     stamp, now = request.headers["x-amz-date"], request.when + timedelta(minutes=10)
     text = f"Signature expired: {stamp} is now earlier than {now - timedelta(minutes=5):%Y%m%dT%H%M%SZ}"
@@ -288,7 +288,7 @@ def test_without_a_date_it_is_refused() -> None:
 # --- who, and how -----------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
+def test_a_wrong_secret_gets_the_sentence_of_aws() -> None:
     request = Signed(secret="wrong")
     assert request.failure() is AuthFailure.MISMATCH
     assert request.message() == (
@@ -297,7 +297,7 @@ def test_a_wrong_secret_is_told_as_aws_tells_it() -> None:
     )
 
 
-def test_an_unknown_key_is_told_as_aws_tells_it() -> None:
+def test_an_unknown_key_gets_the_sentence_of_aws() -> None:
     request = Signed(access_key="NOBODY", secret="x")
     assert request.failure() is AuthFailure.UNKNOWN_KEY
     assert request.message() == "The security token included in the request is invalid."
@@ -314,7 +314,7 @@ def test_nothing_is_known_by_its_look_alone() -> None:
     assert other.failure(verifier) is AuthFailure.MISMATCH
 
 
-def test_a_forged_request_takes_the_place_of_no_good_one_in_memory() -> None:
+def test_a_forged_request_replaces_no_good_one_in_the_cache() -> None:
     verifier, request = Verifier(KEYS), Signed(headers={"accept": "a"})
     request.prove(verifier)
     [grant] = verifier.cached_credentials.values()
@@ -388,7 +388,7 @@ def test_a_missing_or_malformed_header_is_refused(authorization: str | None, fai
     assert request.failure() is failure
 
 
-def test_a_header_that_lacks_parts_is_told_which() -> None:
+def test_an_error_names_the_parts_that_a_header_lacks() -> None:
     request = Signed()
     request.headers["authorization"] = "Basic dTpw"
     assert request.message() == (

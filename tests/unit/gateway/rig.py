@@ -54,11 +54,11 @@ class Container:
 
 
 class Control:
-    """Control's end of the link: `heard` is a queue of what gateways say; hits and counts are kept apart."""
+    """Control's end of the link: `received` is a queue of the gateways' messages; hits and counts are kept apart."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.received: asyncio.Queue[Any] = asyncio.Queue()
         self.hits: list[gateway_messages.Hit] = []
         self.counts: gateway_messages.Counts | None = None
         self.frames: Frames[gateway_messages.Up] | None = None
@@ -82,17 +82,17 @@ class Control:
             if isinstance(message, gateway_messages.Counts):
                 self.counts = message
             elif not isinstance(message, gateway_messages.Hits):
-                self.heard.put_nowait(message)
+                self.received.put_nowait(message)
         writer.close()
 
     def send(self, message: gateway_messages.Down) -> None:
         assert self.frames is not None
         self.frames.send(message)
 
-    async def hears(self, kind: type[Message]) -> Message:
+    async def receives(self, kind: type[Message]) -> Message:
         """The next message of this kind; acknowledgements before it are skipped."""
         while True:
-            message = await asyncio.wait_for(self.heard.get(), GUARD)
+            message = await asyncio.wait_for(self.received.get(), GUARD)
             if isinstance(message, kind):
                 return message
             assert isinstance(message, gateway_messages.Ack), f"{message} came before {kind.__name__}"
@@ -100,9 +100,9 @@ class Control:
     async def set_routes(
         self, *routes: gateway_messages.Route, residents: tuple[gateway_messages.SetResident, ...] = ()
     ) -> None:
-        await self.hears(gateway_messages.Hello)
+        await self.receives(gateway_messages.Hello)
         self.send(gateway_messages.Snapshot("epoch-1", 0, routes, residents))
-        await self.hears(gateway_messages.Ack)
+        await self.receives(gateway_messages.Ack)
 
     async def resident(self, message: gateway_messages.SetResident) -> None:
         self.send(message)
@@ -117,7 +117,7 @@ class Control:
         """Everything sent so far is in force: a route for nobody is set and acknowledged."""
         self.version += 1
         self.send(gateway_messages.SetRoute(self.version, gateway_messages.Route("nowhere/settled", ())))
-        while (await self.hears(gateway_messages.Ack)).version != self.version:
+        while (await self.receives(gateway_messages.Ack)).version != self.version:
             pass
 
     async def stop(self) -> None:
@@ -177,7 +177,7 @@ class Rig:
         self.containers[name] = await Container(self.run / name, script).start()
         return self.containers[name]
 
-    def place(self, name: str) -> gateway_messages.InstanceAddress:
+    def address(self, name: str) -> gateway_messages.InstanceAddress:
         """An instance of one container."""
         return gateway_messages.InstanceAddress(name, (f"unix:{self.run / name}",))
 
@@ -186,7 +186,7 @@ class Rig:
     ) -> gateway_messages.Route:
         """An endpoint of one variant with one container; `more` is the variant's."""
         containers = (gateway_messages.Container("primary", multi_model),)
-        places = tuple(map(self.place, instances))
+        places = tuple(map(self.address, instances))
         return gateway_messages.Route(
             f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, places, **more),)
         )

@@ -65,7 +65,7 @@ async def test_a_target_is_named_with_hit_or_miss(rig: Rig) -> None:
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     missing = asyncio.create_task(rig.invoke(b"x", "a.tar.gz"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("a.tar.gz", "i1"))
     await missing
     await rig.invoke(b"x", "a.tar.gz")
@@ -100,7 +100,7 @@ async def test_refusals_are_logged_whoever_refuses(rig: Rig) -> None:
     assert error(replies[-1])["OriginalMessage"] == "no"
 
 
-async def test_what_the_gate_refuses_is_logged(tmp_path: Path) -> None:
+async def test_requests_that_are_not_authenticated_are_logged(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text('KEY = "secret"\n')
     keys.chmod(0o600)

@@ -139,7 +139,7 @@ async def test_blanks_in_a_header_are_signed_as_one_and_a_folded_header_is_none(
         assert reply.startswith(b"HTTP/1.1 " + status)
 
 
-async def test_who_asks_first_is_told_to_send_the_body_only_if_the_head_is_good(caller: Caller) -> None:
+async def test_a_caller_that_expects_continue_gets_it_only_if_the_head_is_good(caller: Caller) -> None:
 
     for secret in (SECRET, "guessed"):
         _, headers = caller.signed("POST", INVOKE, b"1,2", secret=secret)
@@ -192,7 +192,7 @@ async def test_whoever_hangs_up_while_a_body_is_gathered_leaves_nothing(caller: 
     assert len(caller.rig.containers["i1"].seen) == 1
 
 
-async def test_what_all_bodies_hold_before_they_are_proven_is_bounded(caller: Caller) -> None:
+async def test_the_sum_of_bodies_that_are_not_proven_yet_is_bounded(caller: Caller) -> None:
 
     gate = caller.rig.gateway.authenticator
     assert gate
@@ -346,7 +346,7 @@ async def test_of_s3_the_payload_is_named_in_a_header(caller: Caller) -> None:
     assert (reply.status, code("s3", reply)) == (400, "AuthorizationHeaderMalformed")
 
 
-async def test_an_older_signature_of_s3_is_told_what_to_use(caller: Caller) -> None:
+async def test_an_older_signature_of_s3_gets_the_one_to_use(caller: Caller) -> None:
 
     for target, headers in (
         ("/b/k?AWSAccessKeyId=A&Signature=b&Expires=9999999999", {}),

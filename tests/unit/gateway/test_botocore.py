@@ -209,7 +209,7 @@ async def test_weights_share_requests_and_a_named_variant_overrides_them(rig: Ri
     weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
     alone = (gateway_messages.Container("primary"),)
     variants = tuple(
-        gateway_messages.Variant(name, weight, alone, (rig.place(name),)) for name, weight in weights.items()
+        gateway_messages.Variant(name, weight, alone, (rig.address(name),)) for name, weight in weights.items()
     )
     await rig.start(gateway_messages.Route("us-east-1/ep", variants))
     for _ in range(200):
@@ -225,7 +225,7 @@ async def test_a_multi_model_invocation_reaches_its_target(rig: Rig) -> None:
     container = await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(invoke(rig, TargetModel="/a/b.tar.gz", Body=b"x"))
-    need = await rig.control.hears(gateway_messages.TargetRequest)
+    need = await rig.control.receives(gateway_messages.TargetRequest)
     assert need.target == "a/b.tar.gz"
     rig.control.send(rig.resident("a/b.tar.gz", "i1"))
     assert (await call)["Body"].read() == b"echo:x"

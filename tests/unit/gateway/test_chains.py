@@ -164,7 +164,7 @@ async def test_a_caller_that_leaves_stops_the_chain(rig: Rig, position: int) -> 
     assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
 
 
-async def test_a_container_that_takes_no_connection_has_its_hop_done_by_another_instances(rig: Rig) -> None:
+async def test_a_container_that_takes_no_connection_is_replaced_by_that_of_another_instance(rig: Rig) -> None:
     """Nothing is done twice: what an earlier container answered goes to the other instance's next one."""
 
     for instance in ("i1", "i2"):
@@ -183,7 +183,7 @@ async def test_a_container_that_takes_no_connection_has_its_hop_done_by_another_
     assert "from b with message" in error(reply)["Message"]
 
 
-async def test_a_hop_that_meets_no_connection_is_done_by_another_instance(rig: Rig) -> None:
+async def test_a_chain_that_meets_no_connection_goes_on_at_another_instance(rig: Rig) -> None:
     for instance in ("i1", "i2"):
         await rig.instance(instance, step("a"), step("b"))
     await rig.start(rig.several("i1", "i2"))
@@ -258,7 +258,7 @@ async def test_a_target_is_waited_for_before_the_chain_begins(rig: Rig) -> None:
     a, _ = await rig.instance("i1", step("a"), step("b"))
     await rig.start(rig.several("i1", multi_model="b"))
     calling = asyncio.create_task(rig.invoke(b"x", "t"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     assert a.seen == []
     rig.control.send(rig.resident("t", "i1", container="i1.1"))
     assert (await calling).body == b"x>a>b"
@@ -277,11 +277,11 @@ async def test_a_target_is_busy_from_the_chains_first_container_to_its_last(rig:
     await until(lambda: waiting)
     withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", "t", "i1", 1)
     rig.control.send(withdraw)
-    assert (await rig.control.hears(gateway_messages.Withdrawn)).busy
+    assert (await rig.control.receives(gateway_messages.Withdrawn)).busy
     step("abc"[position])(waiting[0])
     assert (await calling).body == b"x>a>b>c"
     rig.control.send(withdraw)
-    assert not (await rig.control.hears(gateway_messages.Withdrawn)).busy
+    assert not (await rig.control.receives(gateway_messages.Withdrawn)).busy
 
 
 @pytest.mark.parametrize("status", [404, 507])
@@ -296,9 +296,9 @@ async def test_a_lost_target_is_loaded_again_and_the_chain_goes_on_from_there(ri
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(b"x" * 1_000_000, "t", content_type="text/csv"))
-    gone = await rig.control.hears(gateway_messages.TargetMissing)
+    gone = await rig.control.receives(gateway_messages.TargetMissing)
     assert (gone.target, gone.instance, gone.status) == ("t", "i1", status)
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
     reply = await calling
     assert reply.body == b"x" * 1_000_000 + b">a>b"
@@ -312,8 +312,8 @@ async def test_a_404_of_the_users_own_model_ends_the_chain_after_one_more_try(ri
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.TargetMissing)
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetMissing)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i1", 2, container="i1.1"))
     reply = await calling
     assert error(reply)["Message"].startswith('Received client error (404) from b with message "no such row"')
@@ -326,7 +326,7 @@ async def test_a_404_of_another_container_is_its_own_error(rig: Rig) -> None:
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     reply = await rig.invoke(target="t")
     assert error(reply)["Message"].startswith('Received client error (404) from a with message "mine"')
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
@@ -340,8 +340,8 @@ async def test_a_chain_whose_instance_left_while_its_target_was_loaded_begins_an
     await rig.start(rig.several("i1", multi_model="b"))
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(b"x" * size, "t"))
-    await rig.control.hears(gateway_messages.TargetMissing)
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetMissing)
+    await rig.control.receives(gateway_messages.TargetRequest)
     resident = rig.resident("t", "i2", container="i2.1")
     rig.control.send(gateway_messages.SetRoute(1, rig.several("i2", multi_model="b"), (resident,)))
     reply = await calling
@@ -356,7 +356,7 @@ async def test_a_target_that_cannot_be_had_is_an_error_of_the_multi_model_contai
     await rig.instance("i1", step("a"), step("b"))
     await rig.start(rig.several("i1", multi_model="b"))
     calling = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
     assert error(await calling)["Message"].startswith("Received server error (500) from b with message")
 
@@ -368,7 +368,7 @@ async def test_a_pipeline_whose_first_container_is_dead_is_unreachable_and_its_t
     reply = await rig.invoke(target="t")
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
     assert "from a with message" in error(reply)["Message"]
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -395,7 +395,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
 
     async def control() -> None:
         while True:
-            message = await rig.control.heard.get()
+            message = await rig.control.received.get()
             if isinstance(message, gateway_messages.TargetRequest):
                 instance = rng.choice(["i1", "i2"])
                 loaded.add((instance, message.target))

@@ -231,7 +231,7 @@ async def test_a_caller_that_leaves_control_waiting_is_forgotten_there_too(rig: 
 # --- invocations from hostile callers
 
 
-async def test_a_caller_that_leaves_gives_its_place_back_and_breaks_the_call(rig: Rig) -> None:
+async def test_a_caller_that_leaves_gives_its_count_back_and_breaks_the_call(rig: Rig) -> None:
     waiting: list[Request] = []
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1"))
@@ -244,7 +244,7 @@ async def test_a_caller_that_leaves_gives_its_place_back_and_breaks_the_call(rig
     assert rig.in_flight == 0
 
 
-async def test_a_caller_that_leaves_in_the_middle_of_a_body_gives_its_place_back(rig: Rig) -> None:
+async def test_a_caller_that_leaves_in_the_middle_of_a_body_gives_its_count_back(rig: Rig) -> None:
     container = await rig.container("i1")
     await rig.start(rig.route("i1"))
     _, writer = await asyncio.open_connection("127.0.0.1", rig.port)

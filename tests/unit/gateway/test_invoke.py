@@ -30,13 +30,13 @@ async def test_a_miss_is_asked_for_once_and_everybody_is_answered(rig: Rig) -> N
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(b"%d" % n, "a.tar.gz")) for n in range(20)]
-    need = await rig.control.hears(gateway_messages.TargetRequest)
+    need = await rig.control.receives(gateway_messages.TargetRequest)
     assert (need.key, need.variant, need.target, need.hot) == ("us-east-1/ep", "v", "a.tar.gz", False)
     await until(lambda: len(rig.gateway.context.pending) == 20)
     rig.control.send(rig.resident("a.tar.gz", "i1", timing=gateway_messages.Timing(0.0, 0.1, 0.2, 0.3)))
     replies = await asyncio.gather(*calls)
     assert [reply.body for reply in replies] == [b"echo:%d" % n for n in range(20)]
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     assert "download;dur=100.00, extract;dur=200.00, load;dur=300.00" in replies[0].headers["server-timing"]
     assert replies[0].headers["server-timing"].endswith("cache;desc=miss")
     hit = await rig.invoke(b"x", "/a.tar.gz")

@@ -35,13 +35,13 @@ async def test_a_need_carries_the_hits_before_it(rig: Rig) -> None:
     await rig.control.resident(rig.resident("a", "i1"))
     await rig.invoke(target="a")
     call = asyncio.create_task(rig.invoke(target="b"))
-    need = await rig.control.hears(gateway_messages.TargetRequest)
+    need = await rig.control.receives(gateway_messages.TargetRequest)
     assert [hit.target for hit in need.hits] == ["a"]
     rig.control.send(rig.resident("b", "i1"))
     await call
 
 
-async def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told(rig: Rig) -> None:
+async def test_a_withdrawn_target_is_requested_again_and_busy_is_reported(rig: Rig) -> None:
     waiting: list[Request] = []
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", multi_model=True))
@@ -52,12 +52,12 @@ async def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told(rig: Rig) 
     await until(lambda: waiting)
 
     rig.control.send(withdraw)
-    withdrawn = await rig.control.hears(gateway_messages.Withdrawn)
+    withdrawn = await rig.control.receives(gateway_messages.Withdrawn)
     assert (withdrawn.target, withdrawn.instance, withdrawn.generation, withdrawn.busy) == ("a", "i1", 1, True)
     assert [hit.target for hit in withdrawn.hits] == ["a"]
 
     second = asyncio.create_task(rig.invoke(b"2", "a"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     await rig.control.resident(resident)  # control takes it back: it was busy
     await until(lambda: len(waiting) == 2)
     for request in waiting:
@@ -65,7 +65,7 @@ async def test_a_withdrawn_target_is_asked_for_again_and_busy_is_told(rig: Rig) 
     assert [(await call).body for call in (first, second)] == [b"1", b"2"]
 
     rig.control.send(withdraw)
-    assert not (await rig.control.hears(gateway_messages.Withdrawn)).busy
+    assert not (await rig.control.receives(gateway_messages.Withdrawn)).busy
 
 
 async def test_a_request_from_before_a_withdrawal_still_counts_after_it_is_published_again(rig: Rig) -> None:
@@ -77,7 +77,7 @@ async def test_a_request_from_before_a_withdrawal_still_counts_after_it_is_publi
     await until(lambda: waiting)
     for epoch in ("epoch-1", "epoch-2"):
         rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
-        assert (await rig.control.hears(gateway_messages.Withdrawn)).busy, epoch
+        assert (await rig.control.receives(gateway_messages.Withdrawn)).busy, epoch
         resident = rig.resident("a", "i1")
         rig.control.send(gateway_messages.Snapshot(epoch, 7, (rig.route("i1", multi_model=True),), (resident,)))
     waiting[0].answer(200)
@@ -90,7 +90,7 @@ async def test_an_old_withdrawal_does_not_hide_a_newer_load(rig: Rig) -> None:
     await rig.control.resident(rig.resident("a", "i1", 2))
     await rig.control.resident(rig.resident("a", "i1", 1))
     rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
-    await rig.control.hears(gateway_messages.Withdrawn)
+    await rig.control.receives(gateway_messages.Withdrawn)
     assert (await rig.invoke(target="a")).status == 200
 
 
@@ -113,7 +113,7 @@ async def test_a_refused_target_answers_everybody_who_waits(
     await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(2)]
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     await until(lambda: len(rig.gateway.context.pending) == 2)
     rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "a", kind, "S3 says no", load))  # type: ignore[arg-type]
     for reply in await asyncio.gather(*calls):
@@ -129,8 +129,8 @@ async def test_a_miss_past_its_time_is_not_ready_and_the_last_to_leave_says_so()
         await rig.start(rig.route("i1", multi_model=True))
         reply = await rig.invoke(target="a")
         assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
-        await rig.control.hears(gateway_messages.TargetRequest)
-        assert await rig.control.hears(gateway_messages.Abandoned) == gateway_messages.Abandoned(
+        await rig.control.receives(gateway_messages.TargetRequest)
+        assert await rig.control.receives(gateway_messages.Abandoned) == gateway_messages.Abandoned(
             "us-east-1/ep", "v", "a"
         )
 
@@ -139,14 +139,14 @@ async def test_callers_that_leave_while_they_wait_leave_nothing_behind(rig: Rig)
     container = await rig.container("i1")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(3)]
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     await until(lambda: len(rig.gateway.context.pending) == 3)
     calls[0].cancel()
     await until(lambda: len(rig.gateway.context.pending) == 2)
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     calls[1].cancel()
     calls[2].cancel()
-    await rig.control.hears(gateway_messages.Abandoned)
+    await rig.control.receives(gateway_messages.Abandoned)
     rig.control.send(rig.resident("a", "i1"))
     await rig.control.settled()
     assert container.seen == []
@@ -157,7 +157,7 @@ async def test_bodies_that_wait_have_a_bounded_sum(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     rig.gateway.context.pending.room = 100_000
     first = asyncio.create_task(rig.invoke(b"x" * 90_000, "a"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     reply = await rig.invoke(b"x" * 90_000, "a")
     assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
     rig.control.send(rig.resident("a", "i1"))
@@ -170,7 +170,7 @@ async def test_a_long_body_waits_outside_and_arrives_whole(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     body = bytes(range(256)) * (MAX_BODY // 256)
     call = asyncio.create_task(rig.invoke(body, "a"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     (waiter,) = rig.gateway.context.pending.waiting()
     assert waiter.buffered < 1_000_000
     rig.control.send(rig.resident("a", "i1"))
@@ -190,9 +190,9 @@ async def test_a_container_that_lost_the_target_is_reported_and_asked_once_more(
     await rig.start(rig.route("i1", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1", 1))
     call = asyncio.create_task(rig.invoke(target="a"))
-    gone = await rig.control.hears(gateway_messages.TargetMissing)
+    gone = await rig.control.receives(gateway_messages.TargetMissing)
     assert (gone.target, gone.instance, gone.generation, gone.status) == ("a", "i1", 1, status)
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("a", "i1", 2))
     assert (await call).body == b"found"
 
@@ -202,14 +202,14 @@ async def test_a_404_of_the_users_own_is_not_asked_for_ever(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1", 1))
     call = asyncio.create_task(rig.invoke(target="a"))
-    await rig.control.hears(gateway_messages.TargetMissing)
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetMissing)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("a", "i1", 2))
     reply = await call
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 404)
     assert error(reply)["OriginalMessage"] == "no such row"
     assert len(container.seen) == 2
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
 
 
 async def test_a_body_that_has_flowed_away_is_not_sent_twice(rig: Rig) -> None:
@@ -218,7 +218,7 @@ async def test_a_body_that_has_flowed_away_is_not_sent_twice(rig: Rig) -> None:
     await rig.control.resident(rig.resident("a", "i1", 1))
     reply = await rig.invoke(BIG, "a")
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 404)
-    await rig.control.hears(gateway_messages.TargetMissing)
+    await rig.control.receives(gateway_messages.TargetMissing)
 
 
 async def test_a_target_on_a_dead_container_is_asked_for_elsewhere(rig: Rig) -> None:
@@ -229,12 +229,12 @@ async def test_a_target_on_a_dead_container_is_asked_for_elsewhere(rig: Rig) -> 
     dead.path.unlink(missing_ok=True)
     for body in (b"short", BIG):
         call = asyncio.create_task(rig.invoke(body, "a"))
-        assert (await rig.control.hears(gateway_messages.TargetMissing)).status == 0
-        await rig.control.hears(gateway_messages.TargetRequest)
+        assert (await rig.control.receives(gateway_messages.TargetMissing)).status == 0
+        await rig.control.receives(gateway_messages.TargetRequest)
         rig.control.send(rig.resident("a", "i2"))
         assert (await call).body == b"echo:" + body
         rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i2", 1))
-        await rig.control.hears(gateway_messages.Withdrawn)
+        await rig.control.receives(gateway_messages.Withdrawn)
         await rig.control.resident(rig.resident("a", "i1"))
     assert len(alive.seen) == 2
 
@@ -243,9 +243,9 @@ async def test_a_control_that_insists_on_a_dead_container_is_not_believed_for_ev
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(rig.invoke(target="a"))
     for generation in range(3):
-        await rig.control.hears(gateway_messages.TargetRequest)
+        await rig.control.receives(gateway_messages.TargetRequest)
         rig.control.send(rig.resident("a", "i1", generation))
-        await rig.control.hears(gateway_messages.TargetMissing)
+        await rig.control.receives(gateway_messages.TargetMissing)
     reply = await call
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, 0)
 
@@ -259,10 +259,10 @@ async def test_a_crowded_target_asks_for_one_more_copy_once_a_second(rig: Rig) -
     await rig.start(rig.route("i1", "i2", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1"))
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(200)]
-    need = await rig.control.hears(gateway_messages.TargetRequest)
+    need = await rig.control.receives(gateway_messages.TargetRequest)
     assert (need.target, need.hot) == ("a", True)
     await until(lambda: len(waiting) == 200)
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     for request in waiting:
         request.answer(200)
     await asyncio.gather(*calls)
@@ -296,7 +296,7 @@ async def test_a_new_route_forgets_residents_on_instances_that_are_gone(rig: Rig
     rig.control.send(gateway_messages.SetRoute(2, rig.route("i1", multi_model=True)))
     await rig.control.settled()
     call = asyncio.create_task(rig.invoke(target="a"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     call.cancel()
 
 
@@ -314,18 +314,18 @@ async def test_residents_are_served_without_control_and_misses_are_asked_again(r
     miss = asyncio.create_task(rig.invoke(target="b"))
     await until(lambda: len(rig.gateway.context.pending) == 1)
     await rig.control.start()
-    await rig.control.hears(gateway_messages.Hello)
+    await rig.control.receives(gateway_messages.Hello)
     rig.control.send(gateway_messages.Snapshot("epoch-2", 40, (route,), ()))
-    assert await rig.control.hears(gateway_messages.Ack) == gateway_messages.Ack("epoch-2", 40)
-    assert (await rig.control.hears(gateway_messages.TargetRequest)).target == "b"
+    assert await rig.control.receives(gateway_messages.Ack) == gateway_messages.Ack("epoch-2", 40)
+    assert (await rig.control.receives(gateway_messages.TargetRequest)).target == "b"
     rig.control.send(rig.resident("b", "i1"))
     assert (await miss).status == 200
 
 
-async def test_who_waits_for_an_endpoint_that_goes_is_told_that_it_is_unknown(rig: Rig) -> None:
+async def test_a_request_that_waits_for_an_endpoint_that_is_deleted_is_answered_that_it_is_unknown(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(rig.invoke(target="a"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(gateway_messages.DropRoute(1, "us-east-1/ep"))
     reply = await call
     assert (reply.status, error(reply)["ErrorCode"]) == (400, "NO_SUCH_ENDPOINT")

@@ -50,7 +50,7 @@ async def test_a_body_that_arrived_meanwhile_goes_where_the_new_route_says(rig: 
     gathering = await Gathering(rig).begin()
     rig.control.swap(rig.route("i2", variant=new))
     rig.control.send(gateway_messages.Drain("i1"))
-    await rig.control.hears(gateway_messages.Drained)
+    await rig.control.receives(gateway_messages.Drained)
     reply = await gathering.finish()
     assert reply.endswith(b"echo:x")
     assert f"x-Amzn-Invoked-Production-Variant: {new}".encode() in reply
@@ -98,14 +98,14 @@ async def test_what_the_new_route_does_not_allow_is_refused(
     assert reply.startswith(b"HTTP/1.1 400 ")
     assert code in reply
     assert container.seen == []
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
 
 
-async def test_who_waits_for_a_target_of_an_endpoint_that_has_none_any_more_is_told(rig: Rig) -> None:
+async def test_a_request_that_waits_for_a_target_of_an_endpoint_that_has_none_any_more_gets_an_error(rig: Rig) -> None:
     await rig.container("i2")
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.swap(rig.route("i2"))
     assert error(await call)["ErrorCode"] == "TARGET_MODEL_HEADER_NOT_SUPPORTED"
 
@@ -114,9 +114,9 @@ async def test_who_waits_for_a_target_is_asked_for_again_and_finds_it_with_the_n
     await rig.container("i2")
     await rig.start(rig.route("i1", multi_model=True))
     calls = [asyncio.create_task(rig.invoke(target=target)) for target in "ab"]
-    assert {(await rig.control.hears(gateway_messages.TargetRequest)).target for _ in calls} == {"a", "b"}
+    assert {(await rig.control.receives(gateway_messages.TargetRequest)).target for _ in calls} == {"a", "b"}
     rig.control.swap(rig.route("i2", multi_model=True), rig.resident("a", "i2"))
-    assert (await rig.control.hears(gateway_messages.TargetRequest)).target == "b"
+    assert (await rig.control.receives(gateway_messages.TargetRequest)).target == "b"
     assert (await calls[0]).status == 200
     renamed = rig.route("i2", multi_model=True, variant="w")
     resident = gateway_messages.SetResident("us-east-1/ep", "w", "b", "i2", 1, f"unix:{rig.run / 'i2'}", "m-b")
@@ -129,7 +129,7 @@ async def test_a_resident_on_an_instance_that_no_route_names_is_not_sent_to(rig:
     await rig.start(rig.route("i2", multi_model=True))
     await rig.control.resident(rig.resident("t", "i1"))
     call = asyncio.create_task(rig.invoke(target="t"))
-    await rig.control.hears(gateway_messages.TargetRequest)
+    await rig.control.receives(gateway_messages.TargetRequest)
     rig.control.send(rig.resident("t", "i2"))
     assert (await call).status == 200
     assert old.seen == []
@@ -163,10 +163,10 @@ async def test_a_request_whose_instance_left_the_route_before_it_could_connect_g
     rig.control.swap(rig.route("i2"))
     rig.control.send(gateway_messages.Drain("i1"))  # it is bound for there, sent or not
     await rig.control.settled()
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     crowded.leave()
     assert (await call).body == b"echo:x"
-    await rig.control.hears(gateway_messages.Drained)
+    await rig.control.receives(gateway_messages.Drained)
 
 
 async def test_a_request_whose_only_instance_left_the_route_waits_for_the_next(rig: Rig) -> None:
@@ -184,7 +184,7 @@ async def test_a_request_whose_only_instance_left_the_route_waits_for_the_next(r
 
 
 @pytest.mark.parametrize("comes", [True, False])
-async def test_a_chain_whose_instance_left_the_route_between_two_hops_begins_anew_on_the_next(
+async def test_a_chain_whose_instance_left_the_route_between_two_containers_begins_anew_on_the_next(
     rig: Rig, comes: bool
 ) -> None:
     def step(request: Request) -> None:
@@ -219,7 +219,7 @@ async def test_a_dead_instance_that_is_all_that_the_route_names_is_an_error_at_o
     assert error(await call)["OriginalStatusCode"] == 0
 
 
-async def test_of_several_instances_the_dead_ones_are_passed_over(rig: Rig) -> None:
+async def test_of_several_instances_the_dead_ones_are_skipped(rig: Rig) -> None:
     await rig.container("i6")
     await rig.start(rig.route(*(f"i{n}" for n in range(1, 7))))
     for _ in range(10):
@@ -240,16 +240,16 @@ async def test_drained_is_said_once_when_nothing_runs_there(rig: Rig) -> None:
     for instance in ("i1", "i2", "i1", "idle"):
         rig.control.send(gateway_messages.Drain(instance))
     await rig.control.settled()
-    assert await rig.control.hears(gateway_messages.Drained) == gateway_messages.Drained("idle")
+    assert await rig.control.receives(gateway_messages.Drained) == gateway_messages.Drained("idle")
     first = waiting[0] if waiting[0] in rig.containers["i1"].seen else waiting[1]
     first.answer(200)
-    assert await rig.control.hears(gateway_messages.Drained) == gateway_messages.Drained("i1")
+    assert await rig.control.receives(gateway_messages.Drained) == gateway_messages.Drained("i1")
     next(request for request in waiting if request is not first).answer(200)
-    assert await rig.control.hears(gateway_messages.Drained) == gateway_messages.Drained("i2")
+    assert await rig.control.receives(gateway_messages.Drained) == gateway_messages.Drained("i2")
     await asyncio.gather(*calls)
     link_of_it = rig.gateway.link
     await until(lambda: not link_of_it.watching)
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -270,11 +270,11 @@ async def test_a_chain_keeps_its_instance_from_being_drained(rig: Rig, position:
     rig.control.send(gateway_messages.Drain("i1"))
     await rig.control.settled()
     assert (await rig.invoke(b"y")).body == b"y>>"
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     step(waiting[0])
     assert (await call).body == b"x>>"  # where it had begun
     assert len(rig.containers["i1.1"].seen) == 1
-    assert await rig.control.hears(gateway_messages.Drained) == gateway_messages.Drained("i1")
+    assert await rig.control.receives(gateway_messages.Drained) == gateway_messages.Drained("i1")
 
 
 async def test_a_new_control_asks_again(rig: Rig) -> None:
@@ -293,9 +293,9 @@ async def test_a_new_control_asks_again(rig: Rig) -> None:
     await call
     await until(lambda: not rig.gateway.link.watching)
     await rig.control.settled()
-    assert rig.control.heard.empty()
+    assert rig.control.received.empty()
     rig.control.send(gateway_messages.Drain("i1"))
-    await rig.control.hears(gateway_messages.Drained)
+    await rig.control.receives(gateway_messages.Drained)
 
 
 # --- all of it at once
@@ -345,7 +345,7 @@ async def test_updates_under_load_drop_nothing_and_send_nothing_to_what_has_drai
         for place in before.variants[0].instances:
             rig.control.send(gateway_messages.Drain(place.instance))
         for _ in before.variants[0].instances:
-            drained = await rig.control.hears(gateway_messages.Drained)
+            drained = await rig.control.receives(gateway_messages.Drained)
             for position in (0, 1):
                 await _end(rig.containers[f"{drained.instance}.{position}"])
     done.set()

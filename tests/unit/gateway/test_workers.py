@@ -75,11 +75,11 @@ async def test_where_a_worker_takes_no_connection_the_container_itself_is_asked(
     reply = await rig.invoke(b"x", "a" if multi_model else "")
     assert (reply.status, reply.body) == (200, b"echo:x")
     assert len(front.seen) == 1
-    assert rig.control.heard.empty()  # it has the target still, as far as anybody knows
+    assert rig.control.received.empty()  # it has the target still, as far as anybody knows
     await front.stop()
     reply = asyncio.create_task(rig.invoke(b"x", "a" if multi_model else ""))
     if multi_model:
-        assert (await rig.control.hears(gateway_messages.TargetMissing)).status == 0
+        assert (await rig.control.receives(gateway_messages.TargetMissing)).status == 0
         reply.cancel()
     else:
         assert (await reply).status == 424

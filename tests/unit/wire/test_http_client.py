@@ -258,7 +258,7 @@ async def test_the_answer_to_head_has_no_body_whatever_it_announces() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ],
 )
-async def test_a_cut_body_is_told_from_a_whole_one(answer: bytes) -> None:
+async def test_a_cut_body_is_distinguished_from_a_whole_one(answer: bytes) -> None:
     async with serving(answering(answer)) as upstream:
         caller = await upstream.ask()
         assert caller.events == ["failed"]
@@ -367,7 +367,7 @@ async def test_an_answer_that_comes_before_the_request_is_whole_ends_the_connect
         assert upstream.connections == 2
 
 
-async def test_a_long_request_is_told_when_the_server_reads_too_slowly() -> None:
+async def test_a_long_request_is_blocked_while_the_server_reads_too_slowly() -> None:
     go = asyncio.Event()
     size = 5_000_000
 

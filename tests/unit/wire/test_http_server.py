@@ -279,7 +279,7 @@ async def test_a_rest_without_end_is_not_read_for_ever() -> None:
 
 
 @pytest.mark.parametrize("half", [True, False])
-async def test_a_peer_that_leaves_is_told_once_and_its_answer_goes_nowhere(half: bool) -> None:
+async def test_a_peer_that_leaves_is_reported_once_and_its_answer_goes_nowhere(half: bool) -> None:
     waiting: list[Request] = []
     left: list[int] = []
 
@@ -397,7 +397,7 @@ async def test_a_peer_that_never_reads_is_dropped() -> None:
 # --- connections and closing
 
 
-async def test_a_connection_too_many_is_told_so() -> None:
+async def test_a_connection_too_many_gets_an_error() -> None:
     async with serving(echo, Limits(connections=1)) as served:
         first, second = await served.connect(), await served.connect()
         await until(lambda: served.server.connections)
@@ -436,7 +436,7 @@ async def test_closing_does_not_wait_for_ever() -> None:
 # --- bodies that stream
 
 
-async def test_a_long_body_is_never_held_whole() -> None:
+async def test_a_long_body_is_never_buffered_whole() -> None:
     size, buffer = 5_000_000, 65_536
     pieces: list[int] = []
 
