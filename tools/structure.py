@@ -30,7 +30,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("methods of a class", "hostler/hosting/targets/runtime.py: TargetRuntime"): _LATER,
     ("methods of a class", "hostler/hosting/reconciler.py: Reconciler"): _LATER,
     ("methods of a class", "hostler/hosting/targets/registry.py: RuntimeRegistry"): _LATER,
-    ("lines of a class", "hostler/artifacts/cache.py: ArtifactCache"): _LATER,
     ("lines of a class", "hostler/core/targets/model_cache.py: ModelCache"): _LATER,
     ("lines of a class", "hostler/hosting/targets/registry.py: RuntimeRegistry"): _LATER,
     ("lines of a class", "hostler/hosting/targets/runtime.py: TargetRuntime"): _LATER,

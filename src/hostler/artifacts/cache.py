@@ -1,11 +1,7 @@
-"""The shared disk cache: every artifact is fetched and extracted once, whoever asks, and evicted when room is needed.
+"""The shared cache of artifacts on disk: each is fetched and extracted once, whoever asks, and evicted to make room.
 
-    <root>/<id>/model/       the extracted archive; id stands for (bucket, key, ETag)
-    <root>/<id>/entry        what it is, its size, the number of its files
-    <root>/<id>/memory       measured memory of the target that was loaded from it, if it ever was
-    <root>/.work/            half work; emptied at the start
-
-An entry appears and disappears by one rename, so a half one is never seen. Knows nothing of instances and containers.
+Owns the disk budget, who uses which artifact, and the fetches under way; cache_folder.py owns the files. Knows nothing
+of instances and containers.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import shutil
 import threading
@@ -24,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from hostler.artifacts.archive import Limits, Packed, extract
+from hostler.artifacts.archive import Extracted, Limits, Packed, extract
+from hostler.artifacts.cache_folder import CacheFolder, remove
 from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
 from hostler.core.targets.eviction_lru import Lru
@@ -49,17 +43,6 @@ class Fetched:
     extract: float = 0.0
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """What the file `entry` says. `boot` names the system's run in which the files were last known to be whole."""
-
-    bucket: str
-    key: str
-    etag: str
-    bytes: int
-    files: int
-    boot: str
-
-
 class _Changed(ArtifactBad):
     """The file was another one by then, or became one."""
 
@@ -80,8 +63,7 @@ class ArtifactCache:
     """
 
     def __init__(self, root: Path, source: Source, budget: int, limits: Limits) -> None:
-        self._root = root
-        self._work = root / ".work"
+        self._folder = CacheFolder(root)
         self._source = source
         self._budget = budget
         self._limits = limits
@@ -92,9 +74,10 @@ class ArtifactCache:
         self._downloading = asyncio.Semaphore(DOWNLOADS)
         self._extracting = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
         self._working = threading.Semaphore(EXTRACTIONS)
-        self._numbers = itertools.count()
-        self._boot = _boot()
-        self._adopt()
+        for entry in self._folder.adopt():
+            self._lru.add(entry.id, entry.size)
+            if entry.memory is not None:
+                self._memory[entry.id] = entry.memory
 
     @property
     def total(self) -> int:
@@ -125,14 +108,13 @@ class ArtifactCache:
     def held(self, id: str) -> Fetched | None:
         """Hold an artifact that is here, without asking S3; None when it is not (any more)."""
         with self._lock:
-            if id not in self._lru or not (self._root / id / "model").is_dir():  # a person may have removed it
+            if id not in self._lru or not self._folder.model(id).is_dir():  # a person may have removed it
                 return None
             self._lru.touch(id)
             self._lru.pin(id)
             size = self._lru.size(id)
-        with contextlib.suppress(OSError):
-            os.utime(self._root / id / "entry")  # recency, for the next start
-        return Fetched(id, self._root / id / "model", size)
+        self._folder.touch(id)
+        return Fetched(id, self._folder.model(id), size)
 
     def release(self, id: str) -> None:
         """Give up one hold."""
@@ -144,7 +126,7 @@ class ArtifactCache:
         """Remove an artifact, unless somebody holds it. Blocks."""
         with self._lock:
             gone = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
-        _remove(gone)
+        remove(gone)
 
     async def remember(self, id: str, memory: int) -> None:
         """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here.
@@ -160,8 +142,7 @@ class ArtifactCache:
             if id not in self._lru:
                 return
             self._memory[id] = memory
-            with contextlib.suppress(OSError):  # a full disk is no reason to fail: it will be measured again
-                self._write(self._root / id / "memory", str(memory).encode())
+            self._folder.write_memory(id, memory)
 
     def memory(self, id: str) -> int | None:
         """What was remembered, if it was."""
@@ -179,7 +160,7 @@ class ArtifactCache:
         """Evict everything that nobody holds; False if there was nothing. For when the disk itself is full."""
         with self._lock:
             gone = self._evict(self._lru.victims(self._lru.evictable) or [])
-        _remove(gone)
+        remove(gone)
         return bool(gone)
 
     # --- fetching -------------------------------------------------------------------------------------------------
@@ -237,8 +218,8 @@ class ArtifactCache:
                     if file_version(os.fstat(file.fileno())) != info.file_version:
                         raise _Changed("The object was changed while it was read.")
 
-                entry = self._take_in(id, info, file, check)
-                return self._fetched(id, entry, begun, opened)
+                extracted = self._take_in(id, info, file, check)
+                return self._fetched(id, extracted, begun, opened)
 
         begun = time.monotonic()
         return await asyncio.get_running_loop().run_in_executor(self._extracting, take_in)
@@ -248,8 +229,8 @@ class ArtifactCache:
 
         def take_in() -> Fetched:
             with _disk_errors(), self._working:
-                entry = self._take_in(id, info, pipe)
-                return self._fetched(id, entry, begun, pipe.whole)
+                extracted = self._take_in(id, info, pipe)
+                return self._fetched(id, extracted, begun, pipe.whole)
 
         async with self._downloading:
             begun, pipe = time.monotonic(), Pipe(self._working)
@@ -260,39 +241,39 @@ class ArtifactCache:
                 filling.cancel()
                 await asyncio.wait([filling])
 
-    def _fetched(self, id: str, entry: _Entry, begun: float, whole: float) -> Fetched:
-        return Fetched(id, self._root / id / "model", entry.bytes, whole - begun, time.monotonic() - whole)
+    def _fetched(self, id: str, extracted: Extracted, begun: float, whole: float) -> Fetched:
+        return Fetched(id, self._folder.model(id), extracted.bytes, whole - begun, time.monotonic() - whole)
 
-    def _take_in(self, id: str, info: ObjectInfo, packed: Packed, check: Callable[[], None] = lambda: None) -> _Entry:
+    def _take_in(
+        self, id: str, info: ObjectInfo, packed: Packed, check: Callable[[], None] = lambda: None
+    ) -> Extracted:
         """Extract, `check`, put in place, held once. Blocks."""
-        work = self._work / f"{id}-{next(self._numbers)}"
-        work.mkdir(parents=True)
+        work = self._folder.make_work(id)
         try:
             extracted = extract(packed, info.size, work / "model", self._limits)
             check()
-            entry = _Entry(info.bucket, info.key, info.etag, extracted.bytes, extracted.files, self._boot)
-            (work / "entry").write_bytes(msgspec.json.encode(entry))
-            self._admit(id, entry, work)
-            return entry
+            self._folder.write_entry(work, info, extracted)
+            self._admit(id, extracted.bytes, work)
+            return extracted
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
-    def _admit(self, id: str, entry: _Entry, work: Path) -> None:
+    def _admit(self, id: str, size: int, work: Path) -> None:
         """Make room and put the entry in place, held once."""
-        if entry.bytes > self._budget:
-            raise ArtifactBad(f"The artifact's {entry.bytes} bytes are more than the disk budget of {self._budget}.")
+        if size > self._budget:
+            raise ArtifactBad(f"The artifact's {size} bytes are more than the disk budget of {self._budget}.")
         gone: list[Path] = []
         try:
             with self._lock:
                 lost = id in self._lru  # removed behind our back; whoever holds it holds it still
-                gone += [self._set_aside(id)] if lost else self._make_room(entry.bytes)
-                work.rename(self._root / id)
+                gone += [self._folder.set_aside(id)] if lost else self._make_room(size)
+                self._folder.put(work, id)
                 if not lost:
-                    self._lru.add(id, entry.bytes)
+                    self._lru.add(id, size)
                 self._lru.pin(id)
         finally:
-            _remove(gone)
+            remove(gone)
 
     def _make_room(self, size: int) -> list[Path]:
         need = self._lru.total + size - self._budget
@@ -306,76 +287,12 @@ class ArtifactCache:
         for id in ids:
             self._lru.remove(id)
             self._memory.pop(id, None)
-        return [self._set_aside(id) for id in ids]
-
-    def _set_aside(self, name: str) -> Path:
-        """Away by one rename, so that nobody ever finds half of it; the path may be missing."""
-        gone = self._work / f"gone-{next(self._numbers)}"
-        self._work.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self._root / name).rename(gone)
-        return gone
-
-    # --- the start ------------------------------------------------------------------------------------------------
-
-    def _adopt(self) -> None:
-        """Remove half work; take over whole entries, the least recently used first."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._work, ignore_errors=True)
-        self._work.mkdir()
-        found: list[tuple[float, str, int]] = []
-        for folder in self._root.iterdir():
-            if folder == self._work:
-                continue
-            try:
-                entry = msgspec.json.decode((folder / "entry").read_bytes(), type=_Entry)
-                used = (folder / "entry").stat().st_mtime
-                self._check_whole(folder, entry)
-            except (OSError, ValueError):
-                _remove([self._set_aside(folder.name)])
-                continue
-            found.append((used, folder.name, entry.bytes))
-            with contextlib.suppress(OSError, ValueError):
-                self._memory[folder.name] = int((folder / "memory").read_text())
-        for _, id, size in sorted(found):
-            self._lru.add(id, size)
-
-    def _check_whole(self, folder: Path, entry: _Entry) -> None:
-        """A kill tears no file, but a power failure may: after one, the files are measured. Raises ValueError."""
-        if entry.boot == self._boot:
-            return
-        sizes = [path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()]
-        if (sum(sizes), len(sizes)) != (entry.bytes, entry.files):
-            raise ValueError("torn")
-        self._write(folder / "entry", msgspec.json.encode(msgspec.structs.replace(entry, boot=self._boot)))
-
-    def _write(self, path: Path, data: bytes) -> None:
-        temporary = self._work / f"file-{next(self._numbers)}"
-        self._work.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        return [self._folder.set_aside(id) for id in ids]
 
 
 def _id(info: ObjectInfo) -> str:
     """Path-safe: 32 hex digits."""
     return hashlib.sha256(f"{info.bucket}/{info.key} {info.etag}".encode()).hexdigest()[:32]
-
-
-def _boot() -> str:
-    """Changes when the machine starts anew; where the system does not tell, never twice the same."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return os.urandom(16).hex()
 
 
 @contextlib.contextmanager
