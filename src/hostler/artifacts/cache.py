@@ -59,7 +59,7 @@ class ArtifactCache:
     """The cache below `root`, filled from `source`. `budget` and `limits.bytes` are bytes, extracted.
 
     Work in progress comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any
-    thread. Holds are not kept over a restart: whoever had some takes them again with `held`.
+    thread. Holds are not kept over a restart: whoever had some takes them again with `acquire`.
     """
 
     def __init__(self, root: Path, source: Source, budget: int, limits: Limits) -> None:
@@ -105,7 +105,7 @@ class ArtifactCache:
                 self.release(flight.task.result().id)
             raise
 
-    def held(self, id: str) -> Fetched | None:
+    def acquire(self, id: str) -> Fetched | None:
         """Hold an artifact that is here, without asking S3; None when it is not (any more)."""
         with self._lock:
             if id not in self._lru or not self._folder.model(id).is_dir():  # a person may have removed it
@@ -183,7 +183,7 @@ class ArtifactCache:
         for _ in range(VERSIONS):
             info = await self._source.head(bucket, key)
             id = _id(info)
-            if fetched := self.held(id):
+            if fetched := self.acquire(id):
                 return fetched
             try:
                 fetched = await self._bring(id, info)

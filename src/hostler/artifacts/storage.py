@@ -79,15 +79,15 @@ class _Note(msgspec.Struct, frozen=True):
 class InstanceStorage:
     """Artifacts below `folder`; `copy` for containers that are not ours.
 
-    `fetch*` and `discard` belong to the event loop; `known` and `close` block and are called in a thread. One call at
-    a time for one model id. After a restart, `known` comes first: it holds again what the container uses.
+    `fetch*` and `discard` belong to the event loop; `placed` and `close` block and are called in a thread. One call at
+    a time for one model id. After a restart, `placed` comes first: it holds again what the container uses.
     """
 
     def __init__(self, folder: Path, disk: ArtifactCache, *, copy: bool) -> None:
         self.disk = disk
         self._folder = folder
         self._copy = copy
-        self._held: dict[str, str] = {}  # model id -> artifact held for as long as its link is there
+        self._acquired: dict[str, str] = {}  # model id -> artifact held for as long as its link is there
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
         """Place a target at `models/<model_id>/model`. Raises ArtifactError."""
@@ -102,7 +102,7 @@ class InstanceStorage:
         """Place a user's packed code at `code` and say where that is. Raises ArtifactError."""
         return (await self._place("code", "", bucket, key, "code", link=False)).path
 
-    def known(self) -> dict[str, Placed]:
+    def placed(self) -> dict[str, Placed]:
         """The targets that are in place, by model id. One whose artifact is gone is no longer in place."""
         placed: dict[str, Placed] = {}
         try:
@@ -127,15 +127,15 @@ class InstanceStorage:
 
     def close(self) -> None:
         """Hold nothing any more; the folder is the caller's to remove."""
-        while self._held:
-            self.disk.release(self._held.popitem()[1])
+        while self._acquired:
+            self.disk.release(self._acquired.popitem()[1])
 
     # --- how ------------------------------------------------------------------------------------------------------
 
     async def _place(self, name: str, target: str, bucket: str, key: str, where: str, *, link: bool) -> Placed:
         """The version that was placed before, if it is still on disk; else the present one."""
         before = self._note(name)
-        fetched = self.disk.held(before.id) if before and (before.bucket, before.key) == (bucket, key) else None
+        fetched = self.disk.acquire(before.id) if before and (before.bucket, before.key) == (bucket, key) else None
         fetched = fetched or await self.disk.fetch(bucket, key)
         note = _Note(target, bucket, key, fetched.id, fetched.size)
         if link and note == before and self._move_back(name, fetched.path):
@@ -162,10 +162,10 @@ class InstanceStorage:
     def _keep(self, name: str, id: str) -> None:
         """Its link has a hold from now on, instead of the one it may have had."""
         self._let_go(name)
-        self._held[name] = id
+        self._acquired[name] = id
 
     def _let_go(self, name: str) -> None:
-        if held := self._held.pop(name, None):
+        if held := self._acquired.pop(name, None):
             self.disk.release(held)
 
     def _make(self, name: str, note: _Note, shared: Path, where: str, link: bool) -> None:
@@ -241,12 +241,12 @@ class InstanceStorage:
     def _hold(self, model_id: str, id: str, path: Path) -> bool:
         if not path.is_symlink():
             return path.is_dir()
-        if self._held.get(model_id) == id:
+        if self._acquired.get(model_id) == id:
             return path.is_dir()
-        fetched = self.disk.held(id)
+        fetched = self.disk.acquire(id)
         if fetched is None:
             return False
-        self._held[model_id] = id
+        self._acquired[model_id] = id
         return path.readlink() == fetched.path
 
 

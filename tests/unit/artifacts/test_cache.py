@@ -128,7 +128,7 @@ async def test_a_new_version_of_an_object_is_another_artifact(tmp_path: Path) ->
     new = await place.disk.fetch("bucket", "m.tar.gz")
     assert (old.path / "model").read_bytes() == b"old"
     assert (new.path / "model").read_bytes() == b"new"
-    again = place.disk.held(old.id)
+    again = place.disk.acquire(old.id)
     assert again is not None
     assert again.path == old.path
 
@@ -184,7 +184,7 @@ async def test_room_is_made_by_recency_and_never_from_what_is_held(tmp_path: Pat
     await use("e")
     assert place.disk.total == 300
     assert c not in place.entries()
-    assert place.disk.held(c) is place.disk.held(b) is None
+    assert place.disk.acquire(c) is place.disk.acquire(b) is None
 
 
 async def test_an_artifact_larger_than_the_budget_is_refused_and_nothing_is_evicted(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ async def test_what_a_person_removes_behind_our_back_is_fetched_anew(tmp_path: P
     for path in (tmp_path / "artifacts").iterdir():
         shutil.rmtree(path)
     await place.disk.remember(held.id, 5)  # late, and no error
-    assert place.disk.held(held.id) is None
+    assert place.disk.acquire(held.id) is None
     again = await place.disk.fetch("bucket", "a")
     assert (again.id, (again.path / "model").read_bytes()) == (held.id, b"a")
     assert place.disk.total == 2

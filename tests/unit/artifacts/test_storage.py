@@ -33,13 +33,13 @@ async def test_a_target_is_placed_known_and_discarded(tmp_path: Path, copy: bool
     assert placed.path.is_symlink() is not copy
     assert (placed.model_id, placed.target, placed.size) == (ID, "m.tar.gz", 5)
     assert placed.extract > 0
-    known = mine.known()
+    known = mine.placed()
     assert list(known) == [ID]
     assert (known[ID].target, known[ID].id, known[ID].path) == ("m.tar.gz", placed.id, placed.path)
     assert place.disk.clear() is copy  # a link holds the shared copy, a copy does not
     await mine.discard(ID)
     await mine.discard(ID)
-    assert mine.known() == {}
+    assert mine.placed() == {}
     assert not placed.path.parent.exists()
     assert place.disk.clear() is not copy
 
@@ -56,8 +56,8 @@ async def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_p
 
     place = Place(tmp_path)
     mine = storage(place, copy=copy)
-    assert {id: placed.target for id, placed in mine.known().items()} == {"a" * 32: "a"}
-    assert {id: placed.target for id, placed in mine.known().items()} == {"a" * 32: "a"}  # holds it once
+    assert {id: placed.target for id, placed in mine.placed().items()} == {"a" * 32: "a"}
+    assert {id: placed.target for id, placed in mine.placed().items()} == {"a" * 32: "a"}  # holds it once
     place.disk.clear()
     assert (tmp_path / "container/models" / ("a" * 32) / "model/model").read_bytes() == b"a"
     await mine.discard("a" * 32)
@@ -71,7 +71,7 @@ async def test_a_target_whose_artifact_is_gone_after_a_restart_is_not_known(tmp_
     placed = await storage(place).fetch(ID, "a", "bucket", "a")
     (tmp_path / "artifacts" / placed.id / "entry").unlink()
     mine = storage(Place(tmp_path))
-    assert mine.known() == {}
+    assert mine.placed() == {}
     assert not placed.path.parent.exists()
     assert (await mine.fetch(ID, "a", "bucket", "a")).size == 1
 
@@ -81,7 +81,7 @@ async def test_the_version_that_an_instance_had_comes_back_without_asking_s3(tmp
     place.put("m", model=b"old")
     first = await storage(place).fetch(ID, "m", "bucket", "m")
     mine = storage(place)
-    mine.known()
+    mine.placed()
     place.put("m", model=b"new")
     await mine.discard(ID)
     heads = place.source.heads
@@ -100,13 +100,13 @@ async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path
     folder = (await one.fetch(ID, "m", "bucket", "m")).path.parent
     made = [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino]
     for mine in (one, storage(place)):
-        mine.known()
+        mine.placed()
         await mine.discard(ID)
         assert list(models.iterdir()) == []
         placed = await mine.fetch(ID, "m", "bucket", "m")
         assert (placed.path / "model").read_bytes() == b"m"
         assert [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino] == made
-    assert list(mine.known()) == [ID]
+    assert list(mine.placed()) == [ID]
 
 
 async def test_what_a_script_leaves_beside_its_link_is_gone_with_its_target(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ async def test_what_cannot_be_had_places_nothing(tmp_path: Path) -> None:
     mine = storage(Place(tmp_path))
     with pytest.raises(ArtifactMissing, match="NoSuchKey"):
         await mine.fetch(ID, "m", "bucket", "m")
-    assert mine.known() == {}
+    assert mine.placed() == {}
 
 
 async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_
     assert code == tmp_path / "container" / "code"
     (placed.path / "weights").write_bytes(b"mine")
     assert (code / "inference.py").read_bytes() == b"pass"
-    assert mine.known() == {}  # these are no targets
+    assert mine.placed() == {}  # these are no targets
     assert place.disk.clear()
     assert (placed.path / "weights").read_bytes() == b"mine"
 
@@ -191,7 +191,7 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
     (tmp_path / "container" / "models" / ID).mkdir(parents=True)
     (tmp_path / "container" / "models" / ID / "model").symlink_to(victim)
     (tmp_path / "container" / "models" / "other").symlink_to(victim)
-    assert mine.known() == {}
+    assert mine.placed() == {}
     placed = await mine.fetch(ID, "m", "bucket", "m")  # the link itself is replaced
     assert not placed.path.is_symlink()
     assert list(victim.iterdir()) == []
@@ -204,7 +204,7 @@ async def test_a_tampered_note_is_no_way_out(tmp_path: Path) -> None:
     placed = await mine.fetch(ID, "m", "bucket", "m")
     note = tmp_path / "container" / ".placed" / ID
     note.write_text(note.read_text().replace(placed.id, "../../../etc"))
-    assert storage(place).known() == {}
+    assert storage(place).placed() == {}
 
 
 async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes_back(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes
     assert (again.path / "model").read_bytes() == b"m"
     assert not place.disk.clear()
     shutil.rmtree(tmp_path / "artifacts")
-    assert mine.known() == {}
+    assert mine.placed() == {}
     assert place.disk.clear()
 
 

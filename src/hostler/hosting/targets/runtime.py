@@ -230,7 +230,7 @@ class TargetRuntime:
 
     async def _restore(self, member: _Member) -> None:
         """Residency is what the container says it holds; its storage remembers which targets those are."""
-        known = await asyncio.to_thread(member.container.storage.known)
+        known = await asyncio.to_thread(member.container.storage.placed)
         for loaded in await _models(member):
             placed = known.get(loaded.model_name)
             if placed is None:  # half loaded when control went away, or not ours: it cannot be named, so it goes
