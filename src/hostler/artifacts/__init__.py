@@ -1,1 +1,1 @@
-"""From bytes in S3 to a folder on disk: sources, safe extraction, the shared disk cache."""
+"""From an object in S3 to a folder on disk: sources, safe extraction, the shared cache, a container's storage."""

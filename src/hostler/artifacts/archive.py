@@ -1,7 +1,7 @@
-"""Safe extraction: from a gzipped tar to a folder, or a clear sentence why not.
+"""Safe extraction of a gzipped tar into a folder, or an error that says why the archive is refused.
 
-An archive is a stranger's: nothing in it may reach outside the folder, be anything but a file or a folder, or cost
-more than the limits. Knows nothing of S3, nor of who asks. Blocks; runs in a thread (zlib lets go of the interpreter).
+An archive is not trusted: nothing in it may reach outside the folder, be anything but a file or a folder, or cost more
+than the limits. Knows nothing of S3 and of callers. Blocks; runs in a thread (zlib releases the interpreter's lock).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hostler.text import shorten
 
 _T = TypeVar("_T")
 _PIECE = 1 << 16  # bytes read, unpacked and written at a time; for larger ones fresh memory is mapped each time
-_HEADER = 1 << 20  # bytes of one member's headers: tarfile holds them in memory
-_FLOOR = 1 << 20  # a ratio is judged only above this many extracted bytes: small things pack well
+_HEADER = 1 << 20  # bytes of one member's headers, which tarfile keeps in memory
+_FLOOR = 1 << 20  # extracted bytes above which the ratio is checked: small files pack well
 _BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one archive: extracted bytes, members, and the ratio of extracted to packed bytes."""
+    """Limits of one archive: extracted bytes, members, and the ratio of extracted to packed bytes."""
 
     bytes: int
     files: int
@@ -38,7 +38,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What lies in the folder now: the sum of the files' sizes, and their number."""
+    """The content of the extracted folder: the sum of the files' sizes, and the number of files."""
 
     bytes: int
     files: int
@@ -48,11 +48,11 @@ class Packed(Protocol):
     """An archive's bytes, in order."""
 
     def read(self, size: int, /) -> bytes:
-        """Some of them, at most `size`; none at the end."""
+        """Return at least one byte and at most `size`; none at the end."""
 
 
 def extract(packed: Packed, size: int, folder: Path, limits: Limits) -> Extracted:
-    """Extract an archive of `size` bytes into `folder`, which must not exist. On any error nothing of it is left.
+    """Extract an archive of `size` bytes into `folder`, which must not exist yet. On an error, remove the folder.
 
     Raises ArtifactBad (with a sentence that names members, never host paths) and DiskFull.
     """
@@ -71,9 +71,9 @@ class _Extraction:
         self._stream = stream
         self._folder = folder
         self._limits = limits
-        self._size = 0  # bytes in files
+        self._size = 0  # bytes of the files
         self._files = 0
-        self._made = 0  # files, and folders: also those that no member stands for
+        self._members = 0  # files and folders, including folders that have no member of their own
 
     def run(self) -> Extracted:
         self._folder.mkdir()
@@ -81,7 +81,7 @@ class _Extraction:
         while (member := _parsed(archive.next)) is not None:
             self._put(member)
             self._stream.headers = 0
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
         self._stream.expect_end()
         return Extracted(self._size, self._files)
 
@@ -89,9 +89,9 @@ class _Extraction:
         name = _name(member)
         if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
             fault: Literal["link", ""] = "link" if member.issym() or member.islnk() else ""
-            raise ArtifactBad(f"The archive's member {_shown(member.name)} is {_kind(member)}.", fault)
+            raise ArtifactBad(f"The archive's member {_quoted(member.name)} is {_kind(member)}.", fault)
         if name.rpartition("/")[2].startswith("._"):
-            self._count()  # macOS's tar writes these beside real files; they hold no part of a model
+            self._count()  # macOS's tar adds these beside real files; they are no part of a model
             return
         if self._size + member.size > self._limits.bytes:
             raise _too_large(self._limits)
@@ -105,7 +105,7 @@ class _Extraction:
         except names.UnsafeName as reason:
             raise _unsafe(member, reason) from None
         except (FileExistsError, NotADirectoryError):
-            raise ArtifactBad(f"The archive has {_shown(name)} twice, or as a file and as a folder.") from None
+            raise ArtifactBad(f"The archive has {_quoted(name)} twice, or as a file and as a folder.") from None
 
     def _make_folder(self, path: Path) -> None:
         if path.is_dir():
@@ -116,27 +116,27 @@ class _Extraction:
 
     def _write(self, member: tarfile.TarInfo, path: Path) -> None:
         self._count()
-        mode = 0o644 | (member.mode & 0o111)  # set-user-id and the like are dropped
+        mode = 0o644 | (member.mode & 0o111)  # drop set-user-id and the like
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(descriptor, "wb") as file:
-            left = member.size
-            while left:
-                piece = self._stream.take(min(left, _PIECE))
+            missing = member.size
+            while missing:
+                piece = self._stream.take(min(missing, _PIECE))
                 if not piece:
-                    raise ArtifactBad(f"The archive ends in the middle of {_shown(member.name)}.")
+                    raise ArtifactBad(f"The archive ends in the middle of {_quoted(member.name)}.")
                 file.write(piece)
-                left -= len(piece)
+                missing -= len(piece)
         self._size += member.size
         self._files += 1
 
     def _count(self) -> None:
-        self._made += 1
-        if self._made > self._limits.files:
+        self._members += 1
+        if self._members > self._limits.files:
             raise ArtifactBad(f"The archive has more than {self._limits.files} members.", "limit")
 
 
 def _parsed(parse: Callable[[], _T]) -> _T:
-    """A step of tarfile's, which lets out whatever its parsing of a broken header raises."""
+    """Run a step of tarfile, whose parser raises exceptions of any kind on a broken header. Raises ArtifactBad."""
     try:
         return parse()
     except (HostlerError, OSError):
@@ -146,7 +146,7 @@ def _parsed(parse: Callable[[], _T]) -> _T:
 
 
 def _name(member: tarfile.TarInfo) -> str:
-    """A member's plain relative name; empty for the root itself. `./` and doubled slashes mean nothing in a tar."""
+    """Return a member's plain relative name; empty for the root. `./` and doubled slashes have no meaning in a tar."""
     try:
         member.name.encode()
         if member.name.startswith("/"):
@@ -164,10 +164,10 @@ def _name(member: tarfile.TarInfo) -> str:
 
 
 def _unsafe(member: tarfile.TarInfo, reason: names.UnsafeName) -> ArtifactBad:
-    return ArtifactBad(f"The archive has a member with an unsafe name, {_shown(member.name)}: {reason}.")
+    return ArtifactBad(f"The archive has a member with an unsafe name, {_quoted(member.name)}: {reason}.")
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return shorten(ascii(name), 120, "…'", kept=117)
 
 
@@ -184,34 +184,34 @@ def _too_large(limits: Limits) -> ArtifactBad:
 
 
 class _Unpacked:
-    """The bytes inside the gzip, forward only, counted against the limits. As much of a file as tarfile needs."""
+    """The unpacked bytes of a gzip, forward only, counted against the limits; as much of a file as tarfile needs."""
 
     def __init__(self, packed: Packed, size: int, limits: Limits) -> None:
         self._packed = packed
         self._zlib = zlib.decompressobj(31)
-        self._ready = b""  # unpacked, and read up to `_at`
-        self._at = 0
-        self._held = b""  # packed, not yet unpacked
-        self._position = 0
+        self._ready = b""  # unpacked; the first `_taken` bytes have been taken
+        self._taken = 0
+        self._input = b""  # packed, not yet unpacked
+        self._position = 0  # in the unpacked bytes, as tarfile counts
         self._unpacked = 0
-        self._last = b""  # what was read last
-        self.headers = 0  # bytes that tarfile has read for the present member
+        self._last = b""  # the bytes taken last
+        self.headers = 0  # bytes of headers that tarfile has read for the present member
         self._limits = limits
-        # what a tar adds to its files: a header of up to three blocks for each, and padding
+        # a tar adds to each file a header of up to three blocks, and padding
         self._most = limits.bytes + limits.files * 4 * _BLOCK + _HEADER
         self._suspicious = max(_FLOOR, size * limits.ratio)
         self._check_magic()
 
     def _check_magic(self) -> None:
-        while len(self._held) < _BLOCK and (more := self._packed.read(_PIECE)):
-            self._held += more
-        if not self._held:
+        while len(self._input) < _BLOCK and (more := self._packed.read(_PIECE)):
+            self._input += more
+        if not self._input:
             raise ArtifactBad("The archive is empty: a gzipped tar is expected.")
-        if self._held.startswith(b"PK\x03\x04"):
+        if self._input.startswith(b"PK\x03\x04"):
             raise ArtifactBad("The archive is a zip: a gzipped tar is expected.")
-        if self._held[257:262] == b"ustar":
+        if self._input[257:262] == b"ustar":
             raise ArtifactBad("The archive is a plain tar: a gzipped one is expected.")
-        if not self._held.startswith(b"\x1f\x8b"):
+        if not self._input.startswith(b"\x1f\x8b"):
             raise ArtifactBad("The archive is not in gzip's format: a gzipped tar is expected.")
 
     def tell(self) -> int:
@@ -224,27 +224,27 @@ class _Unpacked:
             raise ArtifactBad("The archive ends too early: it is truncated.")
 
     def read(self, size: int) -> bytes:
-        """For tarfile, which reads headers only."""
+        """Read for tarfile, which reads headers only."""
         self.headers += size
         if self.headers > _HEADER:
             raise ArtifactBad("The archive is damaged, or a member's header is absurdly long.")
         return self.take(size)
 
     def take(self, size: int) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
-        data = self._ready[self._at : self._at + size]
-        self._at += len(data)
+        """Return `size` bytes; fewer only at the end."""
+        data = self._ready[self._taken : self._taken + size]
+        self._taken += len(data)
         while len(data) < size and (more := self._unpack()):
-            self._ready, self._at = more, min(size - len(data), len(more))
-            data += more[: self._at]
+            self._ready, self._taken = more, min(size - len(data), len(more))
+            data += more[: self._taken]
         self._last = data
         self._position += len(data)
         return data
 
     def expect_end(self) -> None:
-        """Nothing but zeros may follow; so also the checksums at the gzip's end have been compared.
+        """Read to the end, so that zlib compares the checksums too. Raises ArtifactBad if anything but zeros follows.
 
-        tarfile takes a broken header for the end of the archive: what it read last must have been zeros, too.
+        tarfile takes a broken header for the end of the archive, so the bytes that it read last must be zeros, too.
         """
         if self._last.strip(b"\0"):
             raise ArtifactBad("The archive is damaged: a member's header cannot be read.")
@@ -253,32 +253,32 @@ class _Unpacked:
                 raise ArtifactBad("The archive has something behind its end.")
 
     def _unpack(self) -> bytes:
-        """Some more bytes; none at the end."""
+        """Unpack and return more bytes; none at the end."""
         while True:
             if self._zlib.eof:
                 if not self._next_member():
                     return b""
-            elif not self._held:
-                self._held = self._packed.read(_PIECE)
-                if not self._held:
+            elif not self._input:
+                self._input = self._packed.read(_PIECE)
+                if not self._input:
                     raise ArtifactBad("The archive ends too early: it is truncated.")
             try:
-                data = self._zlib.decompress(self._held, _PIECE)
+                data = self._zlib.decompress(self._input, _PIECE)
             except zlib.error:
                 raise ArtifactBad("The archive's gzip data are damaged.") from None
-            self._held = self._zlib.unconsumed_tail or self._zlib.unused_data
+            self._input = self._zlib.unconsumed_tail or self._zlib.unused_data
             if data:
                 self._count(len(data))
                 return data
 
     def _next_member(self) -> bool:
-        """A gzip may be several, one behind the other, padded with zeros; anything else behind it is not."""
-        while not (rest := self._held.lstrip(b"\0")):
-            self._held = self._packed.read(_PIECE)
-            if not self._held:
+        """Begin the next member, False if there is none: a gzip has one or more in a row, padded with zeros at most."""
+        while not (member := self._input.lstrip(b"\0")):
+            self._input = self._packed.read(_PIECE)
+            if not self._input:
                 return False
-        self._held = rest + (self._packed.read(2) if len(rest) < 2 else b"")
-        if not self._held.startswith(b"\x1f\x8b"):
+        self._input = member + (self._packed.read(2) if len(member) < 2 else b"")
+        if not self._input.startswith(b"\x1f\x8b"):
             raise ArtifactBad("The archive has something behind its end.")
         self._zlib = zlib.decompressobj(31)
         return True

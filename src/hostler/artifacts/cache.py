@@ -34,22 +34,22 @@ VERSIONS = 3  # attempts at an object that changes while it is read
 
 @dataclass(frozen=True)
 class Fetched:
-    """An artifact on disk, held for the caller until `ArtifactCache.release(id)`."""
+    """An artifact on disk, acquired for the caller until `ArtifactCache.release(id)`."""
 
     id: str
-    path: Path  # the extracted folder; shared, never to be written to
+    path: Path  # the extracted folder; shared, so it must never be written to
     size: int  # bytes, extracted
-    download: float = 0.0  # seconds; both are 0 when it was there
+    download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
     extract: float = 0.0
 
 
-class _Changed(ArtifactBad):
-    """The file was another one by then, or became one."""
+class _VersionChanged(ArtifactBad):
+    """The file was replaced by another version before or while it was read."""
 
 
 @dataclass
-class _Flight:
-    """A fetch under way. Each of its waiters gets a hold of its own, in the very step in which it ends."""
+class _SharedFetch:
+    """A fetch under way. It acquires the artifact once for each waiter, in the same step in which it ends."""
 
     task: asyncio.Task[Fetched]
     waiters: int = 0
@@ -58,8 +58,8 @@ class _Flight:
 class ArtifactCache:
     """The cache below `root`, filled from `source`. `budget` and `limits.bytes` are bytes, extracted.
 
-    Work in progress comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any
-    thread. Holds are not kept over a restart: whoever had some takes them again with `acquire`.
+    Unfinished work comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any
+    thread. Uses are not kept over a restart: a user of an artifact acquires it again then.
     """
 
     def __init__(self, root: Path, source: Source, budget: int, limits: Limits) -> None:
@@ -67,13 +67,13 @@ class ArtifactCache:
         self._source = source
         self._budget = budget
         self._limits = limits
-        self._lru = Lru()
+        self._lru = Lru()  # a pin for each use
         self._memory: dict[str, int] = {}
         self._lock = threading.Lock()  # of _lru and _memory
-        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._fetches: dict[tuple[str, str], _SharedFetch] = {}  # by bucket and key
         self._downloading = asyncio.Semaphore(DOWNLOADS)
-        self._extracting = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
-        self._working = threading.Semaphore(EXTRACTIONS)
+        self._threads = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
+        self._extracting = threading.Semaphore(EXTRACTIONS)
         for entry in self._folder.adopt():
             self._lru.add(entry.id, entry.size)
             if entry.memory is not None:
@@ -85,28 +85,28 @@ class ArtifactCache:
         return self._lru.total
 
     async def fetch(self, bucket: str, key: str) -> Fetched:
-        """The artifact in its present version, held for the caller. One at a time is fetched, however many ask.
+        """Return the artifact's present version, acquired for the caller. All callers share one fetch.
 
-        Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull. A caller that is cancelled takes nothing
-        from the others, and the fetch goes on without it.
+        Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull. If a caller is cancelled, the fetch goes on
+        for the others.
         """
-        flight = self._flights.get((bucket, key))
-        if flight is None:
-            task = asyncio.create_task(self._fly(bucket, key), name=f"fetch s3://{bucket}/{key}")
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
-            flight = self._flights[bucket, key] = _Flight(task)
-        flight.waiters += 1
+        shared = self._fetches.get((bucket, key))
+        if shared is None:
+            task = asyncio.create_task(self._run_fetch(bucket, key), name=f"fetch s3://{bucket}/{key}")
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps no waiter is left
+            shared = self._fetches[bucket, key] = _SharedFetch(task)
+        shared.waiters += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(shared.task)
         except asyncio.CancelledError:
-            if not flight.task.done():
-                flight.waiters -= 1
-            elif not flight.task.cancelled() and flight.task.exception() is None:
-                self.release(flight.task.result().id)
+            if not shared.task.done():
+                shared.waiters -= 1
+            elif not shared.task.cancelled() and shared.task.exception() is None:
+                self.release(shared.task.result().id)
             raise
 
     def acquire(self, id: str) -> Fetched | None:
-        """Hold an artifact that is here, without asking S3; None when it is not (any more)."""
+        """Acquire an artifact that is on disk, without a request to S3; return None if it is not on disk."""
         with self._lock:
             if id not in self._lru or not self._folder.model(id).is_dir():  # a person may have removed it
                 return None
@@ -117,24 +117,24 @@ class ArtifactCache:
         return Fetched(id, self._folder.model(id), size)
 
     def release(self, id: str) -> None:
-        """Give up one hold."""
+        """Give up one use."""
         with self._lock:
             self._lru.touch(id)
             self._lru.unpin(id)
 
     def forget(self, id: str) -> None:
-        """Remove an artifact, unless somebody holds it. Blocks."""
+        """Remove an artifact that is not in use; do nothing if it is. Blocks."""
         with self._lock:
-            gone = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
-        remove(gone)
+            evicted = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
+        remove(evicted)
 
     async def remember(self, id: str, memory: int) -> None:
-        """Keep the measured memory (bytes) of what was loaded from an artifact, for as long as the artifact is here.
+        """Keep the measured memory (bytes) of a target loaded from an artifact, for as long as the artifact is on disk.
 
-        No two loads measure quite the same: what differs by less than a sixteenth is no news, and no write.
+        No two loads measure quite the same, so a change of less than a sixteenth is not written.
         """
-        known = self._memory.get(id)
-        if known is None or abs(memory - known) > known // 16:
+        previous = self._memory.get(id)
+        if previous is None or abs(memory - previous) > previous // 16:
             await asyncio.to_thread(self._remember, id, memory)
 
     def _remember(self, id: str, memory: int) -> None:
@@ -145,109 +145,124 @@ class ArtifactCache:
             self._folder.write_memory(id, memory)
 
     def memory(self, id: str) -> int | None:
-        """What was remembered, if it was."""
+        """Return the memory (bytes) that `remember` kept, None if it kept none."""
         return self._memory.get(id)
 
     async def close(self) -> None:
-        """End what is under way."""
-        tasks = [flight.task for flight in self._flights.values()]
+        """Cancel the fetches under way."""
+        tasks = [shared.task for shared in self._fetches.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._extracting.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def clear(self) -> bool:
-        """Evict everything that nobody holds; False if there was nothing. For when the disk itself is full."""
+        """Evict every artifact that is not in use, for when the disk itself is full. False if there was none."""
         with self._lock:
-            gone = self._evict(self._lru.victims(self._lru.evictable) or [])
-        remove(gone)
-        return bool(gone)
+            evicted = self._evict(self._lru.victims(self._lru.evictable) or [])
+        remove(evicted)
+        return bool(evicted)
 
     # --- fetching -------------------------------------------------------------------------------------------------
 
-    async def _fly(self, bucket: str, key: str) -> Fetched:
+    async def _run_fetch(self, bucket: str, key: str) -> Fetched:
+        """Fetch; then acquire the artifact once for each waiter, with no `await` before the task ends."""
         try:
-            fetched = await self._newest(bucket, key)
+            fetched = await self._fetch_present(bucket, key)
         except BaseException:
-            del self._flights[bucket, key]
+            del self._fetches[bucket, key]
             raise
-        flight = self._flights.pop((bucket, key))
+        shared = self._fetches.pop((bucket, key))
         with self._lock:
-            for _ in range(flight.waiters):
+            for _ in range(shared.waiters):
                 self._lru.pin(fetched.id)
         self.release(fetched.id)
         return fetched
 
-    async def _newest(self, bucket: str, key: str) -> Fetched:
-        """The artifact, held once."""
+    async def _fetch_present(self, bucket: str, key: str) -> Fetched:
+        """Return the object's present version, acquired once.
+
+        1. Ask the source which version is present.
+        2. If that version is on disk, acquire it.
+        3. Else bring it. If the disk is full, evict every artifact that is not in use, and try once more.
+        4. If the object has changed meanwhile, begin again; give up after VERSIONS attempts.
+        """
         for _ in range(VERSIONS):
-            info = await self._source.head(bucket, key)
+            info = await self._source.head(bucket, key)  # 1.
             id = _id(info)
-            if fetched := self.acquire(id):
+            if fetched := self.acquire(id):  # 2.
                 return fetched
             try:
-                fetched = await self._bring(id, info)
+                fetched = await self._bring(id, info)  # 3.
             except DiskFull:
                 if not await asyncio.to_thread(self.clear):
                     raise
                 fetched = await self._bring(id, info)
             if fetched:
                 return fetched
-        raise ArtifactBad("The object was changed again and again while it was read.")
+        raise ArtifactBad("The object was changed again and again while it was read.")  # 4.
 
     async def _bring(self, id: str, info: ObjectInfo) -> Fetched | None:
-        """Download, extract, put in place. None when the object is another one by now."""
+        """Bring one version of an object: read its archive, extract it, put it in place, acquire it once.
+
+        Return None if the object has changed:
+
+        1. A file of this machine is read directly. A replaced file is noticed while it is open.
+        2. Any other object is extracted while it is downloaded.
+        3. A read that fails may have mixed two versions. If the present one is another, that is the cause.
+        """
         try:
-            return await (self._open(id, info, info.path) if info.path else self._download(id, info))
-        except _Changed:
+            return await (self._read_file(id, info, info.path) if info.path else self._download(id, info))  # 1., 2.
+        except _VersionChanged:
             return None
         except (ArtifactBad, StorageUnavailable):
-            if (await self._source.head(info.bucket, info.key)).etag == info.etag:
+            if (await self._source.head(info.bucket, info.key)).etag == info.etag:  # 3.
                 raise
             return None
 
-    async def _open(self, id: str, info: ObjectInfo, path: Path) -> Fetched:
-        """Of a file of this machine."""
+    async def _read_file(self, id: str, info: ObjectInfo, path: Path) -> Fetched:
+        """Extract a file of this machine. Raises _VersionChanged."""
 
-        def take_in() -> Fetched:
-            with _disk_errors(), self._working, path.open("rb", buffering=0) as file:
+        def read() -> Fetched:
+            with _disk_errors(), self._extracting, path.open("rb", buffering=0) as file:
                 opened = time.monotonic()
 
                 def check() -> None:
-                    """What is read is the version of `info`, whatever lies at the path meanwhile."""
+                    """Make sure that the open file is the version of `info`, whatever lies at the path meanwhile."""
                     if file_version(os.fstat(file.fileno())) != info.file_version:
-                        raise _Changed("The object was changed while it was read.")
+                        raise _VersionChanged("The object was changed while it was read.")
 
-                extracted = self._take_in(id, info, file, check)
+                extracted = self._extract(id, info, file, check)
                 return self._fetched(id, extracted, begun, opened)
 
         begun = time.monotonic()
-        return await asyncio.get_running_loop().run_in_executor(self._extracting, take_in)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     async def _download(self, id: str, info: ObjectInfo) -> Fetched:
-        """Extracted while it comes; what a source reads is of one version."""
+        """Extract an object while it is downloaded. A source reads the bytes of one version only."""
 
-        def take_in() -> Fetched:
-            with _disk_errors(), self._working:
-                extracted = self._take_in(id, info, pipe)
-                return self._fetched(id, extracted, begun, pipe.whole)
+        def read() -> Fetched:
+            with _disk_errors(), self._extracting:
+                extracted = self._extract(id, info, pipe)
+                return self._fetched(id, extracted, begun, pipe.filled)
 
         async with self._downloading:
-            begun, pipe = time.monotonic(), Pipe(self._working)
+            begun, pipe = time.monotonic(), Pipe(self._extracting)
             filling = asyncio.create_task(pipe.fill(self._source.read(info)))
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._extracting, take_in)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, read)
             finally:
                 filling.cancel()
                 await asyncio.wait([filling])
 
-    def _fetched(self, id: str, extracted: Extracted, begun: float, whole: float) -> Fetched:
-        return Fetched(id, self._folder.model(id), extracted.bytes, whole - begun, time.monotonic() - whole)
+    def _fetched(self, id: str, extracted: Extracted, begun: float, downloaded: float) -> Fetched:
+        download, extract = downloaded - begun, time.monotonic() - downloaded
+        return Fetched(id, self._folder.model(id), extracted.bytes, download, extract)
 
-    def _take_in(
+    def _extract(
         self, id: str, info: ObjectInfo, packed: Packed, check: Callable[[], None] = lambda: None
     ) -> Extracted:
-        """Extract, `check`, put in place, held once. Blocks."""
+        """Extract into a work folder, call `check`, put the entry in place and acquire it once. Blocks."""
         work = self._folder.make_work(id)
         try:
             extracted = extract(packed, info.size, work / "model", self._limits)
@@ -260,30 +275,30 @@ class ArtifactCache:
             raise
 
     def _admit(self, id: str, size: int, work: Path) -> None:
-        """Make room and put the entry in place, held once."""
+        """Make room, put the prepared entry in place and acquire it once."""
         if size > self._budget:
             raise ArtifactBad(f"The artifact's {size} bytes are more than the disk budget of {self._budget}.")
-        gone: list[Path] = []
+        evicted: list[Path] = []
         try:
             with self._lock:
-                lost = id in self._lru  # removed behind our back; whoever holds it holds it still
-                gone += [self._folder.set_aside(id)] if lost else self._make_room(size)
+                lost = id in self._lru  # a person removed the folder; the entry's uses still count
+                evicted += [self._folder.set_aside(id)] if lost else self._make_room(size)
                 self._folder.put(work, id)
                 if not lost:
                     self._lru.add(id, size)
                 self._lru.pin(id)
         finally:
-            remove(gone)
+            remove(evicted)
 
     def _make_room(self, size: int) -> list[Path]:
-        need = self._lru.total + size - self._budget
-        victims = self._lru.victims(need) if need > 0 else []
+        excess = self._lru.total + size - self._budget
+        victims = self._lru.victims(excess) if excess > 0 else []
         if victims is None:
             raise DiskFull(f"The artifact's {size} bytes do not fit: the disk budget is in use.")
         return self._evict(victims)
 
     def _evict(self, ids: list[str]) -> list[Path]:
-        """Forget entries, and say what is to be removed once the lock is free: that may take long."""
+        """Forget entries; return the folders to remove once the lock is free, because that may take long."""
         for id in ids:
             self._lru.remove(id)
             self._memory.pop(id, None)
@@ -291,13 +306,13 @@ class ArtifactCache:
 
 
 def _id(info: ObjectInfo) -> str:
-    """Path-safe: 32 hex digits."""
+    """Return the entry's name: 32 hex digits, safe in a path."""
     return hashlib.sha256(f"{info.bucket}/{info.key} {info.etag}".encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager
 def _disk_errors() -> Iterator[None]:
-    """What goes wrong with our own disk, without its paths."""
+    """Raise DiskFull or StorageUnavailable, without paths, for an error of our own disk."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Bytes from the event loop to a thread, a few pieces ahead: what is being downloaded is extracted meanwhile.
+"""A pipe of bytes from the event loop to a thread, a few pieces ahead: a download is extracted while it comes.
 
-It knows neither where the bytes come from nor what becomes of them.
+Knows neither where the bytes come from nor what becomes of them.
 """
 
 from __future__ import annotations
@@ -15,54 +15,54 @@ AHEAD = 4  # pieces that wait for the thread
 
 
 class Pipe:
-    """`fill` belongs to the event loop, `read` to one thread, which gives back its place in `working` while it waits.
+    """`fill` belongs to the event loop, `read` to one thread, which releases its slot of `slots` while it waits.
 
-    `whole` is when the last piece had come, by time.monotonic; 0 before.
+    `filled`: when the last piece came, by time.monotonic; 0 before.
     """
 
-    def __init__(self, working: threading.Semaphore) -> None:
-        self.whole = 0.0
+    def __init__(self, slots: threading.Semaphore) -> None:
+        self.filled = 0.0
         self._loop = asyncio.get_running_loop()
-        self._working = working
+        self._slots = slots
         self._room = asyncio.Semaphore(AHEAD)
-        self._pieces: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()  # an empty one is the end
+        self._pieces: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()  # an empty piece is the end
         self._piece = b""
-        self._at = 0  # how much of it was read
+        self._position = 0  # bytes of the piece that were read
 
     async def fill(self, pieces: AsyncIterator[bytes]) -> None:
-        """Pass on all of them, or what goes wrong. Cancelled, it breaks the reading off."""
+        """Pass on all pieces, or the error. If it is cancelled, `read` raises InterruptedError."""
         try:
             async for piece in pieces:
                 if piece:
                     await self._room.acquire()
                     self._pieces.put(piece)
-            self.whole = time.monotonic()
+            self.filled = time.monotonic()
             self._pieces.put(b"")
         except Exception as error:
             self._pieces.put(error)
         except asyncio.CancelledError:
-            self._pieces.put(InterruptedError("nobody fills the pipe any more"))
+            self._pieces.put(InterruptedError("the pipe is no longer filled"))
             raise
 
     def read(self, size: int) -> bytes:
-        """Some bytes, at most `size`; none at the end. Blocks. Raises what `fill` met."""
-        if self._at == len(self._piece):
-            self._piece, self._at = self._next(), 0
-        data = self._piece[self._at : self._at + size]
-        self._at += len(data)
+        """Return at least one byte and at most `size`; none at the end. Blocks. Raises the error that `fill` met."""
+        if self._position == len(self._piece):
+            self._piece, self._position = self._next(), 0
+        data = self._piece[self._position : self._position + size]
+        self._position += len(data)
         return data
 
     def _next(self) -> bytes:
         try:
             piece = self._pieces.get_nowait()
         except queue.Empty:
-            self._working.release()
+            self._slots.release()
             try:
                 piece = self._pieces.get()
             finally:
-                self._working.acquire()
+                self._slots.acquire()
         if isinstance(piece, Exception) or not piece:
-            self._pieces.put(piece)  # for whoever reads on
+            self._pieces.put(piece)  # the next read gets it again
         if isinstance(piece, Exception):
             raise piece
         if piece:

@@ -1,7 +1,7 @@
 """Where artifacts come from: the embedded S3's plain files, a real S3 through obstore, or files of this machine.
 
 hostler itself never follows AWS_ENDPOINT_URL*: in the shell of the person who runs it those point at hostler.
-What only a real S3 needs (botocore, obstore) is imported when one is first asked: it takes a sixth of a second.
+botocore and obstore, which only a real S3 needs, are imported at its first request: that takes a sixth of a second.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 CHUNK = 1 << 20
-PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as away
+PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as unreachable
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD says of an object. `path` is set when the bytes lie on this machine and can be read directly."""
+    """An object's version, as HEAD returns it. `path` is set if the bytes lie on this machine and can be read there."""
 
     bucket: str
     key: str
@@ -40,13 +40,13 @@ class ObjectInfo:
 
 
 class Source(Protocol):
-    """Reads objects. Errors are ArtifactMissing (S3's own reason) and StorageUnavailable."""
+    """Reads objects. ArtifactMissing carries S3's own reason."""
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
-        """What is there. Raises ArtifactMissing, StorageUnavailable."""
+        """Return the present version. Raises ArtifactMissing, StorageUnavailable."""
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        """The bytes of exactly the version that `info` describes; a change in between raises ArtifactBad."""
+        """Yield the bytes of exactly the version in `info`. Raises ArtifactBad if the object has changed."""
 
 
 class EmbeddedSource:
@@ -57,13 +57,13 @@ class EmbeddedSource:
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         try:
-            found = await asyncio.to_thread(self._buckets.find_object, bucket, key)
+            stored = await asyncio.to_thread(self._buckets.find_object, bucket, key)
         except S3Error as error:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
         return ObjectInfo(
-            bucket, key, found.metadata.size, found.metadata.etag, found.path, found.metadata.file_version
+            bucket, key, stored.metadata.size, stored.metadata.etag, stored.path, stored.metadata.file_version
         )
 
     def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
@@ -86,19 +86,19 @@ class FileSource:
     def _head(self, key: str) -> ObjectInfo:
         try:
             path = names.file_path(self._root, key).resolve()
-            found = path.stat()
+            status = path.stat()
         except names.UnsafeName as error:
             raise ArtifactMissing(f"The file cannot be used: {error}.") from None
         except OSError as error:
             raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ArtifactMissing("It is not a file.")
-        version = file_version(found)
+        version = file_version(status)
         return ObjectInfo(names.FILES, key, version.size, "-".join(f"{part:x}" for part in version), path, version)
 
 
 async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:
-    """The bytes of a file of this machine."""
+    """Yield the bytes of a file of this machine."""
     assert info.path is not None
     with await asyncio.to_thread(info.path.open, "rb") as file:
         if (await source.head(info.bucket, info.key)).etag != info.etag:
@@ -110,8 +110,8 @@ async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:
 class ObstoreSource:
     """A real S3: `endpoint` is its URL, or `aws`.
 
-    Keys, profile and region come from botocore's chain (environment, files, SSO, instance metadata); where it finds no
-    keys at all, requests go out unsigned. `patience`: seconds.
+    Keys, profile and region come from botocore's chain (environment, files, SSO, instance metadata); if it finds no
+    keys at all, requests are unsigned. `patience`: seconds.
     """
 
     def __init__(self, endpoint: str, *, patience: float = PATIENCE) -> None:
@@ -130,7 +130,7 @@ class ObstoreSource:
             async with asyncio.timeout(self._patience):
                 meta = await obstore.head_async(store, key)
         except (BaseError, OSError, ValueError) as error:
-            # the answer to a HEAD has no body: ask for the reason with a GET
+            # an answer to HEAD has no body, so a GET asks for the reason
             raise await self._reason(store, key, error) from None
         return ObjectInfo(bucket, key, meta["size"], (meta["e_tag"] or "").strip('"'))
 
@@ -167,8 +167,8 @@ class ObstoreSource:
         try:
             async with asyncio.timeout(self._patience):
                 await obstore.get_async(store, key, options={"range": (0, 1)})
-        except (BaseError, OSError, ValueError) as told:
-            return _translated(told)
+        except (BaseError, OSError, ValueError) as cause:
+            return _translated(cause)
         return _translated(error)
 
     async def _store(self, bucket: str) -> S3Store:
@@ -185,7 +185,7 @@ class ObstoreSource:
 
 
 def _options(endpoint: str) -> dict[str, Any]:
-    """What a store is opened with; every setting that it would else take from AWS_* variables is given."""
+    """Return a store's options. They set everything that obstore would otherwise read from AWS_* variables."""
     import botocore.session
 
     session = botocore.session.Session()
@@ -200,12 +200,12 @@ def _options(endpoint: str) -> dict[str, Any]:
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=10),  # botocore renews them itself; ask it again
+            "expires_at": datetime.now(UTC) + timedelta(minutes=10),  # botocore renews them itself, so ask again
         }
 
     return {
         "endpoint": url,
-        "aws_endpoint_url_s3": url,  # else the variable of that name would win
+        "aws_endpoint_url_s3": url,  # otherwise the variable of that name would win
         "region": region,
         "virtual_hosted_style_request": False,
         "skip_signature": credentials is None,
@@ -223,22 +223,22 @@ def _options(endpoint: str) -> dict[str, Any]:
     }
 
 
-_TOLD = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
+_REASON = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _MEANINGS = {403: "AccessDenied: Access Denied", 404: "NoSuchKey: The specified key does not exist."}
 
 
 def _translated(error: Exception) -> Exception:
-    """obstore's errors as ours. Its text holds S3's answer, but also URLs, so only S3's own reason is passed on."""
+    """Return an error of obstore's as one of ours. Its text holds URLs beside S3's reason: only the reason is kept."""
     text = str(error)
-    told, status = _TOLD.search(text), _STATUS.search(text)
+    reason, status = _REASON.search(text), _STATUS.search(text)
     code = int(status[1]) if status else 404 if isinstance(error, FileNotFoundError) else 0
-    if told and 400 <= code < 500 and code not in (408, 429):
-        return ArtifactMissing(f"{told[1]}: {told[2]}")
+    if reason and 400 <= code < 500 and code not in (408, 429):
+        return ArtifactMissing(f"{reason[1]}: {reason[2]}")
     if code in _MEANINGS:
         return ArtifactMissing(_MEANINGS[code])
     if "BareRedirect" in text:
         return ArtifactMissing("PermanentRedirect: the bucket is in another region than the configured one.")
-    if told or code:
-        return StorageUnavailable(f"S3 answered {told[1] if told else code}.")
+    if reason or code:
+        return StorageUnavailable(f"S3 answered {reason[1] if reason else code}.")
     return StorageUnavailable("S3 cannot be reached, or did not answer in time.")

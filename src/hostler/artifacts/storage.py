@@ -1,15 +1,15 @@
-"""The artifacts of one container: what of the shared disk it has, in its own folder.
+"""The artifacts of one container, in its own folder.
 
     <folder>/models/<model id>/model    a target of a multi-model container
     <folder>/model                      the model of a single-model container
-    <folder>/code                       what SAGEMAKER_SUBMIT_DIRECTORY points at
-    <folder>/.placed/<name>             which artifact that was: kept after a target was discarded, so that the same
-                                        version comes back as long as it is on disk (§6.7)
-    <folder>/.placed/<model id>.was     a discarded target's folder, if it held its link alone
+    <folder>/code                       the code that SAGEMAKER_SUBMIT_DIRECTORY names
+    <folder>/.placed/<name>             the artifact that was placed there: kept after a target was discarded, so that
+                                        the same version comes back as long as it is on disk (§6.7)
+    <folder>/.placed/<model id>.was     a discarded target's folder, if it had nothing but its link
 
 Our own servers get symbolic links to the shared copy; a third party's container, which may write beside its model,
-gets copies. A folder with a link moves there and back by one rename each: making and removing it costs a target that
-comes and goes ten times that. Knows nothing of loading and memory.
+gets copies. A folder with a link is moved away and back by one rename each: to remove it and make it anew would cost a
+target that comes and goes ten times as much. Knows nothing of loading and memory.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _T = TypeVar("_T")
 
 
 async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """asyncio.to_thread, but whoever cancels it waits until the thread is through: it writes nothing afterwards."""
+    """Run a function in a thread. If cancelled, wait until the thread has ended, so that it writes nothing later."""
     running = asyncio.ensure_future(asyncio.to_thread(function, *arguments, **named))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        while not running.done():  # also when it is cancelled again
+        while not running.done():  # also if it is cancelled again
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # nobody is there any more to hear of it
+            running.exception()  # marks it as retrieved: no caller is left
         raise
 
 
@@ -55,19 +55,19 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
 class Placed:
     """An artifact in the container's folder."""
 
-    model_id: str  # the container's name for the target; `model` and `code` for a single model's parts
-    target: str  # empty for these
+    model_id: str  # the container's name for the target; `model` and `code` of a single-model container
+    target: str  # empty for `model` and `code`
     bucket: str
     key: str
-    id: str  # the artifact, as Disk knows it
+    id: str  # of the artifact in the cache
     path: Path
     size: int  # bytes, extracted
-    download: float = 0.0  # seconds; both are 0 when it was on disk
+    download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
     extract: float = 0.0
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """What a file in `.placed` says."""
+    """The content of a file in `.placed`."""
 
     target: str
     bucket: str
@@ -77,141 +77,147 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 class InstanceStorage:
-    """Artifacts below `folder`; `copy` for containers that are not ours.
+    """Artifacts below `folder`. `copy`: copies instead of links, for a third party's container.
 
     `fetch*` and `discard` belong to the event loop; `placed` and `close` block and are called in a thread. One call at
-    a time for one model id. After a restart, `placed` comes first: it holds again what the container uses.
+    a time for one model id. After a restart, `placed` comes first: it acquires again the artifacts in use.
     """
 
     def __init__(self, folder: Path, disk: ArtifactCache, *, copy: bool) -> None:
         self.disk = disk
         self._folder = folder
         self._copy = copy
-        self._acquired: dict[str, str] = {}  # model id -> artifact held for as long as its link is there
+        self._acquired: dict[str, str] = {}  # model id -> artifact, acquired as long as its link is in place
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
         """Place a target at `models/<model_id>/model`. Raises ArtifactError."""
-        where = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
-        return await self._place(model_id, target, bucket, key, where, link=not self._copy)
+        path = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
+        return await self._fetch(model_id, target, bucket, key, path, link=not self._copy)
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
         """Place the model of a single-model container at `model`: a copy of its own (§5.3). Raises ArtifactError."""
-        return await self._place("model", "", bucket, key, contract.MODEL_DIR, link=False)
+        return await self._fetch("model", "", bucket, key, contract.MODEL_DIR, link=False)
 
     async def fetch_code(self, bucket: str, key: str) -> Path:
-        """Place a user's packed code at `code` and say where that is. Raises ArtifactError."""
-        return (await self._place("code", "", bucket, key, "code", link=False)).path
+        """Place a user's packed code at `code`; return the path. Raises ArtifactError."""
+        return (await self._fetch("code", "", bucket, key, "code", link=False)).path
 
     def placed(self) -> dict[str, Placed]:
-        """The targets that are in place, by model id. One whose artifact is gone is no longer in place."""
+        """Return the targets in place, by model id. Remove those whose artifact is no longer on disk."""
         placed: dict[str, Placed] = {}
         try:
-            model_ids = [path.name for path in self._inside(contract.MODELS_DIR).iterdir()]
+            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
         except (OSError, StorageUnavailable):
             return {}
         for model_id in model_ids:
             path = self._folder / contract.MODELS_DIR / model_id / contract.MODEL_DIR
             note = self._note(model_id)
-            if note is None or not self._hold(model_id, note.id, path):
+            if note is None or not self._acquire(model_id, note.id, path):
                 self._remove(model_id)
-                self._let_go(model_id)
+                self._release(model_id)
                 continue
             placed[model_id] = Placed(model_id, note.target, note.bucket, note.key, note.id, path, note.size)
         return placed
 
     async def discard(self, model_id: str) -> None:
-        """Take a target out of the folder; the shared copy stays on disk until its room is needed."""
+        """Take a target out of the folder. The shared copy stays on disk until the cache needs its room."""
         if self._copy or not self._move_away(model_id):
             await in_thread(self._remove, model_id)
-        self._let_go(model_id)
+        self._release(model_id)
 
     def close(self) -> None:
-        """Hold nothing any more; the folder is the caller's to remove."""
+        """Release every artifact. The caller removes the folder."""
         while self._acquired:
             self.disk.release(self._acquired.popitem()[1])
 
-    # --- how ------------------------------------------------------------------------------------------------------
+    # --- placing --------------------------------------------------------------------------------------------------
 
-    async def _place(self, name: str, target: str, bucket: str, key: str, where: str, *, link: bool) -> Placed:
-        """The version that was placed before, if it is still on disk; else the present one."""
-        before = self._note(name)
-        fetched = self.disk.acquire(before.id) if before and (before.bucket, before.key) == (bucket, key) else None
+    async def _fetch(self, name: str, target: str, bucket: str, key: str, path: str, *, link: bool) -> Placed:
+        """Place an artifact at `path` below the folder.
+
+        1. Acquire the version that was placed there before, if it is still on disk (§6.7); else fetch the present one.
+        2. If the same link was moved away, move it back.
+        3. Else write the note, then make the link or the copy, in a thread.
+        """
+        previous = self._note(name)
+        same_object = previous and (previous.bucket, previous.key) == (bucket, key)
+        fetched = self.disk.acquire(previous.id) if previous and same_object else None  # 1.
         fetched = fetched or await self.disk.fetch(bucket, key)
         note = _Note(target, bucket, key, fetched.id, fetched.size)
-        if link and note == before and self._move_back(name, fetched.path):
-            self._keep(name, fetched.id)
+        if link and note == previous and self._move_back(name, fetched.path):  # 2.
+            self._keep_acquired(name, fetched.id)
         else:
-            await in_thread(self._put, name, note, fetched, where, link)
-        path = self._folder / where
-        return Placed(name, target, bucket, key, fetched.id, path, fetched.size, fetched.download, fetched.extract)
+            await in_thread(self._put, name, note, fetched, path, link)  # 3.
+        at = self._folder / path
+        return Placed(name, target, bucket, key, fetched.id, at, fetched.size, fetched.download, fetched.extract)
 
-    def _put(self, name: str, note: _Note, fetched: Fetched, where: str, link: bool) -> None:
-        """Put it in place. A link keeps the hold of what was fetched, a copy gives it up."""
+    def _put(self, name: str, note: _Note, fetched: Fetched, path: str, link: bool) -> None:
+        """Put an artifact in place. With a link it stays acquired; with a copy, or on an error, it is released."""
         try:
-            self._make(name, note, fetched.path, where, link)
+            self._write(name, note, fetched.path, path, link)
         except BaseException as error:
             self.disk.release(fetched.id)
             if isinstance(error, OSError | shutil.Error):
                 raise _translated(error) from None
             raise
         if link:
-            self._keep(name, fetched.id)
+            self._keep_acquired(name, fetched.id)
         else:
             self.disk.release(fetched.id)
 
-    def _keep(self, name: str, id: str) -> None:
-        """Its link has a hold from now on, instead of the one it may have had."""
-        self._let_go(name)
+    def _keep_acquired(self, name: str, id: str) -> None:
+        """Keep an artifact acquired for the link `name`; release the one that the link had before."""
+        self._release(name)
         self._acquired[name] = id
 
-    def _let_go(self, name: str) -> None:
-        if held := self._acquired.pop(name, None):
-            self.disk.release(held)
+    def _release(self, name: str) -> None:
+        if id := self._acquired.pop(name, None):
+            self.disk.release(id)
 
-    def _make(self, name: str, note: _Note, shared: Path, where: str, link: bool) -> None:
-        """The note first: what is in place is always known."""
-        folder, _, last = where.rpartition("/")
-        path = (self._inside(folder) if folder else self._folder) / last
-        notes = self._inside(_NOTES)
+    def _write(self, name: str, note: _Note, shared: Path, path: str, link: bool) -> None:
+        """Write the note, then the link or copy: whatever is in place has its note."""
+        folder, _, last = path.rpartition("/")
+        place = (self._resolve(folder) if folder else self._folder) / last
+        notes = self._resolve(_NOTES)
         notes.mkdir(exist_ok=True)
         draft = notes / f"{name}.new"
         draft.unlink(missing_ok=True)
-        with draft.open("xb") as file:  # through no link
+        with draft.open("xb") as file:  # never writes through a link
             file.write(msgspec.json.encode(note))
         draft.replace(notes / name)
         _remove(notes / f"{name}{_WAS}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove(place)
         if link:
-            path.symlink_to(shared)
+            place.symlink_to(shared)
         else:
-            half = path.with_name(f".{path.name}.new")
-            _remove(half)
-            shutil.copytree(shared, half)
-            half.rename(path)
+            unfinished = place.with_name(f".{place.name}.new")
+            _remove(unfinished)
+            shutil.copytree(shared, unfinished)
+            unfinished.rename(place)
 
     def _remove(self, model_id: str) -> None:
-        _remove(self._inside(contract.MODELS_DIR) / model_id)
+        _remove(self._resolve(contract.MODELS_DIR) / model_id)
 
-    # These two are a few calls of the system, each of microseconds, and so run on the event loop: handing them to a
-    # thread and back costs ten times that.
+    # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
+    # times as much.
 
     def _move_away(self, model_id: str) -> bool:
-        """Out of `models`, for later. False: there is something beside its link, or no link."""
-        with contextlib.suppress(OSError), self._both() as (models, notes):
-            with _opened(model_id, models) as folder:
+        """Move a target's folder out of `models`, for later. False if it has anything but a link, or no link."""
+        with contextlib.suppress(OSError), self._open_folders() as (models, notes):
+            with _open_folder(model_id, models) as folder:
                 os.readlink(contract.MODEL_DIR, dir_fd=folder)
-                alone = os.listdir(folder) == [contract.MODEL_DIR]
-            if alone:
+                only_link = os.listdir(folder) == [contract.MODEL_DIR]
+            if only_link:
                 os.rename(model_id, f"{model_id}{_WAS}", src_dir_fd=models, dst_dir_fd=notes)
-            return alone
+            return only_link
         return False
 
     def _move_back(self, model_id: str, shared: Path) -> bool:
-        """Into `models`. False: there is none, or its link leads elsewhere."""
+        """Move a target's folder back into `models`. False if there is none, or if its link is another artifact's."""
         was = f"{model_id}{_WAS}"
-        with contextlib.suppress(OSError), self._both() as (models, notes):
-            with _opened(was, notes) as folder:
+        with contextlib.suppress(OSError), self._open_folders() as (models, notes):
+            with _open_folder(was, notes) as folder:
                 if os.readlink(contract.MODEL_DIR, dir_fd=folder) != str(shared):
                     return False
             os.rename(was, model_id, src_dir_fd=notes, dst_dir_fd=models)
@@ -219,26 +225,27 @@ class InstanceStorage:
         return False
 
     @contextlib.contextmanager
-    def _both(self) -> Iterator[tuple[int, int]]:
-        """The folders `models` and `.placed`, open."""
-        with _opened(self._folder / contract.MODELS_DIR) as models, _opened(self._folder / _NOTES) as notes:
+    def _open_folders(self) -> Iterator[tuple[int, int]]:
+        """Open the folders `models` and `.placed`; yield their descriptors."""
+        with _open_folder(self._folder / contract.MODELS_DIR) as models, _open_folder(self._folder / _NOTES) as notes:
             yield models, notes
 
-    def _inside(self, *parts: str) -> Path:
-        """A path in the folder. A container may do as it likes there, but never make us write elsewhere."""
+    def _resolve(self, *parts: str) -> Path:
+        """Return a path in the folder. Whatever links a container puts there, we never write elsewhere."""
         try:
             return names.resolve(self._folder, "/".join(parts))
-        except (names.UnsafeName, OSError, RuntimeError):  # the last: links in a circle
+        except (names.UnsafeName, OSError, RuntimeError):  # RuntimeError: links in a circle
             raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
 
     def _note(self, name: str) -> _Note | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError), _opened(self._folder / _NOTES) as notes:
-            note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)  # a pipe is no note
+        with contextlib.suppress(OSError, msgspec.DecodeError), _open_folder(self._folder / _NOTES) as notes:
+            note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)  # not blocked by a pipe
             with open(note, "rb") as file:
                 return msgspec.json.decode(file.read(_LONGEST), type=_Note)
         return None
 
-    def _hold(self, model_id: str, id: str, path: Path) -> bool:
+    def _acquire(self, model_id: str, id: str, path: Path) -> bool:
+        """Acquire the artifact of a target in place, if that is a link. False if it is not in place any more."""
         if not path.is_symlink():
             return path.is_dir()
         if self._acquired.get(model_id) == id:
@@ -251,11 +258,8 @@ class InstanceStorage:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path | str, within: int | None = None) -> Iterator[int]:
-    """A folder's descriptor, by which what a container puts in its place later changes nothing. A link is none.
-
-    Raises OSError.
-    """
+def _open_folder(folder: Path | str, within: int | None = None) -> Iterator[int]:
+    """Open a folder, so that a container cannot put anything else in its place. Raises OSError, also for a link."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
     try:
         yield descriptor
@@ -271,7 +275,7 @@ def _remove(path: Path) -> None:
 
 
 def _translated(error: OSError) -> Exception:
-    """A copy's troubles, without paths; copytree hides their numbers in a list of texts."""
+    """Return a copy's error as one of ours, without paths. copytree hides the error numbers in a list of texts."""
     text = str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or f"[Errno {errno.ENOSPC}]" in text:
         return DiskFull("There is no room on the disk for the container's own copy of the artifact.")

@@ -312,7 +312,7 @@ async def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         if event == "shutil.rmtree" and str(arguments[0]).startswith(f"{tmp_path}/artifacts/.work/gone-"):
-            asking = threading.Thread(target=disks[0].held, args=("0" * 32,), daemon=True)
+            asking = threading.Thread(target=disks[0].acquire, args=("0" * 32,), daemon=True)
             asking.start()
             asking.join(PATIENCE)
             free.append(not asking.is_alive())
