@@ -1,7 +1,7 @@
-"""`hostler demo`: the main job on a hostler of its own, checked against the models themselves.
+"""`hostler demo`: host models on a hostler of its own, and compare its predictions with those of the models.
 
-Owns the demonstration: data, models, the program, the comparison. It knows hostler only as its users do: it starts
-`hostler up` in a folder of its own and speaks to it through boto3. Everything it made is gone when it returns.
+Owns the demonstration: data, models, the program, the comparison. Uses hostler only as its users do: starts
+`hostler up` in a folder of its own and calls it through boto3. Removes everything it has made before it returns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hostler import __version__
 from hostler.errors import UserError
 from hostler.testing import process
 
-# An unchanged boto3 program: what README shows, what the demo runs, what the end-to-end test runs.
+# An unchanged boto3 program: README prints it, the demo and the end-to-end test run it.
 SETUP = """\
 sm  = boto3.client('sagemaker'); rt = boto3.client('sagemaker-runtime'); s3 = boto3.client('s3')
 s3.create_bucket(Bucket='my-bucket')
@@ -56,9 +56,9 @@ READY_WITHIN = 60.0  # seconds; a guard against hanging, not a promise
 
 @dataclass(frozen=True)
 class Result:
-    """One model's answers. Prices are dollars as the server and the booster gave them, times milliseconds.
+    """One model's predictions, by the server and by the booster (dollars), and times (milliseconds).
 
-    The times are as the caller saw them; `cold_parts` and `warm_parts` are Server-Timing's own account of them.
+    The caller measured the times; `cold_parts` and `warm_parts` are the parts that Server-Timing reported.
     """
 
     model: str
@@ -72,7 +72,7 @@ class Result:
 
 
 def train(city: str, folder: Path) -> tuple[Path, float]:
-    """Train one city's house prices and pack them as `<city>.tar.gz`. Returns it and the booster's price of HOUSE."""
+    """Train one city's house prices; return the packed model, `<city>.tar.gz`, and the booster's price of HOUSE."""
     import numpy
     import xgboost
 
@@ -115,7 +115,7 @@ def _tail(log: Path) -> str:
 
 
 def point_aws_at(url: str, folder: Path) -> None:
-    """Let this process's AWS clients speak to `url` with dummy credentials, whatever the shell's AWS settings say."""
+    """Point this process's AWS clients at `url`, with dummy credentials; remove the shell's AWS settings."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(
@@ -131,7 +131,7 @@ def point_aws_at(url: str, folder: Path) -> None:
 
 
 def server_timing(header: str) -> dict[str, float]:
-    """The durations of a Server-Timing header by name, milliseconds."""
+    """Return the durations of a Server-Timing header by name, in milliseconds."""
     parts: dict[str, float] = {}
     for entry in header.split(","):
         name, *parameters = (piece.strip() for piece in entry.split(";"))
@@ -143,10 +143,10 @@ def server_timing(header: str) -> dict[str, float]:
 
 
 def run(as_json: bool, command: str) -> int:
-    """Run the demonstration and print it. `command` is how this hostler is called, for the closing line.
+    """Run the demonstration and print it. `command`: how to call this hostler, for the closing line.
 
-    Returns 0 when every prediction equals the booster's own, else 1. Raises UserError when an extra is missing or
-    hostler does not come up.
+    Return 0 if every prediction equals the booster's own, else 1. Raises UserError if an extra is missing or hostler
+    does not come up.
     """
     try:
         import boto3  # noqa: F401
@@ -155,7 +155,7 @@ def run(as_json: bool, command: str) -> int:
     except ImportError as error:
         raise UserError(f"the demo needs {error.name}: pip install 'hostler[demo]'") from None
 
-    def say(text: str = "") -> None:
+    def show(text: str = "") -> None:
         if not as_json:
             print(text, flush=True)
 
@@ -165,11 +165,11 @@ def run(as_json: bool, command: str) -> int:
         folder = Path(name)
         started = time.perf_counter()
         with own_hostler(folder) as url:
-            say(f"hostler {__version__} is ready at {url} after {time.perf_counter() - started:.1f} s\n")
+            show(f"hostler {__version__} is ready at {url} after {time.perf_counter() - started:.1f} s\n")
             os.chdir(folder)  # the program names its archive without a folder
             try:
                 point_aws_at(url, folder)
-                results = list(_predictions(folder, say))
+                results = list(_predictions(folder, show))
             except (BotoCoreError, ClientError) as error:
                 raise UserError(f"the program failed: {error}\n{_tail(folder / 'hostler.log')}") from None
             finally:
@@ -180,27 +180,27 @@ def run(as_json: bool, command: str) -> int:
     if wrong:
         print(f"hostler: the predictions of {', '.join(wrong)} differ from the booster's own", file=sys.stderr)
         return 1
-    say(f"\nAll {len(results)} predictions equal the boosters' own. Now with your own models:\n")
-    say(f'  {command} up                        # and in another shell:\n  eval "$({command} env)"')
-    say("  python your_boto3_program.py        # unchanged")
+    show(f"\nAll {len(results)} predictions equal the boosters' own. Now with your own models:\n")
+    show(f'  {command} up                        # and in another shell:\n  eval "$({command} env)"')
+    show("  python your_boto3_program.py        # unchanged")
     return 0
 
 
-def _predictions(folder: Path, say: Any) -> Iterator[Result]:
+def _predictions(folder: Path, show: Any) -> Iterator[Result]:
     import boto3
 
     started = time.perf_counter()
     models = {city: train(city, folder) for city in CITIES}
     took = time.perf_counter() - started
-    say(f"{len(models)} XGBoost models of house prices trained in {took:.1f} s; this runs now:\n")
-    say("".join(f"    {line}" for line in PROGRAM.splitlines(keepends=True)))
+    show(f"{len(models)} XGBoost models of house prices trained in {took:.1f} s; this runs now:\n")
+    show("".join(f"    {line}" for line in PROGRAM.splitlines(keepends=True)))
 
     body = ",".join(f"{value:g}" for value in HOUSE)
     names: dict[str, Any] = {"boto3": boto3, "role": ROLE, "body": body}
     started = time.perf_counter()
     exec(SETUP, names)
-    say(f"my-endpoint is InService {time.perf_counter() - started:.1f} s after the program's start\n")
-    say(f"  {'TargetModel':20} {'prediction':>12} {'the booster':>14}  {'cold ms':>8} {'warm ms':>8}")
+    show(f"my-endpoint is InService {time.perf_counter() - started:.1f} s after the program's start\n")
+    show(f"  {'TargetModel':20} {'prediction':>12} {'the booster':>14}  {'cold ms':>8} {'warm ms':>8}")
     for city, (archive, expected) in models.items():
         if city != "Houston_TX":  # new archives need no restart and no call but the upload
             names["s3"].upload_file(str(archive), "my-bucket", f"path/to/artifacts/{archive.name}")
@@ -210,13 +210,13 @@ def _predictions(folder: Path, say: Any) -> Iterator[Result]:
         warm, warm_parts, _ = calls[len(calls) // 2]
         equal = all(call[2] == expected for call in calls) and prediction == expected
         sign = "=" if equal else "!="
-        say(f"  {archive.name:20} {prediction:12.2f} {sign:2}{expected:12.2f}  {cold:8.1f} {warm:8.1f}")
-        say(f"  {'':20} cold: {_parts(cold_parts)}; warm: {_parts(warm_parts)}")
+        show(f"  {archive.name:20} {prediction:12.2f} {sign:2}{expected:12.2f}  {cold:8.1f} {warm:8.1f}")
+        show(f"  {'':20} cold: {_parts(cold_parts)}; warm: {_parts(warm_parts)}")
         yield Result(archive.name, prediction, expected, equal, cold, cold_parts, warm, warm_parts)
 
 
 def _timed(line: str, names: dict[str, Any]) -> tuple[float, dict[str, float], float]:
-    """One invocation: milliseconds, Server-Timing, and the predicted price at the booster's precision."""
+    """Invoke once; return milliseconds, Server-Timing, and the predicted price at the booster's precision."""
     import numpy
 
     started = time.perf_counter()

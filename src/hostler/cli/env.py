@@ -30,13 +30,13 @@ _SHELLS: dict[str, Callable[[str, str], str]] = {
 def env(data: str | None, **forms: bool) -> None:
     """Print the variables that point AWS clients at hostler: eval "$(hostler env)".
 
-    With the setting s3_endpoint, S3 calls are pointed there, and the credentials are left to you; as they are with
-    signatures = verify.
+    With the setting s3_endpoint, S3 calls go to that endpoint. With it, or with signatures = verify, no credentials are
+    printed: the shell's own are used.
     """
-    asked = [form for form, given in forms.items() if given]
-    if len(asked) > 1:
-        raise click.UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
-    form = asked[0] if asked else "sh"
+    chosen = [form for form, is_set in forms.items() if is_set]
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
+    form = chosen[0] if chosen else "sh"
     resolved = find_running(data)
     variables = {
         "AWS_ENDPOINT_URL": url(resolved),

@@ -1,4 +1,4 @@
-"""GET one of the running hostler's own JSON documents, signed where signatures are verified."""
+"""GET one of the running hostler's own JSON documents; the request is signed if signatures are verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def url(resolved: Settings) -> str:
 
 
 def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = None, patience: float = 30) -> Any:
-    """GET one of hostler's own JSON documents. Raises Failure when nothing answers, or not with 200 and JSON.
+    """GET one of hostler's own JSON documents. Raises Failure for no answer, or one without status 200 or JSON.
 
     `patience`: seconds.
     """
@@ -30,7 +30,7 @@ def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = N
     request = urllib.request.Request(
         address, headers=_signed(resolved, address) if resolved.signatures != "off" else {}
     )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
     try:
         with direct.open(request, timeout=patience) as answer:
             return json.loads(answer.read())
@@ -45,7 +45,7 @@ def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = N
 
 
 def _signed(resolved: Settings, address: str) -> dict[str, str]:
-    """The headers that sign a GET of this address with the AWS credentials of whoever calls; none without any."""
+    """Return headers that sign a GET of this address with the caller's AWS credentials; empty without credentials."""
     import botocore.session
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest

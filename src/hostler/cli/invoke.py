@@ -1,4 +1,4 @@
-"""`hostler invoke`: one invocation, through botocore as every client does."""
+"""`hostler invoke`: one invocation, sent through botocore as every client sends it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hostler.settings import Settings
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--target-model", metavar="NAME", help="Which model of a multi-model endpoint, e.g. Houston_TX.tar.gz.")
-@click.option("--target-container-hostname", metavar="NAME", help="Which container of a Direct endpoint.")
-@click.option("--target-variant", metavar="NAME", help="Which variant, whatever the weights.")
+@click.option("--target-model", metavar="NAME", help="Model of a multi-model endpoint, e.g. Houston_TX.tar.gz.")
+@click.option("--target-container-hostname", metavar="NAME", help="Container of a Direct endpoint.")
+@click.option("--target-variant", metavar="NAME", help="Variant, regardless of the weights.")
 @click.option("--content-type", default="text/csv", show_default=True)
-@click.option("--accept", help="Content type wanted for the answer.")
+@click.option("--accept", help="Content type of the answer.")
 @click.option("--body", metavar="TEXT", help="The request's body. Without it and --file: stdin.")
 @click.option("--file", type=click.Path(path_type=Path), help="File with the body.")
 @data_option
@@ -72,9 +72,9 @@ def invoke(
     import base64
 
     try:
-        shown = {"body": content.decode()}
+        decoded = {"body": content.decode()}
     except UnicodeDecodeError:
-        shown = {"body_base64": base64.b64encode(content).decode()}
+        decoded = {"body_base64": base64.b64encode(content).decode()}
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     click.echo(
         json.dumps(
@@ -82,7 +82,7 @@ def invoke(
                 "content_type": answer.get("ContentType"),
                 "variant": answer.get("InvokedProductionVariant"),
                 "server_timing": headers.get("server-timing", ""),
-                **shown,
+                **decoded,
             },
             indent=2,
         )
@@ -90,13 +90,13 @@ def invoke(
 
 
 def _invoke(resolved: Settings, endpoint: str, body: bytes, request: dict[str, str | None]) -> Any:
-    """Through botocore, as every client does; one attempt."""
+    """Send one InvokeEndpoint through botocore, without retries. Raises Failure."""
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     patience = Config(retries={"total_max_attempts": 1}, read_timeout=resolved.invoke_timeout + 10, proxies={})
-    given = {name: value for name, value in request.items() if value is not None}
+    parameters = {name: value for name, value in request.items() if value is not None}
     try:
         client = botocore.session.get_session().create_client(
             "sagemaker-runtime",
@@ -105,9 +105,9 @@ def _invoke(resolved: Settings, endpoint: str, body: bytes, request: dict[str, s
             config=patience,
             **({"aws_access_key_id": KEY, "aws_secret_access_key": KEY} if resolved.signatures == "off" else {}),
         )
-        return client.invoke_endpoint(EndpointName=endpoint, Body=body, **given)
+        return client.invoke_endpoint(EndpointName=endpoint, Body=body, **parameters)
     except ClientError as error:
-        said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
-        raise Failure(f"{error.response['Error']['Code']}: {said}") from None
+        message = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
+        raise Failure(f"{error.response['Error']['Code']}: {message}") from None
     except BotoCoreError as error:
         raise Failure(str(error)) from None

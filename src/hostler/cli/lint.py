@@ -1,7 +1,7 @@
-"""`hostler lint`: what would make an archive fail, found before anything starts.
+"""`hostler lint`: find the faults that would make an archive fail, before anything starts.
 
-It extracts as control does, and looks for a model as the servers do, by the same code. Nothing of the archive is ever
-imported, unpickled or run: a script is only parsed.
+It extracts the archive as control does, and looks for a model as the servers do, by the same code. It never imports,
+unpickles or runs anything of the archive: a script is only parsed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from hostler.text import printable
 
 Level = Literal["error", "warning"]
 
-# Which file each framework takes for the model, as its server does: first these names, then the only one that ends so.
-_MODELS = {
+# The model file of each framework, as its server finds it: by these names, else the only file with these endings.
+_MODEL_FILES = {
     "xgboost": ((artifact.XGBOOST_FILE,), ("",)),
     "sklearn": (artifact.PICKLES, artifact.PICKLE_ENDINGS),
     "torch": (artifact.TORCH_FILES, artifact.TORCH_ENDINGS),
@@ -43,28 +43,28 @@ _MODELS = {
 _TRANSFORM = "transform_fn"
 _STEPS = ("input_fn", "predict_fn", "output_fn")
 _REQUIREMENTS = "requirements.txt"
-_SCRIPT_MOST = 2**20  # bytes of a script that is parsed
+_LONGEST_SCRIPT = 2**20  # bytes; a longer one is not parsed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`where` names the archive, or a member of it, perhaps with a line. `what` is what is wrong and what helps.
+    """`where`: the archive or a member of it, perhaps with a line. `message`: the fault and its remedy.
 
-    `code`: that of the failure which a server would leave; empty for what no server fails of.
+    `code`: of the failure that a server would report; empty if no server would fail.
     """
 
     level: Level
     where: str
-    what: str
+    message: str
     code: str = ""
 
     def __str__(self) -> str:
-        return printable(f"{self.level}: {self.where}: {self.what}")
+        return printable(f"{self.level}: {self.where}: {self.message}")
 
 
 @dataclass(frozen=True)
 class Report:
-    """`server`: what would serve it, as far as that can be told."""
+    """`server`: the server that would serve the archive, in words; empty if that is not known."""
 
     findings: tuple[Finding, ...]
     server: str = ""
@@ -75,17 +75,17 @@ class Report:
 
 
 def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, str] = MappingProxyType({})) -> Report:
-    """Look an archive over, for an image's URI (empty: one that nobody knows) and the container's Environment.
+    """Examine an archive, for an image's URI (empty: an unknown image) and the container's Environment.
 
-    Raises UserError when there is no such file, and DiskFull when there is no room to extract it.
+    Raises UserError if the file cannot be read, DiskFull if there is no room to extract it.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     server = images.Server(framework="auto")
     if image:
         try:
             server = images.resolve(image, settings, has_artifact=True)
         except EngineError as error:
-            found.append(Finding("error", "--image", str(error)))
+            findings.append(Finding("error", "--image", str(error)))
     limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     with tempfile.TemporaryDirectory(prefix="hostler-lint-") as temporary:
         folder = Path(temporary, contract.MODEL_DIR)
@@ -93,20 +93,22 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             with archive.open("rb") as packed:
                 extract(packed, archive.stat().st_size, folder, limits)
         except ArtifactBad as error:
-            return Report((*found, Finding("error", archive.name, f"{error} {_repacked(error)}")))
+            return Report((*findings, Finding("error", archive.name, f"{error} {_repacked(error)}")))
         except OSError as error:
             raise UserError(f"{archive} cannot be read: {error.strerror}") from None
-        failed = bool(found)  # with no server for it, nobody can say how its model must lie there
-        found += _foreign_members(archive)
-        if failed:
-            return Report((*found,))
+        has_server = not findings  # without a server, no layout of the model is right or wrong
+        findings += _foreign_members(archive)
+        if not has_server:
+            return Report((*findings,))
         if server.command:
-            return Report((*found,), f"the command {server.command[0]} under [images]: what it takes, it knows alone")
+            return Report(
+                (*findings,), f"the command {server.command[0]} under [images]: what it takes, it knows alone"
+            )
         try:
-            look = _Look(folder, server.framework, variables)
+            inspection = _Inspection(folder, server.framework, variables)
         except ValueError as error:
-            return Report((*found, Finding("error", "--env", f"{error}.")))
-        return Report((*found, *look.findings()), look.server)
+            return Report((*findings, Finding("error", "--env", f"{error}.")))
+        return Report((*findings, *inspection.findings()), inspection.server)
 
 
 def _repacked(error: ArtifactBad) -> str:
@@ -118,9 +120,9 @@ def _repacked(error: ArtifactBad) -> str:
 
 
 def _foreign_members(archive: Path) -> Iterator[Finding]:
-    """What macOS adds to archives. This one has been extracted once, so it can be read."""
+    """Warn of members that macOS adds to archives. The archive has been extracted before, so it can be read."""
     with tarfile.open(archive, "r:gz") as members:
-        added = [one.name for one in members if one.name.rpartition("/")[2].startswith("._") or "__MACOSX" in one.name]
+        added = [member.name for member in members if _added_by_macos(member.name)]
     if added:
         yield Finding(
             "warning", added[0],
@@ -129,68 +131,81 @@ def _foreign_members(archive: Path) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-class _Look:
-    """A look at an extracted archive. `kind`: xgboost, sklearn, torch or auto, as images.py has it."""
+def _added_by_macos(name: str) -> bool:
+    return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name
 
-    def __init__(self, folder: Path, kind: str, variables: Mapping[str, str]) -> None:
-        """Raises ValueError for a variable that no server starts with."""
+
+class _Inspection:
+    """The inspection of an extracted archive. `framework`: xgboost, sklearn, torch or auto, as in images.py."""
+
+    def __init__(self, folder: Path, framework: str, variables: Mapping[str, str]) -> None:
+        """Raises ValueError for a variable with which no server starts."""
         self._folder = folder
-        ours = {contract.ENV_FRAMEWORK: kind, contract.ENV_BASE_DIR: str(folder.parent)}
-        self._told = environment.read({**variables, **ours})
+        ours = {contract.ENV_FRAMEWORK: framework, contract.ENV_BASE_DIR: str(folder.parent)}
+        self._environment = environment.read({**variables, **ours})
         self.server = ""
 
     def findings(self) -> Iterator[Finding]:
         files = [str(path.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file()]
         try:
-            kind = artifact.framework(self._folder, self._told)
-            script = artifact.program(self._folder, self._told)
-            model = artifact.model_file(self._folder, *_MODELS[kind]) if kind in _MODELS else None
-            if model is not None and kind == "torch":
+            framework = artifact.framework(self._folder, self._environment)
+            script = artifact.program(self._folder, self._environment)
+            model = artifact.model_file(self._folder, *_MODEL_FILES[framework]) if framework in _MODEL_FILES else None
+            if model is not None and framework == "torch":
                 artifact.check_torchscript(model)
         except Unloadable as error:
             yield self._no_model(error, files)
             return
-        other = self._other_script()
+        unnamed = self._unnamed_script()
         if model is not None:
-            self.server = f"hostler's own server for {kind}, with {model.name}"
+            self.server = f"hostler's own server for {framework}, with {model.name}"
             if not model.stat().st_size:
-                taken = "" if model.name in _MODELS[kind][0] else "It is taken for the model, as the only such file. "
-                yield Finding("error", model.name, f"{taken}It is empty. Save the model again.", Code.MODEL_FILE)
+                reason = (
+                    ""
+                    if model.name in _MODEL_FILES[framework][0]
+                    else "It is taken for the model, as the only such file. "
+                )
+                yield Finding("error", model.name, f"{reason}It is empty. Save the model again.", Code.MODEL_FILE)
             if script:
                 yield Finding(
                     "warning", self._name(script),
                     f"On this image it is ignored, unless the container's Environment has {contract.ENV_PROGRAM}.",
                 )  # fmt: skip
-            elif other:
-                fate = "taken for the model" if other == model.name else "ignored"
-                yield Finding("warning", other, f"It is {fate}, unless {_named(other)}")
+            elif unnamed:
+                fate = "taken for the model" if unnamed == model.name else "ignored"
+                yield Finding("warning", unnamed, f"It is {fate}, unless {_program_advice(unnamed)}")
         elif script:
             self.server = f"hostler's own server for scripts, with {self._name(script)}"
             yield from self._script(script)
-        if missing := registry.missing(kind):
+        if missing := registry.missing(framework):
             need = f"{missing.cause[0].upper()}{missing.cause[1:]}, which is not installed here."
-            yield Finding("error", kind, f"{need} {failures.extra(kind)}", missing.code)
-        if kind == "script":
+            yield Finding("error", framework, f"{need} {failures.extra(framework)}", missing.code)
+        if framework == "script":
             yield from self._requirements()
 
-    def _other_script(self) -> str:
-        """A script that SAGEMAKER_PROGRAM may name, when nobody has said what that is: in code, or at the top."""
-        if self._told.program_named:
+    def _unnamed_script(self) -> str:
+        """Return a script in code/ or at the top that SAGEMAKER_PROGRAM could name. Empty: none, or that is set."""
+        if self._environment.program_named:
             return ""
-        found = [path for place in (self._folder / contract.CODE_DIR, self._folder) for path in place.glob("*.py")]
-        return min(map(self._name, found), key=lambda name: (not name.startswith(contract.CODE_DIR), name), default="")
+        folders = (self._folder / contract.CODE_DIR, self._folder)
+        scripts = [self._name(path) for folder in folders for path in folder.glob("*.py")]
+        return min(scripts, key=lambda name: (not name.startswith(contract.CODE_DIR), name), default="")
 
     def _no_model(self, error: Unloadable, files: list[str]) -> Finding:
         if folder := artifact.too_deep(files):
             help = f"{failures.PACK_INSIDE}: {failures.pack_inside(folder)}"
-            what = f"All files lie in this folder, none at the archive's top. {help}"
-            return Finding("error", f"{folder}/", what, Code.FOLDER_TOO_DEEP)
-        if self._told.program_named and "://" in self._told.submit_directory:
-            self.server = f"hostler's own server for scripts, with {self._told.program}"
-            return Finding("warning", self._told.program, f"It lies in {self._told.submit_directory}: not looked at.")
-        if other := self._other_script():
+            message = f"All files lie in this folder, none at the archive's top. {help}"
+            return Finding("error", f"{folder}/", message, Code.FOLDER_TOO_DEEP)
+        if self._environment.program_named and "://" in self._environment.submit_directory:
+            self.server = f"hostler's own server for scripts, with {self._environment.program}"
+            return Finding(
+                "warning", self._environment.program, f"It lies in {self._environment.submit_directory}: not looked at."
+            )
+        if unnamed := self._unnamed_script():
             self.server = f"hostler's own server for scripts, if {contract.ENV_PROGRAM} names one"
-            return Finding("warning", other, f"Good if {_named(other)} Without it, it fails: {error}.", error.code)
+            return Finding(
+                "warning", unnamed, f"Good if {_program_advice(unnamed)} Without it, it fails: {error}.", error.code
+            )
         return Finding("error", "the archive", f"{error}.", error.code)
 
     def _name(self, path: Path) -> str:
@@ -203,25 +218,25 @@ class _Look:
         try:
             tree = _parsed(script)
         except _Unreadable as error:
-            what = f"{error} Python will not import it."
-            yield Finding("error", f"{name}{error.line}", what, Code.SCRIPT_RAISED)
+            message = f"{error} Python will not import it."
+            yield Finding("error", f"{name}{error.line}", message, Code.SCRIPT_RAISED)
             return
-        has = _Names(tree)
-        if "model_fn" not in has:
-            what = f"It has no model_fn. {failures.define_model_fn()}"
-            yield Finding("error", name, what, Code.NO_MODEL_FN)
-        beside = [step for step in _STEPS if step in has.certain]
-        if _TRANSFORM in has.certain and beside:
-            what = f"It has {_TRANSFORM} beside {', '.join(beside)}. Have one or the others, not both."
-            yield Finding("error", name, what, Code.FUNCTIONS_CLASH)
+        defined = _Definitions(tree)
+        if "model_fn" not in defined:
+            message = f"It has no model_fn. {failures.define_model_fn()}"
+            yield Finding("error", name, message, Code.NO_MODEL_FN)
+        beside = [step for step in _STEPS if step in defined.certain]
+        if _TRANSFORM in defined.certain and beside:
+            message = f"It has {_TRANSFORM} beside {', '.join(beside)}. Have one or the others, not both."
+            yield Finding("error", name, message, Code.FUNCTIONS_CLASH)
         yield from self._imports(script.parent, name, tree)
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
-        seen = set()
-        for module, line, late in sorted(_imports(tree), key=lambda one: one[1]):
-            if module in seen or _is_there(module, folder):
+        reported = set()
+        for module, line, late in sorted(_imports(tree), key=lambda imported: imported[1]):
+            if module in reported or _is_installed(module, folder):
                 continue
-            seen.add(module)
+            reported.add(module)
             when = "when that function is called" if late else "when it is loaded"
             yield Finding(
                 "warning" if late else "error", f"{name}:{line}",
@@ -240,7 +255,7 @@ class _Look:
                 )  # fmt: skip
 
 
-def _named(script: str) -> str:
+def _program_advice(script: str) -> str:
     program = f"{contract.ENV_PROGRAM}={script.rpartition('/')[2]}"
     return f"the container's Environment has {program}, which the SageMaker SDK sets. To look at that: --env {program}"
 
@@ -252,8 +267,8 @@ class _Unreadable(Exception):
 
 
 def _parsed(script: Path) -> ast.Module:
-    """Raises _Unreadable."""
-    if script.stat().st_size > _SCRIPT_MOST:
+    """Parse a script. Raises _Unreadable."""
+    if script.stat().st_size > _LONGEST_SCRIPT:
         raise _Unreadable("It is too long to be a script.")
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -264,8 +279,8 @@ def _parsed(script: Path) -> ast.Module:
         raise _Unreadable("It is no Python source.") from None
 
 
-class _Names:
-    """What a module defines at its top. `certain`: without what a star import may bring."""
+class _Definitions:
+    """The names that a module defines at its top. `certain`: without those that a star import may bring."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.certain: set[str] = set()
@@ -289,48 +304,48 @@ class _Names:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """The statements right inside, and what holds some; never an expression, however deep."""
+    """Yield the statements, handlers and cases right inside a node, but no expressions, however deep they are."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield child
 
 
 def _top(tree: ast.Module) -> Iterator[ast.AST]:
-    """What runs when a module is imported. An `elif` lies inside the one before: a stack is as deep as it takes."""
-    inside: list[ast.AST] = [tree]
-    while inside:
-        for child in _statements(inside.pop()):
+    """Yield the statements that run when a module is imported. A stack, because each `elif` nests in the one before."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        for child in _statements(pending.pop()):
             yield child
             if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                inside.append(child)
+                pending.append(child)
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
-    """(top module, line, whether only a call runs it) of each import that nothing around it makes up for."""
-    inside: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while inside:
-        node, late = inside.pop()
+    """Yield (top module, line, late) of each import whose failure nothing catches. Late: only a call runs it."""
+    pending: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while pending:
+        node, late = pending.pop()
         for child in _statements(node):
             match child:
                 case ast.Import(names=names, lineno=line):
                     yield from ((alias.name.partition(".")[0], line, late) for alias in names)
                 case ast.ImportFrom(module=str(module), level=0, lineno=line):
                     yield module.partition(".")[0], line, late
-                case ast.Try(handlers=[_, *_]):  # as far as can be told, they are there for a missing module
-                    inside.append((ast.Module([*child.orelse, *child.finalbody], []), late))
+                case ast.Try(handlers=[_, *_]):  # most likely its handlers are for a missing module
+                    pending.append((ast.Module([*child.orelse, *child.finalbody], []), late))
                 case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-                    inside.append((ast.Module(child.orelse, []), late))
+                    pending.append((ast.Module(child.orelse, []), late))
                 case _:
-                    inside.append((child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)))
+                    pending.append((child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)))
 
 
-def _is_there(module: str, folder: Path) -> bool:
+def _is_installed(module: str, folder: Path) -> bool:
     try:
         return (
             module in sys.stdlib_module_names
             or (folder / module).is_dir()
             or any((folder / f"{module}{suffix}").is_file() for suffix in importlib.machinery.all_suffixes())
-            or importlib.util.find_spec(module) is not None  # a top module is looked for, not imported
+            or importlib.util.find_spec(module) is not None  # finds a top module without importing it
         )
-    except (ImportError, ValueError, OSError):  # the last: a name that no file can have
+    except (ImportError, ValueError, OSError):  # OSError: a name that no file can have
         return False

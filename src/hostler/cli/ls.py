@@ -15,14 +15,14 @@ _TARGETS_LISTED = 50
 
 
 @click.command()
-@click.option("--targets", "of_targets", is_flag=True, help="List the models of multi-model endpoints instead.")
-@click.option("--endpoint", metavar="NAME", help="With --targets: only of this endpoint.")
+@click.option("--targets", "of_targets", is_flag=True, help="List the models of multi-model endpoints.")
+@click.option("--endpoint", metavar="NAME", help="With --targets: only models of this endpoint.")
 @click.option(
-    "--match", metavar="TEXT", help="With --targets: only names that hold it, or match it if it has *, ? or [...]."
+    "--match", metavar="TEXT", help="With --targets: only names that contain it, or match it if it has *, ? or [...]."
 )
-@click.option("--sort", type=click.Choice(ORDERS), help="With --targets: by last use (the default), or other.")
+@click.option("--sort", type=click.Choice(ORDERS), help="With --targets: the order; by default that of last use.")
 @click.option(
-    "--limit", type=click.IntRange(0), help="With --targets: how many; 0: all, as is the default with --json."
+    "--limit", type=click.IntRange(0), help="With --targets: number of models; 0 (the default with --json): all."
 )
 @data_option
 @region_option
@@ -42,15 +42,15 @@ def ls(
     \b
       hostler ls --targets --endpoint my-endpoint --match 'Houston*' --sort memory
     """
-    asked = {"endpoint": endpoint, "match": match, "sort": sort, "limit": limit}
-    given = {name: value for name, value in asked.items() if value is not None}
+    options = {"endpoint": endpoint, "match": match, "sort": sort, "limit": limit}
+    filters = {name: value for name, value in options.items() if value is not None}
     resolved = find_running(data, region)
     if of_targets:
-        query = {"region": resolved.region, "limit": 0 if as_json else _TARGETS_LISTED, **given}
+        query = {"region": resolved.region, "limit": 0 if as_json else _TARGETS_LISTED, **filters}
         listing = get(resolved, "/_hostler/targets", query)
         lines = render.idle_ttls(listing["endpoints"]) + render.targets(listing["targets"], listing["total"])
-    elif given or region:
-        raise click.UsageError(f"--{next(iter(given), 'region')} needs --targets")
+    elif filters or region:
+        raise click.UsageError(f"--{next(iter(filters), 'region')} needs --targets")
     else:
         listing = get(resolved, "/_hostler/endpoints")
         lines = render.endpoints(listing["endpoints"])

@@ -1,7 +1,7 @@
-"""`hostler`: the people's commands. Prints for people, or with `--json` for programs.
+"""`hostler`: the commands that people type. They print for people, or with `--json` for programs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one line on stderr. Prints no colours, and calls nothing but
-the hostler that it is told of. Whatever is heavy is imported by the command that needs it.
+Exit codes: 0 success, 1 failure, 2 wrong usage. An error is one line on stderr. Commands print no colours and call
+nothing but the hostler that their settings name. A command imports heavy modules only when it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hostler.errors import UserError
 
 
 class Commands(click.Group):
-    """In the order they are written below, with hostler's own errors turned into a line and an exit code."""
+    """Lists the commands in the order of the code; turns hostler's own errors into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -60,20 +60,20 @@ def demo(as_json: bool) -> None:
 
 
 def _called_as() -> str:
-    """How to call this hostler again from this folder: by name if the shell finds it, else by path."""
+    """Return how to call this hostler again from this folder: by name if the shell finds it, else by path."""
     import shutil
 
     here = Path(sys.argv[0]).absolute()
-    found = shutil.which("hostler")
-    if found and Path(found).absolute() == here:
+    on_path = shutil.which("hostler")
+    if on_path and Path(on_path).absolute() == here:
         return "hostler"
     return shlex.quote(os.path.relpath(here)) if here.name == "hostler" else f"{sys.executable} -m hostler.cli"
 
 
 @click.command()
 @click.argument("archive")
-@click.option("--image", metavar="URI", default="", help="The container's Image; without it, one that nobody knows.")
-@click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="As the container's Environment has it.")
+@click.option("--image", metavar="URI", default="", help="The container's Image; without it, an unknown one.")
+@click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="A variable of the container's Environment.")
 @json_option
 def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
     """Find what would make ARCHIVE (a model.tar.gz on this machine) fail, before anything starts.
@@ -81,24 +81,26 @@ def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
     \b
       hostler lint model.tar.gz --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1
 
-    Nothing of it is run. A line for each finding; exit code 1 if one of them is an error.
+    Nothing of the archive is run. Prints a line for each finding; exit code 1 if one of them is an error.
     """
     if "://" in archive:
         raise WrongUsage(f"{archive} is an address: lint reads a file of this machine; fetch it first")
     if not Path(archive).is_file():
         raise WrongUsage(f"{archive} is not a file: lint reads a packed archive")
-    for one in env:
-        if not one.partition("=")[0] or "=" not in one:
-            raise WrongUsage(f"--env {one} is not NAME=VALUE")
+    for variable in env:
+        if not variable.partition("=")[0] or "=" not in variable:
+            raise WrongUsage(f"--env {variable} is not NAME=VALUE")
     import logging
 
-    from hostler.cli.lint import lint as look
+    from hostler.cli.lint import lint as inspect
 
-    logging.getLogger("hostler").addHandler(logging.NullHandler())  # what an unknown image means, the report says
-    variables = {name: value for name, _, value in (one.partition("=") for one in env)}
-    report = look(Path(archive), image, resolve(), variables)
+    logging.getLogger("hostler").addHandler(logging.NullHandler())  # the report says what an unknown image means
+    variables = {name: value for name, _, value in (variable.partition("=") for variable in env)}
+    report = inspect(Path(archive), image, resolve(), variables)
     if as_json:
-        findings = [{"level": one.level, "where": one.where, "what": one.what} for one in report.findings]
+        findings = [
+            {"level": finding.level, "where": finding.where, "what": finding.message} for finding in report.findings
+        ]
         click.echo(json.dumps({"server": report.server, "findings": findings}, indent=2))
     else:
         for finding in report.findings:

@@ -1,4 +1,4 @@
-"""What `hostler ls` prints for people: lines made of control's JSON. It asks nobody and prints nothing."""
+"""Render control's JSON as the lines that `hostler ls` prints for people. Sends no request and prints nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from hostler.text import printable, shorten, size
 
 _HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "CALLS", "LOADS")
-_TARGETS_SHOWN = 8  # by name, of an instance's resident targets; --json has them all
-_REASON_SHOWN = 60  # letters of why a target could not be loaded; --json has it whole
+_TARGETS_PRINTED = 8  # by name, of an instance's resident targets; --json has them all
+_REASON_LENGTH = 60  # letters of the reason why a target could not be loaded; --json has all of it
 
 
 def endpoints(listed: list[dict[str, Any]]) -> list[str]:
-    """The lines of `hostler ls`: an endpoint; below it why it failed, and its instances with what is resident there."""
+    """Return the lines of `hostler ls`: an endpoint; below it its failure reason, its instances and their residents."""
     lines = []
     width = max((len(endpoint["name"]) for endpoint in listed), default=0)
     for endpoint in listed:
@@ -22,32 +22,32 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
         for variant in endpoint["variants"]:
             for instance in variant["instances"]:
                 targets = instance["targets"]
-                shown = " ".join(targets[:_TARGETS_SHOWN]) + (" ..." if len(targets) > _TARGETS_SHOWN else "")
-                resident = f"  {len(targets)} resident: {shown}" if targets else ""
+                first = " ".join(targets[:_TARGETS_PRINTED]) + (" ..." if len(targets) > _TARGETS_PRINTED else "")
+                resident = f"  {len(targets)} resident: {first}" if targets else ""
                 lines.append(f"  {variant['name']}  {instance['id']}  {instance['state']}{resident}")
     return lines or ["no endpoints"]
 
 
 def idle_ttls(listed: list[dict[str, Any]]) -> list[str]:
-    """A line for each multi-model endpoint whose idle targets leave; above its targets."""
+    """Return a line for each multi-model endpoint that unloads idle targets; printed above its targets."""
     return [
-        f"{one['endpoint']}: a target leaves when not called for {one['idle_ttl']:g} s (idle-ttl)"
-        for one in listed
-        if one["idle_ttl"]
+        f"{endpoint['endpoint']}: a target leaves when not called for {endpoint['idle_ttl']:g} s (idle-ttl)"
+        for endpoint in listed
+        if endpoint["idle_ttl"]
     ]
 
 
 def targets(listed: list[dict[str, Any]], total: int) -> list[str]:
-    """The lines of `hostler ls --targets`: one for each target of each instance, with what is special about it last."""
+    """Return the lines of `hostler ls --targets`: one for each target of each instance, its notes last."""
     rows = [
         (
-            *(one[name] or "-" for name in ("endpoint", "variant", "instance", "target", "state")),
-            _bytes(one["memory"]),
-            _time(one["idle"]),
-            str(one["calls"]),
-            str(one["loads"]),
+            *(target[name] or "-" for name in ("endpoint", "variant", "instance", "target", "state")),
+            _bytes(target["memory"]),
+            _time(target["idle"]),
+            str(target["calls"]),
+            str(target["loads"]),
         )
-        for one in listed
+        for target in listed
     ]
     if not rows:
         return ["no targets"]
@@ -67,7 +67,7 @@ def _note(target: dict[str, Any]) -> str:
     if target["leaves_in"] is not None:
         words.append(f"leaves in {_time(target['leaves_in'])}")
     if reason := target["reason"]:
-        words.append(shorten(reason, _REASON_SHOWN, "... (--json: all of it)", kept=_REASON_SHOWN))
+        words.append(shorten(reason, _REASON_LENGTH, "... (--json: all of it)", kept=_REASON_LENGTH))
     return ", ".join(words)
 
 
@@ -76,7 +76,7 @@ def _bytes(count: int | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    """In its largest whole unit."""
+    """Return a duration in its largest whole unit."""
     if seconds is None:
         return "-"
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "m")):

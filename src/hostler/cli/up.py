@@ -28,7 +28,7 @@ _HELP = {
     help=_HELP["allow_remote_access_without_authentication"],
 )
 def up(**flags: Any) -> None:
-    """Host models until it is told to stop (Ctrl-C or SIGTERM).
+    """Host models until stopped (Ctrl-C or SIGTERM).
 
     Every other setting is read from HOSTLER_<NAME> or hostler.toml; README lists them.
     """

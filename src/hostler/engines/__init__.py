@@ -1,1 +1,1 @@
-"""What runs containers. An engine never decides, never retries, never talks HTTP to a container."""
+"""Engines run containers. An engine never decides, never retries, never sends HTTP to a container."""

@@ -1,6 +1,6 @@
-"""The engine: the small protocol behind which containers run.
+"""The protocol of an engine, which runs containers.
 
-An engine never decides, never retries, never talks HTTP to a container. One contract test runs over every engine.
+An engine never decides, never retries, never sends HTTP to a container. One contract test runs over every engine.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ __all__ = ["Engine", "Launch", "Seen"]
 
 
 class Engine(Protocol):
+    """Starts, stops and lists containers."""
+
     async def start(self, launch: Launch) -> None:
-        """Start a container; idempotent by `launch.id`. Raises EngineError when it cannot be started at all."""
+        """Start a container; idempotent by `launch.id`. Raises EngineError if it cannot be started."""
 
     async def stop(self, id: str, grace: float) -> None:
-        """SIGTERM, after `grace` seconds SIGKILL, then forget it. Returns when none of it runs. Unknown: no error."""
+        """Send SIGTERM, after `grace` seconds SIGKILL; return when it has ended, and forget it. No error if unknown."""
 
     async def list(self) -> list[Seen]:
-        """Everything started and not stopped, also what has exited. The only record of what runs."""
+        """Return every container started and not stopped, also exited ones. The only record of what runs."""
 
     def logs(self, log: str, tail: int) -> str:
-        """The last `tail` bytes of a container's log, as text. Empty when there is none."""
+        """Return the last `tail` bytes of a container's log, as text; empty without a log."""
 
     async def changed(self) -> None:
-        """Return when something may have changed since the last call. A poke, not a fact."""
+        """Return once `list` may have changed since the last call; it need not have."""
 
     def memory(self, pid: int) -> int:
-        """Bytes that the container's process tree holds now (PSS); 0 when it is gone."""
+        """Return the memory of the container's process tree: bytes of PSS; 0 if it has ended."""
 
     def listening(self, pid: int) -> tuple[int, ...]:
-        """The TCP ports on which anything of the container's process tree listens, ascending."""
+        """Return the TCP ports on which the container's process tree listens, ascending."""

@@ -1,6 +1,6 @@
-"""From an image's URI to what runs it here: one of our own servers, or a command mapped in hostler.toml.
+"""Resolve an image's URI to one of our own servers, or to a command mapped in hostler.toml.
 
-It pulls nothing and looks into no image. Whether a command exists is found out when it is started.
+Pulls no image and looks into none. Whether a command exists shows when it is started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ONNX = (
     "Export the model to ONNX: an archive with a model.onnx is served under the name pytorch-inference, or under any"
     " image name that nobody knows."
 )
-# Those that nothing here stands for, and what to do instead.
+# Repository names that no server here replaces, and advice.
 REFUSED = (
     (
         re.compile(r"(?:sagemaker-)?tritonserver"),
@@ -57,34 +57,36 @@ _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.
 
 @dataclass(frozen=True)
 class Server:
-    """What stands for an image: exactly one of `framework` (our own server) and `command` is set."""
+    """The server that replaces an image: exactly one of `framework` (our own server) and `command` is set."""
 
     framework: str = ""  # xgboost | sklearn | torch | auto
     command: tuple[str, ...] = ()
 
 
 def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
-    """What to run for an image: [images] first (the exact URI, then without tag and digest), then AWS's own names.
+    """Return the server for an image.
 
-    docs/images.md has this as a table. Any other image with an artifact runs our own server, which tells the framework
-    from the artifact, unless `strict_images`. Raises EngineError with what to do instead, a line of hostler.toml at
-    least.
+    1. [images] of hostler.toml names a command, by the exact URI or the URI without tag and digest.
+    2. AWS's own images, by repository name, are replaced by our servers; for some there is none.
+    3. Any other image with an artifact runs our own server, which detects the framework, unless `strict_images`.
+
+    docs/images.md has this as a table. Raises EngineError with advice, at least a line for hostler.toml.
     """
     name = _untagged(image)
-    for known in (image, name):
-        if known in settings.images:
-            return Server(command=settings.images[known])
+    for uri in (image, name):  # 1.
+        if uri in settings.images:
+            return Server(command=settings.images[uri])
     hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
-    if match := _AWS.match(name):
+    if match := _AWS.match(name):  # 2.
         repository = match["repository"]
         if repository.startswith("huggingface-") and repository in FRAMEWORKS and not has_artifact:
             raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
         if repository in FRAMEWORKS:
             return Server(framework=FRAMEWORKS[repository])
-        for refused, advice in REFUSED:
-            if refused.fullmatch(repository):
+        for pattern, advice in REFUSED:
+            if pattern.fullmatch(repository):
                 raise EngineError(f"Nothing here can run the image {image}. {advice} {hint}")
-    if not has_artifact:
+    if not has_artifact:  # 3.
         raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
     if settings.strict_images:
         raise EngineError(f"Nothing here is known to run the image {image}, and strict_images is set. {hint}")
@@ -98,7 +100,7 @@ def _warn_once(image: str, hint: str) -> None:
 
 
 def _untagged(image: str) -> str:
-    """The URI without tag and digest; a colon before the last slash is a port."""
+    """Return the URI without tag and digest. A colon before the last slash belongs to a port."""
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return head + slash + last.partition(":")[0]

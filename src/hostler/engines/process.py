@@ -1,6 +1,6 @@
-"""The process engine: containers are processes of this machine, children of the host. This is control's end of that.
+"""The process engine: containers are processes of this machine, children of the host.
 
-It knows the host link and /proc, nothing of how the host starts or ends anything.
+This is control's side: it knows the host link and /proc, not how the host starts or ends a process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hostler.wire.host_messages import Changed, Done, EndGateway, FromHost, List
 
 
 class ProcessEngine:
-    """Engine over the host link at `run`/host.sock. It connects when first asked, and again after the link broke."""
+    """Engine over the host link at `run`/host.sock. Connects at the first request, and again after the link broke."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / "host.sock"
@@ -30,32 +30,34 @@ class ProcessEngine:
         self._frames: Frames[FromHost] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
-        self._asked: dict[int, asyncio.Future[Done | Listing]] = {}  # exactly the requests without an answer yet
-        self._poke = asyncio.Event()
+        self._pending: dict[
+            int, asyncio.Future[Done | Listing]
+        ] = {}  # exactly the requests without an answer, by number
+        self._change = asyncio.Event()
 
     async def start(self, launch: Launch) -> None:
-        """See Engine. The host refuses (EngineError) what cannot be started; a container that ends is `list`'s news."""
-        await self._ask(lambda number: Start(number, launch))
+        """See Engine. A container that ends after its start is reported by `list`, and raises nothing here."""
+        await self._request(lambda number: Start(number, launch))
 
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
-        await self._ask(lambda number: Stop(number, id, grace))
+        await self._request(lambda number: Stop(number, id, grace))
 
     async def list(self) -> list[Seen]:
         """See Engine."""
-        answer = await self._ask(List)
+        answer = await self._request(List)
         if not isinstance(answer, Listing):
             raise EngineError("the host did not answer with a list")
         return [*answer.containers]
 
     async def end_gateway(self, pid: int) -> None:
-        """Have a silent gateway killed; the host starts another. A pid that is no gateway's is no error."""
-        await self._ask(lambda number: EndGateway(number, pid))
+        """Ask the host to kill a silent gateway; the host starts another. No error if the pid is no gateway's."""
+        await self._request(lambda number: EndGateway(number, pid))
 
     async def changed(self) -> None:
-        """See Engine. A broken link counts as a change too."""
-        await self._poke.wait()
-        self._poke.clear()
+        """See Engine. A broken link counts as a change, too."""
+        await self._change.wait()
+        self._change.clear()
 
     def logs(self, log: str, tail: int) -> str:
         """See Engine."""
@@ -67,31 +69,31 @@ class ProcessEngine:
             return ""
 
     def memory(self, pid: int) -> int:
-        """See Engine. Reading it costs milliseconds for a large process: call it off the loop."""
-        return sum(own_share(one) for one in (pid, *descendants(pid)))
+        """See Engine. Takes milliseconds for a large process: call it in a thread."""
+        return sum(own_share(process) for process in (pid, *descendants(pid)))
 
     def listening(self, pid: int) -> tuple[int, ...]:
-        """See Engine. Reading it takes milliseconds: call it off the loop."""
-        sockets = {socket for one in (pid, *descendants(pid)) for socket in _sockets(one)}
-        found = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
-        return tuple(sorted(found))
+        """See Engine. Takes milliseconds: call it in a thread."""
+        sockets = {socket for process in (pid, *descendants(pid)) for socket in _sockets(process)}
+        ports = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
+        return tuple(sorted(ports))
 
     def close(self) -> None:
-        """Leave the host; whoever still waits gets EngineError. What runs goes on."""
+        """Close the link; pending requests raise EngineError. Containers go on running."""
         if self._reading is not None and self._frames is not None:
             self._reading.cancel()
-            self._lost(self._frames)
+            self._fail_pending(self._frames)
 
-    async def _ask(self, request: Callable[[int], ToHost]) -> Done | Listing:
+    async def _request(self, request: Callable[[int], ToHost]) -> Done | Listing:
         frames = await self._link()
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
-        self._asked[number] = future
+        self._pending[number] = future
         try:
             frames.send(request(number))
             answer: Done | Listing = await future
         finally:
-            self._asked.pop(number, None)
+            self._pending.pop(number, None)
         if isinstance(answer, Done) and answer.error:
             raise EngineError(answer.error)
         return answer
@@ -105,33 +107,33 @@ class ProcessEngine:
                     raise EngineError(f"the host cannot be reached: {error.strerror or error}") from None
                 self._frames = Frames(reader, writer, FromHost)
                 self._reading = asyncio.create_task(self._read(self._frames))
-                self._poke.set()  # what happened while there was no link, nobody told us
+                self._change.set()  # the host reported no change while there was no link
             return self._frames
 
     async def _read(self, frames: Frames[FromHost]) -> None:
         try:
             while (message := await frames.receive()) is not None:
                 if isinstance(message, Changed):
-                    self._poke.set()
-                elif (future := self._asked.get(message.number)) and not future.done():
+                    self._change.set()
+                elif (future := self._pending.get(message.number)) and not future.done():
                     future.set_result(message)
         except msgspec.MsgspecError:
-            pass  # an answer that is none: as good as a closed link
+            pass  # a malformed message counts as a closed link
         finally:
-            self._lost(frames)
+            self._fail_pending(frames)
 
-    def _lost(self, frames: Frames[FromHost]) -> None:
+    def _fail_pending(self, frames: Frames[FromHost]) -> None:
         frames.close()
         if self._frames is frames:
             self._frames = None
-            self._poke.set()
-            for future in self._asked.values():
+            self._change.set()
+            for future in self._pending.values():
                 if not future.done():
                     future.set_exception(EngineError("the host went away before it answered"))
 
 
 def _sockets(pid: int) -> Iterator[int]:
-    """The inodes of a process's open sockets."""
+    """Yield the inodes of a process's open sockets."""
     try:
         for number in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
@@ -139,11 +141,11 @@ def _sockets(pid: int) -> Iterator[int]:
                 if kind == "socket":
                     yield int(inode.strip("[]"))
     except OSError:
-        pass  # gone, or not ours to look into
+        pass  # ended, or of another user
 
 
 def _listeners(table: str) -> Iterator[tuple[int, int]]:
-    """(port, inode) of every listening socket in a table of /proc/net: all containers share this machine's network."""
+    """Yield (port, inode) of each listening socket in a table of /proc/net. Containers share this machine's network."""
     try:
         with open(f"/proc/net/{table}", "rb") as file:
             for line in list(file)[1:]:
@@ -151,4 +153,4 @@ def _listeners(table: str) -> Iterator[tuple[int, int]]:
                 if words[3] == b"0A":
                     yield int(words[1].rpartition(b":")[2], 16), int(words[9])
     except OSError:
-        pass  # no IPv6 here
+        pass  # a machine without IPv6
