@@ -35,9 +35,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 import arguments
-import kept
+import measurement
 import report
-import wanted
+import verdicts
 from hostler import settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
@@ -250,8 +250,8 @@ RATE, COST = 0, 2
 
 def told(options: argparse.Namespace, script: Path, contenders: dict[str, Contender]) -> None:
     """Measure, print, and keep it for the documents."""
-    tables: dict[str, kept.Rows] = {}
-    goals = [wanted.HEAD]
+    tables: dict[str, measurement.Rows] = {}
+    goals = [verdicts.HEAD]
 
     def table(title: str, chosen: dict[str, Contender], connections: int, size: int = 0) -> Figures:
         title += f", {connections} connection{'s' * (connections > 1)}"
@@ -266,27 +266,27 @@ def told(options: argparse.Namespace, script: Path, contenders: dict[str, Conten
             for name, (rate, cost) in GOALS.items():
                 rates, costs = (ratio(figures, name, which) for which in (RATE, COST))
                 ours = f"{name}, {connections} connections"
-                goals.append(wanted.row(f"{ours}: req/s, to nginx's", rates, rate, most=False))
-                goals.append(wanted.row(f"{ours}: CPU of a request, to nginx's", costs, cost, most=True))
+                goals.append(verdicts.row(f"{ours}: req/s, to nginx's", rates, rate, most=False))
+                goals.append(verdicts.row(f"{ours}: CPU of a request, to nginx's", costs, cost, most=True))
     gateway = contenders["gateway"]
     chains = {name: Contender(gateway.port, gateway.pid, name) for name in ("one", "three")}
     figures = table("containers in sequence", chains, min(options.connections, key=lambda count: abs(count - HOP_AT)))
     hops = [(long[COST] - short[COST]) / 2 / short[COST] for short, long in zip(*figures.values(), strict=True)]
     hop = "each further hop of a pipeline: % of a single call's CPU"
-    goals.append(wanted.row(hop, 100 * statistics.median(hops), HOP, most=True))
+    goals.append(verdicts.row(hop, 100 * statistics.median(hops), HOP, most=True))
     figures = table("5 MB bodies", contenders, LARGE_CONNECTIONS, LARGE)
     if "nginx" in contenders:
         value = ratio(figures, "gateway", RATE)
-        goals.append(wanted.row("gateway, 5 MB bodies: req/s, to nginx's", value, LARGE_RATE, most=False))
+        goals.append(verdicts.row("gateway, 5 MB bodies: req/s, to nginx's", value, LARGE_RATE, most=False))
     more = {name: raised(contenders[name]) for name in GOALS}
     bodies = f"{AT_ONCE} bodies of 5 MB at once"
     tables[bodies] = [["", "MB more"], *([name, f"{value:.0f}"] for name, value in more.items())]
     print(report.aligned(bodies, tables[bodies]))
-    goals.append(wanted.row(f"gateway, {bodies}: MB more", more["gateway"], RAISED, most=True))
+    goals.append(verdicts.row(f"gateway, {bodies}: MB more", more["gateway"], RAISED, most=True))
     print(report.aligned("goals, as far as this run tells of them", goals))
     numbers = ",".join(map(str, options.connections))
     command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
-    done = kept.Respawned("The gateway alone", command, options.about, goals, tables)
+    done = measurement.Measurement("The gateway alone", command, options.about, goals, tables)
     print(f"\nkept: {done.write('gateway', options.cache / 'results')}")
 
 
@@ -306,7 +306,7 @@ def rounds(
     return figures
 
 
-def rows(figures: Figures) -> kept.Rows:
+def rows(figures: Figures) -> measurement.Rows:
     """Medians over the rounds, as text."""
     compared = "nginx" in figures
     found = [["", "req/s", "p50 ms", "CPU µs", *["req/s / nginx", "CPU / nginx"] * compared]]
@@ -376,7 +376,7 @@ def main() -> None:
         container(options.container)
     if not shutil.which("wrk"):
         sys.exit("wrk is needed to measure; it is in most systems' packages.")
-    options.about = kept.about()
+    options.about = measurement.about()
     run = Path(tempfile.mkdtemp(prefix="hb", dir="/tmp"))
     try:
         asyncio.run(measure(options, run))

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import kept
+import measurement
 
-DOCUMENTS = kept.REPOSITORY / "docs" / "bench"
-README = kept.REPOSITORY / "README.md"
+DOCUMENTS = measurement.REPOSITORY / "docs" / "bench"
+README = measurement.REPOSITORY / "README.md"
 BEGIN, END = "<!-- measured: written by bench/run.py --publish -->", "<!-- measured: end -->"
 GOALS = "### Goals"
 

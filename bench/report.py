@@ -12,9 +12,9 @@ from pathlib import Path
 
 import chart
 import environments
-import kept
+import measurement
 import published
-import wanted
+import verdicts
 from cell import Cell
 from contenders.contender import Contender
 from workloads.workload import Column, Workload
@@ -25,7 +25,7 @@ class Results:
         self.cells: list[Cell] = []
         self._workloads = workloads
         self._settings = {one.name: {"settings": one.settings, "packages": _packages(one)} for one in contenders}
-        self._about = {**kept.about(), "load": _version("wrk")}
+        self._about = {**measurement.about(), "load": _version("wrk")}
 
     @classmethod
     def read(cls, path: Path, workloads: Sequence[type[Workload]]) -> Results:
@@ -56,7 +56,7 @@ class Results:
     def foot(self) -> str:
         """The goals, what the tables mean, and how each contender was set."""
         lines = [f"  {name}: {how['settings']}" for name, how in self._settings.items()]
-        goals = aligned("goals, as far as this run tells of them", wanted.overview(self.cells))
+        goals = aligned("goals, as far as this run tells of them", verdicts.overview(self.cells))
         return "\n".join(
             [goals, "", *published.LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines]
         )
@@ -76,13 +76,13 @@ class Results:
 
         With what other commands measured last on the same processor, as it lies in the cache's folder of results.
         """
-        processor = kept.processor(self._about)
-        others = [one for one in kept.newest(results) if kept.processor(one.about) == processor]
+        processor = measurement.processor(self._about)
+        others = [one for one in measurement.newest(results) if measurement.processor(one.about) == processor]
         panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
         picture = chart.svg(panels, ", ".join(self._about.values()))
         return published.publish(processor, self._section(processor, others), picture, documents, readme)
 
-    def _section(self, processor: str, others: Sequence[kept.Respawned]) -> str:
+    def _section(self, processor: str, others: Sequence[measurement.Measurement]) -> str:
         lines = [
             *published.markdown(self._short()),
             "",
@@ -90,7 +90,7 @@ class Results:
             "",
         ]
         lines += [f"![The first column of each table]({published.chart_of(processor)})", ""]
-        lines += [published.GOALS, "", *published.markdown(wanted.overview(self.cells)), ""]
+        lines += [published.GOALS, "", *published.markdown(verdicts.overview(self.cells)), ""]
         lines += [f"Those of other commands stand below: {', '.join(one.title for one in others)}.", ""] * bool(others)
         for workload in self._workloads:
             for title, rows in self._tables(workload):
@@ -170,7 +170,7 @@ _LEGEND = (
 )
 
 
-def _section(one: kept.Respawned) -> list[str]:
+def _section(one: measurement.Measurement) -> list[str]:
     lines = [
         f"### {one.title}",
         "",

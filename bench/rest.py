@@ -21,10 +21,10 @@ import targets
 from running import Hostler, hostler_up
 
 import arguments
-import kept
+import measurement
 import processes
 import report
-import wanted
+import verdicts
 
 READY, MEMORY, CPU = 1.5, 150.0, 0.5  # the goals: seconds; MB of host, control and gateways; percent of a core
 HOUSE = ("host", "control", "gateway")
@@ -53,7 +53,7 @@ def main() -> None:
         "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
     )
     options = parser.parse_args()
-    about = kept.about()
+    about = measurement.about()
     ready, in_service, served = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.starts):
@@ -70,10 +70,10 @@ def main() -> None:
             serving = _rest(hostler, options.seconds)
     house = _together(alone)
     goals = [
-        wanted.HEAD,
-        wanted.row("seconds until hostler up is ready", statistics.median(ready), READY, most=True),
-        wanted.row("host, control and gateway at rest, no endpoint: MB of RSS", house.rss, MEMORY, most=True),
-        wanted.row("their CPU, % of a core", house.cpu, CPU, most=True),
+        verdicts.HEAD,
+        verdicts.row("seconds until hostler up is ready", statistics.median(ready), READY, most=True),
+        verdicts.row("host, control and gateway at rest, no endpoint: MB of RSS", house.rss, MEMORY, most=True),
+        verdicts.row("their CPU, % of a core", house.cpu, CPU, most=True),
     ]
     tables = {
         "seconds from the start": [
@@ -89,7 +89,7 @@ def main() -> None:
         print(report.aligned(title, rows))
     print(report.aligned("goals", goals))
     command = f"bench/rest.py --starts {options.starts} --seconds {options.seconds:g}"
-    done = kept.Respawned("When nobody asks", command, about, goals, tables)
+    done = measurement.Measurement("When nobody asks", command, about, goals, tables)
     print(f"\nkept: {done.write('rest', options.cache.expanduser() / 'results')}")
 
 
@@ -140,7 +140,7 @@ def _together(found: list[Resting]) -> Resting:
     return Resting("host, control and gateway", **sums)
 
 
-def _table(found: list[Resting]) -> kept.Rows:
+def _table(found: list[Resting]) -> measurement.Rows:
     rows = [["process", "RSS MB", "PSS MB", "CPU %", "wakes/s", "threads", "files"]]
     for one in (*found, _together(found)):
         figures = [f"{one.rss:.1f}", f"{one.pss:.1f}", f"{one.cpu:.2f}", f"{one.wakes:.1f}"]

@@ -20,7 +20,7 @@ from pathlib import Path
 import arguments
 import contenders
 import environments
-import load
+import replay
 import report
 import workloads
 from contenders.contender import Contender
@@ -43,8 +43,8 @@ def main() -> None:
 
 
 def _measured(options: argparse.Namespace) -> report.Results:
-    if not load.installed():
-        sys.exit(load.NEEDED)
+    if not replay.installed():
+        sys.exit(replay.NEEDED)
     begun = time.monotonic()
     cache = options.cache
     _install(options.contenders, cache)

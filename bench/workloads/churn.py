@@ -4,7 +4,7 @@ import itertools
 import random
 
 from contenders.contender import Service
-from load import Asked
+from replay import Asked
 from workloads.workload import Column, Replayed
 
 SKEW = 1.1  # of Zipf

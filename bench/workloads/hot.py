@@ -1,8 +1,8 @@
 """Ten targets, all loaded: what a call costs."""
 
 from contenders.contender import Service
-from load import Asked
 from models import ROWS
+from replay import Asked
 from workloads.workload import Replayed
 
 

@@ -1,7 +1,7 @@
 """No model: a body comes back as it went. What the way costs, for small bodies and large ones."""
 
 from contenders.contender import Service
-from load import Asked
+from replay import Asked
 from workloads.workload import Replayed
 
 

@@ -1,7 +1,7 @@
 """Three containers in a row, each answering with what it was given and a full stop: so that none can be left out."""
 
 from contenders.contender import Service
-from load import Asked
+from replay import Asked
 from workloads.workload import Replayed
 
 BODIES = [b"%07d," % number * 12 + b"1.00" for number in range(4)]  # 100 bytes

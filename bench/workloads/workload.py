@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from contenders.contender import Client, Contender, Failed, Service
-from load import Asked, Replay
 from models import ROWS, Models
 from processes import busy
+from replay import Asked, Replay
 
 Figures = Mapping[str, float]  # one measurement: figure -> value
 TOLERANCE = 1e-5  # relative, of predictions

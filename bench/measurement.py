@@ -16,7 +16,7 @@ Rows = list[list[str]]  # of text, the head first
 
 
 @dataclass(frozen=True)
-class Respawned:
+class Measurement:
     title: str
     command: str
     about: dict[str, str]  # date, machine, commit
@@ -31,9 +31,11 @@ class Respawned:
         return path
 
 
-def newest(results: Path) -> list[Respawned]:
+def newest(results: Path) -> list[Measurement]:
     """Of each command what it measured last, if it ever did."""
-    return [Respawned(**json.loads(path.read_text())) for name in NAMES if (path := results / f"{name}.json").exists()]
+    return [
+        Measurement(**json.loads(path.read_text())) for name in NAMES if (path := results / f"{name}.json").exists()
+    ]
 
 
 def about() -> dict[str, str]:

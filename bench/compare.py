@@ -1,6 +1,6 @@
 """This checkout beside another state of the project, in one run: is it as fast as it was?
 
-    python bench/beside.py --before REVISION|FOLDER [--workloads NAME,...] [--rounds 5] [--seconds 2]
+    python bench/compare.py --before REVISION|FOLDER [--workloads NAME,...] [--rounds 5] [--seconds 2]
 
 Both are started, each with its own code and data; rounds go from one to the other and back. Every ratio is turned so
 that above 1 this checkout is faster, or takes less. It is given of the medians over all rounds, and as the median,
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import arguments
-import kept
-import load
+import measurement
+import replay
 import report
 import workloads
 from cell import Cell
@@ -70,11 +70,11 @@ def main() -> None:
     options = options_of()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("stopped"))
-    if not load.installed():
-        sys.exit(load.NEEDED)
+    if not replay.installed():
+        sys.exit(replay.NEEDED)
     results = report.Results(options.contenders, options.workloads)
     before, now = (contender.name for contender in options.contenders)
-    print(f"before: {before}; now: {now}; {', '.join(kept.about().values())}", flush=True)
+    print(f"before: {before}; now: {now}; {', '.join(measurement.about().values())}", flush=True)
     missed = 0
     with Bench(options.cache, Models(options.cache), options) as bench:
         for workload in options.workloads:
@@ -128,7 +128,7 @@ def ratios(column: Column, before: Cell, now: Cell) -> list[float]:
     return [1 / ratio for ratio in found] if column.lower else found
 
 
-def other(text: str, cache: Path, repository: Path = kept.REPOSITORY) -> tuple[str, Path]:
+def other(text: str, cache: Path, repository: Path = measurement.REPOSITORY) -> tuple[str, Path]:
     """A name for another state of the project, and its `src`: of a folder, or of a revision, taken from Git.
 
     Raises ValueError.

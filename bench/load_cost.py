@@ -1,4 +1,4 @@
-"""What coming and going costs one of our model servers: `python bench/loads.py [--room 100] [--turns 300]`.
+"""What coming and going costs one of our model servers: `python bench/load_cost.py [--room 100] [--turns 300]`.
 
 One server, one caller, XGBoost models of 100 trees. The room is filled; then each turn unloads the oldest target, loads
 another and calls it, first with artifacts that the server never saw, then with ones that it did. CPU of the whole
