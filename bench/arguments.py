@@ -1,4 +1,4 @@
-"""How the commands here read their arguments. What they cannot use is said in a line, with exit code 2."""
+"""Arguments of the commands in bench/. A wrong one ends the command with a line and exit code 2."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ CACHE = Path("~/.cache/hostler-bench")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, if there are any, and the description as it is written."""
+    """Prints defaults, if there are any, and the description with its line breaks."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default not in (None, False) else action.help
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
-    """`about`: the module's docstring. Every option needs a help, or its default is not shown."""
+    """Return a parser. `about`: the module's docstring. argparse prints the default only of options with a help."""
     return argparse.ArgumentParser(description=about, formatter_class=_Formatter)
 
 
 def between(least: int, most: float = float("inf")) -> Callable[[str], int]:
-    """Reads a whole number in these bounds."""
+    """Return a reader of whole numbers within these bounds."""
     bounds = f"of at least {least}" if most == float("inf") else f"from {least} to {most:g}"
 
     def read(text: str) -> int:
@@ -42,12 +42,13 @@ def between(least: int, most: float = float("inf")) -> Callable[[str], int]:
 positive = between(1)
 
 
-def positives(text: str) -> list[int]:
-    """Whole numbers with commas between them."""
+def positive_list(text: str) -> list[int]:
+    """Read whole numbers, separated by commas; drop duplicates."""
     return [*dict.fromkeys(map(positive, text.split(",")))]
 
 
-def amount(text: str) -> float:
+def positive_float(text: str) -> float:
+    """Read a finite number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -57,13 +58,13 @@ def amount(text: str) -> float:
     return number
 
 
-def some(known: Mapping[str, T]) -> Callable[[str], list[T]]:
-    """Reads some of these names, in any case, with commas between them; returns theirs in the order of `known`."""
+def subset(values: Mapping[str, T]) -> Callable[[str], list[T]]:
+    """Return a reader of names in any case, separated by commas. It returns their values in the order of `values`."""
 
     def read(text: str) -> list[T]:
         names = text.lower().split(",")
-        if unknown := [name for name in names if name not in map(str.lower, known)]:
-            raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: not among {', '.join(known)}")
-        return [known[name] for name in known if name.lower() in names]
+        if unknown := [name for name in names if name not in map(str.lower, values)]:
+            raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: not among {', '.join(values)}")
+        return [values[name] for name in values if name.lower() in names]
 
     return read

@@ -1,4 +1,4 @@
-"""What was taken of one contender on one workload."""
+"""The figures of one contender on one workload."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Cell:
-    """One contender on one workload with so many connections; a dict of figures for each round."""
+    """One contender on one workload with a number of connections; a dict of figures for each round."""
 
     workload: str
     contender: str
     connections: int
     rounds: list[dict[str, float]] = field(default_factory=list)
-    failed: str = ""  # why there are no figures, or no more of them
+    failed: str = ""  # the reason why figures are missing
 
     def median(self, figure: str) -> float | None:
         values = [figures[figure] for figures in self.rounds if figure in figures]
@@ -24,8 +24,8 @@ class Cell:
         return int(sum(figures.get(figure, 0) for figures in self.rounds))
 
     def ratio(self, figure: str, to: Cell) -> float | None:
-        """The median of the ratios within a round."""
-        pairs = zip(self.rounds, to.rounds, strict=False)  # whoever failed has fewer rounds
+        """Return the median of the ratios within a round."""
+        pairs = zip(self.rounds, to.rounds, strict=False)  # a contender that failed has fewer rounds
         ratios = [mine[figure] / theirs[figure] for mine, theirs in pairs if mine.get(figure) and theirs.get(figure)]
         return statistics.median(ratios) if ratios else None
 

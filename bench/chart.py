@@ -1,4 +1,4 @@
-"""Bars as SVG, by hand: a panel for each workload, a bar for each contender."""
+"""A bar chart as SVG text: a panel for each workload, a bar for each contender."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from textwrap import wrap
 from xml.sax.saxutils import escape
 
-COLUMNS, WIDTH, EDGE = 2, 560, 24  # panels beside each other; pixels of a panel, and around it
+COLUMNS, WIDTH, EDGE = 2, 560, 24  # panels in a row; pixels of a panel, and around it
 LABELS, BARS = 96, 330  # pixels
 ROW, HEAD, GAP = 21, 46, 30
-OUTLIER = 5  # times the median: where less is better, no bar is longer, so that those of most can be told apart
-LINE = 150  # letters of the foot in a line
+OUTLIER = 5  # times the median: the longest bar where less is better, so that most bars can be told apart
+LINE = 150  # letters in a line of the foot
 STYLE = """
   text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #333 } .title { font-weight: 600; font-size: 13px }
   .quiet { fill: #777 } .name { text-anchor: end } .ours { font-weight: 600 } .fault { fill: #b3261e }
@@ -22,7 +22,7 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """`remark`: what is wrong with it; empty: nothing."""
+    """`remark`: the contender's faults; empty without faults."""
 
     name: str
     value: float
@@ -32,17 +32,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """`without`: names of those that have no figure, with the reason."""
+    """`without`: contenders without a figure, and the reason."""
 
     title: str
     about: str
-    bars: Sequence[Bar]  # in the order in which they are shown
+    bars: Sequence[Bar]  # from top to bottom
     without: Sequence[tuple[str, str]]
     lower: bool  # less is better
 
     @property
     def longest(self) -> float:
-        """The value whose bar takes all the room."""
+        """The value whose bar has the full length."""
         values = [bar.value for bar in self.bars]
         most = max(values, default=0) or 1
         return min(most, OUTLIER * statistics.median(values)) if self.lower else most
@@ -56,10 +56,10 @@ def svg(panels: Sequence[Panel], foot: str) -> str:
     parts: list[str] = []
     top = EDGE
     for first in range(0, len(panels), COLUMNS):
-        beside = panels[first : first + COLUMNS]
-        for number, panel in enumerate(beside):
+        row = panels[first : first + COLUMNS]
+        for number, panel in enumerate(row):
             parts += _panel(panel, EDGE + number * (WIDTH + EDGE), top)
-        top += max(panel.height for panel in beside)
+        top += max(panel.height for panel in row)
     for line in wrap(foot, LINE):
         top += 16
         parts.append(_text(EDGE, top, line, "quiet"))
@@ -83,7 +83,7 @@ def _panel(panel: Panel, left: int, top: int) -> list[str]:
             f' height="{ROW - 5}" rx="2"/>',
             _text(left + LABELS + width + 6, y + 12, bar.text, "ours" if ours else "plain"),
         ]
-        if bar.value > panel.longest:  # broken off
+        if bar.value > panel.longest:  # a bar that is cut off
             x = left + LABELS + width - 30
             parts.append(f'<path d="M{x} {y + ROW} l8 -{ROW + 4} h5 l-8 {ROW + 4} z" fill="#fff"/>')
         if bar.remark:

@@ -1,11 +1,11 @@
-"""This checkout beside another state of the project, in one run: is it as fast as it was?
+"""Compare the speed of this checkout with that of another revision, in one run.
 
     python bench/compare.py --before REVISION|FOLDER [--workloads NAME,...] [--rounds 5] [--seconds 2]
 
-Both are started, each with its own code and data; rounds go from one to the other and back. Every ratio is turned so
-that above 1 this checkout is faster, or takes less. It is given of the medians over all rounds, and as the median,
-lowest and highest of those within a round, which slow changes of the machine do not touch. CPU is that of all processes
-of a hostler, for each request. `--before HEAD` on a clean checkout shows the machine's noise.
+Both are started, each with its own code and data; rounds alternate between them. A ratio above 1 means that this
+checkout is faster, or takes less. Printed are the ratio of the medians over all rounds, and the median, lowest and
+highest ratio within a round, on which slow changes of the machine have no influence. CPU is that of all processes of a
+hostler, for each request. `--before HEAD` on a clean checkout shows the machine's noise.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from rounds import Bench
 from workloads.workload import Column, Workload
 
 WORKLOADS = "hot,churn,cold,noop-100B,noop-100KB,noop-5MB"
-LEAST = 0.98  # of the ratios within a round the median, for the figures that say how fast it is
+LEAST = 0.98  # bound of the median ratio within a round, for the figures in SPEED
 SPEED = ("rate", "first", "again")
 HEAD = ["", "before", "now", "of medians", "in rounds", "lowest", "highest", ""]
 
 
 class Side(Hostler):
-    """A hostler that is made sure to run the code of `source`, and no other."""
+    """A hostler that is checked to run the code of `source` alone."""
 
     source: ClassVar[Path]
 
     def start(self, service: Service) -> None:
-        compiled = self.place.folder / "compiled"
+        compiled = self.workspace.folder / "compiled"
         self.variables = {"PYTHONPYCACHEPREFIX": str(compiled)}
         super().start(service)
-        if (found := sources(compiled)) != {self.source}:
-            raise Failed(f"{self.name} runs the code of {', '.join(map(str, sorted(found)))}, not of {self.source}")
+        if (imported := sources(compiled)) != {self.source}:
+            raise Failed(f"{self.name} runs the code of {', '.join(map(str, sorted(imported)))}, not of {self.source}")
 
 
 def side(name: str, source: Path) -> type[Side]:
@@ -58,7 +58,7 @@ def side(name: str, source: Path) -> type[Side]:
 
 
 def sources(compiled: Path) -> set[Path]:
-    """The folders that hostler's modules were imported from, by the folder to which Python compiled them."""
+    """Return the folders from which hostler's modules were imported, by the folder of their compiled files."""
     return {
         Path("/") / path.relative_to(compiled).parent
         for path in compiled.rglob("hostler")
@@ -92,7 +92,7 @@ def main() -> None:
 def compared(
     workload: type[Workload], cells: Sequence[Cell], before: str, now: str
 ) -> list[tuple[str, list[list[str]], int]]:
-    """A title, rows of text, and how many ratios are below LEAST, for each number of connections."""
+    """Return (title, rows of text, number of ratios below LEAST) for each number of connections."""
     tables = []
     for connections in dict.fromkeys(cell.connections for cell in cells):
         old, new = (
@@ -112,24 +112,24 @@ _BELOW = f"below {LEAST}"
 def _row(column: Column, before: Cell, now: Cell) -> list[str]:
     first, second = before.median(column.figure), now.median(column.figure)
     texts = ["–" if value is None else f"{value:,.{column.digits}f}" for value in (first, second)]
-    found = ratios(column, before, now)
-    if not first or not second or not found:
+    in_rounds = ratios(column, before, now)
+    if not first or not second or not in_rounds:
         return [column.title, *texts, *[""] * (len(HEAD) - 3)]
-    whole, middle = (first / second if column.lower else second / first), statistics.median(found)
-    shown = [f"{value:.3f}" for value in (whole, middle, min(found), max(found))]
-    return [column.title, *texts, *shown, _BELOW if column.figure in SPEED and middle < LEAST else ""]
+    whole, middle = (first / second if column.lower else second / first), statistics.median(in_rounds)
+    ratio_texts = [f"{value:.3f}" for value in (whole, middle, min(in_rounds), max(in_rounds))]
+    return [column.title, *texts, *ratio_texts, _BELOW if column.figure in SPEED and middle < LEAST else ""]
 
 
 def ratios(column: Column, before: Cell, now: Cell) -> list[float]:
-    """Those of each round that both have, above 1 where the second is the better one."""
+    """Return the ratios within each round that both have; above 1 if `now` is better."""
     name = column.figure
-    pairs = zip(before.rounds, now.rounds, strict=False)  # whoever failed has fewer rounds
-    found = [new[name] / old[name] for old, new in pairs if old.get(name) and new.get(name)]
-    return [1 / ratio for ratio in found] if column.lower else found
+    pairs = zip(before.rounds, now.rounds, strict=False)  # a contender that failed has fewer rounds
+    rises = [new[name] / old[name] for old, new in pairs if old.get(name) and new.get(name)]
+    return [1 / rise for rise in rises] if column.lower else rises
 
 
 def other(text: str, cache: Path, repository: Path = measurement.REPOSITORY) -> tuple[str, Path]:
-    """A name for another state of the project, and its `src`: of a folder, or of a revision, taken from Git.
+    """Return a name and the `src` folder of another state of the project: a checkout's folder, or a revision of Git.
 
     Raises ValueError.
     """
@@ -137,20 +137,20 @@ def other(text: str, cache: Path, repository: Path = measurement.REPOSITORY) -> 
     if (folder / "src" / "hostler").is_dir():
         return f"hostler@{folder.name}", folder / "src"
     git = ["git", "-C", str(repository)]
-    asked = [*git, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}"]
-    commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    command = [*git, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     if not commit:
         raise ValueError(f"{text!r} is neither a folder with src/hostler nor a revision of this repository")
-    taken = cache / "sources" / commit
-    if not taken.exists():
-        taken.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=taken.parent) as temporary:
+    source = cache / "sources" / commit
+    if not source.exists():
+        source.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=source.parent) as temporary:
             archive = Path(temporary) / "src.tar"
             subprocess.run([*git, "archive", "--output", str(archive), commit, "src"], check=True)
             with tarfile.open(archive) as tar:
-                tar.extractall(Path(temporary) / "taken", filter="data")
-            shutil.move(Path(temporary) / "taken", taken)
-    return f"hostler@{commit[:7]}", taken / "src"
+                tar.extractall(Path(temporary) / "extracted", filter="data")
+            shutil.move(Path(temporary) / "extracted", source)
+    return f"hostler@{commit[:7]}", source / "src"
 
 
 def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -158,9 +158,9 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     named: dict[str, type[Workload]] = {workload.name: workload for workload in workloads.ALL}
     parser = arguments.parser(__doc__)
     parser.add_argument("--before", required=True, help="a revision of this repository, or the folder of a checkout")
-    parser.add_argument("--workloads", type=arguments.some(named), default=WORKLOADS, help="some of those of run.py")
+    parser.add_argument("--workloads", type=arguments.subset(named), default=WORKLOADS, help="workloads of run.py")
     parser.add_argument(
-        "--connections", type=arguments.positives, help="only these numbers, of those that a workload has"
+        "--connections", type=arguments.positive_list, help="only these numbers, of those that a workload has"
     )
     parser.add_argument("--rounds", type=arguments.positive, default=5, help="of each workload")
     parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")

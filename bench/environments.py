@@ -1,4 +1,4 @@
-"""The contenders' virtual environments: made when missing or when their line in environments.toml changed.
+"""The contenders' virtual environments: made if missing, or if their lines in environments.toml have changed.
 
 They lie below the cache folder, never in the project's own environment.
 """
@@ -18,17 +18,17 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("environments.toml")
 INSTALL_WITHIN = 1200  # seconds
-_refused: dict[str, str] = {}  # what could not be installed, and why: it is not tried again
+_refused: dict[str, str] = {}  # environment -> the reason why it could not be installed; it is not tried again
 
 
 class CannotInstall(Exception):
-    """Its text is the reason, in one line."""
+    """An environment could not be installed. The text is the reason, in one line."""
 
 
 def python(name: str, cache: Path) -> Path:
-    """The interpreter of this environment. Raises CannotInstall."""
-    wanted = _wanted(name)
-    digest = hashlib.sha256(json.dumps([wanted, sys.version]).encode()).hexdigest()
+    """Return the interpreter of this environment; install it first if needed. Raises CannotInstall."""
+    requirements = _requirements(name)
+    digest = hashlib.sha256(json.dumps([requirements, sys.version]).encode()).hexdigest()
     folder = cache / "environments" / name
     interpreter, stamp = folder / "bin" / "python", folder / "installed"
     with alone(cache / "environments.lock"):
@@ -36,7 +36,7 @@ def python(name: str, cache: Path) -> Path:
             if name in _refused:
                 raise CannotInstall(_refused[name])
             try:
-                _install(wanted, folder)
+                _install(requirements, folder)
             except CannotInstall as error:
                 _refused[name] = str(error)
                 raise
@@ -46,7 +46,7 @@ def python(name: str, cache: Path) -> Path:
 
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """While it is open, no other run is here."""
+    """Exclude other runs by a lock file."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -54,31 +54,31 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def pinned(name: str) -> list[str]:
-    """What is installed into this environment, with versions."""
-    wanted = _wanted(name)
-    return [*wanted["packages"], *wanted.get("alone", [])]
+    """Return the packages of this environment, with versions."""
+    requirements = _requirements(name)
+    return [*requirements["packages"], *requirements.get("alone", [])]
 
 
-def _wanted(name: str) -> dict[str, list[str]]:
-    wanted: dict[str, list[str]] = tomllib.loads(TABLE.read_text())[name]
-    return wanted
+def _requirements(name: str) -> dict[str, list[str]]:
+    requirements: dict[str, list[str]] = tomllib.loads(TABLE.read_text())[name]
+    return requirements
 
 
-def _install(wanted: dict[str, list[str]], folder: Path) -> None:
+def _install(requirements: dict[str, list[str]], folder: Path) -> None:
     print(f"installing {folder.name} into {folder}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    _run([*pip, *wanted["packages"]])
-    if "alone" in wanted:
-        _run([*pip, "--no-deps", *wanted["alone"]])
+    _run([*pip, *requirements["packages"]])
+    if "alone" in requirements:
+        _run([*pip, "--no-deps", *requirements["alone"]])
 
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN)
     except subprocess.TimeoutExpired:
         raise CannotInstall(f"not installed within {INSTALL_WITHIN} s") from None
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no word why"]
-        raise CannotInstall(next((line for line in said if line.startswith("ERROR")), said[-1])[:200])
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()] or ["pip gave no reason"]
+        raise CannotInstall(next((line for line in lines if line.startswith("ERROR")), lines[-1])[:200])

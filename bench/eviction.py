@@ -1,9 +1,9 @@
-"""What share of requests finds its target in memory, by each rule of eviction, on made-up orders of requests.
+"""The hit ratio of each eviction rule, on generated orders of requests.
 
     python bench/eviction.py [--targets 1000] [--room 100] [--exponent 1.1] [--requests 40000]
 
-No server and no model is involved: this is the rules alone, with every target idle and of the same size. `best` is what
-holding the most popular at every moment would give, if somebody told who they are.
+Runs the rules alone, without a server or a model; every target is idle and of the same size. `best` is the ratio if the
+most popular targets of every moment were known and kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 
 WARM = 2000  # requests that do not count
-# Name -> (all change places every so many requests, one swaps with another every so many); 0: never.
+# Name -> (requests after which all targets change ranks, requests after which two swap ranks); 0: never.
 ORDERS = {
     "stable": (0, 0),
     "one swaps every 100": (0, 100),
@@ -36,7 +36,7 @@ ORDERS = {
 
 
 def requests(options: argparse.Namespace, shuffled: int, swapped: int) -> Iterator[tuple[str, int]]:
-    """Target and its rank at that moment, by Zipf's law."""
+    """Yield each requested target and its rank at that moment, by Zipf's law."""
     dice = random.Random(1)
     weights = list(accumulate(1 / rank**options.exponent for rank in range(1, options.targets + 1)))
     names = [f"t{number}" for number in range(options.targets)]
@@ -44,27 +44,27 @@ def requests(options: argparse.Namespace, shuffled: int, swapped: int) -> Iterat
         if shuffled and number % shuffled == 0:
             dice.shuffle(names)
         if swapped and number % swapped == 0:
-            one, other = dice.randrange(options.targets), dice.randrange(options.targets)
-            names[one], names[other] = names[other], names[one]
+            first, second = dice.randrange(options.targets), dice.randrange(options.targets)
+            names[first], names[second] = names[second], names[first]
         rank = bisect_left(weights, dice.random() * weights[-1])
         yield names[rank], rank
 
 
 def replay(options: argparse.Namespace, rule: type[Lru], shuffled: int, swapped: int) -> tuple[float, float, float]:
-    """Hit ratio, the best possible one, and the CPU time of a request in microseconds."""
-    held = rule()
+    """Return the hit ratio, the best possible one, and the CPU time of a request in microseconds."""
+    resident = rule()
     hits = best = 0
     began = time.process_time()
     for number, (target, rank) in enumerate(requests(options, shuffled, swapped)):
-        found = target in held
-        if not found:
-            if len(held) == options.room:
-                for victim in held.victims(1) or []:
-                    held.remove(victim)
-            held.add(target, 1)
-        held.touch(target)
+        hit = target in resident
+        if not hit:
+            if len(resident) == options.room:
+                for victim in resident.victims(1) or []:
+                    resident.remove(victim)
+            resident.add(target, 1)
+        resident.touch(target)
         if number >= WARM:
-            hits += found
+            hits += hit
             best += rank < options.room
     counted = options.requests - WARM
     return hits / counted, best / counted, (time.process_time() - began) / options.requests * 1e6
@@ -72,9 +72,9 @@ def replay(options: argparse.Namespace, rule: type[Lru], shuffled: int, swapped:
 
 def main() -> None:
     parser = arguments.parser(__doc__)
-    parser.add_argument("--targets", type=arguments.positive, default=1000, help="how many there are")
-    parser.add_argument("--room", type=arguments.positive, default=100, help="for how many there is room")
-    parser.add_argument("--exponent", type=arguments.amount, default=1.1, help="of Zipf's law")
+    parser.add_argument("--targets", type=arguments.positive, default=1000, help="number of targets")
+    parser.add_argument("--room", type=arguments.positive, default=100, help="number of targets that fit into memory")
+    parser.add_argument("--exponent", type=arguments.positive_float, default=1.1, help="of Zipf's law")
     parser.add_argument("--requests", type=arguments.between(WARM + 1), default=40_000, help="of each order")
     options = parser.parse_args()
     print(f"{'':26}{'lru':>8}{'frequency':>11}{'best':>8}{'lru us':>9}{'frequency us':>14}")

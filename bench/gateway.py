@@ -362,7 +362,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")
     parser.add_argument(
         "--connections",
-        type=arguments.positives,
+        type=arguments.positive_list,
         default="1,16,64",
         help=f"of small bodies; the pipeline's are what is nearest to {HOP_AT}, of 5 MB always {LARGE_CONNECTIONS}",
     )

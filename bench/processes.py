@@ -40,7 +40,7 @@ class Tree:
     def count(self) -> int:
         return len(self._pids())
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """The last line of the log that looks like an error, or the last one."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it said nothing")
@@ -83,7 +83,7 @@ class Tree:
         return [pid for pid, started in self._seen.items() if _started(pid) == started]
 
 
-def end_strays(home: Path) -> None:
+def kill_remaining(home: Path) -> None:
     """SIGKILL to every process that was given this folder as its HOME, whoever its parent is by now."""
     mark = b"HOME=" + os.fsencode(home)
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -92,7 +92,7 @@ def end_strays(home: Path) -> None:
                 _kill(int(path.parent.name), signal.SIGKILL)
 
 
-def busy() -> float:
+def machine_cpu() -> float:
     """Seconds of CPU that the whole machine has used."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _, _, irq, softirq = fields[:7]

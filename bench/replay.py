@@ -20,7 +20,7 @@ NEEDED = "wrk is needed to measure, and is not on this machine; it is in most sy
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckedCall:
     """A call and whether an answer to it is the right one."""
 
     call: Call
@@ -48,7 +48,7 @@ def installed() -> bool:
 class Replay:
     """Calls, and the order in which they are sent again and again. Its files go to `folder`."""
 
-    def __init__(self, asked: Sequence[Asked], order: Sequence[int], port: int, folder: Path) -> None:
+    def __init__(self, asked: Sequence[CheckedCall], order: Sequence[int], port: int, folder: Path) -> None:
         self._asked, self._order, self._port = asked, order, port
         self._requests, self._numbers = folder / "requests", folder / "order"
         with self._requests.open("wb") as file:
@@ -75,7 +75,7 @@ class Replay:
 class _Comparing:
     """While it is open, one caller asks for the same, and looks at the answers."""
 
-    def __init__(self, asked: Sequence[Asked], order: Sequence[int], port: int, seed: int) -> None:
+    def __init__(self, asked: Sequence[CheckedCall], order: Sequence[int], port: int, seed: int) -> None:
         self.compared = self.wrong = self.errors = 0
         self._asked, self._order, self._random = asked, order, random.Random(seed)
         self._client = Client(port)
@@ -93,7 +93,7 @@ class _Comparing:
         while not self._over.wait(EVERY):
             one = self._asked[self._random.choice(self._order)]
             try:
-                status, body = self._client.ask(one.call)
+                status, body = self._client.send(one.call)
             except (OSError, http.client.HTTPException):
                 self.errors += 1
                 continue

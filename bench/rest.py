@@ -48,7 +48,7 @@ class Resting:
 def main() -> None:
     parser = arguments.parser(__doc__)
     parser.add_argument("--starts", type=arguments.positive, default=5, help="of which times are taken")
-    parser.add_argument("--seconds", type=arguments.amount, default=20.0, help="over which CPU is taken")
+    parser.add_argument("--seconds", type=arguments.positive_float, default=20.0, help="over which CPU is taken")
     parser.add_argument(
         "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cell import Cell
-from contenders.contender import Contender, Failed, Place, Service, missing
+from contenders.contender import Contender, Failed, Service, Workspace, missing
 from environments import CannotInstall
 from models import Models
 from workloads.workload import Workload
@@ -74,27 +74,27 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
             yield
         if kind in self._running and any(cell.failed for cell in cells):
             self._running.pop(kind).stop()
-        elif kind in self._running and kind.restless:
+        elif kind in self._running and kind.pause_between_turns:
             self._running[kind].pause()
 
     def _start(self, kind: type[Contender], workload: type[Workload]) -> None:
-        """If it does not run. Raises Cannot, CannotInstall, Failed."""
+        """If it does not run. Raises Unsupported, CannotInstall, Failed."""
         for name in (workload.name, workload.service.kind):
-            if name in kind.cannot:
-                raise Cannot(kind.cannot[name])
+            if name in kind.unsupported:
+                raise Unsupported(kind.unsupported[name])
         if names := missing(kind):
             raise Failed(f"not on this machine: {names}")
         if kind not in self._running:
             _say(f"{workload.name}: starting {kind.name}")
-            contender = self._started.enter_context(self._place(kind, workload.name))
+            contender = self._started.enter_context(self._workspace(kind, workload.name))
             self._running[kind] = contender
             contender.start(workload.service)
 
     @contextlib.contextmanager
-    def _place(self, kind: type[Contender], workload: str) -> Iterator[Contender]:
+    def _workspace(self, kind: type[Contender], workload: str) -> Iterator[Contender]:
         """A contender with a folder of its own. What it wrote is kept in the cache's `logs`."""
         folder = Path(tempfile.mkdtemp(prefix="hb-", dir="/tmp"))
-        contender = kind(Place(self._cache, self._models, folder))
+        contender = kind(Workspace(self._cache, self._models, folder))
         try:
             yield contender
         finally:
@@ -112,13 +112,13 @@ def counts(contender: type[Contender], workload: type[Workload], asked: list[int
 
     Empty: the contender is left out.
     """
-    if contender.only and workload.name not in contender.only:
+    if contender.only_workloads and workload.name not in contender.only_workloads:
         return []
     chosen = asked or (len(workload.connections) > 1 and contender.connections)
     return [count for count in workload.connections if not chosen or count in chosen]
 
 
-class Cannot(Exception):
+class Unsupported(Exception):
     """Its text says why."""
 
 
@@ -142,7 +142,7 @@ def _noted(cells: list[Cell]) -> Iterator[None]:
     """What goes wrong here is written into these cells, and the others go on."""
     try:
         yield
-    except Cannot as error:
+    except Unsupported as error:
         reason = str(error)
     except CannotInstall as error:
         reason = f"not installed: {error}"

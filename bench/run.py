@@ -70,7 +70,7 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     """`words`: the command's arguments; None: this process's own."""
     by_name = {contender.name: contender for contender in contenders.ALL}
     named = {workload.name: workload for workload in workloads.ALL}
-    some = arguments.some(by_name)
+    some = arguments.subset(by_name)
 
     def chosen(text: str) -> list[type[Contender]]:
         groups = {"core": contenders.CORE, "all": contenders.ALL}
@@ -85,10 +85,10 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = arguments.parser(__doc__)
     names = ", ".join(by_name)
     parser.add_argument("--contenders", type=chosen, default="core", help=f"core, all, or some of: {names}")
-    parser.add_argument("--workloads", type=arguments.some(named), default=",".join(named), help="some of these")
+    parser.add_argument("--workloads", type=arguments.subset(named), default=",".join(named), help="some of these")
     parser.add_argument(
         "--connections",
-        type=arguments.positives,
+        type=arguments.positive_list,
         help="only these numbers, of those that a workload has",
     )
     parser.add_argument("--rounds", type=arguments.positive, default=5, help="of each workload")

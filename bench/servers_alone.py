@@ -178,8 +178,8 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
 def main() -> None:
     parser = arguments.parser(__doc__)
     names = {kind: kind for kind in KINDS}
-    parser.add_argument("--kinds", type=arguments.some(names), default=",".join(KINDS), help="some of these")
-    parser.add_argument("--turns", type=arguments.positives, default="1,4,16,64", help="requests that come at once")
+    parser.add_argument("--kinds", type=arguments.subset(names), default=",".join(KINDS), help="some of these")
+    parser.add_argument("--turns", type=arguments.positive_list, default="1,4,16,64", help="requests that come at once")
     parser.add_argument("--repeat", type=arguments.positive, default=30, help="the figure is that of the best")
     parser.add_argument("--requests", type=arguments.positive, default=256, help="of one repeat")
     told = parser.parse_args()

@@ -1,4 +1,4 @@
-"""InvokeEndpoint as boto3 sends it: to hostler, and to those who take whatever path and headers come."""
+"""InvokeEndpoint as boto3 sends it: for hostler, and for contenders that accept any path and headers."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _BOTO3 = {
 
 
 def invocation(endpoint: str, body: bytes, target: int | None = None) -> Call:
-    named = {} if target is None else {"X-Amzn-SageMaker-Target-Model": f"{target}.tar.gz"}
-    return Call(f"/endpoints/{endpoint}/invocations", body, _BOTO3 | named)
+    target_header = {} if target is None else {"X-Amzn-SageMaker-Target-Model": f"{target}.tar.gz"}
+    return Call(f"/endpoints/{endpoint}/invocations", body, _BOTO3 | target_header)

@@ -1,10 +1,10 @@
-"""BentoML, with our LRU in its service; its pipeline is made of services that depend on each other."""
+"""BentoML, with our LRU in its service; its pipeline consists of services that depend on each other."""
 
 from __future__ import annotations
 
 import json
 
-from contenders.contender import JSON, PEERS, SERVERS, Call, Contender, Service, free_port
+from contenders.contender import JSON, PEER_CONNECTIONS, SERVERS, Call, Contender, Service, free_port
 
 
 class BentoML(Contender):
@@ -14,7 +14,7 @@ class BentoML(Contender):
         " between services are kept (runner_connection), as by default a part of the calls fails"
     )
     environment = "bentoml"
-    connections = PEERS
+    connections = PEER_CONNECTIONS
     start_within = 120.0
     workers = 1
 
@@ -24,7 +24,7 @@ class BentoML(Contender):
             self.python(), "-m", "bentoml", "serve", f"bentoml_app:{service.kind.title()}", "--host", "127.0.0.1",
             "--port", str(self.port), "--working-dir", SERVERS,
             **self.served(service), BENCH_WORKERS=str(self.workers), BENTOML_DO_NOT_TRACK="True",
-            BENTOML_HOME=self.place.folder, TMPDIR=self.place.folder,
+            BENTOML_HOME=self.workspace.folder, TMPDIR=self.workspace.folder,
         )  # fmt: skip
         self.wait(lambda: self.answers("/readyz"))
 
@@ -39,4 +39,4 @@ class BentoMLTwo(BentoML):
     name = "BentoML-2"
     settings = "the same with 2 workers, each with an LRU and the whole room of its own"
     workers = 2
-    only = ("hot", "churn")
+    only_workloads = ("hot", "churn")

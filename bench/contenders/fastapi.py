@@ -40,4 +40,4 @@ class FastAPITwo(FastAPI):
     name = "FastAPI-2"
     settings = "the same with 2 processes, each with an LRU and the whole room of its own"
     processes = 2
-    only = ("hot", "churn", "cold", "density")
+    only_workloads = ("hot", "churn", "cold", "density")

@@ -20,7 +20,7 @@ from hostler.testing import process
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
-PROBED = 16 * 2**20  # bytes of instance memory in which one target's share is found out
+PROBED = 16 * 2**20  # bytes of instance memory in which a target's share is measured
 
 
 class Hostler(Contender):
@@ -36,7 +36,7 @@ class Hostler(Contender):
         echo = [sys.executable, str(SERVERS / "echo.py")]
         images = {"echo": echo, "stage": [*echo, "mark"]}
         mapped = [f'"{REGISTRY}/{name}" = {json.dumps(words)}' for name, words in images.items()]
-        (self.place.folder / "hostler.toml").write_text("\n".join(["[images]", *mapped]))
+        (self.workspace.folder / "hostler.toml").write_text("\n".join(["[images]", *mapped]))
         if service.kind == "targets":
             self._host_targets(service.targets, self._memory(service))
         else:
@@ -54,16 +54,16 @@ class Hostler(Contender):
         return self._metric("hostler_model_loads_total")
 
     def _memory(self, service: Service) -> int:
-        """The instance memory in which there is room for so many; 0, the instance type's own, where all have room.
+        """Return the instance memory that has room for so many targets; 0, the instance type's own, if all have room.
 
-        Targets weigh what they take in memory, so how many are resident in a known memory is tried first.
+        A target's size is its memory, so the number of residents in a given memory is measured first.
         """
         if service.room >= service.targets:
             return 0
         self._host_targets(service.room, PROBED, "probe")
         client = Client(self.port)
         for target in range(service.room):
-            client.ask(self.call(target, "0,0,0,0,0,0"))
+            client.send(self.call(target, "0,0,0,0,0,0"))
         resident = self._metric("hostler_resident_targets")
         self.stop()
         if not 0 < resident < service.room:
@@ -71,16 +71,16 @@ class Hostler(Contender):
         return int(PROBED / (resident + 0.5) * (service.room + 0.5))
 
     def _host_targets(self, targets: int, memory: int, data: str = "data") -> None:
-        bucket = self.place.folder / data / "s3" / "models" / "bench"
+        bucket = self.workspace.folder / data / "s3" / "models" / "bench"
         bucket.mkdir(parents=True)
         for target in range(targets):
-            shutil.copyfile(self.place.models.archive(target), bucket / f"{target}.tar.gz")
+            shutil.copyfile(self.workspace.models.archive(target), bucket / f"{target}.tar.gz")
         self._up(data, memory)
         self._deploy({"Image": XGBOOST, "ModelDataUrl": "s3://models/bench/", "Mode": "MultiModel"})
 
     def _up(self, data: str, memory: int) -> None:
         self.port = free_port()
-        command = process.up(self.place.folder / data, self.port, self.python())
+        command = process.up(self.workspace.folder / data, self.port, self.python())
         self.run(*command, HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source, **self.variables)
         self.wait(lambda: listens(self.port) and self.answers("/_hostler/ready"))
 
@@ -99,10 +99,10 @@ class Hostler(Contender):
         sm.create_endpoint(EndpointName="bench", EndpointConfigName="bench")
 
         def in_service() -> bool:
-            told = sm.describe_endpoint(EndpointName="bench")
-            if told["EndpointStatus"] == "Failed":
-                raise Failed(told.get("FailureReason", "Failed"))
-            return bool(told["EndpointStatus"] == "InService")
+            description = sm.describe_endpoint(EndpointName="bench")
+            if description["EndpointStatus"] == "Failed":
+                raise Failed(description.get("FailureReason", "Failed"))
+            return bool(description["EndpointStatus"] == "InService")
 
         self.wait(in_service)
 
@@ -116,4 +116,4 @@ class HostlerLRU(Hostler):
     name = "hostler-LRU"
     settings = "the same with eviction = lru"
     variables: Mapping[str, str] = {"HOSTLER_EVICTION": "lru"}
-    only = ("churn",)
+    only_workloads = ("churn",)

@@ -1,4 +1,4 @@
-"""What Multi Model Server and TorchServe, its descendant, have in common: Java in front, a process for each model."""
+"""The common part of Multi Model Server and its descendant TorchServe: a Java front, a process for each model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from contenders.contender import CSV, PEERS, SERVERS, Call, Client, Contender, Failed, Service, free_port
+from contenders.contender import CSV, PEER_CONNECTIONS, SERVERS, Call, Client, Contender, Failed, Service, free_port
 
 LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="off"><Loggers><Root level="off"/></Loggers></Configuration>
@@ -16,11 +16,11 @@ LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 
 class JavaServer(Contender):
     programs = ("java",)
-    cannot: ClassVar = {
+    unsupported: ClassVar = {
         "churn": "loads and drops only as somebody tells its API",
         "pipeline": "cannot chain containers",
     }
-    connections = PEERS
+    connections = PEER_CONNECTIONS
     on_demand = False
     warm_up = 8.0  # Java compiles what is hot
 
@@ -30,7 +30,7 @@ class JavaServer(Contender):
     properties: ClassVar[dict[str, str]] = {}
 
     def start(self, service: Service) -> None:
-        folder = self.place.folder
+        folder = self.workspace.folder
         self.port, self._management = free_port(), free_port()
         packages = next((self.python().parent.parent / "lib").glob("python*/site-packages"))
         properties = {
@@ -55,7 +55,7 @@ class JavaServer(Contender):
             self.load(target)
 
     def load(self, target: int) -> None:
-        self._archive(f"m{target}", SERVERS / "java_xgboost.py", {"xgboost-model": self.place.models.file(target)})
+        self._archive(f"m{target}", SERVERS / "java_xgboost.py", {"xgboost-model": self.workspace.models.file(target)})
         self._register(f"m{target}")
 
     def call(self, target: int, row: str) -> Call:
@@ -65,13 +65,13 @@ class JavaServer(Contender):
         return Call("/predictions/echo", body, {"Content-Type": "application/octet-stream"})
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """Of a model archive whose handler is handler.py."""
+        """Return the manifest of a model archive whose handler is handler.py."""
         model = {"modelName": name, "modelVersion": "1.0", "handler": "handler.py:handle"}
         return {"runtime": "python", "model": model, "modelServerVersion": "1.0", "specificationVersion": "1.0",
                 "implementationVersion": "1.0", "archiverVersion": "0.12.0", "createdOn": "2026"}  # fmt: skip
 
     def _archive(self, name: str, handler: Path, files: dict[str, Path]) -> None:
-        with zipfile.ZipFile(self.place.folder / f"{name}.mar", "w") as archive:
+        with zipfile.ZipFile(self.workspace.folder / f"{name}.mar", "w") as archive:
             archive.writestr("MAR-INF/MANIFEST.json", json.dumps(self.manifest(name)))
             archive.write(handler, "handler.py")
             for inside, path in files.items():
@@ -79,6 +79,6 @@ class JavaServer(Contender):
 
     def _register(self, name: str) -> None:
         query = f"url={name}.mar&model_name={name}&initial_workers=1&synchronous=true&batch_size=1"
-        status, body = Client(self._management).ask(Call(f"/models?{query}", b""))
+        status, body = Client(self._management).send(Call(f"/models?{query}", b""))
         if status != 200:
             raise Failed(f"{name} was not loaded: {status} {body[:150]!r}")

@@ -1,11 +1,11 @@
-"""LitServe, with our LRU in its worker: it knows of one model only."""
+"""LitServe, with our LRU in its worker, because it serves one model only."""
 
 from __future__ import annotations
 
 import json
 from typing import ClassVar
 
-from contenders.contender import JSON, PEERS, SERVERS, Call, Contender, Service, free_port, member
+from contenders.contender import JSON, PEER_CONNECTIONS, SERVERS, Call, Contender, Service, free_port, member
 
 
 class LitServe(Contender):
@@ -14,8 +14,8 @@ class LitServe(Contender):
         "1 API process, 1 inference process, asyncio by uvloop, the fast queue, no access log; JSON; the LRU is ours"
     )
     environment = "litserve"
-    cannot: ClassVar = {"pipeline": "cannot chain models but by code within one of them"}
-    connections = PEERS
+    unsupported: ClassVar = {"pipeline": "cannot chain models but by code within one of them"}
+    connections = PEER_CONNECTIONS
     start_within = 120.0
 
     def start(self, service: Service) -> None:

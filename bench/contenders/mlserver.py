@@ -6,7 +6,18 @@ import json
 import shutil
 from typing import ClassVar
 
-from contenders.contender import JSON, PEERS, SERVERS, Call, Client, Contender, Failed, Service, free_port, member
+from contenders.contender import (
+    JSON,
+    PEER_CONNECTIONS,
+    SERVERS,
+    Call,
+    Client,
+    Contender,
+    Failed,
+    Service,
+    free_port,
+    member,
+)
 
 
 class MLServer(Contender):
@@ -16,11 +27,11 @@ class MLServer(Contender):
         " access log and metrics off; V2 JSON. Its repository holds only what is loaded"
     )
     environment = "mlserver"
-    cannot: ClassVar = {
+    unsupported: ClassVar = {
         "churn": "loads and drops only as somebody tells its API",
         "pipeline": "cannot chain models but by code within one of them",
     }
-    connections = PEERS
+    connections = PEER_CONNECTIONS
     on_demand = False
     most_targets = 51
     start_within = 120.0
@@ -31,8 +42,8 @@ class MLServer(Contender):
             "host": "127.0.0.1", "http_port": self.port, "grpc_port": free_port(), "parallel_workers": 0,
             "debug": False, "metrics_endpoint": None, "load_models_at_startup": False, "use_structured_logging": False,
         }  # fmt: skip
-        (self.place.folder / "settings.json").write_text(json.dumps(settings))
-        self.run(self.python().with_name("mlserver"), "start", self.place.folder, PYTHONPATH=SERVERS)
+        (self.workspace.folder / "settings.json").write_text(json.dumps(settings))
+        self.run(self.python().with_name("mlserver"), "start", self.workspace.folder, PYTHONPATH=SERVERS)
         self.wait(lambda: self.answers("/v2/health/live"))
         if service.kind == "echo":
             self._add("echo", "mlserver_echo.Echo", {})
@@ -40,9 +51,9 @@ class MLServer(Contender):
             self.load(target)
 
     def load(self, target: int) -> None:
-        folder = self.place.folder / f"m{target}"
+        folder = self.workspace.folder / f"m{target}"
         folder.mkdir()
-        shutil.copyfile(self.place.models.file(target), folder / "model.ubj")
+        shutil.copyfile(self.workspace.models.file(target), folder / "model.ubj")
         self._add(f"m{target}", "mlserver_xgboost.XGBoostModel", {"uri": "./model.ubj"})
 
     def call(self, target: int, row: str) -> Call:
@@ -62,10 +73,10 @@ class MLServer(Contender):
         return Call(f"/v2/models/{model}/infer", json.dumps({"inputs": [given]}).encode(), {"Content-Type": JSON})
 
     def _add(self, name: str, runtime: str, parameters: dict[str, str]) -> None:
-        folder = self.place.folder / name
+        folder = self.workspace.folder / name
         folder.mkdir(exist_ok=True)
         model = {"name": name, "implementation": runtime, "parameters": parameters}
         (folder / "model-settings.json").write_text(json.dumps(model))
-        status, body = Client(self.port).ask(Call(f"/v2/repository/models/{name}/load", b""))
+        status, body = Client(self.port).send(Call(f"/v2/repository/models/{name}/load", b""))
         if status != 200:
             raise Failed(f"{name} was not loaded: {status} {body[:150]!r}")

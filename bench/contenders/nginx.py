@@ -1,4 +1,4 @@
-"""The floor of whatever forwards requests: nginx as a reverse proxy before the container that does nothing."""
+"""The lower bound for a proxy: nginx as a reverse proxy before the echo server."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Nginx(Contender):
         " temporary files, no access log; the CPU time is of both"
     )
     programs = ("nginx",)
-    cannot: ClassVar = {"targets": "cannot serve models", "pipeline": "cannot chain containers"}
+    unsupported: ClassVar = {"targets": "cannot serve models", "pipeline": "cannot chain containers"}
 
     def start(self, service: Service) -> None:
-        container, self.port, run = self.run_echo(), free_port(), self.place.folder
+        container, self.port, run = self.run_echo(), free_port(), self.workspace.folder
         config, user = run / "nginx.conf", "user root;" if os.getuid() == 0 else ""
         config.write_text(CONFIG.format(user=user, run=run, container=container, port=self.port))
         self.run("nginx", "-e", run / "nginx.log", "-c", config)

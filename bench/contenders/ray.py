@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contenders.contender import CSV, PEERS, SERVERS, Call, Contender, Service, free_port
+from contenders.contender import CSV, PEER_CONNECTIONS, SERVERS, Call, Contender, Service, free_port
 
 
 class RayServe(Contender):
@@ -13,15 +13,15 @@ class RayServe(Contender):
         " daemons never rest, then 1 s under load"
     )
     environment = "ray"
-    connections = PEERS
-    restless = True
-    rouse = 1.0
+    connections = PEER_CONNECTIONS
+    pause_between_turns = True
+    rewarm = 1.0
     start_within = 180.0
 
     def start(self, service: Service) -> None:
         self.port = free_port()
         self.run(
-            self.python(), SERVERS / "ray_app.py", str(self.port), self.place.folder / "ray",
+            self.python(), SERVERS / "ray_app.py", str(self.port), self.workspace.folder / "ray",
             **self.served(service), RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_THROUGHPUT_OPTIMIZED="1",
         )  # fmt: skip
         self.wait(lambda: self.answers("/-/healthz"))

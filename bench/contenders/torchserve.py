@@ -9,7 +9,7 @@ class TorchServe(JavaServer):
     name = "TorchServe"
     settings = "1 worker for each model; tokens, metrics and logs off; 8 s of warm-up"
     environment = "torchserve"
-    cannot: ClassVar = {**JavaServer.cannot, "pipeline": "left out: its workflows are not set up here"}
+    unsupported: ClassVar = {**JavaServer.unsupported, "pipeline": "left out: its workflows are not set up here"}
     main_class = "org.pytorch.serve.ModelServer"
     jars = "ts/frontend"
     arguments = ("--disable-token-auth", "--enable-model-api", "-ncs")

@@ -4,7 +4,7 @@ import itertools
 import random
 
 from contenders.contender import Service
-from replay import Asked
+from replay import CheckedCall
 from workloads.workload import Column, Replayed
 
 SKEW = 1.1  # of Zipf
@@ -20,7 +20,7 @@ class Churn(Replayed):
     columns = (*Replayed.columns, Column("hits", "hits", 3, lower=False, ratio=False))
     reference = "FastAPI"
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[CheckedCall]:
         return [self.prediction(target, target % 4) for target in range(self.service.targets)]
 
     def order(self) -> list[int]:

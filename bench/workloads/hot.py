@@ -2,7 +2,7 @@
 
 from contenders.contender import Service
 from models import ROWS
-from replay import Asked
+from replay import CheckedCall
 from workloads.workload import Replayed
 
 
@@ -13,5 +13,5 @@ class Hot(Replayed):
     connections = (1, 16, 64)
     reference = "FastAPI"
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[CheckedCall]:
         return [self.prediction(target, row) for row in range(len(ROWS)) for target in range(self.service.targets)]

@@ -1,7 +1,7 @@
 """No model: a body comes back as it went. What the way costs, for small bodies and large ones."""
 
 from contenders.contender import Service
-from replay import Asked
+from replay import CheckedCall
 from workloads.workload import Replayed
 
 
@@ -12,12 +12,12 @@ class Noop(Replayed):
     size: int  # bytes
     kinds = 4  # different bodies
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[CheckedCall]:
         bodies = [(b"%07d," % kind * (self.size // 8 + 1))[: self.size] for kind in range(self.kinds)]
         return [self._echo(body) for body in bodies]
 
-    def _echo(self, body: bytes) -> Asked:
-        return Asked(self.contender.echo(body), lambda answer: self.contender.echoed(answer) == body)
+    def _echo(self, body: bytes) -> CheckedCall:
+        return CheckedCall(self.contender.echo(body), lambda answer: self.contender.echoed(answer) == body)
 
 
 class Small(Noop):

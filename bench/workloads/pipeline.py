@@ -1,7 +1,7 @@
 """Three containers in a row, each answering with what it was given and a full stop: so that none can be left out."""
 
 from contenders.contender import Service
-from replay import Asked
+from replay import CheckedCall
 from workloads.workload import Replayed
 
 BODIES = [b"%07d," % number * 12 + b"1.00" for number in range(4)]  # 100 bytes
@@ -14,8 +14,8 @@ class Pipeline(Replayed):
     connections = (16,)
     reference = "FastAPI"
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[CheckedCall]:
         return [self._through(body) for body in BODIES]
 
-    def _through(self, body: bytes) -> Asked:
-        return Asked(self.contender.pipeline(body), lambda answer: self.contender.echoed(answer) == body + b"...")
+    def _through(self, body: bytes) -> CheckedCall:
+        return CheckedCall(self.contender.pipeline(body), lambda answer: self.contender.echoed(answer) == body + b"...")

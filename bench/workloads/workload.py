@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from contenders.contender import Client, Contender, Failed, Service
 from models import ROWS, Models
-from processes import busy
-from replay import Asked, Replay
+from processes import machine_cpu
+from replay import CheckedCall, Replay
 
 Figures = Mapping[str, float]  # one measurement: figure -> value
 TOLERANCE = 1e-5  # relative, of predictions
@@ -57,7 +57,7 @@ class Workload(abc.ABC):
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
         """`round_` counts from 0 for each number of connections. Raises Failed."""
 
-    def prediction(self, target: int, row: int) -> Asked:
+    def prediction(self, target: int, row: int) -> CheckedCall:
         """One row asked of one target."""
         expected = self.models.prediction(target, row)
 
@@ -67,7 +67,7 @@ class Workload(abc.ABC):
             except ValueError:
                 return False
 
-        return Asked(self.contender.call(target, ROWS[row]), right)
+        return CheckedCall(self.contender.call(target, ROWS[row]), right)
 
 
 class Replayed(Workload):
@@ -80,7 +80,7 @@ class Replayed(Workload):
     )
 
     @abc.abstractmethod
-    def asked(self) -> Sequence[Asked]:
+    def asked(self) -> Sequence[CheckedCall]:
         """All calls that there are."""
 
     def order(self) -> Sequence[int]:
@@ -92,18 +92,18 @@ class Replayed(Workload):
         client = Client(self.contender.port)
         for one in asked:
             check(client, one)
-        self._replay = Replay(asked, self.order(), self.contender.port, self.contender.place.folder)
+        self._replay = Replay(asked, self.order(), self.contender.port, self.contender.workspace.folder)
         self._replay.run(WARMED_BY, max(self.warm_up, self.contender.warm_up), start=-STEP)
 
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
-        if self.contender.rouse:
-            self._replay.run(connections, self.contender.rouse, start=-STEP)
-        loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), busy(), sum(os.times()[:4])
+        if self.contender.rewarm:
+            self._replay.run(connections, self.contender.rewarm, start=-STEP)
+        loads, cpu, machine, ours = self.contender.loads(), self.contender.cpu(), machine_cpu(), sum(os.times()[:4])
         load = self._replay.run(connections, seconds, start=round_ * STEP)
         if load.requests == 0:
             raise Failed("nothing was answered")
         answered = load.requests + load.compared
-        cpu, machine, ours = self.contender.cpu() - cpu, busy() - machine, sum(os.times()[:4]) - ours
+        cpu, machine, ours = self.contender.cpu() - cpu, machine_cpu() - machine, sum(os.times()[:4]) - ours
         figures = {
             "rate": load.requests / load.seconds, "p50": load.p50, "p99": load.p99, "most": load.most,
             "cpu": cpu / answered * 1e6, "requests": answered, "errors": load.errors, "compared": load.compared,
@@ -114,10 +114,10 @@ class Replayed(Workload):
         return figures
 
 
-def check(client: Client, asked: Asked) -> None:
+def check(client: Client, asked: CheckedCall) -> None:
     """Ask once and look at the answer. Raises Failed."""
     try:
-        status, body = client.ask(asked.call)
+        status, body = client.send(asked.call)
     except (OSError, http.client.HTTPException) as error:
         raise Failed(f"no answer: {error!r}") from None
     if status != 200:

@@ -39,4 +39,4 @@ def test_contenders_are_named_as_their_tables_print_them_in_any_case():
 
 def test_an_unknown_name_is_refused_with_all_that_there_are():
     with pytest.raises(argparse.ArgumentTypeError, match="'c': not among A, b"):
-        arguments.some({"A": 1, "b": 2})("a,c")
+        arguments.subset({"A": 1, "b": 2})("a,c")
