@@ -159,9 +159,7 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = arguments.parser(__doc__)
     parser.add_argument("--before", required=True, help="a revision of this repository, or the folder of a checkout")
     parser.add_argument("--workloads", type=arguments.subset(named), default=WORKLOADS, help="workloads of run.py")
-    parser.add_argument(
-        "--connections", type=arguments.positive_list, help="only these numbers, of those that a workload has"
-    )
+    parser.add_argument("--connections", type=arguments.positive_list, help="only these of a workload's numbers")
     parser.add_argument("--rounds", type=arguments.positive, default=5, help="of each workload")
     parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")
     parser.add_argument("--cache", type=Path, default=arguments.CACHE, help="folder for models, results and logs")

@@ -1,14 +1,14 @@
-"""How much a hit costs: requests/s and CPU per request of the gateway, next to nginx as a reverse proxy.
+"""The cost of a hit: requests/s and CPU per request of the gateway, beside nginx as a reverse proxy.
 
-`gateway` asks nobody who they are; `signed` verifies every request's signature. `one` and `three` are endpoints of as
-many containers in sequence behind `gateway`: what each further hop adds to the gateway's CPU is said below them. Then
-5 MB bodies, there and back, and by how much 30 of them at once raise the gateway's memory. In the end the goals, as far
-as these connections tell of them. `bench/run.py --publish` takes the newest run's figures along.
+`gateway` verifies no signatures; `signed` verifies every request's. `one` and `three` are endpoints of as many
+containers in sequence behind `gateway`: they show the gateway's CPU for each further hop. Then 5 MB bodies, there and
+back, and the memory that 30 of them at once add to the gateway. Last come the goals for the measured connections.
+`bench/run.py --publish` includes the newest run's figures.
 
     python bench/gateway.py [--rounds 3] [--seconds 2] [--connections 1,16,64]
 
 Needs wrk; without nginx the gateway is measured alone. All forward to the same container on a unix socket;
-each is pinned to core 0, wrk and the container to core 1. Rounds interleave them, and ratios are taken inside a
+each is pinned to core 0, wrk and the container to core 1. Rounds interleave them, and ratios are taken within a
 round, because machines are noisy: read the ratios.
 """
 
@@ -52,9 +52,9 @@ GOALS = {  # at 64 connections, to nginx: requests/s at least, CPU of a request 
     "signed": (0.45, 2.8),
 }
 GOALS_AT = 64  # connections
-HOP, HOP_AT = 25, 16  # percent of a single call's CPU, at most; connections, or what is nearest of those asked for
-RAISED = 40  # MB, at most
-LARGE_RATE = 0.65  # of nginx's, at least
+HOP, HOP_AT = 25, 16  # at most, percent of a single call's CPU; connections, or the nearest number chosen
+RAISED = 40  # at most, MB
+LARGE_RATE = 0.65  # at least, of nginx's
 BODY = "0.12345," * 12 + "1.00"
 SIGNED = {"Content-Type": "text/csv", "Accept": "*/*"}
 UNSIGNED = {
@@ -85,7 +85,7 @@ http {{
 
 
 def container(path: str) -> None:
-    """The upstream: answers at once, so that what is measured is the way to it; a large body with itself."""
+    """Run the upstream. It answers at once, so that the way to it is measured; a large body with itself."""
     import uvloop
 
     def handler(request: Request) -> None:
@@ -99,7 +99,7 @@ def container(path: str) -> None:
 
 
 async def control(run: Path, container: Path) -> asyncio.AbstractServer:
-    """Control's end of the link: a multi-model endpoint with one resident target, and two of containers in sequence."""
+    """Serve control's side of the link: a multi-model endpoint with a resident target, and two pipelines."""
     address = f"unix:{container}"
     variant = gateway_messages.Variant(
         "AllTraffic",
@@ -135,7 +135,7 @@ async def control(run: Path, container: Path) -> asyncio.AbstractServer:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process and its children have used."""
+    """Return the CPU time of a process and its children, in seconds."""
     total = 0
     for task in Path("/proc").glob(f"{pid}/task/*"):
         total += int((task / "schedstat").read_text().split()[0])
@@ -155,7 +155,7 @@ class Contender:
         return f"http://127.0.0.1:{self.port}/endpoints/{self.endpoint}/invocations"
 
     def headers(self, body: str) -> dict[str, str]:
-        """As boto3 sends them. The signature is good for five minutes."""
+        """Return the headers that boto3 sends. The signature is valid for five minutes."""
         target = {"X-Amzn-SageMaker-Target-Model": "Houston_TX.tar.gz"} if self.endpoint == "my-endpoint" else {}
         signed = AWSRequest("POST", self.url, {**SIGNED, **target}, body)
         SigV4Auth(Credentials(KEY, KEY), "sagemaker", "us-east-1").add_auth(signed)
@@ -163,7 +163,7 @@ class Contender:
 
 
 def request(contender: Contender, size: int) -> str:
-    """A call as a script for wrk. With `size`, in bytes, the body is that long."""
+    """Return a call as a script for wrk. `size`: bytes of the body; 0: BODY."""
     body = "1" * size or BODY
     headers = contender.headers(body)
     lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
@@ -172,7 +172,7 @@ def request(contender: Contender, size: int) -> str:
 
 
 def wrk(contender: Contender, connections: int, seconds: int, script: Path, size: int) -> tuple[int, float]:
-    """Requests answered, and the median latency in ms."""
+    """Run wrk; return the number of answered requests and the median latency in ms."""
     url = contender.url
     script.write_text(request(contender, size))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
@@ -215,7 +215,7 @@ async def measure(options: argparse.Namespace, run: Path) -> None:
         "gateway": settings.Settings(data=run),
         "signed": settings.Settings(data=run / "signed", signatures="verify", keys_file=str(keys)),
     }
-    lifeline, held = os.pipe()
+    lifeline, lifeline_of_gateways = os.pipe()
     contenders, links = {}, []
     with contextlib.ExitStack() as stack:
         stack.enter_context(started(sys.executable, __file__, "--container", str(run / "i1"), core=1))
@@ -237,10 +237,10 @@ async def measure(options: argparse.Namespace, run: Path) -> None:
             pid = stack.enter_context(started("nginx", "-e", f"{run}/nginx.log", "-c", f"{run}/nginx.conf", core=0))
             contenders["nginx"] = Contender(port, pid)
         await asyncio.sleep(1.5)
-        await asyncio.to_thread(told, options, run / "post.lua", contenders)
-        for linked in links:
-            linked.close()
-    os.close(held)
+        await asyncio.to_thread(measure_all, options, run / "post.lua", contenders)
+        for link in links:
+            link.close()
+    os.close(lifeline_of_gateways)
     os.close(lifeline)
 
 
@@ -248,12 +248,12 @@ Figures = dict[str, list[tuple[float, float, float]]]  # by contender, for each 
 RATE, COST = 0, 2
 
 
-def told(options: argparse.Namespace, script: Path, contenders: dict[str, Contender]) -> None:
-    """Measure, print, and keep it for the documents."""
+def measure_all(options: argparse.Namespace, script: Path, contenders: dict[str, Contender]) -> None:
+    """Measure and print; write the figures for the documents."""
     tables: dict[str, measurement.Rows] = {}
     goals = [verdicts.HEAD]
 
-    def table(title: str, chosen: dict[str, Contender], connections: int, size: int = 0) -> Figures:
+    def measured(title: str, chosen: dict[str, Contender], connections: int, size: int = 0) -> Figures:
         title += f", {connections} connection{'s' * (connections > 1)}"
         figures = rounds(options, script, chosen, connections, size)
         tables[title] = rows(figures)
@@ -261,78 +261,80 @@ def told(options: argparse.Namespace, script: Path, contenders: dict[str, Conten
         return figures
 
     for connections in options.connections:
-        figures = table("small bodies", contenders, connections)
+        figures = measured("small bodies", contenders, connections)
         if connections == GOALS_AT and "nginx" in contenders:
             for name, (rate, cost) in GOALS.items():
-                rates, costs = (ratio(figures, name, which) for which in (RATE, COST))
+                rates, costs = (ratio(figures, name, column) for column in (RATE, COST))
                 ours = f"{name}, {connections} connections"
-                goals.append(verdicts.row(f"{ours}: req/s, to nginx's", rates, rate, most=False))
-                goals.append(verdicts.row(f"{ours}: CPU of a request, to nginx's", costs, cost, most=True))
+                goals.append(verdicts.row(f"{ours}: req/s, to nginx's", rates, rate, at_most=False))
+                goals.append(verdicts.row(f"{ours}: CPU of a request, to nginx's", costs, cost, at_most=True))
     gateway = contenders["gateway"]
     chains = {name: Contender(gateway.port, gateway.pid, name) for name in ("one", "three")}
-    figures = table("containers in sequence", chains, min(options.connections, key=lambda count: abs(count - HOP_AT)))
+    figures = measured(
+        "containers in sequence", chains, min(options.connections, key=lambda count: abs(count - HOP_AT))
+    )
     hops = [(long[COST] - short[COST]) / 2 / short[COST] for short, long in zip(*figures.values(), strict=True)]
     hop = "each further hop of a pipeline: % of a single call's CPU"
-    goals.append(verdicts.row(hop, 100 * statistics.median(hops), HOP, most=True))
-    figures = table("5 MB bodies", contenders, LARGE_CONNECTIONS, LARGE)
+    goals.append(verdicts.row(hop, 100 * statistics.median(hops), HOP, at_most=True))
+    figures = measured("5 MB bodies", contenders, LARGE_CONNECTIONS, LARGE)
     if "nginx" in contenders:
         value = ratio(figures, "gateway", RATE)
-        goals.append(verdicts.row("gateway, 5 MB bodies: req/s, to nginx's", value, LARGE_RATE, most=False))
-    more = {name: raised(contenders[name]) for name in GOALS}
+        goals.append(verdicts.row("gateway, 5 MB bodies: req/s, to nginx's", value, LARGE_RATE, at_most=False))
+    added = {name: added_memory(contenders[name]) for name in GOALS}
     bodies = f"{AT_ONCE} bodies of 5 MB at once"
-    tables[bodies] = [["", "MB more"], *([name, f"{value:.0f}"] for name, value in more.items())]
+    tables[bodies] = [["", "MB more"], *([name, f"{value:.0f}"] for name, value in added.items())]
     print(report.aligned(bodies, tables[bodies]))
-    goals.append(verdicts.row(f"gateway, {bodies}: MB more", more["gateway"], RAISED, most=True))
+    goals.append(verdicts.row(f"gateway, {bodies}: MB more", added["gateway"], RAISED, at_most=True))
     print(report.aligned("goals, as far as this run tells of them", goals))
     numbers = ",".join(map(str, options.connections))
     command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
-    done = measurement.Measurement("The gateway alone", command, options.about, goals, tables)
-    print(f"\nkept: {done.write('gateway', options.cache / 'results')}")
+    result = measurement.Measurement("The gateway alone", command, options.about, goals, tables)
+    print(f"\nkept: {result.write('gateway', options.cache / 'results')}")
 
 
 def rounds(
     options: argparse.Namespace, script: Path, contenders: dict[str, Contender], connections: int, size: int = 0
 ) -> Figures:
-    """Measure the contenders in turn; in their order."""
+    """Measure the contenders in turn, round by round."""
     figures: Figures = {name: [] for name in contenders}
-    for one in contenders.values():
-        wrk(one, connections, 1, script, size)  # warm-up
+    for contender in contenders.values():
+        wrk(contender, connections, 1, script, size)  # warm-up
     for _ in range(options.rounds):
-        for name, one in contenders.items():
-            before, since = cpu(one.pid), time.perf_counter()
-            requests, median = wrk(one, connections, options.seconds, script, size)
+        for name, contender in contenders.items():
+            before, since = cpu(contender.pid), time.perf_counter()
+            requests, median = wrk(contender, connections, options.seconds, script, size)
             took = time.perf_counter() - since
-            figures[name].append((requests / took, median, (cpu(one.pid) - before) / requests * 1e6))
+            figures[name].append((requests / took, median, (cpu(contender.pid) - before) / requests * 1e6))
     return figures
 
 
 def rows(figures: Figures) -> measurement.Rows:
-    """Medians over the rounds, as text."""
+    """Return medians over the rounds as rows of text."""
     compared = "nginx" in figures
-    found = [["", "req/s", "p50 ms", "CPU µs", *["req/s / nginx", "CPU / nginx"] * compared]]
-    for name, taken in figures.items():
-        rate, median, cost = (statistics.median(column) for column in zip(*taken, strict=True))
-        found.append([name, f"{rate:,.0f}", f"{median:.2f}", f"{cost:,.1f}"])
+    rows = [["", "req/s", "p50 ms", "CPU µs", *["req/s / nginx", "CPU / nginx"] * compared]]
+    for name, of_rounds in figures.items():
+        rate, median, cost = (statistics.median(column) for column in zip(*of_rounds, strict=True))
+        rows.append([name, f"{rate:,.0f}", f"{median:.2f}", f"{cost:,.1f}"])
         if compared:
-            found[-1] += [f"{ratio(figures, name, which):.2f}" for which in (RATE, COST)]
-    return found
+            rows[-1] += [f"{ratio(figures, name, column):.2f}" for column in (RATE, COST)]
+    return rows
 
 
-def ratio(figures: Figures, name: str, which: int) -> float:
-    """To nginx's; the median of the ratios within a round."""
+def ratio(figures: Figures, name: str, column: int) -> float:
+    """Return the ratio to nginx's figure: the median of the ratios within a round."""
     pairs = zip(figures[name], figures["nginx"], strict=True)
-    return statistics.median(ours[which] / theirs[which] for ours, theirs in pairs)
+    return statistics.median(ours[column] / theirs[column] for ours, theirs in pairs)
 
 
-def raised(contender: Contender) -> float:
-    """MB by which large bodies, all at once, raise the most that the process has in memory."""
-    Path(f"/proc/{contender.pid}/clear_refs").write_text("5")  # the peak begins anew
+def added_memory(contender: Contender) -> float:
+    """Return the MB that AT_ONCE large bodies add to the process's peak memory."""
+    Path(f"/proc/{contender.pid}/clear_refs").write_text("5")  # resets the peak
     before = memory(contender.pid, "VmRSS")
-    asyncio.run(at_once(contender))
+    asyncio.run(send_at_once(contender))
     return memory(contender.pid, "VmHWM") - before
 
 
-async def at_once(contender: Contender) -> None:
+async def send_at_once(contender: Contender) -> None:
     body = "1" * LARGE
     head = "".join(f"{name}: {value}\r\n" for name, value in contender.headers(body).items())
     path = f"/endpoints/{contender.endpoint}/invocations"
@@ -350,10 +352,10 @@ async def at_once(contender: Contender) -> None:
     await asyncio.gather(*(call() for _ in range(AT_ONCE)))
 
 
-def memory(pid: int, which: str) -> float:
-    """MB, as the system counts them."""
+def memory(pid: int, field: str) -> float:
+    """Return a field of a process's status, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(f"{which}:"))) / 1000
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:"))) / 1000
 
 
 def main() -> None:
@@ -364,11 +366,9 @@ def main() -> None:
         "--connections",
         type=arguments.positive_list,
         default="1,16,64",
-        help=f"of small bodies; the pipeline's are what is nearest to {HOP_AT}, of 5 MB always {LARGE_CONNECTIONS}",
+        help=f"of small bodies; pipelines: the number nearest to {HOP_AT}; 5 MB bodies: always {LARGE_CONNECTIONS}",
     )
-    parser.add_argument(
-        "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
-    )
+    parser.add_argument("--cache", type=Path, default=arguments.CACHE, help="folder for the figures, in `results`")
     parser.add_argument("--container", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.cache = options.cache.expanduser().absolute()

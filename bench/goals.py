@@ -1,7 +1,7 @@
-"""hostler's goals in seconds, measured on this machine: `python bench/goals.py [--rounds N]`.
+"""Measure hostler's goals in seconds on this machine: `python bench/goals.py [--rounds N]`.
 
-Each figure is printed with its median and its range over the rounds; nothing is asserted. Times are taken from outside:
-by the client's clock, over AWS's API.
+Prints the median and the range of each figure over the rounds; asserts nothing. Times are measured from outside: by the
+client's clock, over AWS's API.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from running import ANY_IMAGE, BUCKET, ROLE, Hostler, eventually, hostler_up
 
 import arguments
 
-GOALS = {  # what is measured -> what is wanted of it, seconds; None: only reported
+GOALS = {  # measured time -> goal, seconds; None: only printed
     "hostler up is ready": 1.5,
     "two-instance multi-model endpoint InService after the create call": 2.0,
     "first call of a target (download, extract, load, answer)": None,
@@ -39,7 +39,7 @@ Figures = defaultdict[str, list[float]]
 
 def main() -> None:
     parser = arguments.parser(__doc__)
-    parser.add_argument("--rounds", type=arguments.positive, default=3, help="of all that is timed")
+    parser.add_argument("--rounds", type=arguments.positive, default=3, help="of all measurements")
     rounds = parser.parse_args().rounds
     figures: Figures = defaultdict(list)
     for _ in range(rounds):
@@ -48,28 +48,28 @@ def main() -> None:
     width = max(map(len, GOALS))
     print(f"{'seconds':{width}}  {'median':>8}  {'least':>8}  {'most':>8}  goal")
     for name, goal in GOALS.items():
-        taken = figures[name]
-        verdict = "" if goal is None else f"{goal:g}  {'met' if max(taken) <= goal else 'MISSED'}"
-        print(f"{name:{width}}  {statistics.median(taken):8.4f}  {min(taken):8.4f}  {max(taken):8.4f}  {verdict}")
+        times = figures[name]
+        verdict = "" if goal is None else f"{goal:g}  {'met' if max(times) <= goal else 'MISSED'}"
+        print(f"{name:{width}}  {statistics.median(times):8.4f}  {min(times):8.4f}  {max(times):8.4f}  {verdict}")
 
 
 def _measure(folder: Path, figures: Figures) -> None:
     names = iter(GOALS)
 
-    def took(begun: float) -> None:
+    def add_time(begun: float) -> None:
         figures[next(names)].append(time.monotonic() - begun)
 
     with hostler_up(folder) as hostler:
         figures[next(names)].append(hostler.ready_after)
         for number in range(10):
             hostler.put(f"goals/{number}.tar.gz", targets.xgboost_target(number))
-        took(_create(hostler))
+        add_time(_create(hostler))
         begun = time.monotonic()
         _call(hostler, 0)
-        took(begun)
+        add_time(begun)
         begun = time.monotonic()
         _call(hostler, 0)
-        took(begun)
+        add_time(begun)
         times = []
         for _ in range(1000):
             begun = time.monotonic()
@@ -77,24 +77,24 @@ def _measure(folder: Path, figures: Figures) -> None:
             times.append(time.monotonic() - begun)
         figures[next(names)].append(statistics.median(times))
 
-        container = _holder(hostler)
+        container = _busier_container(hostler)
         begun = time.monotonic()
         container.kill()
         _until_answered(hostler, 0)
         answered = time.monotonic() - begun
         eventually(lambda: len(hostler.containers) == 2 and container not in hostler.containers, 30, "it is replaced")
         eventually(lambda: _instances(hostler) == 2, 30, "both count again")
-        took(begun)
+        add_time(begun)
         figures[next(names)].append(answered)
 
         begun = time.monotonic()
         hostler.gateways[0].kill()
         _until_answered(hostler, 0)
-        took(begun)
+        add_time(begun)
         begun = time.monotonic()
         hostler.control.kill()
         _until_answered(hostler, 1)
-        took(begun)
+        add_time(begun)
 
         hostler.stop()
         again = Hostler(folder, {})
@@ -103,16 +103,16 @@ def _measure(folder: Path, figures: Figures) -> None:
             figures[next(names)].append(again.ready_after)
             begun = time.monotonic() - again.ready_after
             _until_answered(again, 0)
-            took(begun)
+            add_time(begun)
             begun = time.monotonic()
             again.stop()
-            took(begun)
+            add_time(begun)
         finally:
             again.destroy()
 
 
 def _create(hostler: Hostler) -> float:
-    """Create a two-instance endpoint, wait until it is InService; returns when CreateEndpoint was called."""
+    """Create a two-instance endpoint and wait until it is InService; return the time of the CreateEndpoint call."""
     container = {"Image": ANY_IMAGE, "ModelDataUrl": f"s3://{BUCKET}/goals/", "Mode": "MultiModel"}
     hostler.sm.create_model(ModelName="goals", ExecutionRoleArn=ROLE, Containers=[container])
     variant = {
@@ -134,21 +134,21 @@ def _until_answered(hostler: Hostler, number: int) -> None:
     def answered() -> bool:
         try:
             _call(hostler, number)
-        except Exception:  # broken off, or not there yet
+        except Exception:  # connection lost, or no server yet
             return False
         return True
 
     eventually(answered, 60, f"target {number} answers")
 
 
-def _holder(hostler: Hostler):
-    """The container that has a connection for target 0: with one target called, the busier of the two."""
+def _busier_container(hostler: Hostler):
+    """Return the container that serves target 0: as only that was called, the one with more CPU time."""
     return max(hostler.containers, key=lambda process: sum(process.cpu_times()[:2]))
 
 
 def _instances(hostler: Hostler) -> int:
-    told = hostler.sm.describe_endpoint(EndpointName="goals")
-    return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
+    description = hostler.sm.describe_endpoint(EndpointName="goals")
+    return int(description["ProductionVariants"][0]["CurrentInstanceCount"])
 
 
 if __name__ == "__main__":

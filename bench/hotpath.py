@@ -1,10 +1,10 @@
-"""What Python alone costs a hit in the gateway: no sockets, no kernel, no other process.
+"""The cost of a hit in the gateway in Python alone: no sockets, no kernel, no other process.
 
     python bench/hotpath.py [--rounds 300]    microseconds of CPU for each request
-    python bench/hotpath.py --bytecodes       how many bytecodes each function of the hot path runs
+    python bench/hotpath.py --bytecodes       number of bytecodes that each function of the hot path runs
 
-The least of many rounds is the machine's least disturbed reading; compare two trees by running them in turn. Bytecodes
-are the same on every machine, so they tell small steps apart that times do not.
+The least of many rounds is the least disturbed one; compare two trees by running them in turn. The number of bytecodes
+is the same on every machine, so it shows small differences that times do not.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from hostler.settings import Settings
 from hostler.wire import gateway_messages, http_client, http_reader, http_request, http_server
 
 TARGETS = 10
-REQUESTS = 64  # different ones, because callers do not repeat themselves
+REQUESTS = 64  # different requests, because callers do not repeat theirs
 BODY = b"0.12345," * 12 + b"1.00"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n[0.123456789]"
 
 
 def request(number: int) -> bytes:
-    """A call as boto3 makes it."""
+    """Return the bytes of a call as boto3 sends it."""
     token = hashlib.sha256(b"%d" % number).hexdigest()
     credential = "AKIDEXAMPLE/20261122/us-east-1/sagemaker/aws4_request"
     signed = "content-type;host;x-amz-date;x-amzn-sagemaker-target-model"
@@ -58,8 +58,8 @@ def request(number: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + BODY
 
 
-class Wire:
-    """A transport that takes everything and sends nothing."""
+class NullTransport:
+    """A transport that accepts all data and sends none."""
 
     def write(self, data: bytes) -> None:
         self.written = data
@@ -71,8 +71,8 @@ class Wire:
         return False
 
 
-class Nobody:
-    """Hears of everything that a parser finds."""
+class NullCallbacks:
+    """The callbacks of a parser; they do nothing."""
 
     def on_url(self, url: bytes) -> None: ...
     def on_header(self, name: bytes, value: bytes) -> None: ...
@@ -81,8 +81,8 @@ class Nobody:
     def on_message_complete(self) -> None: ...
 
 
-class Way:
-    """A hit's way through the real parts of a gateway, with one connection on each side."""
+class HotPath:
+    """A hit's path through the real parts of a gateway, with one connection on each side."""
 
     def __init__(self, folder: Path) -> None:
         self.requests = [request(number) for number in range(REQUESTS)]
@@ -100,17 +100,17 @@ class Way:
         ]
         gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
         self.caller = self._connection(gateway._handle, http_reader.Limits(body=None, buffer=http_client.BUFFER))
-        self.direct = self._connection(lambda one: one.answer(200, b"[0.123456789]"), http_reader.Limits())
+        self.direct = self._connection(lambda request: request.answer(200, b"[0.123456789]"), http_reader.Limits())
         self.container = http_client._Connection(gateway.context.pool, "unix:/c")
-        self.container.connection_made(Wire())  # type: ignore[arg-type]
+        self.container.connection_made(NullTransport())  # type: ignore[arg-type]
         gateway.context.pool.keep(self.container)
-        self.parsers = httptools.HttpRequestParser(Nobody()), httptools.HttpResponseParser(Nobody())
+        self.parsers = httptools.HttpRequestParser(NullCallbacks()), httptools.HttpResponseParser(NullCallbacks())
 
     def _connection(
         self, handler: Callable[[http_request.Request], None], limits: http_reader.Limits
     ) -> http_server._Connection:
         connection = http_server._Connection(http_server.Server(handler, limits, errors.of_any_api))
-        connection.connection_made(Wire())  # type: ignore[arg-type]
+        connection.connection_made(NullTransport())  # type: ignore[arg-type]
         return connection
 
     def parse(self, raw: bytes) -> None:
@@ -124,8 +124,8 @@ class Way:
         self.caller.data_received(raw)
         self.container.data_received(ANSWER)
 
-    def rest(self) -> None:
-        """Let go of what is gathered for tasks that do not run here."""
+    def discard_pending(self) -> None:
+        """Discard hits and log entries, whose tasks do not run here."""
         self.gateway.link._take_hits()
         if self.gateway.log is not None:
             self.gateway.log._encoded.clear()
@@ -133,23 +133,23 @@ class Way:
         assert self.gateway.context.in_flight == 0
 
 
-def times(way: Way, rounds: int) -> None:
-    steps = {"parsers alone": way.parse, "server alone": way.serve, "gateway, a hit": way.hit}
+def times(path: HotPath, rounds: int) -> None:
+    steps = {"parsers alone": path.parse, "server alone": path.serve, "gateway, a hit": path.hit}
     least = dict.fromkeys(steps, float("inf"))
     gc.collect()
     gc.freeze()
     for _ in range(rounds):
         for name, step in steps.items():
             since = time.process_time()
-            for raw in way.requests:
+            for raw in path.requests:
                 step(raw)
             least[name] = min(least[name], (time.process_time() - since) / REQUESTS * 1e6)
-        way.rest()
+        path.discard_pending()
     for name, cost in least.items():
         print(f"{name:16}{cost:8.1f} us")
 
 
-def bytecodes(way: Way) -> None:
+def bytecodes(path: HotPath) -> None:
     counted: Counter[str] = Counter()
 
     def traced(frame: FrameType, event: str, _: Any) -> Any:
@@ -159,9 +159,9 @@ def bytecodes(way: Way) -> None:
             counted[frame.f_code.co_qualname] += 1
         return traced
 
-    way.hit(way.requests[0])
+    path.hit(path.requests[0])
     sys.settrace(traced)
-    way.hit(way.requests[1])
+    path.hit(path.requests[1])
     sys.settrace(None)
     for name, count in counted.most_common():
         print(f"{count:6}  {name}")
@@ -170,20 +170,20 @@ def bytecodes(way: Way) -> None:
 
 async def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        way = Way(Path(folder))
-        for raw in way.requests:
-            way.hit(raw)
+        path = HotPath(Path(folder))
+        for raw in path.requests:
+            path.hit(raw)
         if options.bytecodes:
-            bytecodes(way)
+            bytecodes(path)
         else:
-            times(way, options.rounds)
-        if way.gateway.log is not None and way.gateway.log._writing is not None:
-            await way.gateway.log.close()
+            times(path, options.rounds)
+        if path.gateway.log is not None and path.gateway.log._writing is not None:
+            await path.gateway.log.close()
 
 
 def main() -> None:
     parser = arguments.parser(__doc__)
-    parser.add_argument("--rounds", type=arguments.positive, default=300, help="the figure is that of the best")
+    parser.add_argument("--rounds", type=arguments.positive, default=300, help="the least time counts")
     parser.add_argument("--bytecodes", action="store_true", help="count them, instead of timing")
     uvloop.run(measure(parser.parse_args()))
 

@@ -1,9 +1,9 @@
-"""What coming and going costs one of our model servers: `python bench/load_cost.py [--room 100] [--turns 300]`.
+"""The cost of loads and unloads in one of our model servers: `python bench/load_cost.py [--room 100] [--turns 300]`.
 
 One server, one caller, XGBoost models of 100 trees. The room is filled; then each turn unloads the oldest target, loads
-another and calls it, first with artifacts that the server never saw, then with ones that it did. CPU of the whole
-process in ms, for each of the three; what a target takes, as the server says and by its private memory; and what
-unloading all gives back to the system within two seconds.
+another and calls it: first artifacts that are new to the server, then the same again. Prints the CPU of the whole
+process in ms for each of the three steps; the memory of a target, as the server reports it and by the process's private
+memory; and the memory that unloading all but one returns to the system within two seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import arguments
 import processes
 from models import COUNT, ROWS, Models
 
-SETTLE = 2.0  # seconds, after which freed memory is given back
+SETTLE = 2.0  # seconds, after which freed memory has been returned to the system
 
 
 class Caller:
@@ -35,7 +35,7 @@ class Caller:
         self._connection = connection
 
     def load(self, target: int) -> int:
-        """The memory that it is said to take."""
+        """Load a target; return the memory that the server reports for it."""
         url = str(self._models.file(target).parent)
         answer = ask(self._connection, "POST", "/models", json.dumps({"model_name": str(target), "url": url}).encode())
         assert answer.status == 200, answer
@@ -56,15 +56,17 @@ class Caller:
 def main() -> None:
     parser = arguments.parser(__doc__)
     room = arguments.between(2, COUNT - 2)
-    parser.add_argument("--room", type=room, default=100, help="how many targets are held")
-    parser.add_argument("--turns", type=arguments.positive, default=300, help="at most; fewer, if models run out")
+    parser.add_argument("--room", type=room, default=100, help="number of loaded targets")
+    parser.add_argument(
+        "--turns", type=arguments.positive, default=300, help="at most; fewer if there are too few models"
+    )
     parser.add_argument("--cache", type=Path, default=arguments.CACHE, help="folder for the models")
     options = parser.parse_args()
     models = Models(options.cache.expanduser().absolute())
-    told = {"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_ARTIFACTS": str(models.folder)}
+    environment = {"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_ARTIFACTS": str(models.folder)}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running(Path(folder), **told) as server,
+        running(Path(folder), **environment) as server,
         contextlib.closing(server.wait().connect()) as connection,
     ):
         caller = Caller(server, models, connection)
@@ -79,8 +81,8 @@ def main() -> None:
         print(f"a target takes {(full - alone) / (options.room - 1):.3f} MB, and is said to take"
               f" {statistics.median(sizes) / 1e6:.3f}")  # fmt: skip
         print("ms of CPU            unload    load    call   together")
-        known = (COUNT - options.room) // 2  # artifacts that take turns, so that each comes again
-        turns = min(options.turns, known)
+        artifacts = (COUNT - options.room) // 2  # so that each is loaded twice
+        turns = min(options.turns, artifacts)
         sizes = _turns("new artifacts", caller, range(turns), options.room)
         print(f"  then said to take {min(sizes) / 1e6:.3f} .. {max(sizes) / 1e6:.3f} MB")
         for target in range(turns, turns + options.room):
@@ -95,22 +97,22 @@ def main() -> None:
 
 
 def _turns(title: str, caller: Caller, turns: range, room: int) -> list[int]:
-    sizes, taken = [], {"unload": 0.0, "load": 0.0, "call": 0.0}
+    sizes, seconds = [], {"unload": 0.0, "load": 0.0, "call": 0.0}
     begun = last = processes.cpu(caller.pid)
     for number in turns:
-        for what in taken:
-            if what == "unload":
+        for step in seconds:
+            if step == "unload":
                 caller.unload(number)
-            elif what == "load":
+            elif step == "load":
                 sizes.append(caller.load(number + room))
             else:
                 caller.call(number + room)
             now = processes.cpu(caller.pid)
-            taken[what] += now - last
+            seconds[step] += now - last
             last = now
     time.sleep(SETTLE)
-    together = processes.cpu(caller.pid) - begun  # with what is left to be done afterwards
-    each = "".join(f"{1e3 * seconds / len(turns):8.2f}" for seconds in (*taken.values(), together))
+    together = processes.cpu(caller.pid) - begun  # includes work that the server does afterwards
+    each = "".join(f"{1e3 * value / len(turns):8.2f}" for value in (*seconds.values(), together))
     print(f"  {title:18}{each}")
     return sizes
 

@@ -1,6 +1,6 @@
-"""The models that are served, and what they predict: 1,000 XGBoost regressors of 100 trees, about 250 KB each.
+"""The served models and their predictions: 1,000 XGBoost regressors of 100 trees, about 250 KB each.
 
-Made once, in the cache folder. Targets are numbered; a target's archive is what is put into S3 or a model store.
+Made once, in the cache folder. Targets are numbered; a target's archive goes to S3 or a model store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE = "xgboost-model"  # within the archive
 
 
 class Models:
-    """`folder` keeps them from run to run."""
+    """The models in `folder`, which stay there from run to run."""
 
     def __init__(self, cache: Path) -> None:
         self.folder = cache / "models"
@@ -37,20 +37,20 @@ class Models:
                 self._make()
 
     def file(self, target: int) -> Path:
-        """The booster, as UBJSON."""
+        """Return the booster's file, UBJSON."""
         return self.folder / "extracted" / str(target) / FILE
 
     def archive(self, target: int) -> Path:
         return self.folder / "archives" / f"{target}.tar.gz"
 
     def prediction(self, target: int, row: int) -> float:
-        """What the booster itself says."""
+        """Return the booster's own prediction."""
         return float(self._predictions[target][row])
 
     @functools.cached_property
     def _predictions(self) -> list[list[float]]:
-        told: list[list[float]] = json.loads(self._expected.read_text())
-        return told
+        predictions: list[list[float]] = json.loads(self._expected.read_text())
+        return predictions
 
     def _make(self) -> None:
         print(f"making {COUNT} models in {self.folder}", file=sys.stderr, flush=True)
@@ -67,8 +67,8 @@ class Models:
         random = numpy.random.default_rng(target)
         rows = random.random((400, 6), dtype=numpy.float32)
         labels = rows @ random.random(6) + random.normal(0, 1, 400)
-        how = {"max_depth": 5, "eta": 0.1, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
-        booster = xgboost.train(how, xgboost.DMatrix(rows, label=labels), 100)
+        parameters = {"max_depth": 5, "eta": 0.1, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
+        booster = xgboost.train(parameters, xgboost.DMatrix(rows, label=labels), 100)
         content = bytes(booster.save_raw("ubj"))
         self.file(target).parent.mkdir(parents=True, exist_ok=True)
         self.file(target).write_bytes(content)
@@ -76,5 +76,5 @@ class Models:
             member = tarfile.TarInfo(FILE)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-        asked = numpy.array([[float(value) for value in row.split(",")] for row in ROWS], dtype=numpy.float32)
-        return [float(value) for value in booster.inplace_predict(asked)]
+        values = numpy.array([[float(value) for value in row.split(",")] for row in ROWS], dtype=numpy.float32)
+        return [float(value) for value in booster.inplace_predict(values)]

@@ -1,4 +1,4 @@
-"""A contender's processes, seen from outside: started, ended, their CPU time and their memory."""
+"""A contender's processes, from outside: start and end them, measure their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END_WITHIN = 20.0  # seconds that a tree has to end by itself
 
 
 class Tree:
-    """A process and all that descend from it. Its output goes to `log`."""
+    """A process and its descendants. Their output goes to `log`."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> None:
         self.log = log
@@ -23,45 +23,45 @@ class Tree:
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
-        self._seen: dict[int, str] = {}  # pid -> when it started, so that a number used again is not taken for it
+        self._seen: dict[int, str] = {}  # pid -> start time, so that a reused pid is another process
 
     @property
     def ended(self) -> bool:
         return self._root.poll() is not None
 
     def cpu(self) -> float:
-        """Seconds of CPU that the living processes have used."""
+        """Return the CPU time of the living processes, in seconds."""
         return sum(cpu(pid) for pid in self._pids())
 
     def memory(self) -> int:
-        """Proportional set size: what processes share is counted once."""
+        """Return the proportional set size, in bytes: shared memory is counted once."""
         return sum(memory(pid) for pid in self._pids())
 
     def count(self) -> int:
         return len(self._pids())
 
     def last_log_line(self) -> str:
-        """The last line of the log that looks like an error, or the last one."""
+        """Return the last line of the log that looks like an error; without one, the last line."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it said nothing")
+        return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "it logged nothing")
 
     def pause(self) -> None:
-        """Have all of it stand still, until `resume`: what stands still costs nobody anything."""
+        """Stop all processes with SIGSTOP until `resume`, so that they use no CPU."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """SIGTERM to the first; SIGKILL to whatever is left in the end."""
-        self.resume()  # what stands still hears no SIGTERM
+        """Send SIGTERM to the first process; SIGKILL to all that remain after END_WITHIN."""
+        self.resume()  # a stopped process does not handle SIGTERM
         self._root.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._root.wait(END_WITHIN)
         deadline = time.monotonic() + END_WITHIN / 4
-        while self._left() and time.monotonic() < deadline:
+        while self._remaining() and time.monotonic() < deadline:
             time.sleep(0.05)
-        for pid in self._left():
+        for pid in self._remaining():
             _kill(pid, signal.SIGKILL)
         self._root.wait()
 
@@ -70,21 +70,21 @@ class Tree:
             _kill(pid, number)
 
     def _pids(self) -> list[int]:
-        found, queue = [], [self._root.pid]
+        pids, queue = [], [self._root.pid]
         while queue:
             pid = queue.pop()
             if started := _started(pid):
-                found.append(pid)
+                pids.append(pid)
                 self._seen[pid] = started
                 queue += _children(pid)
-        return found
+        return pids
 
-    def _left(self) -> list[int]:
+    def _remaining(self) -> list[int]:
         return [pid for pid, started in self._seen.items() if _started(pid) == started]
 
 
 def kill_remaining(home: Path) -> None:
-    """SIGKILL to every process that was given this folder as its HOME, whoever its parent is by now."""
+    """Send SIGKILL to every process whose HOME is this folder, whatever its parent is by now."""
     mark = b"HOME=" + os.fsencode(home)
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def kill_remaining(home: Path) -> None:
 
 
 def machine_cpu() -> float:
-    """Seconds of CPU that the whole machine has used."""
+    """Return the CPU time of the whole machine, in seconds."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _, _, irq, softirq = fields[:7]
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
@@ -105,15 +105,15 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     for task in Path("/proc").glob(f"{pid}/task/*"):
         with contextlib.suppress(OSError):
-            found += map(int, (task / "children").read_text().split())
-    return found
+            children += map(int, (task / "children").read_text().split())
+    return children
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process's living threads have used."""
+    """Return the CPU time of a process's living threads, in seconds."""
     total = 0
     for task in Path("/proc").glob(f"{pid}/task/*"):
         with contextlib.suppress(OSError):
@@ -122,7 +122,7 @@ def cpu(pid: int) -> float:
 
 
 def wakes(pid: int) -> int:
-    """How often its threads have gone to sleep by themselves, and so have been woken."""
+    """Return the number of voluntary context switches of a process's threads: each is a wake-up."""
     total = 0
     for task in Path("/proc").glob(f"{pid}/task/*"):
         with contextlib.suppress(OSError):
@@ -131,7 +131,7 @@ def wakes(pid: int) -> int:
 
 
 def memory(pid: int, kind: str = "Pss") -> int:
-    """Bytes: `Rss`, or `Pss`, in which what processes share is shared out. 0: it is no more."""
+    """Return a process's `Rss` or `Pss` (shared memory divided among its users), in bytes; 0 if it has ended."""
     with contextlib.suppress(OSError):
         return int(_field(Path(f"/proc/{pid}/smaps_rollup").read_text(), kind)) * 1024
     return 0
@@ -142,7 +142,7 @@ def _field(text: str, name: str) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started; empty: it is no more, or waits for its parent to take note."""
+    """Return a process's start time; empty if it has ended, also if its parent has not reaped it yet."""
     with contextlib.suppress(OSError):
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return fields[18] if state not in "ZX" else ""

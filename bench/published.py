@@ -1,6 +1,6 @@
-"""docs/bench/results.md: a section for each processor that was measured, and ratios with their range over all of them.
+"""docs/bench/results.md: a section for each measured processor, and the range of each ratio over all processors.
 
-Figures of different processors are not compared with each other. A section's goals are the source of the ranges.
+Figures of different processors are never compared. The ranges are read from the goals of each section.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Range = tuple[float, float]  # the lowest and the highest
 
 @dataclass
 class Document:
-    """`sections`: processor -> what stands below its heading, with headings of lower ranks alone."""
+    """`sections`: processor -> the text below its heading; its own headings are of lower ranks."""
 
     sections: dict[str, str] = field(default_factory=dict)
 
@@ -48,19 +48,22 @@ class Document:
             parts += [f"## {processor}", content]
         return "\n\n".join(parts) + "\n"
 
-    def shown(self) -> str:
-        """What stands in the README."""
+    def readme_part(self) -> str:
+        """Return the text for the README."""
         links = [f"[{name}](docs/bench/results.md#{_anchor(name)})" for name in self.sections]
         return "\n\n".join([*self.overview(), f"All figures, by processor: {', '.join(links)}."]) + "\n"
 
     def overview(self) -> list[str]:
-        """Paragraphs: the chief ranges in words, and a table of them all."""
+        """Return paragraphs: the chief ranges in a sentence each, and a table of all ranges."""
         ratios = {processor: _ratios(content) for processor, content in self.sections.items()}
-        names = dict.fromkeys(name for found in ratios.values() for name in found)
-        over_all = {name: _joined(found[name] for found in ratios.values() if name in found) for name in names}
+        names = dict.fromkeys(name for of_processor in ratios.values() for name in of_processor)
+        over_all = {
+            name: _joined(of_processor[name] for of_processor in ratios.values() if name in of_processor)
+            for name in names
+        }
         rows = [["", "over all processors", *ratios]]
-        for name, both in over_all.items():
-            rows.append([name, _text(both), *(_text(found.get(name)) for found in ratios.values())])
+        for name, range_ in over_all.items():
+            rows.append([name, _text(range_), *(_text(of_processor.get(name)) for of_processor in ratios.values())])
         return [_words(over_all, len(self.sections)), "\n".join(markdown(rows))]
 
 
@@ -72,32 +75,32 @@ def publish(processor: str, content: str, chart: str, documents: Path, readme: P
     document.sections[processor] = content.strip()
     path.write_text(document.text())
     (documents / chart_of(processor)).write_text(chart)
-    head, rest = readme.read_text().split(f"{BEGIN}\n")
-    readme.write_text(f"{head}{BEGIN}\n{document.shown()}\n{END}{rest.split(END)[1]}")
+    before, after = readme.read_text().split(f"{BEGIN}\n")
+    readme.write_text(f"{before}{BEGIN}\n{document.readme_part()}\n{END}{after.split(END)[1]}")
     return path
 
 
 def chart_of(processor: str) -> str:
-    """The name of the file with a processor's chart."""
+    """Return the name of the file with a processor's chart."""
     return f"chart-{re.sub('[^a-z0-9]+', '-', processor.lower()).strip('-')}.svg"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column is words, and so are those without a head; the others are numbers."""
+    """Return a table. The first column and those without a heading are text, all others numbers."""
     marks = [":--", *("--:" if title else ":--" for title in rows[0][1:])]
     return [f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])]
 
 
 def _ratios(content: str) -> dict[str, Range]:
-    """Those goals of a section that are ratios to another contender's figure, `a–b` where several runs met them."""
+    """Return the goals of a section that are ratios to a contender's figure. `a–b` is the range of several runs."""
     table = content.partition(f"{GOALS}\n")[2].partition("\n### ")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
-    found = {}
+    ratios = {}
     for name, _, measured, *_ in cells:
         if re.search(r", to [^,]+'s$", name):
             values = [float(value.replace(",", "")) for value in measured.split("–")]
-            found[name] = (min(values), max(values))
-    return found
+            ratios[name] = (min(values), max(values))
+    return ratios
 
 
 def _joined(ranges: Iterable[Range]) -> Range:
@@ -132,5 +135,5 @@ def _words(ratios: dict[str, Range], processors: int) -> str:
 
 
 def _anchor(heading: str) -> str:
-    """As GitHub names a heading."""
+    """Return the name that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

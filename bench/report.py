@@ -1,4 +1,4 @@
-"""What came of it: a table, the figures as JSON, and for the documents a processor's section and chart."""
+"""A run's results: tables, figures as JSON, and for the documents a processor's section and chart."""
 
 from __future__ import annotations
 
@@ -24,45 +24,49 @@ class Results:
     def __init__(self, contenders: Sequence[type[Contender]], workloads: Sequence[type[Workload]]) -> None:
         self.cells: list[Cell] = []
         self._workloads = workloads
-        self._settings = {one.name: {"settings": one.settings, "packages": _packages(one)} for one in contenders}
+        self._settings = {
+            contender.name: {"settings": contender.settings, "packages": _packages(contender)}
+            for contender in contenders
+        }
         self._about = {**measurement.about(), "load": _version("wrk")}
 
     @classmethod
     def read(cls, path: Path, workloads: Sequence[type[Workload]]) -> Results:
-        """An earlier run's, as it was written. Raises OSError, ValueError, KeyError, TypeError, AttributeError."""
-        told = json.loads(path.read_text())
-        if not isinstance(told, dict) or not told.get("cells") or "contenders" not in told:
+        """Read an earlier run's results. Raises OSError, ValueError, KeyError, TypeError, AttributeError."""
+        document = json.loads(path.read_text())
+        if not isinstance(document, dict) or not document.get("cells") or "contenders" not in document:
             raise ValueError("it holds no figures of a run")
-        names = {cell["workload"] for cell in told["cells"]}
+        names = {cell["workload"] for cell in document["cells"]}
         results = cls([], [workload for workload in workloads if workload.name in names])
-        results._about = {name: told[name] for name in results._about if name in told}
+        results._about = {name: document[name] for name in results._about if name in document}
         results._settings = {
-            name: {"settings": how["settings"], "packages": how["packages"]} for name, how in told["contenders"].items()
+            name: {"settings": of_run["settings"], "packages": of_run["packages"]}
+            for name, of_run in document["contenders"].items()
         }
         fields = ("workload", "contender", "connections", "rounds", "failed")
-        results.cells = [Cell(*(cell[field] for field in fields)) for cell in told["cells"]]
+        results.cells = [Cell(*(cell[field] for field in fields)) for cell in document["cells"]]
         return results
 
     def tables(self) -> str:
         return "\n".join(map(self.table, self._workloads))
 
     def table(self, workload: type[Workload]) -> str:
-        """For a terminal."""
+        """Return text for a terminal."""
         parts = []
         for title, rows in self._tables(workload):
             parts.append(aligned(title, rows))
         return "\n".join(parts)
 
     def foot(self) -> str:
-        """The goals, what the tables mean, and how each contender was set."""
-        lines = [f"  {name}: {how['settings']}" for name, how in self._settings.items()]
+        """Return the goals, the legend of the tables, and each contender's settings."""
+        lines = [f"  {name}: {settings['settings']}" for name, settings in self._settings.items()]
         goals = aligned("goals, as far as this run tells of them", verdicts.overview(self.cells))
         return "\n".join(
             [goals, "", *published.LEGEND, self._disturbance(), "", ", ".join(self._about.values()), *lines]
         )
 
     def write(self, folder: Path) -> Path:
-        """What there is so far, as JSON; each run has a file of its own."""
+        """Write the results so far as JSON, a file for each run."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{re.sub('[^0-9]+', '-', self._about['date']).strip('-')}.json"
         cells = [
@@ -72,34 +76,37 @@ class Results:
         return path
 
     def publish(self, results: Path, documents: Path = published.DOCUMENTS, readme: Path = published.README) -> Path:
-        """The section and the chart of the processor that this was measured on into the documents.
+        """Write the section and the chart of this processor into the documents; return the path of results.md.
 
-        With what other commands measured last on the same processor, as it lies in the cache's folder of results.
+        Includes the last measurements of other commands on the same processor, from the cache's folder `results`.
         """
         processor = measurement.processor(self._about)
-        others = [one for one in measurement.newest(results) if measurement.processor(one.about) == processor]
+        others = [other for other in measurement.newest(results) if measurement.processor(other.about) == processor]
         panels = [panel for workload in self._workloads if (panel := self._panel(workload))]
         picture = chart.svg(panels, ", ".join(self._about.values()))
         return published.publish(processor, self._section(processor, others), picture, documents, readme)
 
     def _section(self, processor: str, others: Sequence[measurement.Measurement]) -> str:
         lines = [
-            *published.markdown(self._short()),
+            *published.markdown(self._summary()),
             "",
             f"{', '.join(self._about.values())}. {self._disturbance()}",
             "",
         ]
         lines += [f"![The first column of each table]({published.chart_of(processor)})", ""]
         lines += [published.GOALS, "", *published.markdown(verdicts.overview(self.cells)), ""]
-        lines += [f"Those of other commands stand below: {', '.join(one.title for one in others)}.", ""] * bool(others)
+        lines += [f"Those of other commands stand below: {', '.join(other.title for other in others)}.", ""] * bool(
+            others
+        )
         for workload in self._workloads:
             for title, rows in self._tables(workload):
                 lines += [f"### {title}", "", *published.markdown(rows), ""]
-        for one in others:
-            lines += _section(one)
+        for other in others:
+            lines += _section(other)
         lines += ["### Contenders", "", "| contender | settings | installed |", "|---|---|---|"]
         lines += [
-            f"| {name} | {how['settings']} | {', '.join(how['packages'])} |" for name, how in self._settings.items()
+            f"| {name} | {settings['settings']} | {', '.join(settings['packages'])} |"
+            for name, settings in self._settings.items()
         ]
         return "\n".join(lines)
 
@@ -109,7 +116,7 @@ class Results:
         return f"Meanwhile all other programs of the machine used {cores:.2f} of its cores (median)."
 
     def _tables(self, workload: type[Workload]) -> list[tuple[str, list[list[str]]]]:
-        """A title and rows of text, the head first, for each number of connections."""
+        """Return (title, rows of text, the head first) for each number of connections."""
         tables = []
         mine = [cell for cell in self.cells if cell.workload == workload.name]
         for connections in dict.fromkeys(cell.connections for cell in mine):
@@ -128,13 +135,13 @@ class Results:
         return tables
 
     def _chief(self, workload: type[Workload]) -> list[Cell]:
-        """Those at 16 connections, or at what is nearest to it."""
+        """Return the cells at 16 connections, or at the number nearest to it."""
         mine = [cell for cell in self.cells if cell.workload == workload.name]
         connections = min((cell.connections for cell in mine), key=lambda count: abs(count - 16), default=0)
         return [cell for cell in mine if cell.connections == connections]
 
-    def _short(self) -> list[list[str]]:
-        """A row for each contender: of each workload the first column."""
+    def _summary(self) -> list[list[str]]:
+        """Return a row for each contender: the first column of each workload."""
         chief = {workload: {cell.contender: cell for cell in self._chief(workload)} for workload in self._workloads}
         head = [f"{workload.name}, {workload.columns[0].title}" for workload in chief]
         rows = [["", *head]]
@@ -147,7 +154,7 @@ class Results:
         return rows
 
     def _panel(self, workload: type[Workload]) -> chart.Panel | None:
-        """The first column, the best on top."""
+        """Return the panel of a workload's first column, the best contender on top."""
         column, cells = workload.columns[0], self._chief(workload)
         if not cells:
             return None
@@ -170,22 +177,22 @@ _LEGEND = (
 )
 
 
-def _section(one: measurement.Measurement) -> list[str]:
+def _section(measured: measurement.Measurement) -> list[str]:
     lines = [
-        f"### {one.title}",
+        f"### {measured.title}",
         "",
-        f"`python {one.command}`: {', '.join(one.about.values())}.",
+        f"`python {measured.command}`: {', '.join(measured.about.values())}.",
         "",
-        *published.markdown(one.goals),
+        *published.markdown(measured.goals),
         "",
     ]
-    for title, rows in one.tables.items():
+    for title, rows in measured.tables.items():
         lines += [f"#### {title}", "", *published.markdown(rows), ""]
     return lines
 
 
 def aligned(title: str, rows: Sequence[Sequence[str]]) -> str:
-    """For a terminal."""
+    """Return text for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_padded, row, widths, _sides(rows[0]))) for row in rows]
     return "\n".join([f"\n{title}", *(f"  {line.rstrip()}" for line in lines)])
@@ -196,7 +203,7 @@ def _faults(cell: Cell) -> int:
 
 
 def _sides(head: Sequence[str]) -> list[str]:
-    """The first column is words, and so are those without a head; the others are numbers."""
+    """Return each column's alignment: the first and those without a heading are text, all others numbers."""
     return ["<", *[">" if title else "<" for title in head[1:]]]
 
 
@@ -220,19 +227,19 @@ def _title(workload: type[Workload], connections: int) -> str:
 
 
 def _packages(contender: type[Contender]) -> list[str]:
-    """What it runs on, with versions."""
+    """Return a contender's packages and programs, with versions."""
     pinned = environments.pinned(contender.environment) if contender.environment else []
     return [*pinned, *filter(None, map(_version, contender.programs))]
 
 
 def _version(program: str) -> str:
-    """What a program says of itself; empty: it is not here."""
+    """Return the version that a program prints; empty if it is not installed."""
     option = "-version" if program == "java" else "-v"
     try:
-        told = subprocess.run([program, option], capture_output=True, text=True, timeout=30)
+        process = subprocess.run([program, option], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return (told.stdout + told.stderr).partition("\n")[0].partition(" Copyright")[0]
+    return (process.stdout + process.stderr).partition("\n")[0].partition(" Copyright")[0]
 
 
 def _figures(cell: Cell) -> list[str]:

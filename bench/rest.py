@@ -1,9 +1,9 @@
-"""What hostler costs when nobody asks: `python bench/rest.py [--starts 5] [--seconds 20]`.
+"""The cost of hostler at rest: `python bench/rest.py [--starts 5] [--seconds 20]`.
 
-The time from `hostler up` to ready and to a first endpoint, and of each process, at rest with no endpoint and with one:
-memory (RSS, and PSS, where what processes share is counted once), CPU of one core, wake-ups (voluntary context
-switches), threads, open files. All are read from /proc; nothing is asserted. `bench/run.py --publish` takes the newest
-run's figures along.
+The time from `hostler up` to ready and to a first endpoint, and for each process, at rest without an endpoint and with
+one: memory (RSS, and PSS, which counts shared memory once), CPU of one core, wake-ups (voluntary context switches),
+threads, open files. All are read from /proc; nothing is asserted. `bench/run.py --publish` includes the newest run's
+figures.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import report
 import verdicts
 
 READY, MEMORY, CPU = 1.5, 150.0, 0.5  # the goals: seconds; MB of host, control and gateways; percent of a core
-HOUSE = ("host", "control", "gateway")
-SETTLED = 10.0  # seconds after which what a start leaves to be done is done
+INSTALLATION = ("host", "control", "gateway")
+SETTLED = 10.0  # seconds after which all work of a start has ended
 MODULES = {"hostler.control.main": "control", "hostler.gateway.main": "gateway", "hostler.host.zygote": "zygote"}
 
 
 @dataclass(frozen=True)
-class Resting:
+class ProcessAtRest:
     """A process at rest: memory in MB, CPU in percent of a core, wake-ups a second."""
 
     role: str
@@ -47,11 +47,9 @@ class Resting:
 
 def main() -> None:
     parser = arguments.parser(__doc__)
-    parser.add_argument("--starts", type=arguments.positive, default=5, help="of which times are taken")
-    parser.add_argument("--seconds", type=arguments.positive_float, default=20.0, help="over which CPU is taken")
-    parser.add_argument(
-        "--cache", type=Path, default=arguments.CACHE, help="folder that keeps the figures, in `results`"
-    )
+    parser.add_argument("--starts", type=arguments.positive, default=5, help="starts that are timed")
+    parser.add_argument("--seconds", type=arguments.positive_float, default=20.0, help="over which CPU is measured")
+    parser.add_argument("--cache", type=Path, default=arguments.CACHE, help="folder for the figures, in `results`")
     options = parser.parse_args()
     about = measurement.about()
     ready, in_service, served = [], [], []
@@ -68,12 +66,12 @@ def main() -> None:
             _first_answer(hostler)
             time.sleep(SETTLED)
             serving = _rest(hostler, options.seconds)
-    house = _together(alone)
+    together = _together(alone)
     goals = [
         verdicts.HEAD,
-        verdicts.row("seconds until hostler up is ready", statistics.median(ready), READY, most=True),
-        verdicts.row("host, control and gateway at rest, no endpoint: MB of RSS", house.rss, MEMORY, most=True),
-        verdicts.row("their CPU, % of a core", house.cpu, CPU, most=True),
+        verdicts.row("seconds until hostler up is ready", statistics.median(ready), READY, at_most=True),
+        verdicts.row("host, control and gateway at rest, no endpoint: MB of RSS", together.rss, MEMORY, at_most=True),
+        verdicts.row("their CPU, % of a core", together.cpu, CPU, at_most=True),
     ]
     tables = {
         "seconds from the start": [
@@ -89,14 +87,14 @@ def main() -> None:
         print(report.aligned(title, rows))
     print(report.aligned("goals", goals))
     command = f"bench/rest.py --starts {options.starts} --seconds {options.seconds:g}"
-    done = measurement.Measurement("When nobody asks", command, about, goals, tables)
-    print(f"\nkept: {done.write('rest', options.cache.expanduser() / 'results')}")
+    result = measurement.Measurement("When nobody asks", command, about, goals, tables)
+    print(f"\nkept: {result.write('rest', options.cache.expanduser() / 'results')}")
 
 
 def _first_answer(hostler: Hostler) -> tuple[float, float]:
-    """Seconds from the call that creates an endpoint until it is InService, and to the first answer of a target."""
+    """Return seconds from the call that creates an endpoint until InService, and until a target's first answer."""
     hostler.put("rest/0.tar.gz", targets.xgboost_target(0))
-    _ = hostler.sm, hostler.runtime  # boto3's clients take longer to make than an endpoint
+    _ = hostler.sm, hostler.runtime  # made first: boto3's clients take longer than an endpoint
     begun = time.monotonic()
     hostler.create_endpoint("rest")
     in_service = time.monotonic() - begun
@@ -104,7 +102,7 @@ def _first_answer(hostler: Hostler) -> tuple[float, float]:
     return in_service, time.monotonic() - begun
 
 
-def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
+def _rest(hostler: Hostler, seconds: float) -> list[ProcessAtRest]:
     pids = {hostler.host.pid: "host"}
     for process in hostler.processes():
         words = " ".join(process.cmdline())
@@ -115,8 +113,8 @@ def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
     begun = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - begun
-    found = [
-        Resting(
+    at_rest = [
+        ProcessAtRest(
             role,
             processes.memory(pid, "Rss") / 1e6,
             processes.memory(pid, "Pss") / 1e6,
@@ -127,24 +125,27 @@ def _rest(hostler: Hostler, seconds: float) -> list[Resting]:
         )
         for pid, role in pids.items()
     ]
-    return sorted(found, key=lambda one: [*HOUSE, "zygote", "container", "its fork server", "other"].index(one.role))
+    return sorted(
+        at_rest,
+        key=lambda process: [*INSTALLATION, "zygote", "container", "its fork server", "other"].index(process.role),
+    )
 
 
-def _times(name: str, taken: list[float]) -> list[str]:
-    return [name, *(f"{seconds:.2f}" for seconds in (statistics.median(taken), min(taken), max(taken)))]
+def _times(name: str, times: list[float]) -> list[str]:
+    return [name, *(f"{seconds:.2f}" for seconds in (statistics.median(times), min(times), max(times)))]
 
 
-def _together(found: list[Resting]) -> Resting:
-    house = [one for one in found if one.role in HOUSE]
-    sums = {field.name: sum(getattr(one, field.name) for one in house) for field in fields(Resting)[1:]}
-    return Resting("host, control and gateway", **sums)
+def _together(at_rest: list[ProcessAtRest]) -> ProcessAtRest:
+    summed = [process for process in at_rest if process.role in INSTALLATION]
+    sums = {field.name: sum(getattr(process, field.name) for process in summed) for field in fields(ProcessAtRest)[1:]}
+    return ProcessAtRest("host, control and gateway", **sums)
 
 
-def _table(found: list[Resting]) -> measurement.Rows:
+def _table(at_rest: list[ProcessAtRest]) -> measurement.Rows:
     rows = [["process", "RSS MB", "PSS MB", "CPU %", "wakes/s", "threads", "files"]]
-    for one in (*found, _together(found)):
-        figures = [f"{one.rss:.1f}", f"{one.pss:.1f}", f"{one.cpu:.2f}", f"{one.wakes:.1f}"]
-        rows.append([one.role, *figures, f"{one.threads}", f"{one.files}"])
+    for process in (*at_rest, _together(at_rest)):
+        figures = [f"{process.rss:.1f}", f"{process.pss:.1f}", f"{process.cpu:.2f}", f"{process.wakes:.1f}"]
+        rows.append([process.role, *figures, f"{process.threads}", f"{process.files}"])
     return rows
 
 

@@ -1,10 +1,10 @@
-"""hostler beside what else one could take, on the same work.
+"""Compare hostler with other model servers, on the same work.
 
     python bench/run.py [--contenders core|all|NAME,...] [--workloads NAME,...] [--rounds 5] [--seconds 2]
 
-What is shown is the median over the rounds; the ratios are taken within a round. Machines are noisy: read the ratios.
-Nothing is written into the repository but with --publish, nor installed into the project's environment: models, the
-contenders' environments and the results lie in the cache folder.
+Figures are medians over the rounds; ratios are taken within a round. Machines are noisy: read the ratios. Only
+--publish writes into the repository, and nothing is installed into the project's environment: models, the contenders'
+environments and the results lie in the cache folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _measured(options: argparse.Namespace) -> report.Results:
 
 
 def _install(chosen: list[type[Contender]], cache: Path) -> None:
-    """Before anything is timed. What cannot be installed is said in the table, where it is missing."""
+    """Install the contenders before anything is timed. The tables name those that cannot be installed."""
     for contender in chosen:
         if contender.environment:
             with contextlib.suppress(environments.CannotInstall):
@@ -70,11 +70,11 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     """`words`: the command's arguments; None: this process's own."""
     by_name = {contender.name: contender for contender in contenders.ALL}
     named = {workload.name: workload for workload in workloads.ALL}
-    some = arguments.subset(by_name)
+    by_names = arguments.subset(by_name)
 
     def chosen(text: str) -> list[type[Contender]]:
         groups = {"core": contenders.CORE, "all": contenders.ALL}
-        return groups.get(text.lower()) or some(text)
+        return groups.get(text.lower()) or by_names(text)
 
     def earlier(text: str) -> report.Results:
         try:
@@ -84,12 +84,12 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
 
     parser = arguments.parser(__doc__)
     names = ", ".join(by_name)
-    parser.add_argument("--contenders", type=chosen, default="core", help=f"core, all, or some of: {names}")
-    parser.add_argument("--workloads", type=arguments.subset(named), default=",".join(named), help="some of these")
+    parser.add_argument("--contenders", type=chosen, default="core", help=f"core, all, or names of: {names}")
+    parser.add_argument("--workloads", type=arguments.subset(named), default=",".join(named), help="names")
     parser.add_argument(
         "--connections",
         type=arguments.positive_list,
-        help="only these numbers, of those that a workload has",
+        help="only these of a workload's numbers",
     )
     parser.add_argument("--rounds", type=arguments.positive, default=5, help="of each workload")
     parser.add_argument("--seconds", type=arguments.positive, default=2, help="under load, each time")
@@ -103,14 +103,16 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     options.cache = options.cache.expanduser().absolute()
     if not options.figures:
-        asked = options.workloads
+        chosen = options.workloads
         options.workloads = [
-            one for one in asked if any(counts(kind, one, options.connections) for kind in options.contenders)
+            workload
+            for workload in chosen
+            if any(counts(kind, workload, options.connections) for kind in options.contenders)
         ]
-        for one in asked:
-            if one not in options.workloads:
-                numbers = ", ".join(map(str, one.connections))
-                print(f"left out: {one.name}; nobody here is measured on it so (connections that it has: {numbers})")
+        for workload in chosen:
+            if workload not in options.workloads:
+                numbers = ", ".join(map(str, workload.connections))
+                print(f"left out: {workload.name}; no contender is measured on it (connections that it has: {numbers})")
         if not options.workloads:
             parser.error("nothing is left to measure")
     return options

@@ -1,11 +1,11 @@
-"""What one of our model servers spends on an invocation: its CPU time, by kind of model and width of turn.
+"""The CPU time of an invocation in one of our model servers, by kind of model and width of turn.
 
     python bench/servers_alone.py [--kinds xgboost,onnx] [--turns 1,4,16,64] [--repeat 30]
 
-A turn is that many requests, each on a connection of its own, that arrive in one turn of the loop; with `targets` they
-are spread over ten models. Sockets are left out: bytes go in at the connection and come out at its transport, so what
-is measured is parsing, finding the target, the body, the prediction and the answer. The figure is the least of many
-repeats, in µs a request: other programs can only add to it. Needs the frameworks (`make test` installs them).
+A turn is a number of requests, each on a connection of its own, that arrive in one turn of the loop; with `targets`
+they are spread over ten models. Sockets are left out: bytes enter at the connection and leave at its transport, so this
+measures parsing, the target's lookup, the body, the prediction and the answer. The figure is the least of many repeats,
+in µs for each request: other programs can only add to it. Needs the frameworks (`make test` installs them).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def xgboost(folder: Path) -> None:
     import xgboost
 
     rows, labels = data()
-    how = {"max_depth": 5, "eta": 0.1, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
-    xgboost.train(how, xgboost.DMatrix(rows, label=labels), 100).save_model(folder / "model.ubj")
+    parameters = {"max_depth": 5, "eta": 0.1, "max_bin": 16, "min_child_weight": 0, "nthread": 1}
+    xgboost.train(parameters, xgboost.DMatrix(rows, label=labels), 100).save_model(folder / "model.ubj")
     (folder / "model.ubj").rename(folder / "xgboost-model")
 
 
@@ -108,7 +108,7 @@ def torch(folder: Path) -> None:
     torch.jit.save(torch.jit.trace(module, torch.zeros(1, WIDTH)), folder / "model.pt")
 
 
-KINDS: dict[str, tuple[Callable[[Path], None], int]] = {  # how a model is made, and how many there are
+KINDS: dict[str, tuple[Callable[[Path], None], int]] = {  # kind -> (maker of a model, number of models)
     "xgboost": (xgboost, 1),
     "xgboost targets": (xgboost, MODELS),
     "sklearn linear": (linear, 1),
@@ -119,8 +119,8 @@ KINDS: dict[str, tuple[Callable[[Path], None], int]] = {  # how a model is made,
 }
 
 
-class Wire(asyncio.Transport):
-    """A connection's other end: it counts what is answered."""
+class RecordingTransport(asyncio.Transport):
+    """A connection's transport, which records the answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,47 +148,49 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
             predictor = registry.load(Path(place), kind.partition(" ")[0], told)
             loaded.models[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, long_calls, release))
     server = Server(ContainerApi(told, loaded).handle, Limits(), plain_refusal)
-    wires = [Wire() for _ in range(max(turns))]
-    connections = [_Connection(server) for _ in wires]
-    for wire, connection in zip(wires, connections, strict=True):
-        connection.connection_made(wire)
-    asked = [
+    transports = [RecordingTransport() for _ in range(max(turns))]
+    connections = [_Connection(server) for _ in transports]
+    for transport, connection in zip(transports, connections, strict=True):
+        connection.connection_made(transport)
+    requests_sent = [
         HEAD % (b"%d" % (number % models), b"%d" % (number % models), len(ROW), ROW) for number in range(max(turns))
     ]
-    found = []
+    figures = []
     for turn in turns:
         least = float("inf")
         for _ in range(repeat):
             begun = time.process_time_ns()
             for _ in range(max(1, requests // turn)):
                 for number in range(turn):
-                    connections[number].data_received(asked[number])
-                while not wires[turn - 1].written:  # noqa: ASYNC110 - a turn of the loop is what is measured
+                    connections[number].data_received(requests_sent[number])
+                while not transports[turn - 1].written:  # noqa: ASYNC110 - a turn of the loop is measured
                     await asyncio.sleep(0)
                 for number in range(turn):
-                    assert wires[number].written[0].startswith(b"HTTP/1.1 200 ")
-                    wires[number].written.clear()
+                    assert transports[number].written[0].startswith(b"HTTP/1.1 200 ")
+                    transports[number].written.clear()
             spent = time.process_time_ns() - begun
             least = min(least, spent / (max(1, requests // turn) * turn) / 1000)
-        found.append(least)
+        figures.append(least)
     server._sweeper.cancel()  # type: ignore[union-attr]
-    return found
+    return figures
 
 
 def main() -> None:
     parser = arguments.parser(__doc__)
     names = {kind: kind for kind in KINDS}
-    parser.add_argument("--kinds", type=arguments.subset(names), default=",".join(KINDS), help="some of these")
-    parser.add_argument("--turns", type=arguments.positive_list, default="1,4,16,64", help="requests that come at once")
-    parser.add_argument("--repeat", type=arguments.positive, default=30, help="the figure is that of the best")
+    parser.add_argument("--kinds", type=arguments.subset(names), default=",".join(KINDS), help="names")
+    parser.add_argument(
+        "--turns", type=arguments.positive_list, default="1,4,16,64", help="requests that arrive at once"
+    )
+    parser.add_argument("--repeat", type=arguments.positive, default=30, help="the least time counts")
     parser.add_argument("--requests", type=arguments.positive, default=256, help="of one repeat")
-    told = parser.parse_args()
-    turns = told.turns
+    options = parser.parse_args()
+    turns = options.turns
     print(f"{'µs a request':20}" + "".join(f"{turn:>8}" for turn in turns))
-    for kind in told.kinds:
+    for kind in options.kinds:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            found = runner.run(measured(kind, turns, told.repeat, told.requests))
-        print(f"{kind:20}" + "".join(f"{value:8.1f}" for value in found), flush=True)
+            figures = runner.run(measured(kind, turns, options.repeat, options.requests))
+        print(f"{kind:20}" + "".join(f"{value:8.1f}" for value in figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What callers feel of an update, at half of the highest rate: `python bench/updates.py [--rounds N]`.
+"""Latency during an update, at half of the highest rate: `python bench/updates.py [--rounds N]`.
 
-Calls are sent when they are due, whether or not others are still out, and their time counts from when they were due. So
-what waits is seen, and a stall is not left out. The highest rate is that of this client and hostler together on this
-machine. `during` is from UpdateEndpoint's call until the endpoint is InService and its old instances are gone.
+Calls are sent when they are due, even if earlier ones are unanswered, and their time counts from when they were due, so
+that a stall shows. The highest rate is that of this client and hostler together on this machine. `during` is from
+UpdateEndpoint's call until the endpoint is InService and its old instances have ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import arguments
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 CALLERS = 32
-SECONDS = 4.0  # of each measurement but that of the update, which takes what it takes
+SECONDS = 4.0  # of each measurement except that of the update, which lasts as long as the update
 GOAL = 3.0  # p99 during an update, as a multiple of that before it
 ROW = "{:>16}  {:>10}  {:>10}  {:>10}  {:>10}  {:>8}  {:>6}"
 
@@ -66,27 +66,27 @@ def _deploy(hostler: Hostler) -> None:
 
 
 async def _update(hostler: Hostler) -> None:
-    await _ask(hostler, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c")
-    await _until_through(hostler)
+    await _send(hostler, "UpdateEndpoint", EndpointName="e", EndpointConfigName="c")
+    await _until_old_instances_ended(hostler)
 
 
 async def _scale(hostler: Hostler) -> None:
     for count in (2, 1):
-        wanted = [{"VariantName": "v", "DesiredInstanceCount": count}]
+        desired = [{"VariantName": "v", "DesiredInstanceCount": count}]
         operation = "UpdateEndpointWeightsAndCapacities"
-        await _ask(hostler, operation, EndpointName="e", DesiredWeightsAndCapacities=wanted)
-    await _until_through(hostler)
+        await _send(hostler, operation, EndpointName="e", DesiredWeightsAndCapacities=desired)
+    await _until_old_instances_ended(hostler)
 
 
-async def _ask(hostler: Hostler, operation: str, **request: Any) -> None:
-    """An operation, held until it is through. Not by boto3: its work would be in the callers' way."""
+async def _send(hostler: Hostler, operation: str, **request: Any) -> None:
+    """Send an operation and wait for its answer. Not through boto3, which would take the callers' CPU."""
     headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"SageMaker.{operation}"}
     async with Caller(hostler.url) as caller:
         answer = await caller.call("POST", "/", headers, json.dumps(request).encode())
     assert answer.status == 200, answer
 
 
-async def _until_through(hostler: Hostler) -> None:
+async def _until_old_instances_ended(hostler: Hostler) -> None:
     while len(list((hostler.data / "containers").iterdir())) > 1:  # noqa: ASYNC110 - a folder has no event
         await asyncio.sleep(0.02)
 
@@ -97,7 +97,7 @@ async def _call(caller: Caller) -> None:
 
 
 async def _highest(hostler: Hostler) -> float:
-    """Calls a second while each caller sends as soon as it has its answer."""
+    """Return the calls a second if each caller sends as soon as it has its answer."""
     until = time.monotonic() + SECONDS
 
     async def call_on() -> int:
@@ -114,9 +114,9 @@ async def _highest(hostler: Hostler) -> float:
 async def _around(
     hostler: Hostler, rate: float, change: Callable[[Hostler], Awaitable[None]]
 ) -> tuple[list[float], list[float], float]:
-    """The times of calls before and during a change, and how long that took; seconds."""
+    """Return the times of calls before and during a change, and the time of the change; seconds."""
     begun = time.monotonic()
-    taken: list[tuple[float, float]] = []  # when due, time until answered
+    times: list[tuple[float, float]] = []  # (when due, seconds until the answer)
 
     async def call_on(number: int) -> None:
         due = begun + number / rate
@@ -124,7 +124,7 @@ async def _around(
             while True:
                 await asyncio.sleep(due - time.monotonic())
                 await _call(caller)
-                taken.append((due, time.monotonic() - due))
+                times.append((due, time.monotonic() - due))
                 due += CALLERS / rate
 
     async with asyncio.TaskGroup() as group:
@@ -136,8 +136,8 @@ async def _around(
         await asyncio.sleep(1.0)
         for task in calling:
             task.cancel()
-    before = [time for due, time in taken if begun + 1.0 <= due < changing]  # the first second warms it up
-    return before, [time for due, time in taken if changing <= due <= changed], changed - changing
+    before = [seconds for due, seconds in times if begun + 1.0 <= due < changing]  # the first second is warm-up
+    return before, [seconds for due, seconds in times if changing <= due <= changed], changed - changing
 
 
 def _p99(times: list[float]) -> float:

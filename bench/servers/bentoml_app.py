@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import bentoml
-from lru import Shelf, predict
+from lru import LoadedModels, predict
 
 ALONE = {
     "workers": int(os.environ["BENCH_WORKERS"]),
@@ -20,11 +20,11 @@ ALONE = {
 @bentoml.service(**ALONE)
 class Targets:
     def __init__(self) -> None:
-        self._shelf = Shelf()
+        self._models = LoadedModels()
 
     @bentoml.api
     async def predict(self, model: str, row: str) -> float:
-        return predict(self._shelf.get(model), row)
+        return predict(self._models.get(model), row)
 
 
 @bentoml.service(**ALONE)

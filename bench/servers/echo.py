@@ -1,9 +1,9 @@
-"""The container that does nothing: answers a body with itself, as cheaply as Python can.
+"""The echo server: a container that answers a body with itself, as cheaply as Python can.
 
-Called with the word `mark`, it adds a full stop, so that it can be seen who has passed through it.
+With the argument `mark` it adds a full stop, so that a pipeline's answer shows its stages.
 
-hostler runs it as a mapped image, nginx stands before it, and the pipelines are made of it: the same for all. It
-listens on SAGEMAKER_BIND_TO_PORT.
+The same for all contenders: hostler runs it as a mapped image, nginx forwards to it, pipelines consist of it. Listens
+on SAGEMAKER_BIND_TO_PORT.
 """
 
 from __future__ import annotations

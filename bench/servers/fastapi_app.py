@@ -1,4 +1,4 @@
-"""FastAPI and an LRU by hand, with SageMaker's path and header, as a competent engineer would write it."""
+"""FastAPI and an LRU by hand, with SageMaker's path and header, as a competent engineer would write them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 import aiohttp
 from fastapi import FastAPI, Request, Response
-from lru import Shelf, predict
+from lru import LoadedModels, predict
 
 app = FastAPI()
-shelf = Shelf()
+loaded_models = LoadedModels()
 STAGES = os.environ.get("BENCH_STAGES", "").split()
 _session: aiohttp.ClientSession | None = None
 
@@ -19,12 +19,12 @@ async def ping() -> Response:
     return Response()
 
 
-# The work is done on the loop: a thread costs more than a prediction takes.
+# Predicts on the loop: a thread would cost more than the prediction.
 @app.post("/endpoints/targets/invocations")
 async def invoke(request: Request) -> Response:
     name = request.headers["x-amzn-sagemaker-target-model"].removesuffix(".tar.gz")
     row = (await request.body()).decode()
-    return Response(str(predict(shelf.get(name), row)), media_type="text/csv")
+    return Response(str(predict(loaded_models.get(name), row)), media_type="text/csv")
 
 
 @app.post("/endpoints/echo/invocations")

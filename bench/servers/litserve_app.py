@@ -7,23 +7,23 @@ import sys
 from typing import Any
 
 import litserve
-from lru import Shelf, predict
+from lru import LoadedModels, predict
 
 
 class Targets(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self._shelf = Shelf()
+        self._models = LoadedModels()
 
-    def predict(self, asked: dict[str, str]) -> dict[str, Any]:
-        return {"prediction": predict(self._shelf.get(asked["model"]), asked["row"])}
+    def predict(self, request: dict[str, str]) -> dict[str, Any]:
+        return {"prediction": predict(self._models.get(request["model"]), request["row"])}
 
 
 class Echo(litserve.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def predict(self, asked: dict[str, str]) -> dict[str, str]:
-        return asked
+    def predict(self, request: dict[str, str]) -> dict[str, str]:
+        return request
 
 
 if __name__ == "__main__":

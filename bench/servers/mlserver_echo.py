@@ -11,6 +11,6 @@ class Echo(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        given = payload.inputs[0]
-        output = ResponseOutput(name="body", shape=given.shape, datatype=given.datatype, data=given.data)
+        body = payload.inputs[0]
+        output = ResponseOutput(name="body", shape=body.shape, datatype=body.datatype, data=body.data)
         return InferenceResponse(model_name=self.name, outputs=[output])

@@ -54,7 +54,7 @@ class Pipeline:
 def main() -> None:
     port, folder = int(sys.argv[1]), sys.argv[2]
     ray.init(num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False, _node_ip_address="127.0.0.1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ray's own goes when this ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ray ends its processes when this one ends
     serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
     stages = [Stage.options(name=f"stage{number}").bind() for number in range(3)]
     applications = {"targets": Targets.bind, "echo": Echo.bind, "pipeline": lambda: Pipeline.bind(*stages)}

@@ -1,4 +1,4 @@
-"""A thousand targets and room for a hundred: what a cache is worth. A few targets are asked for most."""
+"""A thousand targets and room for a hundred: the value of a cache. A few targets get most of the calls."""
 
 import itertools
 import random
@@ -8,7 +8,7 @@ from replay import CheckedCall
 from workloads.workload import Column, Replayed
 
 SKEW = 1.1  # of Zipf
-LENGTH = 50_000  # of the order, which is the same for all
+LENGTH = 50_000  # of the order, the same for all contenders
 
 
 class Churn(Replayed):
@@ -16,11 +16,11 @@ class Churn(Replayed):
     title = f"churn: 1,000 targets, room for 100, Zipf {SKEW}, archives extracted"
     service = Service("targets", targets=1000, room=100)
     connections = (16,)
-    warm_up = 6.0  # until a cache holds what is asked for most
+    warm_up = 6.0  # until a cache has the most popular targets
     columns = (*Replayed.columns, Column("hits", "hits", 3, lower=False, ratio=False))
     reference = "FastAPI"
 
-    def asked(self) -> list[CheckedCall]:
+    def calls(self) -> list[CheckedCall]:
         return [self.prediction(target, target % 4) for target in range(self.service.targets)]
 
     def order(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""The first call of a target, one caller: from its archive, and when its artifact is on disk already."""
+"""The first call of a target, one caller: from its archive, and with its artifact on disk already."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from collections import deque
 from contenders.contender import Client, Service
 from workloads.workload import Column, Figures, Workload, check
 
-EACH, ROUNDS = 15, 20  # targets a round, and rounds that there are targets for
+EACH, ROUNDS = 15, 20  # targets in a round, and rounds for which there are targets
 
 
 class Cold(Workload):
@@ -19,12 +19,14 @@ class Cold(Workload):
     most_rounds = ROUNDS
 
     def prepare(self) -> None:
-        """Fill the room, so that every load has to make room for itself, as it is in full use."""
+        """Fill the room, so that every load must evict a target, as in full use."""
         client = Client(self.contender.port)
         self._each = min(EACH, max(1, self.contender.most_targets // 5))
-        self._next = self.service.room  # the first target that was never asked for
-        self._asked = deque(range(self.service.room if self.contender.on_demand else 0))  # the least recent first
-        for target in self._asked:
+        self._next = self.service.room  # the first target that was never called
+        self._called = deque(
+            range(self.service.room if self.contender.on_demand else 0)
+        )  # the least recently called first
+        for target in self._called:
             check(client, self.prediction(target, 0))
 
     def measure(self, round_: int, connections: int, seconds: float) -> Figures:
@@ -38,28 +40,28 @@ class Cold(Workload):
             "warm": statistics.median(self._timed(target) for target in targets),
             "compared": 2 * len(targets),
         }
-        self._asked.extend(targets)
+        self._called.extend(targets)
         if self.contender.on_demand and (again := self._again()):
             figures["again"] = statistics.median(again)
         return figures
 
     def _again(self) -> list[float]:
-        """Of targets that were asked for once and had to leave. Whichever are still there do not count."""
-        taken = []
+        """Return the times of targets that were called before and evicted. Those still loaded do not count."""
+        times = []
         for _ in range(3 * self._each):
-            target, loads = self._asked.popleft(), self.contender.loads()
+            target, loads = self._called.popleft(), self.contender.loads()
             milliseconds = self._timed(target)
             if loads is not None and self.contender.loads() == loads + 1:
-                taken.append(milliseconds)
-            self._asked.append(target)
-            if len(taken) == self._each:
+                times.append(milliseconds)
+            self._called.append(target)
+            if len(times) == self._each:
                 break
-        return taken
+        return times
 
     def _timed(self, target: int, load: bool = False) -> float:
-        asked = self.prediction(target, 0)
+        call = self.prediction(target, 0)
         begun = time.perf_counter()
         if load:
             self.contender.load(target)
-        check(self._client, asked)
+        check(self._client, call)
         return (time.perf_counter() - begun) * 1e3

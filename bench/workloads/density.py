@@ -1,4 +1,4 @@
-"""What a loaded target takes of memory: that of all processes together, before and after many were called."""
+"""The memory of a loaded target: that of all processes together, before and after many targets are loaded."""
 
 import time
 
@@ -6,7 +6,7 @@ from contenders.contender import Client, Contender, Service
 from models import Models
 from workloads.workload import Column, Figures, Workload, check
 
-SLICES = 5  # a round loads one of them
+SLICES = 5  # a round loads one slice of the targets
 SETTLE = 0.5  # seconds
 
 

@@ -1,4 +1,4 @@
-"""Ten targets, all loaded: what a call costs."""
+"""Ten targets, all loaded: the cost of a call."""
 
 from contenders.contender import Service
 from models import ROWS
@@ -13,5 +13,5 @@ class Hot(Replayed):
     connections = (1, 16, 64)
     reference = "FastAPI"
 
-    def asked(self) -> list[CheckedCall]:
+    def calls(self) -> list[CheckedCall]:
         return [self.prediction(target, row) for row in range(len(ROWS)) for target in range(self.service.targets)]

@@ -1,4 +1,4 @@
-"""No model: a body comes back as it went. What the way costs, for small bodies and large ones."""
+"""No model: the answer is the body. The cost of the way to a container, for small bodies and large ones."""
 
 from contenders.contender import Service
 from replay import CheckedCall
@@ -12,7 +12,7 @@ class Noop(Replayed):
     size: int  # bytes
     kinds = 4  # different bodies
 
-    def asked(self) -> list[CheckedCall]:
+    def calls(self) -> list[CheckedCall]:
         bodies = [(b"%07d," % kind * (self.size // 8 + 1))[: self.size] for kind in range(self.kinds)]
         return [self._echo(body) for body in bodies]
 

@@ -1,4 +1,4 @@
-"""Three containers in a row, each answering with what it was given and a full stop: so that none can be left out."""
+"""Three containers in a row. Each adds a full stop to the body, so that none can be left out unnoticed."""
 
 from contenders.contender import Service
 from replay import CheckedCall
@@ -14,7 +14,7 @@ class Pipeline(Replayed):
     connections = (16,)
     reference = "FastAPI"
 
-    def asked(self) -> list[CheckedCall]:
+    def calls(self) -> list[CheckedCall]:
         return [self._through(body) for body in BODIES]
 
     def _through(self, body: bytes) -> CheckedCall:

@@ -96,4 +96,4 @@ def test_the_repositorys_documents_are_as_they_would_be_written_now():
     text = (published.DOCUMENTS / "results.md").read_text()
     document = Document.read(text)
     assert document.text() == text
-    assert f"{BEGIN}\n{document.shown()}\n{END}" in published.README.read_text()
+    assert f"{BEGIN}\n{document.readme_part()}\n{END}" in published.README.read_text()
