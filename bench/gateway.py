@@ -289,7 +289,7 @@ def measure_all(options: argparse.Namespace, script: Path, contenders: dict[str,
     numbers = ",".join(map(str, options.connections))
     command = f"bench/gateway.py --rounds {options.rounds} --seconds {options.seconds} --connections {numbers}"
     result = measurement.Measurement("The gateway alone", command, options.about, goals, tables)
-    print(f"\nkept: {result.write('gateway', options.cache / 'results')}")
+    print(f"\nwritten: {result.write('gateway', options.cache / 'results')}")
 
 
 def rounds(

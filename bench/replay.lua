@@ -1,4 +1,4 @@
--- Sends prepared requests in a prepared order, and prints what came of it as one line of JSON.
+-- Sends prepared requests in a prepared order, and prints the results as one line of JSON.
 --   wrk -s replay.lua URL -- REQUESTS ORDER START
 -- REQUESTS: for each request its length in decimal, a newline, and its bytes. ORDER: numbers of requests, from 0, a line
 -- each; past the last it begins again. START: the position in ORDER to begin with.

@@ -88,7 +88,7 @@ def main() -> None:
     print(report.aligned("goals", goals))
     command = f"bench/rest.py --starts {options.starts} --seconds {options.seconds:g}"
     result = measurement.Measurement("When nobody asks", command, about, goals, tables)
-    print(f"\nkept: {result.write('rest', options.cache.expanduser() / 'results')}")
+    print(f"\nwritten: {result.write('rest', options.cache.expanduser() / 'results')}")
 
 
 def _first_answer(hostler: Hostler) -> tuple[float, float]:

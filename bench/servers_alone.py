@@ -139,15 +139,16 @@ async def release(predictor: Predictor, size: int) -> None:
 
 async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> list[float]:
     make, models = KINDS[kind]
-    told = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
-    loaded = ModelRegistry(told, InlineLoader(told))
+    settings = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+    registry_of_models = ModelRegistry(settings, InlineLoader(settings))
     long_calls = ThreadPoolExecutor(1)
-    with tempfile.TemporaryDirectory() as place:
-        make(Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
         for number in range(models):
-            predictor = registry.load(Path(place), kind.partition(" ")[0], told)
-            loaded.models[str(number)] = LoadedModel("", InlineRunner(predictor, 0, told, long_calls, release))
-    server = Server(ContainerApi(told, loaded).handle, Limits(), plain_refusal)
+            predictor = registry.load(Path(folder), kind.partition(" ")[0], settings)
+            loaded = LoadedModel("", InlineRunner(predictor, 0, settings, long_calls, release))
+            registry_of_models.models[str(number)] = loaded
+    server = Server(ContainerApi(settings, registry_of_models).handle, Limits(), plain_refusal)
     transports = [RecordingTransport() for _ in range(max(turns))]
     connections = [_Connection(server) for _ in transports]
     for transport, connection in zip(transports, connections, strict=True):

@@ -17,12 +17,12 @@ LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 class JavaServer(Contender):
     programs = ("java",)
     unsupported: ClassVar = {
-        "churn": "loads and drops only as somebody tells its API",
+        "churn": "loads and unloads only by calls of its API",
         "pipeline": "cannot chain containers",
     }
     connections = PEER_CONNECTIONS
     on_demand = False
-    warm_up = 8.0  # Java compiles what is hot
+    warm_up = 8.0  # until Java has compiled the hot code
 
     main_class: ClassVar[str]
     jars: ClassVar[str]  # below site-packages

@@ -28,7 +28,7 @@ class MLServer(Contender):
     )
     environment = "mlserver"
     unsupported: ClassVar = {
-        "churn": "loads and drops only as somebody tells its API",
+        "churn": "loads and unloads only by calls of its API",
         "pipeline": "cannot chain models but by code within one of them",
     }
     connections = PEER_CONNECTIONS

@@ -1,4 +1,4 @@
-"""The shared cache of artifacts on disk: each is fetched and extracted once, whoever asks, and evicted to make room.
+"""The shared cache of artifacts on disk: each is fetched and extracted once for all callers, and evicted to make room.
 
 Owns the disk budget, who uses which artifact, and the fetches under way; cache_folder.py owns the files. Knows nothing
 of instances and containers.
@@ -28,7 +28,7 @@ from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
 from hostler.s3.file_version import file_version
 
 DOWNLOADS = 8  # at a time
-EXTRACTIONS = 2  # at a time, each in a thread; one that waits for its download does not count
+EXTRACTIONS = 2  # at a time, each in a thread; an extraction that waits for its download does not count
 VERSIONS = 3  # attempts at an object that changes while it is read
 
 
@@ -58,7 +58,7 @@ class _SharedFetch:
 class ArtifactCache:
     """The cache below `root`, filled from `source`. `budget` and `limits.bytes` are bytes, extracted.
 
-    Unfinished work comes on top of the budget. `fetch` belongs to the event loop; the rest may be called from any
+    Unfinished work comes on top of the budget. `fetch` belongs to the event loop; other methods may be called from any
     thread. Uses are not kept over a restart: a user of an artifact acquires it again then.
     """
 

@@ -71,7 +71,7 @@ class EmbeddedSource:
 
 
 class FileSource:
-    """Files below the folder `root` for file:// addresses (names.FILES), unless it is empty; `other` for the rest."""
+    """Files below the folder `root` for file:// addresses (names.FILES), unless it is empty. `other`: all others."""
 
     def __init__(self, root: str, other: Source) -> None:
         self._root = root

@@ -148,8 +148,10 @@ class InstanceStorage:
             self._keep_acquired(name, fetched.id)
         else:
             await in_thread(self._put, name, note, fetched, path, link)  # 3.
-        at = self._folder / path
-        return Placed(name, target, bucket, key, fetched.id, at, fetched.size, fetched.download, fetched.extract)
+        destination = self._folder / path
+        return Placed(
+            name, target, bucket, key, fetched.id, destination, fetched.size, fetched.download, fetched.extract
+        )
 
     def _put(self, name: str, note: _Note, fetched: Fetched, path: str, link: bool) -> None:
         """Put an artifact in place. With a link it stays acquired; with a copy, or on an error, it is released."""
@@ -177,7 +179,7 @@ class InstanceStorage:
     def _write(self, name: str, note: _Note, shared: Path, path: str, link: bool) -> None:
         """Write the note, then the link or copy: whatever is in place has its note."""
         folder, _, last = path.rpartition("/")
-        place = (self._resolve(folder) if folder else self._folder) / last
+        destination = (self._resolve(folder) if folder else self._folder) / last
         notes = self._resolve(_NOTES)
         notes.mkdir(exist_ok=True)
         draft = notes / f"{name}.new"
@@ -186,15 +188,15 @@ class InstanceStorage:
             file.write(msgspec.json.encode(note))
         draft.replace(notes / name)
         _remove(notes / f"{name}{_WAS}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove(place)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _remove(destination)
         if link:
-            place.symlink_to(shared)
+            destination.symlink_to(shared)
         else:
-            unfinished = place.with_name(f".{place.name}.new")
+            unfinished = destination.with_name(f".{destination.name}.new")
             _remove(unfinished)
             shutil.copytree(shared, unfinished)
-            unfinished.rename(place)
+            unfinished.rename(destination)
 
     def _remove(self, model_id: str) -> None:
         _remove(self._resolve(contract.MODELS_DIR) / model_id)
@@ -245,7 +247,7 @@ class InstanceStorage:
         return None
 
     def _acquire(self, model_id: str, id: str, path: Path) -> bool:
-        """Acquire the artifact of a target in place, if that is a link. False if it is not in place any more."""
+        """Acquire the artifact of a target, if that is a link. Return whether the target is in place."""
         if not path.is_symlink():
             return path.is_dir()
         if self._acquired.get(model_id) == id:

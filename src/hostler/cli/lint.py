@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """`server`: the server that would serve the archive, in words; empty if that is not known."""
+    """`server`: the server that would serve the archive, in words; empty if there is none."""
 
     findings: tuple[Finding, ...]
     server: str = ""

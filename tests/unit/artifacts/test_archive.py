@@ -228,7 +228,7 @@ def test_an_archive_of_no_files_is_an_empty_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+def test_members_that_macos_adds_are_left_out(tmp_path: Path) -> None:
     archive = files(["._model", "model", "a/._b", "a/b", "._.", "a/.hidden"])
     assert out(archive, tmp_path).files == 3
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [".hidden", "a", "b", "model"]
@@ -243,7 +243,7 @@ def test_only_harmless_mode_bits_are_kept(tmp_path: Path) -> None:
     assert modes == {"s": 0o755 & ~mask, "x": 0o755 & ~mask, "n": 0o644 & ~mask}
 
 
-def test_small_things_may_pack_well(tmp_path: Path) -> None:
+def test_a_small_archive_may_have_any_ratio(tmp_path: Path) -> None:
     assert out(packed(member("zeros", bytes(MIB - 20_000))), tmp_path).bytes == MIB - 20_000
 
 
@@ -271,7 +271,7 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path: Path, seed: int) -> No
             assert not (folder / "out").exists()
 
 
-def test_unpacking_is_not_fooled_by_how_the_bytes_are_cut(tmp_path: Path) -> None:
+def test_unpacking_does_not_depend_on_how_the_bytes_are_cut(tmp_path: Path) -> None:
     """A stored (not deflated) gzip larger than every buffer."""
     data = os.urandom(MIB)
     packer = zlib.compressobj(0, zlib.DEFLATED, 31)

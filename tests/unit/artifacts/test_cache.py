@@ -22,7 +22,7 @@ from small_disk import small_disk
 PATIENCE = 10.0  # seconds, past which a test hangs
 
 
-async def test_five_hundred_callers_share_one_fetch_and_each_holds_it(tmp_path: Path) -> None:
+async def test_five_hundred_callers_share_one_fetch_and_each_acquires_the_artifact(tmp_path: Path) -> None:
     place = Place(tmp_path, streamed=True)
     place.put("a/m.tar.gz", model=b"m" * 100)
     results = await asyncio.gather(*(place.disk.fetch("bucket", "a/m.tar.gz") for _ in range(500)))
@@ -39,7 +39,7 @@ async def test_five_hundred_callers_share_one_fetch_and_each_holds_it(tmp_path: 
     assert place.entries() == []
 
 
-async def test_a_second_fetch_finds_it_on_disk(tmp_path: Path) -> None:
+async def test_a_second_fetch_finds_the_artifact_on_disk(tmp_path: Path) -> None:
     place = Place(tmp_path, streamed=True)
     place.put("m.tar.gz", model=b"m")
     first = await place.disk.fetch("bucket", "m.tar.gz")
@@ -48,7 +48,7 @@ async def test_a_second_fetch_finds_it_on_disk(tmp_path: Path) -> None:
     assert (second.download, second.extract, place.source.reads) == (0, 0, 1)
 
 
-async def test_a_caller_who_leaves_takes_nothing_from_the_others(tmp_path: Path) -> None:
+async def test_a_cancelled_caller_leaves_the_fetch_to_the_others(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m.tar.gz", model=b"m")
     place.source.gate.clear()
@@ -66,7 +66,7 @@ async def test_a_caller_who_leaves_takes_nothing_from_the_others(tmp_path: Path)
     assert place.disk.clear()  # the one who left holds nothing
 
 
-async def test_a_caller_who_leaves_in_the_step_in_which_the_fetch_ends_holds_nothing(tmp_path: Path) -> None:
+async def test_a_caller_cancelled_in_the_step_in_which_the_fetch_ends_has_acquired_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m.tar.gz", model=b"m")
     for _ in range(20):
@@ -81,7 +81,7 @@ async def test_a_caller_who_leaves_in_the_step_in_which_the_fetch_ends_holds_not
         assert place.disk.clear()
 
 
-async def test_a_fetch_goes_on_when_all_its_callers_have_left(tmp_path: Path) -> None:
+async def test_a_fetch_goes_on_when_all_its_callers_are_cancelled(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m.tar.gz", model=b"m")
     place.source.gate.clear()
@@ -161,7 +161,7 @@ async def test_an_object_that_is_deleted_while_it_is_fetched_is_missing(tmp_path
     assert place.entries() == []
 
 
-async def test_room_is_made_by_recency_and_never_from_what_is_held(tmp_path: Path) -> None:
+async def test_room_is_made_by_recency_and_never_from_artifacts_in_use(tmp_path: Path) -> None:
     place = Place(tmp_path, budget=300)
     for name in "abcde":
         place.put(name, model=os.urandom(100))
@@ -199,7 +199,7 @@ async def test_an_artifact_larger_than_the_budget_is_refused_and_nothing_is_evic
     assert place.entries() == [small.id]
 
 
-async def test_a_restart_takes_over_whole_entries_and_removes_half_ones(tmp_path: Path) -> None:
+async def test_a_restart_takes_over_whole_entries_and_removes_unfinished_ones(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for name in "abc":
         place.put(name, model=name.encode())
@@ -270,7 +270,7 @@ async def test_measured_memory_goes_with_the_artifact(tmp_path: Path) -> None:
     assert place.entries() == []
 
 
-async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
+async def test_closing_ends_the_fetches_under_way(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.source.gate.clear()
     caller = asyncio.create_task(place.disk.fetch("bucket", "m"))
@@ -280,7 +280,7 @@ async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
         await caller
 
 
-async def test_what_a_person_removes_behind_our_back_is_fetched_anew(tmp_path: Path) -> None:
+async def test_an_entry_that_a_person_has_removed_is_fetched_anew(tmp_path: Path) -> None:
     place = Place(tmp_path, budget=2)
     for name in "abc":
         place.put(name, model=name.encode())
@@ -306,7 +306,7 @@ async def test_what_a_person_removes_behind_our_back_is_fetched_anew(tmp_path: P
     assert (place.disk.total, place.entries()) == (0, [])
 
 
-async def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path) -> None:
+async def test_the_lock_is_free_while_evicted_folders_are_removed(tmp_path: Path) -> None:
     disks: list[ArtifactCache] = []
     free: list[bool] = []
 
@@ -328,7 +328,9 @@ async def test_the_lock_is_free_while_what_was_evicted_is_removed(tmp_path: Path
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_full_disk_evicts_what_is_not_held_and_else_says_so(tmp_path: Path, streamed: bool) -> None:
+async def test_a_full_disk_evicts_artifacts_not_in_use_and_raises_if_there_are_none(
+    tmp_path: Path, streamed: bool
+) -> None:
     place = Place(tmp_path, streamed=streamed)
     for name in "abcdef":
         place.put(name, model=os.urandom(900_000))
@@ -351,7 +353,7 @@ async def test_a_full_disk_evicts_what_is_not_held_and_else_says_so(tmp_path: Pa
         assert all((one.path / "model").stat().st_size == 900_000 for one in held)
 
 
-async def test_an_artifact_is_removed_when_asked_unless_somebody_holds_it(tmp_path: Path) -> None:
+async def test_an_artifact_is_forgotten_unless_it_is_in_use(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     fetched = await place.disk.fetch("bucket", "m")
@@ -395,7 +397,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_what_has_come_is_extracted_while_the_rest_is_on_its_way(tmp_path: Path) -> None:
+async def test_an_archive_is_extracted_while_it_is_downloaded(tmp_path: Path) -> None:
     place, source = slow_disk(tmp_path)
     first, second = os.urandom(5000), os.urandom(300_000)
     place.put("m", first=first, second=second)

@@ -116,7 +116,7 @@ async def read(source: Source, key: str, bucket: str = "bucket") -> bytes:
         ("changed", ArtifactBad, "The object was changed while it was read."),
     ],
 )
-async def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
+async def test_an_error_of_s3_is_passed_on_in_its_own_words(
     endpoint: str, tmp_path: Path, key: str, error: type[ArtifactError], sentence: str
 ) -> None:
     source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
@@ -127,7 +127,7 @@ async def test_what_goes_wrong_at_s3_is_said_in_its_own_words(
     assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
 
 
-def test_what_only_a_real_s3_needs_is_not_imported_before_one_is_asked() -> None:
+def test_libraries_for_a_real_s3_are_not_imported_before_its_first_request() -> None:
     code = "import sys, hostler.artifacts.source; sys.exit(bool({'botocore', 'obstore'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
@@ -139,7 +139,7 @@ async def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:
     assert await read(source, "a/b/m.tar.gz") == BODY
 
 
-async def test_an_s3_that_is_not_there_is_unavailable() -> None:
+async def test_an_s3_that_cannot_be_reached_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 
@@ -148,13 +148,13 @@ async def test_an_s3_that_is_not_there_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", "ü", "a" * 300, "a b"])
-async def test_a_name_that_is_no_buckets_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
+async def test_an_invalid_bucket_name_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
     for source in (ObstoreSource(endpoint), EmbeddedSource(tmp_path)):
         with pytest.raises(ArtifactMissing):
             await source.head(bucket, "k")
 
 
-async def test_the_embedded_source_reads_one_version_or_says_that_it_changed(tmp_path: Path) -> None:
+async def test_the_embedded_source_reads_one_version_or_raises_that_the_object_has_changed(tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     file = tmp_path / "bucket" / "k"
 
@@ -209,7 +209,7 @@ async def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -
             await anext(chunks)
 
 
-async def test_what_is_no_file_below_the_root_is_missing(tmp_path: Path) -> None:
+async def test_a_path_without_a_file_below_the_root_is_missing(tmp_path: Path) -> None:
     root = tmp_path / "files"
     (root / "folder").mkdir(parents=True)
     (tmp_path / "secret").write_bytes(b"secret")

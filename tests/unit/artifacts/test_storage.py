@@ -23,7 +23,7 @@ def storage(place: Place, *, copy: bool = False) -> InstanceStorage:
 
 
 @pytest.mark.parametrize("copy", [False, True])
-async def test_a_target_is_placed_known_and_discarded(tmp_path: Path, copy: bool) -> None:
+async def test_a_target_is_placed_listed_and_discarded(tmp_path: Path, copy: bool) -> None:
     place = Place(tmp_path)
     place.put("pre/m.tar.gz", model=b"model")
     mine = storage(place, copy=copy)
@@ -45,7 +45,7 @@ async def test_a_target_is_placed_known_and_discarded(tmp_path: Path, copy: bool
 
 
 @pytest.mark.parametrize("copy", [False, True])
-async def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_path: Path, copy: bool) -> None:
+async def test_after_a_restart_the_placed_targets_are_listed_and_acquired_again(tmp_path: Path, copy: bool) -> None:
     place = Place(tmp_path)
     place.put("a", model=b"a")
     place.put("b", model=b"b")
@@ -65,7 +65,7 @@ async def test_after_a_restart_the_placed_targets_are_known_and_held_again(tmp_p
     assert place.entries() == []
 
 
-async def test_a_target_whose_artifact_is_gone_after_a_restart_is_not_known(tmp_path: Path) -> None:
+async def test_a_target_whose_artifact_is_missing_after_a_restart_is_not_listed(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a", model=b"a")
     placed = await storage(place).fetch(ID, "a", "bucket", "a")
@@ -76,7 +76,7 @@ async def test_a_target_whose_artifact_is_gone_after_a_restart_is_not_known(tmp_
     assert (await mine.fetch(ID, "a", "bucket", "a")).size == 1
 
 
-async def test_the_version_that_an_instance_had_comes_back_without_asking_s3(tmp_path: Path) -> None:
+async def test_the_version_that_an_instance_had_comes_back_without_a_request_to_s3(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"old")
     first = await storage(place).fetch(ID, "m", "bucket", "m")
@@ -109,7 +109,7 @@ async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path
     assert list(mine.placed()) == [ID]
 
 
-async def test_what_a_script_leaves_beside_its_link_is_gone_with_its_target(tmp_path: Path) -> None:
+async def test_files_that_a_script_leaves_beside_its_link_are_removed_with_its_target(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     mine = storage(place)
@@ -122,7 +122,7 @@ async def test_what_a_script_leaves_beside_its_link_is_gone_with_its_target(tmp_
     assert (placed.path / "model").read_bytes() == b"m"
 
 
-async def test_a_kept_link_that_leads_elsewhere_by_now_is_not_used(tmp_path: Path) -> None:
+async def test_a_kept_link_to_another_artifact_is_not_used(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     mine = storage(place)
@@ -139,7 +139,7 @@ async def test_a_kept_link_that_leads_elsewhere_by_now_is_not_used(tmp_path: Pat
     assert list(victim.iterdir()) == []
 
 
-async def test_placing_again_holds_once(tmp_path: Path) -> None:
+async def test_placing_again_acquires_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     mine = storage(place)
@@ -149,7 +149,7 @@ async def test_placing_again_holds_once(tmp_path: Path) -> None:
     assert place.disk.clear()
 
 
-async def test_what_cannot_be_had_places_nothing(tmp_path: Path) -> None:
+async def test_a_failed_fetch_places_nothing(tmp_path: Path) -> None:
     mine = storage(Place(tmp_path))
     with pytest.raises(ArtifactMissing, match="NoSuchKey"):
         await mine.fetch(ID, "m", "bucket", "m")
@@ -197,7 +197,7 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
     assert list(victim.iterdir()) == []
 
 
-async def test_a_tampered_note_is_no_way_out(tmp_path: Path) -> None:
+async def test_a_tampered_note_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     mine = storage(place)
@@ -222,7 +222,7 @@ async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes
     assert place.disk.clear()
 
 
-async def test_closing_gives_up_every_hold(tmp_path: Path) -> None:
+async def test_closing_releases_every_artifact(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("m", model=b"m")
     mine = storage(place)
@@ -232,7 +232,7 @@ async def test_closing_gives_up_every_hold(tmp_path: Path) -> None:
     assert place.disk.clear()
 
 
-async def test_whoever_is_cancelled_waits_until_nothing_is_written_any_more() -> None:
+async def test_a_cancelled_call_waits_until_its_thread_writes_nothing_more() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -250,7 +250,7 @@ async def test_whoever_is_cancelled_waits_until_nothing_is_written_any_more() ->
         await writing
 
 
-async def test_what_a_thread_raises_or_returns_comes_back() -> None:
+async def test_a_threads_result_and_error_are_passed_on() -> None:
     assert await in_thread(int, "7") == 7
     with pytest.raises(ValueError, match="seven"):
         await in_thread(int, "seven")

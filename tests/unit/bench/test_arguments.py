@@ -20,7 +20,7 @@ COMMANDS = sorted(
 )
 
 
-def test_documents_name_commands():
+def test_documents_contain_commands():
     assert "--contenders hostler,MMS --workloads cold" in COMMANDS
 
 
@@ -37,6 +37,6 @@ def test_contenders_are_named_as_their_tables_print_them_in_any_case():
     assert [one.name for one in run.options_of(["--workloads", "NOOP-5mb"]).workloads] == ["noop-5MB"]
 
 
-def test_an_unknown_name_is_refused_with_all_that_there_are():
+def test_an_unknown_name_is_refused_with_all_names():
     with pytest.raises(argparse.ArgumentTypeError, match="'c': not among A, b"):
         arguments.subset({"A": 1, "b": 2})("a,c")

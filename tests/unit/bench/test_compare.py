@@ -24,7 +24,7 @@ def test_a_ratio_above_one_is_the_better_second_side_for_rates_and_for_times():
     assert compare.ratios(P50, before, now) == [2.0]
 
 
-def test_ratios_are_those_of_rounds_that_both_have():
+def test_ratios_are_of_the_rounds_that_both_sides_have():
     before, now = cell("b", {"rate": 100}, {"rate": 200}, {}), cell("n", {"rate": 100}, {"rate": 100})
     assert compare.ratios(RATE, before, now) == [1.0, 0.5]
 
@@ -50,7 +50,7 @@ def test_a_side_that_failed_is_shown_with_its_reason():
     assert below == 0
 
 
-def test_the_code_that_ran_is_known_by_what_python_compiled(tmp_path: Path):
+def test_the_code_that_ran_is_recognised_by_the_files_that_python_compiled(tmp_path: Path):
     for source in ("one/src", "two/src"):
         folder = tmp_path / source / "hostler"
         folder.mkdir(parents=True)

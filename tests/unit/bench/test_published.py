@@ -71,7 +71,7 @@ def test_the_readme_names_the_range_over_all_processors(tmp_path: Path):
     assert "(docs/bench/results.md#intelr-xeonr)" in text
 
 
-def test_other_commands_figures_go_with_the_processor_that_they_were_taken_on(tmp_path: Path):
+def test_figures_of_other_commands_are_published_with_the_processor_that_they_were_measured_on(tmp_path: Path):
     for name, machine in (("gateway", "2 × AMD EPYC, 24 GiB"), ("rest", "2 × Intel(R) Xeon(R), 24 GiB")):
         one = measurement.Measurement(
             f"The {name}", "bench/x.py", {"machine": machine}, [["goal", "", "measured", ""]], {"t": [["a"]]}

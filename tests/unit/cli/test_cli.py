@@ -75,7 +75,7 @@ def variables(url: str) -> dict[str, str]:
     }
 
 
-def test_env_is_all_that_a_shell_needs():
+def test_env_prints_all_variables_that_a_shell_needs():
     script = run("env").stdout + "env"
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=9
@@ -102,7 +102,7 @@ def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
         assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:2")
 
 
-def test_env_is_of_the_hostler_that_runs_whatever_is_set_where_it_is_called(tmp_path: Path):
+def test_env_prints_the_settings_of_the_running_hostler_and_not_those_of_the_shell(tmp_path: Path):
     with running(tmp_path, signatures="verify", keys_file="/keys", region="eu-west-1"):
         told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path)).stdout)
         assert told == {
@@ -118,24 +118,26 @@ def test_env_is_of_the_hostler_that_runs_whatever_is_set_where_it_is_called(tmp_
 
 
 @pytest.mark.parametrize("words", [("env",), ("ls",), ("logs", "e"), ("invoke", "e", "--body", "1")])
-def test_a_named_folder_on_which_none_runs_is_told_and_nobody_else_is_asked(words: tuple[str, ...], tmp_path: Path):
+def test_a_named_folder_without_a_running_hostler_is_an_error_and_no_request_is_sent(
+    words: tuple[str, ...], tmp_path: Path
+):
     (tmp_path / "url").write_text("http://127.0.0.1:2\n")  # as one that was killed leaves it
     for result in (run(*words, "--data", str(tmp_path)), run(*words, HOSTLER_DATA=str(tmp_path))):
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == f"hostler: no hostler runs in {tmp_path}; start one: hostler up --data {tmp_path}\n"
 
 
-def test_env_speaks_to_other_shells():
+def test_env_prints_the_syntax_of_other_shells():
     assert "set -gx AWS_REGION us-east-1\n" in run("env", "--fish").output
     assert "$Env:AWS_REGION = 'us-east-1'\n" in run("env", "--powershell").output
     assert "\nAWS_REGION=us-east-1\n" in run("env", "--dotenv").output
 
 
-def test_env_quotes_what_a_shell_would_read():
+def test_env_quotes_special_characters():
     assert "export AWS_REGION='$(true)'\n" in run("env", HOSTLER_REGION="$(true)").stdout
 
 
-def test_env_says_on_stderr_that_nobody_answers():
+def test_env_warns_on_stderr_if_no_hostler_answers():
     result = run("env")
     assert result.exit_code == 0
     assert result.stderr.startswith("hostler: no hostler answers at http://127.0.0.1:1 (")
@@ -151,16 +153,16 @@ def test_env_points_s3_calls_at_the_s3_that_artifacts_come_from_and_gives_it_no_
     assert told["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
 
 
-def test_env_has_no_credentials_to_give_where_signatures_are_verified():
+def test_env_prints_no_credentials_if_signatures_are_verified():
     told = json.loads(run("env", "--json", HOSTLER_SIGNATURES="verify").stdout)
     assert sorted(told) == ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"]
 
 
-def test_an_address_of_colons_stands_in_brackets():
+def test_an_ipv6_address_is_in_brackets():
     assert "AWS_ENDPOINT_URL=http://[::1]:1\n" in run("env", "--dotenv", HOSTLER_HOST="::1").stdout
 
 
-def test_a_body_given_twice_is_told_before_the_file_is_looked_at():
+def test_a_body_given_twice_is_refused_before_the_file_is_read():
     result = run("invoke", "e", "--body", "1", "--file", "/nonexistent/body")
     assert result.exit_code == 2
     assert "--body and --file exclude each other" in result.stderr
@@ -180,7 +182,7 @@ def test_env_warns_when_clients_are_told_to_ignore_it():
     "words",
     [("ls",), ("ls", "--targets"), ("logs", "nobody"), ("logs", "--access"), ("invoke", "nobody", "--body", "1")],
 )
-def test_a_hostler_that_is_not_there_is_one_line_and_exit_code_1(words: tuple[str, ...]):
+def test_a_missing_hostler_is_one_line_and_exit_code_1(words: tuple[str, ...]):
     result = run(*words)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -224,13 +226,13 @@ def test_a_setting_is_named_with_the_place_it_came_from():
     assert run("up", "--port", "70000").stderr == "hostler: --port: 70000 is more than 65535\n"
 
 
-def test_a_misspelt_setting_is_told_and_stops_nobody():
+def test_a_misspelt_setting_is_a_warning():
     result = run("env", HOSTLER_IDLETTL="5")
     assert result.exit_code == 0
     assert result.stderr.startswith("hostler: HOSTLER_IDLETTL is no setting; is HOSTLER_IDLE_TTL meant?\n")
 
 
-def test_keys_that_nobody_would_be_asked_for_are_refused(tmp_path: Path):
+def test_keys_that_would_never_be_verified_are_refused(tmp_path: Path):
     result = run("up", "--data", str(tmp_path), HOSTLER_KEYS_FILE="/nonexistent/keys")
     assert result.exit_code == 1
     assert result.stderr.startswith("hostler: keys_file is set, but nobody is asked for a key: ")

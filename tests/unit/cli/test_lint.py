@@ -90,7 +90,7 @@ CLEAN = [
 
 
 @pytest.mark.parametrize(("files", "image", "server"), CLEAN)
-def test_a_good_archive_is_told_what_serves_it(
+def test_a_good_archives_report_names_its_server(
     tmp_path: Path, files: dict[str, str | bytes], image: str, server: str
 ) -> None:
     result = lint(packed(tmp_path, files), image)
@@ -186,7 +186,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("files", "image", "line"), ERRORS.values(), ids=ERRORS)
-def test_what_fails_is_one_line_that_says_what_helps(
+def test_a_fault_is_one_line_with_its_remedy(
     tmp_path: Path, files: dict[str, str | bytes], image: str, line: str
 ) -> None:
     result = lint(packed(tmp_path, files), image)
@@ -241,7 +241,7 @@ WARNINGS = {
 
 
 @pytest.mark.parametrize(("files", "line"), WARNINGS.values(), ids=WARNINGS)
-def test_what_may_fail_is_a_warning_and_no_failure(tmp_path: Path, files: dict[str, str | bytes], line: str) -> None:
+def test_a_possible_fault_is_a_warning_and_no_failure(tmp_path: Path, files: dict[str, str | bytes], line: str) -> None:
     result = lint(packed(tmp_path, files), XGBOOST if "ignored" in line else "")
     first, second = result.output.splitlines()
     assert first == line
@@ -251,7 +251,7 @@ def test_what_may_fail_is_a_warning_and_no_failure(tmp_path: Path, files: dict[s
 
 @pytest.mark.parametrize("image", [SKLEARN, XGBOOST, PYTORCH, ""])
 @pytest.mark.parametrize("script", ["code/train.py", "train.py"])
-def test_a_script_that_the_environment_names_is_looked_at(tmp_path: Path, script: str, image: str) -> None:
+def test_a_script_that_the_environment_names_is_examined(tmp_path: Path, script: str, image: str) -> None:
     named = ("--env", "SAGEMAKER_PROGRAM=train.py", "--env", "SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/model/code")
     result = lint(packed(tmp_path, {script: GOOD, "data.csv": "1"}), image, *named)
     assert (result.exit_code, result.output) == (
@@ -270,7 +270,7 @@ def test_a_script_that_the_environment_may_name_is_no_error(tmp_path: Path, imag
     assert result.exit_code == 0
 
 
-def test_a_script_that_the_environment_names_and_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_script_that_the_environment_names_is_an_error(tmp_path: Path) -> None:
     archive = packed(tmp_path, {"code/train.py": GOOD})
     result = lint(archive, SKLEARN, "--env", "SAGEMAKER_PROGRAM=serve.py")
     assert result.output.startswith("error: the archive: SAGEMAKER_PROGRAM names serve.py, which is not there: ")
@@ -281,7 +281,7 @@ def test_a_script_that_the_environment_names_and_that_is_not_there_is_an_error(t
     assert result.exit_code == 0
 
 
-def test_a_variable_that_is_none_is_wrong_usage_and_one_that_no_server_takes_an_error(tmp_path: Path) -> None:
+def test_a_malformed_variable_is_wrong_usage_and_one_that_no_server_accepts_an_error(tmp_path: Path) -> None:
     archive = packed(tmp_path, {"xgboost-model": "{}"})
     assert lint(archive, "", "--env", "SAGEMAKER_PROGRAM").exit_code == 2
     result = lint(archive, "", "--env", "MAX_CONTENT_LENGTH=x", "--env", "SAGEMAKER_BIND_TO_PORT=x")
@@ -289,7 +289,7 @@ def test_a_variable_that_is_none_is_wrong_usage_and_one_that_no_server_takes_an_
 
 
 @pytest.mark.parametrize("content", [b"\0\0", b"\xff\xfe", b"(" * 5000, b"x = 1\n" * 2**18])
-def test_a_script_that_is_none_is_an_error_and_no_crash(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_python_is_an_error_and_no_crash(tmp_path: Path, content: bytes) -> None:
     result = lint(packed(tmp_path, {"code/inference.py": content, "noise": os.urandom(2**16)}))
     (line,) = result.output.splitlines()
     assert line.startswith("error: code/inference.py")
@@ -320,7 +320,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_archive_is_said_as_extraction_says_it(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_broken_archive_has_the_error_of_the_extraction(tmp_path: Path, content: bytes, said: str) -> None:
     archive = tmp_path / "model.tar.gz"
     archive.write_bytes(content)
     result = lint(archive)
@@ -415,7 +415,7 @@ def test_a_finding_has_the_code_of_the_failure_that_a_server_leaves(
     assert error_text.failure(raised.value, told).code == code
 
 
-def test_a_mapped_command_knows_alone_what_it_takes(tmp_path: Path) -> None:
+def test_the_archive_of_a_mapped_command_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "mapped.toml").write_text('[images]\nmine = "/opt/mine/start"\n')
     archive = packed(tmp_path, {"anything": ""})
     result = lint(archive, "mine", HOSTLER_CONFIG=str(tmp_path / "mapped.toml"))
@@ -434,7 +434,7 @@ def test_json_has_every_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("archive", ["/nowhere/model.tar.gz", "/tmp", "s3://bucket/model.tar.gz"])
-def test_what_is_no_file_here_is_wrong_usage(archive: str) -> None:
+def test_a_path_that_is_no_file_is_wrong_usage(archive: str) -> None:
     result = lint(Path(archive)) if "://" not in archive else CliRunner().invoke(main, ["lint", archive])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1

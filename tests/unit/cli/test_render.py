@@ -11,7 +11,7 @@ def endpoint(**more: Any) -> dict[str, Any]:
     return {"name": "e", "region": "us-east-1", "status": "InService", "failure_reason": "", "variants": [], **more}
 
 
-def test_ls_shows_instances_and_what_is_resident_on_them():
+def test_ls_shows_instances_and_their_residents():
     instances = [
         {"id": "a1.1.0.0.0", "state": "ready", "targets": ["Houston_TX.tar.gz"]},
         {"id": "a1.1.0.1.0", "state": "starting", "targets": []},
@@ -51,7 +51,7 @@ def target(name: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_ls_of_targets_is_a_table_with_what_is_special_at_the_end():
+def test_ls_of_targets_is_a_table_with_notes_at_the_end():
     failed = {"instance": None, "state": "failed", "memory": None, "idle": None, "loads": 0, "reason": "gone\x9b k"}
     targets = [
         target("Houston_TX.tar.gz", calls=1200, pinned=True, preload=True, memory=2**31),
@@ -77,7 +77,7 @@ def test_ls_of_targets_says_after_how_long_idle_ones_leave():
     assert render.idle_ttls(listed) == ["a: a target leaves when not called for 600 s (idle-ttl)"]
 
 
-def test_ls_of_very_many_targets_shows_some_and_says_how_many_there_are():
+def test_ls_of_very_many_targets_prints_a_part_and_the_total():
     lines = render.targets([target(f"t{number}") for number in range(50)], 10_000)
     assert len(lines) == 52
     assert lines[-1].startswith("... and 9950 more: ")

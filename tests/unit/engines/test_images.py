@@ -27,7 +27,7 @@ ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
         (f"{ECR}/pytorch-inference-graviton:1", "torch"),
     ],
 )
-def test_awss_own_images_are_told_by_name_in_any_account_region_and_tag(image: str, framework: str) -> None:
+def test_awss_own_images_are_recognised_by_name_in_any_account_region_and_tag(image: str, framework: str) -> None:
     assert resolve(image, Settings(), has_artifact=False) == Server(framework=framework)
 
 
@@ -52,7 +52,7 @@ def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.Lo
         ("sagemaker-tensorflow-serving", "TensorFlow Serving is not among"),
     ],
 )
-def test_what_nothing_here_stands_for_is_refused_with_what_to_do_instead(repository: str, says: str) -> None:
+def test_an_image_that_no_server_replaces_is_refused_with_advice(repository: str, says: str) -> None:
     image = f"{ECR}/{repository}:2.13-cpu"
     for has_artifact in (True, False):
         with pytest.raises(EngineError, match=rf"{says}.*\[images\], \"{ECR}/{repository}\" = "):
@@ -78,7 +78,7 @@ def test_any_other_image_with_an_artifact_runs_our_own_server_with_a_warning(cap
 
 
 @pytest.mark.parametrize(("strict", "has_artifact"), [(False, False), (True, True), (True, False)])
-def test_a_refused_image_is_told_the_line_that_would_map_it(strict: bool, has_artifact: bool) -> None:
+def test_a_refused_images_error_has_the_line_that_would_map_it(strict: bool, has_artifact: bool) -> None:
     with pytest.raises(EngineError, match=r"under \[images\], \"me/mine\" = \"/path/to/program\""):
         resolve("me/mine:1", Settings(strict_images=strict), has_artifact=has_artifact)
 
