@@ -1,4 +1,4 @@
-"""Archives and sources for the tests of the disk and of a container's storage."""
+"""Archives, sources and a cache for the tests of the cache and of a container's storage."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def archive(**files: bytes) -> bytes:
 
 
 class CountingSource(EmbeddedSource):
-    """The embedded source; counts what is asked of it, and holds answers back while `gate` is closed.
+    """The embedded source; counts requests, and delays answers while `gate` is closed.
 
-    With `streamed`, it hides that the files lie on this machine: as a real S3 does.
+    With `streamed` its objects have no path on this machine, like those of a real S3.
     """
 
     def __init__(self, root: Path, *, streamed: bool = False) -> None:
@@ -43,9 +43,9 @@ class CountingSource(EmbeddedSource):
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         self.heads += 1
         await self.gate.wait()
-        found = await super().head(bucket, key)
+        info = await super().head(bucket, key)
         self.after_head()
-        return ObjectInfo(bucket, key, found.size, found.etag) if self._streamed else found
+        return ObjectInfo(bucket, key, info.size, info.etag) if self._streamed else info
 
     async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         self.reads += 1
@@ -53,23 +53,23 @@ class CountingSource(EmbeddedSource):
             yield chunk
 
 
-class Place:
-    """A folder with a bucket and a disk cache."""
+class ArtifactSetup:
+    """A folder with a bucket and a cache."""
 
     def __init__(self, folder: Path, *, budget: int = 1 << 30, streamed: bool = False) -> None:
         self.folder = folder
         self.bucket = folder / "s3" / "bucket"
         self.bucket.mkdir(parents=True, exist_ok=True)
         self.source = CountingSource(folder / "s3", streamed=streamed)
-        self.disk = ArtifactCache(folder / "artifacts", self.source, budget, LIMITS)
+        self.cache = ArtifactCache(folder / "artifacts", self.source, budget, LIMITS)
 
     def put(self, key: str, **files: bytes) -> None:
-        """Objects appear by a rename, as all that the embedded S3 writes."""
+        """Write an object by a rename, as the embedded S3 does."""
         (self.bucket / key).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / "new").write_bytes(archive(**files))
         os.replace(self.folder / "new", self.bucket / key)
 
     def entries(self) -> list[str]:
-        """What the cache's folder holds; the folder for half work must be empty."""
+        """Return the names in the cache's folder; the folder for unfinished work must be empty."""
         assert list((self.folder / "artifacts" / ".work").iterdir()) == []
         return sorted(path.name for path in (self.folder / "artifacts").iterdir() if path.name != ".work")

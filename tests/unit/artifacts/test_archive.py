@@ -1,4 +1,4 @@
-"""Archives of strangers: good ones come out as they are, every hostile one is refused and leaves nothing."""
+"""Untrusted archives: good ones are extracted as they are, every hostile one is refused and leaves nothing."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_unpacking_does_not_depend_on_how_the_bytes_are_cut(tmp_path: Path) -> N
 
 
 class Dripping(io.BytesIO):
-    """Bytes that come one by one."""
+    """Returns bytes one by one."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(1)
@@ -290,11 +290,11 @@ class Dripping(io.BytesIO):
 @pytest.mark.parametrize("name", [None, *HOSTILE])
 def test_a_verdict_does_not_depend_on_how_the_bytes_come(tmp_path: Path, name: str | None) -> None:
     archive = (HOSTILE[name]() if name else GOOD)[:5000]
-    told = []
+    verdicts = []
     for source in (io.BytesIO(archive), Dripping(archive)):
         try:
-            told.append(extract(source, len(archive), tmp_path / "out", LIMITS).files)
+            verdicts.append(extract(source, len(archive), tmp_path / "out", LIMITS).files)
         except ArtifactBad:
-            told.append(-1)
+            verdicts.append(-1)
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    assert told[0] == told[1]
+    assert verdicts[0] == verdicts[1]

@@ -1,4 +1,4 @@
-"""Sources: what S3 says becomes our errors, whatever goes wrong on the way, and never half an object."""
+"""Sources: S3's errors become ours, whatever fails on the way, and an object is read whole or not at all."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ async def test_an_error_of_s3_is_passed_on_in_its_own_words(
     endpoint: str, tmp_path: Path, key: str, error: type[ArtifactError], sentence: str
 ) -> None:
     source = ObstoreSource(endpoint, patience=0.3 if "hangs" in key else 10)
-    disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+    cache = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
     with pytest.raises(error) as caught:
-        await disk.fetch("bucket", key)
+        await cache.fetch("bucket", key)
     assert str(caught.value) == sentence
     assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
 
@@ -185,16 +185,16 @@ async def test_a_file_is_read_from_below_its_root_and_every_other_object_from_wh
         bucket, key = names.data_url(f"file://{root}/{name}")
         assert await read(source, key, bucket) == BODY
         assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
-    disk = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
-    fetched = await disk.fetch(bucket, key)
+    cache = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
+    fetched = await cache.fetch(bucket, key)
     assert (fetched.path / "model").read_bytes() == b"model"
     for number in range(2):  # the second time with the same size and time of writing
         (root / "new").write_bytes(archive(model=b"another%d" % number))
         os.utime(root / "new", (1, 1))
         (root / "new").rename(root / "a/m.tar.gz")
-        fetched = await disk.fetch(bucket, key)
+        fetched = await cache.fetch(bucket, key)
         assert (fetched.path / "model").read_bytes() == b"another%d" % number
-    await disk.close()
+    await cache.close()
 
 
 async def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:

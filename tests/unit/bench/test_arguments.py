@@ -24,7 +24,7 @@ def test_documents_contain_commands():
     assert "--contenders hostler,MMS --workloads cold" in COMMANDS
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if "--help" not in one])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" not in command])
 def test_each_command_in_a_document_can_be_read(command: str):
     run.options_of(shlex.split(command))
 
@@ -34,7 +34,7 @@ def test_contenders_are_named_as_their_tables_print_them_in_any_case():
     for written in (",".join(names), ",".join(names).lower(), ",".join(names).upper()):
         assert run.options_of(["--contenders", written]).contenders == contenders.ALL
     assert run.options_of(["--contenders", "Core"]).contenders == contenders.CORE
-    assert [one.name for one in run.options_of(["--workloads", "NOOP-5mb"]).workloads] == ["noop-5MB"]
+    assert [workload.name for workload in run.options_of(["--workloads", "NOOP-5mb"]).workloads] == ["noop-5MB"]
 
 
 def test_an_unknown_name_is_refused_with_all_names():

@@ -1,4 +1,4 @@
-"""`bench/compare.py`: which code each side runs, and which way its ratios are turned."""
+"""`bench/compare.py`: the code that each side runs, and the direction of its ratios."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `bench/run.py --publish` writes: a section a processor, and the range of ratios over them all."""
+"""The documents of `bench/run.py --publish`: a section for each processor, and the range of each ratio."""
 
 import json
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_the_readme_names_the_range_over_all_processors(tmp_path: Path):
 
 def test_figures_of_other_commands_are_published_with_the_processor_that_they_were_measured_on(tmp_path: Path):
     for name, machine in (("gateway", "2 × AMD EPYC, 24 GiB"), ("rest", "2 × Intel(R) Xeon(R), 24 GiB")):
-        one = measurement.Measurement(
+        measured = measurement.Measurement(
             f"The {name}", "bench/x.py", {"machine": machine}, [["goal", "", "measured", ""]], {"t": [["a"]]}
         )
-        one.write(name, tmp_path / "cache")
+        measured.write(name, tmp_path / "cache")
     publish(tmp_path, "AMD EPYC", 3000)
     section = Document.read((tmp_path / "docs" / "results.md").read_text()).sections["AMD EPYC"]
     assert "\n### The gateway\n" in section

@@ -1,4 +1,4 @@
-"""The people's commands: what they print, and how they say what went wrong."""
+"""The commands: their output, and their errors."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_env_prints_all_variables_that_a_shell_needs():
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, timeout=9
     )
-    told = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert variables("http://127.0.0.1:1").items() <= told.items()
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert variables("http://127.0.0.1:1").items() <= printed.items()
 
 
 @contextlib.contextmanager
@@ -104,24 +104,24 @@ def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
 
 def test_env_prints_the_settings_of_the_running_hostler_and_not_those_of_the_shell(tmp_path: Path):
     with running(tmp_path, signatures="verify", keys_file="/keys", region="eu-west-1"):
-        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path)).stdout)
-        assert told == {
+        printed = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path)).stdout)
+        assert printed == {
             "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
             "AWS_REGION": "eu-west-1",
             "AWS_DEFAULT_REGION": "eu-west-1",
         }
-        told = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path), HOSTLER_REGION="us-west-2").stdout)
-        assert told["AWS_REGION"] == "us-west-2"
+        printed = json.loads(run("env", "--json", HOSTLER_DATA=str(tmp_path), HOSTLER_REGION="us-west-2").stdout)
+        assert printed["AWS_REGION"] == "us-west-2"
     with running(tmp_path, s3_endpoint="http://127.0.0.1:3"):
-        told = json.loads(run("env", "--json", "--data", str(tmp_path)).stdout)
-        assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:3"
+        printed = json.loads(run("env", "--json", "--data", str(tmp_path)).stdout)
+        assert printed["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:3"
 
 
 @pytest.mark.parametrize("words", [("env",), ("ls",), ("logs", "e"), ("invoke", "e", "--body", "1")])
 def test_a_named_folder_without_a_running_hostler_is_an_error_and_no_request_is_sent(
     words: tuple[str, ...], tmp_path: Path
 ):
-    (tmp_path / "url").write_text("http://127.0.0.1:2\n")  # as one that was killed leaves it
+    (tmp_path / "url").write_text("http://127.0.0.1:2\n")  # as a killed hostler leaves it
     for result in (run(*words, "--data", str(tmp_path)), run(*words, HOSTLER_DATA=str(tmp_path))):
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == f"hostler: no hostler runs in {tmp_path}; start one: hostler up --data {tmp_path}\n"
@@ -146,16 +146,16 @@ def test_env_warns_on_stderr_if_no_hostler_answers():
 
 
 def test_env_points_s3_calls_at_the_s3_that_artifacts_come_from_and_gives_it_no_dummy_credentials():
-    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="http://127.0.0.1:8333").stdout)
-    assert told["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
-    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(told)
-    told = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="aws", HOSTLER_REGION="eu-west-1").stdout)
-    assert told["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
+    printed = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="http://127.0.0.1:8333").stdout)
+    assert printed["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:8333"
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(printed)
+    printed = json.loads(run("env", "--json", HOSTLER_S3_ENDPOINT="aws", HOSTLER_REGION="eu-west-1").stdout)
+    assert printed["AWS_ENDPOINT_URL_S3"] == "https://s3.eu-west-1.amazonaws.com"
 
 
 def test_env_prints_no_credentials_if_signatures_are_verified():
-    told = json.loads(run("env", "--json", HOSTLER_SIGNATURES="verify").stdout)
-    assert sorted(told) == ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"]
+    printed = json.loads(run("env", "--json", HOSTLER_SIGNATURES="verify").stdout)
+    assert sorted(printed) == ["AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION"]
 
 
 def test_an_ipv6_address_is_in_brackets():

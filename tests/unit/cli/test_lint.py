@@ -1,4 +1,4 @@
-"""`hostler lint`: golden lines for what makes an archive fail, through the command."""
+"""`hostler lint`: golden lines for the faults of an archive, through the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hostler.cli.lint import lint as look
+from hostler.cli.lint import lint as inspect
 from hostler.cli.main import main
 from hostler.engines import images
 from hostler.failures import Code
@@ -37,7 +37,7 @@ SDK = (
 
 
 def lint(archive: Path, image: str = "", *more: str, **environment: str) -> Result:
-    """The command, with none of this shell's settings."""
+    """Run the command without this shell's settings."""
     clean = {name: None for name in os.environ if name.startswith("HOSTLER_")}
     words = ["lint", str(archive), *(["--image", image] if image else []), *more]
     return CliRunner().invoke(main, words, env={**clean, "HOSTLER_CONFIG": "", **environment})
@@ -55,7 +55,7 @@ def packed(folder: Path, files: dict[str, str | bytes]) -> Path:
 
 
 def odd(folder: Path, name: str, kind: bytes, target: str = "") -> Path:
-    """An archive of one member that is no file."""
+    """Pack an archive of one member that is not a file."""
     archive = folder / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -319,20 +319,20 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_archive_has_the_error_of_the_extraction(tmp_path: Path, content: bytes, said: str) -> None:
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_archive_has_the_error_of_the_extraction(tmp_path: Path, content: bytes, message: str) -> None:
     archive = tmp_path / "model.tar.gz"
     archive.write_bytes(content)
     result = lint(archive)
-    if content.startswith(b"\x1f\x8b") and "truncated" in said:
+    if content.startswith(b"\x1f\x8b") and "truncated" in message:
         assert result.output.startswith("error: model.tar.gz: The archive ")
     else:
-        assert result.output == f"error: model.tar.gz: {said}\n"
+        assert result.output == f"error: model.tar.gz: {message}\n"
     assert result.exit_code == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "said"),
+    ("name", "kind", "message"),
     [
         ("m", tarfile.SYMTYPE, "The archive's member 'm' is a link, which model archives must not hold. Put the file"
          " itself there: tar --dereference -czf model.tar.gz -C FOLDER ."),
@@ -343,9 +343,9 @@ def test_a_broken_archive_has_the_error_of_the_extraction(tmp_path: Path, conten
         ("/etc/m", tarfile.REGTYPE, f"The archive has a member with an unsafe name, '/etc/m': it is absolute. {AGAIN}"),
     ],
 )  # fmt: skip
-def test_members_that_are_never_extracted_are_named(tmp_path: Path, name: str, kind: bytes, said: str) -> None:
+def test_members_that_are_never_extracted_are_named(tmp_path: Path, name: str, kind: bytes, message: str) -> None:
     result = lint(odd(tmp_path, name, kind, "/etc/passwd"))
-    assert result.output == f"error: model.tar.gz: {said}\n"
+    assert result.output == f"error: model.tar.gz: {message}\n"
     assert result.exit_code == 1
 
 
@@ -401,18 +401,20 @@ def test_a_finding_has_the_code_of_the_failure_that_a_server_leaves(
 ) -> None:
     (tmp_path / "ml" / "model").mkdir(parents=True)
     for name, content in files.items():
-        place = tmp_path / "ml" / "model" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content.encode() if isinstance(content, str) else content)
+        path = tmp_path / "ml" / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     settings = Settings()
-    report = look(packed(tmp_path, files), image, settings, variables)
+    report = inspect(packed(tmp_path, files), image, settings, variables)
     assert [finding.code for finding in report.findings if finding.level == "error"] == [code]
     kind = images.resolve(image, settings, has_artifact=True).framework if image else "auto"
     base = {"SAGEMAKER_BASE_DIR": str(tmp_path / "ml"), "HOSTLER_FRAMEWORK": kind}
-    told = environment.read({**base, **variables})
+    server_settings = environment.read({**base, **variables})
     with pytest.raises(Exception) as raised, warnings.catch_warnings(action="ignore"):  # noqa: PT011  # of any kind
-        registry.load(tmp_path / "ml" / "model", artifact.framework(tmp_path / "ml" / "model", told), told)
-    assert error_text.failure(raised.value, told).code == code
+        registry.load(
+            tmp_path / "ml" / "model", artifact.framework(tmp_path / "ml" / "model", server_settings), server_settings
+        )
+    assert error_text.failure(raised.value, server_settings).code == code
 
 
 def test_the_archive_of_a_mapped_command_is_not_judged(tmp_path: Path) -> None:

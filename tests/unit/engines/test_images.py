@@ -43,7 +43,7 @@ def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(
-    ("repository", "says"),
+    ("repository", "advice"),
     [
         ("sagemaker-tritonserver", "Triton Inference Server is not among .* model.onnx or TorchScript"),
         ("mxnet-inference", "MXNet is retired.* Export the model to ONNX"),
@@ -52,10 +52,10 @@ def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.Lo
         ("sagemaker-tensorflow-serving", "TensorFlow Serving is not among"),
     ],
 )
-def test_an_image_that_no_server_replaces_is_refused_with_advice(repository: str, says: str) -> None:
+def test_an_image_that_no_server_replaces_is_refused_with_advice(repository: str, advice: str) -> None:
     image = f"{ECR}/{repository}:2.13-cpu"
     for has_artifact in (True, False):
-        with pytest.raises(EngineError, match=rf"{says}.*\[images\], \"{ECR}/{repository}\" = "):
+        with pytest.raises(EngineError, match=rf"{advice}.*\[images\], \"{ECR}/{repository}\" = "):
             resolve(image, Settings(), has_artifact)
     settings = Settings(images={f"{ECR}/{repository}": ("server",)})
     assert resolve(image, settings, has_artifact=True) == Server(command=("server",))
