@@ -184,7 +184,7 @@ class ArtifactCache:
 
         1. Ask the source which version is present.
         2. If that version is on disk, acquire it.
-        3. Else bring it. If the disk is full, evict every artifact that is not in use, and try once more.
+        3. Else fetch it. If the disk is full, evict every artifact that is not in use, and try once more.
         4. If the object has changed meanwhile, begin again; give up after VERSIONS attempts.
         """
         for _ in range(VERSIONS):
@@ -193,17 +193,17 @@ class ArtifactCache:
             if fetched := self.acquire(id):  # 2.
                 return fetched
             try:
-                fetched = await self._bring(id, info)  # 3.
+                fetched = await self._fetch_version(id, info)  # 3.
             except DiskFull:
                 if not await asyncio.to_thread(self.clear):
                     raise
-                fetched = await self._bring(id, info)
+                fetched = await self._fetch_version(id, info)
             if fetched:
                 return fetched
         raise ArtifactBad("The object was changed again and again while it was read.")  # 4.
 
-    async def _bring(self, id: str, info: ObjectInfo) -> Fetched | None:
-        """Bring one version of an object: read its archive, extract it, put it in place, acquire it once.
+    async def _fetch_version(self, id: str, info: ObjectInfo) -> Fetched | None:
+        """Fetch one version of an object: read its archive, extract it, put it in place, acquire it once.
 
         Return None if the object has changed:
 
