@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from mapped import mapped
+from hop_endpoints import mapped
 from running import Hostler, eventually, hostler_up
 
 HOPS = ("one", "two", "hop", "myimage1", "myimage2", *(f"hop{number}" for number in range(15)))

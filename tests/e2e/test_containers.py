@@ -16,7 +16,7 @@ from running import REPOSITORY, ROLE, Hostler, eventually, hostler_up
 
 COUNT = 15
 NAMES = {f"container-{number}" for number in range(1, COUNT + 1)}  # of containers that nobody named
-PROGRAM = REPOSITORY / "tests" / "containers" / "mistaken.py"
+PROGRAM = REPOSITORY / "tests" / "containers" / "faulty.py"
 
 
 @pytest.mark.parametrize("bubblewrap", ["on", "off"])
@@ -87,7 +87,7 @@ def _create(hostler: Hostler) -> None:
 
 def _programs(hostler: Hostler) -> list[psutil.Process]:
     """The programs themselves, not what wraps them."""
-    found = hostler.named("mistaken.py")
+    found = hostler.named("faulty.py")
     return [one for one in found if one.cmdline()[:2] == [sys.executable, str(PROGRAM)]]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from callers import Caller
-from mapped import ask, deploy, hops, image, names, way
+from hop_endpoints import ask, deploy, hops, image, names, way
 from running import REPOSITORY, ROLE, Hostler
 from shell import AWS, Shell
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import targets
-from mapped import image
+from hop_endpoints import image
 from running import ROLE, hostler_up
 
 

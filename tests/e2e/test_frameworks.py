@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 import pytest
-from mapped import deploy, image
+from hop_endpoints import deploy, image
 from running import BUCKET, Hostler
 from targets import archive
 

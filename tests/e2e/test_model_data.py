@@ -7,7 +7,7 @@ import os
 
 import pytest
 import targets
-from mapped import deploy, hops, image, way
+from hop_endpoints import deploy, hops, image, way
 from running import BUCKET, Hostler, eventually
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import targets
+from background_load import Call, load
 from botocore.exceptions import ClientError
 from callers import Caller
-from mapped import ask, deploy, hops, image, mapped, names, processes, said, way, wish
+from hop_endpoints import ask, deploy, hops, image, mapped, names, processes, said, way, wish
 from running import BUCKET, ROLE, Hostler, eventually, hostler_up
 from shell import AWS, Shell
-from under_load import Call, load
 
 FIFTEEN = [f"hop{number}" for number in range(15)]
 THREE = ["first", "second", "third"]

@@ -15,7 +15,7 @@ import pytest
 import targets
 from botocore.exceptions import ClientError
 from callers import Answer, Caller
-from mapped import deploy
+from hop_endpoints import deploy
 from running import ANY_IMAGE, BUCKET, Hostler, eventually
 
 WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError, EventStreamError
-from mapped import STREAMS, deploy, hops, image, mapped
+from hop_endpoints import STREAMS, deploy, hops, image, mapped
 from running import BUCKET, Hostler, eventually, hostler_up
 
 TIMEOUT = 3  # seconds, of invocations

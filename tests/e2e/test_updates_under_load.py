@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import targets
 from callers import Caller, UnansweredError
-from mapped import ask, deploy, endpoint, hops, mapped, model, variant, way
+from hop_endpoints import ask, deploy, endpoint, hops, mapped, model, variant, way
 from running import BUCKET, Hostler, hostler_up
 
 pytestmark = pytest.mark.alone

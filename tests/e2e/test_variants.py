@@ -10,10 +10,10 @@ import math
 from collections import Counter
 
 import pytest
+from background_load import load
 from callers import Answer, Caller
-from mapped import ask, endpoint, hops, model, variant, way
+from hop_endpoints import ask, endpoint, hops, model, variant, way
 from running import Hostler, eventually
-from under_load import load
 
 from hostler import contract
 

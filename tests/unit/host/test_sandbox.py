@@ -1,4 +1,4 @@
-"""How a mapped command becomes a container, but for the processes (those are in tests/e2e/test_nothing_is_left.py)."""
+"""How a mapped command becomes a container, but for the processes (those are in tests/e2e/test_process_cleanup.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Containers with the mistakes that people make most, as small real programs.
 
-Run as `python mistaken.py MISTAKE serve`, as SageMaker runs an image; nothing here knows of hostler.
+Run as `python faulty.py MISTAKE serve`, as SageMaker runs an image; nothing here knows of hostler.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from callers import Answer, Caller
-from mapped import ask, way
+from hop_endpoints import ask, way
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def download(name: str) -> str:
     )
 
 
-# Programs under [images]: `tests/containers/mistaken.py` has what each does.
+# Programs under [images]: `tests/containers/faulty.py` has what each does.
 PROGRAMS = {
     "not-listening": (
         "In 8 seconds, GET /ping was not answered: nothing in the container listens on a port. It must serve HTTP on"
@@ -150,7 +150,7 @@ def test_each_mistake_ends_in_failed_with_its_cause_and_what_helps(tmp_path: Pat
             _endpoint(hostler, name)
         for name in PROGRAMS:
             multi = {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/"} if name == "multi-model" else {}
-            _create(hostler, name, Image=f"mistaken/{name}", **multi)
+            _create(hostler, name, Image=f"faulty/{name}", **multi)
         for name, reason in reasons.items():
             told = _failed(hostler, name)
             assert _golden(reason).fullmatch(told["FailureReason"]), f"{name}: {told['FailureReason']}"
@@ -159,14 +159,14 @@ def test_each_mistake_ends_in_failed_with_its_cause_and_what_helps(tmp_path: Pat
         for name in reasons:
             hostler.sm.delete_endpoint(EndpointName=name)
         eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 30, "all endpoints are deleted")
-        assert not hostler.named("mistaken.py")
+        assert not hostler.named("faulty.py")
         assert not list((hostler.data / "containers").iterdir())
         assert not list((hostler.data / "logs").iterdir())
 
 
 def test_a_ping_that_is_refused_for_good_is_not_waited_out(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0, config=_mapped(tmp_path)) as hostler:
-        _create(hostler, "refused", Image="mistaken/ping-401")
+        _create(hostler, "refused", Image="faulty/ping-401")
         told = _failed(hostler, "refused")
         assert "In 10 seconds, GET /ping was answered with 401 instead of 200." in told["FailureReason"]
         hostler.sm.delete_endpoint(EndpointName="refused")
@@ -238,7 +238,7 @@ def test_a_script_that_forges_a_failure_spoils_its_own_reason_at_most(tmp_path: 
 def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0, startup_timeout=BUDGET, config=_mapped(tmp_path)) as hostler:
         containers = [
-            {"Image": f"mistaken/{name}", "ContainerHostname": name} for name in ("good", "wrong-port", "ping-500")
+            {"Image": f"faulty/{name}", "ContainerHostname": name} for name in ("good", "wrong-port", "ping-500")
         ]
         hostler.sm.create_model(ModelName="several", ExecutionRoleArn=ROLE, Containers=containers)
         _endpoint(hostler, "several")
@@ -249,7 +249,7 @@ def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> No
         assert " wrong-port: In 8 seconds, GET /ping was not answered: the container listens on port " in reason
         assert " ping-500: In 8 seconds, GET /ping was answered with 500 instead of 200." in reason
         hostler.sm.delete_endpoint(EndpointName="several")
-        eventually(lambda: not hostler.named("mistaken.py"), 30, "the good one is gone, too")
+        eventually(lambda: not hostler.named("faulty.py"), 30, "the good one is gone, too")
 
 
 def test_an_archive_with_a_link_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -268,9 +268,9 @@ def test_an_archive_with_a_link_is_refused_before_anything_starts(tmp_path: Path
 
 
 def _mapped(folder: Path) -> Path:
-    program = REPOSITORY / "tests" / "containers" / "mistaken.py"
+    program = REPOSITORY / "tests" / "containers" / "faulty.py"
     lines = [
-        f'"mistaken/{name}" = ["{sys.executable}", "{program}", "{name}"]' for name in (*PROGRAMS, "ping-401", "good")
+        f'"faulty/{name}" = ["{sys.executable}", "{program}", "{name}"]' for name in (*PROGRAMS, "ping-401", "good")
     ]
     config = folder / "mapped.toml"
     config.write_text("\n".join(["[images]", *lines]))

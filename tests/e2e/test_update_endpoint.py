@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import targets
+from background_load import Load, load
 from botocore.exceptions import ClientError
 from callers import Caller
-from mapped import ask, deploy, endpoint, hops, image, mapped, model, names, variant, way, wish
+from hop_endpoints import ask, deploy, endpoint, hops, image, mapped, model, names, variant, way, wish
 from running import BUCKET, Hostler, eventually, hostler_up
-from under_load import Load, load
 
 NAMES = ("one", "two", "three")
 
