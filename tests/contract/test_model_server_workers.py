@@ -283,41 +283,49 @@ def test_nothing_outlives_a_server_that_is_killed(serve: Callable[..., Container
 
 
 @pytest.mark.slow
-def test_whatever_comes_and_goes_while_workers_are_killed_nobody_is_answered_wrongly(
+def test_every_answer_is_its_own_targets_while_targets_change_and_workers_are_killed(
     serve: Callable[..., Container],
 ) -> None:
     server = serve()
-    over = threading.Event()
-    held: dict[str, int] = {}
+    stop = threading.Event()
+    numbers: dict[str, int] = {}  # target name -> the number that it answers
+    correct = [0] * 4  # correct answers of each caller
 
-    def come_and_go(seed: int) -> int:
-        numbers, calls = random.Random(seed), 0
-        while not over.is_set():
-            name, number = f"t{seed}.{numbers.randrange(3)}", numbers.randrange(10**6)
-            if name in held:
+    def change_and_invoke(caller: int) -> None:
+        random_ = random.Random(caller)
+        while not stop.is_set():
+            name, number = f"t{caller}.{random_.randrange(3)}", random_.randrange(10**6)
+            if name in numbers:
                 assert server.ask("DELETE", f"/models/{name}").status in (200, 404)
-                del held[name]
+                del numbers[name]
             made(server.model(name), number)
             if server.load(name).status != 200:
                 continue
-            held[name] = number
+            numbers[name] = number
             for _ in range(5):
                 answer = server.invoke(name, b"1")
                 assert answer.status in (500, 404) or who(answer)[0] == number
-                calls += answer.status == 200
-        return calls
+                correct[caller] += answer.status == 200
 
-    def kill() -> None:
-        while not over.wait(1.3):
-            for pid in processes(server)[:1]:
-                os.kill(pid, signal.SIGKILL)
+    with ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(change_and_invoke, caller) for caller in range(4)]
 
-    with ThreadPoolExecutor(5) as pool:
-        working = [pool.submit(come_and_go, seed) for seed in range(4)]
-        killing = pool.submit(kill)
-        time.sleep(8)
-        over.set()
-        assert all(one.result() > 20 for one in working)
-        killing.result()
+        def each_has_more_than(counts: list[int]) -> bool:
+            for caller in callers:
+                if caller.done():
+                    caller.result()  # raises its error
+            return all(now > then for now, then in zip(correct, counts, strict=True))
+
+        try:
+            for _ in range(6):
+                time.sleep(1.3)  # a worker that has lived for a second is replaced at once
+                for pid in processes(server)[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                after = [count + 3 for count in correct]  # and one more: over 20 in six rounds
+                eventually(lambda after=after: each_has_more_than(after), 60)
+        finally:
+            stop.set()
+        for caller in callers:
+            caller.result()
     there = {model["modelName"] for model in server.ask("GET", "/models").json["models"]}
-    settled(server, {name: number for name, number in held.items() if name in there})
+    settled(server, {name: number for name, number in numbers.items() if name in there})
