@@ -47,7 +47,7 @@ def model(hostler: Hostler, name: str, containers: Sequence[dict[str, Any]], mod
     hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **how)
 
 
-def endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 30) -> None:
+def endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 60) -> None:
     """An endpoint of these variants; returns when it is InService."""
     hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
     hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)

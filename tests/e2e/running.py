@@ -77,7 +77,7 @@ class Hostler:
         assert code == 0, f"hostler up ended with {code}"
         self.assert_nothing_is_left()
 
-    def assert_nothing_is_left(self, within: float = 5) -> None:
+    def assert_nothing_is_left(self, within: float = 20) -> None:
         """No process of it, no process that names its folders, no run folder."""
         eventually(lambda: not self.remains(), within, "all processes are gone", lambda: str(self.remains()))
         assert not [path for path in self._run_folders if path.exists()], "the run folder is still there"
@@ -169,7 +169,7 @@ class Hostler:
         return self.client("s3")
 
     def create_endpoint(
-        self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 30, **more: Any
+        self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 60, **more: Any
     ) -> None:
         """A multi-model endpoint over `s3://models/{prefix or name}/`; returns when it is InService.
 
@@ -186,7 +186,7 @@ class Hostler:
         self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
         self.wait_in_service(name, wait)
 
-    def wait_in_service(self, name: str, within: float = 30) -> None:
+    def wait_in_service(self, name: str, within: float = 60) -> None:
         def settled() -> dict[str, Any] | None:
             told: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
             assert told["EndpointStatus"] != "Failed", told.get("FailureReason")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import targets
 from callers import Answer, Caller, UnansweredError
@@ -19,6 +20,7 @@ from running import Hostler, eventually, hostler_up
 TARGETS = 12
 CALLERS = 8
 
+# Creates the file ENTERED when a call has reached it.
 SLEEPY = """
 import time
 
@@ -26,6 +28,7 @@ def model_fn(model_dir):
     return "awake"
 
 def transform_fn(model, data, content_type, accept):
+    open("ENTERED", "w").close()
     time.sleep(0.5)
     return '"awake"', "application/json"
 """
@@ -99,9 +102,10 @@ def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_pa
 
         async def kill(load: Load) -> None:
             nonlocal killed
-            killed = time.monotonic()
             first.kill()
-            await asyncio.to_thread(eventually, lambda: len(hostler.containers) == 2, 15, "it is replaced")
+            await asyncio.to_thread(eventually, lambda: not _lives(first), 30, "the container has ended")
+            killed = time.monotonic()
+            await asyncio.to_thread(eventually, lambda: len(hostler.containers) == 2, 30, "it is replaced")
 
         load = under_load(hostler, kill)
 
@@ -110,7 +114,7 @@ def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_pa
         assert all(call.sent < killed + 0.5 for call in failed), failed[:3]
         assert len(failed) <= CALLERS
         assert second in hostler.containers
-        eventually(lambda: _count(hostler) == 2, 10, "both instances count again")
+        eventually(lambda: _count(hostler) == 2, 30, "both instances count again")
         for number in range(TARGETS):
             assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
 
@@ -124,7 +128,7 @@ def test_when_control_is_killed_no_request_on_a_resident_target_fails_and_nothin
 
         async def kill(load: Load) -> None:
             old.kill()
-            await asyncio.to_thread(eventually, lambda: _control_answers(hostler), 20, "control answers again")
+            await asyncio.to_thread(eventually, lambda: _control_answers(hostler), 30, "control answers again")
 
         load = under_load(hostler, kill)
 
@@ -155,10 +159,13 @@ def test_when_a_gateway_is_killed_the_next_connection_is_served(tmp_path: Path, 
 
         async def kill(load: Load) -> None:
             nonlocal killed
-            killed = time.monotonic()
-            hostler.gateways[0].kill()
+            [gateway, *_] = hostler.gateways
+            gateway.kill()
             async with Caller(hostler.url) as caller:
-                answer = await caller.invoke("kills", "3.tar.gz")
+                next_call = asyncio.create_task(caller.invoke("kills", "3.tar.gz"))
+                await asyncio.to_thread(eventually, lambda: not _lives(gateway), 30, "the gateway has ended")
+                killed = time.monotonic()
+                answer = await next_call
                 assert (answer.status, targets.number(answer.body)) == (200, 3)
 
         load = under_load(hostler, kill)
@@ -180,7 +187,7 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
         async def kill(load: Load) -> None:
             hostler.host.kill()
             await asyncio.to_thread(
-                eventually, lambda: not hostler.remains(), 5, "all is gone", lambda: str(hostler.remains())
+                eventually, lambda: not hostler.remains(), 30, "all is gone", lambda: str(hostler.remains())
             )
 
         under_load(hostler, kill)
@@ -189,7 +196,7 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
         try:
             again.start()
             for endpoint, count in (("kills", 2), ("other", 1)):
-                eventually(lambda: _count(again, endpoint) == count, 15, f"{endpoint} is back")  # noqa: B023
+                eventually(lambda: _count(again, endpoint) == count, 30, f"{endpoint} is back")  # noqa: B023
                 for number in range(TARGETS):
                     assert targets.number(again.invoke(endpoint, f"{number}.tar.gz")) == number
             assert again.metric("hostler_downloads_total") == 0  # all lay on disk, extracted
@@ -202,8 +209,10 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
 def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         start(hostler, count=1)
-        hostler.put("kills/sleepy.tar.gz", targets.script_target(SLEEPY))
+        entered = tmp_path / "entered"
+        hostler.put("kills/sleepy.tar.gz", targets.script_target(SLEEPY.replace("ENTERED", str(entered))))
         hostler.invoke("kills", "sleepy.tar.gz")
+        entered.unlink()
         told = 0.0
 
         async def terminate(load: Load) -> None:
@@ -211,7 +220,8 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Pa
             async with contextlib.AsyncExitStack() as stack:
                 sleepers = [await stack.enter_async_context(Caller(hostler.url)) for _ in range(4)]
                 calls = [asyncio.create_task(caller.invoke("kills", "sleepy.tar.gz")) for caller in sleepers]
-                await asyncio.sleep(0.25)
+                await asyncio.to_thread(eventually, entered.exists, 30, "the script is called")
+                await asyncio.sleep(0.25)  # and the gateway has the other three
                 told = time.monotonic()
                 hostler.host.send_signal(signal.SIGTERM)
                 answers = await asyncio.gather(*calls)
@@ -229,6 +239,13 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Pa
 
 def _right(call: Call) -> bool:
     return call.answer is not None and call.answer.status == 200 and targets.number(call.answer.body) == call.number
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _count(hostler: Hostler, endpoint: str = "kills") -> int:

@@ -34,9 +34,9 @@ def test_without_a_cache_a_target_is_gone_when_its_last_request_is(hostler: Host
     for name in ("a", "b", "a"):
         [hop] = way(hostler.invoke("fleeting", f"{name}.tar.gz"))[1]
         assert hop["model"] == name
-        eventually(lambda: not [*(folder / "models").iterdir()], 10, "nothing of the target is left")
+        eventually(lambda: not [*(folder / "models").iterdir()], 30, "nothing of the target is left")
         eventually(
-            lambda: hostler.metric("hostler_resident_targets", endpoint="fleeting") == 0, 10, "nothing is loaded"
+            lambda: hostler.metric("hostler_resident_targets", endpoint="fleeting") == 0, 30, "nothing is loaded"
         )
     hostler.sm.delete_endpoint(EndpointName="fleeting")
 

@@ -48,14 +48,14 @@ def test_tags_preload_pin_and_unload_and_can_be_changed_while_the_endpoint_serve
         }  # fmt: skip
         for number in (3, 1, 2, 4):  # 4: a preload that was never called would not be idle
             assert targets.number(hostler.invoke("lives", f"{number}.tar.gz")) == number
-        eventually(lambda: all(one["calls"] for one in listed(hostler, "--match", "[1-4].*")), 5, "calls are counted")
+        eventually(lambda: all(one["calls"] for one in listed(hostler, "--match", "[1-4].*")), 30, "calls are counted")
         hostler.sm.add_tags(ResourceArn=arn, Tags=[{"Key": "hostler:idle-ttl", "Value": "0.2"}])
-        eventually(lambda: hostler.metric("hostler_resident_targets") == 2, 10, "the others have left")
+        eventually(lambda: hostler.metric("hostler_resident_targets") == 2, 30, "the others have left")
         shown = {one["target"]: one["pinned"] for one in listed(hostler, "--endpoint", "lives") if one["instance"]}
         assert shown == {"1.tar.gz": True, "3.tar.gz": True}
         assert targets.number(hostler.invoke("lives", "2.tar.gz")) == 2
         hostler.sm.delete_tags(ResourceArn=arn, TagKeys=["hostler:pin"])
-        eventually(lambda: hostler.metric("hostler_resident_targets") == 0, 10, "all have left")
+        eventually(lambda: hostler.metric("hostler_resident_targets") == 0, 30, "all have left")
 
 
 def test_what_was_resident_is_resident_again_after_an_end_and_after_a_kill_though_nobody_calls(tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_what_was_resident_is_resident_again_after_an_end_and_after_a_kill_thoug
         assert hostler.metric("hostler_downloads_total") == 0, "from the disk"
         assert len({one["instance"] for one in listed(hostler)}) == 2
         before = hot.stat().st_ino
-        eventually(lambda: hot.stat().st_ino != before, 15, "it is written down")
+        eventually(lambda: hot.stat().st_ino != before, 30, "it is written down")
 
         hostler.host.kill()
-        eventually(lambda: not hostler.remains(), 5, "all is gone")
+        eventually(lambda: not hostler.remains(), 30, "all is gone")
         hostler.destroy()
         hostler.start()
         eventually(lambda: hostler.metric("hostler_resident_targets") == TARGETS - 1, 30, "what was hot is back again")

@@ -21,7 +21,7 @@ NAMES = ("one", "two", "three")
 @pytest.fixture(scope="module")
 def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     folder = tmp_path_factory.mktemp("changes")
-    with hostler_up(folder / "up", config=mapped(folder, *NAMES), startup_timeout=3) as running:
+    with hostler_up(folder / "up", config=mapped(folder, *NAMES), startup_timeout=30) as running:
         yield running
 
 
@@ -45,7 +45,7 @@ def while_callers_go_on(hostler: Hostler, endpoint: str, happening: Callable[[Lo
             await going.more(50)
         return going
 
-    return asyncio.run(asyncio.wait_for(run(), 90))
+    return asyncio.run(asyncio.wait_for(run(), 180))
 
 
 def ways(load: Load) -> list[tuple[str, ...]]:
