@@ -1,6 +1,6 @@
-"""Containers with the mistakes that people make most, as small real programs.
+"""Containers with frequent mistakes, as small real programs.
 
-Run as `python faulty.py MISTAKE serve`, as SageMaker runs an image; nothing here knows of hostler.
+Run as `python faulty.py MISTAKE serve`, as SageMaker runs an image; nothing here knows hostler.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MISTAKE = sys.argv[1]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET /ping is answered with the status that the mistake is named after; there is no other route."""
+    """Answer GET /ping with the status in the mistake's name, else 200; there is no other route."""
 
     status = int(MISTAKE.partition("-")[2]) if MISTAKE.startswith("ping-") else 200
 
@@ -47,7 +47,7 @@ def main() -> None:
             sys.exit(3)
         case "done":
             return
-        case "killed":  # as the kernel does it when memory runs out
+        case "killed":  # as the kernel does when memory runs out
             os.kill(os.getpid(), signal.SIGKILL)
         case "import-error":
             import a_module_that_nobody_has  # noqa: F401

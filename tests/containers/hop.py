@@ -1,21 +1,21 @@
-"""A small real model server, an image with its model inside, as people bring their own: one stop of a request's way.
+"""A small real model server, an image with its model inside, as users bring their own: one hop of a request.
 
-Run as `python hop.py NAME serve`, as SageMaker runs an image; nothing here knows of hostler. It listens where
-SAGEMAKER_BIND_TO_PORT says and answers GET /ping and POST /invocations; where SAGEMAKER_MULTI_MODEL is `true`, the
+Run as `python hop.py NAME serve`, as SageMaker runs an image; nothing here knows hostler. It listens on the port
+SAGEMAKER_BIND_TO_PORT and answers GET /ping and POST /invocations; where SAGEMAKER_MULTI_MODEL is `true`, the
 multi-model API as well, over artifacts that are one file, `name`.
 
-Its prediction is the body that it was given and one line more: a JSON object of what it saw. So a body that went
-through several of these tells its way. If its first line is a JSON object, what that has under NAME is done to this
-request:
+Its prediction is the request's body and another line: a JSON object that describes the request as it arrived here. So
+a body that went through several hops has one line of each. If the first line of the body is a JSON object, its member
+NAME has instructions for this hop:
 
-    note    say these words in the log first
-    sleep   seconds to wait first; then, with a note, "<note> over" is said
-    exit    end the process with this code, unanswered
-    status  answer with this status, and `say` as the body
+    log     print this line first
+    sleep   wait so many seconds; then, with `log`, print "<log> done"
+    exit    end the process with this code, without an answer
+    status  answer with this status, and `body`
     size    answer with so many bytes instead
     type, attributes    the answer's Content-Type and custom attributes
 
-A file `slow` in its folder holds the seconds that every request is to wait: so one instance can be slower than another.
+A file `slow` in its folder has the seconds that every request waits: so an instance can be slower than another.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MULTI_MODEL = os.environ.get("SAGEMAKER_MULTI_MODEL") == "true"
 PORT = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
 TYPE = f"application/x-{NAME}"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-SELF = os.urandom(4).hex()  # no other process is called like this
-MODELS: dict[str, tuple[str, str]] = {}  # what is loaded: model name -> (url, the artifact's name)
+PROCESS = os.urandom(4).hex()  # differs in every process
+MODELS: dict[str, tuple[str, str]] = {}  # loaded models: name -> (url, the artifact's name)
 
 
 class Server(ThreadingHTTPServer):
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         elif MULTI_MODEL and parts[0] == "models" and parts[1] in MODELS:
             self._answer(200, json.dumps({"modelName": parts[1], "modelUrl": MODELS[parts[1]][0]}).encode())
         else:
-            self._answer(404, b"there is no such thing")
+            self._answer(404, b"not found")
 
     def do_DELETE(self) -> None:
         _, _, name = self.path.rpartition("/")
@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/invoke") and (name := self.path.split("/")[2]) in MODELS:
             self._invoke(body, MODELS[name][1])
         else:
-            self._answer(404, b"there is no such thing")
+            self._answer(404, b"not found")
 
     def _load(self, model_name: str, url: str) -> None:
         if model_name in MODELS:
@@ -83,27 +83,29 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(400, b"this artifact has no name")
 
     def _invoke(self, body: bytes, model: str | None = None) -> None:
-        wish = _wish(body)
-        if "note" in wish:
-            print(wish["note"], flush=True)
-        if "sleep" in wish:
-            time.sleep(wish["sleep"])
-            print(wish.get("note", ""), "over", flush=True)
+        instructions = _instructions(body)
+        if "log" in instructions:
+            print(instructions["log"], flush=True)
+        if "sleep" in instructions:
+            time.sleep(instructions["sleep"])
+            print(instructions.get("log", ""), "done", flush=True)
         time.sleep(_slowness())
-        if "exit" in wish:
-            print("as you wish", flush=True)
-            os._exit(wish["exit"])
-        if "status" in wish:
-            self._answer(wish["status"], wish.get("say", "").encode(), wish.get("type", "text/plain"))
+        if "exit" in instructions:
+            print("exit as instructed", flush=True)
+            os._exit(instructions["exit"])
+        if "status" in instructions:
+            self._answer(
+                instructions["status"], instructions.get("body", "").encode(), instructions.get("type", "text/plain")
+            )
             return
-        saw = {
-            "name": NAME, "self": SELF, "path": self.path, "model": model,
+        seen = {
+            "name": NAME, "process": PROCESS, "path": self.path, "model": model,
             "type": self.headers["Content-Type"],
             "accept": self.headers["Accept"], "attributes": self.headers[ATTRIBUTES],
             "target": self.headers["X-Amzn-SageMaker-Target-Model"],
         }  # fmt: skip
-        whole = b"." * wish["size"] if "size" in wish else body + b"\n" + json.dumps(saw).encode()
-        self._answer(200, whole, wish.get("type", TYPE), wish.get("attributes"))
+        answer = b"." * instructions["size"] if "size" in instructions else body + b"\n" + json.dumps(seen).encode()
+        self._answer(200, answer, instructions.get("type", TYPE), instructions.get("attributes"))
 
     def _answer(self, status: int, body: bytes = b"", kind: str = "text/plain", attributes: str | None = None) -> None:
         self.send_response(status)
@@ -115,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing of what goes well."""
+        """Log no successful request."""
 
 
 def _slowness() -> float:
@@ -125,11 +127,11 @@ def _slowness() -> float:
         return 0.0
 
 
-def _wish(body: bytes) -> dict[str, Any]:
+def _instructions(body: bytes) -> dict[str, Any]:
     line = body.split(b"\n", 1)[0]
-    asked = json.loads(line) if line.startswith(b"{") else {}
-    found: dict[str, Any] = asked.get(NAME, {})
-    return found
+    document = json.loads(line) if line.startswith(b"{") else {}
+    instructions: dict[str, Any] = document.get(NAME, {})
+    return instructions
 
 
 if __name__ == "__main__":

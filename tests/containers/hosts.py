@@ -1,4 +1,4 @@
-"""A real host over stand-ins, in a process of its own, for tests."""
+"""A real host over stand-ins, in its own process, for tests."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ STANDINS = Path(standins.__file__)
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-def until(what: str, true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Look again and again until it is true; the seconds only guard against waiting for ever."""
+def until(what: str, true: Callable[[], object], seconds: float = 60.0) -> None:
+    """Poll until `true` returns a truthy value; the seconds only guard against a hang."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"after {seconds} s: {what}"
@@ -69,15 +69,15 @@ class Host:
         return int((self.data / "url").read_text().rpartition(":")[2])
 
     def pids_of(self, words: str) -> list[int]:
-        """The children whose command line holds these words."""
+        """Return the host's children whose command line has these words."""
         return [pid for pid, parent in parents().items() if parent == self.pid and words in command_line(pid)]
 
     def pid_of(self, words: str) -> int:
-        """The first of them; 0 when there is none."""
+        """Return the first child whose command line has these words; 0 without one."""
         return next(iter(self.pids_of(words)), 0)
 
     def launch(self, id: str, kind: str, **environment: str) -> Launch:
-        """A container: kind is `forked` or `executed`. What is not named here, it does not have."""
+        """Return a container's launch. `kind` is `forked` or `executed`. It has no variables but these."""
         folder = self.data / "containers" / id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -92,16 +92,16 @@ class Host:
         )
 
     def family(self) -> set[int]:
-        """Everything below the host, and itself."""
+        """Return the pids of the host and its descendants."""
         return {self.pid, *descendants(self.pid)}
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Signal it, and wait for its end."""
+        """Send a signal and wait for the exit."""
         self.process.send_signal(number)
         return self.ended()
 
     def ended(self) -> tuple[int, str, str]:
-        """Wait for its end; its exit code, what it printed, and what its processes logged."""
+        """Wait for the exit; return the exit code, the output, and the log of its processes."""
         return self.process.wait(30), self._started.output(), self._errors.read_text(errors="replace")
 
 
@@ -113,13 +113,13 @@ def command_line(pid: int) -> str:
 
 
 def none_of(pids: set[int]) -> bool:
-    """None of these lives any more."""
+    """Return whether none of these processes runs."""
     return not pids & parents().keys()
 
 
 @contextlib.contextmanager
 def hosting(folder: Path, **environment: str) -> Iterator[Host]:
-    """A ready host; whatever the test did to it, nothing of it is left afterwards."""
+    """Run a host and wait until it is ready; whatever the test did to it, no process of it remains."""
     folder.mkdir(exist_ok=True)
     host = Host(folder, **environment)
     try:

@@ -1,6 +1,6 @@
-"""Stand-ins for what the host runs: control, a gateway, a forked server, a mapped command, and a host that runs them.
+"""Stand-ins for the host's processes: control, a gateway, a forked server, a mapped command; and a host of these.
 
-They do nothing but live, and have descendants of the kinds that are easily left behind.
+They only run, and have descendants of the kinds that easily become orphans.
 Run as `python standins.py host|control|gateway|command ...`.
 """
 
@@ -27,7 +27,7 @@ def server() -> None:
 
 
 def command() -> None:
-    """A mapped command: it listens on the port that it is told."""
+    """A mapped command: it listens on SAGEMAKER_BIND_TO_PORT."""
     assert sys.argv[-1] == contract.SERVE
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """As STANDIN_* says: EXIT with a code, be STUBBORN about SIGTERM, try to WRITE and to SEE paths, tell its NAME."""
+    """Obey STANDIN_*: EXIT with a code, ignore SIGTERM (STUBBORN), try to WRITE and SEE paths, print the host NAME."""
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
         sys.exit(int(os.environ["STANDIN_EXIT"]))
@@ -44,7 +44,7 @@ def _behave(listener: socket.socket) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for path in filter(None, os.environ.get("STANDIN_WRITE", "").split(":")):
         try:
-            open(path, "a").close()  # what is the machine's stays as it is even if this should succeed
+            open(path, "a").close()  # changes no file of the machine, even if it succeeds
             print("may write", path, flush=True)
         except OSError as error:
             print("may not write", path, error.strerror, flush=True)
@@ -52,36 +52,36 @@ def _behave(listener: socket.socket) -> None:
         print("sees" if os.path.exists(path) else "does not see", path, flush=True)
     if "STANDIN_NAME" in os.environ:
         print("is", socket.gethostname(), "at", socket.gethostbyname(socket.gethostname()), flush=True)
-    _have_descendants()
+    _spawn_descendants()
     new = Path("environment.new")
     new.write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))
-    new.rename("environment")  # whoever waits for it finds it whole
+    new.rename("environment")  # readers find it complete
     listener.listen()
     while True:
         listener.accept()[0].close()
 
 
-DESCENDANTS = 3  # a child, a grandchild, and one that became a daemon by two forks and a session of its own
+DESCENDANTS = 3  # a child, a grandchild, and a daemon by two forks and its own session
 
 
-def _have_descendants() -> None:
+def _spawn_descendants() -> None:
     reading, writing = os.pipe()
     if os.fork() == 0:
         if os.fork() == 0:
-            _live(writing)
-        _live(writing)
-    between = os.fork()
-    if between == 0:
+            _run_forever(writing)
+        _run_forever(writing)
+    middle = os.fork()
+    if middle == 0:
         os.setsid()
         if os.fork() == 0:
-            _live(writing)
+            _run_forever(writing)
         os._exit(0)
-    os.waitpid(between, 0)
+    os.waitpid(middle, 0)
     for _ in range(DESCENDANTS):
         os.read(reading, 1)
 
 
-def _live(writing: int) -> NoReturn:
+def _run_forever(writing: int) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.write(writing, b".")
     while True:
@@ -97,7 +97,7 @@ def control() -> None:
 
 
 def gateway() -> None:
-    """It answers everything with 200 and its pid, or with 503 while control cannot be. On SIGTERM it leaves at once."""
+    """Answer every request with 200 and the pid, or with 503 if control cannot start. On SIGTERM exit at once."""
     leave_with(int(sys.argv[sys.argv.index("--lifeline") + 1]))
     status = b"503 Later" if "STANDIN_CONTROL_EXIT" in os.environ else b"200 OK"
     listener = socket.socket(fileno=int(sys.argv[sys.argv.index("--listen") + 1]))
@@ -110,7 +110,7 @@ def gateway() -> None:
 
 
 def host() -> None:
-    """The real host with settings from HOSTLER_*, over these stand-ins."""
+    """Run the real host with settings from HOSTLER_*, over these stand-ins."""
     from hostler.errors import UserError
     from hostler.host.main import Programs, run
     from hostler.settings import load

@@ -1,12 +1,12 @@
-"""A model server that answers part by part: uvicorn and Starlette, as people bring their own.
+"""A model server that answers part by part: uvicorn and Starlette, as users bring their own.
 
-Run as `python streams.py serve`. A request is a JSON object, one of
+Run as `python streams.py serve`. A request is one of these JSON objects:
 
-    {"parts": n, "gate": name, "fail": how}    n lines, `part 0` and so on. With a gate, what follows the first waits
-                                               until it is opened. After the last, `break` ends the connection within
+    {"parts": n, "gate": name, "fail": how}    n lines, `part 0` and so on. With a gate, all but the first wait until
+                                               it is opened. After the last, `break` ends the connection within
                                                the answer, and `hang` sends nothing more.
     {"open": name}                             opens that gate
-    {"tell": true}                             a JSON list of what became of the answers so far: `all` or `left alone`
+    {"list": true}                             a JSON list of the ends of all answers so far: `complete` or `cancelled`
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ async def ping(_: Request) -> Response:
 async def invocations(request: Request) -> Response:
     if request.headers.get("content-type") != "application/json":
         return PlainTextResponse("only JSON is understood", 415)
-    asked = await request.json()
-    if "open" in asked:
-        GATES[asked["open"]].set()
+    options = await request.json()
+    if "open" in options:
+        GATES[options["open"]].set()
         return PlainTextResponse("")
-    if "tell" in asked:
+    if "list" in options:
         return JSONResponse(ENDS)
-    attributes = {"X-Amzn-SageMaker-Custom-Attributes": f"parts={asked['parts']}"}
-    return StreamingResponse(parts(asked), headers=attributes, media_type=request.headers.get("accept"))
+    attributes = {"X-Amzn-SageMaker-Custom-Attributes": f"parts={options['parts']}"}
+    return StreamingResponse(parts(options), headers=attributes, media_type=request.headers.get("accept"))
 
 
-async def parts(asked: dict[str, Any]) -> AsyncIterator[bytes]:
+async def parts(options: dict[str, Any]) -> AsyncIterator[bytes]:
     try:
-        for number in range(asked["parts"]):
-            if number and "gate" in asked:
-                await GATES[asked["gate"]].wait()
+        for number in range(options["parts"]):
+            if number and "gate" in options:
+                await GATES[options["gate"]].wait()
             yield b"part %d\n" % number
-        if asked.get("fail") == "hang":
+        if options.get("fail") == "hang":
             await asyncio.sleep(600)
-        if asked.get("fail") == "break":
+        if options.get("fail") == "break":
             raise RuntimeError("broken as asked")
-        ENDS.append("all")
+        ENDS.append("complete")
     except asyncio.CancelledError:
-        ENDS.append("left alone")
+        ENDS.append("cancelled")
         raise
 
 

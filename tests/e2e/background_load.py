@@ -1,4 +1,4 @@
-"""Callers that go on asking an endpoint of hops, each with bodies of its own, while something happens to it."""
+"""Callers that invoke an endpoint of hops without a pause, each with its own bodies, while a test changes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from callers import Answer, Caller
-from hop_endpoints import ask, way
+from hop_endpoints import call_endpoint, trace
 
 
 @dataclass(frozen=True)
@@ -19,44 +19,44 @@ class Call:
     answer: Answer
 
     @property
-    def right(self) -> bool:
-        """Whether it was answered, with what was sent."""
-        return self.answer.status == 200 and way(self.answer.body)[0] == self.body
+    def correct(self) -> bool:
+        """Whether the answer is 200 and has the body that was sent."""
+        return self.answer.status == 200 and trace(self.answer.body)[0] == self.body
 
 
 class Load:
-    """Use `load` to have one."""
+    """The calls of all callers so far, in the order of their answers. Made by `keep_calling`."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self._more = asyncio.Condition()
+        self._called = asyncio.Condition()
 
     @property
     def failed(self) -> list[Call]:
-        return [call for call in self.calls if not call.right]
+        return [call for call in self.calls if not call.correct]
 
-    async def more(self, count: int) -> list[Call]:
-        """The next so many calls."""
+    async def next_calls(self, count: int) -> list[Call]:
+        """Wait for the next `count` calls, and return them."""
         since = len(self.calls)
-        async with self._more:
-            await self._more.wait_for(lambda: len(self.calls) >= since + count)
+        async with self._called:
+            await self._called.wait_for(lambda: len(self.calls) >= since + count)
         return self.calls[since:]
 
-    async def go_on(self, url: str, endpoint: str, number: int) -> None:
+    async def call_repeatedly(self, url: str, endpoint: str, number: int) -> None:
         async with Caller(url) as caller:
             while True:
                 sent, body = time.monotonic(), b"caller %d, call %d" % (number, len(self.calls))
-                self.calls.append(Call(sent, body, await ask(caller, endpoint, body)))
-                async with self._more:
-                    self._more.notify_all()
+                self.calls.append(Call(sent, body, await call_endpoint(caller, endpoint, body)))
+                async with self._called:
+                    self._called.notify_all()
 
 
 @contextlib.asynccontextmanager
-async def load(url: str, endpoint: str, callers: int = 8) -> AsyncIterator[Load]:
-    """So many callers go on within this context; afterwards every call is in `calls` that was answered by then."""
-    found = Load()
+async def keep_calling(url: str, endpoint: str, callers: int = 8) -> AsyncIterator[Load]:
+    """Run callers within this context; afterwards `calls` has every call that was answered by then."""
+    load = Load()
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(found.go_on(url, endpoint, number)) for number in range(callers)]
-        yield found
+        tasks = [group.create_task(load.call_repeatedly(url, endpoint, number)) for number in range(callers)]
+        yield load
         for task in tasks:
             task.cancel()

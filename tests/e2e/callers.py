@@ -1,6 +1,6 @@
-"""Callers that cost next to nothing: InvokeEndpoint over one kept-alive connection each, in asyncio.
+"""Cheap HTTP clients: InvokeEndpoint over one kept-alive connection each, in asyncio.
 
-boto3 would be most of the work on a small machine; every test that uses these asks once through boto3 as well.
+boto3 would be most of the work on a small machine; every test that uses these sends one request through boto3, too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Answer:
     body: bytes
 
     def timing(self, name: str) -> float:
-        """Seconds of one entry of Server-Timing; 0 when it is not there."""
-        found = re.search(rf"\b{name};(?:[^,]*;)?dur=([\d.]+)", self.headers.get("server-timing", ""))
-        return float(found[1]) / 1000 if found else 0.0
+        """Return the seconds of an entry of Server-Timing; 0 without such an entry."""
+        entry = re.search(rf"\b{name};(?:[^,]*;)?dur=([\d.]+)", self.headers.get("server-timing", ""))
+        return float(entry[1]) / 1000 if entry else 0.0
 
 
 class UnansweredError(Exception):
-    """The connection ended. `begun` says whether a part of an answer had come."""
+    """The connection ended. `begun`: after a part of an answer had come."""
 
     def __init__(self, begun: bool) -> None:
         super().__init__("the connection ended " + ("within an answer" if begun else "before an answer"))
@@ -33,7 +33,7 @@ class UnansweredError(Exception):
 
 
 class Caller:
-    """One connection to `url`, made when first needed and again after the server closed it."""
+    """A connection to `url`, made at the first call and again after the server closed it."""
 
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -60,26 +60,26 @@ class Caller:
         return await self.call("POST", f"/endpoints/{endpoint}/invocations", headers, body)
 
     async def call(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
-        """One request. Raises UnansweredError, or OSError when there is no connection to be had."""
+        """Send a request and return the answer. Raises UnansweredError, or OSError if the connection cannot be made."""
         await self.connect()
         assert self._streams is not None
         reader, writer = self._streams
-        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Length: {len(body)}\r\n{fields}"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Length: {len(body)}\r\n{lines}"
         writer.write(head.encode() + b"\r\n" + body)
         begun = False
         try:
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             begun = True
-            pairs = (line.partition(":") for line in lines[1:] if line)
-            got = {name.lower(): value.strip() for name, _, value in pairs}
-            content = await _body(reader, got)
+            pairs = (line.partition(":") for line in lines if line)
+            fields = {name.lower(): value.strip() for name, _, value in pairs}
+            content = await _body(reader, fields)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             await self.close()
             raise UnansweredError(begun or bool(getattr(error, "partial", b""))) from None
-        if got.get("connection", "").lower() == "close":
+        if fields.get("connection", "").lower() == "close":
             await self.close()
-        return Answer(int(lines[0].split(" ")[1]), got, content)
+        return Answer(int(status.split(" ")[1]), fields, content)
 
 
 async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""One hostler for the files whose tests need no settings of their own."""
+"""A hostler shared by the files whose tests need no settings of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from hop_endpoints import mapped
+from hop_endpoints import mapped_config
 from running import Hostler, eventually, hostler_up
 
 HOPS = ("one", "two", "hop", "myimage1", "myimage2", *(f"hop{number}" for number in range(15)))
@@ -15,25 +15,25 @@ HOPS = ("one", "two", "hop", "myimage1", "myimage2", *(f"hop{number}" for number
 @pytest.fixture(scope="session")
 def shared_hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     folder = tmp_path_factory.mktemp("shared")
-    with hostler_up(folder / "up", config=mapped(folder, *HOPS)) as running:
+    with hostler_up(folder / "up", config=mapped_config(folder, *HOPS)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def hostler(shared_hostler: Hostler) -> Iterator[Hostler]:
-    """The shared hostler, empty: it has what this file's tests make, until the file's end. HOPS are mapped images."""
+    """The shared hostler, which is empty before and after each file. HOPS are mapped images."""
     yield shared_hostler
     _empty(shared_hostler)
 
 
 def _empty(hostler: Hostler) -> None:
-    """Delete every resource and object; nothing may be left of them."""
+    """Delete every resource and object, and wait until nothing of them remains."""
     for endpoint in hostler.sm.list_endpoints(MaxResults=100)["Endpoints"]:
         if endpoint["EndpointStatus"] != "Deleting":
             hostler.sm.delete_endpoint(EndpointName=endpoint["EndpointName"])
-    eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 60, "all endpoints are gone")
-    eventually(lambda: not [*(hostler.data / "containers").iterdir()], 30, "all containers are gone")
-    eventually(lambda: not hostler.containers, 30, "all containers' processes are gone")
+    eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 60, "all endpoints are deleted")
+    eventually(lambda: not [*(hostler.data / "containers").iterdir()], 60, "all containers are removed")
+    eventually(lambda: not hostler.containers, 60, "all containers' processes have ended")
     for config in hostler.sm.list_endpoint_configs(MaxResults=100)["EndpointConfigs"]:
         hostler.sm.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
     for model in hostler.sm.list_models(MaxResults=100)["Models"]:

@@ -1,4 +1,4 @@
-"""Images with their models inside, mapped under [images] to the small real servers of `tests/containers`."""
+"""Endpoints of hops: images mapped under [images] to the small real servers of `tests/containers`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ STREAMS = f"{REGISTRY}/streams:1"
 
 
 def image(hop: str) -> str:
-    """The image whose container is `tests/containers/hop.py` under this name."""
+    """Return the image whose container is `tests/containers/hop.py` with this name."""
     return f"{REGISTRY}/{hop}:mytag"
 
 
-def mapped(folder: Path, *hops: str) -> Path:
-    """A hostler.toml that maps the images of these names, and STREAMS."""
+def mapped_config(folder: Path, *hops: str) -> Path:
+    """Write a hostler.toml that maps the images of these hops, and STREAMS; return its path."""
     servers = REPOSITORY / "tests" / "containers"
     commands = {f"{REGISTRY}/{name}": [sys.executable, f"{servers}/hop.py", name] for name in hops}
     commands[STREAMS] = [sys.executable, f"{servers}/streams.py"]
     config = folder / "mapped.toml"
-    config.write_text("[images]\n" + "".join(f'"{name}" = {json.dumps(words)}\n' for name, words in commands.items()))
+    config.write_text(
+        "[images]\n" + "".join(f'"{name}" = {json.dumps(command)}\n' for name, command in commands.items())
+    )
     return config
 
 
 def hops(*names: str) -> list[dict[str, Any]]:
-    """Definitions of containers whose hostnames are the names of their images."""
+    """Return definitions of containers; each hostname is the name of the image."""
     return [{"Image": image(name), "ContainerHostname": name} for name in names]
 
 
@@ -42,13 +44,13 @@ def variant(model: str, name: str = "AllTraffic", count: int = 1, **more: Any) -
     }  # fmt: skip
 
 
-def model(hostler: Hostler, name: str, containers: Sequence[dict[str, Any]], mode: str = "Serial") -> None:
-    how = {"InferenceExecutionConfig": {"Mode": mode}} if len(containers) > 1 or mode == "Direct" else {}
-    hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **how)
+def create_model(hostler: Hostler, name: str, containers: Sequence[dict[str, Any]], mode: str = "Serial") -> None:
+    execution = {"InferenceExecutionConfig": {"Mode": mode}} if len(containers) > 1 or mode == "Direct" else {}
+    hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **execution)
 
 
-def endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 60) -> None:
-    """An endpoint of these variants; returns when it is InService."""
+def create_endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 60) -> None:
+    """Create an endpoint of these variants and wait until it is InService."""
     hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
     hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
     hostler.wait_in_service(name, wait)
@@ -57,37 +59,41 @@ def endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float
 def deploy(
     hostler: Hostler, name: str, containers: Sequence[dict[str, Any]], mode: str = "Serial", *, count: int = 1
 ) -> None:
-    """A model of these containers, behind an endpoint of the same name."""
-    model(hostler, name, containers, mode)
-    endpoint(hostler, name, variant(name, count=count))
+    """Create a model of these containers, and an endpoint of the same name."""
+    create_model(hostler, name, containers, mode)
+    create_endpoint(hostler, name, variant(name, count=count))
 
 
-async def ask(caller: Caller, endpoint: str, body: bytes, **headers: str) -> Answer:
-    """One InvokeEndpoint."""
+async def call_endpoint(caller: Caller, endpoint: str, body: bytes, **headers: str) -> Answer:
+    """Send one InvokeEndpoint with CSV, unless the headers have another type."""
     return await caller.call("POST", f"/endpoints/{endpoint}/invocations", {"Content-Type": "text/csv"} | headers, body)
 
 
-def way(body: bytes) -> tuple[bytes, list[dict[str, Any]]]:
-    """What was sent (one line), and what each hop on its way saw of it."""
+def trace(body: bytes) -> tuple[bytes, list[dict[str, Any]]]:
+    """Return the body that was sent (one line), and the request as each hop saw it, in order."""
     sent, *seen = body.split(b"\n")
     return sent, [json.loads(line) for line in seen]
 
 
-def names(body: bytes) -> list[str]:
-    return [hop["name"] for hop in way(body)[1]]
+def hop_names(body: bytes) -> list[str]:
+    return [hop["name"] for hop in trace(body)[1]]
 
 
-def wish(**hops: dict[str, Any]) -> bytes:
-    """A body that tells hops what to do with it (see `tests/containers/hop.py`)."""
+def instructions(**hops: dict[str, Any]) -> bytes:
+    """Return a body with instructions for hops (see `tests/containers/hop.py`)."""
     return json.dumps(hops).encode()
 
 
-def said(hostler: Hostler, words: str) -> bool:
-    """Whether some container's log has a line of these words."""
+def is_logged(hostler: Hostler, line: str) -> bool:
+    """Return whether a container's log has this line."""
     logs = hostler.data.rglob("logs/**/*")
-    return any(words in log.read_text().splitlines() for log in logs if log.is_file())
+    return any(line in log.read_text().splitlines() for log in logs if log.is_file())
 
 
-def processes(hostler: Hostler, hop: str) -> list[psutil.Process]:
-    """The processes of the hops of this name."""
-    return [one for one in hostler.named("hop.py") if (words := one.cmdline())[0] == sys.executable and hop in words]
+def hop_processes(hostler: Hostler, hop: str) -> list[psutil.Process]:
+    """Return the processes of the hops with this name."""
+    return [
+        process
+        for process in hostler.named("hop.py")
+        if (command := process.cmdline())[0] == sys.executable and hop in command
+    ]

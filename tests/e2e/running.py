@@ -1,7 +1,7 @@
 """A real `hostler up` for a test: its own data folder and port, its processes by role, AWS clients that point at it.
 
-What is asked of it goes through AWS's API and through signals; its processes are found from outside, as a person at a
-terminal would find them.
+Tests drive it through AWS's API and through signals, and find its processes from outside, as a person at a terminal
+does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ANY_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
 
 
 class Hostler:
-    """One `hostler up`. Start it with `hostler_up`."""
+    """A `hostler up`. Start it with `hostler_up`."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Hostler:
     # --- start and stop -------------------------------------------------------------------------------------------
 
     def start(self, port: int = 0) -> Hostler:
-        """Start it and wait until it says that it is ready."""
+        """Start it and wait until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -70,20 +70,20 @@ class Hostler:
         return self
 
     def stop(self, grace: float = 40) -> None:
-        """SIGTERM; it must end by itself with 0 and leave nothing behind."""
+        """Send SIGTERM; it must end with code 0 within `grace` seconds and leave nothing behind."""
         self.processes()
         self._popen.send_signal(signal.SIGTERM)
         code = self._popen.wait(grace)
         assert code == 0, f"hostler up ended with {code}"
-        self.assert_nothing_is_left()
+        self.assert_no_remains()
 
-    def assert_nothing_is_left(self, within: float = 20) -> None:
-        """No process of it, no process that names its folders, no run folder."""
-        eventually(lambda: not self.remains(), within, "all processes are gone", lambda: str(self.remains()))
+    def assert_no_remains(self, within: float = 20) -> None:
+        """Wait until no process of it, no process that names its folders and no run folder remains."""
+        eventually(lambda: not self.remains(), within, "all processes have ended", lambda: str(self.remains()))
         assert not [path for path in self._run_folders if path.exists()], "the run folder is still there"
 
     def destroy(self) -> None:
-        """End whatever is left, without a question."""
+        """Kill every process that still runs."""
         for process in [self.host, *self._seen.values()]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -91,7 +91,7 @@ class Hostler:
             self._popen.wait(5)
 
     def tail(self, lines: int = 80) -> str:
-        """The last lines of its output and of each log, for a failure's report."""
+        """Return the last lines of its output and of each log, for a failure's report."""
         texts = [self.output, *sorted(self.data.glob("logs/**/*.log"))]
         parts = (f"--- {path}\n" + "\n".join(_last_lines(path, lines)) for path in texts if path.exists())
         return "\n".join(parts)
@@ -99,18 +99,18 @@ class Hostler:
     # --- its processes --------------------------------------------------------------------------------------------
 
     def processes(self) -> list[psutil.Process]:
-        """The host's descendants, now. They are remembered, so that what outlives the host is found."""
+        """Return the host's descendants. They are remembered, so that those that outlive the host are known, too."""
         try:
-            found = self.host.children(recursive=True)
+            descendants = self.host.children(recursive=True)
         except psutil.NoSuchProcess:
             return []
-        for process in found:
+        for process in descendants:
             with contextlib.suppress(psutil.Error):
                 self._seen[process.pid, process.create_time()] = process
-            words = _words(process)
-            if "--run" in words:
-                self._run_folders.add(Path(words[words.index("--run") + 1]))
-        return found
+            command = _command_line(process)
+            if "--run" in command:
+                self._run_folders.add(Path(command[command.index("--run") + 1]))
+        return descendants
 
     @property
     def control(self) -> psutil.Process:
@@ -126,20 +126,20 @@ class Hostler:
         return [process for process in self.processes() if _listens(process, re.compile(r"/c/[^/]+/s$"))]
 
     def named(self, part: str) -> list[psutil.Process]:
-        """Its processes that have `part` in a word of their command line."""
-        return [process for process in self.processes() if any(part in word for word in _words(process))]
+        """Return its processes that have `part` in a word of their command line."""
+        return [process for process in self.processes() if any(part in word for word in _command_line(process))]
 
     def remains(self) -> list[str]:
-        """Processes that are left of it: descendants that were seen, and any that names one of its folders."""
-        left = {process.pid for process in self._seen.values() if process.is_running()}
+        """Describe its processes that still run: descendants seen before, and any that names one of its folders."""
+        pids = {process.pid for process in self._seen.values() if process.is_running()}
         names = [str(self.data), *map(str, self._run_folders)]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                about = [process.cwd(), *process.cmdline(), *process.environ().values()]
-                if any(name in text for name in names for text in about):
-                    left.add(process.pid)
+                texts = [process.cwd(), *process.cmdline(), *process.environ().values()]
+                if any(name in text for name in names for text in texts):
+                    pids.add(process.pid)
         described = []
-        for pid in left - {os.getpid()}:
+        for pid in pids - {os.getpid()}:
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 if process.status() != psutil.STATUS_ZOMBIE:
@@ -149,7 +149,7 @@ class Hostler:
     # --- clients --------------------------------------------------------------------------------------------------
 
     def client(self, service: str, **config: Any) -> Any:
-        """A boto3 client that points at it, without retries, so that nothing is hidden."""
+        """Return a boto3 client that points at it, without retries, which would hide errors."""
         options = Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 70, "connect_timeout": 5, **config})
         return boto3.client(
             service, endpoint_url=self.url, region_name="us-east-1", config=options,
@@ -171,7 +171,7 @@ class Hostler:
     def create_endpoint(
         self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 60, **more: Any
     ) -> None:
-        """A multi-model endpoint over `s3://models/{prefix or name}/`; returns when it is InService.
+        """Create a multi-model endpoint over `s3://models/{prefix or name}/` and wait until it is InService.
 
         `more` goes into the container's definition, e.g. Environment.
         """
@@ -187,21 +187,21 @@ class Hostler:
         self.wait_in_service(name, wait)
 
     def wait_in_service(self, name: str, within: float = 60) -> None:
-        def settled() -> dict[str, Any] | None:
-            told: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
-            assert told["EndpointStatus"] != "Failed", told.get("FailureReason")
-            return told if told["EndpointStatus"] == "InService" else None
+        def in_service() -> dict[str, Any] | None:
+            description: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
+            assert description["EndpointStatus"] != "Failed", description.get("FailureReason")
+            return description if description["EndpointStatus"] == "InService" else None
 
-        eventually(settled, within, f"{name} is InService")
+        eventually(in_service, within, f"{name} is InService")
 
     def put(self, key: str, content: bytes) -> None:
-        """An object of the embedded S3, dropped into its folder as a person may do."""
+        """Put an object into the embedded S3: a file into its folder, as a person may do."""
         path = self.data / "s3" / BUCKET / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
     def invoke(self, endpoint: str, target: str, body: bytes = b"1,2", **more: Any) -> bytes:
-        """The answer's body, through boto3."""
+        """Invoke the endpoint through boto3 and return the answer's body."""
         answer = self.runtime.invoke_endpoint(
             EndpointName=endpoint, TargetModel=target, Body=body, **{"ContentType": "text/csv", **more}
         )
@@ -211,14 +211,14 @@ class Hostler:
     # --- metrics --------------------------------------------------------------------------------------------------
 
     def metric(self, name: str, **labels: str) -> float:
-        """A metric of /_hostler/metrics, summed over the series that have these labels. KeyError: no such metric."""
+        """Return a metric of /_hostler/metrics, summed over the series with these labels. Raises KeyError."""
         with urllib.request.urlopen(f"{self.url}/_hostler/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        pairs = [f'{label}="{value}"' for label, value in labels.items()]
         values = []
         for line in text.splitlines():
             match = re.fullmatch(r"([a-zA-Z_:]\w*)(?:\{(.*)\})? (\S+)", line)
-            if match and match[1] == name and all(label in (match[2] or "") for label in wanted):
+            if match and match[1] == name and all(pair in (match[2] or "") for pair in pairs):
                 values.append(float(match[3]))
         if not values and f"# TYPE {name.removesuffix('_total')}" not in text:
             raise KeyError(f"{name} is not among the metrics:\n{text[:4000]}")
@@ -227,9 +227,9 @@ class Hostler:
 
 @contextlib.contextmanager
 def hostler_up(folder: Path, **settings: Any) -> Iterator[Hostler]:
-    """A running hostler on `folder/data`; settings are HOSTLER_* by their lower-case names.
+    """Run a hostler on `folder/data`; settings are HOSTLER_* by their lower-case names.
 
-    When the test is through, it is stopped and must leave nothing; then its data is removed, for it may be large.
+    When the test has ended, it is stopped and must leave nothing behind; then its data, which may be large, is removed.
     """
     hostler = Hostler(folder, settings)
     try:
@@ -246,7 +246,7 @@ def hostler_up(folder: Path, **settings: Any) -> Iterator[Hostler]:
 
 
 def eventually(look: Callable[[], T | None], within: float, what: str, why: Callable[[], str] = lambda: "") -> T:
-    """The first truthy value of `look`, asked every 20 ms; AssertionError when there is none in time."""
+    """Return the first truthy value of `look`, called every 20 ms. Raises AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while not (value := look()):
         assert time.monotonic() < deadline, f"not within {within} s: {what} {why()}"
@@ -261,21 +261,21 @@ def free_port() -> int:
         return port
 
 
-def _words(process: psutil.Process) -> list[str]:
-    """The command line; empty when the process has ended."""
+def _command_line(process: psutil.Process) -> list[str]:
+    """Return the command line; empty if the process has ended."""
     try:
-        words: list[str] = process.cmdline()
+        command: list[str] = process.cmdline()
     except psutil.Error:
         return []
-    return words
+    return command
 
 
 def _listens(process: psutil.Process, path: re.Pattern[str]) -> bool:
     try:
-        found = process.net_connections("unix")
+        connections = process.net_connections("unix")
     except psutil.Error:
         return False
-    return any(isinstance(c.laddr, str) and path.search(c.laddr) for c in found)
+    return any(isinstance(c.laddr, str) and path.search(c.laddr) for c in connections)
 
 
 def _last_lines(path: Path, lines: int) -> list[str]:

@@ -15,17 +15,17 @@ AWS = Path(sys.executable).parent / "aws"
 
 
 class Shell:
-    """A user's shell in which `eval "$(hostler env)"` was run, and nothing else is set."""
+    """A user's shell after `eval "$(hostler env)"`, without other settings."""
 
     def __init__(self, hostler: Hostler, folder: Path) -> None:
         self.folder = folder
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
         words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data)]
-        told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
-        self.environment = {**environment, **json.loads(told.stdout)}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        self.environment = {**environment, **json.loads(done.stdout)}
 
     def run(self, *words: str | Path, timeout: float = 120) -> str:
-        """What a command prints; it must end with 0."""
+        """Run a command, which must exit with 0, and return its output."""
         done = subprocess.run(
             words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
@@ -33,5 +33,5 @@ class Shell:
         return done.stdout
 
     def python(self, program: str, timeout: float = 120) -> Any:
-        """The JSON that a program prints in its last line."""
+        """Run a program and return the JSON that it prints in its last line."""
         return json.loads(self.run(sys.executable, "-c", program, timeout=timeout).splitlines()[-1])

@@ -11,7 +11,7 @@ import tarfile
 
 
 def archive(files: dict[str, bytes], level: int = 1) -> bytes:
-    """A .tar.gz of regular files."""
+    """Return a .tar.gz of regular files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=level) as tar:
         for name, content in files.items():
@@ -23,7 +23,7 @@ def archive(files: dict[str, bytes], level: int = 1) -> bytes:
 
 @functools.cache
 def _trained(padding: int) -> str:
-    """One booster without splits, as JSON: it predicts its base score. `padding` random bytes make it heavier."""
+    """Return a booster without splits, as JSON: it predicts its base score. `padding` adds random bytes."""
     import numpy
     import xgboost
 
@@ -36,9 +36,9 @@ def _trained(padding: int) -> str:
 
 
 def xgboost_model(number: int, padding: int = 0) -> bytes:
-    """The file `xgboost-model` of a model that predicts `number` (below 10 million) for any row of two values.
+    """Return the file `xgboost-model` of a model that predicts `number` (below 10 million) for any two values.
 
-    All of one padding are of equal size.
+    Models of equal padding have equal sizes.
     """
     import xgboost
 
@@ -58,7 +58,7 @@ def script_target(script: str, **files: bytes) -> bytes:
 
 
 def number(body: bytes) -> float:
-    """The one number in a prediction's body, csv or json."""
+    """Return the number of a prediction's body, CSV or JSON, which has no other."""
     value = json.loads(body)
     while isinstance(value, list):
         assert len(value) == 1, body
@@ -67,5 +67,5 @@ def number(body: bytes) -> float:
 
 
 def stored(data: bytes) -> bytes:
-    """A gzip stream that holds the data as it is: quick to make, for big archives."""
+    """Return an uncompressed gzip stream of the data: quick to make, for big archives."""
     return gzip.compress(data, compresslevel=0)

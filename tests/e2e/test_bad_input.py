@@ -1,6 +1,6 @@
 """Bad input through the real port: a clear AWS-shaped 4xx, never a 5xx, a hang or a lost connection.
 
-After each round everything still works, and nothing of it is found where it should not be.
+After each test everything still works, and no file lies where none should be.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import targets
 from botocore.exceptions import ClientError
 from running import BUCKET, Hostler, eventually, hostler_up
 
-PATIENCE = 20  # seconds for any answer
+TIMEOUT = 60  # seconds for any answer: a hang guard
 
 
 @dataclass(frozen=True)
-class Got:
+class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -44,8 +44,8 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
 
 
 @pytest.fixture(name="hostler")
-def _hostler_that_stays_well(running: Hostler) -> Iterator[Hostler]:
-    """The hostler of all these tests; after each of them everything still works."""
+def _hostler_still_works(running: Hostler) -> Iterator[Hostler]:
+    """The hostler of all these tests; after each test it still works, with the same processes."""
     hostler = running
 
     def processes() -> list[psutil.Process]:
@@ -106,37 +106,37 @@ _MISSING = [
 CORPUS = [*_CLIMBING, *_ABSOLUTE, *_ENCODED, *_BACKSLASH, *_UNICODE, *_LONG, *_MISSING]
 
 
-def test_every_odd_target_model_is_a_validation_error(hostler: Hostler) -> None:
+def test_every_malformed_target_model_is_a_validation_error(hostler: Hostler) -> None:
     assert len(CORPUS) >= 100
-    wrong = []
+    failures = []
     for name in CORPUS:
-        got = invoke(hostler, name.encode())
-        if (got.status, got.headers.get("x-amzn-errortype", "").split(":")[0]) == (400, "ValidationError"):
-            about = json.loads(got.body)
-            if about.get("Message") and not _leaks(hostler, got.body):
+        answer = invoke(hostler, name.encode())
+        if (answer.status, answer.headers.get("x-amzn-errortype", "").split(":")[0]) == (400, "ValidationError"):
+            document = json.loads(answer.body)
+            if document.get("Message") and not _leaks(hostler, answer.body):
                 continue
-        if len(name) > 8000 and 400 <= got.status < 500:  # a header that long may be refused before it is read
+        if len(name) > 8000 and 400 <= answer.status < 500:  # a header that long may be refused before it is read
             continue
-        wrong.append((name[:60], got.status, got.headers.get("x-amzn-errortype"), got.body[:300]))
-    assert wrong == []
+        failures.append((name[:60], answer.status, answer.headers.get("x-amzn-errortype"), answer.body[:300]))
+    assert failures == []
     assert sorted(path.name for path in (hostler.data / "s3").iterdir() if path.name[0] != ".") == [BUCKET]
 
 
-_NO_HEADER_VALUES = [
+_INVALID_HEADER_VALUES = [
     b"a\x00b", b"\x00", b"a\rb", b"a\nb", b"a\r\n b", b"\xff\xfe", b"\xc3\x28", b"a\x01b", b"a\tb", b"\x7f", b"a\x1bb",
     b"a\x0bb", b"\x1f",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _NO_HEADER_VALUES)
-def test_a_target_model_that_is_no_header_value_is_refused(hostler: Hostler, name: bytes) -> None:
+@pytest.mark.parametrize("name", _INVALID_HEADER_VALUES)
+def test_a_target_model_that_is_not_a_valid_header_value_is_refused(hostler: Hostler, name: bytes) -> None:
     assert 400 <= invoke(hostler, name).status < 500
 
 
-def test_target_model_given_twice_or_not_at_all_is_a_validation_error(hostler: Hostler) -> None:
+def test_a_target_model_header_that_is_missing_or_repeated_is_a_validation_error(hostler: Hostler) -> None:
     for fields in ([], [("X-Amzn-SageMaker-Target-Model", b"7.tar.gz"), ("X-Amzn-SageMaker-Target-Model", b"../x")]):
-        got = request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
-        assert (got.status, got.headers["x-amzn-errortype"].split(":")[0]) == (400, "ValidationError"), got
+        answer = request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
+        assert (answer.status, answer.headers["x-amzn-errortype"].split(":")[0]) == (400, "ValidationError"), answer
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -195,28 +195,32 @@ def _archives() -> dict[str, bytes]:
     }
 
 
-def test_an_archive_that_is_not_what_it_should_be_is_refused_and_writes_nothing_elsewhere(hostler: Hostler) -> None:
-    wrong = []
+def test_a_bad_archive_is_refused_and_writes_nothing_outside_its_folder(hostler: Hostler) -> None:
+    failures = []
     for name, content in _archives().items():
         hostler.put(f"bad/{name}.tar.gz", content)
-        got = invoke(hostler, f"{name}.tar.gz".encode())
-        if got.status not in (400, 424) or not json.loads(got.body).get("Message") or _leaks(hostler, got.body):
-            wrong.append((name, got.status, got.body[:300]))
-    assert wrong == []
+        answer = invoke(hostler, f"{name}.tar.gz".encode())
+        if (
+            answer.status not in (400, 424)
+            or not json.loads(answer.body).get("Message")
+            or _leaks(hostler, answer.body)
+        ):
+            failures.append((name, answer.status, answer.body[:300]))
+    assert failures == []
     assert not Path("/tmp/hostler-climbed").exists()
     assert list(hostler.folder.rglob("climbed")) == []
     links = [path for path in hostler.data.rglob("*") if path.is_symlink()]
     assert all(link.resolve().is_relative_to(hostler.data) for link in links), links
 
 
-def test_an_archive_that_was_bad_and_is_replaced_by_a_good_one_is_served(hostler: Hostler) -> None:
+def test_a_bad_archive_that_is_replaced_by_a_good_one_is_served(hostler: Hostler) -> None:
     hostler.put("bad/mended.tar.gz", b"not yet")
     assert invoke(hostler, b"mended.tar.gz").status in (400, 424)
     hostler.put("bad/mended.tar.gz", targets.xgboost_target(8))
-    deadline = time.monotonic() + 30  # a failure may be remembered for a moment, so that a storm does not try it again
-    while (got := invoke(hostler, b"mended.tar.gz")).status != 200 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30  # failures are cached for a moment, against storms
+    while (answer := invoke(hostler, b"mended.tar.gz")).status != 200 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert (got.status, targets.number(got.body)) == (200, 8)
+    assert (answer.status, targets.number(answer.body)) == (200, 8)
 
 
 # --- models that do not load, and bodies that do not parse ------------------------------------------------------------
@@ -252,7 +256,7 @@ def test_a_model_that_does_not_load_is_a_model_error(hostler: Hostler, name: str
     assert "/endpoints/bad" in response["LogStreamArn"].lower()
 
 
-def test_a_model_file_that_ends_its_server_is_a_model_error_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_model_file_that_crashes_its_server_is_a_model_error_and_other_targets_still_answer(tmp_path: Path) -> None:
     """XGBoost's reader believes lengths: this one ends the process with a segmentation fault."""
     length = b"base_weights[$d#L\0\0\0\0\0\0\0\x01"
     poison = targets.xgboost_model(7).replace(length, length[:-3] + b"\x08\0\x01")
@@ -262,23 +266,23 @@ def test_a_model_file_that_ends_its_server_is_a_model_error_and_the_others_go_on
         hostler.create_endpoint("bad", count=2)
         hostler.invoke("bad", "7.tar.gz")
         for _ in range(2):
-            got = invoke(hostler, b"poison.tar.gz")
-            assert (got.status, got.headers["x-amzn-errortype"].split(":")[0]) == (424, "ModelError"), got
+            answer = invoke(hostler, b"poison.tar.gz")
+            assert (answer.status, answer.headers["x-amzn-errortype"].split(":")[0]) == (424, "ModelError"), answer
             eventually(lambda: invoke(hostler, b"7.tar.gz").status == 200, 30, "another target answers")
 
 
 def _npy_of_objects() -> bytes:
-    """An array that only unpickling could read."""
+    """Return an array that only unpickling could read."""
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.array([print, 1], dtype=object), allow_pickle=True)
     return buffer.getvalue()
 
 
 def _npy_of_shape(rows: int) -> bytes:
-    """The head of an array with that many rows, and none of them."""
+    """Return the header of an array with that many rows, without the rows."""
     buffer = io.BytesIO()
-    about = {"descr": "<f8", "fortran_order": False, "shape": (rows, 2)}
-    numpy.lib.format.write_array_header_1_0(buffer, about)
+    header = {"descr": "<f8", "fortran_order": False, "shape": (rows, 2)}
+    numpy.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 
 
@@ -299,34 +303,34 @@ BODIES = [
 @pytest.mark.parametrize(("content_type", "body"), BODIES, ids=[f"{t[:20]}-{b[:12]!r}" for t, b in BODIES])
 def test_a_body_that_does_not_parse_is_a_model_error(hostler: Hostler, content_type: str, body: bytes) -> None:
     fields = [("X-Amzn-SageMaker-Target-Model", b"7.tar.gz"), ("Content-Type", content_type.encode("latin-1"))]
-    got = request(hostler, "POST", "/endpoints/bad/invocations", fields, body)
-    if content_type == "" or body == b",,,":  # missing values, and no content type, are the model's to judge
-        assert got.status in (200, 400, 424), got
+    answer = request(hostler, "POST", "/endpoints/bad/invocations", fields, body)
+    if content_type == "" or body == b",,,":  # the model decides about missing values, and without a content type
+        assert answer.status in (200, 400, 424), answer
         return
-    assert got.status in (400, 424), got
-    about = json.loads(got.body)
-    assert about["Message"]
-    if got.status == 424:
-        assert 400 <= about["OriginalStatusCode"] < 500, about  # the caller's fault, not the model's
+    assert answer.status in (400, 424), answer
+    document = json.loads(answer.body)
+    assert document["Message"]
+    if answer.status == 424:
+        assert 400 <= document["OriginalStatusCode"] < 500, document  # the caller's fault, not the model's
 
 
-def test_an_accept_that_nobody_can_serve_is_a_model_error(hostler: Hostler) -> None:
+def test_an_unsupported_accept_header_is_a_model_error(hostler: Hostler) -> None:
     fields = [("X-Amzn-SageMaker-Target-Model", b"7.tar.gz"), ("Content-Type", b"text/csv"), ("Accept", b"image/png")]
-    got = request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
-    assert (got.status, json.loads(got.body)["OriginalStatusCode"]) == (424, 406)
+    answer = request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
+    assert (answer.status, json.loads(answer.body)["OriginalStatusCode"]) == (424, 406)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_over_6_mib_is_413_however_it_is_sent(hostler: Hostler) -> None:
+def test_a_body_over_6_mib_is_413_with_any_framing(hostler: Hostler) -> None:
     head = "POST /endpoints/bad/invocations HTTP/1.1\r\nHost: localhost\r\nX-Amzn-SageMaker-Target-Model: 7.tar.gz\r\n"
     just = raw(hostler, f"{head}Content-Length: 6291457\r\n\r\n".encode() + b"1" * 6_291_457)
     huge = raw(hostler, f"{head}Content-Length: 10000000000\r\n\r\n".encode())
     expecting = raw(hostler, f"{head}Content-Length: 6291457\r\nExpect: 100-continue\r\n\r\n".encode())
     chunk = b"100000\r\n" + b"1" * 0x100000 + b"\r\n"
     chunked = raw(hostler, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 7 + b"0\r\n\r\n")
-    assert [got.status for got in (just, huge, expecting, chunked)] == [413] * 4
+    assert [answer.status for answer in (just, huge, expecting, chunked)] == [413] * 4
 
 
 def test_a_body_of_exactly_6_mib_reaches_the_model(hostler: Hostler) -> None:
@@ -363,7 +367,7 @@ def test_too_many_or_too_long_headers_are_refused(hostler: Hostler) -> None:
         b"POST / HTTP/1.1\nHost: localhost\n\n",
     ],
 )
-def test_what_is_not_http_is_refused(hostler: Hostler, text: bytes) -> None:
+def test_malformed_http_is_refused(hostler: Hostler, text: bytes) -> None:
     assert 400 <= raw(hostler, text).status < 500
 
 
@@ -385,12 +389,12 @@ def test_what_is_not_http_is_refused(hostler: Hostler, text: bytes) -> None:
         ("POST", "/_hostler/../endpoints/bad/invocations"),
     ],
 )  # fmt: skip
-def test_odd_paths_and_methods_are_refused(hostler: Hostler, method: str, path: str) -> None:
-    got = request(hostler, method, path.replace(" ", "%20"), [], b"1,2" if method in ("POST", "PUT") else b"")
-    ok = method == "DELETE" and got.status == 204  # S3 answers so for a key that is not there
-    assert 400 <= got.status < 500 or ok, got
-    assert b"SQLite" not in got.body
-    assert not _leaks(hostler, got.body)
+def test_unexpected_paths_and_methods_are_refused(hostler: Hostler, method: str, path: str) -> None:
+    answer = request(hostler, method, path.replace(" ", "%20"), [], b"1,2" if method in ("POST", "PUT") else b"")
+    ok = method == "DELETE" and answer.status == 204  # as S3 answers for a missing key
+    assert 400 <= answer.status < 500 or ok, answer
+    assert b"SQLite" not in answer.body
+    assert not _leaks(hostler, answer.body)
     assert list(hostler.folder.rglob("climbed")) == []
 
 
@@ -404,8 +408,8 @@ def test_a_foreign_host_is_forbidden(hostler: Hostler, host: str) -> None:
         ("POST", "/"),
         ("GET", "/models"),
     ):
-        got = raw(hostler, f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
-        assert got.status == 403 or (host == "" and got.status == 400), (path, got)
+        answer = raw(hostler, f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+        assert answer.status == 403 or (host == "" and answer.status == 400), (path, answer)
 
 
 @pytest.mark.parametrize(
@@ -465,20 +469,20 @@ CONTROL: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("operation", "body"), CONTROL, ids=[f"{o}-{b[:40]!r}" for o, b in CONTROL])
-def test_bad_control_plane_calls_are_refused_as_aws_does(hostler: Hostler, operation: str, body: bytes) -> None:
+def test_bad_control_plane_calls_are_refused_as_by_aws(hostler: Hostler, operation: str, body: bytes) -> None:
     fields = [("X-Amz-Target", f"SageMaker.{operation}".encode()), ("Content-Type", b"application/x-amz-json-1.1")]
-    got = request(hostler, "POST", "/", fields, body)
-    assert 400 <= got.status < 500, got
-    about = json.loads(got.body)
-    assert about["__type"]
-    assert about.get("message") or about.get("Message")
-    assert not _leaks(hostler, got.body)
+    answer = request(hostler, "POST", "/", fields, body)
+    assert 400 <= answer.status < 500, answer
+    document = json.loads(answer.body)
+    assert document["__type"]
+    assert document.get("message") or document.get("Message")
+    assert not _leaks(hostler, answer.body)
 
 
 @pytest.mark.parametrize(
     "target", [None, b"SageMaker", b"DynamoDB_20120810.ListTables", b"SageMaker.ListModels.x", b"\xff"]
 )
-def test_a_call_of_no_operation_is_refused(hostler: Hostler, target: bytes | None) -> None:
+def test_a_call_without_a_known_operation_is_refused(hostler: Hostler, target: bytes | None) -> None:
     fields = [("Content-Type", b"application/x-amz-json-1.1")]
     if target is not None:
         fields.append(("X-Amz-Target", target))
@@ -487,11 +491,11 @@ def test_a_call_of_no_operation_is_refused(hostler: Hostler, target: bytes | Non
 
 def test_a_huge_control_plane_body_is_refused(hostler: Hostler) -> None:
     fields = [("X-Amz-Target", b"SageMaker.CreateModel"), ("Content-Type", b"application/x-amz-json-1.1")]
-    got = request(hostler, "POST", "/", fields, b'{"ModelName": "' + b"a" * 50_000_000 + b'"}')
-    assert 400 <= got.status < 500
+    answer = request(hostler, "POST", "/", fields, b'{"ModelName": "' + b"a" * 50_000_000 + b'"}')
+    assert 400 <= answer.status < 500
 
 
-def test_a_caller_who_stops_in_the_middle_of_a_request_costs_nobody_anything(hostler: Hostler) -> None:
+def test_a_caller_who_disconnects_in_the_middle_of_a_request_affects_no_other(hostler: Hostler) -> None:
     head = b"POST /endpoints/bad/invocations HTTP/1.1\r\nHost: localhost\r\nX-Amzn-SageMaker-Target-Model: 7.tar.gz\r\n"
     for text in (b"", head[:20], head, head + b"Content-Length: 100\r\n\r\nhalf"):
         with _connection(hostler) as sock:
@@ -501,22 +505,22 @@ def test_a_caller_who_stops_in_the_middle_of_a_request_costs_nobody_anything(hos
 # --- the wire ---------------------------------------------------------------------------------------------------------
 
 
-def invoke(hostler: Hostler, target: bytes) -> Got:
+def invoke(hostler: Hostler, target: bytes) -> Answer:
     fields = [("Content-Type", b"text/csv"), ("X-Amzn-SageMaker-Target-Model", target)]
     return request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
 
 
-def request(hostler: Hostler, method: str, path: str, fields: list[tuple[str, bytes]], body: bytes) -> Got:
+def request(hostler: Hostler, method: str, path: str, fields: list[tuple[str, bytes]], body: bytes) -> Answer:
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n".encode()
     return raw(
         hostler, head + b"".join(name.encode() + b": " + value + b"\r\n" for name, value in fields) + b"\r\n" + body
     )
 
 
-def raw(hostler: Hostler, text: bytes) -> Got:
-    """Send these bytes on a connection of their own; the answer must come, whole, in time."""
+def raw(hostler: Hostler, text: bytes) -> Answer:
+    """Send these bytes on a new connection and return the answer, which must be complete."""
     with _connection(hostler) as sock, sock.makefile("rb") as stream:
-        with contextlib.suppress(ConnectionError):  # refused before all of it was read: there must be an answer still
+        with contextlib.suppress(ConnectionError):  # refused before all of it was read, but answered
             sock.sendall(text)
         status = 100
         while status < 200:
@@ -535,14 +539,14 @@ def raw(hostler: Hostler, text: bytes) -> Got:
         else:
             body = stream.read(int(headers.get("content-length", 0)))
             assert len(body) == int(headers.get("content-length", 0)), "the answer is cut short"
-        return Got(status, headers, body)
+        return Answer(status, headers, body)
 
 
 def _connection(hostler: Hostler) -> socket.socket:
     host, _, port = hostler.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=PATIENCE)
+    return socket.create_connection((host, int(port)), timeout=TIMEOUT)
 
 
 def _leaks(hostler: Hostler, body: bytes) -> bool:
-    """Whether an answer tells a caller about this machine's folders, or what is in them."""
+    """Return whether an answer has names of this machine's folders, or content of its files."""
     return str(hostler.folder).encode() in body or b"root:" in body

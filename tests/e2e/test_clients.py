@@ -1,6 +1,6 @@
-"""Other people's programs, unchanged: each is a process that knows hostler only by AWS_ENDPOINT_URL.
+"""Unchanged AWS clients: each is a process that knows hostler only by AWS_ENDPOINT_URL.
 
-Every prediction is compared with the model's own, at the model's own precision.
+Every prediction is compared with that of the model itself, at its own precision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ XGBOOST_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
-    """A folder with `<city>.tar.gz`, and each city's own price of the house in BODY."""
+    """A folder with `<city>.tar.gz`, and for each city the price that its model predicts for BODY."""
     folder = tmp_path_factory.mktemp("models")
     return folder, {city: demo.train(city, folder)[1] for city in CITIES}
 
@@ -39,7 +39,7 @@ def shell(hostler: Hostler, models: tuple[Path, dict[str, float]]) -> Shell:
 
 
 def single(number: float | str) -> float:
-    """A number at the precision of XGBoost's predictions."""
+    """Return the number at the precision of XGBoost's predictions."""
     return float(struct.unpack("f", struct.pack("f", float(number)))[0])
 
 
@@ -55,12 +55,12 @@ def test_the_boto3_program_runs_word_for_word(shell: Shell, models: tuple[Path, 
     assert [single(text) for text in predictions] == [models[1]["Houston_TX"]] * 2
 
 
-def test_the_demo_finds_every_prediction_equal(tmp_path: Path):
+def test_every_prediction_of_the_demo_is_equal_to_its_models(tmp_path: Path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "src")}
-    words = [sys.executable, "-m", "hostler.cli", "demo"]
+    command = [sys.executable, "-m", "hostler.cli", "demo"]
     environment["TMPDIR"] = str(tmp_path)
     done = subprocess.run(
-        [*words, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [*command, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
@@ -106,7 +106,7 @@ def test_the_aws_cli(shell: Shell, models: tuple[Path, dict[str, float]], tmp_pa
         shell.run(AWS, "s3", "cp", f"{city}.tar.gz", "s3://cli-bucket/path/")
     container = {"Image": XGBOOST_IMAGE, "ModelDataUrl": "s3://cli-bucket/path/", "Mode": "MultiModel"}
     variant = {"VariantName": "all", "ModelName": "cli", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    made = sagemaker(
+    created = sagemaker(
         "create-model",
         "--model-name",
         "cli",
@@ -115,7 +115,7 @@ def test_the_aws_cli(shell: Shell, models: tuple[Path, dict[str, float]], tmp_pa
         "--containers",
         json.dumps([container]),
     )
-    assert made == {"ModelArn": "arn:aws:sagemaker:us-east-1:123456789012:model/cli"}
+    assert created == {"ModelArn": "arn:aws:sagemaker:us-east-1:123456789012:model/cli"}
     sagemaker("create-endpoint-config", "--endpoint-config-name", "cli", "--production-variants", json.dumps([variant]))
     sagemaker("create-endpoint", "--endpoint-name", "cli", "--endpoint-config-name", "cli")
     sagemaker("wait", "endpoint-in-service", "--endpoint-name", "cli")
@@ -141,7 +141,7 @@ def test_the_aws_cli(shell: Shell, models: tuple[Path, dict[str, float]], tmp_pa
 # --- SageMaker Python SDK v2 --------------------------------------------------------------------------------------
 
 # The bucket is named: an unnamed default_bucket() asks AWS's own STS, at an address that no variable changes. The SDK
-# sleeps 30 s before it first looks at an endpoint; one test lets it, the others look every second.
+# sleeps 30 s before it first polls an endpoint; one test lets it, the others poll every second.
 SDK = """
 import json, sagemaker
 from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
@@ -156,7 +156,7 @@ session = sagemaker.Session(default_bucket="sagemaker-bucket")
 
 @pytest.fixture(scope="module")
 def sdk(shell: Shell) -> Shell:
-    """With the SDK's own reports to AWS switched off, as its configuration allows."""
+    """A shell in which the SDK's telemetry to AWS is off, by its own configuration."""
     config = shell.folder / "sagemaker.yaml"
     config.write_text("SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}\n")
     shell.environment["SAGEMAKER_USER_CONFIG_OVERRIDE"] = str(config)
@@ -164,7 +164,7 @@ def sdk(shell: Shell) -> Shell:
 
 
 def test_sdk_v2_multi_data_model(sdk: Shell, models: tuple[Path, dict[str, float]]):
-    told = sdk.python(f"""{SDK}
+    output = sdk.python(f"""{SDK}
 prefix = f"s3://{{session.default_bucket()}}/many/"
 many = MultiDataModel(name="sdk-many", model_data_prefix=prefix, image_uri={XGBOOST_IMAGE!r}, role={demo.ROLE!r},
                       sagemaker_session=session)
@@ -181,13 +181,13 @@ predictor.delete_endpoint()
 print()  # ends the line of the SDK's progress
 print(json.dumps([first, second, listed]))
 """)
-    assert single(told[0][0][0]) == models[1]["Houston_TX"]
-    assert single(told[1][0][0]) == models[1]["Chicago_IL"]
-    assert [name.strip("/") for name in told[2]] == ["Houston_TX.tar.gz", "il/Chicago.tar.gz"]
+    assert single(output[0][0][0]) == models[1]["Houston_TX"]
+    assert single(output[1][0][0]) == models[1]["Chicago_IL"]
+    assert [name.strip("/") for name in output[2]] == ["Houston_TX.tar.gz", "il/Chicago.tar.gz"]
 
 
 def test_sdk_v2_model_of_one_archive(sdk: Shell, models: tuple[Path, dict[str, float]]):
-    told = sdk.python(f"""{SDK}
+    output = sdk.python(f"""{SDK}
 data = session.upload_data("Houston_TX.tar.gz", key_prefix="one")
 model = Model(image_uri={XGBOOST_IMAGE!r}, model_data=data, role={demo.ROLE!r}, predictor_cls=Predictor,
               sagemaker_session=session, name="sdk-one")
@@ -198,10 +198,10 @@ predictor.delete_endpoint()
 print()
 print(json.dumps(answer))
 """)
-    assert single(told[0][0]) == models[1]["Houston_TX"]
+    assert single(output[0][0]) == models[1]["Houston_TX"]
 
 
-# Only the script knows what `weights` are; what to do with the model it leaves to the container, as AWS's allows.
+# Only the script can load `weights`; the container does the rest with the model, as AWS's does.
 INFERENCE = """
 import os, joblib
 
@@ -223,7 +223,7 @@ def test_sdk_v2_sklearn_model_with_its_script_on_s3(sdk: Shell, tmp_path: Path):
     (sdk.folder / "sklearn.tar.gz").write_bytes(archive({"weights": buffer.getvalue()}))
     (sdk.folder / "inference.py").write_text(INFERENCE)
     question = rows[:3].tolist()
-    told = sdk.python(f"""{SDK}
+    output = sdk.python(f"""{SDK}
 data = session.upload_data("sklearn.tar.gz", key_prefix="sklearn")
 model = SKLearnModel(model_data=data, role={demo.ROLE!r}, entry_point="inference.py", framework_version="1.2-1",
                      sagemaker_session=session, name="sdk-sklearn")
@@ -238,12 +238,12 @@ predictor.delete_endpoint()
 print()
 print(json.dumps([environment["SAGEMAKER_SUBMIT_DIRECTORY"], as_npy, as_json]))
 """)
-    assert told[0].startswith("s3://sagemaker-bucket/")
-    assert told[1] == model.predict(rows[:3]).tolist()
-    assert told[2] == model.predict(rows[:3].astype("float32")).tolist()  # what AWS's container makes of text
+    assert output[0].startswith("s3://sagemaker-bucket/")
+    assert output[1] == model.predict(rows[:3]).tolist()
+    assert output[2] == model.predict(rows[:3].astype("float32")).tolist()  # as AWS's container parses text
 
 
-# As AWS's examples have it: the featurizer has no predict, so its script transforms.
+# As in AWS's examples: the featurizer has no predict, so its script transforms.
 FEATURIZE = (
     INFERENCE
     + """
@@ -264,7 +264,7 @@ def test_sdk_v2_pipeline_model_and_its_predictors_update(sdk: Shell, models: tup
     joblib.dump(scaler, buffer)
     (sdk.folder / "featurizer.tar.gz").write_bytes(archive({"weights": buffer.getvalue()}))
     (sdk.folder / "featurize.py").write_text(FEATURIZE)
-    told = sdk.python(f"""{SDK}
+    output = sdk.python(f"""{SDK}
 from sagemaker.pipeline import PipelineModel
 upload = lambda name: session.upload_data(name, key_prefix="pipeline")
 featurizer = SKLearnModel(model_data=upload("featurizer.tar.gz"), role={demo.ROLE!r}, entry_point="featurize.py",
@@ -281,19 +281,21 @@ before = predictor.predict(row)
 predictor.update_endpoint(initial_instance_count=2, instance_type="ml.m5.large", wait=False)
 session.wait_for_endpoint(predictor.endpoint_name, poll=1)
 after = predictor.predict(row)
-shown = session.sagemaker_client.describe_endpoint(EndpointName="sdk-pipeline")["ProductionVariants"]
+variants = session.sagemaker_client.describe_endpoint(EndpointName="sdk-pipeline")["ProductionVariants"]
 predictor.delete_endpoint()
 print()
-print(json.dumps([before, after, [variant["CurrentInstanceCount"] for variant in shown]]))
+print(json.dumps([before, after, [variant["CurrentInstanceCount"] for variant in variants]]))
 """)
-    assert [single(answer[0][0]) for answer in told[:2]] == [models[1]["Houston_TX"]] * 2
-    assert told[2] == [2]
+    assert [single(answer[0][0]) for answer in output[:2]] == [models[1]["Houston_TX"]] * 2
+    assert output[2] == [2]
 
 
 # --- hostler's own commands ---------------------------------------------------------------------------------------
 
 
-def test_the_peoples_commands_speak_of_what_runs(hostler: Hostler, shell: Shell, models: tuple[Path, dict[str, float]]):
+def test_hostlers_commands_show_endpoints_and_logs(
+    hostler: Hostler, shell: Shell, models: tuple[Path, dict[str, float]]
+):
     def command(*words: str) -> str:
         return shell.run(sys.executable, "-m", "hostler.cli", *words, "--data", str(hostler.data))
 
@@ -301,10 +303,10 @@ def test_the_peoples_commands_speak_of_what_runs(hostler: Hostler, shell: Shell,
     hostler.create_endpoint("people")
     target = ("--target-model", "Houston_TX.tar.gz", "--body", BODY)
     assert single(command("invoke", "people", *target)) == models[1]["Houston_TX"]
-    told = json.loads(command("invoke", "people", *target, "--json"))
-    assert single(told["body"]) == models[1]["Houston_TX"]
-    assert told["variant"] == "AllTraffic"
-    assert demo.server_timing(told["server_timing"]).keys() >= {"infer"}
+    answer = json.loads(command("invoke", "people", *target, "--json"))
+    assert single(answer["body"]) == models[1]["Houston_TX"]
+    assert answer["variant"] == "AllTraffic"
+    assert demo.server_timing(answer["server_timing"]).keys() >= {"infer"}
     assert "1 resident: Houston_TX.tar.gz" in command("ls")
     people = next(e for e in json.loads(command("ls", "--json"))["endpoints"] if e["name"] == "people")
     assert people["status"] == "InService"
@@ -317,7 +319,7 @@ def test_the_peoples_commands_speak_of_what_runs(hostler: Hostler, shell: Shell,
     ]
 
 
-def test_the_peoples_commands_say_what_is_not_there(hostler: Hostler, shell: Shell):
+def test_hostlers_commands_name_an_endpoint_that_does_not_exist(hostler: Hostler, shell: Shell):
     for words in (["invoke", "nobody", "--body", "1"], ["logs", "nobody"]):
         done = subprocess.run(
             [sys.executable, "-m", "hostler.cli", *words, "--data", str(hostler.data)],

@@ -1,4 +1,4 @@
-"""Several containers behind one endpoint, invoked one by one (Direct); and the program that README shows of them."""
+"""Several containers behind one endpoint, invoked directly (Mode Direct); and README's program for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from callers import Caller
-from hop_endpoints import ask, deploy, hops, image, names, way
+from hop_endpoints import call_endpoint, deploy, hop_names, hops, image, trace
 from running import REPOSITORY, ROLE, Hostler
 from shell import AWS, Shell
 
@@ -33,18 +33,18 @@ def shell(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 def test_the_readmes_program_runs_word_for_word(shell: Shell):
     section = (REPOSITORY / "README.md").read_text().split("\n## Several containers, and updates\n")[1]
     program = section.split("```python\n")[1].split("```")[0]
-    told = shell.python(f"""
+    answers = shell.python(f"""
 import boto3, json
 sm, rt = boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
-role, body, told, invoke = {ROLE!r}, {BODY!r}, [], rt.invoke_endpoint
-rt.invoke_endpoint = lambda **request: told.append(invoke(**request)["Body"].read().decode())
+role, body, answers, invoke = {ROLE!r}, {BODY!r}, [], rt.invoke_endpoint
+rt.invoke_endpoint = lambda **request: answers.append(invoke(**request)["Body"].read().decode())
 {program}
 sm.delete_endpoint(EndpointName="my-endpoint")
 sm.get_waiter("endpoint_deleted").wait(EndpointName="my-endpoint")
-print(json.dumps(told))
+print(json.dumps(answers))
 """)
-    assert [names(answer.encode()) for answer in told] == [["myimage2"], ["myimage1", "myimage2"]]
-    assert [way(answer.encode())[0] for answer in told] == [BODY.encode()] * 2
+    assert [hop_names(answer.encode()) for answer in answers] == [["myimage2"], ["myimage1", "myimage2"]]
+    assert [trace(answer.encode())[0] for answer in answers] == [BODY.encode()] * 2
 
 
 def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shell: Shell, tmp_path: Path):
@@ -52,8 +52,8 @@ def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shel
         shell.run(AWS, "sagemaker", *words)
 
     def configure(model: str, mode: str) -> None:
-        how = ("--inference-execution-config", f"Mode={mode}", "--containers", json.dumps(containers))
-        sagemaker("create-model", "--model-name", model, "--execution-role-arn", ROLE, *how)
+        options = ("--inference-execution-config", f"Mode={mode}", "--containers", json.dumps(containers))
+        sagemaker("create-model", "--model-name", model, "--execution-role-arn", ROLE, *options)
         variant = f"VariantName=all,ModelName={model},InstanceType=ml.m5.large,InitialInstanceCount=1"
         sagemaker("create-endpoint-config", "--endpoint-config-name", model, "--production-variants", variant)
 
@@ -70,11 +70,11 @@ def test_the_aws_cli_makes_a_direct_endpoint_and_updates_it_to_a_serial_one(shel
     sagemaker("create-endpoint", *named, "--endpoint-config-name", "cli-direct")
     sagemaker("wait", "endpoint-in-service", *named)
     for hostname, name in (("one", "myimage1"), ("two", "myimage2")):
-        assert names(invoke("--target-container-hostname", hostname)) == [name]
+        assert hop_names(invoke("--target-container-hostname", hostname)) == [name]
     configure("cli-serial", "Serial")
     sagemaker("update-endpoint", *named, "--endpoint-config-name", "cli-serial")
     sagemaker("wait", "endpoint-in-service", *named)
-    assert names(invoke()) == ["myimage1", "myimage2"]
+    assert hop_names(invoke()) == ["myimage1", "myimage2"]
     sagemaker("delete-endpoint", *named)
     sagemaker("wait", "endpoint-deleted", *named)
 
@@ -91,12 +91,12 @@ def test_hostlers_own_command_chooses_a_container_and_a_variant(hostler: Hostler
         "--body",
         BODY,
     )
-    told = shell.run(sys.executable, "-m", "hostler.cli", *words, "--data", hostler.data)
-    assert names(told.rstrip("\n").encode()) == ["hop1"]
+    output = shell.run(sys.executable, "-m", "hostler.cli", *words, "--data", hostler.data)
+    assert hop_names(output.rstrip("\n").encode()) == ["hop1"]
     hostler.sm.delete_endpoint(EndpointName="chosen")
 
 
-# --- what may go wrong --------------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
 def test_the_three_errors_of_direct_calls(hostler: Hostler):
@@ -115,33 +115,33 @@ def test_the_three_errors_of_direct_calls(hostler: Hostler):
         hostler.sm.delete_endpoint(EndpointName=name)
 
 
-def test_a_direct_model_of_one_container_is_called_by_its_name_too(hostler: Hostler):
+def test_a_direct_model_of_one_container_is_invoked_only_by_its_hostname(hostler: Hostler):
     deploy(hostler, "only", hops("hop0"), "Direct")
     answer = hostler.runtime.invoke_endpoint(EndpointName="only", TargetContainerHostname="hop0", Body=BODY)
-    assert names(answer["Body"].read()) == ["hop0"]
+    assert hop_names(answer["Body"].read()) == ["hop0"]
     for more in ({"TargetContainerHostname": "primary"}, {}):
         with pytest.raises(ClientError, match="hop0"):
             hostler.runtime.invoke_endpoint(EndpointName="only", Body=BODY, **more)
     hostler.sm.delete_endpoint(EndpointName="only")
 
 
-# --- many ---------------------------------------------------------------------------------------------------------
+# --- load ---------------------------------------------------------------------------------------------------------
 
 
-def test_fifteen_containers_and_a_hundred_callers_who_all_get_their_own_answers(hostler: Hostler):
+def test_a_hundred_callers_of_fifteen_containers_each_get_their_own_answers(hostler: Hostler):
     begun = time.monotonic()
     deploy(hostler, "fifteen", hops(*FIFTEEN), "Direct")
     print(f"15 containers (Direct): InService after {time.monotonic() - begun:.1f} s")
 
-    async def ask_all(number: int) -> None:
+    async def call_all(number: int) -> None:
         async with Caller(hostler.url) as caller:
             for name in random.Random(number).sample(FIFTEEN, 15):
                 body = f"{number} to {name}".encode()
-                answer = await ask(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
-                assert (answer.status, way(answer.body)[0], names(answer.body)) == (200, body, [name])
+                answer = await call_endpoint(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
+                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, [name])
 
-    async def everybody() -> None:
-        await asyncio.gather(*map(ask_all, range(100)))
+    async def all_callers() -> None:
+        await asyncio.gather(*map(call_all, range(100)))
 
-    asyncio.run(asyncio.wait_for(everybody(), 120))
+    asyncio.run(asyncio.wait_for(all_callers(), 120))
     hostler.sm.delete_endpoint(EndpointName="fifteen")

@@ -1,4 +1,4 @@
-"""Model data by file://, through a whole hostler: one archive, a multi-model's folder, and what is put there later."""
+"""Model data by file://: an archive, the folder of a multi-model endpoint, and a file that is added there later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hop_endpoints import image
 from running import ROLE, hostler_up
 
 
-def test_models_are_files_of_this_machine_below_the_folder_that_is_set(tmp_path: Path):
+def test_model_data_by_file_url_is_read_below_file_root_and_nowhere_else(tmp_path: Path):
     root = tmp_path / "models"
     (root / "many").mkdir(parents=True)
     (root / "one.tar.gz").write_bytes(targets.xgboost_target(17))
@@ -38,8 +38,10 @@ def test_models_are_files_of_this_machine_below_the_folder_that_is_set(tmp_path:
         for target in ("out.tar.gz", "none.tar.gz", "../one.tar.gz"):
             with pytest.raises(hostler.runtime.exceptions.ClientError) as refused:
                 hostler.invoke("many", target)
-            told = refused.value.response
-            assert 400 <= told["ResponseMetadata"]["HTTPStatusCode"] < 500
-            assert str(tmp_path) not in told["Error"]["Message"].replace(f"file://{root}", "")
+            response = refused.value.response
+            assert 400 <= response["ResponseMetadata"]["HTTPStatusCode"] < 500
+            assert str(tmp_path) not in response["Error"]["Message"].replace(f"file://{root}", "")
             if target == "none.tar.gz":
-                assert f"Failed to download model data (file://{root}/many/none.tar.gz)." in told["Error"]["Message"]
+                assert (
+                    f"Failed to download model data (file://{root}/many/none.tar.gz)." in response["Error"]["Message"]
+                )

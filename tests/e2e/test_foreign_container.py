@@ -1,6 +1,6 @@
-"""A container that is not ours: Multi Model Server, through AWS's own toolkit, mapped under [images].
+"""A container that is not hostler's: Multi Model Server, through AWS's own toolkit, mapped under [images].
 
-`tests/containers/mms/serve.py` says what it does and what it demands.
+`tests/containers/mms/serve.py` describes its behaviour and its requirements.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> 
         assert len(_loaded(server)) == ROOM
         assert hostler.metric("hostler_model_unloads_total") >= TARGETS - ROOM
 
-        # 404: unloaded behind our back. A call finds out and has it loaded again.
+        # 404: unloaded by somebody else. The next call loads it again.
         assert _id(hostler, 0) == 0
-        assert _ask(server, "DELETE", f"/models/{_model(0)}")[0] == 200
+        assert _request(server, "DELETE", f"/models/{_model(0)}")[0] == 200
         assert _id(hostler, 0) == 0
-        # 409: loaded behind our back. That is as good as loaded by us.
-        assert _ask(server, "DELETE", f"/models/{_model(0)}")[0] == 200
+        # 409: loaded by somebody else. It counts as loaded.
+        assert _request(server, "DELETE", f"/models/{_model(0)}")[0] == 200
         [folder] = (hostler.data / "containers").iterdir()
         (folder / "models" / "by-hand" / "model").mkdir(parents=True)
         (folder / "models" / "by-hand" / "model" / "id").write_text("1")
         by_hand = {"model_name": _model(1), "url": "/opt/ml/models/by-hand/model"}
-        assert _ask(server, "POST", "/models", by_hand)[0] == 200
+        assert _request(server, "POST", "/models", by_hand)[0] == 200
         assert _id(hostler, 1) == 1
-        # Its refusal of a load is the model's error, and nobody else's.
+        # A load that it refuses is a ModelError, and other targets still answer.
         with pytest.raises(ClientError) as refused:
             hostler.invoke("foreign", "broken.tar.gz")
         assert refused.value.response["Error"]["Code"] == "ModelError"
@@ -64,7 +64,7 @@ def test_multi_model_server_serves_30_targets_in_room_for_10(tmp_path: Path) -> 
         _delete(hostler)
 
 
-def test_two_instances_of_multi_model_server_do_not_meet(tmp_path: Path) -> None:
+def test_two_instances_of_multi_model_server_run_side_by_side(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", config=_mapped(tmp_path)) as hostler:
         for number in range(4):
             _put(hostler, number)
@@ -97,15 +97,15 @@ def _servers(hostler: Hostler) -> list[psutil.Process]:
 
 
 def _delete(hostler: Hostler) -> None:
-    """Delete the endpoint: every process that its containers had must be gone."""
+    """Delete the endpoint; every process of its containers must end."""
     processes = hostler.named("mms")
     assert len(processes) > 2
     hostler.sm.delete_endpoint(EndpointName="foreign")
-    eventually(lambda: not any(p.is_running() for p in processes), 40, "its processes are gone", lambda: str(processes))
+    eventually(lambda: not any(p.is_running() for p in processes), 60, "they have ended", lambda: str(processes))
 
 
-def _ask(server: psutil.Process, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
-    """Ask Multi Model Server itself, on the port where it listens."""
+def _request(server: psutil.Process, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """Send a request to Multi Model Server itself, on the port where it listens."""
     [port] = {c.laddr.port for c in server.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
@@ -116,6 +116,6 @@ def _ask(server: psutil.Process, method: str, path: str, body: dict[str, str] | 
 
 
 def _loaded(server: psutil.Process) -> list[str]:
-    status, body = _ask(server, "GET", "/models")
+    status, body = _request(server, "GET", "/models")
     assert status == 200
     return [model["modelName"] for model in json.loads(body)["models"]]

@@ -1,4 +1,4 @@
-"""One endpoint that mixes frameworks, with artifacts, on hostler's own servers."""
+"""Endpoints that mix frameworks, with artifacts, on hostler's own servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CSV_OUT = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
 ROWS = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.125]]
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS).encode()
 
-# A featurizer as AWS's own examples have it: no predict, only transform.
+# A featurizer as in AWS's own examples: no predict, only transform.
 PREPROCESS = """
 import os, joblib
 
@@ -48,13 +48,13 @@ def transform_fn(model, data, content_type, accept):
 
 @pytest.fixture
 def put(hostler: Hostler, tmp_path: Path) -> Callable[..., str]:
-    """`put(key, made, **files)` packs what `made` writes into a folder, and the files; the archive's URL."""
+    """`put(key, write, **files)` packs the files that `write` makes in a folder, and `files`; returns the URL."""
 
-    def put(key: str, made: Callable[[Path], Any] | None = None, **files: str) -> str:
+    def put(key: str, write: Callable[[Path], Any] | None = None, **files: str) -> str:
         folder = tmp_path / key
         folder.mkdir(parents=True)
-        if made is not None:
-            made(folder)
+        if write is not None:
+            write(folder)
         content = {path.name: path.read_bytes() for path in folder.iterdir()}
         hostler.put(f"{key}.tar.gz", archive(content | {f"code/{n}.py": text.encode() for n, text in files.items()}))
         return f"s3://{BUCKET}/{key}.tar.gz"
@@ -92,7 +92,7 @@ def test_scikit_learn_prepares_for_xgboost_and_a_script_finishes(hostler: Hostle
 @pytest.mark.require("torch")
 def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[..., str]):
     trained: list[Any] = []
-    made: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    models: dict[str, tuple[str, Callable[[Path], Any]]] = {
         "xgboost": (XGBOOST, lambda folder: trained.append(booster(folder))),
         "onnx": (PYTORCH, lambda folder: onnx_model(folder, 100)),
         "pytorch": (PYTORCH, lambda folder: torchscript(folder, 200)),
@@ -100,7 +100,7 @@ def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[
     }
     containers = [
         {"ContainerHostname": name, "Image": image, "ModelDataUrl": put(name, write)}
-        for name, (image, write) in made.items()
+        for name, (image, write) in models.items()
     ]
     deploy(hostler, "four", containers, "Direct")
     two = [row[:2] for row in ROWS]
@@ -114,10 +114,10 @@ def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[
         more = {"ContentType": "application/json", "Accept": "application/json", "TargetContainerHostname": name}
         answer = invoke(hostler, "four", json.dumps(body).encode(), **more)
         assert answer["ContentType"] == "application/json"
-        told = json.loads(answer["Body"])
+        predictions = json.loads(answer["Body"])
         if name == "xgboost":
-            told = [one["score"] for one in told["predictions"]]
-        assert numpy.ravel(told).tolist() == pytest.approx(numpy.ravel(expected).tolist(), rel=1e-6), name
+            predictions = [prediction["score"] for prediction in predictions["predictions"]]
+        assert numpy.ravel(predictions).tolist() == pytest.approx(numpy.ravel(expected).tolist(), rel=1e-6), name
     hostler.sm.delete_endpoint(EndpointName="four")
 
 

@@ -1,4 +1,4 @@
-"""A herd at a cold target: many callers, one download, one load."""
+"""A thundering herd at a cold target: many callers, one download, one load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_500_simultaneous_first_calls_are_one_download_and_one_load(tmp_path: Pa
         assert targets.number(hostler.invoke("herd", "1.tar.gz")) == 1
         downloads, loads = hostler.metric("hostler_downloads_total"), hostler.metric("hostler_model_loads_total")
 
-        answers = asyncio.run(_stampede(hostler.url))
+        answers = asyncio.run(_first_calls(hostler.url))
 
         assert [answer.status for answer in answers] == [200] * HERD
         assert {targets.number(answer.body) for answer in answers} == {4711}
@@ -33,11 +33,12 @@ def test_500_simultaneous_first_calls_are_one_download_and_one_load(tmp_path: Pa
         assert targets.number(hostler.invoke("herd", "4711.tar.gz")) == 4711
 
 
-async def _stampede(url: str) -> list[Answer]:
-    herd = [Caller(url) for _ in range(HERD)]
-    for caller in herd:
+async def _first_calls(url: str) -> list[Answer]:
+    """Connect all callers, then send all their requests at once."""
+    callers = [Caller(url) for _ in range(HERD)]
+    for caller in callers:
         await caller.connect()
-    answers = await asyncio.gather(*(caller.invoke("herd", "4711.tar.gz") for caller in herd))
-    for caller in herd:
+    answers = await asyncio.gather(*(caller.invoke("herd", "4711.tar.gz") for caller in callers))
+    for caller in callers:
         await caller.close()
     return answers

@@ -1,4 +1,4 @@
-"""kill -9 of each of hostler's processes under load, and an orderly end under load."""
+"""kill -9 of each of hostler's processes under load, and SIGTERM under load."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Call:
 
 @dataclass
 class Load:
-    """Callers that go on calling until told to stop."""
+    """The calls of callers that repeat until `stopped`."""
 
     url: str
     calls: list[Call] = field(default_factory=list)
     stopped: bool = False
 
     def failed(self) -> list[Call]:
-        return [call for call in self.calls if not _right(call)]
+        return [call for call in self.calls if not _is_correct(call)]
 
-    async def call_on(self, seed: int) -> None:
+    async def call_repeatedly(self, seed: int) -> None:
         numbers = random.Random(seed)
         async with Caller(self.url) as caller:
             while not self.stopped:
@@ -69,14 +69,14 @@ class Load:
                 self.calls.append(Call(number, sent, time.monotonic(), answer, begun))
 
 
-def under_load(hostler: Hostler, happening: Callable[[Load], Awaitable[None]]) -> Load:
-    """The calls of CALLERS callers that went on for a second before, during and for a second after `happening`."""
+def under_load(hostler: Hostler, change: Callable[[Load], Awaitable[None]]) -> Load:
+    """Return the calls of CALLERS callers for a second before, during and for a second after the change."""
 
     async def run() -> Load:
         load = Load(hostler.url)
-        callers = [asyncio.create_task(load.call_on(seed)) for seed in range(CALLERS)]
+        callers = [asyncio.create_task(load.call_repeatedly(seed)) for seed in range(CALLERS)]
         await asyncio.sleep(1)
-        await happening(load)
+        await change(load)
         await asyncio.sleep(1)
         load.stopped = True
         await asyncio.gather(*callers)
@@ -86,7 +86,7 @@ def under_load(hostler: Hostler, happening: Callable[[Load], Awaitable[None]]) -
 
 
 def start(hostler: Hostler, count: int) -> None:
-    """An endpoint whose targets are all resident."""
+    """Create an endpoint whose targets are all resident."""
     for number in range(TARGETS):
         hostler.put(f"kills/{number}.tar.gz", targets.xgboost_target(number))
     hostler.create_endpoint("kills", count=count)
@@ -103,7 +103,7 @@ def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_pa
         async def kill(load: Load) -> None:
             nonlocal killed
             first.kill()
-            await asyncio.to_thread(eventually, lambda: not _lives(first), 30, "the container has ended")
+            await asyncio.to_thread(eventually, lambda: not _is_alive(first), 30, "the container has ended")
             killed = time.monotonic()
             await asyncio.to_thread(eventually, lambda: len(hostler.containers) == 2, 30, "it is replaced")
 
@@ -119,7 +119,9 @@ def test_when_a_container_is_killed_only_requests_already_sent_to_it_fail(tmp_pa
             assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
 
 
-def test_when_control_is_killed_no_request_on_a_resident_target_fails_and_nothing_is_reloaded(tmp_path: Path) -> None:
+def test_when_control_is_killed_no_call_of_a_resident_target_fails_and_none_is_loaded_again(
+    tmp_path: Path,
+) -> None:
     with hostler_up(tmp_path) as hostler:
         start(hostler, count=1)
         hostler.put("kills/new.tar.gz", targets.xgboost_target(99))
@@ -135,14 +137,14 @@ def test_when_control_is_killed_no_request_on_a_resident_target_fails_and_nothin
         assert load.failed() == []
         assert hostler.control != old
         assert targets.number(hostler.invoke("kills", "new.tar.gz")) == 99
-        assert hostler.metric("hostler_model_loads_total") == 1  # that of the new target
+        assert hostler.metric("hostler_model_loads_total") == 1  # the load of the new target
         for number in range(TARGETS):
             assert targets.number(hostler.invoke("kills", f"{number}.tar.gz")) == number
         assert hostler.metric("hostler_model_loads_total") == 1
         assert hostler.containers == containers
 
 
-def test_a_miss_while_control_is_away_waits_and_is_answered(tmp_path: Path) -> None:
+def test_a_miss_while_control_restarts_waits_and_is_answered(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         start(hostler, count=1)
         hostler.put("kills/new.tar.gz", targets.xgboost_target(99))
@@ -163,7 +165,7 @@ def test_when_a_gateway_is_killed_the_next_connection_is_served(tmp_path: Path, 
             gateway.kill()
             async with Caller(hostler.url) as caller:
                 next_call = asyncio.create_task(caller.invoke("kills", "3.tar.gz"))
-                await asyncio.to_thread(eventually, lambda: not _lives(gateway), 30, "the gateway has ended")
+                await asyncio.to_thread(eventually, lambda: not _is_alive(gateway), 30, "the gateway has ended")
                 killed = time.monotonic()
                 answer = await next_call
                 assert (answer.status, targets.number(answer.body)) == (200, 3)
@@ -171,14 +173,14 @@ def test_when_a_gateway_is_killed_the_next_connection_is_served(tmp_path: Path, 
         load = under_load(hostler, kill)
 
         failed = load.failed()
-        assert all(call.answer is None for call in failed), failed[:3]  # a connection that ended with its gateway
+        assert all(call.answer is None for call in failed), failed[:3]  # the connection ended with its gateway
         assert all(call.sent <= killed + 0.5 for call in failed), failed[:3]
         assert len(failed) <= CALLERS
         assert len(hostler.gateways) == gateways
         assert hostler.metric("hostler_model_loads_total") == loads
 
 
-def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_endpoint_back(tmp_path: Path) -> None:
+def test_when_the_host_is_killed_no_process_remains_and_the_next_start_restores_every_endpoint(tmp_path: Path) -> None:
     with hostler_up(tmp_path) as hostler:
         start(hostler, count=2)
         hostler.create_endpoint("other", prefix="kills")
@@ -187,7 +189,11 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
         async def kill(load: Load) -> None:
             hostler.host.kill()
             await asyncio.to_thread(
-                eventually, lambda: not hostler.remains(), 30, "all is gone", lambda: str(hostler.remains())
+                eventually,
+                lambda: not hostler.remains(),
+                30,
+                "all processes have ended",
+                lambda: str(hostler.remains()),
             )
 
         under_load(hostler, kill)
@@ -196,12 +202,12 @@ def test_when_the_host_is_killed_nothing_is_left_and_the_next_up_brings_every_en
         try:
             again.start()
             for endpoint, count in (("kills", 2), ("other", 1)):
-                eventually(lambda: _count(again, endpoint) == count, 30, f"{endpoint} is back")  # noqa: B023
+                eventually(lambda: _count(again, endpoint) == count, 30, f"{endpoint} has all its instances")  # noqa: B023
                 for number in range(TARGETS):
                     assert targets.number(again.invoke(endpoint, f"{number}.tar.gz")) == number
-            assert again.metric("hostler_downloads_total") == 0  # all lay on disk, extracted
+            assert again.metric("hostler_downloads_total") == 0  # all are on disk, extracted
             again.stop()
-            hostler.assert_nothing_is_left()
+            hostler.assert_no_remains()
         finally:
             again.destroy()
 
@@ -213,16 +219,16 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Pa
         hostler.put("kills/sleepy.tar.gz", targets.script_target(SLEEPY.replace("ENTERED", str(entered))))
         hostler.invoke("kills", "sleepy.tar.gz")
         entered.unlink()
-        told = 0.0
+        signalled = 0.0
 
         async def terminate(load: Load) -> None:
-            nonlocal told
+            nonlocal signalled
             async with contextlib.AsyncExitStack() as stack:
                 sleepers = [await stack.enter_async_context(Caller(hostler.url)) for _ in range(4)]
                 calls = [asyncio.create_task(caller.invoke("kills", "sleepy.tar.gz")) for caller in sleepers]
                 await asyncio.to_thread(eventually, entered.exists, 30, "the script is called")
                 await asyncio.sleep(0.25)  # and the gateway has the other three
-                told = time.monotonic()
+                signalled = time.monotonic()
                 hostler.host.send_signal(signal.SIGTERM)
                 answers = await asyncio.gather(*calls)
             assert [(answer.status, answer.body) for answer in answers] == [(200, b'"awake"')] * 4
@@ -232,16 +238,16 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(tmp_path: Pa
 
         failed = load.failed()
         assert all(call.answer is None and not call.begun for call in failed), failed[:3]
-        assert all(call.sent > told - 0.05 for call in failed), failed[:3]  # never one that was under way
+        assert all(call.sent > signalled - 0.05 for call in failed), failed[:3]  # none that was in flight
         assert hostler._popen.wait(40) == 0
-        hostler.assert_nothing_is_left()
+        hostler.assert_no_remains()
 
 
-def _right(call: Call) -> bool:
+def _is_correct(call: Call) -> bool:
     return call.answer is not None and call.answer.status == 200 and targets.number(call.answer.body) == call.number
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -249,13 +255,13 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _count(hostler: Hostler, endpoint: str = "kills") -> int:
-    told = hostler.sm.describe_endpoint(EndpointName=endpoint)
-    assert told["EndpointStatus"] == "InService"
-    return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
+    description = hostler.sm.describe_endpoint(EndpointName=endpoint)
+    assert description["EndpointStatus"] == "InService"
+    return int(description["ProductionVariants"][0]["CurrentInstanceCount"])
 
 
 def _control_answers(hostler: Hostler) -> bool:
     try:
         return bool(hostler.sm.describe_endpoint(EndpointName="kills")) and bool(hostler.control)
-    except Exception:  # refused, broken off or 503 while control is away
+    except Exception:  # refused, disconnected or 503 while control restarts
         return False

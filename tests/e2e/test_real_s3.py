@@ -1,4 +1,4 @@
-"""A third party's S3 (SeaweedFS) under `s3_endpoint`: what it says and holds reaches the disk cache whole."""
+"""A third party's S3 (SeaweedFS) as `s3_endpoint`: its errors are reported, and its objects cached completely."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Weed:
                 "HOME": str(self.home),
                 "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "src")),
                 "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # hostler's own address, in the shell of who runs it
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # hostler's own address, as in its user's shell
                 "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
                 "ENDPOINT": self.endpoint,
                 **environment,
@@ -85,7 +85,7 @@ from hostler.errors import ArtifactError
 
 source = ObstoreSource(os.environ["ENDPOINT"])
 
-async def tell(bucket, key):
+async def print_head(bucket, key):
     try:
         info = await source.head(bucket, key)
         print(info.size, info.etag)
@@ -113,7 +113,7 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
         until_ready(running, child, folder / "log")
         yield running
     finally:
-        child.kill()  # it takes its time over a polite end, and nothing of it is wanted any more
+        child.kill()  # its shutdown on SIGTERM takes long
         child.wait()
 
 
@@ -134,20 +134,23 @@ def until_ready(weed: Weed, child: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(log.read_text()[-2000:])
 
 
-def test_an_object_that_is_there_is_told_by_size_and_etag(weed: Weed) -> None:
+def test_an_object_has_its_size_and_etag(weed: Weed) -> None:
     etag = weed.client().put_object(Bucket="models", Key="a/b.tar.gz", Body=b"hello")["ETag"].strip('"')
-    assert weed.run('asyncio.run(tell("models", "a/b.tar.gz"))', **KEYS) == f"5 {etag}"
+    assert weed.run('asyncio.run(print_head("models", "a/b.tar.gz"))', **KEYS) == f"5 {etag}"
 
 
-def test_what_is_missing_or_forbidden_is_said_in_the_words_of_that_s3(weed: Weed) -> None:
-    tell = weed.run
-    assert tell('asyncio.run(tell("models", "no"))', **KEYS).startswith("ArtifactMissing NoSuchKey: ")
-    assert tell('asyncio.run(tell("nowhere", "no"))', **KEYS).startswith("ArtifactMissing NoSuch")
+def test_a_missing_or_forbidden_object_is_reported_with_that_s3s_error_code(weed: Weed) -> None:
+    assert weed.run('asyncio.run(print_head("models", "no"))', **KEYS).startswith("ArtifactMissing NoSuchKey: ")
+    assert weed.run('asyncio.run(print_head("nowhere", "no"))', **KEYS).startswith("ArtifactMissing NoSuch")
     wrong = {**KEYS, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    assert tell('asyncio.run(tell("models", "ready"))', **wrong).startswith("ArtifactMissing SignatureDoesNotMatch: ")
+    assert weed.run('asyncio.run(print_head("models", "ready"))', **wrong).startswith(
+        "ArtifactMissing SignatureDoesNotMatch: "
+    )
     unknown = {**KEYS, "AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"}
-    assert tell('asyncio.run(tell("models", "ready"))', **unknown).startswith("ArtifactMissing InvalidAccessKeyId: ")
-    assert tell('asyncio.run(tell("models", "ready"))').startswith("ArtifactMissing AccessDenied: ")
+    assert weed.run('asyncio.run(print_head("models", "ready"))', **unknown).startswith(
+        "ArtifactMissing InvalidAccessKeyId: "
+    )
+    assert weed.run('asyncio.run(print_head("models", "ready"))').startswith("ArtifactMissing AccessDenied: ")
 
 
 def test_keys_come_from_a_profile_too(weed: Weed) -> None:
@@ -156,30 +159,30 @@ def test_keys_come_from_a_profile_too(weed: Weed) -> None:
         "[profile models]\nregion = us-east-1\n"
         + "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
     )
-    assert weed.run('asyncio.run(tell("models", "ready"))', AWS_PROFILE="models").startswith("3 ")
+    assert weed.run('asyncio.run(print_head("models", "ready"))', AWS_PROFILE="models").startswith("3 ")
 
 
-def test_a_large_archive_is_fetched_once_and_whole(weed: Weed, tmp_path: Path) -> None:
+def test_a_large_archive_is_downloaded_once_and_completely(weed: Weed, tmp_path: Path) -> None:
     data = os.urandom(32 * MIB)
     weed.client().upload_fileobj(io.BytesIO(archive(model=data)), "models", "large.tar.gz")
-    told = weed.run(
+    output = weed.run(
         """
 async def main():
     cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, Limits(1 << 30, 100, 200))
-    found = await asyncio.gather(*(cache.fetch("models", "large.tar.gz") for _ in range(20)))
-    digest = hashlib.sha256((found[0].path / "model").read_bytes()).hexdigest()
+    artifacts = await asyncio.gather(*(cache.fetch("models", "large.tar.gz") for _ in range(20)))
+    digest = hashlib.sha256((artifacts[0].path / "model").read_bytes()).hexdigest()
     again = await cache.fetch("models", "large.tar.gz")
-    print(len({id(one) for one in found}), digest, again.id == found[0].id, again.download)
+    print(len({id(artifact) for artifact in artifacts}), digest, again.id == artifacts[0].id, again.download)
 asyncio.run(main())
 """,
         FOLDER=str(tmp_path / "artifacts"),
         **KEYS,
     )
-    assert told == f"1 {hashlib.sha256(data).hexdigest()} True 0.0"
+    assert output == f"1 {hashlib.sha256(data).hexdigest()} True 0.0"
 
 
 def test_an_overwritten_object_is_another_version_and_a_stale_one_is_not_read(weed: Weed) -> None:
-    told = weed.run(
+    output = weed.run(
         """
 import boto3
 s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
@@ -198,4 +201,4 @@ asyncio.run(main())
 """,
         **KEYS,
     )
-    assert told.splitlines() == ["ArtifactBad The object was changed while it was read.", "True [b'new']"]
+    assert output.splitlines() == ["ArtifactBad The object was changed while it was read.", "True [b'new']"]

@@ -1,4 +1,4 @@
-"""SAGEMAKER_MODEL_SERVER_WORKERS: a container's several processes share its calls, and go on without one another."""
+"""SAGEMAKER_MODEL_SERVER_WORKERS: a container's processes share its calls, and one that is killed is replaced."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WORKERS = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
 CALLS, CALLERS = 200, 16
 XGB = 8  # XGBoost targets
 
-# It answers what it was sent and the process that answered, after some milliseconds of work.
-WHO = """
+# It answers with the request's body and its own pid, after 3 ms of work.
+ECHO = """
 import os, time
 
 def model_fn(model_dir):
@@ -42,10 +42,10 @@ def hostler(hostler: Hostler) -> Hostler:
     """Endpoints of two workers: `xgb` and `scripts` (multi-model), `one`, `chain` of two containers, `direct`."""
     for number in range(XGB):
         hostler.put(f"xgb/{number}.tar.gz", targets.xgboost_target(number))
-    hostler.put("scripts/who.tar.gz", targets.script_target(WHO))
+    hostler.put("scripts/echo.tar.gz", targets.script_target(ECHO))
     hostler.create_endpoint("xgb", Environment=WORKERS)
     hostler.create_endpoint("scripts", Environment=WORKERS)
-    url = f"s3://{BUCKET}/scripts/who.tar.gz"
+    url = f"s3://{BUCKET}/scripts/echo.tar.gz"
     container = {"Image": ANY_IMAGE, "ModelDataUrl": url, "Environment": WORKERS}
     pair = [container | {"ContainerHostname": name} for name in ("first", "second")]
     deploy(hostler, "one", [container])
@@ -54,129 +54,132 @@ def hostler(hostler: Hostler) -> Hostler:
     return hostler
 
 
-def ask_all(hostler: Hostler, endpoint: str, calls: int = CALLS, **headers: str) -> list[tuple[bytes, Answer]]:
-    """So many calls by CALLERS callers at once, each with a body of its own."""
+def call_all(hostler: Hostler, endpoint: str, calls: int = CALLS, **headers: str) -> list[tuple[bytes, Answer]]:
+    """Make calls by CALLERS callers at once, each with its own body; return bodies and answers."""
 
     async def run() -> list[tuple[bytes, Answer]]:
-        found: list[tuple[bytes, Answer]] = []
+        answers: list[tuple[bytes, Answer]] = []
         bodies = iter(range(calls))
 
-        async def go_on() -> None:
+        async def call_repeatedly() -> None:
             async with Caller(hostler.url) as caller:
                 for number in bodies:
                     body = b"call-%d" % number
                     fields = {"Content-Type": "text/csv", **headers}
                     answer = await caller.call("POST", f"/endpoints/{endpoint}/invocations", fields, body)
-                    found.append((body, answer))
+                    answers.append((body, answer))
 
-        await asyncio.gather(*(go_on() for _ in range(CALLERS)))
-        return found
+        await asyncio.gather(*(call_repeatedly() for _ in range(CALLERS)))
+        return answers
 
     return asyncio.run(run())
 
 
-def answered(calls: list[tuple[bytes, Answer]]) -> Counter[tuple[int, ...]]:
-    """How many calls each process (of a chain: each way through) answered; all of them right."""
-    found: Counter[tuple[int, ...]] = Counter()
+def shares(calls: list[tuple[bytes, Answer]]) -> Counter[tuple[int, ...]]:
+    """Count the calls by process (of a chain: by its processes in order). Every answer must be correct."""
+    counts: Counter[tuple[int, ...]] = Counter()
     for body, answer in calls:
         assert answer.status == 200, answer
-        said, *pids = answer.body.split()
-        assert said == body
-        found[tuple(map(int, pids))] += 1
-    return found
+        echoed, *pids = answer.body.split()
+        assert echoed == body
+        counts[tuple(map(int, pids))] += 1
+    return counts
 
 
-TARGET = {"X-Amzn-SageMaker-Target-Model": "who.tar.gz"}
+TARGET = {"X-Amzn-SageMaker-Target-Model": "echo.tar.gz"}
 FIRST = {"X-Amzn-SageMaker-Target-Container-Hostname": "first"}
 
 
 @pytest.mark.parametrize(("endpoint", "headers"), [("scripts", TARGET), ("one", {}), ("direct", FIRST)])
 def test_two_processes_share_the_calls(hostler: Hostler, endpoint: str, headers: dict[str, str]) -> None:
-    found = answered(ask_all(hostler, endpoint, **headers))
-    assert len(found) == 2
-    assert all(count > CALLS // 4 for count in found.values()), found
+    counts = shares(call_all(hostler, endpoint, **headers))
+    assert len(counts) == 2
+    assert all(count > CALLS // 4 for count in counts.values()), counts
 
 
 def test_two_processes_of_each_container_of_a_chain_share_the_calls(hostler: Hostler) -> None:
-    found = answered(ask_all(hostler, "chain"))
+    counts = shares(call_all(hostler, "chain"))
     for position in (0, 1):
-        at = Counter[int]()
-        for way, count in found.items():
-            at[way[position]] += count
-        assert len(at) == 2
-        assert all(count > CALLS // 4 for count in at.values()), found
+        each = Counter[int]()
+        for pids, count in counts.items():
+            each[pids[position]] += count
+        assert len(each) == 2
+        assert all(count > CALLS // 4 for count in each.values()), each
 
 
-def siblings(fork_server: psutil.Process, number: int) -> list[psutil.Process]:
-    """The processes that answer in a container: its fork server's children."""
+def workers_of(fork_server: psutil.Process, number: int) -> list[psutil.Process]:
+    """Wait until a container has so many processes that answer: its fork server's children."""
     return eventually(
-        lambda: found if len(found := fork_server.children()) == number else None, 30, f"there are {number} processes"
+        lambda: children if len(children := fork_server.children()) == number else None,
+        30,
+        f"there are {number} processes",
     )
 
 
-def under_load(hostler: Hostler, ask: Callable[[Caller, int], Any], happening: Callable[[], None]) -> Any:
-    """What CALLERS callers got that went on before, while and after something happened."""
+def under_load(hostler: Hostler, call: Callable[[Caller, int], Any], change: Callable[[], None]) -> Any:
+    """Return what CALLERS callers got before, during and after the change."""
 
     async def run() -> list[Any]:
-        got: list[Any] = []
-        over = False
+        results: list[Any] = []
+        stopped = False
 
-        async def go_on(seed: int) -> None:
+        async def call_repeatedly(seed: int) -> None:
             numbers = random.Random(seed)
             async with Caller(hostler.url) as caller:
-                while not over:
-                    got.append(await ask(caller, numbers.randrange(XGB)))
+                while not stopped:
+                    results.append(await call(caller, numbers.randrange(XGB)))
 
-        callers = [asyncio.create_task(go_on(seed)) for seed in range(CALLERS)]
-        await until(got, CALLS)
-        await asyncio.to_thread(happening)
-        await until(got, len(got) + CALLS)
-        over = True
+        callers = [asyncio.create_task(call_repeatedly(seed)) for seed in range(CALLERS)]
+        await until(results, CALLS)
+        await asyncio.to_thread(change)
+        await until(results, len(results) + CALLS)
+        stopped = True
         await asyncio.gather(*callers)
-        return got
+        return results
 
-    async def until(got: list[Any], count: int) -> None:
+    async def until(results: list[Any], count: int) -> None:
         async with asyncio.timeout(60):
-            while len(got) < count:  # noqa: ASYNC110
+            while len(results) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     return asyncio.run(run())
 
 
-def test_workers_of_many_targets_share_the_calls_and_one_that_is_killed_is_replaced_and_filled(
+def test_workers_of_many_targets_share_the_calls_and_a_killed_one_is_replaced_with_its_targets(
     hostler: Hostler,
 ) -> None:
-    async def ask(caller: Caller, number: int) -> tuple[int, Answer]:
+    async def call(caller: Caller, number: int) -> tuple[int, Answer]:
         return number, await caller.invoke("xgb", f"{number}.tar.gz")
 
     for number in range(XGB):
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     loads = hostler.metric("hostler_model_loads_total")
     fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
-    [fork_server] = [one for one in fork_servers if len(one.children()) == 2]  # no target has a process of its own
+    # No target of this endpoint has its own process.
+    [fork_server] = [process for process in fork_servers if len(process.children()) == 2]
     first, second = fork_server.children()
 
     def kill() -> None:
-        reads = [one.io_counters().read_count for one in (first, second)]
+        reads = [worker.io_counters().read_count for worker in (first, second)]
         assert all(count > CALLS // 4 for count in reads), reads
         first.kill()
-        eventually(lambda: not first.is_running(), 30, "it is gone")
-        siblings(fork_server, 2)
+        eventually(lambda: not first.is_running(), 30, "it has ended")
+        workers_of(fork_server, 2)
 
-    calls = under_load(hostler, ask, kill)
+    calls = under_load(hostler, call, kill)
     for number, answer in calls:
         assert answer.status == 424 or targets.number(answer.body) == number, answer
-    assert sum(answer.status == 424 for _, answer in calls) <= CALLERS  # those that were there
-    assert hostler.metric("hostler_model_loads_total") == loads  # control need not know
-    [new] = [one for one in siblings(fork_server, 2) if one.pid != second.pid]
+    assert sum(answer.status == 424 for _, answer in calls) <= CALLERS  # those in flight
+    assert hostler.metric("hostler_model_loads_total") == loads  # control loads nothing
+    [new] = [worker for worker in workers_of(fork_server, 2) if worker.pid != second.pid]
     second.kill()
-    eventually(lambda: not second.is_running(), 30, "it is gone")  # what it was answering until then would be 424
-    for number in range(XGB):  # the new one has them all
+    eventually(lambda: not second.is_running(), 30, "it has ended")  # a call in flight there would be 424
+    for number in range(XGB):  # the new worker has them all
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
-    assert new in siblings(fork_server, 2)
+    assert new in workers_of(fork_server, 2)
 
 
-def test_a_target_that_ends_whoever_loads_it_ends_one_worker_however_often_it_is_asked_for(hostler: Hostler) -> None:
+def test_a_target_that_ends_the_process_that_loads_it_ends_one_worker_in_any_number_of_calls(hostler: Hostler) -> None:
     def workers() -> set[psutil.Process]:
         fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
         return {worker for fork_server in fork_servers for worker in fork_server.children()}
@@ -187,7 +190,7 @@ def test_a_target_that_ends_whoever_loads_it_ends_one_worker_however_often_it_is
     for _ in range(4):
         with pytest.raises(ClientError, match="ended while it loaded this model"):
             hostler.invoke("xgb", "fatal.tar.gz")
-    after = eventually(lambda: found if len(found := workers()) == len(before) else None, 30, "there are as many again")
+    after = eventually(lambda: now if len(now := workers()) == len(before) else None, 30, "the worker is replaced")
     assert len(before - after) == 1
     assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
 
@@ -196,52 +199,54 @@ def test_a_target_that_ends_whoever_loads_it_ends_one_worker_however_often_it_is
 def test_a_scripts_process_that_is_killed_is_replaced_while_the_other_answers(
     hostler: Hostler, endpoint: str, headers: dict[str, str]
 ) -> None:
-    async def ask(caller: Caller, number: int) -> tuple[bytes, Answer]:
+    async def call(caller: Caller, number: int) -> tuple[bytes, Answer]:
         body, fields = b"call-%d" % number, {"Content-Type": "text/csv", **headers}
         return body, await caller.call("POST", f"/endpoints/{endpoint}/invocations", fields, body)
 
-    before = set(answered(ask_all(hostler, endpoint, **headers)))
+    before = set(shares(call_all(hostler, endpoint, **headers)))
     [[pid], _] = before
     fork_server = psutil.Process(pid).parent()
     assert fork_server is not None
 
     def kill() -> None:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not psutil.pid_exists(pid), 30, "it is gone")
-        siblings(fork_server, 4)
+        eventually(lambda: not psutil.pid_exists(pid), 30, "it has ended")
+        workers_of(fork_server, 4)
 
-    calls = under_load(hostler, ask, kill)
-    good = [call for call in calls if call[1].status == 200]
-    answered(good)
+    calls = under_load(hostler, call, kill)
+    succeeded = [call for call in calls if call[1].status == 200]
+    shares(succeeded)
     assert {answer.status for _, answer in calls} <= {200, 424}
-    assert len(calls) - len(good) <= CALLERS
-    found = answered(ask_all(hostler, endpoint, **headers))
-    assert len(found) == 2
-    assert len(set(found) & before) == 1
-    assert all(count > CALLS // 4 for count in found.values()), found
+    assert len(calls) - len(succeeded) <= CALLERS
+    counts = shares(call_all(hostler, endpoint, **headers))
+    assert len(counts) == 2
+    assert len(set(counts) & before) == 1
+    assert all(count > CALLS // 4 for count in counts.values()), counts
 
 
-def test_a_new_control_learns_again_where_workers_are(hostler: Hostler) -> None:
-    asked = [("scripts", TARGET), ("one", {})]
-    before = {endpoint: set(answered(ask_all(hostler, endpoint, **headers))) for endpoint, headers in asked}
+def test_a_new_control_finds_the_running_workers(hostler: Hostler) -> None:
+    endpoints = [("scripts", TARGET), ("one", {})]
+    before = {endpoint: set(shares(call_all(hostler, endpoint, **headers))) for endpoint, headers in endpoints}
     old, loads = hostler.control, hostler.metric("hostler_model_loads_total")
     old.kill()
-    eventually(lambda: not old.is_running() and hostler.named("hostler.control.main"), 30, "there is a new control")
-    for endpoint, _ in asked:
+    eventually(lambda: not old.is_running() and hostler.named("hostler.control.main"), 30, "a new control runs")
+    for endpoint, _ in endpoints:
         hostler.wait_in_service(endpoint)
     eventually(
-        lambda: not hostler.metric("hostler_model_loads_total"), 30, f"it has not loaded what was there ({loads})"
+        lambda: not hostler.metric("hostler_model_loads_total"),
+        30,
+        f"it has loaded none of the resident targets ({loads})",
     )
-    for endpoint, headers in asked:
-        found = answered(ask_all(hostler, endpoint, **headers))
-        assert set(found) == before[endpoint]
-        assert all(count > CALLS // 4 for count in found.values()), found
+    for endpoint, headers in endpoints:
+        counts = shares(call_all(hostler, endpoint, **headers))
+        assert set(counts) == before[endpoint]
+        assert all(count > CALLS // 4 for count in counts.values()), counts
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", str(10**9), "9" * 1000])
-def test_a_number_of_workers_that_is_none_fails_the_endpoint_and_says_so(hostler: Hostler, number: str) -> None:
+def test_an_invalid_number_of_workers_fails_the_endpoint_with_that_reason(hostler: Hostler, number: str) -> None:
     name = f"bad-{len(number)}-{number.strip('-')[:4].replace('.', '')}"
-    url = f"s3://{BUCKET}/scripts/who.tar.gz"
+    url = f"s3://{BUCKET}/scripts/echo.tar.gz"
     container = {"Image": ANY_IMAGE, "ModelDataUrl": url, "Environment": {"SAGEMAKER_MODEL_SERVER_WORKERS": number}}
     with pytest.raises(AssertionError, match="SAGEMAKER_MODEL_SERVER_WORKERS is not a number from 1 to 64: "):
         deploy(hostler, name, [container])

@@ -1,4 +1,4 @@
-"""A hostler that verifies signatures, and other people's programs with right and wrong keys."""
+"""A hostler that verifies signatures, and AWS clients with right and wrong keys."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     keys.chmod(0o600)
     with hostler_up(folder, signatures="verify", keys_file=keys) as running:
         yield running
-        kept = [path for path in folder.rglob("*") if path.is_file() and path != keys]
-        assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+        files = [path for path in folder.rglob("*") if path.is_file() and path != keys]
+        assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
 def client(hostler: Hostler, service: str, key: str = KEY, secret: str = SECRET, **more: Any) -> Any:
@@ -50,7 +50,7 @@ def client(hostler: Hostler, service: str, key: str = KEY, secret: str = SECRET,
 
 @pytest.fixture(scope="module")
 def price(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """An endpoint `my-endpoint` of many models, made by somebody with a right key; the price that a house has."""
+    """Create the multi-model endpoint `my-endpoint`; return the price that its model predicts."""
     archive, price = demo.train("Houston_TX", tmp_path_factory.mktemp("model"))
     s3, sagemaker = client(hostler, "s3"), client(hostler, "sagemaker")
     s3.create_bucket(Bucket=BUCKET)
@@ -66,8 +66,8 @@ def price(hostler: Hostler, tmp_path_factory: pytest.TempPathFactory) -> float:
 
 def invoke(runtime: Any, body: bytes = b"") -> bytes:
     body = body or ",".join(f"{value:g}" for value in demo.HOUSE).encode()
-    asked = {"EndpointName": "my-endpoint", "TargetModel": MODEL, "ContentType": "text/csv"}
-    answer: bytes = runtime.invoke_endpoint(Body=body, CustomAttributes="a  b", **asked)["Body"].read()
+    request = {"EndpointName": "my-endpoint", "TargetModel": MODEL, "ContentType": "text/csv"}
+    answer: bytes = runtime.invoke_endpoint(Body=body, CustomAttributes="a  b", **request)["Body"].read()
     return answer
 
 
@@ -76,8 +76,8 @@ def test_boto3_with_a_right_key(hostler: Hostler, price: float):
         runtime = client(hostler, "sagemaker-runtime", key, secret)
         assert float(invoke(runtime)) == pytest.approx(price)
         row = ",".join(f"{value:g}" for value in demo.HOUSE) + "\n"
-        many = invoke(runtime, row.encode() * 100_000)  # 1.5 MB: it does not come at once
-        assert many.count(b",") == 99_999
+        answer = invoke(runtime, row.encode() * 100_000)  # 1.5 MB: more than one read
+        assert answer.count(b",") == 99_999
     assert client(hostler, "sts").get_caller_identity()["Account"] == "123456789012"
 
 
@@ -124,63 +124,63 @@ def test_s3_transfers_of_every_kind(hostler: Hostler, price: float, tmp_path: Pa
 
 
 def test_presigned_addresses_of_version_four(hostler: Hostler, price: float):
-    where = {"Bucket": BUCKET, "Key": "a key"}
+    location = {"Bucket": BUCKET, "Key": "a key"}
     s3 = client(hostler, "s3", signature_version="s3v4")
-    put = urllib.request.Request(s3.generate_presigned_url("put_object", where), data=b"presigned", method="PUT")
+    put = urllib.request.Request(s3.generate_presigned_url("put_object", location), data=b"presigned", method="PUT")
     assert urllib.request.urlopen(put, timeout=10).status == 200
-    address = s3.generate_presigned_url("get_object", where)
+    address = s3.generate_presigned_url("get_object", location)
     assert urllib.request.urlopen(address, timeout=10).read() == b"presigned"
     for wrong in (address.replace("Expires=3600", "Expires=3601"), address.partition("?")[0]):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(wrong, timeout=10)
-    old = client(hostler, "s3").generate_presigned_url("get_object", where)
+    old = client(hostler, "s3").generate_presigned_url("get_object", location)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(old, timeout=10)
     assert "Please use AWS4-HMAC-SHA256" in refused.value.read().decode()
 
 
-class Person:
-    """A shell in which `eval "$(hostler env)"` was run and one's own credentials are set."""
+class UserShell:
+    """A shell after `eval "$(hostler env)"`, with credentials of a user."""
 
     def __init__(self, hostler: Hostler, folder: Path, secret: str) -> None:
         self.folder = folder
         self.data = str(hostler.data)
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
-        told = json.loads(self.hostler("env", "--json").stdout)
-        assert not [name for name in told if "KEY" in name]
-        self.environment |= {**told, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret}
+        variables = json.loads(self.hostler("env", "--json").stdout)
+        assert not [name for name in variables if "KEY" in name]
+        self.environment |= {**variables, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret}
 
-    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
 
     def hostler(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "hostler.cli", *words, "--data", self.data)
 
 
-def test_the_aws_cli_and_the_peoples_commands(hostler: Hostler, price: float, tmp_path: Path):
-    right, wrong = Person(hostler, tmp_path, SECRET), Person(hostler, tmp_path, "guessed")
-    described = (AWS, "sagemaker", "describe-endpoint", "--endpoint-name", "my-endpoint")
-    assert json.loads(right.run(*described).stdout)["EndpointStatus"] == "InService"
-    told = wrong.run(*described)
-    assert told.returncode in (254, 255)
-    assert "(InvalidSignatureException)" in told.stderr
+def test_the_aws_cli_and_hostlers_commands_with_right_and_wrong_keys(hostler: Hostler, price: float, tmp_path: Path):
+    right, wrong = UserShell(hostler, tmp_path, SECRET), UserShell(hostler, tmp_path, "guessed")
+    describe = (AWS, "sagemaker", "describe-endpoint", "--endpoint-name", "my-endpoint")
+    assert json.loads(right.run(*describe).stdout)["EndpointStatus"] == "InService"
+    done = wrong.run(*describe)
+    assert done.returncode in (254, 255)
+    assert "(InvalidSignatureException)" in done.stderr
     (tmp_path / "file").write_text("content")
     assert right.run(AWS, "s3", "cp", "file", f"s3://{BUCKET}/a/file").returncode == 0
     assert "file" in right.run(AWS, "s3", "ls", f"s3://{BUCKET}/a/").stdout
     assert "(SignatureDoesNotMatch)" in wrong.run(AWS, "s3", "cp", "file", f"s3://{BUCKET}/a/file").stderr
 
     body = ",".join(f"{value:g}" for value in demo.HOUSE)
-    for words, shown in (
+    for command, output in (
         (("ls",), "my-endpoint"),
         (("logs", "my-endpoint"), ""),
         (("invoke", "my-endpoint", "--target-model", MODEL, "--body", body), str(price)[:4]),
     ):
-        done = right.hostler(*words)
+        done = right.hostler(*command)
         assert (done.returncode, done.stderr) == (0, "")
-        assert shown in done.stdout
-        done = wrong.hostler(*words)
+        assert output in done.stdout
+        done = wrong.hostler(*command)
         assert done.returncode == 1
         assert "does not match the signature you provided" in done.stderr
     del right.environment["AWS_ACCESS_KEY_ID"]
@@ -188,19 +188,24 @@ def test_the_aws_cli_and_the_peoples_commands(hostler: Hostler, price: float, tm
     assert "This hostler verifies signatures" in right.hostler("ls").stderr
 
 
-def test_what_is_wrong_with_the_keys_is_said_at_once(tmp_path: Path):
-    elsewhere = ("--host", "192.0.2.1")  # an address for examples, which no machine has
-    for mode, keys, more, told in (
+def test_a_wrong_keys_file_or_address_is_reported_at_once_in_one_line(tmp_path: Path):
+    elsewhere = ("--host", "192.0.2.1")  # an address for documentation, which no machine has
+    for mode, keys, flags, reason in (
         (0o600, "", (), "needs keys_file"),
         (0o644, "keys", (), "chmod 600"),
-        (0o600, "keys", elsewhere, "cannot listen on 192.0.2.1"),  # who verifies may listen where others can reach it
+        (
+            0o600,
+            "keys",
+            elsewhere,
+            "cannot listen on 192.0.2.1",
+        ),  # allowed with signatures, but not an address of this machine
     ):
         (tmp_path / "keys").write_text('A = "secret"\n')
         (tmp_path / "keys").chmod(mode)
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "src")}
         environment |= {"HOSTLER_SIGNATURES": "verify", "HOSTLER_KEYS_FILE": keys and str(tmp_path / keys)}
-        words = [sys.executable, "-m", "hostler.cli", "up", "--port", "0", *more]
+        words = [sys.executable, "-m", "hostler.cli", "up", "--port", "0", *flags]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode != 0
-        assert told in done.stderr
+        assert reason in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""UpdateEndpoint while callers go on: each is answered by the old containers or by the new ones, and nobody fails."""
+"""UpdateEndpoint under load: the old or the new containers answer each call, and no call fails."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from typing import Any
 
 import pytest
 import targets
-from background_load import Load, load
+from background_load import Load, keep_calling
 from botocore.exceptions import ClientError
 from callers import Caller
-from hop_endpoints import ask, deploy, endpoint, hops, image, mapped, model, names, variant, way, wish
+from hop_endpoints import (
+    call_endpoint,
+    create_endpoint,
+    create_model,
+    deploy,
+    hop_names,
+    hops,
+    image,
+    instructions,
+    mapped_config,
+    trace,
+    variant,
+)
 from running import BUCKET, Hostler, eventually, hostler_up
 
 NAMES = ("one", "two", "three")
@@ -21,7 +33,7 @@ NAMES = ("one", "two", "three")
 @pytest.fixture(scope="module")
 def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     folder = tmp_path_factory.mktemp("changes")
-    with hostler_up(folder / "up", config=mapped(folder, *NAMES), startup_timeout=30) as running:
+    with hostler_up(folder / "up", config=mapped_config(folder, *NAMES), startup_timeout=30) as running:
         yield running
 
 
@@ -30,136 +42,140 @@ def configure(hostler: Hostler, name: str, *variants: dict[str, Any]) -> None:
 
 
 def update(hostler: Hostler, name: str, config: str, **more: Any) -> dict[str, Any]:
-    """DescribeEndpoint, once the update is through."""
+    """Update the endpoint; return DescribeEndpoint after the update."""
     hostler.sm.update_endpoint(EndpointName=name, EndpointConfigName=config, **more)
     hostler.wait_in_service(name)
-    told: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
-    return told
+    description: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
+    return description
 
 
-def while_callers_go_on(hostler: Hostler, endpoint: str, happening: Callable[[Load], Awaitable[None]]) -> Load:
+def under_load(hostler: Hostler, endpoint: str, change: Callable[[Load], Awaitable[None]]) -> Load:
+    """Keep calling the endpoint before, during and after the change; return the calls."""
+
     async def run() -> Load:
-        async with load(hostler.url, endpoint) as going:
-            await going.more(50)
-            await happening(going)
-            await going.more(50)
-        return going
+        async with keep_calling(hostler.url, endpoint) as load:
+            await load.next_calls(50)
+            await change(load)
+            await load.next_calls(50)
+        return load
 
     return asyncio.run(asyncio.wait_for(run(), 180))
 
 
-def ways(load: Load) -> list[tuple[str, ...]]:
-    """The different ways that the callers' bodies went, in the order in which each was seen first."""
-    return list(dict.fromkeys(tuple(names(call.answer.body)) for call in load.calls))
+def routes(load: Load) -> list[tuple[str, ...]]:
+    """Return the different lists of hops that answered, each once, in order of its first answer."""
+    return list(dict.fromkeys(tuple(hop_names(call.answer.body)) for call in load.calls))
 
 
-def test_updates_to_other_containers_drop_nothing_and_mix_nothing(hostler: Hostler):
+def test_updates_to_other_containers_drop_no_call_and_mix_no_pipelines(hostler: Hostler):
     lists = [("one",), ("one", "two"), ("three", "two", "one"), ("two",)]
     for number, containers in enumerate(lists):
-        model(hostler, f"list-{number}", hops(*containers))
+        create_model(hostler, f"list-{number}", hops(*containers))
         configure(hostler, f"list-{number}", variant(f"list-{number}", count=1 + number % 2))
-    endpoint(hostler, "lists", variant("list-0"))
+    create_endpoint(hostler, "lists", variant("list-0"))
 
-    async def slow(of: tuple[str, ...]) -> None:
-        """What is under way in the middle of an update ends where it began."""
+    async def slow(pipeline: tuple[str, ...]) -> None:
+        """A call in flight during an update is answered by the pipeline that it was sent to."""
         async with Caller(hostler.url) as caller:
-            answer = await ask(caller, "lists", wish(**{of[0]: {"sleep": 1.0}}))
-        assert (answer.status, tuple(names(answer.body))) == (200, of)
+            answer = await call_endpoint(caller, "lists", instructions(**{pipeline[0]: {"sleep": 1.0}}))
+        assert (answer.status, tuple(hop_names(answer.body))) == (200, pipeline)
 
-    async def change(going: Load) -> None:
+    async def change(load: Load) -> None:
         for number in range(1, len(lists)):
-            slowly = asyncio.create_task(slow(lists[number - 1]))
-            await going.more(8)
-            told = await asyncio.to_thread(update, hostler, "lists", f"list-{number}")
-            assert (told["EndpointConfigName"], told["EndpointStatus"]) == (f"list-{number}", "InService")
-            [shown] = told["ProductionVariants"]
-            assert shown["CurrentInstanceCount"] == 1 + number % 2
-            assert [i["SpecifiedImage"] for i in shown["DeployedImages"]] == [image(name) for name in lists[number]]
-            await going.more(8)  # what was sent before
-            assert {tuple(names(call.answer.body)) for call in await going.more(50)} == {lists[number]}
-            await slowly
+            in_flight = asyncio.create_task(slow(lists[number - 1]))
+            await load.next_calls(8)
+            description = await asyncio.to_thread(update, hostler, "lists", f"list-{number}")
+            assert (description["EndpointConfigName"], description["EndpointStatus"]) == (f"list-{number}", "InService")
+            [deployed] = description["ProductionVariants"]
+            assert deployed["CurrentInstanceCount"] == 1 + number % 2
+            assert [i["SpecifiedImage"] for i in deployed["DeployedImages"]] == [image(name) for name in lists[number]]
+            await load.next_calls(8)  # those sent before the update ended
+            assert {tuple(hop_names(call.answer.body)) for call in await load.next_calls(50)} == {lists[number]}
+            await in_flight
 
-    going = while_callers_go_on(hostler, "lists", change)
-    assert going.failed == []
-    assert ways(going) == lists
+    load = under_load(hostler, "lists", change)
+    assert load.failed == []
+    assert routes(load) == lists
     assert len(hostler.named("hop.py")) > 0
     hostler.sm.delete_endpoint(EndpointName="lists")
-    eventually(lambda: not hostler.named("hop.py"), 30, "no container is left", lambda: str(hostler.named("hop.py")))
+    eventually(
+        lambda: not hostler.named("hop.py"), 30, "all containers have ended", lambda: str(hostler.named("hop.py"))
+    )
 
 
-def test_a_failed_update_leaves_the_old_containers_and_says_why_until_the_next_good_one(hostler: Hostler):
+def test_a_failed_update_keeps_the_old_containers_and_its_reason_until_the_next_successful_one(hostler: Hostler):
     deploy(hostler, "stays", hops("one", "two"))
     broken = {"Image": image("never-mapped"), "ContainerHostname": "broken"}
-    model(hostler, "broken", [*hops("one"), broken])
+    create_model(hostler, "broken", [*hops("one"), broken])
     configure(hostler, "broken", variant("broken"))
-    model(hostler, "mended", hops("one", "three"))
+    create_model(hostler, "mended", hops("one", "three"))
     configure(hostler, "mended", variant("mended"))
 
-    async def change(going: Load) -> None:
-        told = await asyncio.to_thread(update, hostler, "stays", "broken")
-        assert told["EndpointConfigName"] == "stays"
-        assert "never-mapped" in told["FailureReason"]
-        await going.more(50)
-        assert ways(going) == [("one", "two")]
-        told = await asyncio.to_thread(update, hostler, "stays", "mended")
-        assert told["EndpointConfigName"] == "mended"
-        assert "FailureReason" not in told
+    async def change(load: Load) -> None:
+        description = await asyncio.to_thread(update, hostler, "stays", "broken")
+        assert description["EndpointConfigName"] == "stays"
+        assert "never-mapped" in description["FailureReason"]
+        await load.next_calls(50)
+        assert routes(load) == [("one", "two")]
+        description = await asyncio.to_thread(update, hostler, "stays", "mended")
+        assert description["EndpointConfigName"] == "mended"
+        assert "FailureReason" not in description
 
-    going = while_callers_go_on(hostler, "stays", change)
-    assert going.failed == []
-    assert ways(going) == [("one", "two"), ("one", "three")]
+    load = under_load(hostler, "stays", change)
+    assert load.failed == []
+    assert routes(load) == [("one", "two"), ("one", "three")]
     hostler.sm.delete_endpoint(EndpointName="stays")
 
 
-def test_the_same_config_again_starts_the_containers_anew(hostler: Hostler):
+def test_an_update_to_the_same_config_starts_new_containers(hostler: Hostler):
     deploy(hostler, "again", hops("one"))
-    told = functools.partial(hostler.runtime.invoke_endpoint, EndpointName="again", Body=b"")
-    before = way(told()["Body"].read())[1][0]["self"]
-    going = while_callers_go_on(hostler, "again", lambda _: asyncio.to_thread(update, hostler, "again", "again"))
-    assert going.failed == []
-    assert way(told()["Body"].read())[1][0]["self"] != before
+    invoke = functools.partial(hostler.runtime.invoke_endpoint, EndpointName="again", Body=b"")
+    before = trace(invoke()["Body"].read())[1][0]["process"]
+    load = under_load(hostler, "again", lambda _: asyncio.to_thread(update, hostler, "again", "again"))
+    assert load.failed == []
+    assert trace(invoke()["Body"].read())[1][0]["process"] != before
     hostler.sm.delete_endpoint(EndpointName="again")
 
 
-def test_what_is_in_use_may_be_deleted_and_only_an_update_misses_the_config(hostler: Hostler):
+def test_a_model_and_config_in_use_can_be_deleted_and_only_an_update_misses_the_config(hostler: Hostler):
     deploy(hostler, "bare", hops("one"))
-    model(hostler, "next", hops("two"))
+    create_model(hostler, "next", hops("two"))
     configure(hostler, "next", variant("next"))
     configure(hostler, "after", variant("next"))
-    asked = functools.partial(hostler.runtime.invoke_endpoint, EndpointName="bare", Body=b"")
+    invoke = functools.partial(hostler.runtime.invoke_endpoint, EndpointName="bare", Body=b"")
     hostler.sm.delete_model(ModelName="bare")
-    assert names(asked()["Body"].read()) == ["one"]
+    assert hop_names(invoke()["Body"].read()) == ["one"]
     assert update(hostler, "bare", "next")["EndpointConfigName"] == "next"
     hostler.sm.delete_model(ModelName="next")
     hostler.sm.delete_endpoint_config(EndpointConfigName="next")
-    assert names(asked()["Body"].read()) == ["two"]
+    assert hop_names(invoke()["Body"].read()) == ["two"]
     with pytest.raises(ClientError, match=r"Could not find endpoint configuration .*endpoint-config/next"):
         update(hostler, "bare", "after")
-    assert names(asked()["Body"].read()) == ["two"]
+    assert hop_names(invoke()["Body"].read()) == ["two"]
     hostler.sm.delete_endpoint(EndpointName="bare")
 
 
-def test_the_targets_that_were_asked_for_most_are_loaded_before_an_update_is_through(hostler: Hostler):
+def test_the_most_requested_targets_are_loaded_before_an_update_ends(hostler: Hostler):
     for number in range(5):
         hostler.put(f"warm/{number}.tar.gz", targets.archive({"name": b"%d" % number}))
-    many = {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/warm/"}
+    multi_model = {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/warm/"}
     [first, second] = hops("one", "two")
-    deploy(hostler, "warm", [first | many])
-    model(hostler, "warmer", [second, first | many])
+    deploy(hostler, "warm", [first | multi_model])
+    create_model(hostler, "warmer", [second, first | multi_model])
     configure(hostler, "warmer", variant("warmer"))
     for number in (0, 1, 2):
         assert hostler.invoke("warm", f"{number}.tar.gz")
 
-    async def ask_on(number: int) -> list[str]:
-        found = []
+    async def invoke_twice(number: int) -> list[str]:
+        results = []
         async with Caller(hostler.url) as caller:
             for _ in range(2):
                 answer = await caller.invoke("warm", f"{number}.tar.gz", b"x")
                 assert answer.status == 200
-                assert way(answer.body)[1][-1]["model"] == str(number)
-                found.append(answer.headers["server-timing"].rpartition("desc=")[2])
-        return found
+                assert trace(answer.body)[1][-1]["model"] == str(number)
+                results.append(answer.headers["server-timing"].rpartition("desc=")[2])
+        return results
 
     update(hostler, "warm", "warmer")
-    assert [asyncio.run(ask_on(number))[0] for number in (0, 1, 2, 3)] == ["hit", "hit", "hit", "miss"]
+    assert [asyncio.run(invoke_twice(number))[0] for number in (0, 1, 2, 3)] == ["hit", "hit", "hit", "miss"]
     hostler.sm.delete_endpoint(EndpointName="warm")

@@ -1,7 +1,7 @@
-"""Everything that changes an endpoint while callers never stop: none fails, none is answered wrong.
+"""Every kind of change of an endpoint under load: no call fails, and every answer is correct.
 
-An answer is right when it holds what was sent, comes from the container of the variant that its header names, and that
-variant was deployed, with that image and those targets, at some moment between the question and the answer.
+An answer is correct if it has the body that was sent, comes from the container of the variant that its header names,
+and that variant was deployed, with that image and those targets, at a moment between the request and the answer.
 """
 
 from __future__ import annotations
@@ -19,84 +19,85 @@ from typing import Any
 import pytest
 import targets
 from callers import Caller, UnansweredError
-from hop_endpoints import ask, deploy, endpoint, hops, mapped, model, variant, way
+from hop_endpoints import call_endpoint, create_endpoint, create_model, deploy, hops, mapped_config, trace, variant
 from running import BUCKET, Hostler, hostler_up
 
 pytestmark = pytest.mark.alone
 
 TARGETS = 6
-Deployment = dict[str, tuple[list[str], str]]  # variant that may be drawn -> names of its containers, and its targets'
+# variant with a weight -> names of its containers, and prefix of its targets
+Deployment = dict[str, tuple[list[str], str]]
 
 
 @dataclass
 class Deployed:
-    """What an endpoint was asked to be, and when it may have answered as that: monotonic seconds."""
+    """A deployment of an endpoint, and the monotonic seconds between which it may have answered."""
 
-    what: Deployment
+    deployment: Deployment
     begun: float
     ended: float = math.inf
 
 
 @dataclass
 class Watched:
-    """An endpoint with callers that never stop. `overlap`: how many more are answered before a change is over."""
+    """An endpoint with callers that never pause. `overlap`: calls answered during each change, at least."""
 
     hostler: Hostler
     name: str
-    what: Deployment
+    deployment: Deployment
     overlap: int
     answered: int = 0
-    wrong: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._history = [Deployed(self.what, time.monotonic())]
-        self._more = asyncio.Condition()
+        self._history = [Deployed(self.deployment, time.monotonic())]
+        self._answered = asyncio.Condition()
 
-    async def change(self, what: Deployment | None, change: Callable[..., Any], **how: Any) -> None:
-        """Make one change, to `what` it says; None: it is one that must fail. It overlaps so many calls."""
+    async def change(self, deployment: Deployment | None, change: Callable[..., Any], **request: Any) -> None:
+        """Change the endpoint to this deployment; None: the change must fail. `overlap` calls or more overlap it."""
         before = self.answered
-        if what is not None:
-            self._history.append(Deployed(what, time.monotonic()))
-        await asyncio.to_thread(change, EndpointName=self.name, **how)
-        await asyncio.to_thread(self.hostler.wait_in_service, self.name, 60)
-        told = await asyncio.to_thread(self.hostler.sm.describe_endpoint, EndpointName=self.name)
-        assert ("FailureReason" in told) == (what is None)
-        if what is not None:
+        if deployment is not None:
+            self._history.append(Deployed(deployment, time.monotonic()))
+        await asyncio.to_thread(change, EndpointName=self.name, **request)
+        await asyncio.to_thread(self.hostler.wait_in_service, self.name, 120)
+        description = await asyncio.to_thread(self.hostler.sm.describe_endpoint, EndpointName=self.name)
+        assert ("FailureReason" in description) == (deployment is None)
+        if deployment is not None:
             self._history[-2].ended = time.monotonic()
-        async with self._more:
-            await self._more.wait_for(lambda: self.answered >= before + self.overlap)
+        async with self._answered:
+            await self._answered.wait_for(lambda: self.answered >= before + self.overlap)
         self.changes.append(f"{change.__name__}: {self.answered - before} calls")
 
     async def until(self, answered: int) -> None:
-        async with self._more:
-            await self._more.wait_for(lambda: self.answered >= answered)
+        async with self._answered:
+            await self._answered.wait_for(lambda: self.answered >= answered)
 
-    async def call_on(self, number: int) -> None:
-        many = bool(next(iter(self.what.values()))[1])
+    async def call_repeatedly(self, number: int) -> None:
+        is_multi_model = bool(next(iter(self.deployment.values()))[1])
         async with Caller(self.hostler.url) as caller:
             for count in itertools.count():
                 body, sent = b"caller %d, call %d" % (number, count), time.monotonic()
-                target = random.randrange(TARGETS) if many else None
-                headers = {"X-Amzn-SageMaker-Target-Model": f"{target}.tar.gz"} if many else {}
+                target = random.randrange(TARGETS) if is_multi_model else None
+                headers = {"X-Amzn-SageMaker-Target-Model": f"{target}.tar.gz"} if is_multi_model else {}
                 try:
-                    answer = await ask(caller, self.name, body, **headers)
+                    answer = await call_endpoint(caller, self.name, body, **headers)
                 except (UnansweredError, OSError) as error:
-                    self.wrong.append(f"{self.name}: {error}")
+                    self.failures.append(f"{self.name}: {error}")
                     continue
-                if answer.status != 200 or not self._is_right(body, sent, target, answer.headers, answer.body):
-                    self.wrong.append(f"{self.name}: {answer}")
+                if answer.status != 200 or not self._is_correct(body, sent, target, answer.headers, answer.body):
+                    self.failures.append(f"{self.name}: {answer}")
                 self.answered += 1
                 if self.answered % 10 == 0:
-                    async with self._more:
-                        self._more.notify_all()
+                    async with self._answered:
+                        self._answered.notify_all()
 
-    def _is_right(self, body: bytes, sent: float, target: int | None, headers: dict[str, str], answer: bytes) -> bool:
-        echoed, seen = way(answer)
+    def _is_correct(self, body: bytes, sent: float, target: int | None, headers: dict[str, str], answer: bytes) -> bool:
+        echoed, seen = trace(answer)
         chosen = headers["x-amzn-invoked-production-variant"]
         for deployed in self._history:
-            if deployed.ended >= sent and chosen in deployed.what:
-                names, prefix = deployed.what[chosen]
+            if deployed.ended >= sent and chosen in deployed.deployment:
+                names, prefix = deployed.deployment[chosen]
                 models = [None if target is None else f"{prefix}-{target}"]
                 if [hop["name"] for hop in seen] == names and [hop["model"] for hop in seen[-1:]] == models:
                     return echoed == body
@@ -104,34 +105,34 @@ class Watched:
 
 
 def configure(hostler: Hostler, name: str, *variants: dict[str, Any]) -> dict[str, str]:
-    """UpdateEndpoint's argument for a config that is made by the way."""
+    """Create a config; return it as UpdateEndpoint's argument."""
     hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
     return {"EndpointConfigName": name}
 
 
 def desired(**variants: dict[str, float]) -> dict[str, Any]:
-    return {"DesiredWeightsAndCapacities": [{"VariantName": name, **wanted} for name, wanted in variants.items()]}
+    return {"DesiredWeightsAndCapacities": [{"VariantName": name, **desired} for name, desired in variants.items()]}
 
 
-def many(image: str, prefix: str) -> list[dict[str, Any]]:
-    """A multi-model container over `prefix`."""
+def multi_model_hops(image: str, prefix: str) -> list[dict[str, Any]]:
+    """Return the definition of a multi-model container over `prefix`."""
     [container] = hops(image)
     return [container | {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/{prefix}/"}]
 
 
 async def everything(hostler: Hostler, overlap: int, most: int, weights: int, least: int) -> list[Watched]:
-    """`most`: instances at the height of scaling; `weights`: changes of weights; `least`: calls in all."""
+    """`most`: instances at the height of scaling; `weights`: changes of weights; `least`: calls in total."""
     shares = Watched(hostler, "shares", {"v": (["one"], ""), "w": (["two"], "")}, overlap)
-    shelf = Watched(hostler, "shelf", {"AllTraffic": (["one"], "a")}, overlap)
+    multi_model = Watched(hostler, "multi-model", {"AllTraffic": (["one"], "a")}, overlap)
     update, scale = hostler.sm.update_endpoint, hostler.sm.update_endpoint_weights_and_capacities
 
     async def change_shares() -> None:
         for count in (most, 1):
-            await shares.change(shares.what, scale, **desired(v={"DesiredInstanceCount": count}))
+            await shares.change(shares.deployment, scale, **desired(v={"DesiredInstanceCount": count}))
         for number in range(weights):
             weight = number % 3
-            what = {name: shares.what[name] for name in ("v", "w") if name == "v" or weight}
-            await shares.change(what, scale, **desired(v={"DesiredWeight": 1}, w={"DesiredWeight": weight}))
+            deployment = {name: shares.deployment[name] for name in ("v", "w") if name == "v" or weight}
+            await shares.change(deployment, scale, **desired(v={"DesiredWeight": 1}, w={"DesiredWeight": weight}))
         config = configure(hostler, "pipeline", variant("both", "v"), variant("two", "w"))
         await shares.change({"v": (["one", "two"], ""), "w": (["two"], "")}, update, **config)
         await shares.change(None, update, **configure(hostler, "broken", variant("broken", "v"), variant("two", "w")))
@@ -139,44 +140,50 @@ async def everything(hostler: Hostler, overlap: int, most: int, weights: int, le
         await shares.change({"v": (["two"], ""), "w": (["one"], "")}, update, **config)
         await shares.change({"v": (["two"], ""), "w": (["one"], "")}, update, **config)
 
-    async def change_shelf() -> None:
-        await shelf.change({"AllTraffic": (["one"], "b")}, update, **configure(hostler, "b", variant("one-b")))
-        await shelf.change({"AllTraffic": (["two"], "b")}, update, **configure(hostler, "c", variant("two-b", count=2)))
+    async def change_multi_model() -> None:
+        await multi_model.change({"AllTraffic": (["one"], "b")}, update, **configure(hostler, "b", variant("one-b")))
+        await multi_model.change(
+            {"AllTraffic": (["two"], "b")}, update, **configure(hostler, "c", variant("two-b", count=2))
+        )
 
     async with asyncio.TaskGroup() as group:
-        calling = [group.create_task(one.call_on(number)) for one in (shares, shelf) for number in range(6)]
-        await asyncio.gather(shares.until(overlap), shelf.until(overlap))
-        await asyncio.gather(change_shares(), change_shelf())
-        while shares.answered + shelf.answered < least:
+        calling = [
+            group.create_task(endpoint.call_repeatedly(number))
+            for endpoint in (shares, multi_model)
+            for number in range(6)
+        ]
+        await asyncio.gather(shares.until(overlap), multi_model.until(overlap))
+        await asyncio.gather(change_shares(), change_multi_model())
+        while shares.answered + multi_model.answered < least:
             await shares.until(shares.answered + 10)
         for task in calling:
             task.cancel()
-    return [shares, shelf]
+    return [shares, multi_model]
 
 
-def run(folder: Path, overlap: int, most: int, weights: int, least: int, patience: float) -> None:
-    with hostler_up(folder / "up", config=mapped(folder, "one", "two"), startup_timeout=20) as hostler:
+def run(folder: Path, overlap: int, most: int, weights: int, least: int, seconds: float) -> None:
+    with hostler_up(folder / "up", config=mapped_config(folder, "one", "two"), startup_timeout=20) as hostler:
         for prefix, number in itertools.product("ab", range(TARGETS)):
             name = f"{prefix}-{number}".encode()
             hostler.put(f"{prefix}/{number}.tar.gz", targets.archive({"name": name}))
-        model(hostler, "one", hops("one"))
-        model(hostler, "two", hops("two"))
-        model(hostler, "both", hops("one", "two"))
-        model(hostler, "broken", [{"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/never-mapped:1"}])
-        model(hostler, "one-b", many("one", "b"))
-        model(hostler, "two-b", many("two", "b"))
-        endpoint(hostler, "shares", variant("one", "v"), variant("two", "w"))
-        deploy(hostler, "shelf", many("one", "a"))
-        watched = asyncio.run(asyncio.wait_for(everything(hostler, overlap, most, weights, least), patience))
-        for one in watched:
-            print(f"{one.name}: {one.answered} calls", *one.changes, sep="\n  ")
-            assert one.wrong == []
+        create_model(hostler, "one", hops("one"))
+        create_model(hostler, "two", hops("two"))
+        create_model(hostler, "both", hops("one", "two"))
+        create_model(hostler, "broken", [{"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/never-mapped:1"}])
+        create_model(hostler, "one-b", multi_model_hops("one", "b"))
+        create_model(hostler, "two-b", multi_model_hops("two", "b"))
+        create_endpoint(hostler, "shares", variant("one", "v"), variant("two", "w"))
+        deploy(hostler, "multi-model", multi_model_hops("one", "a"))
+        watched = asyncio.run(asyncio.wait_for(everything(hostler, overlap, most, weights, least), seconds))
+        for endpoint in watched:
+            print(f"{endpoint.name}: {endpoint.answered} calls", *endpoint.changes, sep="\n  ")
+            assert endpoint.failures == []
 
 
-def test_whatever_changes_an_endpoint_no_caller_notices(tmp_path: Path):
-    run(tmp_path, overlap=100, most=3, weights=3, least=1000, patience=120)
+def test_no_call_fails_while_an_endpoint_is_updated_scaled_and_weighted(tmp_path: Path):
+    run(tmp_path, overlap=100, most=3, weights=3, least=1000, seconds=300)
 
 
 @pytest.mark.slow
-def test_100_000_calls_through_updates_scaling_weights_and_a_failed_update_fail_nowhere(tmp_path: Path):
-    run(tmp_path, overlap=1000, most=4, weights=10, least=100_000, patience=900)
+def test_none_of_100_000_calls_fails_while_an_endpoint_is_updated_scaled_and_weighted(tmp_path: Path):
+    run(tmp_path, overlap=1000, most=4, weights=10, least=100_000, seconds=900)

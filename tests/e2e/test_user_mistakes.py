@@ -1,6 +1,6 @@
-"""The mistakes that people make most: each ends in Failed, with AWS's sentence, the cause, what helps, the last lines.
+"""Frequent mistakes: each ends in Failed, with AWS's sentence, the cause, advice, and the log's last lines.
 
-The texts are golden; `...` stands for what differs from run to run.
+The texts are golden; `...` stands for the parts that differ from run to run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def download(name: str) -> str:
     )
 
 
-# Programs under [images]: `tests/containers/faulty.py` has what each does.
+# Programs under [images]: `tests/containers/faulty.py` defines each.
 PROGRAMS = {
     "not-listening": (
         "In 8 seconds, GET /ping was not answered: nothing in the container listens on a port. It must serve HTTP on"
@@ -93,7 +93,7 @@ PROGRAMS = {
     ),
 }
 
-# Archives on our own servers: what is in it, and the text.
+# Archives on our own servers: name -> (content, text).
 ARCHIVES: dict[str, tuple[bytes, str]] = {
     "nested": (
         targets.archive({"my-model/xgboost-model": b"{}", "my-model/notes.txt": b""}),
@@ -123,7 +123,7 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         f" slow, {SLOW} Its last lines: loading",
     ),
 }
-NOT_HAD: dict[str, tuple[bytes, str]] = {
+NOT_DOWNLOADED: dict[str, tuple[bytes, str]] = {
     "missing": (
         b"",
         "NoSuchKey: The specified key does not exist. It is looked for in hostler's own S3: put it there (aws s3"
@@ -137,24 +137,24 @@ NOT_HAD: dict[str, tuple[bytes, str]] = {
 }
 
 
-def test_each_mistake_ends_in_failed_with_its_cause_and_what_helps(tmp_path: Path) -> None:
+def test_each_mistake_ends_in_failed_with_its_cause_and_advice(tmp_path: Path) -> None:
     reasons = {name: UNHEALTHY + text for name, text in PROGRAMS.items()}
     reasons |= {name: UNHEALTHY + text for name, (_, text) in ARCHIVES.items()}
-    reasons |= {name: download(name) + text for name, (_, text) in NOT_HAD.items()}
+    reasons |= {name: download(name) + text for name, (_, text) in NOT_DOWNLOADED.items()}
     with hostler_up(tmp_path / "up", hold=0, startup_timeout=BUDGET, config=_mapped(tmp_path)) as hostler:
-        for name, (packed, _) in {**ARCHIVES, **NOT_HAD}.items():
+        for name, (packed, _) in {**ARCHIVES, **NOT_DOWNLOADED}.items():
             hostler.put(f"{name}.tar.gz", packed)
             _model(hostler, name, Image=ANY_IMAGE, ModelDataUrl=f"s3://{BUCKET}/{name}.tar.gz")
-            if name == "missing":  # CreateModel looks whether it is there
+            if name == "missing":  # CreateModel checks that it exists
                 hostler.s3.delete_object(Bucket=BUCKET, Key=f"{name}.tar.gz")
             _endpoint(hostler, name)
         for name in PROGRAMS:
             multi = {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/"} if name == "multi-model" else {}
             _create(hostler, name, Image=f"faulty/{name}", **multi)
         for name, reason in reasons.items():
-            told = _failed(hostler, name)
-            assert _golden(reason).fullmatch(told["FailureReason"]), f"{name}: {told['FailureReason']}"
-            took = (told["LastModifiedTime"] - told["CreationTime"]).total_seconds()
+            description = _failed(hostler, name)
+            assert _golden(reason).fullmatch(description["FailureReason"]), f"{name}: {description['FailureReason']}"
+            took = (description["LastModifiedTime"] - description["CreationTime"]).total_seconds()
             assert took < BUDGET + AT_MOST, name
         for name in reasons:
             hostler.sm.delete_endpoint(EndpointName=name)
@@ -164,23 +164,23 @@ def test_each_mistake_ends_in_failed_with_its_cause_and_what_helps(tmp_path: Pat
         assert not list((hostler.data / "logs").iterdir())
 
 
-def test_a_ping_that_is_refused_for_good_is_not_waited_out(tmp_path: Path) -> None:
+def test_a_ping_that_is_refused_for_good_does_not_use_up_the_startup_timeout(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0, config=_mapped(tmp_path)) as hostler:
         _create(hostler, "refused", Image="faulty/ping-401")
-        told = _failed(hostler, "refused")
-        assert "In 10 seconds, GET /ping was answered with 401 instead of 200." in told["FailureReason"]
+        reason = _failed(hostler, "refused")["FailureReason"]
+        assert "In 10 seconds, GET /ping was answered with 401 instead of 200." in reason
         hostler.sm.delete_endpoint(EndpointName="refused")
 
 
-@pytest.mark.parametrize("walls", ["on", "off"])
-def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Path, walls: str) -> None:
-    if walls == "on" and not sandbox.bubblewrap_works():
+@pytest.mark.parametrize("bubblewrap", ["on", "off"])
+def test_a_command_that_cannot_be_started_is_named_as_in_the_settings(tmp_path: Path, bubblewrap: str) -> None:
+    if bubblewrap == "on" and not sandbox.bubblewrap_works():
         pytest.skip("bubblewrap does not work here")
     program = tmp_path / "first.py"
     program.write_text(f"#!{tmp_path}/none/python\n")
     program.chmod(0o755)
     config = tmp_path / "mapped.toml"
-    config.write_text(f'bubblewrap = "{walls}"\n[images]\n"first" = "{program}"\n"second" = "/nosuch/prog"\n')
+    config.write_text(f'bubblewrap = "{bubblewrap}"\n[images]\n"first" = "{program}"\n"second" = "/nosuch/prog"\n')
     causes = {
         "first": f"the interpreter {tmp_path}/none/python, which the first line of {program} names, is not there.",
         "second": "the program /nosuch/prog is not there.",
@@ -188,18 +188,18 @@ def test_a_command_that_cannot_be_started_is_named_as_it_was_given(tmp_path: Pat
     with hostler_up(tmp_path / "up", hold=0, config=config) as hostler:
         for name, cause in causes.items():
             _create(hostler, name, Image=name)
-            told = _failed(hostler, name)["FailureReason"]
-            assert told.startswith(f"{UNHEALTHY}The container could not be started: {cause}"), told
+            reason = _failed(hostler, name)["FailureReason"]
+            assert reason.startswith(f"{UNHEALTHY}The container could not be started: {cause}"), reason
             hostler.sm.delete_endpoint(EndpointName=name)
 
 
-@pytest.mark.parametrize("walls", ["on", "off"])
-def test_our_own_server_as_the_command_of_an_image_says_why_in_data(tmp_path: Path, walls: str) -> None:
-    if walls == "on" and not sandbox.bubblewrap_works():
+@pytest.mark.parametrize("bubblewrap", ["on", "off"])
+def test_our_own_server_as_the_command_of_an_image_reports_the_cause_in_data(tmp_path: Path, bubblewrap: str) -> None:
+    if bubblewrap == "on" and not sandbox.bubblewrap_works():
         pytest.skip("bubblewrap does not work here")
     config = tmp_path / "mapped.toml"
     command = f'["{sys.executable}", "-m", "hostler.servers"]'
-    config.write_text(f'bubblewrap = "{walls}"\n[images]\n"own" = {command}\n')
+    config.write_text(f'bubblewrap = "{bubblewrap}"\n[images]\n"own" = {command}\n')
     with hostler_up(tmp_path / "up", hold=0, config=config) as hostler:
         hostler.put("own.tar.gz", targets.script_target("def predict_fn(data, model):\n    return data\n"))
         _create(hostler, "own", Image="own", ModelDataUrl=f"s3://{BUCKET}/own.tar.gz")
@@ -218,7 +218,7 @@ with open(os.environ["SAGEMAKER_BASE_DIR"] + "/hostler-failure.json", "w") as fi
 """
 
 
-def test_a_script_that_forges_a_failure_spoils_its_own_reason_at_most(tmp_path: Path) -> None:
+def test_a_script_that_forges_a_failure_report_changes_at_most_its_own_reason(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0) as hostler:
         hostler.put("raises.tar.gz", targets.script_target(f"{FORGED}\nraise ValueError('why')\n"))
         kill = "import signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)\n"
@@ -235,7 +235,7 @@ def test_a_script_that_forges_a_failure_spoils_its_own_reason_at_most(tmp_path: 
             hostler.sm.delete_endpoint(EndpointName=name)
 
 
-def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> None:
+def test_the_failed_containers_of_several_are_named(tmp_path: Path) -> None:
     with hostler_up(tmp_path / "up", hold=0, startup_timeout=BUDGET, config=_mapped(tmp_path)) as hostler:
         containers = [
             {"Image": f"faulty/{name}", "ContainerHostname": name} for name in ("good", "wrong-port", "ping-500")
@@ -249,7 +249,7 @@ def test_of_several_containers_those_that_failed_are_named(tmp_path: Path) -> No
         assert " wrong-port: In 8 seconds, GET /ping was not answered: the container listens on port " in reason
         assert " ping-500: In 8 seconds, GET /ping was answered with 500 instead of 200." in reason
         hostler.sm.delete_endpoint(EndpointName="several")
-        eventually(lambda: not hostler.named("faulty.py"), 30, "the good one is gone, too")
+        eventually(lambda: not hostler.named("faulty.py"), 30, "the good one has ended, too")
 
 
 def test_an_archive_with_a_link_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -295,14 +295,14 @@ def _endpoint(hostler: Hostler, name: str) -> None:
 
 
 def _failed(hostler: Hostler, name: str) -> dict[str, Any]:
-    """DescribeEndpoint, once it has failed."""
+    """Wait until the endpoint has failed; return DescribeEndpoint."""
 
-    def settled() -> dict[str, Any] | None:
-        told: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
-        assert told["EndpointStatus"] in ("Creating", "Failed"), name
-        return told if told["EndpointStatus"] == "Failed" else None
+    def failed() -> dict[str, Any] | None:
+        description: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
+        assert description["EndpointStatus"] in ("Creating", "Failed"), name
+        return description if description["EndpointStatus"] == "Failed" else None
 
-    return eventually(settled, 60, f"{name} has failed")
+    return eventually(failed, 120, f"{name} has failed")
 
 
 def _golden(text: str) -> re.Pattern[str]:

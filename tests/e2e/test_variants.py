@@ -1,6 +1,6 @@
-"""Which variant and which instance of an endpoint answer, and how both change while callers go on.
+"""The shares of an endpoint's variants and instances, and changes of both under load.
 
-Shares are drawn at random, so they are compared within five standard deviations: one run in a million is outside.
+Variants are drawn at random, so shares are compared within five standard deviations: one run in a million is outside.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import math
 from collections import Counter
 
 import pytest
-from background_load import load
+from background_load import keep_calling
 from callers import Answer, Caller
-from hop_endpoints import ask, endpoint, hops, model, variant, way
+from hop_endpoints import call_endpoint, create_endpoint, create_model, hops, trace, variant
 from running import Hostler, eventually
 
 from hostler import contract
@@ -24,35 +24,35 @@ DEVIATIONS = 5
 def hostler(hostler: Hostler) -> Hostler:
     """With the models `one` and `two`."""
     for name in ("one", "two"):
-        model(hostler, name, hops(name))
+        create_model(hostler, name, hops(name))
     return hostler
 
 
-def asked(hostler: Hostler, endpoint: str, times: int, **headers: str) -> list[Answer]:
-    """So many answers, all 200, got by 8 callers at once."""
+def call_all(hostler: Hostler, endpoint: str, times: int, **headers: str) -> list[Answer]:
+    """Call the endpoint by 8 callers at once; return the answers, which must all be 200."""
 
-    async def ask_on() -> list[Answer]:
+    async def call_repeatedly() -> list[Answer]:
         async with Caller(hostler.url) as caller:
-            return [await ask(caller, endpoint, b"", **headers) for _ in range(times // 8)]
+            return [await call_endpoint(caller, endpoint, b"", **headers) for _ in range(times // 8)]
 
-    async def everybody() -> list[list[Answer]]:
-        return await asyncio.gather(*(ask_on() for _ in range(8)))
+    async def all_callers() -> list[list[Answer]]:
+        return await asyncio.gather(*(call_repeatedly() for _ in range(8)))
 
-    answers = [answer for some in asyncio.run(asyncio.wait_for(everybody(), 60)) for answer in some]
+    answers = [answer for answers in asyncio.run(asyncio.wait_for(all_callers(), 60)) for answer in answers]
     assert {answer.status for answer in answers} == {200}
     return answers
 
 
 def chosen(answer: Answer) -> str:
-    """The variant that an answer says it is from, once its container has said the same."""
-    said = answer.headers["x-amzn-invoked-production-variant"]
-    assert way(answer.body)[1][0]["name"] == said
-    return said
+    """Return the variant that an answer's header names; its container must be that variant's."""
+    name = answer.headers["x-amzn-invoked-production-variant"]
+    assert trace(answer.body)[1][0]["name"] == name
+    return name
 
 
 def instance(answer: Answer) -> str:
-    found: str = way(answer.body)[1][0]["self"]
-    return found
+    process: str = trace(answer.body)[1][0]["process"]
+    return process
 
 
 def assert_share(counted: int, of: int, share: float) -> None:
@@ -63,33 +63,33 @@ def assert_share(counted: int, of: int, share: float) -> None:
 # --- variants -----------------------------------------------------------------------------------------------------
 
 
-def test_weights_are_shares_and_move_by_one_call_and_a_target_variant_overrules_them(hostler: Hostler):
-    endpoint(
+def test_weights_are_shares_and_can_be_changed_and_a_target_variant_overrides_them(hostler: Hostler):
+    create_endpoint(
         hostler, "shares", variant("one", "one", InitialVariantWeight=1), variant("two", "two", InitialVariantWeight=3)
     )
-    answers = asked(hostler, "shares", 2000)
+    answers = call_all(hostler, "shares", 2000)
     assert_share(sum(chosen(answer) == "one" for answer in answers), 2000, 0.25)
-    told = hostler.runtime.invoke_endpoint(EndpointName="shares", Body=b"", TargetVariant="one")
-    assert told["InvokedProductionVariant"] == "one"
-    assert {chosen(a) for a in asked(hostler, "shares", 80, **{contract.H_TARGET_VARIANT: "two"})} == {"two"}
+    answer = hostler.runtime.invoke_endpoint(EndpointName="shares", Body=b"", TargetVariant="one")
+    assert answer["InvokedProductionVariant"] == "one"
+    assert {chosen(a) for a in call_all(hostler, "shares", 80, **{contract.H_TARGET_VARIANT: "two"})} == {"two"}
 
     before = {instance(answer) for answer in answers}
     weigh(hostler, "shares", one=0, two=1)
-    assert {chosen(answer) for answer in asked(hostler, "shares", 400)} == {"two"}
-    nobody_draws_it = asked(hostler, "shares", 80, **{contract.H_TARGET_VARIANT: "one"})
-    assert {chosen(answer) for answer in nobody_draws_it} == {"one"}
+    assert {chosen(answer) for answer in call_all(hostler, "shares", 400)} == {"two"}
+    without_weight = call_all(hostler, "shares", 80, **{contract.H_TARGET_VARIANT: "one"})
+    assert {chosen(answer) for answer in without_weight} == {"one"}
     weigh(hostler, "shares", one=1, two=1)
-    evenly = asked(hostler, "shares", 2000)
+    evenly = call_all(hostler, "shares", 2000)
     assert_share(sum(chosen(answer) == "one" for answer in evenly), 2000, 0.5)
-    assert {instance(answer) for answer in evenly} == before  # nothing was started anew
-    shown = {v["VariantName"]: v for v in hostler.sm.describe_endpoint(EndpointName="shares")["ProductionVariants"]}
-    assert [shown[name]["CurrentWeight"] for name in ("one", "two")] == [1, 1]
+    assert {instance(answer) for answer in evenly} == before  # no new instance
+    variants = {v["VariantName"]: v for v in hostler.sm.describe_endpoint(EndpointName="shares")["ProductionVariants"]}
+    assert [variants[name]["CurrentWeight"] for name in ("one", "two")] == [1, 1]
     hostler.sm.delete_endpoint(EndpointName="shares")
 
 
 def weigh(hostler: Hostler, endpoint: str, **weights: float) -> None:
-    wanted = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
-    hostler.sm.update_endpoint_weights_and_capacities(EndpointName=endpoint, DesiredWeightsAndCapacities=wanted)
+    desired = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
+    hostler.sm.update_endpoint_weights_and_capacities(EndpointName=endpoint, DesiredWeightsAndCapacities=desired)
     hostler.wait_in_service(endpoint)
 
 
@@ -97,8 +97,8 @@ def weigh(hostler: Hostler, endpoint: str, **weights: float) -> None:
 
 
 def test_random_routing_spreads_evenly_over_instances(hostler: Hostler):
-    endpoint(hostler, "random", variant("one", count=3))
-    counted = Counter(instance(answer) for answer in asked(hostler, "random", 2400))
+    create_endpoint(hostler, "random", variant("one", count=3))
+    counted = Counter(instance(answer) for answer in call_all(hostler, "random", 2400))
     assert len(counted) == 3
     for count in counted.values():
         assert_share(count, 2400, 1 / 3)
@@ -108,38 +108,38 @@ def test_random_routing_spreads_evenly_over_instances(hostler: Hostler):
 def test_least_outstanding_requests_spares_a_slow_instance_and_random_does_not(hostler: Hostler):
     shares = {}
     for strategy, seconds in (("LEAST_OUTSTANDING_REQUESTS", 0.5), ("RANDOM", 0.05)):  # at random, half the calls wait
-        endpoint(hostler, "slow", variant("one", count=2, RoutingConfig={"RoutingStrategy": strategy}))
+        create_endpoint(hostler, "slow", variant("one", count=2, RoutingConfig={"RoutingStrategy": strategy}))
         folder = sorted((hostler.data / "containers").iterdir())[0]
         (folder / "slow").write_text(str(seconds))
-        both = {instance(answer) for answer in asked(hostler, "slow", 16)}
+        both = {instance(answer) for answer in call_all(hostler, "slow", 16)}
         assert len(both) == 2
-        counted = Counter(instance(answer) for answer in asked(hostler, "slow", 400))
+        counted = Counter(instance(answer) for answer in call_all(hostler, "slow", 400))
         shares[strategy] = min(counted.values()) / 400
         hostler.sm.delete_endpoint(EndpointName="slow")
-        eventually(lambda: not [*(hostler.data / "containers").iterdir()], 30, "its containers are gone")
+        eventually(lambda: not [*(hostler.data / "containers").iterdir()], 30, "its containers are removed")
         hostler.sm.delete_endpoint_config(EndpointConfigName="slow")
     assert shares["LEAST_OUTSTANDING_REQUESTS"] < 0.2
     assert_share(round(400 * shares["RANDOM"]), 400, 0.5)
 
 
-def test_scaling_out_and_in_while_callers_go_on_fails_nothing(hostler: Hostler):
-    endpoint(hostler, "scaled", variant("one"))
+def test_no_call_fails_while_an_endpoint_is_scaled_out_and_in(hostler: Hostler):
+    create_endpoint(hostler, "scaled", variant("one"))
 
     async def scale() -> None:
-        async with load(hostler.url, "scaled") as going:
+        async with keep_calling(hostler.url, "scaled") as load:
             for count in (1, 3, 1):
                 await asyncio.to_thread(resize, hostler, "scaled", count)
-                await going.more(16)  # what was sent before
-                assert len({instance(call.answer) for call in await going.more(400)}) == count
-        assert going.failed == []
+                await load.next_calls(16)  # those sent before the change ended
+                assert len({instance(call.answer) for call in await load.next_calls(400)}) == count
+        assert load.failed == []
 
     asyncio.run(asyncio.wait_for(scale(), 120))
     hostler.sm.delete_endpoint(EndpointName="scaled")
 
 
 def resize(hostler: Hostler, endpoint: str, count: int) -> None:
-    wanted = [{"VariantName": "AllTraffic", "DesiredInstanceCount": count}]
-    hostler.sm.update_endpoint_weights_and_capacities(EndpointName=endpoint, DesiredWeightsAndCapacities=wanted)
+    desired = [{"VariantName": "AllTraffic", "DesiredInstanceCount": count}]
+    hostler.sm.update_endpoint_weights_and_capacities(EndpointName=endpoint, DesiredWeightsAndCapacities=desired)
     hostler.wait_in_service(endpoint)
-    [shown] = hostler.sm.describe_endpoint(EndpointName=endpoint)["ProductionVariants"]
-    assert (shown["CurrentInstanceCount"], shown["DesiredInstanceCount"]) == (count, count)
+    [deployed] = hostler.sm.describe_endpoint(EndpointName=endpoint)["ProductionVariants"]
+    assert (deployed["CurrentInstanceCount"], deployed["DesiredInstanceCount"]) == (count, count)

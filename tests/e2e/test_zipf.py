@@ -1,4 +1,4 @@
-"""The main promise under churn: many more targets than room, and a cache that is as good as an ideal LRU."""
+"""Churn: many more targets than fit into memory, and a hit ratio as good as an ideal LRU's."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.alone
 
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 TARGETS, ROOM, CALLERS = 1000, 100, 16
-PADDING = 65_536  # bytes that make every target weigh the same, but for what the allocator rounds
+PADDING = 65_536  # bytes; they make all targets the same size, but for the allocator's rounding
 
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
-def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal_lru(
+def test_1000_targets_in_memory_for_100_are_answered_correctly_and_cached_as_by_an_ideal_lru(
     tmp_path: Path, seconds: int
 ) -> None:
     archives = {f"{number}.tar.gz": targets.xgboost_target(number, PADDING) for number in range(TARGETS)}
@@ -33,13 +33,13 @@ def test_1000_targets_in_room_for_100_are_served_right_and_cached_as_by_an_ideal
         assert targets.number(hostler.invoke("zipf", "999.tar.gz")) == 999
         loads = hostler.metric("hostler_model_loads_total")
 
-        order, wrong = asyncio.run(_call_for(hostler.url, seconds))
+        order, failures = asyncio.run(_call_for(hostler.url, seconds))
 
         loads = hostler.metric("hostler_model_loads_total") - loads
         resident = hostler.metric("hostler_resident_targets")
         ratio, ideal = 1 - loads / len(order), _ideal_hit_ratio(order, ROOM)
         print(f"{len(order)} requests, {loads:.0f} loads, {resident:.0f} resident: hits {ratio:.4f}, ideal {ideal:.4f}")
-        assert not wrong, wrong[:5]
+        assert not failures, failures[:5]
         assert resident == pytest.approx(ROOM, abs=3)
         assert ratio >= ideal - 0.02
         assert targets.number(hostler.invoke("zipf", "0.tar.gz")) == 0
@@ -52,9 +52,9 @@ def _start(hostler: Hostler, archives: dict[str, bytes]) -> None:
 
 
 def _memory_for(folder: Path, archives: dict[str, bytes], room: int) -> int:
-    """The instance memory in which `room` of these targets are resident: how many are in a known one tells it."""
+    """Return the instance memory in which `room` of these targets are resident, measured in a small one."""
     memory = 16 * 2**20
-    few = dict(itertools.islice(archives.items(), memory // PADDING + 20))  # more than there is room for
+    few = dict(itertools.islice(archives.items(), memory // PADDING + 20))  # more than fit
     with hostler_up(folder, instance_memory=memory) as hostler:
         _start(hostler, few)
         for name in few:
@@ -65,26 +65,26 @@ def _memory_for(folder: Path, archives: dict[str, bytes], room: int) -> int:
 
 
 async def _call_for(url: str, seconds: float) -> tuple[list[int], list[str]]:
-    """The numbers asked for, in the order of their sending, and every answer that was not the right one."""
+    """Return the requested numbers in the order of sending, and a description of each incorrect answer."""
     random_ = random.Random(1)
     weights = list(itertools.accumulate(1 / rank**1.1 for rank in range(1, TARGETS + 1)))
     numbers = list(range(TARGETS))
     random_.shuffle(numbers)
     order: list[int] = []
-    wrong: list[str] = []
+    failures: list[str] = []
     end = time.monotonic() + seconds
 
-    async def call_on() -> None:
+    async def call_repeatedly() -> None:
         async with Caller(url) as caller:
             while time.monotonic() < end:
                 [number] = random_.choices(numbers, cum_weights=weights)
                 order.append(number)
                 answer = await caller.invoke("zipf", f"{number}.tar.gz")
                 if answer.status != 200 or targets.number(answer.body) != number:
-                    wrong.append(f"{number}: {answer.status} {answer.body[:300]!r}")
+                    failures.append(f"{number}: {answer.status} {answer.body[:300]!r}")
 
-    await asyncio.gather(*(call_on() for _ in range(CALLERS)))
-    return order, wrong
+    await asyncio.gather(*(call_repeatedly() for _ in range(CALLERS)))
+    return order, failures
 
 
 def _ideal_hit_ratio(order: Iterable[int], room: int) -> float:

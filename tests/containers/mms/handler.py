@@ -1,7 +1,7 @@
 """The handler that Multi Model Server runs, one process a target: it answers with the target's own id.
 
-At most ROOM targets (10) are alive at a time; the next load is a MemoryError. A target holds a lock on one of ROOM
-files, and the lock goes with its process, however that ends.
+At most ROOM targets (10) are loaded at a time; the next load raises MemoryError. A target locks one of ROOM files; the
+lock ends with its process.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ class Target:
 
 
 def take_slot() -> TextIO:
-    """An open, locked file. Raises MemoryError when all are taken."""
+    """Return an open, locked file. Raises MemoryError if all are locked."""
     SLOTS.mkdir(exist_ok=True)
     for number in range(ROOM):
         slot = (SLOTS / str(number)).open("w")
@@ -52,7 +52,10 @@ _service = DefaultHandlerService(Transformer(Handlers()))
 
 
 def handle(data: Any, context: Any) -> Any:
-    """MMS calls it with no data to load, then with each batch. Only such a function lets MemoryError become a 507."""
+    """Load the target (MMS passes no data first), then answer each batch.
+
+    Only from such a function does MMS turn MemoryError into a 507.
+    """
     if data is None:
         _service.initialize(context)
         return None

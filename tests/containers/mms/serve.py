@@ -1,18 +1,18 @@
 """A bring-your-own container's entry point: Multi Model Server 1.1.11, through AWS's own `sagemaker-inference` 1.10.1.
 
-Run as `python serve.py serve`, as SageMaker runs an image; nothing here knows of hostler. Seen with Python 3.11 and
-Java 17, and so demanded of whoever starts it:
+Run as `python serve.py serve`, as SageMaker runs an image; nothing here knows hostler. Requirements, observed with
+Python 3.11 and Java 17:
 
-- /opt/ml is a folder of this container alone: targets are loaded from /opt/ml/models/{id}/model.
+- /opt/ml is a folder of this container only: targets are loaded from /opt/ml/models/{id}/model.
 - /etc is writable: the toolkit writes /etc/sagemaker-mms.properties at start. /tmp is writable and private: MMS keeps
   its pid (/tmp/.model_server.pid; a second one refuses to start), a socket and two fifos for each worker there.
-- A process namespace with its own /proc: the toolkit looks for `com.amazonaws.ml.mms.ModelServer` among all processes
-  that it can see, and gives up when there are two.
-- SIGTERM goes to this program: it hands it on to Java, which ends its workers; all are gone within half a second.
+- A process namespace with its own /proc: the toolkit looks for `com.amazonaws.ml.mms.ModelServer` among all visible
+  processes, and gives up if there are two.
+- SIGTERM goes to this program, which forwards it to Java, which ends its workers; all exit within half a second.
 - It listens on 0.0.0.0:SAGEMAKER_BIND_TO_PORT, invocations and management alike. /ping answers 200 about 2 s after the
   start, before any target is loaded, also while others load.
 
-Multi-model behaviour, seen through the port:
+Multi-model behaviour, observed through the port:
 
 - POST /models: 200 `{"status": "Workers scaled"}` after 0.25 to 0.4 s (a process for each target), 409 when the name
   is registered, 404 when the folder is missing or the url is relative, 500 when the handler's start fails.
@@ -21,7 +21,7 @@ Multi-model behaviour, seen through the port:
   is loaded again.
 - MemoryError only becomes a 507 when the handler is a module's function `handle`: MMS logs and swallows what a class's
   `initialize` raises, and answers 200.
-- DELETE: 200 within 0.01 s, and what the worker held is free by then (no 507 in 30 loads right after one); 404 unknown.
+- DELETE: 200 within 0.01 s, and the worker's memory is free by then (no 507 in 30 loads right after one); 404 unknown.
 - GET /models: by name, `limit` (100 when not given) and `next_page_token`, which is the offset of the next page.
 - Errors are answered with `Connection: close`. A body over 6,553,500 bytes is answered 413 with no body.
 """
