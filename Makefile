@@ -12,14 +12,14 @@ help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make slow    the tests that take minutes"
-	@echo "make mutants 16 faults are put into copies of the code; a test must catch each"
-	@echo "make check   format, lint, types, import floors, structure (make format: mend the first two)"
+	@echo "make mutants put each of 16 faults into a copy of the code; a test must catch each"
+	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
-	@echo "make goals   the time to start, to answer and to mend"
-	@echo "make rest    memory and CPU when nobody asks"
+	@echo "make goals   the times to start, to answer and to recover"
+	@echo "make rest    memory and CPU of an idle hostler"
 	@echo "make lock    resolve requirements/*.txt again from pyproject.toml"
 
-# Stamps say what the environment holds: a lock is installed once, and again when it changed.
+# Stamps record the installed locks: a lock is installed once, and again after each change.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("hostler needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
@@ -34,8 +34,8 @@ $(VENV)/.test: requirements/test.txt pyproject.toml | $(BIN)/python
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
 
-# PyPI's wheels for Linux bring gigabytes of CUDA along, so torch comes only with `make test TORCH=1`. Once it is there,
-# its tests run; until then they are skipped.
+# PyPI's wheels for Linux include gigabytes of CUDA, so only `make test TORCH=1` installs torch. Its tests are skipped
+# until it is installed.
 $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch==2.13.0
 	@touch $@
@@ -45,10 +45,10 @@ TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)
 demo: $(VENV)/.demo
 	@$(BIN)/hostler demo
 
-# The tests of a file stay together.
+# The tests of a file run in the same process.
 BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# What measures, or loads the machine, runs alone afterwards, whatever failed before. It is all in tests/e2e.
+# Tests that measure, or load the machine, run alone afterwards, even after failures. They are all in tests/e2e.
 test e2e: $(TESTED)
 	@failed=0; \
 	$(TEST) -m "not slow and not alone" $(BESIDE) $(if $(filter e2e,$@),tests/e2e) || failed=$$?; \
@@ -78,7 +78,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Whatever else they need is installed below ~/.cache/hostler-bench. More: $(BIN)/python bench/run.py --help
+# Their other programs are installed below ~/.cache/hostler-bench. Options: $(BIN)/python bench/run.py --help
 bench: $(VENV)/.demo
 	$(BIN)/python bench/run.py
 

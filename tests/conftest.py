@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is, not whether the code is right.
+# The time of an example depends on the machine's load, not on the code.
 settings.register_profile("hostler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hostler")
 
-sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the loop in which waiting takes no time
+sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
 _PACKAGES = ("torch",)
@@ -33,9 +33,9 @@ _PACKAGES = ("torch",)
 
 @pytest.fixture(scope="session")
 def require() -> Callable[..., None]:
-    """`require("java", "torch")` skips the test, with the reason, where one of them does not work.
+    """`require("java", "torch")` skips the test, with the reason, if a program or package does not work here.
 
-    Where HOSTLER_TEST_REQUIRE (a list with commas) has the name, it is there to be tested: then the test fails instead.
+    If HOSTLER_TEST_REQUIRE (names with commas between) has the name, the test fails instead.
     """
     return _require
 
@@ -50,31 +50,31 @@ def _require(*names: str) -> None:
 
 @functools.cache
 def _missing(name: str) -> str:
-    """Why it cannot be used; empty when it can."""
+    """Return why it cannot be used; empty if it can."""
     if name in _PACKAGES:
         return "" if importlib.util.find_spec(name) else f"{name} is not installed"
     if not shutil.which(name):
         return f"{name} is not installed"
-    tried = subprocess.run(_TRIALS[name], capture_output=True, text=True, timeout=60, check=False)
-    return f"{name} does not work here: {tried.stderr.strip()}" if tried.returncode else ""
+    trial = subprocess.run(_TRIALS[name], capture_output=True, text=True, timeout=60, check=False)
+    return f"{name} does not work here: {trial.stderr.strip()}" if trial.returncode else ""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail, a test whose marker `require` names what does not work here, before its fixtures need that."""
+    """Apply a test's markers `require` before its fixtures run."""
     for marker in item.iter_markers("require"):
         _require(*marker.args)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` looks for tests that run alone in tests/e2e, and nowhere else."""
+    """Refuse the marker `alone` outside tests/e2e, the only folder where `make test` looks for it."""
     for item in items:
         if item.get_closest_marker("alone") and item.path.parent.name != "e2e":
             raise pytest.UsageError(f"{item.nodeid} has the marker `alone`, but is not in tests/e2e")
 
 
 def pytest_sessionstart() -> None:
-    """A file that imports such a package skips itself whole; where the package is there to be tested, nothing runs."""
+    """Refuse to run without a required package: files that import it would only skip themselves."""
     for name in _PACKAGES:
         if name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") and _missing(name):
             raise pytest.UsageError(_missing(name))
@@ -83,41 +83,41 @@ def pytest_sessionstart() -> None:
 # --- the folders of a run ---------------------------------------------------------------------------------------------
 
 _PREFIX = "hostler-tests-"
-_ROOM = 4 * 2**30  # bytes; a run needs less than half of it
-_held = pytest.StashKey[tuple[Path, int]]()
+_FREE = 4 * 2**30  # bytes that must be free; a run needs less than half of it
+_run_folder = pytest.StashKey[tuple[Path, int]]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the run a folder of its own in memory: what is fsynced there takes no time.
+    """Create the run's own folder in memory, where fsync takes no time.
 
-    A run holds a lock on its folder, so that another one removes only folders whose run was killed. Where there is too
-    little memory, or --basetemp says another place, pytest's own choice stays. xdist's workers get theirs from the run.
+    A run locks its folder, so that other runs remove only folders of killed runs. With too little memory, or with
+    --basetemp, the folder is pytest's choice. xdist's workers get theirs from the run.
     """
     memory = Path("/dev/shm")
-    if config.option.basetemp or not memory.is_dir() or shutil.disk_usage(memory).free < _ROOM:
+    if config.option.basetemp or not memory.is_dir() or shutil.disk_usage(memory).free < _FREE:
         return
     for old in memory.glob(f"{_PREFIX}*"):
         if (lock := _lock(old)) is not None:
             shutil.rmtree(old, ignore_errors=True)
             os.close(lock)
     lock = None
-    while lock is None:  # another run may remove it before it is locked
+    while lock is None:  # another run may remove the folder before it is locked
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory))
         lock = _lock(folder)
-    config.stash[_held] = folder, lock
+    config.stash[_run_folder] = folder, lock
     config.option.basetemp = str(folder / "t")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if held := config.stash.get(_held, None):
-        folder, lock = held
+    if locked := config.stash.get(_run_folder, None):
+        folder, lock = locked
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder that exists: its descriptor. None where another process has it, or it has gone."""
+    """Lock an existing folder and return its descriptor; None if another process has the lock, or it was removed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -135,7 +135,7 @@ def _lock(folder: Path) -> int | None:
 
 @pytest.fixture
 def on_disk() -> Iterator[Path]:
-    """An empty folder on a real disk, for tests of what is durable. It is removed afterwards."""
+    """An empty folder on a real disk, for tests of durability. It is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir="/var/tmp") as folder:
         yield Path(folder)
 
@@ -145,9 +145,9 @@ def on_disk() -> Iterator[Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test in a loop of its own: asyncio's, or that of its marker `uvloop` or `simulated`.
+    """Run an `async def` test in its own event loop: asyncio's, or that of its marker `uvloop` or `simulated`.
 
-    A fixture that is an async context manager is entered in that loop, and left when the test has ended.
+    A fixture that is an async context manager is entered in that loop, and exited after the test.
     The simulated loop's seed is the marker's argument, else the test's fixture or parameter `seed`, else
     HOSTLER_TEST_SEED, else 0.
     """

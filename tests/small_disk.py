@@ -1,4 +1,4 @@
-"""A full disk for tests."""
+"""A small file system, for tests of a full disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a file system of 4 MiB at `folder`; skip the test where that is not allowed."""
+    """Mount a file system of 4 MiB at `folder`; skip the test if that is not allowed."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:

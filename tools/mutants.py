@@ -1,9 +1,9 @@
-"""Put each fault of tools/faults.py into a copy of the code, and see whether a test fails.
+"""Put each fault of tools/faults.py into a copy of the code, and check that a test fails.
 
-    python tools/mutants.py [WORD]        only the faults whose names have this word
+    python tools/mutants.py [WORD]        only faults with this word in their names
 
 First the tests run without any fault and must pass. Each line then names the test that caught the fault. Exit code 1:
-a test failed without a fault, or a fault was caught by no test. The work tree is never touched.
+a test failed without a fault, or no test caught a fault. The work tree is never changed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "pyproject.toml")
 AT_ONCE = 2
 WITHIN = 300.0  # seconds for one run of the tests
-MEMORY = Path("/dev/shm")  # a file system in memory, where there is one
-TESTS_FAILED = 1  # pytest's exit code; any other but 0 says that the tests did not run
+MEMORY = Path("/dev/shm")  # a file system in memory, if the machine has it
+TESTS_FAILED = 1  # pytest's exit code; every other but 0 means that the tests did not run
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
 
 
 class Unfit(Exception):
-    """A fault that cannot be put into the code as it is now. Its text is the reason."""
+    """A fault does not fit the code. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of pytest: its exit code (None: not ended in time), its output, and the seconds that it took."""
+    """A run of pytest: its exit code (None: timed out), its output, its seconds."""
 
     code: int | None
     output: str
@@ -47,14 +47,14 @@ class Run:
 
 
 def mutated(text: str, fault: Fault) -> str:
-    """The text with the fault in it. Raises Unfit unless the old text is there exactly once."""
+    """Return the text with the fault. Raises Unfit unless it has the old text exactly once."""
     if (count := text.count(fault.old)) != 1:
         raise Unfit(f"{FILES[fault.part]} has its old text {count} times: {fault.old!r}")
     return text.replace(fault.old, fault.new)
 
 
 def verdict(run: Run) -> tuple[bool, str]:
-    """Whether a test caught the fault, and which; else the reason."""
+    """Return whether a test caught the fault, and that test, or the reason why none did."""
     if run.code is None:
         return False, f"the tests did not end within {WITHIN:.0f} s"
     if run.code == 0:
@@ -83,21 +83,21 @@ def main() -> int:
 
 
 def _judged(fault: Fault) -> bool:
-    """Put one fault in, run its tests, print the verdict; whether a test caught it."""
+    """Put the fault in, run its tests and print the verdict; return whether a test caught it."""
     try:
         run = _tested(fault, TESTS[fault.part])
-        caught, words = verdict(run)
+        caught, text = verdict(run)
     except Unfit as error:
-        run, caught, words = Run(None, "", 0.0), False, str(error)
+        run, caught, text = Run(None, "", 0.0), False, str(error)
     print(
-        f"{'passed' if caught else 'FAILED'}  {fault.part}: {fault.name}\n        {words} ({run.seconds:.0f} s)",
+        f"{'passed' if caught else 'FAILED'}  {fault.part}: {fault.name}\n        {text} ({run.seconds:.0f} s)",
         flush=True,
     )
     return caught
 
 
 def _tested(fault: Fault | None, files: Sequence[str]) -> Run:
-    """Run these test files over a copy of the code that has the fault in it. Raises Unfit."""
+    """Run these test files over a copy of the code with the fault. Raises Unfit."""
     with tempfile.TemporaryDirectory(prefix="hostler-mutant-", dir=MEMORY if MEMORY.is_dir() else None) as temporary:
         copy = Path(temporary)
         for name in COPIED:
@@ -112,7 +112,7 @@ def _tested(fault: Fault | None, files: Sequence[str]) -> Run:
 
 
 def _pytest(copy: Path, files: Sequence[str]) -> Run:
-    """Stop at the first failure. The copy's code comes before that of the environment's installation."""
+    """Run pytest until the first failure. The copy's code precedes that of the environment's installation."""
     command = [
         sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--basetemp", str(copy / "t"), "-rfE",
         "-o", "addopts=-q --strict-markers --strict-config", "-m", "not slow", *files,
@@ -129,7 +129,7 @@ def _pytest(copy: Path, files: Sequence[str]) -> Run:
     except subprocess.TimeoutExpired:
         output, code = "", None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # and whatever a test had started
+        with contextlib.suppress(ProcessLookupError):  # with every process that a test has started
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return Run(code, output, time.monotonic() - begun)

@@ -1,8 +1,8 @@
-"""Measure the structure of src/, and hold it against its budgets.
+"""Measure the structure of src/, and compare it with its budgets.
 
     python tools/structure.py
 
-Exit code 1: something is over a budget and not in EXCEPTIONS, or an exception is no longer needed. Complexity is
+Exit code 1: a value is over its budget and not in EXCEPTIONS, or an exception is no longer needed. Complexity is
 McCabe's, as ruff's rule C901 counts it.
 """
 
@@ -22,7 +22,7 @@ PACKAGE = "hostler"
 BUDGETS = {"lines of a file": 500, "methods of a class": 25, "lines of a class": 250, "complexity of a function": 12}
 CYCLE = "import cycle"
 
-# (measure, place) -> the reason why it may be over its budget. A cycle's place is its modules, with commas between.
+# (measure, location) -> why it may be over its budget. A cycle's location is its modules, with commas between.
 _LATER = "to be split"
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("lines of a file", "hostler/hosting/targets/runtime.py"): _LATER,
@@ -50,21 +50,21 @@ class Module:
 
 @dataclass
 class Measures:
-    """`values`: measure -> place -> value. `cycles` come about when modules load, `late` also by later imports."""
+    """`values`: measure -> location -> value. `cycles`: of imports at load; `late`: those that later imports close."""
 
     values: dict[str, dict[str, int]] = field(default_factory=dict)
     cycles: list[tuple[str, ...]] = field(default_factory=list)
     late: list[tuple[str, ...]] = field(default_factory=list)
 
     def over(self) -> dict[tuple[str, str], int]:
-        """All that is over its budget: (measure, place) -> value; for a cycle the number of its modules."""
-        found = {
-            (measure, place): value
+        """Return the values over their budgets by (measure, location); for a cycle the number of its modules."""
+        over = {
+            (measure, location): value
             for measure, budget in BUDGETS.items()
-            for place, value in self.values[measure].items()
+            for location, value in self.values[measure].items()
             if value > budget
         }
-        return found | {(CYCLE, ", ".join(cycle)): len(cycle) for cycle in self.cycles}
+        return over | {(CYCLE, ", ".join(cycle)): len(cycle) for cycle in self.cycles}
 
 
 def main() -> int:
@@ -87,20 +87,20 @@ def read(source: Path, package: str) -> list[Module]:
 
 
 def measure(modules: Sequence[Module], complexity: Mapping[str, int]) -> Measures:
-    """`complexity`: place -> value, of every function."""
+    """Return all measures of the modules. `complexity`: location -> value, of every function."""
     measures = Measures({name: {} for name in (*BUDGETS, "lines of a function", "arguments of a function")})
     measures.values["complexity of a function"].update(complexity)
     for module in modules:
         measures.values["lines of a file"][module.path] = len(module.text.splitlines())
-        for place, node in definitions(module):
+        for location, node in definitions(module):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if isinstance(node, ast.ClassDef):
-                methods = sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body)
-                measures.values["methods of a class"][place] = methods
-                measures.values["lines of a class"][place] = lines
+                methods = sum(isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) for child in node.body)
+                measures.values["methods of a class"][location] = methods
+                measures.values["lines of a class"][location] = lines
             else:
-                measures.values["lines of a function"][place] = lines
-                measures.values["arguments of a function"][place] = _arguments(node)
+                measures.values["lines of a function"][location] = lines
+                measures.values["arguments of a function"][location] = _arguments(node)
     measures.cycles = cycles({module.name: imports(module, modules, late=False) for module in modules})
     late = cycles({module.name: imports(module, modules, late=True) for module in modules})
     measures.late = [cycle for cycle in late if cycle not in measures.cycles]
@@ -113,7 +113,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def definitions(module: Module) -> Iterator[tuple[str, Definition]]:
-    """Each function and class with its place, `path: Class.method`."""
+    """Yield each function and class with its location, `path: Class.method`."""
 
     def below(node: ast.AST, outer: str) -> Iterator[tuple[str, Definition]]:
         for child in ast.iter_child_nodes(node):
@@ -127,53 +127,56 @@ def definitions(module: Module) -> Iterator[tuple[str, Definition]]:
 
 
 def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Without self and cls."""
-    names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    """Count the arguments without self and cls."""
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
 def complexities(source: Path, modules: Iterable[Module]) -> dict[str, int]:
-    """Place -> complexity, by ruff."""
+    """Return location -> complexity, by ruff."""
     command = [
         sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "C901", "--ignore-noqa",
         "--config", "lint.mccabe.max-complexity=0", "--output-format", "json", "--exit-zero", str(source),
     ]  # fmt: skip
-    places = {
-        (str(source / module.path), node.lineno): place for module in modules for place, node in definitions(module)
+    locations = {
+        (str(source / module.path), node.lineno): location
+        for module in modules
+        for location, node in definitions(module)
     }
-    found: dict[str, int] = {}
-    for one in json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout):
-        if (at := (one["filename"], one["location"]["row"])) in places:
-            value = re.search(r"\((\d+) > 0\)", one["message"])
-            assert value, one["message"]
-            found[places[at]] = int(value[1])
-    return found
+    complexities: dict[str, int] = {}
+    for finding in json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout):
+        if (line := (finding["filename"], finding["location"]["row"])) in locations:
+            value = re.search(r"\((\d+) > 0\)", finding["message"])
+            assert value, finding["message"]
+            complexities[locations[line]] = int(value[1])
+    return complexities
 
 
 # --- imports ------------------------------------------------------------------------------------------------------
 
 
 def imports(module: Module, modules: Sequence[Module], *, late: bool) -> set[str]:
-    """The modules of the package that a module imports when it loads; with `late` also those that it imports in
-    functions or for type checkers alone.
+    """Return the package's modules that a module imports at load.
+
+    With `late` also those that it imports in functions, or for type checkers only.
     """
-    names = {one.name for one in modules}
+    names = {other.name for other in modules}
     package = module.name if module.path.endswith("__init__.py") else module.name.rpartition(".")[0]
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in ast.walk(module.tree) if late else _at_load(module.tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 inside = f"{base}.{alias.name}"
-                found.add(inside if inside in names else base)
-    return (found & names) - {module.name}
+                imported.add(inside if inside in names else base)
+    return (imported & names) - {module.name}
 
 
 def _at_load(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes that run when the module loads."""
+    """Yield the nodes that run when the module loads."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
@@ -184,7 +187,7 @@ def _at_load(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def cycles(graph: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
-    """Groups of modules that import each other, directly or by way of others."""
+    """Return the groups of modules that import each other, directly or through others."""
     reached = {name: _reached(graph, name) for name in graph}
     groups = {
         tuple(sorted(other for other in reached[name] if name in reached[other]))
@@ -195,30 +198,31 @@ def cycles(graph: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 
 
 def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = [*graph[start]]
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             waiting += graph[name]
-    return found
+    return reached
 
 
 # --- report -------------------------------------------------------------------------------------------------------
 
 
 def table(measures: Measures, exceptions: Mapping[tuple[str, str], str]) -> list[str]:
-    """For each measure its median, 90th percentile, maximum and budget, and how many are over it."""
+    """Return for each measure its median, 90th percentile, maximum and budget, and the number of values over it."""
     over = measures.over()
     rows: list[tuple[str, ...]] = [("", "median", "p90", "max", "budget", "over", "excepted", "the largest")]
     for name, values in measures.values.items():
         ordered = sorted(values.values())
-        above = [place for measure, place in over if measure == name]
+        above = [location for measure, location in over if measure == name]
         rows.append((
             name, *(str(_quantile(ordered, part)) for part in (0.5, 0.9, 1.0)), str(BUDGETS.get(name, "")),
-            str(len(above)) if name in BUDGETS else "", str(sum((name, place) in exceptions for place in above) or ""),
-            max(values, key=lambda place: values[place], default=""),
+            str(len(above)) if name in BUDGETS else "",
+            str(sum((name, location) in exceptions for location in above) or ""),
+            max(values, key=lambda location: values[location], default=""),
         ))  # fmt: skip
     rows.append((CYCLE, "", "", "", "0", str(len(measures.cycles)), "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -231,7 +235,7 @@ def _quantile(ordered: Sequence[int], part: float) -> int:
 
 
 def notes(modules: Sequence[Module], measures: Measures) -> list[str]:
-    """What has no budget: how much is untyped, how much is caught, which cycles later imports close."""
+    """Return the figures without a budget: Any, broad excepts, comments, and cycles that later imports close."""
     lines = sum(len(module.text.splitlines()) for module in modules)
     nodes = [node for module in modules for node in ast.walk(module.tree)]
     untyped = sum(isinstance(node, ast.Name) and node.id == "Any" for node in nodes)
@@ -245,7 +249,7 @@ def notes(modules: Sequence[Module], measures: Measures) -> list[str]:
 
 
 def _is_broad(node: ast.AST) -> bool:
-    """Whether it catches, or suppresses, any exception."""
+    """Return whether the node catches, or suppresses, any exception."""
     if isinstance(node, ast.ExceptHandler):
         kinds: list[ast.expr | None] = [node.type]
     elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("suppress", "contextlib.suppress"):
@@ -256,15 +260,15 @@ def _is_broad(node: ast.AST) -> bool:
 
 
 def complaints(measures: Measures, exceptions: Mapping[tuple[str, str], str]) -> list[str]:
-    """A line for all that is over its budget without an exception, and for each exception without a need or reason."""
+    """Return a line for each value over its budget without an exception, and each exception without need or reason."""
     over = measures.over()
-    found = [f"{name}: {value} in {place}" for (name, place), value in over.items() if (name, place) not in exceptions]
-    for (name, place), reason in exceptions.items():
-        if (name, place) not in over:
-            found.append(f"{name}: {place} is within its budget, or is gone: remove its exception")
+    lines = [f"{key[0]}: {value} in {key[1]}" for key, value in over.items() if key not in exceptions]
+    for (name, location), reason in exceptions.items():
+        if (name, location) not in over:
+            lines.append(f"{name}: {location} is within its budget, or does not exist: remove its exception")
         elif not reason.strip():
-            found.append(f"{name}: the exception of {place} has no reason")
-    return found
+            lines.append(f"{name}: the exception of {location} has no reason")
+    return lines
 
 
 if __name__ == "__main__":
