@@ -109,8 +109,8 @@ FAULTS = (
     Fault(
         "the last instance of a slot is forgotten, and with it the count of attempts",
         "reconciler",
-        "(slot not in wanted or instance.spot.attempt < last[slot])",
-        "(slot not in wanted or instance.spot.attempt <= last[slot])",
+        "(slot not in wanted or instance.key.attempt < last[slot])",
+        "(slot not in wanted or instance.key.attempt <= last[slot])",
     ),
     Fault(
         "a restarted control publishes its routes before it has taken over the instances",

@@ -600,7 +600,7 @@ class Plant:
         if extra := logs - {record.uid for record, _ in desired}:
             found.append(f"logs: {extra}")
         fleets = {(uid, int(c.labels["fleet"])) for c in of.values() for uid in [c.labels["uid"]]}
-        gone = [i.id for i in control.reconciler.instances.values() if (i.spot.uid, i.spot.fleet) not in fleets]
+        gone = [i.id for i in control.reconciler.instances.values() if (i.key.uid, i.key.fleet) not in fleets]
         if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
             found.append(f"remembered instances: {extra}")
         named = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.instances}

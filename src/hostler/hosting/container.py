@@ -32,7 +32,7 @@ from hostler.wire.http_client import Pool
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
-LABEL = "container"  # the label that holds a container's position, beside its spot's
+LABEL = "container"  # the label that holds a container's position, beside those of its instance's key
 
 Shape = TypeVar("Shape")
 
@@ -45,10 +45,10 @@ class Container:
     """`position` counts from 0. `label` is its name for people: its hostname, or `primary` when `alone` (§4.5)."""
 
     def __init__(
-        self, platform: Platform, spot: InstanceKey, position: int, label: str, definition: dict[str, Any],
+        self, platform: Platform, key: InstanceKey, position: int, label: str, definition: dict[str, Any],
         budget: float, *, alone: bool,
     ) -> None:  # fmt: skip
-        self.id = f"{spot.id}.{position}"
+        self.id = f"{key.id}.{position}"
         self.position = position
         self.label = label
         self.definition = definition  # ContainerDefinition, as it came
@@ -59,9 +59,9 @@ class Container:
         self.workers: tuple[str, ...] = ()  # addresses of its processes, where it serves one model by several
         self._budget = budget  # seconds for its artifacts to come
         self._platform = platform
-        self._spot = spot
+        self._key = key
         self._hostname = definition.get("ContainerHostname") or (contract.ONLY_HOSTNAME if alone else label)
-        self._log = platform.log(spot.uid, spot.variant, spot.id, *([] if alone else [label]))
+        self._log = platform.log(key.uid, key.variant, key.id, *([] if alone else [label]))
         self._environment: dict[str, str] = {}
         self._image = images.Server()
 
@@ -96,7 +96,7 @@ class Container:
         engine = self._platform.engine
         launch = Launch(
             id=self.id, folder=str(self._platform.folder(self.id)), log=str(self._log), environment=self._environment,
-            labels={**self._spot.labels(), LABEL: str(self.position)},
+            labels={**self._key.labels(), LABEL: str(self.position)},
             framework=self._image.framework, command=self._image.command,
         )  # fmt: skip
         try:
@@ -104,7 +104,7 @@ class Container:
             self.seen = next(seen for seen in await engine.list() if seen.id == self.id)
         except EngineError as error:
             told = Facts(self.label, told=f"The container could not be started: {str(error).rstrip('.')}.")
-            raise Unfit(failure_reason.unhealthy(self._spot.variant, [told])) from None
+            raise Unfit(failure_reason.unhealthy(self._key.variant, [told])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
         self._platform.metrics.containers_started += 1
@@ -202,7 +202,7 @@ class Container:
         return Unfit(failure_reason.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
 
     def _complete_environment(self) -> dict[str, str]:
-        region = self._spot.key.partition("/")[0]
+        region = self._key.endpoint_key.partition("/")[0]
         environment = {
             **self.definition.get("Environment", {}),
             contract.ENV_REGION: region,

@@ -51,17 +51,21 @@ class Endpoint:
             i
             for i in self.instances
             if i.reason
-            and (i.spot.attempt or not i.ready_at)
-            and (i.spot.revision == self.newest.number or self._holds_up(i))
+            and (i.key.attempt or not i.ready_at)
+            and (i.key.revision == self.newest.number or self._holds_up(i))
         ]
         return min(ended, key=lambda i: i.ended_at).reason if ended else ""
 
     def _holds_up(self, instance: Instance) -> bool:
         """Whether a variant cannot shrink to it and its like, because none of those that would be left serves."""
-        spot, newest = instance.spot, self.newest
-        if spot.fleet != newest.fleet or self._is_whole(newest, spot.index):
+        key, newest = instance.key, self.newest
+        if key.fleet != newest.fleet or self._is_whole(newest, key.variant_index):
             return False
-        return spot.slot < _count(newest.config["ProductionVariants"][spot.index]) < self._before(newest, spot.index)
+        return (
+            key.slot
+            < _count(newest.config["ProductionVariants"][key.variant_index])
+            < self._before(newest, key.variant_index)
+        )
 
     def want(self) -> EndpointWant:
         return EndpointWant(
@@ -132,9 +136,9 @@ class Endpoint:
         now, then = (revision.config["ProductionVariants"][index] for revision in (shown, wanted))
         before, after = _count(now), _count(then)
         most = max(before, after)  # what is beyond that has only to be stopped yet
-        current = sum(i.spot.slot < most for i in self._serving(shown, index))
+        current = sum(i.key.slot < most for i in self._serving(shown, index))
         if self.record.deleting:
-            here = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (shown.fleet, index))
+            here = (i for i in self.instances if (i.key.fleet, i.key.variant_index) == (shown.fleet, index))
             before, after = sum(i.state != "gone" for i in here), 0
         coming = shown is self.newest and shown in self.alive() and not self.settled
         phase, message = variant_phase(coming, coming and self._complete(shown), before, after)
@@ -152,9 +156,9 @@ class Endpoint:
         shown = self._ready() or self.newest
         for _, variant in _variants(shown):
             found[shown.fleet, variant["VariantName"]] = []
-        for i in sorted(self.instances, key=lambda i: i.spot.place):
+        for i in sorted(self.instances, key=lambda i: i.key.slot_key):
             if i.state != "gone":
-                found.setdefault((i.spot.fleet, i.spot.variant), []).append(i)
+                found.setdefault((i.key.fleet, i.key.variant), []).append(i)
         variants = [
             {
                 "name": name,
@@ -214,7 +218,7 @@ class Endpoint:
         One that it shares with the revision before is replaced or not whatever becomes of this one.
         """
         count = _count(revision.config["ProductionVariants"][index])
-        serving = {i.spot.slot for i in self._serving(revision, index)}
+        serving = {i.key.slot for i in self._serving(revision, index)}
         added = set(range(self._before(revision, index), count))
         return added <= serving and (not serving or min(serving) < count)
 
@@ -227,12 +231,12 @@ class Endpoint:
     def _places(self, revision: Revision, index: int) -> list[Instance]:
         """The instances that a variant's requests may go to."""
         count = _count(revision.config["ProductionVariants"][index])
-        return [i for i in self._serving(revision, index) if i.spot.slot < count]
+        return [i for i in self._serving(revision, index) if i.key.slot < count]
 
     def _serving(self, revision: Revision, index: int) -> list[Instance]:
         """The instances of a variant that serve, in their slots' order."""
-        found = (i for i in self.instances if (i.spot.fleet, i.spot.index) == (revision.fleet, index))
-        return sorted((i for i in found if self.serves(i)), key=lambda i: i.spot.slot)
+        found = (i for i in self.instances if (i.key.fleet, i.key.variant_index) == (revision.fleet, index))
+        return sorted((i for i in found if self.serves(i)), key=lambda i: i.key.slot)
 
 
 def _variants(revision: Revision) -> Iterator[tuple[int, Document]]:

@@ -34,15 +34,15 @@ SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + 
 class Instance:
     """One running copy of a variant's containers. Create it, then `begin()`; `stop()` ends everything it did."""
 
-    def __init__(self, platform: Platform, spot: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(self, platform: Platform, key: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
         settings = platform.settings
-        self.spot = spot
-        self.id = spot.id
+        self.key = key
+        self.id = key.id
         self.variant = variant  # ProductionVariant, as it came
         budget = variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
         found = containers(model)
         self.containers = tuple(
-            Container(platform, spot, position, label, definition, budget, alone=len(found) == 1)
+            Container(platform, key, position, label, definition, budget, alone=len(found) == 1)
             for position, (label, definition) in enumerate(found)
         )
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
@@ -90,7 +90,7 @@ class Instance:
         if self.state == "ready":
             self.ended_by_itself = True
             self.culprits = (container,)
-            self._end(failure_reason.unhealthy(self.spot.variant, [container.facts(served=True, told=cause)]))
+            self._end(failure_reason.unhealthy(self.key.variant, [container.facts(served=True, told=cause)]))
 
     async def containers_ended(self, exits: Iterable[Seen]) -> None:
         """The engine says that these of its containers have exited. All are named (§2.4)."""
@@ -106,7 +106,7 @@ class Instance:
                 ended.append((container, seen.exit))
         served = self.state == "ready"
         facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
-        reason = failure_reason.unhealthy(self.spot.variant, await asyncio.gather(*facts))
+        reason = failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts))
         if self.state == "ended":  # it had given up just before
             return
         self.ended_by_itself = any(exit not in SENT_BY_OTHERS for _, exit in ended)
@@ -189,7 +189,7 @@ class Instance:
         served = self.state == "ready"
         facts = [asyncio.to_thread(one.facts, served=served, ping=ping, when=when) for one, ping in troubles]
         self.culprits = tuple(container for container, _ in troubles)
-        return Unfit(failure_reason.unhealthy(self.spot.variant, await asyncio.gather(*facts)))
+        return Unfit(failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts)))
 
     # --- its state ------------------------------------------------------------------------------------------------
 

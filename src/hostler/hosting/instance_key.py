@@ -1,4 +1,4 @@
-"""Where an instance belongs. It is chosen before the instance starts, and its containers carry it as labels."""
+"""The identity of an instance. It is chosen before the instance starts, and its containers carry it as labels."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InstanceKey:
-    """A slot of a variant of a fleet of an endpoint, which try this is, and for which revision."""
+    """A slot of a variant of a fleet of an endpoint, the number of the attempt, and the revision it was started for."""
 
-    key: str  # region/EndpointName
+    endpoint_key: str  # region/EndpointName
     uid: str
     fleet: int
-    revision: int  # the oldest that wanted it when it was started: if it fails, so does that
+    revision: int  # the oldest that desired the instance when it was started: if it fails, so does the revision
     variant: str
-    index: int  # of the variant in its config
+    variant_index: int  # position in the endpoint config
     slot: int
     attempt: int
 
     @property
     def id(self) -> str:
-        """Of the instance; its containers' ids are this, a dot and their position."""
-        return f"{self.uid}.{self.fleet}.{self.index}.{self.slot}.{self.attempt}"
+        """The instance's id; its containers' ids are this, a dot and their position."""
+        return f"{self.uid}.{self.fleet}.{self.variant_index}.{self.slot}.{self.attempt}"
 
     @property
-    def place(self) -> tuple[str, int, int, int]:
-        """The slot, as core/plan.py has it."""
-        return (self.uid, self.fleet, self.index, self.slot)
+    def slot_key(self) -> tuple[str, int, int, int]:
+        """The slot, as core/endpoints/plan.py has it."""
+        return (self.uid, self.fleet, self.variant_index, self.slot)
 
     def labels(self) -> dict[str, str]:
-        return {name: str(value) for name, value in vars(self).items()}
+        """Return the labels of the instance's containers, by which another control takes the instance over."""
+        return {
+            "key": self.endpoint_key, "uid": self.uid, "fleet": str(self.fleet), "revision": str(self.revision),
+            "variant": self.variant, "index": str(self.variant_index), "slot": str(self.slot),
+            "attempt": str(self.attempt),
+        }  # fmt: skip
 
     @staticmethod
     def from_labels(labels: dict[str, str]) -> InstanceKey:
-        numbers = {name: int(labels[name]) for name in ("fleet", "revision", "index", "slot", "attempt")}
-        return InstanceKey(key=labels["key"], uid=labels["uid"], variant=labels["variant"], **numbers)
+        """Return the key of a container's instance. Raises KeyError or ValueError for others."""
+        return InstanceKey(
+            labels["key"], labels["uid"], int(labels["fleet"]), int(labels["revision"]),
+            labels["variant"], int(labels["index"]), int(labels["slot"]), int(labels["attempt"]),
+        )  # fmt: skip

@@ -193,7 +193,7 @@ class Reconciler:
 
     def _of(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> Endpoint:
         key = f"{record.region}/{record.name}"
-        instances = tuple(instance for instance in self.instances.values() if instance.spot.uid == record.uid)
+        instances = tuple(instance for instance in self.instances.values() if instance.key.uid == record.uid)
         return Endpoint(record, revisions, instances, self.runtimes.serves, partial(self.runtimes.is_warm, key))
 
     def _endpoints(self) -> list[Endpoint]:
@@ -206,11 +206,11 @@ class Reconciler:
         found: dict[InstanceKey, dict[int, Seen]] = {}
         for seen in await self.platform.engine.list():
             found.setdefault(InstanceKey.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
-        for spot, containers in found.items():
-            if spot.id not in self.instances:
-                self._adopt(spot, containers)
+        for key, containers in found.items():
+            if key.id not in self.instances:
+                self._adopt(key, containers)
             if exits := [seen for seen in containers.values() if seen.exit is not None]:
-                await self.instances[spot.id].containers_ended(exits)
+                await self.instances[key.id].containers_ended(exits)
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
@@ -220,53 +220,55 @@ class Reconciler:
         wanted = {slot for want in wants for slot, _ in slots(want)}
         last: dict[Slot, int] = {}
         for instance in self.instances.values():
-            slot = instance.spot.place
-            last[slot] = max(last.get(slot, 0), instance.spot.attempt)
+            slot = instance.key.slot_key
+            last[slot] = max(last.get(slot, 0), instance.key.attempt)
         for id, instance in list(self.instances.items()):
-            slot = instance.spot.place
-            if instance.state == "gone" and (slot not in wanted or instance.spot.attempt < last[slot]):
+            slot = instance.key.slot_key
+            if instance.state == "gone" and (slot not in wanted or instance.key.attempt < last[slot]):
                 del self.instances[id]
         fleets = {(endpoint.key, revision.fleet) for endpoint in self._endpoints() for revision in endpoint.alive()}
-        left = {(one.spot.key, one.spot.fleet) for one in self.instances.values() if one.state != "gone"}
+        left = {(one.key.endpoint_key, one.key.fleet) for one in self.instances.values() if one.state != "gone"}
         self.runtimes.retain(fleets | left)
 
-    def _adopt(self, spot: InstanceKey, containers: dict[int, Seen]) -> None:
-        documents = self._endpoint(spot.uid).documents(spot.fleet, spot.index) if spot.uid in self._records else None
+    def _adopt(self, key: InstanceKey, containers: dict[int, Seen]) -> None:
+        documents = (
+            self._endpoint(key.uid).documents(key.fleet, key.variant_index) if key.uid in self._records else None
+        )
         if documents is None:  # nobody desires it: the plan stops it, whatever it was
             documents = {}, {"Containers": [{} for _ in range(max(containers) + 1)]}
-        instance = Instance(self.platform, spot, *documents)
-        self.instances[spot.id] = instance
+        instance = Instance(self.platform, key, *documents)
+        self.instances[key.id] = instance
         instance.begin(containers)
 
     def _start(self, action: StartInstance) -> None:
         endpoint = self._endpoint(action.uid)
         documents = endpoint.documents(action.fleet, action.variant)
         assert documents is not None
-        spot = InstanceKey(
+        key = InstanceKey(
             endpoint.key, action.uid, action.fleet, action.revision, documents[0]["VariantName"],
             action.variant, action.slot, action.attempt,
         )  # fmt: skip
-        self.instances[spot.id] = Instance(self.platform, spot, *documents)
-        self.instances[spot.id].begin()
+        self.instances[key.id] = Instance(self.platform, key, *documents)
+        self.instances[key.id].begin()
 
     def _stop(self, id: str) -> None:
         instance = self.instances[id]
         ended = instance.state == "ended"
         instance.retire()
-        if instance.spot.uid in self._records:
-            self._publish(self._endpoint(instance.spot.uid))
+        if instance.key.uid in self._records:
+            self._publish(self._endpoint(instance.key.uid))
         self.runtimes.leave(instance)
         self._work.spawn(self._end(instance, ended))
 
     async def _end(self, instance: Instance, ended: bool) -> None:
         """No route names it any more: let what is on its way there come back, then end it."""
         if not ended:
-            deleting = instance.spot.uid not in self._records or self._records[instance.spot.uid][0].deleting
+            deleting = instance.key.uid not in self._records or self._records[instance.key.uid][0].deleting
             longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
             await self.gateways.drain(instance.id, longest)
         await instance.stop(ENDED_GRACE if ended else contract.STOP_GRACE)
         running = {one.id for one in self.instances.values() if one.state != "gone"}
-        await asyncio.to_thread(self.platform.prune_logs, instance.spot.uid, running)
+        await asyncio.to_thread(self.platform.prune_logs, instance.key.uid, running)
 
     async def _take_over(self) -> None:
         """Before the first snapshot: what served before answers again, or has had one ping's time to."""
@@ -278,7 +280,7 @@ class Reconciler:
                 for endpoint in self._endpoints()
                 for instance in endpoint.instances
                 if (serving := endpoint.serving())
-                and instance.spot.fleet == serving.fleet
+                and instance.key.fleet == serving.fleet
                 and instance.running
                 and instance.state in ("pending", "starting", "ready")
             ]
@@ -344,8 +346,8 @@ class Reconciler:
 
 
 def _seen(instance: Instance) -> InstanceSeen:
-    spot = instance.spot
+    key = instance.key
     return InstanceSeen(
-        instance.id, spot.uid, spot.fleet, spot.index, spot.slot, spot.attempt,
+        instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt,
         instance.state, instance.ended_at, instance.lived,
     )  # fmt: skip

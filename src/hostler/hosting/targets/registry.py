@@ -103,14 +103,14 @@ class RuntimeRegistry:
 
     async def _join(self, instance: Instance, budget: int) -> None:
         assert instance.multi_model is not None
-        spot, url = instance.spot, instance.multi_model.definition["ModelDataUrl"]
+        key, url = instance.key, instance.multi_model.definition["ModelDataUrl"]
         runtime = self.all.get(_key(instance))
         if runtime is None:
             runtime = self.all[_key(instance)] = TargetRuntime(
-                spot.key, spot.variant, url, self._gateways, self._metrics, self._settings.eviction
+                key.endpoint_key, key.variant, url, self._gateways, self._metrics, self._settings.eviction
             )
-            runtime.govern(self._lives.get(spot.key, self._usual))
-            runtime.serve(self._route(spot.key, spot.fleet))
+            runtime.govern(self._lives.get(key.endpoint_key, self._usual))
+            runtime.serve(self._route(key.endpoint_key, key.fleet))
         await runtime.join(instance, budget)
         if instance.state == "ready":
             self._joined.add(instance.id)
@@ -141,12 +141,12 @@ class RuntimeRegistry:
         sizes = {instance.id: instance_types.memory(instance.variant.get("InstanceType", "")) for instance in alive}
         fleets: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
         for one in alive:
-            fleets[one.spot.uid][one.spot.fleet] += sizes[one.id]
+            fleets[one.key.uid][one.key.fleet] += sizes[one.id]
         largest = {uid: max(of.values()) for uid, of in fleets.items()}
         everything = sum(largest.values())
 
         def share(one: Instance) -> float:
-            together = everything - largest[one.spot.uid] + fleets[one.spot.uid][one.spot.fleet]
+            together = everything - largest[one.key.uid] + fleets[one.key.uid][one.key.fleet]
             return min(1.0, self._machine_memory / max(1, together))
 
         return {one.id: int(sizes[one.id] * share(one)) for one in alive}
@@ -294,5 +294,5 @@ class RuntimeRegistry:
 
 
 def _key(instance: Instance) -> tuple[str, str, int]:
-    spot = instance.spot
-    return (spot.key, spot.variant, spot.fleet)
+    key = instance.key
+    return (key.endpoint_key, key.variant, key.fleet)
