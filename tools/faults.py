@@ -12,14 +12,16 @@ FILES = {
     "plan": "src/hostler/core/endpoints/plan.py",
     "status": "src/hostler/core/endpoints/status.py",
     "reconciler": "src/hostler/hosting/reconciler.py",
-    "endpoint": "src/hostler/hosting/endpoint.py",
+    "rollout": "src/hostler/hosting/rollout.py",
+    "instances": "src/hostler/hosting/instances.py",
 }
 _HOSTING = ("tests/unit/hosting/test_reconciler.py", "tests/unit/hosting/test_fleets.py")
 TESTS = {
     "plan": ("tests/unit/core/test_plan.py",),
     "status": ("tests/unit/core/test_status.py",),
     "reconciler": _HOSTING,
-    "endpoint": _HOSTING,
+    "rollout": _HOSTING,
+    "instances": _HOSTING,
 }
 
 
@@ -43,8 +45,8 @@ FAULTS = (
     Fault(
         "instances of an endpoint that nobody desires run on",
         "plan",
-        "and instance is not kept.get(instance.place)",
-        "and instance.place in kept and instance is not kept[instance.place]",
+        "and instance is not kept.get(instance.slot_key)",
+        "and instance.slot_key in kept and instance is not kept[instance.slot_key]",
     ),
     Fault(
         "a failing instance is replaced without back-off",
@@ -108,9 +110,9 @@ FAULTS = (
     ),
     Fault(
         "the last instance of a slot is forgotten, and with it the count of attempts",
-        "reconciler",
-        "(slot not in wanted or instance.key.attempt < last[slot])",
-        "(slot not in wanted or instance.key.attempt <= last[slot])",
+        "instances",
+        "(slot not in desired or instance.key.attempt < last[slot])",
+        "(slot not in desired or instance.key.attempt <= last[slot])",
     ),
     Fault(
         "a restarted control publishes its routes before it has taken over the instances",
@@ -120,13 +122,13 @@ FAULTS = (
     ),
     Fault(
         "an update ends the old fleet when it begins",
-        "endpoint",
+        "rollout",
         "return (() if ready is None else (ready,)) + (() if self.settled else (self.newest,))",
         "return (self.newest,) if not self.settled or ready is None else (ready,)",
     ),
     Fault(
         "the new fleet gets requests before its targets are loaded",
-        "endpoint",
+        "rollout",
         "if coming is None or self.is_warm(coming.fleet):",
         "if coming is None or coming.fleet:",
     ),

@@ -55,7 +55,7 @@ class _Collector:
         family = GaugeMetricFamily("hostler_resident_targets", "Targets resident", labels=["endpoint", "variant"])
         residents: Counter[tuple[str, str]] = Counter()  # summed over the fleets of a variant
         for runtime in self._reconciler.runtimes.all.values():
-            residents[runtime.key, runtime.variant] += runtime.resident()
+            residents[runtime.key, runtime.variant] += sum(map(len, runtime.instances.resident().values()))
         for labels, count in residents.items():
             family.add_metric([*labels], count)
         yield family

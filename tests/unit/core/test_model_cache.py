@@ -9,7 +9,6 @@ from hostler.core.state_table import InvalidTransition
 from hostler.core.targets.load_queue import FIRST_TURN
 from hostler.core.targets.model_cache import (
     BUSY_FOR,
-    FAILED_FOR,
     Fetch,
     Load,
     ModelCache,
@@ -18,6 +17,7 @@ from hostler.core.targets.model_cache import (
     Unload,
     Withdraw,
 )
+from hostler.core.targets.recent_failures import FAILED_FOR
 from hostler.core.targets.states import TARGET, Target
 
 
@@ -35,7 +35,7 @@ def bring(cache: ModelCache, target: str, size: int, now: float = 0.0) -> list:
 
 
 def ask(cache: ModelCache, target: str, size: int, now: float = 0.0) -> list:
-    assert cache.need(target, None, now) == [Fetch(target)]
+    assert cache.request(target, None, now) == [Fetch(target)]
     return cache.fetched(target, size, now)
 
 
@@ -66,7 +66,7 @@ def busy(cache: ModelCache, target: str, now: float = 0.0) -> list:
 
 def test_a_miss_is_fetched_loaded_and_published():
     cache = ModelCache(100)
-    assert cache.need("a", None, 0.0) == [Fetch("a")]
+    assert cache.request("a", None, 0.0) == [Fetch("a")]
     assert cache.state("a") == "coming"
     assert cache.fetched("a", 60, 0.0) == [Load("a")]
     assert cache.loaded("a", 70, 0.0) == [Publish("a", 2)]
@@ -77,21 +77,21 @@ def test_a_miss_is_fetched_loaded_and_published():
 
 def test_any_number_of_callers_make_one_load():
     cache = ModelCache(100)
-    cache.need("a", None, 0.0)
-    assert [cache.need("a", None, 0.0) for _ in range(3)] == [[], [], []]
+    cache.request("a", None, 0.0)
+    assert [cache.request("a", None, 0.0) for _ in range(3)] == [[], [], []]
     assert cache.fetched("a", 10, 0.0) == [Load("a")]
-    assert cache.need("a", None, 0.0) == []
+    assert cache.request("a", None, 0.0) == []
     assert cache.loaded("a", 10, 0.0) == [Publish("a", 2)]
-    assert cache.need("a", None, 0.0) == [Publish("a", 2)], "who asks late is told again"
+    assert cache.request("a", None, 0.0) == [Publish("a", 2)], "who asks late is told again"
 
 
 def test_a_failure_answers_for_a_moment_and_then_it_is_tried_again():
     cache = ModelCache(100)
-    cache.need("a", None, 0.0)
+    cache.request("a", None, 0.0)
     refuse = Refuse("a", "missing", "no such key")
     assert cache.fetch_failed("a", "missing", "no such key", 0.0) == [refuse]
-    assert cache.need("a", None, FAILED_FOR / 2) == [refuse]
-    assert cache.need("a", None, FAILED_FOR) == [Fetch("a")]
+    assert cache.request("a", None, FAILED_FOR / 2) == [refuse]
+    assert cache.request("a", None, FAILED_FOR) == [Fetch("a")]
 
 
 def test_a_load_that_fails_after_an_eviction_frees_what_it_declared():
@@ -109,7 +109,7 @@ def test_loads_are_bounded_and_keep_their_order():
     cache = ModelCache(100, parallel_loads=2)
     assert [ask(cache, target, 10) for target in "abcd"] == [[Load("a")], [Load("b")], [], []]
     assert cache.loaded("b", 10, 0.0)[1:] == [Load("c")]
-    assert repr(cache) == ("<ModelCache 30/100: a loading 10, b resident 10 g2, c loading 10, d queued 10; line: d>")
+    assert repr(cache) == ("<ModelCache 30/100: a loading 10, b resident 10 g2, c loading 10, d queued 10; queue: d>")
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
@@ -117,14 +117,14 @@ def test_loads_are_bounded_and_keep_their_order():
 
 def test_a_target_known_to_be_too_big_is_refused_before_it_is_fetched():
     cache = ModelCache(100)
-    (refuse,) = cache.need("a", 101, 0.0)
+    (refuse,) = cache.request("a", 101, 0.0)
     assert (refuse.kind, refuse.status) == ("too_big", 507)
     assert cache.state("a") == "absent"
 
 
 def test_a_target_found_too_big_on_disk_is_never_loaded():
     cache = ModelCache(100)
-    cache.need("a", None, 0.0)
+    cache.request("a", None, 0.0)
     (refuse,) = cache.fetched("a", 101, 0.0)
     assert (refuse.kind, refuse.target) == ("too_big", "a")
 
@@ -218,7 +218,7 @@ def test_room_for_all_that_load_next_is_made_at_once():
 def test_a_target_wanted_while_it_is_withdrawn_stays_and_another_goes():
     cache = holding(100, a=50, b=50)
     ask(cache, "c", 50)
-    assert cache.need("a", None, 0.0) == [Publish("a", 4), Withdraw("b", 3)]
+    assert cache.request("a", None, 0.0) == [Publish("a", 4), Withdraw("b", 3)]
     assert cache.idle("a", 2, 0.0) == [], "the answer to the earlier question is late"
     assert cache.state("a") == "resident"
 
@@ -228,33 +228,33 @@ def test_a_target_wanted_while_it_is_unloaded_comes_back_after_that():
     ask(cache, "b", 60)
     idle(cache, "a")
     assert cache.state("a") == "absent"
-    assert cache.need("a", None, 0.0) == []
+    assert cache.request("a", None, 0.0) == []
     assert cache.state("a") == "coming"
     assert cache.unloaded("a", 0.0) == [Fetch("a"), Load("b")]
 
 
 def test_a_target_that_the_container_lost_is_loaded_when_asked_for():
     cache = holding(100, a=60)
-    assert cache.gone("a", 1, 0.0) == [], "of an earlier publication"
-    assert cache.gone("a", 2, 0.0) == []
+    assert cache.missing("a", 1, 0.0) == [], "of an earlier publication"
+    assert cache.missing("a", 2, 0.0) == []
     assert cache.used() == 0
-    assert cache.need("a", None, 0.0) == [Fetch("a")]
+    assert cache.request("a", None, 0.0) == [Fetch("a")]
 
 
 def test_a_target_lost_while_it_is_withdrawn_makes_room_at_once():
     cache = holding(100, a=60)
     ask(cache, "b", 60)
-    assert cache.gone("a", 2, 0.0) == [Load("b")]
+    assert cache.missing("a", 2, 0.0) == [Load("b")]
     assert cache.idle("a", 2, 0.0) == []
 
 
 def test_an_answer_from_an_earlier_life_of_the_target_is_ignored():
     cache = holding(100, a=60)
-    cache.gone("a", 2, 0.0)
+    cache.missing("a", 2, 0.0)
     bring(cache, "a", 60)
     ask(cache, "b", 60)
     before = repr(cache)
-    for answer in (cache.idle, cache.busy, cache.gone, cache.crowded):
+    for answer in (cache.idle, cache.busy, cache.missing, cache.out_of_memory):
         assert answer("a", 2, 0.0) == []
     assert repr(cache) == before
 
@@ -317,44 +317,44 @@ def test_two_refused_loads_take_one_victim_each():
 
 def test_a_target_that_lacked_memory_to_run_is_published_again_when_another_has_left():
     cache = holding(1000, a=10, b=10)
-    assert cache.crowded("b", 3, 0.0) == withdraw(cache, "a")
-    assert cache.need("b", None, 0.0) == [], "not before"
-    assert cache.crowded("b", 3, 0.0) == [], "all callers of that moment report the same"
+    assert cache.out_of_memory("b", 3, 0.0) == withdraw(cache, "a")
+    assert cache.request("b", None, 0.0) == [], "not before"
+    assert cache.out_of_memory("b", 3, 0.0) == [], "all callers of that moment report the same"
     idle(cache, "a")
     assert cache.unloaded("a", 0.0) == [Publish("b", 4)]
 
 
 def test_a_target_that_lacks_memory_though_it_is_alone_is_refused_but_stays():
     cache = holding(1000, a=10)
-    refuse, publish = cache.crowded("a", 2, 0.0)
+    refuse, publish = cache.out_of_memory("a", 2, 0.0)
     assert (refuse.kind, refuse.status) == ("no_memory", 507)
     assert publish == Publish("a", 3)
-    assert cache.need("a", None, 0.0) == [Publish("a", 3)]
+    assert cache.request("a", None, 0.0) == [Publish("a", 3)]
 
 
 def test_two_targets_that_lack_memory_do_not_wait_for_each_other_for_ever():
     cache = holding(1000, a=10, b=10)
-    cache.crowded("a", 2, 0.0)
+    cache.out_of_memory("a", 2, 0.0)
     assert idle(cache, "b") == [Unload("b")]
-    assert cache.need("b", None, 0.0) == []
+    assert cache.request("b", None, 0.0) == []
     assert cache.unloaded("b", 0.0) == [Fetch("b"), Publish("a", 4)]
     cache.fetched("b", 10, 0.0)
     cache.loaded("b", 10, 0.0)
-    cache.crowded("a", 4, 0.0)
-    commands = cache.crowded("b", 5, 0.0)  # b was withdrawn for a, and now both are short
+    cache.out_of_memory("a", 4, 0.0)
+    commands = cache.out_of_memory("b", 5, 0.0)  # b was withdrawn for a, and now both are short
     assert [type(command) for command in commands] == [Refuse, Publish, Withdraw]
     assert commands[0].target == commands[1].target == commands[2].target == "a"
 
 
 def test_a_target_found_lost_is_as_good_as_one_unloaded():
     cache = holding(1000, a=10, b=10)
-    cache.crowded("b", 3, 0.0)
-    assert cache.gone("a", 2, 0.0) == [Publish("b", 4)]
+    cache.out_of_memory("b", 3, 0.0)
+    assert cache.missing("a", 2, 0.0) == [Publish("b", 4)]
 
 
 def test_a_target_that_lacks_memory_waits_for_busy_ones_by_the_clock():
     cache = holding(1000, a=10, b=10)
-    cache.crowded("b", 3, 0.0)
+    cache.out_of_memory("b", 3, 0.0)
     assert busy(cache, "a") == [Publish("a", 4)]
     assert cache.next_tick() == BUSY_FOR
     assert cache.tick(BUSY_FOR) == withdraw(cache, "a")
@@ -403,11 +403,11 @@ def carried_out(cache: ModelCache, commands: list, sizes: dict, in_use: set, now
 def test_a_big_target_that_finds_no_room_neither_blocks_small_ones_for_ever_nor_starves():
     sizes = {"held": 50, "big": 90} | {f"small{n}": 20 for n in range(100)}
     cache, now = holding(100, held=50), 0.0
-    loaded = carried_out(cache, cache.need("big", None, now), sizes, {"held"}, now)
+    loaded = carried_out(cache, cache.request("big", None, now), sizes, {"held"}, now)
     for n in range(100):
         now += 0.5
         in_use = {"held"} if now < 30 else set()
-        loaded += carried_out(cache, cache.need(f"small{n}", None, now), sizes, in_use, now)
+        loaded += carried_out(cache, cache.request(f"small{n}", None, now), sizes, in_use, now)
         while (due := cache.next_tick()) is not None and due <= now:
             loaded += carried_out(cache, cache.tick(now), sizes, in_use, now)
         if now == 29.5:
@@ -442,7 +442,7 @@ def test_a_queued_target_that_nobody_waits_for_is_let_go():
 def test_what_has_begun_goes_on_without_callers(reached):
     cache = ModelCache(100)
     for state, step in [
-        ("fetching", lambda: cache.need("a", None, 0.0)),
+        ("fetching", lambda: cache.request("a", None, 0.0)),
         ("loading", lambda: cache.fetched("a", 60, 0.0)),
         ("resident", lambda: cache.loaded("a", 60, 0.0)),
         ("withdrawing", lambda: ask(cache, "b", 60)),
@@ -460,14 +460,14 @@ def test_a_recalled_target_that_nobody_waits_for_goes_after_all():
     cache = holding(100, a=60)
     ask(cache, "b", 60)
     idle(cache, "a")
-    cache.need("a", None, 0.0)
+    cache.request("a", None, 0.0)
     cache.abandoned("a", 0.0)
     assert cache.unloaded("a", 0.0) == [Load("b")]
 
 
 def test_a_crowded_target_that_nobody_waits_for_is_simply_resident():
     cache = holding(1000, a=10, b=10)
-    cache.crowded("b", 3, 0.0)
+    cache.out_of_memory("b", 3, 0.0)
     assert cache.abandoned("b", 0.0) == [Publish("b", 4)]
 
 
@@ -492,7 +492,7 @@ def test_a_new_control_finds_what_is_loaded():
 def test_a_lost_container_leaves_the_targets_that_still_wait():
     cache = holding(100, 1, a=60)
     ask(cache, "b", 60)
-    cache.need("c", None, 0.0)
+    cache.request("c", None, 0.0)
     assert cache.waiting() == ["b", "c"]
 
 
@@ -506,21 +506,21 @@ def test_every_move_of_the_table_leads_to_a_state_that_can_be_left():
 
 def test_a_dismissed_target_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> None:
     cache = holding(100, a=10, b=10)
-    assert cache.dismiss("a") == withdraw(cache, "a")
+    assert cache.drop_copy("a") == withdraw(cache, "a")
     assert cache.state("a") == "leaving"
-    assert cache.dismiss("a") == []
+    assert cache.drop_copy("a") == []
     assert busy(cache, "a") == [Publish("a", generation(cache, "a"))]
-    assert cache.dismiss("a") == [], "it was busy just now"
+    assert cache.drop_copy("a") == [], "it was busy just now"
     assert cache.tick(BUSY_FOR) == []
-    assert cache.dismiss("a") == withdraw(cache, "a")
+    assert cache.drop_copy("a") == withdraw(cache, "a")
     assert idle(cache, "a") == [Unload("a")]
-    assert cache.dismiss("c") == []
+    assert cache.drop_copy("c") == []
 
 
 def test_the_hottest_is_what_was_used_last_whether_or_not_it_is_asked_to_go() -> None:
     cache = holding(100, a=10, b=20, c=30)
     cache.hit("a", 1, 0.0)
-    cache.dismiss("c")
+    cache.drop_copy("c")
     ask(cache, "d", 5)
     assert cache.hottest() == [("a", 10), ("c", 30), ("b", 20)]
 
@@ -532,7 +532,7 @@ def test_a_cache_that_keeps_nothing_asks_for_each_target_back_until_it_is_idle()
     assert (published, asked_back) == (Publish("a", generation(cache, "a")), *withdraw(cache, "a"))
     assert busy(cache, "a") == [Publish("a", generation(cache, "a"))]
     assert cache.next_tick() == BUSY_FOR
-    assert cache.need("a", None, 0.05) == [Publish("a", generation(cache, "a"))], "callers share what is there"
+    assert cache.request("a", None, 0.05) == [Publish("a", generation(cache, "a"))], "callers share what is there"
     assert cache.tick(BUSY_FOR) == withdraw(cache, "a")
     assert idle(cache, "a", BUSY_FOR) == [Unload("a")]
     assert cache.unloaded("a", BUSY_FOR) == []
@@ -545,7 +545,7 @@ def test_a_cache_that_keeps_nothing_asks_for_a_target_back_that_was_refused_memo
     ask(cache, "a", 10)
     cache.loaded("a", 10, 0.0)
     busy(cache, "a")
-    refused, published, asked_back = cache.crowded("a", generation(cache, "a"), 0.0)
+    refused, published, asked_back = cache.out_of_memory("a", generation(cache, "a"), 0.0)
     assert isinstance(refused, Refuse)
     assert (published, asked_back) == (Publish("a", generation(cache, "a")), *withdraw(cache, "a"))
     assert idle(cache, "a") == [Unload("a")]

@@ -24,7 +24,7 @@ def used_at(cache: ModelCache, **times: float) -> None:
 def test_a_target_that_nobody_used_for_so_long_leaves_and_the_next_call_loads_it_again():
     cache = holding(100, a=10, b=10)
     assert cache.next_tick() is None
-    assert cache.govern(TargetPolicy(60.0), 0.0) == []
+    assert cache.set_policy(TargetPolicy(60.0), 0.0) == []
     assert cache.next_tick() == 60.0
     used_at(cache, b=50.0)
     assert cache.tick(59.0) == []
@@ -43,7 +43,7 @@ def test_a_target_that_nobody_used_for_so_long_leaves_and_the_next_call_loads_it
 
 def test_a_target_in_use_is_not_idle_however_long_that_takes():
     cache = holding(100, a=10)
-    cache.govern(TargetPolicy(60.0), 0.0)
+    cache.set_policy(TargetPolicy(60.0), 0.0)
     assert cache.tick(60.0) == withdraw(cache, "a")
     assert busy(cache, "a", 60.0) == [Publish("a", generation(cache, "a"))]
     assert cache.tick(60.0 + BUSY_FOR) == []
@@ -55,7 +55,7 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
     cache = ModelCache(10_000)
     for number in range(100):
         bring(cache, f"t{number}", 1, number / 10)
-    cache.govern(TargetPolicy(80.0), 10.0)
+    cache.set_policy(TargetPolicy(80.0), 10.0)
     looks = 0
     while (due := cache.next_tick()) is not None:
         looks += 1
@@ -70,17 +70,17 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
 
 def test_another_idle_ttl_holds_at_once_and_none_never():
     cache = holding(100, a=10)
-    cache.govern(TargetPolicy(1000.0), 0.0)
-    assert cache.govern(TargetPolicy(10.0), 20.0) == withdraw(cache, "a")
+    cache.set_policy(TargetPolicy(1000.0), 0.0)
+    assert cache.set_policy(TargetPolicy(10.0), 20.0) == withdraw(cache, "a")
     cache = holding(100, a=10)
-    cache.govern(TargetPolicy(10.0), 0.0)
-    assert cache.govern(TargetPolicy(0.0), 5.0) == []
+    cache.set_policy(TargetPolicy(10.0), 0.0)
+    assert cache.set_policy(TargetPolicy(0.0), 5.0) == []
     assert cache.next_tick() is None
 
 
 def test_a_preload_is_not_idle_before_its_first_call_and_is_as_any_other_after_it():
     cache = holding(100, a=10, b=10)
-    cache.govern(TargetPolicy(60.0, preload=("a",)), 0.0)
+    cache.set_policy(TargetPolicy(60.0, preload=("a",)), 0.0)
     assert cache.tick(60.0) == withdraw(cache, "b")
     idle(cache, "b", 60.0)
     cache.unloaded("b", 60.0)
@@ -97,9 +97,9 @@ def test_a_preload_is_not_idle_before_its_first_call_and_is_as_any_other_after_i
 
 def test_a_pinned_target_is_neither_a_victim_nor_ever_idle_for_too_long():
     cache = holding(100, a=40, b=40)
-    cache.govern(TargetPolicy(60.0, frozenset("a")), 0.0)
+    cache.set_policy(TargetPolicy(60.0, frozenset("a")), 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b"), "though a was used less recently"
-    assert cache.relieve() == []
+    assert cache.free_disk() == []
     idle(cache, "b")
     cache.unloaded("b", 0.0)
     cache.loaded("c", 40, 0.0)
@@ -109,12 +109,12 @@ def test_a_pinned_target_is_neither_a_victim_nor_ever_idle_for_too_long():
 
 def test_a_target_is_pinned_from_its_load_on_and_until_the_tag_is_gone():
     cache = ModelCache(100)
-    cache.govern(pinning("a"), 0.0)
+    cache.set_policy(pinning("a"), 0.0)
     bring(cache, "a", 60)
     bring(cache, "b", 30)
     ask(cache, "c", 30)
     assert generation(cache, "a") == 2, "it was not asked back"
-    assert cache.govern(TargetPolicy(), 0.0) == []
+    assert cache.set_policy(TargetPolicy(), 0.0) == []
     idle(cache, "b")
     cache.unloaded("b", 0.0)
     cache.loaded("c", 30, 0.0)
@@ -124,21 +124,21 @@ def test_a_target_is_pinned_from_its_load_on_and_until_the_tag_is_gone():
 
 def test_a_miss_that_the_pinned_leave_no_room_for_is_refused_with_its_cause_and_nothing_leaves_for_it():
     cache = holding(100, a=40, b=40, c=10)
-    cache.govern(pinning("a", "b"), 0.0)
+    cache.set_policy(pinning("a", "b"), 0.0)
     (refuse,) = ask(cache, "d", 30)
     assert isinstance(refuse, Refuse)
     assert (refuse.kind, refuse.status, refuse.by_pins) == ("too_big", 507, True)
     assert (refuse.needed, refuse.budget, refuse.pinned_bytes) == (30, 100, 80)
-    assert not cache.need("f", 101, 1.5)[0].by_pins, "no instance of its kind could have it"
-    assert cache.need("e", 30, 2.0)[0].kind == "too_big", "one whose size is known is not even fetched"
-    assert cache.govern(TargetPolicy(), 2.0) == []
-    assert cache.need("e", 30, 4.0)[0].target == "e"
+    assert not cache.request("f", 101, 1.5)[0].by_pins, "no instance of its kind could have it"
+    assert cache.request("e", 30, 2.0)[0].kind == "too_big", "one whose size is known is not even fetched"
+    assert cache.set_policy(TargetPolicy(), 2.0) == []
+    assert cache.request("e", 30, 4.0)[0].target == "e"
     check(cache)
 
 
 def test_a_container_that_is_full_of_the_pinned_says_so():
     cache = holding(100, a=10)
-    cache.govern(pinning("a"), 0.0)
+    cache.set_policy(pinning("a"), 0.0)
     ask(cache, "b", 10)
     (refuse,) = cache.refused("b", 0.0)
     assert (refuse.kind, refuse.by_pins) == ("no_memory", True)
@@ -147,7 +147,7 @@ def test_a_container_that_is_full_of_the_pinned_says_so():
 
 def test_pins_that_do_not_fit_together_are_no_pins_for_the_last_of_them():
     cache = ModelCache(100)
-    cache.govern(pinning("a", "b", "c"), 0.0)
+    cache.set_policy(pinning("a", "b", "c"), 0.0)
     for target in "abc":
         bring(cache, target, 30)
     cache.budget = 70
@@ -155,23 +155,23 @@ def test_pins_that_do_not_fit_together_are_no_pins_for_the_last_of_them():
     check(cache)
     idle(cache, "c")
     cache.unloaded("c", 0.0)
-    assert cache.need("c", 30, 0.0)[0].kind == "too_big"
+    assert cache.request("c", 30, 0.0)[0].kind == "too_big"
     cache.budget = 100
-    assert cache.govern(pinning("a", "b", "c"), 2.0) == []
+    assert cache.set_policy(pinning("a", "b", "c"), 2.0) == []
     bring(cache, "c", 30, 2.0)
     assert all(map(cache.is_pinned, "abc"))
 
 
 def test_a_copy_of_a_pinned_target_too_many_may_go():
     cache = holding(100, a=40)
-    cache.govern(pinning("a"), 0.0)
-    assert cache.dismiss("a") == withdraw(cache, "a")
+    cache.set_policy(pinning("a"), 0.0)
+    assert cache.drop_copy("a") == withdraw(cache, "a")
     check(cache)
 
 
 def test_where_nothing_is_kept_the_pinned_are():
     cache = ModelCache(100, keep=False)
-    cache.govern(pinning("a"), 0.0)
+    cache.set_policy(pinning("a"), 0.0)
     bring(cache, "a", 10)
     ask(cache, "b", 10)
     assert cache.loaded("b", 10, 0.0)[1:] == withdraw(cache, "b")

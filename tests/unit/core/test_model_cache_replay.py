@@ -41,7 +41,7 @@ def hits_of(requests: list[str], order: type[Lru]) -> int:
         for used in unreported:
             cache.hit(used, 1, 0.0)
         unreported.clear()
-        commands = deque(cache.need(target, None, 0.0))
+        commands = deque(cache.request(target, None, 0.0))
         while commands:
             match commands.popleft():
                 case Fetch(name):

@@ -38,7 +38,7 @@ class Gateway:
             self.hits.append(target)
         else:
             self.waiting.append(target)
-            self.say("need", target)
+            self.say("request", target)
 
     def say(self, *message: object) -> None:
         self.up.append((*message, tuple(self.hits)))
@@ -138,9 +138,9 @@ class Instance(RuleBasedStateMachine):
         kind, target, *rest, hits = self.gateways[index].up.popleft()
         for used in hits:
             self.cache.hit(used, 1, self.now)
-        if kind == "need":
+        if kind == "request":
             self.wants.setdefault(target, set()).add(index)
-            self.carry_out(self.cache.need(target, None, self.now))
+            self.carry_out(self.cache.request(target, None, self.now))
         elif kind == "abandoned":
             gateways = self.wants.get(target, set())
             gateways.discard(index)
@@ -159,15 +159,15 @@ class Instance(RuleBasedStateMachine):
                 self.carry_out(answer(target, generation, self.now))
         else:
             (generation,) = rest
-            if kind == "gone" and self.is_published(target, generation):
+            if kind == "missing" and self.is_published(target, generation):
                 del self.declared[target]
                 self.lost[target] = generation
-            report = self.cache.gone if kind == "gone" else self.cache.crowded
+            report = self.cache.missing if kind == "missing" else self.cache.out_of_memory
             self.carry_out(report(target, generation, self.now))
 
     def is_published(self, target: str, generation: int) -> bool:
         entry = self.cache.target(target)
-        states = ("resident", "withdrawing", "crowded")
+        states = ("resident", "withdrawing", "out_of_memory")
         return entry is not None and entry.generation == generation and entry.state in states
 
     # --- what may happen ---
@@ -191,13 +191,13 @@ class Instance(RuleBasedStateMachine):
         if running:
             target, generation = running.pop(pick % len(running))
             if target not in self.held:
-                report = "gone"
+                report = "missing"
             if report:
                 self.gateways[index].sent_back(target, generation, report)
 
     @rule(index=st.integers(0, 1), pick=picks)
     def a_request_lacks_memory(self, index: int, pick: int) -> None:
-        self.a_request_ends(index, pick, "crowded")
+        self.a_request_ends(index, pick, "out_of_memory")
 
     @rule(index=st.integers(0, 1), pick=picks)
     def a_caller_leaves(self, index: int, pick: int) -> None:
@@ -251,7 +251,7 @@ class Instance(RuleBasedStateMachine):
 
     @rule(name=names)
     def there_is_a_copy_too_many(self, name: str) -> None:
-        self.carry_out(self.cache.dismiss(name))
+        self.carry_out(self.cache.drop_copy(name))
 
     @rule(budget=st.sampled_from([50, BUDGET, BUDGET, BUDGET]))
     def the_budget_changes(self, budget: int) -> None:
@@ -261,14 +261,16 @@ class Instance(RuleBasedStateMachine):
     @rule(pinned=st.frozensets(names, max_size=3), ttl=st.sampled_from([0.0, 0.0, 0.5, 10.0]))
     def the_operator_says_what_stays_and_how_long_the_others_may(self, pinned: frozenset[str], ttl: float) -> None:
         self.pinned = pinned
-        self.carry_out(self.cache.govern(TargetPolicy(ttl, pinned), self.now))
+        self.carry_out(self.cache.set_policy(TargetPolicy(ttl, pinned), self.now))
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.tick()
 
-    @rule(name=names, generation=st.integers(0, 3), answer=st.sampled_from(["idle", "busy", "gone", "crowded"]))
+    @rule(
+        name=names, generation=st.integers(0, 3), answer=st.sampled_from(["idle", "busy", "missing", "out_of_memory"])
+    )
     def an_answer_comes_late_or_twice(self, name: str, generation: int, answer: str) -> None:
         if self.is_published(name, generation):
             return  # not late: it would be believed, and rightly
@@ -300,7 +302,7 @@ class Instance(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything end well: then everybody has been answered, and the budget is kept."""
-        self.carry_out(self.cache.govern(TargetPolicy(0.0, self.pinned), self.now))
+        self.carry_out(self.cache.set_policy(TargetPolicy(0.0, self.pinned), self.now))
         for _ in range(500):
             self.things_go_well(1, True, True)
             if not self.jobs and not any(gateway.down or gateway.up for gateway in self.gateways):

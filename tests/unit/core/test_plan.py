@@ -165,7 +165,7 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
         world = after
     else:
         raise AssertionError("it does not come to rest")
-    living = sorted(instance.place for instance in world if instance.state != "gone")
+    living = sorted(instance.slot_key for instance in world if instance.state != "gone")
     assert all(instance.state in ("ready", "gone") for instance in world)
     assert living == sorted(
         {
@@ -181,7 +181,7 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
 @settings(max_examples=50, deadline=None)
 @given(desires, worlds)
 def test_no_slot_is_given_a_second_instance(wants, world):
-    occupied = {instance.place for instance in world if instance.state != "gone"}
+    occupied = {instance.slot_key for instance in world if instance.state != "gone"}
     started = [action for action in plan(wants, world, 50.0).actions if isinstance(action, StartInstance)]
     places = [(start.uid, start.fleet, start.variant, start.slot) for start in started]
     assert len(set(places)) == len(places)

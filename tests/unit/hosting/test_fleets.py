@@ -89,12 +89,12 @@ async def test_the_hottest_targets_come_along_as_far_as_they_fit_and_keep_their_
         for target in "bca":
             gateway.need(target)
         old = reconciler.runtimes.all[KEY, "v", 1]
-        await passes(reconciler, lambda: [name for name, _ in old.hottest()[0]] == ["a", "c", "b", "d"])
+        await passes(reconciler, lambda: [name for name, _ in old.instances.hottest()[0]] == ["a", "c", "b", "d"])
         ground.update(uid, {"v": 1, "w": 1})  # so that an instance has half as much memory
         await status(reconciler, uid, "Updating")
         await status(reconciler, uid, "InService")
         new = reconciler.runtimes.all[KEY, "v", 2]
-        assert [name for name, _ in new.hottest()[0]] == ["a", "c", "b"]
+        assert [name for name, _ in new.instances.hottest()[0]] == ["a", "c", "b"]
 
 
 async def test_a_target_that_is_missing_or_fails_under_the_new_model_holds_nothing_up(ground: Ground) -> None:

@@ -22,7 +22,7 @@ async def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_
             await gateway.until(lambda name=name: gateway.where(name))
         gateway.frames.send(gateway_messages.Hits((gateway_messages.Hit(KEY, "v", f"{uid}.1.0.0.0", "b"),) * 3))
         (runtime,) = reconciler.runtimes.all.values()
-        await passes(reconciler, lambda: any(target.calls for _, target, _ in runtime.seen()))
+        await passes(reconciler, lambda: any(target.calls for _, target in runtime.instances.all()))
         shown = reconciler.targets("us-east-1", "ep", "", "name", 0)
         assert isinstance(shown, dict)
         a, b, _, none = shown["targets"]
@@ -58,7 +58,7 @@ async def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(groun
         ground.put("p/a")
         await status(reconciler, ground.endpoint(), "InService")
         (runtime,) = reconciler.runtimes.all.values()
-        runtime.needed("g1", "a", hot=False)
+        runtime.requested("g1", "a", hot=False)
         (seen,) = reconciler.targets("us-east-1", "ep", "", "use", 10)["targets"]
         assert (seen["state"], seen["memory"], seen["idle"], seen["loads"]) == ("fetching", None, None, 0)
         await gateway.until(lambda: gateway.where("a"))

@@ -9,8 +9,8 @@ import pytest
 from ground import KEY, PATIENCE, Container, Gateway, Ground, passes, status
 
 from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.targets.fleet_warm_up import SERVING_LOADS
 from hostler.hosting.targets.hot_list import FILE
-from hostler.hosting.targets.registry import BESIDE_OTHERS
 from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.wire.http_request import Request
 
@@ -64,7 +64,7 @@ async def test_the_setting_holds_where_no_tag_speaks_and_a_tag_that_comes_or_goe
         await status(reconciler, ground.endpoint(tags={"hostler:idle-ttl": "0"}), "InService")
         await use(ground, gateway, "a", "b")
         runtime = only_runtime(reconciler)
-        assert runtime.lives.idle_ttl == 0
+        assert runtime.policy.idle_ttl == 0
         ground.store.add_tags("arn:ep", {"hostler:pin": "a"}, 50)
         ground.store.delete_tags("arn:ep", ["hostler:idle-ttl"])
         await passes(reconciler, lambda: not gateway.where("b"))
@@ -134,7 +134,7 @@ async def test_an_endpoint_comes_into_service_with_what_is_to_be_preloaded_and_a
         assert all(len(gateway.where(name)) == 1 for name in names)
         assert {gateway.where(name)[0] for name in names} == set(gateway.places())
         assert not gateway.refused, "nobody had asked"
-        assert "NoSuchKey" in only_runtime(reconciler).warming.troubles["missing"]
+        assert "NoSuchKey" in only_runtime(reconciler).preloader.failures["missing"]
     assert len([record for record in caplog.records if "missing" in record.getMessage()]) == 1
 
 
@@ -149,7 +149,7 @@ async def test_preloads_that_are_pinned_fill_one_instance_after_another_before_t
         await status(reconciler, uid, "InService")
         assert sorted(len(gateway.where(name)) for name in names) == [0, 1, 1, 1, 1, 1, 1]
         assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3]
-        ((target, why),) = only_runtime(reconciler).warming.troubles.items()
+        ((target, why),) = only_runtime(reconciler).preloader.failures.items()
         assert not gateway.where(target)
         assert "pin fewer" in why
     (record,) = caplog.records
@@ -178,7 +178,7 @@ async def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_c
         ground.container = Container
         ground.engine.end(f"{uid}.1.0.0.0.0", 139)
         await status(reconciler, uid, "InService")
-        troubles = only_runtime(reconciler).warming.troubles
+        troubles = only_runtime(reconciler).preloader.failures
         await passes(reconciler, lambda: "ended while it loaded this model" in troubles.get("bad", ""))
         assert len(ground.containers) == 2
 
@@ -196,7 +196,7 @@ async def test_a_preload_that_is_added_later_is_loaded_once_and_not_again_when_i
             await reconciler.passed()
         assert container.loads == ["a", "b", "c"]
         ground.store.delete_tags("arn:ep", ["hostler:preload"])
-        await passes(reconciler, lambda: not only_runtime(reconciler).lives.preload)
+        await passes(reconciler, lambda: not only_runtime(reconciler).policy.preload)
         ground.store.add_tags("arn:ep", {"hostler:preload": "a"}, 50)
         await passes(reconciler, lambda: gateway.where("a"))
 
@@ -229,7 +229,7 @@ async def use_all(ground: Ground, reconciler: Reconciler, gateway: Gateway) -> N
     await status(reconciler, ground.endpoint(), "InService")
     await use(ground, gateway, *"abcdef")
     gateway.need("b")
-    await passes(reconciler, lambda: only_runtime(reconciler).hottest()[0][0][0] == "b")
+    await passes(reconciler, lambda: only_runtime(reconciler).instances.hottest()[0][0][0] == "b")
 
 
 async def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_it_was(ground: Ground) -> None:
@@ -237,17 +237,18 @@ async def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
         runtime = only_runtime(reconciler)
-        await passes(reconciler, lambda: not runtime.warming.busy)
-        assert [target for target, _ in runtime.hottest()[0]] == list("bfedca")
+        await passes(reconciler, lambda: not runtime.preloader.busy)
+        assert [target for target, _ in runtime.instances.hottest()[0]] == list("bfedca")
         assert ground.metrics.downloads == 0
-        assert reconciler.runtimes.left() == {}
+        assert reconciler.runtimes.warm_up.remaining() == {}
 
 
 async def test_the_hottest_come_first_and_only_as_many_as_there_is_room_for(ground: Ground) -> None:
     await earlier(ground)
     async with ground.control(instance_memory=300) as (reconciler, gateway):
         await passes(
-            reconciler, lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).warming.busy
+            reconciler,
+            lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).preloader.busy,
         )
         (container,) = ground.containers.values()
         assert sorted(container.loads) == ["b", "e", "f"]
@@ -261,7 +262,7 @@ async def test_a_target_that_is_gone_meanwhile_makes_no_noise_and_holds_nobody_u
     (ground.folder / "s3" / "box" / "p" / "b").unlink()
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: all(gateway.where(name) for name in "acdef"))
-        await passes(reconciler, lambda: not only_runtime(reconciler).warming.busy)
+        await passes(reconciler, lambda: not only_runtime(reconciler).preloader.busy)
         assert not gateway.where("b")
     assert not caplog.records
 
@@ -302,7 +303,7 @@ async def test_a_caller_waits_for_no_more_than_a_few_of_what_comes_back(ground: 
     await earlier(ground)
     ground.container = Slow
     async with ground.control() as (reconciler, gateway):
-        await passes(reconciler, lambda: len(held) == BESIDE_OTHERS)
+        await passes(reconciler, lambda: len(held) == SERVING_LOADS)
         await use(ground, gateway, "new")
         (container,) = ground.containers.values()
         assert container.loads == ["new"]
@@ -322,11 +323,11 @@ async def test_a_file_that_cannot_be_read_is_told_of_in_one_line_and_ignored(
     (ground.folder / FILE).write_bytes(content)
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: gateway.places())
-        assert not only_runtime(reconciler).warming.busy
+        assert not only_runtime(reconciler).preloader.busy
         await use(ground, gateway, "a")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith(f"{FILE}, which says what was hot, is ignored: ")
+    assert record.getMessage().startswith(f"{FILE}, the list of hot targets, is ignored: ")
     assert str(ground.folder) not in record.getMessage()
 
 
@@ -335,14 +336,14 @@ async def test_names_that_no_target_can_have_are_not_asked_for(ground: Ground) -
     await earlier(ground)
     (ground.folder / FILE).write_bytes(file)
     async with ground.control() as (reconciler, gateway):
-        assert reconciler.runtimes.left() == {}
+        assert reconciler.runtimes.warm_up.remaining() == {}
         await passes(reconciler, lambda: gateway.places())
 
 
 async def test_what_was_hot_at_an_endpoint_that_is_no_more_is_forgotten(ground: Ground) -> None:
     await earlier(ground)
     async with ground.control() as (reconciler, _):
-        assert reconciler.runtimes.left()
+        assert reconciler.runtimes.warm_up.remaining()
         ground.store.mark_deleting("us-east-1", "ep", 5.0)
-        await passes(reconciler, lambda: not reconciler.runtimes.left())
+        await passes(reconciler, lambda: not reconciler.runtimes.warm_up.remaining())
     assert (ground.folder / FILE).read_bytes() == b'{"form":1,"hot":[]}'

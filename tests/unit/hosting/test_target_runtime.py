@@ -244,8 +244,8 @@ async def test_a_hot_target_gets_a_copy_and_loses_it_when_it_has_cooled_and_one_
         for turn in range(2, 5):
             runtimes.cool(now + placement.COOL_AFTER + 1 + turn * placement.ASK_EVERY)
         (runtime,) = runtimes.all.values()
-        assert sorted(map(len, runtime.targets().values())) == [0, 1]
-        assert not runtime.copied()
+        assert sorted(map(len, runtime.instances.resident().values())) == [0, 1]
+        assert not runtime.copies.targets()
 
 
 async def test_where_nothing_is_kept_a_target_leaves_memory_and_disk_after_its_calls_which_share_one_load(

@@ -15,7 +15,7 @@ from hostler.core.endpoints.status import InstanceState
 FIRST_BACKOFF = 0.5  # seconds before the second replacement; the first comes at once
 LONGEST_BACKOFF = 30.0
 
-Slot = tuple[str, int, int, int]  # uid, fleet, variant index, slot
+SlotKey = tuple[str, int, int, int]  # uid, fleet, variant index, slot
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class InstanceSeen:
     lived: float = 0.0  # how long it was ready: whoever served well is replaced without delay
 
     @property
-    def place(self) -> Slot:
+    def slot_key(self) -> SlotKey:
         return (self.uid, self.fleet, self.variant, self.slot)
 
 
@@ -99,10 +99,10 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     - Every revision that is listed is brought to its counts and kept there.
     - Whatever ended is stopped, and so is everything that nobody desires.
     """
-    found: defaultdict[Slot, list[InstanceSeen]] = defaultdict(list)
+    found: defaultdict[SlotKey, list[InstanceSeen]] = defaultdict(list)
     for instance in seen:
-        found[instance.place].append(instance)
-    desired: dict[Slot, int] = {}  # slot -> the oldest revision that wants it
+        found[instance.slot_key].append(instance)
+    desired: dict[SlotKey, int] = {}  # slot -> the oldest revision that wants it
     for want in wants:
         for slot, revision in slots(want):
             desired.setdefault(slot, revision)
@@ -111,7 +111,7 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     stops = [
         StopInstance(instance.id)
         for instance in seen
-        if instance.state not in ("stopping", "gone") and instance is not kept.get(instance.place)
+        if instance.state not in ("stopping", "gone") and instance is not kept.get(instance.slot_key)
     ]
     starts: list[StartInstance] = []
     waits: list[float] = []
@@ -127,7 +127,7 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     return Plan([*stops, *starts], min(waits, default=None))
 
 
-def slots(want: EndpointWant) -> Iterable[tuple[Slot, int]]:
+def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
     """The slots that should have an instance, and for which revision."""
     for revision in want.revisions:
         for variant in revision.variants:

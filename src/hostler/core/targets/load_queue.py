@@ -46,7 +46,7 @@ class LoadQueue:
             self._ends = None
         del self._turns[target]
 
-    def held_up(self, now: float) -> bool:
+    def yield_turn(self, now: float) -> bool:
         """The head cannot start now. True: its turn is over, and another is the head."""
         if self._ends is None:
             self._ends = now + self._turns[self.head]

@@ -24,17 +24,17 @@ _REST = "..."  # at the end of a word: every name that begins with what is befor
 class TargetPolicy:
     """`idle_ttl`: seconds after its last use after which a target is unloaded (see `expires`); 0: never.
 
-    Pinned are the targets named in `pinned` and those whose names begin with one of `pinned_below`. `preload`: the
+    Pinned are the targets named in `pinned` and those whose names begin with one of `pinned_prefixes`. `preload`: the
     targets to load before anybody asks, in this order.
     """
 
     idle_ttl: float = 0.0
     pinned: frozenset[str] = frozenset()
-    pinned_below: tuple[str, ...] = ()
+    pinned_prefixes: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
 
     def pins(self, target: str) -> bool:
-        return target in self.pinned or target.startswith(self.pinned_below)
+        return target in self.pinned or target.startswith(self.pinned_prefixes)
 
     def expires(self, target: str, used: float, calls: int) -> float:
         """When one that is not pinned will have been idle for too long; inf: never. `used`: when it was used last, or

@@ -12,7 +12,7 @@ from typing import Literal
 from hostler.core.state_table import StateTable
 
 State = Literal[
-    "absent", "fetching", "queued", "loading", "resident", "withdrawing", "crowded", "unloading", "recalled"
+    "absent", "fetching", "queued", "loading", "resident", "withdrawing", "out_of_memory", "unloading", "reload_pending"
 ]
 RefusalKind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # see wire.link.Refused
 
@@ -23,7 +23,7 @@ RefusalKind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "
 TARGET: StateTable[State] = StateTable(
     "target",
     {
-        ("absent", "need"): "fetching",
+        ("absent", "request"): "fetching",
         ("absent", "restore"): "resident",
         ("fetching", "fetched"): "queued",
         ("fetching", "fetch_failed"): "absent",
@@ -36,28 +36,28 @@ TARGET: StateTable[State] = StateTable(
         ("loading", "refused"): "queued",
         ("loading", "load_failed"): "absent",
         ("resident", "withdraw"): "withdrawing",
-        ("resident", "crowded"): "crowded",
-        ("resident", "gone"): "absent",
+        ("resident", "out_of_memory"): "out_of_memory",
+        ("resident", "missing"): "absent",
         ("withdrawing", "idle"): "unloading",
         ("withdrawing", "busy"): "resident",
-        ("withdrawing", "need"): "resident",
-        ("withdrawing", "crowded"): "crowded",
-        ("withdrawing", "gone"): "absent",
-        ("crowded", "relieved"): "resident",
-        ("crowded", "no_memory"): "resident",
-        ("crowded", "abandoned"): "resident",
-        ("crowded", "gone"): "fetching",
+        ("withdrawing", "request"): "resident",
+        ("withdrawing", "out_of_memory"): "out_of_memory",
+        ("withdrawing", "missing"): "absent",
+        ("out_of_memory", "relieved"): "resident",
+        ("out_of_memory", "no_memory"): "resident",
+        ("out_of_memory", "abandoned"): "resident",
+        ("out_of_memory", "missing"): "fetching",
         ("unloading", "unloaded"): "absent",
-        ("unloading", "need"): "recalled",
-        ("recalled", "unloaded"): "fetching",
-        ("recalled", "abandoned"): "unloading",
+        ("unloading", "request"): "reload_pending",
+        ("reload_pending", "unloaded"): "fetching",
+        ("reload_pending", "abandoned"): "unloading",
     },
 )
-IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "crowded", "unloading", "recalled"})
-HELD = frozenset({"resident", "withdrawing", "crowded"})
-LEAVING = frozenset({"withdrawing", "unloading", "recalled"})
+IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "out_of_memory", "unloading", "reload_pending"})
+HELD = frozenset({"resident", "withdrawing", "out_of_memory"})
+LEAVING = frozenset({"withdrawing", "unloading", "reload_pending"})
 STAYING = IN_MEMORY - LEAVING
-COMING = frozenset({"fetching", "queued", "loading", "crowded", "recalled"})
+COMING = frozenset({"fetching", "queued", "loading", "out_of_memory", "reload_pending"})
 
 
 @dataclass(slots=True)

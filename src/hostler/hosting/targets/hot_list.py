@@ -1,6 +1,6 @@
-"""What was hot when hostler ended, kept in one file of the data folder, so that it is loaded again before anybody asks.
+"""The targets that were hot when hostler ended, in one file of the data folder: a restart loads them unasked.
 
-The file is a hint and no truth: without it, or with one that cannot be read, nothing is lost but warmth. It knows
+The file is a hint: without it, or if it cannot be read, hostler begins cold, and nothing else is lost. The list knows
 endpoints, variants and targets by name; not where they are, and not how they are loaded.
 """
 
@@ -15,14 +15,14 @@ import msgspec
 
 from hostler import names
 
-log = logging.getLogger("hostler.warmth")
+log = logging.getLogger("hostler.hot_list")
 
 FILE = "hot.json"  # in the data folder
-SAVE_EVERY = 5.0  # seconds, if anything has happened: what a kill can cost
+SAVE_EVERY = 5.0  # seconds, if anything has happened: as much is lost if hostler is killed
 _LARGEST = 2**26  # bytes of a file that is read
 _FORM = 1
 
-Place = tuple[str, str]  # endpoint key and variant
+VariantKey = tuple[str, str]  # endpoint key and variant
 Hot = Sequence[tuple[str, int]]  # targets with their bytes, the hottest first
 
 
@@ -38,38 +38,38 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class HotList:
-    """The hot lists of an earlier life, each until it is `done`; and the file, which `save` alone writes."""
+    """The hot targets of an earlier control, of each variant until it is `done`. Only `save` writes the file."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._writing = threading.Lock()
         self._closed = False
-        self._failed = False  # so that a full disk is told of once
-        self._left: dict[Place, Hot] = _read(self._path)
+        self._failed = False  # the last save failed: a full disk is logged once
+        self._remaining: dict[VariantKey, Hot] = _read(self._path)
 
-    def left(self, place: Place) -> Hot:
-        """What an earlier life held there and this one has not brought back yet."""
-        return self._left.get(place, ())
+    def remaining(self, variant: VariantKey) -> Hot:
+        """The variant's hot targets of an earlier control, if this one has not loaded them yet."""
+        return self._remaining.get(variant, ())
 
-    def done(self, place: Place) -> None:
-        self._left.pop(place, None)
+    def done(self, variant: VariantKey) -> None:
+        self._remaining.pop(variant, None)
 
     def retain(self, endpoints: Iterable[str]) -> None:
-        """There are no other endpoints than these."""
-        kept = set(endpoints)
-        self._left = {place: hot for place, hot in self._left.items() if place[0] in kept}
+        """Forget all endpoints but these (keys)."""
+        existing = set(endpoints)
+        self._remaining = {variant: hot for variant, hot in self._remaining.items() if variant[0] in existing}
 
-    def with_left(self, hot: Mapping[Place, Hot]) -> dict[Place, Hot]:
-        """What is hot now, and after it what has not been brought back yet: a second end must not cost the rest."""
-        found = {place: list(targets) for place, targets in hot.items()}
-        for place, targets in self._left.items():
-            known = {target for target, _ in found.setdefault(place, [])}
-            found[place] += [one for one in targets if one[0] not in known]
-        return {place: targets for place, targets in found.items() if targets}
+    def with_remaining(self, hot: Mapping[VariantKey, Hot]) -> dict[VariantKey, Hot]:
+        """Return `hot`, and after it what remains: a second restart soon after the first loses no target."""
+        merged = {variant: list(targets) for variant, targets in hot.items()}
+        for variant, targets in self._remaining.items():
+            present = {target for target, _ in merged.setdefault(variant, [])}
+            merged[variant] += [pair for pair in targets if pair[0] not in present]
+        return {variant: targets for variant, targets in merged.items() if targets}
 
-    def save(self, hot: Mapping[Place, Hot], last: bool = False) -> None:
-        """Write the file anew; after the `last` time nothing is written any more. Blocks."""
-        file = _File(_FORM, [_List(*place, list(targets)) for place, targets in sorted(hot.items())])
+    def save(self, hot: Mapping[VariantKey, Hot], last: bool = False) -> None:
+        """Write the file anew; after the `last` time, never again. Blocks. An OSError is logged, not raised."""
+        file = _File(_FORM, [_List(*variant, list(targets)) for variant, targets in sorted(hot.items())])
         draft = self._path.with_suffix(".new")
         with self._writing:
             if self._closed:
@@ -81,27 +81,30 @@ class HotList:
                 self._failed = False
             except OSError as error:
                 if not self._failed:
-                    log.warning("what is hot cannot be written down, so a restart will begin cold: %s", error.strerror)
+                    log.warning(
+                        "the list of hot targets cannot be saved, so a restart will begin cold: %s", error.strerror
+                    )
                 self._failed = True
 
 
-def _read(path: Path) -> dict[Place, Hot]:
+def _read(path: Path) -> dict[VariantKey, Hot]:
+    """Empty without a file, or if it cannot be read."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         if file.form != _FORM:
             raise ValueError(f"its form is {file.form}, not {_FORM}")
-        return {(one.endpoint, one.variant): [pair for pair in one.targets if _can_be(*pair)] for one in file.hot}
+        return {(each.endpoint, each.variant): [pair for pair in each.targets if _is_valid(*pair)] for each in file.hot}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        log.warning("%s, which says what was hot, is ignored: %s", path.name, why)
+        reason = error.strerror if isinstance(error, OSError) else error
+        log.warning("%s, the list of hot targets, is ignored: %s", path.name, reason)
         return {}
 
 
-def _can_be(target: str, size: int) -> bool:
+def _is_valid(target: str, size: int) -> bool:
     try:
         return names.target_model(target) == target and size >= 0
     except names.UnsafeName:

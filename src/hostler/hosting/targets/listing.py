@@ -9,80 +9,85 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from hostler.core.targets.states import HELD, ORDERS, Target
+from hostler.core.targets.states import HELD, ORDERS, State, Target
 from hostler.hosting.targets.runtime import TargetRuntime
 
+# State -> its name in answers, where that differs.
+_SHOWN: dict[State, str] = {"out_of_memory": "crowded", "reload_pending": "recalled"}
 
-class _Seen(NamedTuple):
-    """A target on an instance; or one that the operator names, to be preloaded or pinned, and that is on none."""
+
+class _Entry(NamedTuple):
+    """A target on an instance; or on none, if the operator's policy preloads or pins it."""
 
     runtime: TargetRuntime
-    instance: str
     target: Target
-    pinned: bool
+    instance: str = ""
+    pinned: bool = False
+    loads: int = 0
 
 
-def roster(
+def list_targets(
     runtimes: Iterable[TargetRuntime], endpoint: str, match: str, order: str, limit: int, now: float
 ) -> dict[str, Any]:
-    """The first `limit` targets (0: all) as JSON values, and `total`, how many there are; and `endpoints`, the
+    """Return the first `limit` targets (0: all) as JSON values; `total`, how many there are; and `endpoints`, the
     multi-model ones, with what holds for all of their targets.
 
-    `endpoint`: only of the endpoint with that key, unless empty. `match`: only names that match this shell pattern, or
-    hold it if it has no `*`, `?` or `[...]`. Times are seconds, sizes bytes.
+    `endpoint`: list only the endpoint with that key, unless empty. `match`: list only names that match this shell
+    pattern, or contain it if it has no `*`, `?` or `[...]`. Times are seconds, sizes bytes.
     """
     pattern = match if re.search(r"[*?]|\[.+\]", match) else f"*{match}*"
     by = ORDERS[order]
-    wanted = [runtime for runtime in runtimes if endpoint in ("", runtime.key)]
-    found = [seen for seen in _all(wanted) if not match or fnmatchcase(seen.target.name, pattern)]
+    selected = [runtime for runtime in runtimes if endpoint in ("", runtime.key)]
+    entries = [entry for entry in _entries(selected) if not match or fnmatchcase(entry.target.name, pattern)]
 
-    def place(seen: _Seen) -> tuple[str, str, float, str, str]:
-        return (seen.runtime.key, seen.runtime.variant, by(seen.target), seen.target.name, seen.instance)
+    def rank(entry: _Entry) -> tuple[str, str, float, str, str]:
+        return (entry.runtime.key, entry.runtime.variant, by(entry.target), entry.target.name, entry.instance)
 
-    first = heapq.nsmallest(limit, found, key=place) if limit else sorted(found, key=place)
-    ttls = {runtime.key: runtime.lives.idle_ttl for runtime in wanted}
+    first = heapq.nsmallest(limit, entries, key=rank) if limit else sorted(entries, key=rank)
+    ttls = {runtime.key: runtime.policy.idle_ttl for runtime in selected}
     return {
-        "targets": [_shown(seen, now) for seen in first],
-        "total": len(found),
-        "endpoints": [_named(key) | {"idle_ttl": ttl or None} for key, ttl in sorted(ttls.items())],
+        "targets": [_to_json(entry, now) for entry in first],
+        "total": len(entries),
+        "endpoints": [_endpoint(key) | {"idle_ttl": ttl or None} for key, ttl in sorted(ttls.items())],
     }
 
 
-def _all(runtimes: Sequence[TargetRuntime]) -> Iterator[_Seen]:
-    """A variant may have two fleets: what is on either of them is not absent from it."""
-    there = set()
+def _entries(runtimes: Sequence[TargetRuntime]) -> Iterator[_Entry]:
+    """Yield the targets on instances, then those of a policy that are on no instance of either fleet of the variant."""
+    present = set()
     for runtime in runtimes:
-        for instance, target, pinned in runtime.seen():
-            there.add((runtime.key, runtime.variant, target.name))
-            yield _Seen(runtime, instance, target, pinned)
+        for at, target in runtime.instances.all():
+            present.add((runtime.key, runtime.variant, target.name))
+            pinned = at.cache.is_pinned(target.name)
+            yield _Entry(runtime, target, at.instance.id, pinned, at.loads[target.name])
     for runtime in runtimes:
-        for name in dict.fromkeys((*runtime.lives.preload, *runtime.lives.pinned)):
-            if (place := (runtime.key, runtime.variant, name)) not in there:
-                there.add(place)
-                yield _Seen(runtime, "", Target(name), runtime.lives.pins(name))
+        for name in dict.fromkeys((*runtime.policy.preload, *runtime.policy.pinned)):
+            if (key := (runtime.key, runtime.variant, name)) not in present:
+                present.add(key)
+                yield _Entry(runtime, Target(name), pinned=runtime.policy.pins(name))
 
 
-def _named(key: str) -> dict[str, Any]:
+def _endpoint(key: str) -> dict[str, Any]:
     region, _, endpoint = key.partition("/")
     return {"region": region, "endpoint": endpoint}
 
 
-def _shown(seen: _Seen, now: float) -> dict[str, Any]:
-    runtime, instance, target, pinned = seen
-    here = target.state in HELD
-    why = "" if instance else runtime.warming.troubles.get(target.name, "")
-    leaves = runtime.lives.expires(target.name, target.used, target.calls) if here and not pinned else math.inf
-    return _named(runtime.key) | {
+def _to_json(entry: _Entry, now: float) -> dict[str, Any]:
+    runtime, target, instance, pinned, loads = entry
+    held = target.state in HELD
+    reason = "" if instance else runtime.preloader.failures.get(target.name, "")
+    leaves = runtime.policy.expires(target.name, target.used, target.calls) if held and not pinned else math.inf
+    return _endpoint(runtime.key) | {
         "variant": runtime.variant,
         "instance": instance or None,
         "target": target.name,
-        "state": "failed" if why else target.state,
+        "state": "failed" if reason else _SHOWN.get(target.state, target.state),
         "memory": target.size or None,
         "pinned": pinned,
-        "preload": target.name in runtime.lives.preload,
-        "idle": round(max(0.0, now - target.used), 1) if here else None,
+        "preload": target.name in runtime.policy.preload,
+        "idle": round(max(0.0, now - target.used), 1) if held else None,
         "leaves_in": round(max(0.0, leaves - now), 1) if leaves < math.inf else None,
         "calls": target.calls,
-        "loads": runtime.loads(instance, target.name),
-        "reason": why,
+        "loads": loads,
+        "reason": reason,
     }

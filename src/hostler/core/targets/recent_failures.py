@@ -1,0 +1,28 @@
+"""The refusals of the last moment: a storm of callers must not become a storm of downloads and loads."""
+
+from __future__ import annotations
+
+from hostler.core.targets.states import Refuse
+
+FAILED_FOR = 1.0  # seconds that a failure answers for the target without another try (ours, §6.3)
+
+
+class RecentFailures:
+    """Of one instance. `now` is any clock in seconds."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[str, tuple[float, Refuse]] = {}  # target -> until when the answer stands; in that order
+
+    def add(self, refuse: Refuse, now: float) -> None:
+        self._forget(now)
+        self._refusals.pop(refuse.target, None)
+        self._refusals[refuse.target] = (now + FAILED_FOR, refuse)
+
+    def get(self, target: str, now: float) -> Refuse | None:
+        """The refusal that still answers for the target."""
+        self._forget(now)
+        return self._refusals[target][1] if target in self._refusals else None
+
+    def _forget(self, now: float) -> None:
+        while self._refusals and (first := next(iter(self._refusals.items())))[1][0] <= now:
+            del self._refusals[first[0]]

@@ -1,0 +1,214 @@
+"""Fetch, load and unload: the IO that the commands of the model caches ask for. Each outcome goes back as an event.
+
+It decides nothing: which target loads, and which leaves, the caches decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from hostler import contract, names
+from hostler.artifacts.storage import Placed
+from hostler.core.targets.quarantine import Quarantine
+from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
+from hostler.hosting import clock
+from hostler.hosting.container import decoded
+from hostler.hosting.instance import SENT_BY_OTHERS
+from hostler.hosting.metrics import Metrics
+from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
+from hostler.hosting.targets.models_api import LoadedModel, LoadFailure
+from hostler.wire.gateway_messages import Timing
+from hostler.wire.http_call import Reply
+from hostler.wire.http_exchange import CallFailed, CallTimedOut
+
+ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
+LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
+ENDED_BY_LOAD = "The model server ended while it loaded this model, and was started anew without it."
+
+
+class TargetLoader:
+    """The loads of one variant of one fleet. `model_data_url`: the targets' artifacts are below it."""
+
+    def __init__(
+        self, model_data_url: str, instances: JoinedInstances, quarantine: Quarantine, metrics: Metrics
+    ) -> None:
+        self._bucket, self._prefix = names.data_url(model_data_url)
+        self._instances = instances
+        self._quarantine = quarantine
+        self._metrics = metrics
+        self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
+
+    async def restore(self, at: InstanceTargets) -> None:
+        """Make resident again what an earlier control loaded: what the container lists, by the storage's names."""
+        stored = await asyncio.to_thread(at.container.storage.placed)
+        for model in await at.api.models():
+            placed = stored.get(model.model_name)
+            if placed is None:  # half loaded when control ended, or not ours: no target is known for it, so it goes
+                await at.api.unload(model.model_name)
+                continue
+            at.placed[placed.target] = placed
+            at.set_address(placed.target, model)
+            size = model.memory or at.container.storage.disk.memory(placed.id) or placed.size
+            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()))
+        for placed in stored.values():
+            if placed.target not in at.placed:  # an earlier control was loading or unloading it: it may yet come
+                at.run(at.cache.request(placed.target, None, clock.now()))
+
+    # --- fetch ----------------------------------------------------------------------------------------------------
+
+    async def fetch(self, at: InstanceTargets, target: str) -> None:
+        """Bring the target's artifact into the container's storage. Then: `fetched` or `fetch_failed`."""
+        key = names.join_key(self._prefix, target)
+        begun = clock.now()
+        try:
+            placed = await self._fetch_with_room(at, target, key)
+        except ArtifactError as error:
+            at.run(at.cache.fetch_failed(target, _kind(error), self._not_fetched(key, error), clock.now()))
+            return
+        if placed.download or placed.extract:
+            self._metrics.downloads += 1
+            self._metrics.downloading_time += placed.download + placed.extract
+        at.placed[target] = placed
+        queue = max(0.0, begun - at.requested.get(target, begun))
+        at.timings[target] = Timing(queue, placed.download, placed.extract)
+        size = at.container.storage.disk.memory(placed.id) or placed.size
+        at.run(at.cache.fetched(target, max(size, 1), clock.now()))
+
+    async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str) -> Placed:
+        """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
+        model_id = names.model_id(self._bucket, key)
+        while True:
+            try:
+                return await at.container.storage.fetch(model_id, target, self._bucket, key)
+            except DiskFull:
+                departed = self._departed
+                if not any(_free_disk(each) for each in (at, *self._instances)):
+                    raise
+                try:
+                    async with asyncio.timeout(ROOM_TIMEOUT):
+                        await departed.wait()
+                except TimeoutError:
+                    pass
+
+    def _not_fetched(self, key: str, error: ArtifactError) -> str:
+        if not isinstance(error, ArtifactMissing):
+            return str(error)
+        where = f"bucket: {self._bucket}, key: {key}"
+        if self._bucket == names.FILES:
+            where = str(names.S3Url(self._bucket, key))
+        return (
+            f"Failed to download model data ({where}). Please ensure that there is"
+            " an object located at the URL and that the role passed to CreateModel has permissions to download"
+            f" the model. {error}"
+        )
+
+    # --- load -----------------------------------------------------------------------------------------------------
+
+    async def load(self, at: InstanceTargets, target: str) -> None:
+        """Have the container load the target, and measure it. Then: `loaded`, `refused` or `load_failed`.
+
+        1. The call breaks off: see `_load_broken`.
+        2. 507, no memory: the cache makes room and tries again.
+        3. 200, or 409, it was loaded already: it is resident.
+        4. Any other status: the load has failed. A failure that ended a process of one of our own servers is tried
+           once more, unless the target alone can be to blame.
+        """
+        begun = clock.now()
+        at.loading[target] = None
+        try:
+            reply, size = await self._load_measured(at, target)
+        except CallFailed as error:  # 1.
+            await self._load_broken(at, target, error)
+            return
+        finally:
+            if self._instances.get(at.instance.id) is at:  # else the runtime has yet to see which loads were open
+                at.loading.pop(target, None)
+        if reply.status == 507:  # 2.
+            # Some servers keep the name of a model that found no memory, and would answer the next try with 409.
+            await at.api.unload(at.placed[target].model_id)
+            at.run(at.cache.refused(target, clock.now()))
+        elif reply.status in (200, 409):  # 3.
+            await self._loaded(at, target, begun, size)
+        else:  # 4.
+            ended = None if at.container.foreign else decoded(reply, LoadFailure).process_ended
+            if ended is None:
+                await self._load_failed(at, target, reply.status, reply.body.decode(errors="replace"))
+            elif self._quarantine.blame(target, ended not in SENT_BY_OTHERS, clock.now()):
+                await self._load_failed(at, target, 0, ENDED_BY_LOAD)
+            else:  # as a target is requested again where it ended the whole container
+                await self.load(at, target)
+
+    async def _load_measured(self, at: InstanceTargets, target: str) -> tuple[Reply, int]:
+        """Load, and return the bytes that it took: the server's own measure, else the growth of its process tree.
+
+        Raises CallFailed.
+        """
+        container, placed = at.container, at.placed[target]
+        assert container.seen is not None
+        url = f"{container.seen.base}/{contract.MODELS_DIR}/{placed.model_id}/{contract.MODEL_DIR}"
+        if not container.foreign:
+            reply = await at.api.load(placed.model_id, url, target)
+            model = decoded(reply, LoadedModel) if reply.status in (200, 409) else LoadedModel()
+            at.set_address(target, model)
+            return reply, max(model.memory, placed.size, 1)
+        async with at.load_slots:
+            engine, pid = at.instance.platform.engine, container.seen.pid
+            before = await asyncio.to_thread(engine.memory, pid)
+            reply = await at.api.load(placed.model_id, url, target)
+            after = await asyncio.to_thread(engine.memory, pid)
+        return reply, max(after - before, placed.size, 1)
+
+    async def _loaded(self, at: InstanceTargets, target: str, begun: float, size: int) -> None:
+        now = clock.now()
+        self._metrics.model_loads += 1
+        self._metrics.loading_time += now - begun
+        at.loads[target] += 1
+        timing = at.timings.get(target, Timing())
+        queue = begun - at.requested.get(target, begun) - timing.download - timing.extract
+        at.timings[target] = Timing(max(0.0, queue), timing.download, timing.extract, now - begun)
+        at.run(at.cache.loaded(target, size, now))
+        await at.container.storage.disk.remember(at.placed[target].id, size)  # after the event: no caller waits for it
+
+    async def _load_broken(self, at: InstanceTargets, target: str, error: CallFailed) -> None:
+        """The call broke off. If the container has ended, TargetRuntime.leave takes over; else the load failed."""
+        if isinstance(error, CallTimedOut):
+            message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
+            if not await at.api.unload(at.placed[target].model_id):
+                at.instance.give_up(at.container, "It neither ended a load nor broke it off.")
+        else:
+            await asyncio.sleep(LOST_LOAD)
+            message = "the container broke off the load"
+        await self._load_failed(at, target, 0, message)
+
+    async def _load_failed(self, at: InstanceTargets, target: str, status: int, message: str) -> None:
+        self._metrics.model_load_failures += 1
+        await at.discard(target)
+        at.run(at.cache.load_failed(target, status, message, clock.now()))
+
+    # --- unload ---------------------------------------------------------------------------------------------------
+
+    async def unload(self, at: InstanceTargets, target: str) -> None:
+        """Have the container drop the target. Then: `unloaded`."""
+        begun = clock.now()
+        await at.api.unload(at.placed[target].model_id)
+        await at.discard(target)
+        at.addresses.pop(target, None)
+        self._departed.set()
+        self._departed = asyncio.Event()
+        self._metrics.model_unloads += 1
+        self._metrics.unloading_time += clock.now() - begun
+        at.run(at.cache.unloaded(target, clock.now()))
+
+
+def _free_disk(at: InstanceTargets) -> bool:
+    """Have one idle target leave; False: none is idle."""
+    commands = at.cache.free_disk()
+    at.run(commands)
+    return bool(commands)
+
+
+def _kind(error: ArtifactError) -> Literal["missing", "bad", "unavailable"]:
+    if isinstance(error, ArtifactMissing):
+        return "missing"
+    return "unavailable" if isinstance(error, StorageUnavailable) or error.transient else "bad"
