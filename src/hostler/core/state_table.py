@@ -1,6 +1,6 @@
-"""A table of states: (state, event) -> next state. It knows nothing of what the states mean.
+"""A table of states: (state, event) -> next state. It does not know what the states mean.
 
-The tables are the only place where a life is described; the diagrams in docs/decisions are made from them.
+The tables alone describe which states follow each other; the diagrams in docs/decisions are made from them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ State = TypeVar("State", bound=str)
 
 
 class InvalidTransition(Exception):
-    """An event came that cannot happen in this state: a bug of whoever reports it. It carries the story so far."""
+    """An event came that cannot happen in this state: a bug in the code that reports it."""
 
 
 class StateTable(Generic[State]):
-    """The moves of one kind of thing. `name` is for messages."""
+    """The transitions of one kind of thing. `name` is for messages."""
 
-    def __init__(self, name: str, moves: Mapping[tuple[State, str], State]) -> None:
+    def __init__(self, name: str, transitions: Mapping[tuple[State, str], State]) -> None:
         self.name = name
-        self.moves = moves
+        self.transitions = transitions
 
     def knows(self, state: State, event: str) -> bool:
-        return (state, event) in self.moves
+        """Whether the event can happen in this state."""
+        return (state, event) in self.transitions
 
-    def next(self, state: State, event: str, story: object) -> State:
-        """The state after the event. Raises InvalidTransition; `story`, as text, tells to what it happened."""
+    def next(self, state: State, event: str, subject: object) -> State:
+        """The state after the event. Raises InvalidTransition; `subject` is what it happened to, for the message."""
         try:
-            return self.moves[state, event]
+            return self.transitions[state, event]
         except KeyError:
-            raise InvalidTransition(f"{self.name}: {event} while {state}: {story}") from None
+            raise InvalidTransition(f"{self.name}: {event} while {state}: {subject}") from None
 
     def mermaid(self) -> str:
-        """The table as a mermaid state diagram."""
-        lines = (f"    {state} --> {after}: {event}" for (state, event), after in self.moves.items())
+        """Return the table as a mermaid state diagram."""
+        lines = (f"    {state} --> {after}: {event}" for (state, event), after in self.transitions.items())
         return "\n".join(("stateDiagram-v2", *lines))

@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits: kept until they end, and what they raise is logged instead of lost."""
+"""Tasks that run in the background: kept until they end, and their exceptions are logged."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-log = logging.getLogger("hostler.work")
+log = logging.getLogger("hostler.background")
 
 
 class BackgroundTasks:
-    """A set of running tasks that is ended as one."""
+    """A set of running tasks, cancelled together."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -1,4 +1,4 @@
-"""Time as hosting has it: the running loop's own, by which its waits are timed too. So a loop may be given another."""
+"""Hosting's clock: the running loop's own, as for its waits. So a loop for tests may simulate it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import asyncio
 
 
 def now() -> float:
-    """Seconds; only differences mean anything."""
+    """Return the time in seconds; only differences mean anything."""
     return asyncio.get_running_loop().time()

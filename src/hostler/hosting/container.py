@@ -1,6 +1,6 @@
-"""One container of an instance: its artifacts, its start, its pings, and what is known of it when it fails.
+"""One container of an instance: its artifacts, its start, its pings, and the facts about it when it fails.
 
-It owns the container's folder and log. It decides nothing about its instance: whoever holds it says what comes when.
+It owns the container's folder and log. It decides nothing about its instance, which calls it in the right order.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from hostler.wire.http_call import Reply, call
 from hostler.wire.http_client import Pool
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
-LOG_TAIL = 16 * 1024  # bytes of a container's log in which the cause of its failure is looked for
-LABEL = "container"  # the label that holds a container's position, beside those of its instance's key
+LOG_TAIL = 16 * 1024  # bytes at the end of a container's log that are searched for the cause of its failure
+LABEL = "container"  # the label with a container's position, beside those of its instance's key
 
 Shape = TypeVar("Shape")
 
 
 class Unfit(Exception):
-    """The container, and so its instance, is of no use (any more); the text is its reason."""
+    """The container, and so its instance, cannot serve (any more); the text is the FailureReason."""
 
 
 class Container:
@@ -53,11 +53,11 @@ class Container:
         self.label = label
         self.definition = definition  # ContainerDefinition, as it came
         self.multi_model = models.is_multi_model(definition)
-        self.seen: Seen | None = None  # what the engine says of it, once it runs
+        self.seen: Seen | None = None  # as the engine lists it, once it runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
-        self.workers: tuple[str, ...] = ()  # addresses of its processes, where it serves one model by several
-        self._budget = budget  # seconds for its artifacts to come
+        self.workers: tuple[str, ...] = ()  # addresses of its processes, if several serve its one model
+        self._budget = budget  # seconds for fetching its artifacts
         self._platform = platform
         self._key = key
         self._hostname = definition.get("ContainerHostname") or (contract.ONLY_HOSTNAME if alone else label)
@@ -67,12 +67,12 @@ class Container:
 
     @property
     def address(self) -> str:
-        """Where it listens. Only once it runs."""
+        """Where it listens, once it runs."""
         assert self.seen is not None
         return self.seen.address
 
     async def fetch(self) -> None:
-        """Make its folder and bring its artifacts there. Raises Unfit."""
+        """Make its folder, and fetch its artifacts into it. Raises Unfit."""
         definition, settings = self.definition, self._platform.settings
         url = definition.get("ModelDataUrl") or _data_source(definition)
         try:
@@ -103,20 +103,20 @@ class Container:
             await engine.start(launch)
             self.seen = next(seen for seen in await engine.list() if seen.id == self.id)
         except EngineError as error:
-            told = Facts(self.label, told=f"The container could not be started: {str(error).rstrip('.')}.")
-            raise Unfit(failure_reason.unhealthy(self._key.variant, [told])) from None
+            facts = Facts(self.label, cause=f"The container could not be started: {str(error).rstrip('.')}.")
+            raise Unfit(failure_reason.unhealthy(self._key.variant, [facts])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
         self._platform.metrics.containers_started += 1
 
     def adopt(self, seen: Seen) -> None:
-        """Take over what an earlier control started."""
+        """Take over a container that an earlier control started."""
         self.seen = seen
         self.foreign = seen.address.startswith("tcp:")
         self.storage = InstanceStorage(self._platform.folder(self.id), self._platform.disk, copy=self.foreign)
 
     async def stop(self, grace: float) -> None:
-        """End it and remove all that it had, but for its log."""
+        """End it and remove everything that it had, except its log."""
         await self._platform.engine.stop(self.id, grace)
         if hasattr(self, "storage"):
             await asyncio.to_thread(self.storage.close)
@@ -126,11 +126,11 @@ class Container:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None,
         *, timeout: float, pool: Pool | None = None,
     ) -> Reply:  # fmt: skip
-        """An HTTP call to it. Raises CallFailed."""
+        """Make an HTTP call to it. Raises CallFailed."""
         return await call(self.address, method, path, headers=headers, body=body, timeout=timeout, pool=pool)
 
     async def trouble(self) -> Ping | None:
-        """One round of health: GET /ping, and for multi-model GET /models right after it (§5.4). None: all is well."""
+        """Check its health: GET /ping, and GET /models right after it if it is multi-model (§5.4). None: healthy."""
         for path in (contract.PING, contract.MODELS) if self.multi_model else (contract.PING,):
             try:
                 reply = await self.call("GET", path, timeout=contract.PING_TIMEOUT)
@@ -139,23 +139,23 @@ class Container:
             if reply.status != 200:
                 return Ping(path, reply.status)
             if path == contract.PING and not self.foreign:
-                self._hear(reply)
+                self._update_workers(reply)
         return None
 
-    def _hear(self, reply: Reply) -> None:
-        """What one of our own servers adds to its ping."""
+    def _update_workers(self, reply: Reply) -> None:
+        """Take the workers' addresses from the ping of one of our own servers."""
         workers = own_sockets(self.address, decoded(reply, _Pinged).sockets)
         if workers != self.workers:
             self.workers = workers
             self._platform.changed()
 
     def facts(
-        self, *, served: bool, exit: int | None = None, ping: Ping | None = None, when: str = "", told: str = ""
+        self, *, served: bool, exit: int | None = None, ping: Ping | None = None, when: str = "", cause: str = ""
     ) -> Facts:
-        """What is known of it now that it has failed, for the doctor. Blocks for some milliseconds."""
+        """Collect the facts about it now that it has failed, for failure_reason. Blocks for some milliseconds."""
         engine, folder = self._platform.engine, self._platform.folder(self.id)
 
-        def shown(text: str) -> str:
+        def show(text: str) -> str:
             return presentable(text, folder, self._platform.private(), self._image.command)
 
         program, interpreter = _program(self._image.command) if exit is not None else ("", "")
@@ -167,27 +167,27 @@ class Container:
             served=served,
             exit=exit,
             ping=ping,
-            told=told,
+            cause=cause,
             when=when,
             port=int(address.rpartition(":")[2]) if self.foreign else 0,
             listening=engine.listening(self.seen.pid) if silent and self.seen else (),
-            failure=None if exit is None else _shown_failure(failures.read(folder), shown),
+            failure=None if exit is None else _shown_failure(failures.read(folder), show),
             program=program,
             interpreter=interpreter,
-            log=shown(engine.logs(str(self._log), LOG_TAIL)),
+            log=show(engine.logs(str(self._log), LOG_TAIL)),
         )
 
     async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
-        """Fetch an artifact, again and again while the trouble may pass, until the budget is used up."""
+        """Fetch an artifact; repeat it after a transient error, until the budget is used up. Raises Unfit."""
         try:
-            where = names.data_url(url)
+            bucket, key = names.data_url(url)
         except names.UnsafeName as error:
             raise self._not_fetched(url, error) from None
         deadline = clock.now() + self._budget
         pause = 0.2
         while True:
             try:
-                return await fetch(*where)
+                return await fetch(bucket, key)
             except ArtifactError as error:
                 if error.transient and clock.now() + pause < deadline:
                     await asyncio.sleep(pause)
@@ -209,7 +209,7 @@ class Container:
             contract.ENV_DEFAULT_REGION: region,
             contract.ENV_HOSTNAME: self._hostname,
         }
-        environment.pop(contract.ENV_MULTI_MODEL, None)  # nobody's to choose but ours, as the ports (§5.2)
+        environment.pop(contract.ENV_MULTI_MODEL, None)  # hostler alone sets it, like the ports (§5.2)
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
         if not self.foreign:
@@ -222,7 +222,7 @@ class _Pinged(msgspec.Struct):
 
 
 def decoded(reply: Reply, shape: type[Shape]) -> Shape:
-    """An answer's body; if it is none of that shape, an empty one."""
+    """Decode a reply's body; return an empty value if it does not have that shape."""
     try:
         return msgspec.json.decode(reply.body, type=shape)
     except msgspec.DecodeError:
@@ -230,7 +230,10 @@ def decoded(reply: Reply, shape: type[Shape]) -> Shape:
 
 
 def own_sockets(address: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Addresses of a container's further sockets: bare file names in its socket folder, sockets and no links."""
+    """Return the addresses of a container's further sockets: those of `names` that are sockets in its socket folder.
+
+    A name with a slash, or of a link, is left out: the container chose it.
+    """
     folder = Path(address.removeprefix("unix:")).parent
     return tuple(f"unix:{folder / name}" for name in names if address.startswith("unix:") and _is_socket(folder, name))
 
@@ -242,22 +245,23 @@ def _is_socket(folder: Path, name: str) -> bool:
         return False
 
 
-def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), told: Collection[str] = ()) -> str:
-    """A log without empty lines and without what is nobody's business: the container's own folder is /opt/ml, and of
-    files in `private` folders the name is left, unless people have named them themselves (`told`). What would do more
-    to a terminal than write on it is a question mark.
+def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), named: Collection[str] = ()) -> str:
+    """Return a log without empty lines, control characters, and this machine's folders.
+
+    The container's own folder becomes /opt/ml; a path in one of the `private` folders becomes its file name, unless
+    people have `named` it themselves; a character that would control a terminal becomes a question mark.
     """
     text = printable(text, "\t\r\n")
     text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
-    folders = {each for one in private for each in (str(one), os.path.realpath(one))}
-    return hide_folders(text, folders, told)
+    folders = {path for name in private for path in (str(name), os.path.realpath(name))}
+    return hide_folders(text, folders, named)
 
 
-_HEAD = 256  # bytes of a program that the system reads for its interpreter
+_HEAD = 256  # bytes at the begin of a program in which the system looks for an interpreter
 
 
 def _program(command: Sequence[str]) -> tuple[str, str]:
-    """The program of a command, and the interpreter that its first line names; empty: none, or no such program here."""
+    """Return a command's program, and the interpreter in its first line; empty: none, or no such program here."""
     program = command[0] if command else ""
     try:
         with open(shutil.which(program) or program, "rb") as file:
@@ -268,13 +272,13 @@ def _program(command: Sequence[str]) -> tuple[str, str]:
     return program, words[0] if words else ""
 
 
-def _shown_failure(failure: Failure | None, shown: Callable[[str], str]) -> Failure | None:
+def _shown_failure(failure: Failure | None, show: Callable[[str], str]) -> Failure | None:
     """Make a failure fit to be shown, as a log is; None without a failure or without a line of text in its message."""
-    message = shown(failure.message).partition("\n")[0] if failure else ""
+    message = show(failure.message).partition("\n")[0] if failure else ""
     if failure is None or not message:
         return None
-    advice = " ".join(shown(failure.advice).splitlines())
-    return msgspec.structs.replace(failure, message=message, advice=advice, line=shown(failure.line))
+    advice = " ".join(show(failure.advice).splitlines())
+    return msgspec.structs.replace(failure, message=message, advice=advice, line=show(failure.line))
 
 
 def _data_source(container: dict[str, Any]) -> str:
@@ -282,7 +286,7 @@ def _data_source(container: dict[str, Any]) -> str:
 
 
 def _fresh(folder: Path, log_file: Path, multi_model: bool) -> None:
-    """The container's own folder, empty: a try that control did not live to end may have left things in it."""
+    """Make the container's folder anew, empty: an attempt that control did not finish may have left files in it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     (folder / (contract.MODELS_DIR if multi_model else contract.MODEL_DIR)).mkdir()  # there also when empty (§5.3)

@@ -1,8 +1,7 @@
-"""The gateways as control sees them: the link's server side.
+"""Control's side of the links with the gateways.
 
-It owns what is published (routes, residents) and under which version, and who has acknowledged it. It decides
-nothing: what to publish comes from the reconciler and from the multi-model runtime, what the gateways say goes to
-`Listener`.
+It owns the published routes and residents with their versions, and which gateways have acknowledged them. It decides
+nothing: the reconciler and the target runtimes publish, and the gateways' messages go to `Listener`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from hostler.hosting import clock
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 
-SILENCE = 5.0  # seconds after which a linked gateway that says nothing is ended by the host
+SILENCE = 5.0  # seconds without a message after which the host ends a linked gateway
 
 
 class Listener(Protocol):
-    """Whoever wants to hear what gateways say. Called on the loop; must not block."""
+    """Receives the gateways' messages, see wire/gateway_messages.py. Called on the loop: must not block."""
 
     def acknowledged(self) -> None: ...
     def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None: ...
@@ -39,14 +38,14 @@ class Gateway:
     name: str
     pid: int
     frames: Frames[gateway_messages.Up]
-    version: int = 0  # acknowledged under our epoch
-    heard: float = 0.0  # by clock.now
+    version: int = 0  # acknowledged in this control's epoch
+    last_message: float = 0.0  # by clock.now
     counts: gateway_messages.Counts | None = None
 
 
 @dataclass
 class _Withdrawal:
-    """A withdraw that some gateways have not answered yet."""
+    """A Withdraw that some gateways have not answered yet."""
 
     waiting: set[Gateway]
     answered: Callable[[bool], None]
@@ -60,8 +59,8 @@ ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instan
 class Gateways:
     """Publishes to every gateway, and collects their answers.
 
-    Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control told it. `expected`
-    is how many gateways there are once all are linked.
+    Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control published. `expected`:
+    the number of gateways once all are linked.
     """
 
     expected: int = 1
@@ -75,50 +74,50 @@ class Gateways:
         self._opened = asyncio.Event()
         self._withdrawals: dict[tuple[ResidentKey, int], _Withdrawal] = {}
         self._since: dict[str, int] = {}  # endpoint key -> version of its route
-        self._named: dict[str, frozenset[str]] = {}  # endpoint key -> the instances that its route names
-        self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered
+        self._routed: dict[str, frozenset[str]] = {}  # endpoint key -> the instances in its route
+        self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered Drain
         self._drained = asyncio.Condition()
-        self._finished: dict[
-            str, gateway_messages.Counts
-        ] = {}  # last counts of gateways that are gone, by name and pid
+        self._last_counts: dict[str, gateway_messages.Counts] = {}  # of gateways that are gone, by name and pid
 
     # --- what is published ----------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Residency is rebuilt: snapshots may go out."""
+        """Begin to send snapshots: residency is rebuilt."""
         self._opened.set()
 
     def set_route(self, route: gateway_messages.Route) -> None:
+        """Publish an endpoint's route, with the residents of instances that it has for the first time."""
         if self.routes.get(route.key) == route:
             return
-        before = self._named.get(route.key, frozenset())
-        named = frozenset(place.instance for variant in route.variants for place in variant.instances)
+        before = self._routed.get(route.key, frozenset())
+        routed = frozenset(place.instance for variant in route.variants for place in variant.instances)
         self.version += 1
-        self.routes[route.key], self._named[route.key], self._since[route.key] = route, named, self.version
-        new = tuple(resident for resident in self.residents.values() if resident.instance in named - before)
+        self.routes[route.key], self._routed[route.key], self._since[route.key] = route, routed, self.version
+        new = tuple(resident for resident in self.residents.values() if resident.instance in routed - before)
         self._send(gateway_messages.SetRoute(self.version, route, new))
 
     def drop_route(self, key: str) -> None:
+        """Publish that the endpoint has no route."""
         if self.routes.pop(key, None) is None:
             return
-        del self._named[key], self._since[key]
+        del self._routed[key], self._since[key]
         self.version += 1
         self._send(gateway_messages.DropRoute(self.version, key))
 
     def publish(self, resident: gateway_messages.SetResident) -> None:
-        """A target of an instance that no route names yet is told of together with the first that does."""
+        """Publish a resident. If no route includes its instance yet, it is sent with the first route that does."""
         self.residents[_key(resident)] = resident
-        if self._is_named(resident):
+        if self._is_routed(resident):
             self._send(resident)
 
-    def _is_named(self, resident: gateway_messages.SetResident) -> bool:
-        return resident.instance in self._named.get(resident.key, ())
+    def _is_routed(self, resident: gateway_messages.SetResident) -> bool:
+        return resident.instance in self._routed.get(resident.key, ())
 
     async def drain(self, instance: str, timeout: float) -> None:
-        """Return when no gateway has anything on its way to an instance that no route names any more, or in time.
+        """Return when no gateway has a request on its way to an instance that no route includes, or after `timeout` s.
 
-        A gateway that is not linked (control restarted) may still send there by an earlier control's word: it is
-        waited for, and asked as soon as it has the snapshot.
+        A gateway that is not linked (control restarted) may still send there, by an earlier control's route: this waits
+        for it, and asks it as soon as it has the snapshot.
         """
         answered = self._draining[instance] = set()
         self._send(gateway_messages.Drain(instance))
@@ -131,7 +130,7 @@ class Gateways:
             del self._draining[instance]
 
     def forget_instance(self, instance: str) -> None:
-        """An instance is gone: its residents are no longer told to anyone (gateways forget them with the route)."""
+        """Forget the residents of an instance that is gone; gateways forget them with its route."""
         for key in [key for key in self.residents if key[3] == instance]:
             del self.residents[key]
         for (key, generation), withdrawal in list(self._withdrawals.items()):
@@ -140,6 +139,7 @@ class Gateways:
                 withdrawal.answered(False)
 
     def refuse(self, refused: gateway_messages.Refused) -> None:
+        """Send a refusal to every gateway."""
         self._send(refused)
 
     def withdraw(self, message: gateway_messages.Withdraw, answered: Callable[[bool], None]) -> None:
@@ -153,28 +153,28 @@ class Gateways:
             asyncio.get_running_loop().call_soon(self._settle, (key, message.generation))
 
     def in_force(self, key: str) -> bool:
-        """Whether every linked gateway has acknowledged the endpoint's route as it is, and there is one."""
+        """Whether every linked gateway, and at least one, has acknowledged the endpoint's present route."""
         return bool(self.linked) and all(g.version >= self._since[key] for g in self.linked)
 
     def unanswered(self) -> list[str]:
-        """What some gateway was asked and has not answered yet: to drain an instance, to stop sending to a target."""
+        """The Drains and Withdraws that some gateway has not answered yet, as text."""
         withdrawals = (f"withdraw {key[2]} from {key[3]} g{generation}" for key, generation in self._withdrawals)
         return [*(f"drain {instance}" for instance in self._draining), *withdrawals]
 
     # --- what gateways count --------------------------------------------------------------------------------------
 
     def counts(self) -> list[gateway_messages.Counts]:
-        """The last counts of every gateway there ever was under this control."""
-        return [*self._finished.values(), *(g.counts for g in self.linked if g.counts)]
+        """The last counts of every gateway that was ever linked with this control."""
+        return [*self._last_counts.values(), *(g.counts for g in self.linked if g.counts)]
 
     def silent(self, now: float) -> list[int]:
-        """Pids of linked gateways that have said nothing for too long."""
-        return [g.pid for g in self.linked if now - g.heard > SILENCE]
+        """Pids of linked gateways that have sent nothing for too long."""
+        return [g.pid for g in self.linked if now - g.last_message > SILENCE]
 
     # --- the link -------------------------------------------------------------------------------------------------
 
     async def serve(self, path: str, listener: Listener) -> asyncio.AbstractServer:
-        """Take gateways' links at `path`; their messages go to `listener`."""
+        """Accept gateways' links at the socket `path`; their messages go to `listener`."""
         return await asyncio.start_unix_server(partial(self._accept, listener), path)
 
     async def _accept(self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,29 +183,29 @@ class Gateways:
             hello = await frames.receive()
             if isinstance(hello, gateway_messages.Hello):
                 await self._opened.wait()
-                await self._listen(Gateway(hello.gateway, hello.pid, frames, heard=clock.now()), listener)
+                await self._listen(Gateway(hello.gateway, hello.pid, frames, last_message=clock.now()), listener)
         finally:
             frames.close()
 
     async def _listen(self, gateway: Gateway, listener: Listener) -> None:
-        """Tell it everything, and listen to it until it is gone."""
+        """Send it a snapshot, and receive its messages until it is gone."""
         frames = gateway.frames
         self.linked.add(gateway)
-        residents = tuple(resident for resident in self.residents.values() if self._is_named(resident))
+        residents = tuple(resident for resident in self.residents.values() if self._is_routed(resident))
         frames.send(gateway_messages.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
         for instance in self._draining:
             frames.send(gateway_messages.Drain(instance))
         try:
             while (message := await frames.receive()) is not None:
-                gateway.heard = clock.now()
-                await self._heard(gateway, message, listener)
+                gateway.last_message = clock.now()
+                await self._handle(gateway, message, listener)
         finally:
-            self._lost(gateway)
+            self._unlink(gateway)
             listener.unlinked(gateway.name)
             async with self._drained:
                 self._drained.notify_all()
 
-    async def _heard(self, gateway: Gateway, message: gateway_messages.Up, listener: Listener) -> None:
+    async def _handle(self, gateway: Gateway, message: gateway_messages.Up, listener: Listener) -> None:
         match message:
             case gateway_messages.TargetRequest():
                 listener.needed(gateway.name, message)
@@ -242,11 +242,11 @@ class Gateways:
             del self._withdrawals[key]
             withdrawal.answered(withdrawal.busy)
 
-    def _lost(self, gateway: Gateway) -> None:
+    def _unlink(self, gateway: Gateway) -> None:
         self.linked.discard(gateway)
         if gateway.counts:
-            self._finished[f"{gateway.name}.{gateway.pid}"] = gateway.counts
-        for key in list(self._withdrawals):  # what it had in flight died with it
+            self._last_counts[f"{gateway.name}.{gateway.pid}"] = gateway.counts
+        for key in list(self._withdrawals):  # its requests ended with it
             self._answered(gateway, key, busy=False)
 
     def _send(self, message: gateway_messages.Down) -> None:

@@ -1,7 +1,7 @@
-"""One instance: its containers from artifact to answer, and their health from then on.
+"""One instance: its containers from artifact to ready, and their health from then on.
 
-It owns the instance's state. It does not know endpoints' status, other instances or gateways; whoever holds it is poked
-(`changed`) when its state moves.
+It owns the instance's state, and calls `Platform.changed` when that changes. It does not know endpoints' status, other
+instances or gateways.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger("hostler.instance")
 
 MISSED_PERIOD = 1.0  # seconds to the next ping after one that was missed
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
-HOPELESS = 10.0  # seconds for which a ping is answered with 4xx before the start is given up (ours: AWS waits it out)
+HOPELESS = 10.0  # seconds of pings answered with 4xx after which the start fails (ours: AWS waits until its time-out)
 SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)  # 128 +: a wrapper's
 
 
 class Instance:
-    """One running copy of a variant's containers. Create it, then `begin()`; `stop()` ends everything it did."""
+    """One running copy of a variant's containers: `begin()`, then `retire()`, then `stop()`."""
 
     def __init__(self, platform: Platform, key: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
         settings = platform.settings
@@ -40,18 +40,18 @@ class Instance:
         self.id = key.id
         self.variant = variant  # ProductionVariant, as it came
         budget = variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
-        found = containers(model)
+        definitions = containers(model)
         self.containers = tuple(
-            Container(platform, key, position, label, definition, budget, alone=len(found) == 1)
-            for position, (label, definition) in enumerate(found)
+            Container(platform, key, position, label, definition, budget, alone=len(definitions) == 1)
+            for position, (label, definition) in enumerate(definitions)
         )
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
-        self.reason = ""  # why it ended; a sentence for people, AWS's own first
+        self.reason = ""  # why it ended: a FailureReason
         self.ready_at = 0.0  # by clock.now, as ended_at; 0: never
         self.ended_at = 0.0
-        self.ended_by_itself = False  # as far as can be told: not by a signal that others send
-        self.culprits: tuple[Container, ...] = ()  # the containers for whose sake it ended
+        self.ended_by_itself = False  # by no signal that others send
+        self.culprits: tuple[Container, ...] = ()  # the containers whose failure ended it
         self.platform = platform
         self._startup = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", settings.startup_timeout)
         self._task: asyncio.Task[None] | None = None
@@ -61,17 +61,17 @@ class Instance:
 
     @property
     def lived(self) -> float:
-        """How long it was ready before it ended, seconds."""
+        """Seconds for which it was ready before it ended."""
         return self.ended_at - self.ready_at if self.ready_at else 0.0
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where its containers listen, in the model's order. Only once they run."""
+        """Where its containers listen, in the model's order, once they run."""
         return tuple(container.address for container in self.containers)
 
     @property
     def workers(self) -> tuple[tuple[str, ...], ...]:
-        """For each of them the addresses of its processes, where it serves one model by several."""
+        """For each container the addresses of its processes, if several serve its one model."""
         return tuple(container.workers for container in self.containers)
 
     @property
@@ -80,34 +80,34 @@ class Instance:
         return all(container.seen for container in self.containers)
 
     def begin(self, adopted: Mapping[int, Seen] | None = None) -> None:
-        """Bring it up; what an earlier control started of it (`adopted`, by position) is taken over."""
+        """Bring it up. Containers that an earlier control started (`adopted`, by position) are taken over."""
         for position, seen in (adopted or {}).items():
             self.containers[position].adopt(seen)
         self._task = asyncio.create_task(self._live(), name=f"instance {self.id}")
 
     def give_up(self, container: Container, cause: str) -> None:
-        """The container runs, but is of no use any more."""
+        """End a ready instance because this container runs, but is of no use any more."""
         if self.state == "ready":
             self.ended_by_itself = True
             self.culprits = (container,)
-            self._end(failure_reason.unhealthy(self.key.variant, [container.facts(served=True, told=cause)]))
+            self._end(failure_reason.unhealthy(self.key.variant, [container.facts(served=True, cause=cause)]))
 
     async def containers_ended(self, exits: Iterable[Seen]) -> None:
-        """The engine says that these of its containers have exited. All are named (§2.4)."""
+        """End, because these of its containers have exited. The reason names them all (§2.4)."""
         if self.state in ("ended", "stopping", "gone"):
             return
         if self._task is not None:
-            self._task.cancel()  # what it is still told does not count any more
+            self._task.cancel()  # its pings count no more
         by_id = {seen.id: seen for seen in exits}
         ended = []
-        for container in self.containers:  # in the model's order, whatever the engine's is
+        for container in self.containers:  # in the model's order
             if seen := by_id.get(container.id):
-                container.seen = seen  # it may have ended before its own start was answered
+                container.seen = seen  # it may have ended before its start returned
                 ended.append((container, seen.exit))
         served = self.state == "ready"
         facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
         reason = failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts))
-        if self.state == "ended":  # it had given up just before
+        if self.state == "ended":  # `give_up` was first
             return
         self.ended_by_itself = any(exit not in SENT_BY_OTHERS for _, exit in ended)
         self.culprits = tuple(container for container, _ in ended)
@@ -115,13 +115,13 @@ class Instance:
         self._end(reason)
 
     def retire(self) -> None:
-        """From now on nothing is to be sent there, and its health is nobody's business; `stop` follows."""
+        """Take it out of service: it gets no more requests, and no more pings. `stop` follows."""
         if self._task is not None:
             self._task.cancel()
         self._move("stop")
 
     async def stop(self, grace: float) -> None:
-        """End the containers and remove all that they had, but for their logs."""
+        """End the containers and remove everything that they had, except their logs."""
         await self._cancel()
         await asyncio.gather(*(container.stop(grace) for container in self.containers))
         self._move("gone")
@@ -155,7 +155,7 @@ class Instance:
         await _all(container.start() for container in missing)
 
     async def _until_healthy(self) -> None:
-        begun = hopeful = clock.now()  # the last time that no container had refused the ping for good
+        begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
         pause = 0.01
         while troubles := await self._troubles():
             now = clock.now()
@@ -180,14 +180,16 @@ class Instance:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
 
     async def _troubles(self) -> list[tuple[Container, Ping]]:
-        """One round of health: the containers that did not pass it, and what they said."""
-        found = await asyncio.gather(*(container.trouble() for container in self.containers))
-        return [(container, ping) for container, ping in zip(self.containers, found, strict=True) if ping]
+        """Check the health of all containers. Return those that did not pass, with their answers."""
+        pings = await asyncio.gather(*(container.trouble() for container in self.containers))
+        return [(container, ping) for container, ping in zip(self.containers, pings, strict=True) if ping]
 
     async def _unhealthy(self, troubles: list[tuple[Container, Ping]], when: str) -> Unfit:
-        """All containers that failed the last round are named (§2.4)."""
+        """Return the reason, which names all containers that failed the last round (§2.4)."""
         served = self.state == "ready"
-        facts = [asyncio.to_thread(one.facts, served=served, ping=ping, when=when) for one, ping in troubles]
+        facts = [
+            asyncio.to_thread(container.facts, served=served, ping=ping, when=when) for container, ping in troubles
+        ]
         self.culprits = tuple(container for container, _ in troubles)
         return Unfit(failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts)))
 
@@ -211,11 +213,11 @@ class Instance:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all; the first that fails ends the others, and is raised."""
+async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of them together; the first that fails ends the others, and its exception is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(work)
-    except ExceptionGroup as failures:  # not `except*`: what it raises is a group again in Python 3.11.2
+            for start in starts:
+                group.create_task(start)
+    except ExceptionGroup as failures:  # not `except*`, which raises a group again in Python 3.11.2
         raise failures.exceptions[0] from None

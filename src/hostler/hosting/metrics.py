@@ -1,4 +1,4 @@
-"""What control counts. Plain integers, rendered on scrape by control/metrics.py; names are documented in docs."""
+"""Control's counters: plain numbers, rendered on a scrape by control/metrics.py; docs/metrics.md has the names."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 class Metrics:
     """Sums since control started. Times are seconds."""
 
-    downloads: int = 0  # artifacts brought from S3 and extracted (cache misses of the disk)
+    downloads: int = 0  # artifacts downloaded from S3 and extracted (misses of the disk cache)
     model_loads: int = 0  # answered 200 (or 409) by a container
     model_load_failures: int = 0
     model_unloads: int = 0
     pings: int = 0
     pings_missed: int = 0
     containers_started: int = 0
-    containers_ended: int = 0  # that we did not stop
+    containers_ended: int = 0  # that hostler did not stop
     downloading_time: float = 0.0
     loading_time: float = 0.0
     unloading_time: float = 0.0

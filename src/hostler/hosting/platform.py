@@ -1,4 +1,4 @@
-"""What every instance stands on: settings, engine, disk, metrics, and where its folders and logs are."""
+"""What all instances share: settings, engine, disk, metrics, and the places of their folders and logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hostler.engines.engine import Engine
 from hostler.hosting.metrics import Metrics
 from hostler.settings import Settings
 
-KEPT_LOGS = 20  # instances of an endpoint that have ended and whose logs are still there
+KEPT_LOGS = 20  # ended instances of an endpoint whose logs are kept
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,23 @@ class Platform:
     engine: Engine
     disk: ArtifactCache
     metrics: Metrics
-    changed: Callable[[], None]  # poke the reconciler
+    changed: Callable[[], None]  # wake the reconciler
 
     def folder(self, container: str) -> Path:
         return self.settings.data / "containers" / container
 
     def folders(self) -> list[Path]:
-        """Of all containers, also of those that nobody knows of any more."""
+        """The folders of all containers, also of those that no instance has any more."""
         return [*(self.settings.data / "containers").glob("*")]
 
     def private(self) -> list[str]:
-        """The folders of this machine of which a FailureReason says nothing, though a container's log does.
+        """Return the folders of this machine that a FailureReason must not show, though a container's log may.
 
-        The data and run folders, where hostler and its libraries are installed, the home folder. It reads a file.
+        They are the data and run folders, those of hostler and its libraries, and the home folder. Reads a file.
         """
         data = self.settings.data
         try:
-            run = [(data / "run").read_text()]  # the host wrote down where its run folder is
+            run = [(data / "run").read_text()]  # the host wrote its run folder's path there
         except (OSError, UnicodeDecodeError):
             run = []
         libraries = [sys.prefix] if sys.prefix != sys.base_prefix else []
@@ -55,7 +55,7 @@ class Platform:
         return names.resolve(self.logs(uid), "/".join(stream) + ".log")
 
     def prune_logs(self, uid: str, running: set[str]) -> None:
-        """Of an endpoint's instances that run no more, only the last ones' logs are kept."""
+        """Remove the logs of an endpoint's ended instances, except the last KEPT_LOGS."""
         ended = [path for path in self.logs(uid).glob("*/*") if path.name.removesuffix(".log") not in running]
         for path in sorted(ended, key=_modified)[:-KEPT_LOGS]:
             if path.is_dir():
@@ -64,14 +64,14 @@ class Platform:
                 path.unlink(missing_ok=True)
 
     def read_logs(self, uid: str, tail: int) -> dict[str, str]:
-        """The last `tail` bytes of each log of an endpoint's containers, by stream."""
+        """Return the last `tail` bytes of each log of an endpoint's containers, by stream."""
         folder = self.logs(uid)
-        found = sorted(path.relative_to(folder) for path in folder.rglob("*.log"))
-        return {str(log.with_suffix("")): self.engine.logs(str(folder / log), tail) for log in found}
+        logs = sorted(path.relative_to(folder) for path in folder.rglob("*.log"))
+        return {str(log.with_suffix("")): self.engine.logs(str(folder / log), tail) for log in logs}
 
 
 def _modified(path: Path) -> float:
-    """When a log, or a folder of logs, was last written to; 0 if it is gone."""
+    """Return when a log, or a folder of logs, was last written to; 0 if it is gone."""
     try:
         return max((file.stat().st_mtime for file in (path.iterdir() if path.is_dir() else (path,))), default=0.0)
     except OSError:

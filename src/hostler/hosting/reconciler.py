@@ -1,7 +1,8 @@
-"""The reconciler: desired state and what is seen go in, one pass brings them nearer to each other.
+"""The reconciler: each pass compares what is desired with what runs, and brings them nearer to each other.
 
-Level-triggered: a pass may be run at any time, any number of times, and a new control that knows nothing starts with
-one. It alone starts and stops instances, publishes routes, and writes what came of an endpoint into the store.
+Level-triggered: a pass may be run at any time, any number of times, and a new control, which remembers nothing, begins
+with one. The reconciler alone starts and stops instances, publishes routes, and writes an endpoint's outcome into the
+store. What an update waits for is in rollout.py.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from hostler.store.store import Store
 
 log = logging.getLogger("hostler.reconciler")
 
-SLOW_POLL = 2.0  # seconds between passes when nobody pokes
+SLOW_POLL = 2.0  # seconds between passes without a wake-up
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
-AFTER_TROUBLE = 0.5  # seconds until a pass that failed is tried again
+RETRY_AFTER = 0.5  # seconds until the pass after one that failed
 FAILURE_REASON_MAX = 1024  # characters (DescribeEndpoint)
 
 
 @dataclass
 class Reconciler:
-    """Runs the passes, and answers what the API asks about endpoints' lives (control/context.py, Lifecycle)."""
+    """Runs the passes, and answers the API's questions about endpoints (Lifecycle of control/context.py)."""
 
     store: Store
     store_call: Callable[..., Any]  # runs a function of the store on the store's own thread
@@ -52,27 +53,27 @@ class Reconciler:
     gateways: Gateways
     runtimes: RuntimeRegistry
     end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
-    wakeup: asyncio.Event  # set when something desired, or something seen, has changed
+    wakeup: asyncio.Event  # set when something desired, or something that runs, has changed
 
     def __post_init__(self) -> None:
         self.instances = Instances(self.platform)
         self.endpoints = Endpoints(self.instances, self.runtimes)
-        self.ready = False  # the first pass has taken over what runs
+        self.ready = False  # the first pass has taken over the running instances
         self._passes = Passes()
         self._work = BackgroundTasks()
 
     # --- what the API asks ----------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something desired, or something seen, has changed."""
+        """Run a pass soon: something desired, or something that runs, has changed."""
         self.wakeup.set()
 
     def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
-        """What is seen of an endpoint that was read just now; None when nobody has looked yet."""
+        """Return the view of an endpoint that was read just now; None before the first pass."""
         return self.endpoints.view(record, revisions).view() if self.ready else None
 
     def desired(self, uid: str) -> Desired | None:
-        """An endpoint and its revisions as the last pass read them; None when it found no such endpoint."""
+        """Return an endpoint and its revisions as the last pass read them; None: there was no such endpoint."""
         return self.endpoints.desired(uid)
 
     async def passed(self) -> None:
@@ -89,22 +90,22 @@ class Reconciler:
         await self._passes.until(is_settled, timeout)
 
     def describe_all(self) -> list[dict[str, Any]]:
-        """Every endpoint with its instances and resident targets, for people."""
+        """Return every endpoint with its instances and resident targets, as JSON values."""
         return [endpoint.summary(self.runtimes.targets) for endpoint in self.endpoints]
 
     def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
-        """Targets of an endpoint, or of all if `name` is empty (targets/listing.py); or why it can have none."""
+        """Return an endpoint's targets, or all if `name` is empty (targets/listing.py); or why it can have none."""
         key = f"{region}/{name}" if name else ""
         if key:
-            found = next((endpoint for endpoint in self.endpoints if endpoint.key == key), None)
-            if found is None:
+            endpoint = next((each for each in self.endpoints if each.key == key), None)
+            if endpoint is None:
                 return f"there is no endpoint {name!r} in {region}"
-            if not found.is_multi_model:
+            if not endpoint.is_multi_model:
                 return f"the endpoint {name!r} is not multi-model: it has no targets"
         return list_targets(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
     def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """The last `tail` bytes of each container's log, by its stream's name; None when there is no such endpoint."""
+        """Return the last `tail` bytes of each container's log, with its stream's name; None: no such endpoint."""
         for endpoint in self.endpoints:
             if endpoint.key == f"{region}/{name}":
                 logs = self.platform.read_logs(endpoint.record.uid, tail)
@@ -114,8 +115,8 @@ class Reconciler:
     # --- the loop -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Passes until cancelled; then every instance is let go of, and its container left running."""
-        pokes = asyncio.create_task(self._engine_pokes())
+        """Run passes until cancelled; then leave the instances, whose containers run on."""
+        watching = asyncio.create_task(self._watch_engine())
         try:
             while True:
                 self.wakeup.clear()
@@ -127,12 +128,12 @@ class Reconciler:
                 except TimeoutError:
                     pass
         finally:
-            pokes.cancel()
+            watching.cancel()
             self._work.cancel()
             self.runtimes.close()
             await self.instances.detach()
 
-    async def _engine_pokes(self) -> None:
+    async def _watch_engine(self) -> None:
         while True:
             await self.platform.engine.changed()
             self.wake()
@@ -141,13 +142,13 @@ class Reconciler:
         number = self._passes.begin()
         try:
             return await self._pass()
-        except EngineError as error:  # the host is busy or restarting something; the next pass asks again
+        except EngineError as error:  # the host is busy or restarts something; the next pass asks again
             log.warning("the engine could not be asked: %s", error)
-        except Exception:  # of one pass: the next begins with what is there
+        except Exception:  # the next pass begins anew
             log.exception("a pass failed")
         finally:
             await self._passes.end(number)
-        return clock.now() + AFTER_TROUBLE
+        return clock.now() + RETRY_AFTER
 
     async def _pass(self) -> float | None:
         """Make one pass. Return when the next is due, if nothing happens before; None: only if something does."""
@@ -214,7 +215,7 @@ class Reconciler:
         self._work.spawn(self._end(instance, ended))
 
     async def _end(self, instance: Instance, ended: bool) -> None:
-        """No route names it any more: let what is on its way there come back, then end it."""
+        """End an instance that no route includes any more, after the requests that run there have come back."""
         if not ended:
             uid = instance.key.uid
             deleting = uid not in self.endpoints or self.endpoints[uid].record.deleting
@@ -223,7 +224,7 @@ class Reconciler:
         await self.instances.end(instance, ENDED_GRACE if ended else contract.STOP_GRACE)
 
     async def _take_over(self) -> None:
-        """Before the first snapshot: what served before answers again, or has had one ping's time to."""
+        """Before the first snapshot, wait until what served before serves again, for one ping's time at most."""
         deadline = clock.now() + contract.PING_TIMEOUT + 1
         while clock.now() < deadline:
             self.runtimes.join(self.instances.values())
@@ -262,7 +263,7 @@ class Reconciler:
             self.gateways.drop_route(endpoint.key)
 
     async def _fold(self, endpoint: Endpoint) -> None:
-        """Write down what came of the endpoint, when something has."""
+        """Write the endpoint's outcome into the store, once there is one: ready, failed, or removed."""
         record, rollout, newest = endpoint.record, endpoint.rollout, endpoint.rollout.newest
         if record.deleting:
             await self._finish_delete(endpoint)
@@ -276,7 +277,7 @@ class Reconciler:
             self.wake()
 
     async def _finish_delete(self, endpoint: Endpoint) -> None:
-        """The record goes last, when nothing of the endpoint is left."""
+        """Remove the record last, when nothing of the endpoint is left."""
         if any(instance.state != "gone" for instance in endpoint.instances):
             return
         uid = endpoint.record.uid
@@ -286,5 +287,5 @@ class Reconciler:
 
     def _end_silent_gateways(self) -> None:
         for pid in self.gateways.silent(clock.now()):
-            log.warning("gateway %d has been silent for too long", pid)
+            log.warning("gateway %d has sent nothing for too long", pid)
             self._work.spawn(self.end_gateway(pid))

@@ -314,7 +314,7 @@ MISTAKES = {
         " NotImplementedError: Please provide a model_fn implementation.",
     ),
     "what others know": (
-        foreign(told="It neither ended a load nor broke it off."),
+        foreign(cause="It neither ended a load nor broke it off."),
         f"It neither ended a load nor broke it off. {SILENT}",
     ),
 }

@@ -497,8 +497,8 @@ def test_a_lost_container_leaves_the_targets_that_still_wait():
 
 
 def test_every_move_of_the_table_leads_to_a_state_that_can_be_left():
-    left = {state for state, _ in TARGET.moves}
-    assert set(TARGET.moves.values()) == left
+    left = {state for state, _ in TARGET.transitions}
+    assert set(TARGET.transitions.values()) == left
 
 
 # --- copies, and caches that keep nothing -----------------------------------------------------------------------------

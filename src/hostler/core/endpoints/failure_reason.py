@@ -1,8 +1,8 @@
-"""The failure doctor: from what is known of a container that failed to a FailureReason that says what to do.
+"""The FailureReason of a container that failed: the cause, from facts about the container, and what to do.
 
 Pure: facts in, text out. AWS's sentence comes first and unchanged (§2.4), then the cause, then what helps, then the
-container's last lines. Whatever is too long costs last lines, never the cause or the help. Our own servers say the
-cause in data (failures.py); regular expressions are for the logs, and the errors, of others.
+container's last lines. A text that is too long loses last lines, never the cause or the help. Our own servers report
+the cause in data (failures.py); regular expressions are for the logs, and the errors, of other programs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hostler.text import shorten
 LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
 _NAMES = 200  # characters of the names of containers that failed together
 _QUOTED = 250  # characters of what a program said, inside a cause
-_NAMED = 60  # of a name, there
-_PATH = 120  # of a path
+_NAMED = 60  # of a name, inside a cause
+_PATH = 120  # of a path, inside a cause
 _PATIENCE = (
     "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
     " startup_timeout in hostler.toml."
@@ -32,7 +32,7 @@ _REPORTED = 450  # characters of the message and the advice that a server has le
 
 @dataclass(frozen=True)
 class Ping:
-    """A health check that was not passed. `status` 0: there was no answer, be it that time ran out or that it broke."""
+    """A health check that was not passed. `status` 0: no answer; time ran out, or the connection broke."""
 
     path: str
     status: int = 0
@@ -40,63 +40,63 @@ class Ping:
 
     @property
     def refused(self) -> bool:
-        """Whether it will hardly ever be passed: a server that is still starting says so with 5xx, not with 4xx."""
+        """Whether it will hardly ever be passed: a server that is still starting answers 5xx, not 4xx."""
         return 400 <= self.status < 500
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a container that failed. Exactly one of `exit`, `ping` and `told` says how."""
+    """A container that failed. Exactly one of `exit`, `ping` and `cause` says how."""
 
     label: str  # its name for people
     ours: bool = False  # one of our own servers
     served: bool = False  # it had passed a health check before
     exit: int | None = None  # its exit code; negative: a signal
     ping: Ping | None = None
-    told: str = ""  # a whole sentence, from whoever knows better
+    cause: str = ""  # a whole sentence, from the code that saw the failure
     when: str = ""  # of `ping`: "In 240 seconds", "3 times in a row"
-    port: int = 0  # that it was told to listen on; 0: a socket
-    listening: tuple[int, ...] = ()  # the ports on which anything of it listens
-    failure: Failure | None = None  # that it left as it ended, if it is a server of ours; fit to be shown
+    port: int = 0  # on which it should listen; 0: on a socket
+    listening: tuple[int, ...] = ()  # the ports on which its processes listen
+    failure: Failure | None = None  # its report, if it is a server of ours; fit to be shown
     program: str = ""  # of a mapped command
-    interpreter: str = ""  # that the program's first line names
+    interpreter: str = ""  # in the program's first line
     log: str = ""  # its end, fit to be shown
 
 
 class Diagnosis(NamedTuple):
-    """Whole sentences."""
+    """A cause and what helps, in whole sentences."""
 
     cause: str
     help: str = ""
 
 
 def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
-    """The FailureReason for containers of one instance that did not come, or stay, in good health."""
+    """Return the FailureReason for containers of one instance that did not become healthy, or did not stay so."""
     named = _listed([facts.label for facts in failed])
     text = (
         f"The {named} container for production variant {variant} did not pass the ping health check."
         " Please check CloudWatch logs for this endpoint."
     )
-    found: dict[Diagnosis, list[Facts]] = {}
+    by_diagnosis: dict[Diagnosis, list[Facts]] = {}
     for facts in failed:
-        found.setdefault(diagnosis(facts), []).append(facts)
-    for number, (seen, whose) in enumerate(found.items()):
-        who = f" {_listed([facts.label for facts in whose], 80)}:" if len(found) > 1 else ""
-        more = f"{who} {seen.cause} {seen.help}".rstrip()
-        if number and len(text) + len(more) > LIMIT:
+        by_diagnosis.setdefault(diagnosis(facts), []).append(facts)
+    for number, (diagnosed, containers) in enumerate(by_diagnosis.items()):
+        labels = f" {_listed([facts.label for facts in containers], 80)}:" if len(by_diagnosis) > 1 else ""
+        sentences = f"{labels} {diagnosed.cause} {diagnosed.help}".rstrip()
+        if number and len(text) + len(sentences) > LIMIT:
             break  # the first cause counts most
-        text += more
+        text += sentences
     first = failed[0]
     if not first.log:
         return shorten(f"{text} It wrote nothing to its log." if len(failed) == 1 else text, LIMIT)
-    rest = _unsaid(first)
-    if not rest:
+    log = _log_without_failure(first)
+    if not log:
         return shorten(text, LIMIT)
     text += " Its last lines: " if len(failed) == 1 else f" The last lines of {first.label}: "
-    return shorten(text + last_lines(rest, LIMIT - len(text)), LIMIT)
+    return shorten(text + last_lines(log, LIMIT - len(text)), LIMIT)
 
 
-def _unsaid(facts: Facts) -> str:
+def _log_without_failure(facts: Facts) -> str:
     """Return the log without the line that the failure repeats."""
     if facts.failure is None or not facts.failure.line:
         return facts.log
@@ -105,9 +105,9 @@ def _unsaid(facts: Facts) -> str:
 
 
 def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
-    """The FailureReason for an artifact that could not be had. `position` counts from 0; `why` is a whole sentence.
+    """Return the FailureReason for an artifact that was not fetched. `position` counts from 0; `why` is a sentence.
 
-    `missing`: S3 has no such object; `bad`: it has, but that is no archive that may be extracted. `embedded`: the S3 is
+    `missing`: S3 has no such object; `bad`: the object is not an archive that may be extracted. `embedded`: the S3 is
     hostler's own.
     """
     if missing and url.endswith("/"):
@@ -134,16 +134,16 @@ def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, 
 
 
 def diagnosis(facts: Facts) -> Diagnosis:
-    """What was it, and what helps?"""
+    """Return the cause and what helps."""
     if facts.exit is not None:
         return _ended(facts, facts.exit)
     if facts.ping is not None:
         return _not_passed(facts, facts.ping)
-    return Diagnosis(facts.told)
+    return Diagnosis(facts.cause)
 
 
 def last_lines(text: str, room: int) -> str:
-    """The whole lines at the end of a text that there is room for; of a last one that is too long, its end."""
+    """Return the whole lines at the end of a text for which there is room; of a last line that is too long, its end."""
     text = text.strip()
     if len(text) <= room:
         return text
@@ -165,13 +165,13 @@ _MODEL_FN = re.compile(r"[Pp]lease provide a model_fn")  # of AWS's inference to
 
 
 def _ended(facts: Facts, code: int) -> Diagnosis:
-    how = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
-    ended = f"The container {how}" + ("." if facts.served else " before it answered a ping.")
+    event = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
+    ended = f"The container {event}" + ("." if facts.served else " before it answered a ping.")
     if facts.failure is not None:
         return _reported(facts.failure, ended, facts.ours)
     log = facts.log
-    if not facts.served and (found := _not_started(facts)):
-        return found
+    if not facts.served and (diagnosed := _not_started(facts)):
+        return diagnosed
     if match := [*_NO_MODULE.finditer(log)]:
         return Diagnosis(
             f"{ended} Python found no module named {shorten(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
@@ -194,19 +194,21 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
 
 
 def _not_started(facts: Facts) -> Diagnosis | None:
-    """Whoever was to start the command, bubblewrap or the supervisor, has said that it cannot: the exit is theirs."""
+    """Diagnose by the log of bubblewrap or the shim that it could not start the command: the exit is its own."""
     for match in _NOT_STARTED.finditer(facts.log):
         wrapped, program, why = match.groups()
         if not wrapped and program != facts.program:
             continue
-        shown, missing = shorten(program, _PATH), program
+        program_text, missing = shorten(program, _PATH), program
         if not why.startswith("No such"):
-            what = f"the program {shown} must not be executed"
+            problem = f"the program {program_text} must not be executed"
         elif facts.interpreter and not (wrapped and program.startswith(_UNSEEN)):
             missing = facts.interpreter
-            what = f"the interpreter {shorten(missing, _PATH)}, which the first line of {shown} names, is not there"
+            problem = (
+                f"the interpreter {shorten(missing, _PATH)}, which the first line of {program_text} names, is not there"
+            )
         else:
-            what = f"the program {shown} is not there"
+            problem = f"the program {program_text} is not there"
         help = "Check the image's command under [images]."
         if wrapped and missing.startswith(_OWN_FOLDERS):
             help += (
@@ -214,7 +216,7 @@ def _not_started(facts: Facts) -> Diagnosis | None:
                 " names: put it elsewhere"
                 + (", or name the interpreter in the command, before the program." if missing != program else ".")
             )
-        return Diagnosis(f"The container could not be started: {what}.", help)
+        return Diagnosis(f"The container could not be started: {problem}.", help)
     return None
 
 
@@ -223,15 +225,15 @@ _OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
 
 
 def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
-    """Word the failure that one of our own servers has left."""
+    """Word the failure that one of our own servers has reported."""
     code, advice = failure.code, failure.advice
-    if not advice:  # the message may be that of an exception in a script or a library
+    if not advice:  # the message may come from an exception in a script or a library
         code, advice = _by_words(failure, ours)
     advice = shorten(advice, _QUOTED + 1)
     message = shorten(failure.message, max(_QUOTED, _REPORTED - len(advice)))
-    more = _EXPLAINED.get(code, "")
+    explanation = _EXPLAINED.get(code, "")
     begin = "The model does not load" if failure.loading else ended[:-1]
-    return Diagnosis(f"{begin}: {f'{message}{more}'.rstrip('.')}.", advice)
+    return Diagnosis(f"{begin}: {f'{message}{explanation}'.rstrip('.')}.", advice)
 
 
 _EXPLAINED: dict[str, str] = {
@@ -241,7 +243,7 @@ _EXPLAINED: dict[str, str] = {
 
 
 def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
-    """Return code and advice for the message of an exception that somebody else worded."""
+    """Return code and advice for an exception's message that another program worded."""
     if match := _NO_MODULE.search(failure.message):
         return Code.MODULE_MISSING, _install(match[1], ours)
     if _MODEL_FN.search(failure.message):
@@ -284,33 +286,33 @@ def _signal(number: int) -> str:
 
 
 def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
-    asked = f"{facts.when}, GET {ping.path}"
+    check = f"{facts.when}, GET {ping.path}"
     if ping.status:
-        return _answered(facts, ping, f"{asked} was answered with {ping.status} instead of 200")
+        return _answered(facts, ping, f"{check} was answered with {ping.status} instead of 200")
     if ping.timed_out:
         return Diagnosis(
-            f"{asked} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
+            f"{check} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
             "Answer it at once, also while a model loads or a request runs: do those in another thread or process.",
         )
     if facts.port and facts.port in facts.listening:
         return Diagnosis(
-            f"{asked} was not answered with HTTP, though the container listens on its port, {facts.port}.",
+            f"{check} was not answered with HTTP, though the container listens on its port, {facts.port}.",
             "It must speak HTTP/1.1 there, without TLS.",
         )
     if facts.port and facts.listening:
         ports = ", ".join(map(str, facts.listening[:5]))
         return Diagnosis(
-            f"{asked} was not answered: the container listens on port {ports}, but it was told {facts.port}, in"
+            f"{check} was not answered: the container listens on port {ports}, but it was told {facts.port}, in"
             f" {ENV_BIND_TO_PORT}.",
             f"Let it listen on the port that {ENV_BIND_TO_PORT} names, and on 8080 only where that is not set: here"
             " each container has a port of its own.",
         )
     if facts.port:
         return Diagnosis(
-            f"{asked} was not answered: nothing in the container listens on a port.",
+            f"{check} was not answered: nothing in the container listens on a port.",
             f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names. If it is only slow to start, {_PATIENCE}",
         )
-    return Diagnosis(f"{asked} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
+    return Diagnosis(f"{check} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
 
 
 def _answered(facts: Facts, ping: Ping, answered: str) -> Diagnosis:
@@ -339,9 +341,9 @@ def _answered(facts: Facts, ping: Ping, answered: str) -> Diagnosis:
 
 
 def _listed(labels: Sequence[str], room: int = _NAMES) -> str:
-    """Names with commas; where there is no room for all, how many more there are."""
-    shown = list(labels)
-    while len(", ".join(shown)) > room:
-        shown.pop()
-    more = f" and {len(labels) - len(shown)} more" if len(shown) < len(labels) else ""
-    return ", ".join(shown) + more
+    """Join names with commas; if there is no room for all, end with how many more there are."""
+    listed = list(labels)
+    while len(", ".join(listed)) > room:
+        listed.pop()
+    more = f" and {len(labels) - len(listed)} more" if len(listed) < len(labels) else ""
+    return ", ".join(listed) + more

@@ -1,4 +1,4 @@
-"""How much memory an instance type stands for. General knowledge of EC2's sizes, not AWS's word (§2.3)."""
+"""How much memory an instance type stands for: general knowledge of EC2's sizes, not AWS's documentation (§2.3)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UNKNOWN = 16.0
 
 
 def memory(instance_type: str) -> int:
-    """Bytes of memory of an `ml.*` instance type; 16 GiB where the name tells nothing."""
+    """Return the bytes of memory of an `ml.*` instance type; 16 GiB if its name is not known."""
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     if (gib := _EXCEPTIONS.get(f"{family}.{size}")) is not None:
         return int(gib * GIB)
-    count, separator, rest = size.partition("xlarge")
-    vcpus = _VCPUS.get(size) or (4 * int(count) if separator and not rest and count.isdigit() else 0)
+    count, separator, suffix = size.partition("xlarge")
+    vcpus = _VCPUS.get(size) or (4 * int(count) if separator and not suffix and count.isdigit() else 0)
     letters = "".join(char for char in family if char.isalpha())
     ratio = _GIB_PER_VCPU.get(letters) or _GIB_PER_VCPU.get(letters[:1], 0.0)
     return int((vcpus * ratio or _UNKNOWN) * GIB)

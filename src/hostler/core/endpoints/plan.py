@@ -1,7 +1,7 @@
-"""What to do about instances: desired and seen in, actions out. Level-triggered: it remembers nothing.
+"""Which instances to start and stop: desired and seen in, actions out. Level-triggered: it remembers nothing.
 
-It knows no engines, artifacts or health checks; it never acts, it only says what to start, what to stop, and when to
-look again.
+It knows no engines, artifacts or health checks, and never acts: it returns what to start, what to stop, and when to
+plan again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class VariantWant:
 
 @dataclass(frozen=True)
 class RevisionWant:
-    """`fleet` says whose instances it uses: revisions that share them differ in counts alone."""
+    """Revisions of one `fleet` share its instances, and differ in counts alone."""
 
     number: int
     fleet: int
@@ -35,9 +35,9 @@ class RevisionWant:
 
 @dataclass(frozen=True)
 class EndpointWant:
-    """An endpoint and the revisions that are to live, oldest first. Empty: nothing is desired (deleting or failed).
+    """An endpoint and its desired revisions, oldest first. Empty: nothing is desired (deleting or failed).
 
-    List an older revision for as long as it may serve: until the newest is in force at every gateway.
+    List an older revision as long as it may serve: until the newest is in force at every gateway.
     """
 
     uid: str
@@ -46,10 +46,10 @@ class EndpointWant:
 
 @dataclass(frozen=True)
 class InstanceSeen:
-    """An instance as it is. `ended_at` and `lived` matter once it has ended (clock and unit of `now`: seconds).
+    """An instance as it is. `ended_at` and `lived` count once it has ended (clock and unit of `now`: seconds).
 
     An instance that is `gone` may still be listed, and the last of a slot should be: it carries the count of attempts
-    and the back-off. Forgetting it only makes the next attempt the first again.
+    and the back-off. Without it the next attempt is only the first again.
     """
 
     id: str
@@ -60,7 +60,7 @@ class InstanceSeen:
     attempt: int
     state: InstanceState
     ended_at: float = 0.0
-    lived: float = 0.0  # how long it was ready: whoever served well is replaced without delay
+    lived: float = 0.0  # how long it was ready: an instance that served well is replaced without delay
 
     @property
     def slot_key(self) -> SlotKey:
@@ -69,7 +69,7 @@ class InstanceSeen:
 
 @dataclass(frozen=True)
 class StartInstance:
-    """`revision` is the oldest that wants it."""
+    """`revision` is the oldest that desires it."""
 
     uid: str
     fleet: int
@@ -86,39 +86,45 @@ class StopInstance:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stops come before starts. `wake_at`: when a start that has to wait is due; None: only news change the plan."""
+    """Stops come before starts. `wake_at`: when a start that waits is due; None: only a change changes the plan."""
 
     actions: list[StartInstance | StopInstance]
     wake_at: float | None
 
 
 def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float) -> Plan:
-    """Bring what is seen nearer to what is wanted. Applied again and again, it comes to rest.
+    """Bring the instances nearer to what is desired. Applied again and again, it comes to rest.
 
-    - A slot has one instance at most: a replacement starts when nothing of its predecessor is left.
-    - Every revision that is listed is brought to its counts and kept there.
-    - Whatever ended is stopped, and so is everything that nobody desires.
+    1. Slots: every revision that is listed gets its counts; an instance that revisions share is the oldest's.
+    2. Stops: whatever has ended, is not desired, or is one too many in its slot (see `_kept`).
+    3. Starts: a slot has one instance at most, so its next starts when nothing is left of the one before, and after
+       a pause that grows with the attempts (see `backoff`).
     """
-    found: defaultdict[SlotKey, list[InstanceSeen]] = defaultdict(list)
+    by_slot: defaultdict[SlotKey, list[InstanceSeen]] = defaultdict(list)
     for instance in seen:
-        found[instance.slot_key].append(instance)
-    desired: dict[SlotKey, int] = {}  # slot -> the oldest revision that wants it
+        by_slot[instance.slot_key].append(instance)
+
+    # 1. Slots.
+    desired: dict[SlotKey, int] = {}  # slot -> the oldest revision that desires it
     for want in wants:
         for slot, revision in slots(want):
             desired.setdefault(slot, revision)
 
-    kept = {slot: _kept(found[slot]) for slot in desired}
+    # 2. Stops.
+    kept = {slot: _kept(by_slot[slot]) for slot in desired}
     stops = [
         StopInstance(instance.id)
         for instance in seen
         if instance.state not in ("stopping", "gone") and instance is not kept.get(instance.slot_key)
     ]
+
+    # 3. Starts.
     starts: list[StartInstance] = []
     waits: list[float] = []
     for slot, revision in desired.items():
-        if any(instance.state != "gone" for instance in found[slot]):
+        if any(instance.state != "gone" for instance in by_slot[slot]):
             continue
-        last = max(found[slot], key=lambda instance: instance.attempt, default=None)
+        last = max(by_slot[slot], key=lambda instance: instance.attempt, default=None)
         due = now if last is None else last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
         if due > now:
             waits.append(due)
@@ -128,7 +134,7 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
 
 
 def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
-    """The slots that should have an instance, and for which revision."""
+    """Yield the slots that should have an instance, each with every revision that desires it."""
     for revision in want.revisions:
         for variant in revision.variants:
             for slot in range(variant.count):
@@ -136,11 +142,11 @@ def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
 
 
 def backoff(attempt: int) -> float:
-    """How long after its end an attempt (0 is the first) is replaced, in seconds."""
+    """Return how long after its end an attempt (0 is the first) is replaced, in seconds."""
     return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
 
 
 def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:
-    """The one instance of a slot that may stay: a ready one before one that is still coming, the latest first."""
+    """Return the one instance of a slot that stays: a ready one before one on its way, the latest first."""
     live = [instance for instance in instances if instance.state in ("pending", "fetching", "starting", "ready")]
     return max(live, key=lambda instance: (instance.state == "ready", instance.attempt), default=None)

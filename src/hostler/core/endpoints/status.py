@@ -1,4 +1,4 @@
-"""Endpoint and instance states as tables; status is a fold over facts, never set by hand."""
+"""Instance states as a table; an endpoint's status as a fold over its record, never set by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hostler.core.state_table import StateTable
 
 InstanceState = Literal["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
 
-# pending: chosen, nothing done yet. fetching: its artifacts are on their way. starting: its containers run, not all
-# have answered a ping. ready: requests may go there. ended: a container exited, is unhealthy or could not be started;
-# what is left of it has still to be stopped. stopping: told to stop. gone: nothing of it is left.
+# pending: planned, nothing is done yet. fetching: its artifacts are on their way. starting: its containers start, and
+# not all have passed a ping. ready: requests may go there. ended: a container exited, is unhealthy or could not be
+# started; others of the instance may still run. stopping: its containers are being stopped. gone: nothing is left.
 INSTANCE: StateTable[InstanceState] = StateTable(
     "instance",
     {
@@ -37,7 +37,7 @@ INSTANCE: StateTable[InstanceState] = StateTable(
 
 @dataclass(frozen=True)
 class VariantView:
-    """What is seen of a variant, for DescribeEndpoint (§2.5)."""
+    """A variant as DescribeEndpoint shows it (§2.5)."""
 
     name: str
     current_count: int  # instances in service
@@ -47,10 +47,10 @@ class VariantView:
 
 @dataclass(frozen=True)
 class EndpointView:
-    """What is seen of an endpoint, for DescribeEndpoint (§2.5).
+    """An endpoint as DescribeEndpoint shows it (§2.5).
 
-    `variants` are those of the revision that serves (before one does: the newest's); `pending` those of a new fleet
-    that is on its way, else empty.
+    `variants` are those of the ready revision (before there is one: the newest's); `pending` those of a new fleet that
+    is on its way to take over, else empty.
     """
 
     variants: tuple[VariantView, ...]
@@ -58,10 +58,10 @@ class EndpointView:
 
 
 def variant_phase(coming: bool, complete: bool, before: int, after: int) -> tuple[str, str]:
-    """Status and StatusMessage of a variant on its way from `before` instances to `after` (§7.1); empty at rest.
+    """Return Status and StatusMessage of a variant on its way from `before` to `after` instances; empty: at rest (§7.1)
 
-    `coming`: it is of a fleet that has not served yet, `complete` once that can take over. The fleet that it takes
-    over from is at rest until then: it ends after all traffic has moved.
+    `coming`: its fleet has not served yet; `complete`: that fleet can take over. The fleet that it takes over from is at
+    rest until then: it ends after all traffic has moved.
     """
     if coming and complete:
         return "ActivatingTraffic", f"Activating traffic on full capacity of {after} instance(s)."
@@ -75,7 +75,7 @@ def variant_phase(coming: bool, complete: bool, before: int, after: int) -> tupl
 
 
 def endpoint_status(deleting: bool, revision: int, ready_revision: int, failed_revision: int) -> str:
-    """The status of an endpoint (§2.10) from its record's fields.
+    """Return the status of an endpoint (§2.10) from its record's fields.
 
     A failed update ends InService: the revision that was ready goes on serving (§7.1). Failed is for an endpoint
     that never served.

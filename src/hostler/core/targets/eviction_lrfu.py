@@ -1,10 +1,10 @@
-"""Victims by how often they were used, for as long as that keeps more of what is asked for than recency does.
+"""Victims by frequency of use, as long as that rule has a higher hit ratio than recency.
 
-Two rules could choose the victims: recency (LRU), and a score that each use raises by one and that halves with every
-so many uses of anything (LRFU; Lee et al., 2001). Frequency is the better one while the popular stay popular, recency
-when that changes quickly. Which it is now, two shadows tell: each holds the keys, not the things, that its rule would
-hold if it alone had decided all along, in as many places as there are keys here. The rule whose shadow has had more
-hits lately decides. It knows no clock: time is counted in uses.
+Two rules can choose the victims: recency (LRU), and a score that each use raises by one and that halves with every
+so many uses of any key (LRFU; Lee et al., 2001). Frequency is better while popular keys stay popular, recency when
+that changes quickly. Each rule has a shadow: the keys that it would hold if it alone had decided from the beginning, as
+many as there are keys here. The rule whose shadow has had more hits lately decides. Time is counted in uses; it knows
+no clock.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from itertools import islice
 
 from hostler.core.targets.eviction_lru import Lru
 
-# All in multiples of the number of keys held; chosen by bench/eviction.py.
+# In multiples of the number of keys held, except _GRACE; chosen by bench/eviction.py.
 _HALF_LIFE = 10  # uses until a score has halved
 _LATELY = 3  # uses that the comparison of the rules looks back on
-_REMEMBERED = 4  # keys that have gone, whose scores are kept
-_FEWEST = 16  # keys that these count with at least
-_GRACE = 16  # uses of anything for which a key that was just used is spared by frequency; of few keys a quarter
+_REMEMBERED = 4  # removed keys whose scores are kept
+_FEWEST = 16  # the least number of keys that these are multiples of
+_GRACE = 16  # uses of any key during which frequency spares a key just used; at most a quarter of the keys
 
 
 class AdaptiveLrfu(Lru):
-    """Sized keys, as of an Lru. Keys that were added but never used go first, once they are not new any more."""
+    """Sized keys, as in an Lru. Keys that were added but never used go first, once they are not new any more."""
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0  # uses so far
         self._age = 0.0  # ... in half-lives
-        self._score: OrderedDict[str, float] = OrderedDict()  # log2, as if nothing faded; the last used last
+        self._score: OrderedDict[str, float] = OrderedDict()  # log2, without decay; the last used last
         self._used: dict[str, int] = {}  # key held -> `_now` of its last use, or of when it was added
         self._ranking = _Ranking(self._score)
         self._by_recency: OrderedDict[str, None] = OrderedDict()  # the shadows
@@ -58,7 +58,7 @@ class AdaptiveLrfu(Lru):
         self._compare(key, uses / (_LATELY * places))
 
     def _compare(self, key: str, part: float) -> None:
-        """Ask the shadows; `part` is what this counts in the comparison, 0 to 1."""
+        """Count a use for the rules whose shadows hold the key; `part` is its weight in the comparison, 0 to 1."""
         part = min(part, 1.0)
         self._recency_hits += (float(key in self._by_recency) - self._recency_hits) * part
         self._frequency_hits += (float(key in self._by_frequency) - self._frequency_hits) * part
@@ -74,11 +74,11 @@ class AdaptiveLrfu(Lru):
             self._by_frequency.add(key)
 
     def score(self, key: str) -> float:
-        """The key's uses, each weighted by how recent it is; log2, as if nothing faded."""
+        """The key's uses, each weighted by how recent it is; log2, without decay."""
         return self._score[key]
 
     def remembered(self) -> tuple[int, int, int]:
-        """Numbers of entries kept, also for keys that have gone: scores, and in the ranking and its shadow."""
+        """Numbers of entries kept, also for removed keys: scores, in the ranking, and in its shadow."""
         return len(self._score), self._ranking.entries(), self._by_frequency.entries()
 
     def remove(self, key: str) -> None:
@@ -88,7 +88,7 @@ class AdaptiveLrfu(Lru):
         self._forget()
 
     def _forget(self) -> None:
-        """Of what has gone, remember only so much."""
+        """Forget the oldest scores of removed keys."""
         most = len(self) + _REMEMBERED * max(len(self), _FEWEST)
         for key in list(islice(self._score, max(0, len(self._score) - most))):
             if key not in self and key not in self._by_frequency:
@@ -111,13 +111,13 @@ class AdaptiveLrfu(Lru):
 
 
 class _Ranking:
-    """A set of keys that gives the one with the lowest score first. Scores only rise: those here lag behind, and are
-    looked up again when it is their turn."""
+    """A set of keys by score, the lowest first. Scores only rise: its copies of them lag behind, and are looked
+    up again when it is their turn."""
 
     def __init__(self, score: OrderedDict[str, float]) -> None:
         self._score = score
         self._keys: set[str] = set()
-        self._heap: list[tuple[float, str]] = []  # at most one entry a key; those of keys that were removed lie on
+        self._heap: list[tuple[float, str]] = []  # at most one entry a key; those of removed keys stay for a while
         self._entered: set[str] = set()  # the keys with an entry
 
     def __contains__(self, key: str) -> bool:
@@ -127,7 +127,7 @@ class _Ranking:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[str]:
-        """The keys by score, the lowest first. Nothing may be added or removed before this ends."""
+        """The keys by score, the lowest first. Add and remove nothing before this ends."""
         passed = []
         try:
             while self._settle():
@@ -138,7 +138,7 @@ class _Ranking:
                 heapq.heappush(self._heap, entry)
 
     def entries(self) -> int:
-        """Of its heap: one for each key, and of some that were removed."""
+        """The size of its heap: one for each key, and for some that were removed."""
         return len(self._heap)
 
     def add(self, key: str) -> None:
@@ -162,7 +162,7 @@ class _Ranking:
         self._entered.remove(key)
 
     def _settle(self) -> bool:
-        """Bring the lowest to the top of the heap. Whether there is one."""
+        """Bring the lowest key to the top of the heap. Return whether there is one."""
         heap = self._heap
         while heap:
             score, key = heap[0]
@@ -177,6 +177,6 @@ class _Ranking:
 
 
 def _sum(a: float, b: float) -> float:
-    """log2(2**a + 2**b), of which b is finite."""
+    """log2(2**a + 2**b); b is finite."""
     high, low = max(a, b), min(a, b)
     return high + math.log2(1.0 + 2.0 ** (low - high))

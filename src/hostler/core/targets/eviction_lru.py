@@ -1,6 +1,6 @@
-"""Bytes, pins, recency, feasible victims, for memory and for disk. `frequency.py` orders the victims otherwise.
+"""Bytes, pins, recency and feasible victims, for memory and for disk. eviction_lrfu.py orders the victims otherwise.
 
-It knows keys and sizes alone: not what they stand for, not what the room is for, not how long anything takes.
+It knows keys and sizes alone: not what they stand for, what the room is for, or how long anything takes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 
 class Lru:
-    """Sized keys in the order of their use. Pinned ones are in use and never victims; pins are counted.
+    """Sized keys in the order of their use. Pinned keys are in use and never victims; pins are counted.
 
-    Unknown keys raise KeyError, except in `touch`, where a late report of use is no error. Sizes are bytes, >= 0.
+    Unknown keys raise KeyError, except in `touch`: a report of use may be late. Sizes are bytes, >= 0.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Lru:
         return self._sizes[key]
 
     def add(self, key: str, size: int) -> None:
-        """A new key, just used, without pins. Raises ValueError if it is there already."""
+        """Add a new key, just used, without pins. Raises ValueError if it is there already."""
         if key in self._sizes:
             raise ValueError(f"{key!r} is there already")
         self._sizes[key] = size
@@ -47,7 +47,7 @@ class Lru:
         self.evictable += size
 
     def touch(self, key: str, uses: int = 1) -> None:
-        """It was used just now, for the last of so many times. Unknown keys are ignored: they may have left since."""
+        """The key was used just now, for the last of so many times. Unknown keys are ignored: they may have left."""
         if key in self._sizes:
             self._sizes.move_to_end(key)
 
@@ -84,30 +84,30 @@ class Lru:
         return key in self._pins
 
     def first_victim(self) -> str | None:
-        """The key without a pin that may go before all others."""
+        """The key without a pin that goes before all others."""
         return next(iter(self.candidates()), None)
 
-    def victims(self, need: int) -> list[str] | None:
-        """Unpinned keys whose sizes add up to `need` bytes, those that may go first, and none in vain.
+    def victims(self, needed: int) -> list[str] | None:
+        """Return unpinned keys whose sizes add up to `needed` bytes, in the order of `candidates`, none in vain.
 
-        None when all of them together do not suffice: then nothing should be evicted at all.
+        None if all of them together do not suffice: then none should go at all.
         """
-        if need > self.evictable:
+        if needed > self.evictable:
             return None
         chosen: list[str] = []
-        found = 0
-        for key in self.candidates() if need > 0 else ():
+        freed = 0
+        for key in self.candidates() if needed > 0 else ():
             chosen.append(key)
-            found += self._sizes[key]
-            if found >= need:
+            freed += self._sizes[key]
+            if freed >= needed:
                 break
-        # A large victim may make smaller ones before it needless: spare what can be spared, the most wanted first.
+        # A large victim may make smaller ones before it needless: spare those, the last candidate first.
         for key in reversed(chosen[:]):
-            if found - self._sizes[key] >= need:
+            if freed - self._sizes[key] >= needed:
                 chosen.remove(key)
-                found -= self._sizes[key]
+                freed -= self._sizes[key]
         return chosen
 
     def candidates(self) -> Iterator[str]:
-        """The keys without a pin, in the order in which they may go."""
+        """The keys without a pin, in the order in which they go."""
         return (key for key in self._sizes if key not in self._pins)

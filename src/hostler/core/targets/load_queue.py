@@ -1,8 +1,8 @@
-"""The line before the container: who loads next. It knows no sizes, and not why somebody cannot start.
+"""The order in which targets load. It knows no sizes, and not why a load cannot start.
 
-First come, first served, but nobody holds up the others for ever: who cannot start in its turn goes to the end, and
-its next turn is longer. So a big target that needs much room gets more and more time in which nobody takes it away,
-and small ones behind it wait for one turn at most.
+First come, first served, but no target blocks the others for ever: a head that cannot start in its turn goes to the
+end, and its next turn is longer. So a big target that needs much room gets more and more time in which no other takes
+the room away, and small targets behind it wait for one turn at most.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class LoadQueue:
     """Targets in the order in which they load."""
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[str, float] = OrderedDict()  # in order; how long the target's next turn is, seconds
-        self._ends: float | None = None  # when the head's turn ends; None: it has not been held up yet
+        self._turns: OrderedDict[str, float] = OrderedDict()  # in order; seconds of the target's next turn
+        self._ends: float | None = None  # when the head's turn ends; None: it was not blocked yet
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._turns)
@@ -32,10 +32,11 @@ class LoadQueue:
 
     @property
     def ends(self) -> float | None:
-        """When the head must let others pass; None while there is nobody to pass, or nothing holds it up."""
+        """When the head must let others pass; None while no other target waits, or nothing blocks the head."""
         return self._ends if len(self._turns) > 1 else None
 
     def join(self, target: str, first: bool) -> None:
+        """Add a target at the end, or as the head."""
         self._turns[target] = FIRST_TURN
         if first:
             self._turns.move_to_end(target, last=False)
@@ -47,7 +48,7 @@ class LoadQueue:
         del self._turns[target]
 
     def yield_turn(self, now: float) -> bool:
-        """The head cannot start now. True: its turn is over, and another is the head."""
+        """The head cannot start now. Return whether its turn is over, so that another target is the head."""
         if self._ends is None:
             self._ends = now + self._turns[self.head]
         if now < self._ends or len(self._turns) == 1:

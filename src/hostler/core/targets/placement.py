@@ -1,4 +1,4 @@
-"""Which instance gets a target, when a hot target gets a second copy, and when a copy goes again.
+"""Which instance gets a target, when a hot target gets a second copy, and when that copy leaves again.
 
 It knows no loads, sockets or gateways.
 """
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Presence = Literal["absent", "coming", "resident", "leaving"]  # leaving: asked to go, but still there if wanted
+Presence = Literal["absent", "coming", "resident", "leaving"]  # leaving: withdrawn, but still loaded
 
-COOL_AFTER = 60.0  # seconds after the last word of its heat in which a target keeps its copies (ours)
-ASK_EVERY = 5.0  # seconds between two tries to take one from a target that has cooled
+COOL_AFTER = 60.0  # seconds that a target keeps its copies after it was last reported hot (ours)
+ASK_EVERY = 5.0  # seconds between two tries to drop a copy of a target that has cooled
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Candidate:
 
 
 def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0) -> str | None:
-    """The instance that somebody who waits for `target` should be given; None: none is to be had, or needed.
+    """Return the instance that should have the target; None: there is no instance, or no further copy is needed.
 
-    The one that has it, or gets it, else its home: by rendezvous hash, so that losing or adding an instance moves
-    no other target (ours, §6.4). A home without `size` bytes to spare (0: not known) gives way to the next in hash
+    That is an instance that has it, or gets it, else its home: by rendezvous hash, so that losing or adding an instance
+    moves no other target (ours, §6.4). A home without `size` free bytes (0: not known) gives way to the next in hash
     order that has them, so that no instance evicts while another has room. `hot` asks for one more copy beside those
-    that are resident: one copy comes at a time, and None says that there is or will be nothing more to have.
+    that are resident: one copy comes at a time, and None means that one is on its way, or every instance has one.
     """
     order = sorted(instances, key=lambda candidate: _score(target, candidate.instance), reverse=True)
     resident, leaving, coming, absent = (
@@ -39,57 +39,66 @@ def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0
         for state in ("resident", "leaving", "coming", "absent")
     )
     if hot and (resident or leaving):
-        found = [] if coming else _roomy_first(absent, size)
+        choices = [] if coming else _roomy_first(absent, size)
     else:
-        found = resident or leaving or coming or _roomy_first(absent, size)
-    return found[0].instance if found else None
+        choices = resident or leaving or coming or _roomy_first(absent, size)
+    return choices[0].instance if choices else None
 
 
 class Copies:
-    """Of one variant: the targets that have been hot, until they have no copy to lose. `now` is any clock in seconds.
+    """The targets of one variant that were hot, until they have one copy left. `now` is any clock in seconds.
 
-    A copy goes when its target has not been called hot for a while. Which of them is idle the gateways alone know, so
-    they are asked in turn, the farthest from home first: who is busy stays, and after a while the next is asked. The
-    last one is never asked.
+    A copy leaves when its target was not reported hot for a while. Only gateways know which copy is idle, so the copies
+    are withdrawn in turn, the farthest from home first: a busy one stays, and after a while the next is tried. The last
+    copy is never withdrawn.
     """
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}  # target -> when to look at its copies
-        self._asked: dict[str, list[str]] = {}  # cooled target -> instances that were asked, the last one last
+        self._asked: dict[str, list[str]] = {}  # cooled target -> instances that were tried, the last one last
 
     def __repr__(self) -> str:
         due = (f"{target} at {at:.1f} asked {self.asked(target)}" for target, at in self._due.items())
         return f"<Copies {', '.join(due)}>"
 
     def targets(self) -> list[str]:
-        """Those whose copies it looks at."""
+        """The targets whose copies it watches."""
         return list(self._due)
 
     def asked(self, target: str) -> list[str]:
-        """The instances that were asked to let a cooled target go, the last one last."""
+        """The instances on which dropping a cooled target was tried, the last one last."""
         return self._asked.get(target, [])
 
     def hot(self, target: str, now: float) -> None:
+        """The target is hot: it keeps its copies for a while."""
         self._due[target] = now + COOL_AFTER
         self._asked.pop(target, None)
 
     def surplus(self, presence: Callable[[str], Mapping[str, Presence]], now: float) -> list[tuple[str, str]]:
-        """(target, instance) of what is to go now, if it is idle. `presence`: where a target is, by instance."""
-        found = []
+        """Return (target, instance) of the copies to drop now, if idle. `presence`: the target's, by instance."""
+        surplus = []
         for target in [target for target, due in self._due.items() if due <= now]:
-            where = presence(target)
-            if sum(state != "absent" for state in where.values()) < 2:
+            presences = presence(target)
+            if sum(state != "absent" for state in presences.values()) < 2:
                 del self._due[target]
                 self._asked.pop(target, None)
                 continue
             self._due[target] = now + ASK_EVERY
-            resident = [(_score(target, one), one) for one, state in where.items() if state == "resident"]
+            resident = [instance for instance, state in presences.items() if state == "resident"]
             if len(resident) > 1:
-                asked = self.asked(target)
-                _, turn = min(resident, key=lambda one: (asked.index(one[1]) if one[1] in asked else -1, one))
-                self._asked[target] = [*(one for one in asked if one != turn), turn]
-                found.append((target, turn))
-        return found
+                turn = self._next(target, resident)
+                self._asked[target] = [*(instance for instance in self.asked(target) if instance != turn), turn]
+                surplus.append((target, turn))
+        return surplus
+
+    def _next(self, target: str, instances: Sequence[str]) -> str:
+        """The instance that was not tried yet, or longest ago; of several the farthest from home."""
+        asked = self.asked(target)
+
+        def order(instance: str) -> tuple[int, bytes]:
+            return (asked.index(instance) if instance in asked else -1, _score(target, instance))
+
+        return min(instances, key=order)
 
 
 def _roomy_first(candidates: list[Candidate], size: int) -> list[Candidate]:

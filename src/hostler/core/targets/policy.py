@@ -1,7 +1,7 @@
-"""What an operator says of the lives of an endpoint's targets: when they leave, which stay, which come unasked.
+"""Target policy from endpoint tags: idle timeout, pinned targets, preloaded targets.
 
-It is said by tags of the endpoint, whose form AWS prescribes: 256 characters of letters, digits, spaces and
-`_.:/=+-@`. It knows the words and their meaning; not which target is where, and not what is done about it.
+AWS prescribes the form of a tag's value: 256 characters of letters, digits, spaces and `_.:/=+-@`. This module knows
+the tags and their meaning; not which target is where, and not what is done about it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cached_property
 
 from hostler import names
 
-PREFIX = "hostler:"  # of every tag that is meant for us
+PREFIX = "hostler:"  # of every tag that is for hostler
 LONGEST = 365 * 86_400.0  # seconds of an idle-ttl
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?").fullmatch
-_REST = "..."  # at the end of a word: every name that begins with what is before it
+_PREFIX_MARK = "..."  # at the end of a word: every name that begins with the word before it
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TargetPolicy:
         return target in self.pinned or target.startswith(self.pinned_prefixes)
 
     def expires(self, target: str, used: float, calls: int) -> float:
-        """When one that is not pinned will have been idle for too long; inf: never. `used`: when it was used last, or
-        came. What is to be preloaded was asked for by the operator: it waits for its first call however long.
+        """Return when a target that is not pinned has been idle for too long; inf: never. `used`: when it was used
+        last, or loaded. A target to be preloaded waits for its first call however long.
         """
         if not self.idle_ttl or (not calls and target in self._preloaded):
             return math.inf
@@ -49,9 +49,11 @@ class TargetPolicy:
         return frozenset(self.preload)
 
 
-def read(tags: Mapping[str, str], usual: TargetPolicy) -> TargetPolicy:
-    """What an endpoint's tags say; `usual` is what holds where they say nothing. What is not to be read is nothing."""
-    ttl, pinned, preload = usual.idle_ttl, list[str](), list[str]()
+def read(tags: Mapping[str, str], default: TargetPolicy) -> TargetPolicy:
+    """Return the policy of an endpoint's tags; `default` has the idle_ttl without a tag. Tags that cannot be parsed are
+    ignored.
+    """
+    ttl, pinned, preload = default.idle_ttl, list[str](), list[str]()
     for key, value in sorted(tags.items()):
         try:
             check(key, value)
@@ -66,14 +68,14 @@ def read(tags: Mapping[str, str], usual: TargetPolicy) -> TargetPolicy:
                 preload += _words(value)
     return TargetPolicy(
         ttl,
-        frozenset(word for word in pinned if not word.endswith(_REST)),
-        tuple(word.removesuffix(_REST) for word in pinned if word.endswith(_REST)),
+        frozenset(word for word in pinned if not word.endswith(_PREFIX_MARK)),
+        tuple(word.removesuffix(_PREFIX_MARK) for word in pinned if word.endswith(_PREFIX_MARK)),
         tuple(dict.fromkeys(preload)),
     )
 
 
 def check(key: str, value: str) -> None:
-    """Raise ValueError, in a sentence, for a tag that is meant for us and says nothing that we understand."""
+    """Raise ValueError, in a sentence, for a tag that is for hostler and cannot be parsed."""
     if not key.lower().startswith(PREFIX):
         return
     match _topic(key):
@@ -86,7 +88,7 @@ def check(key: str, value: str) -> None:
         case "pin":
             _check_names(key, value.split())
         case "preload":
-            if unnamed := [word for word in value.split() if word.endswith(_REST)]:
+            if unnamed := [word for word in value.split() if word.endswith(_PREFIX_MARK)]:
                 raise ValueError(
                     f"The tag {key} must name each target, unlike hostler:pin; {unnamed[0]!r} names several."
                 )
@@ -99,7 +101,7 @@ def check(key: str, value: str) -> None:
 
 
 def _topic(key: str) -> str:
-    """`hostler:pin:2` is one more tag of the topic `pin`: a single value holds few names. Empty: none of ours."""
+    """`hostler:pin:2` is one more tag of the topic `pin`: a single value holds few names. Empty: no such tag."""
     topic, more, suffix = key.removeprefix(PREFIX).partition(":")
     return "" if not key.startswith(PREFIX) or (more and (topic == "idle-ttl" or not suffix)) else topic
 
@@ -109,7 +111,7 @@ def _seconds(value: str) -> float:
 
 
 def _words(value: str) -> list[str]:
-    """Names as requests are normalized."""
+    """The names, normalized as those of requests are."""
     return [word.removeprefix("/") for word in value.split()]
 
 
@@ -117,7 +119,9 @@ def _check_names(key: str, words: Sequence[str]) -> None:
     if not words:
         raise ValueError(f"The value of the tag {key} must hold the names of targets, with spaces between them.")
     for word in words:
-        example = f"{word.removesuffix(_REST)}x" if word.endswith(_REST) else word  # x: whatever follows
+        example = (
+            f"{word.removesuffix(_PREFIX_MARK)}x" if word.endswith(_PREFIX_MARK) else word
+        )  # x: any name that begins so
         try:
             names.target_model(example)
         except names.UnsafeName as error:

@@ -1,8 +1,8 @@
-"""Targets that took their container down with them: a file that crashes every server must not crash them all.
+"""Targets whose load ended their container: a file that crashes one server must not crash them all in turn.
 
-A server reads files one after the other, so when a container ends, the target whose load is oldest is to blame. If the
-container ended by itself that target is refused at once; if somebody else may have ended it (SIGKILL, SIGTERM), only
-when it happens again.
+A server reads files one after the other, so when a container ends, the target whose load is the oldest is to blame. If
+the container ended by itself, that target is refused at once; if something else may have ended it (SIGKILL, SIGTERM),
+only when it happens again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ class Quarantine:
         self._suspect: dict[str, float] = {}  # target -> until when a second time counts
 
     def blame(self, target: str, by_itself: bool, now: float) -> bool:
-        """Its load was the oldest when its container ended. Whether it is refused from now on."""
+        """The target's load was the oldest when its container ended. Return whether it is refused from now on.
+
+        `by_itself`: no signal that others send ended the container.
+        """
         self._forget(now)
         refused = by_itself or target in self._suspect
         self._suspect[target] = now + SUSPECT_FOR
@@ -28,9 +31,10 @@ class Quarantine:
         return refused
 
     def refuses(self, target: str, now: float) -> bool:
+        """Whether the target must not be loaded now."""
         return self._refused.get(target, now) > now
 
     def _forget(self, now: float) -> None:
-        for known in (self._refused, self._suspect):
-            for target in [target for target, until in known.items() if until <= now]:
-                del known[target]
+        for deadlines in (self._refused, self._suspect):
+            for target in [target for target, until in deadlines.items() if until <= now]:
+                del deadlines[target]

@@ -1,6 +1,6 @@
 """The life of a target on one instance: its states as a table, and the commands that it gives rise to.
 
-What leads to which event is decided in modelcache.py.
+Which event happens is decided in model_cache.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from hostler.core.state_table import StateTable
 State = Literal[
     "absent", "fetching", "queued", "loading", "resident", "withdrawing", "out_of_memory", "unloading", "reload_pending"
 ]
-RefusalKind = Literal["missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"]  # see wire.link.Refused
+RefusalKind = Literal[
+    "missing", "bad", "too_big", "no_memory", "unavailable", "not_ready"
+]  # see gateway_messages.Refused
 
-# fetching: its artifact is on the way to the disk. queued: on disk, waits in line for room. loading, resident: as they
-# say. withdrawing: resident, but the gateways were asked to stop sending. crowded: resident, but the container lacked
-# memory to run it; waits for another target to leave. unloading: nobody sends to it, the container drops it. recalled:
-# wanted again while it was being dropped.
+# fetching: the artifact is on the way to the disk. queued: it is on disk, and waits for room. loading: the container
+# loads it. resident: gateways send to it. withdrawing: resident, but the gateways were asked to stop sending.
+# out_of_memory: resident, but the container had no memory to run it; waits for another target to leave. unloading: no
+# gateway sends to it, the container drops it. reload_pending: requested again while the container drops it.
 TARGET: StateTable[State] = StateTable(
     "target",
     {
@@ -66,10 +68,10 @@ class Target:
 
     name: str
     state: State = "absent"
-    size: int = 0  # bytes: measured once it was loaded, expected before; equals the Lru's while it is in memory
+    size: int = 0  # bytes: measured once it was loaded, expected before
     generation: int = 0  # of its last publication here; never used for another publication of its cache
-    used: float = 0.0  # when somebody last wanted it, or it was found in use, or it came; on the clock of its cache
-    calls: int = 0  # how often gateways said that they had used it, since it came
+    used: float = 0.0  # when it was last requested, found in use, or loaded; on the clock of its cache
+    calls: int = 0  # uses that gateways have reported since it came
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")
@@ -86,21 +88,21 @@ ORDERS: dict[str, Callable[[Target], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Bring the target's artifact to the disk: answer fetched or fetch_failed."""
+    """Bring the target's artifact to the disk. Then: fetched or fetch_failed."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Have the container load the target: answer loaded, load_failed, or refused."""
+    """Have the container load the target. Then: loaded, load_failed or refused."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell the gateways that the target is resident: they send whatever waits. Idempotent per generation."""
+    """Publish to the gateways that the target is resident: they send what waits. Idempotent per generation."""
 
     target: str
     generation: int
@@ -108,7 +110,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Ask all gateways to stop sending to the target: answer idle if nothing runs anywhere, else busy."""
+    """Ask all gateways to stop sending to the target. Then: idle if no request runs anywhere, else busy."""
 
     target: str
     generation: int
@@ -116,26 +118,26 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Have the container drop the target: answer unloaded once it is no longer there."""
+    """Have the container drop the target. Then: unloaded, once it is no longer there."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer everybody who waits for the target with this error.
+    """Answer all requests that wait for the target with this error.
 
     The kinds `too_big` and `no_memory` are the cache's own: they have facts instead of a message.
     """
 
     target: str
     kind: RefusalKind
-    message: str = ""  # of whoever fetched or loaded it
+    message: str = ""  # of the fetch or the load
     status: int = 0  # of the container's answer
-    by_pins: bool = False  # only what is pinned here is in its way: another instance may have room
+    by_pins: bool = False  # only pinned targets are in its way: another instance may have room
     needed: int = 0  # `too_big`: bytes that the target takes, ...
     budget: int = 0  # ... that the instance has, ...
-    pinned_bytes: int = 0  # ... and that are pinned there
+    pinned_bytes: int = 0  # ... and that its pinned targets take
     pinned: int = 0  # `no_memory`: targets that are pinned there
 
 

@@ -1,4 +1,4 @@
-"""The texts of a model cache's refusals, as callers at a gateway read them."""
+"""The texts of a model cache's refusals, as a gateway's callers read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hostler.text import exact_size
 
 
 def message(refuse: Refuse) -> str:
-    """The refusal's own message; where the cache itself refuses, the sentence for its kind and facts."""
+    """Return the refusal's own message, or, if the cache itself refuses, the sentence for its kind and facts."""
     match refuse.kind:
         case "too_big":
             return _too_big(refuse)
