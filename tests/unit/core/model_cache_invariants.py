@@ -17,34 +17,34 @@ def check(cache: ModelCache) -> None:
     entries = {target.name: target for target in cache.targets()}
     states = {target: entry.state for target, entry in entries.items()}
 
-    def those(*wanted: str) -> set[str]:
-        return {target for target, state in states.items() if state in wanted}
+    def targets_in(*kinds: str) -> set[str]:
+        return {target for target, state in states.items() if state in kinds}
 
-    assert not those("absent"), cache
+    assert not targets_in("absent"), cache
     counted = {state: count for state, count in ledger.counts.items() if count and state != "absent"}
-    assert counted == {state: len(those(state)) for state in states.values()}, cache
-    assert set(ledger.memory) == those(*IN_MEMORY), cache
+    assert counted == {state: len(targets_in(state)) for state in states.values()}, cache
+    assert set(ledger.memory) == targets_in(*IN_MEMORY), cache
     assert all(ledger.memory.size(target) == entries[target].size for target in ledger.memory), cache
-    assert cache.used() == sum(entries[target].size for target in those(*IN_MEMORY)), cache
-    assert ledger.leaving_bytes == sum(entries[target].size for target in those(*LEAVING)), cache
-    assert set(ledger.busy_until) <= those("resident"), cache
+    assert cache.used() == sum(entries[target].size for target in targets_in(*IN_MEMORY)), cache
+    assert ledger.leaving_bytes == sum(entries[target].size for target in targets_in(*LEAVING)), cache
+    assert set(ledger.busy_until) <= targets_in("resident"), cache
     assert list(ledger.busy_until.values()) == sorted(ledger.busy_until.values()), cache
-    staying = those("loading", "resident", "out_of_memory")
+    staying = targets_in("loading", "resident", "out_of_memory")
     assert set(ledger.pinned) <= {target for target in staying if ledger.policy.pins(target)}, cache
     assert all(ledger.pinned[target] == entries[target].size for target in ledger.pinned), cache
     assert ledger.pinned_bytes == sum(ledger.pinned.values()) <= cache.budget, cache
-    in_use = set(ledger.memory) - (those("resident") - set(ledger.busy_until))
+    in_use = set(ledger.memory) - (targets_in("resident") - set(ledger.busy_until))
     assert ledger.memory._pins == Counter([*in_use, *ledger.pinned]), cache
     assert ledger.memory.evictable == sum(
-        entries[target].size for target in those("resident") if target not in {*ledger.busy_until, *ledger.pinned}
+        entries[target].size for target in targets_in("resident") if target not in {*ledger.busy_until, *ledger.pinned}
     ), cache
-    assert set(ledger.queue) == those("queued"), cache
-    assert set(ledger.waiting_for_departure) <= those("queued", "out_of_memory"), cache
-    assert those("out_of_memory") <= set(ledger.waiting_for_departure), cache
-    assert len(those("loading")) <= cache.parallel_loads, cache
-    published = [entries[target].generation for target in those("resident", "withdrawing", "out_of_memory")]
+    assert set(ledger.queue) == targets_in("queued"), cache
+    assert set(ledger.waiting_for_departure) <= targets_in("queued", "out_of_memory"), cache
+    assert targets_in("out_of_memory") <= set(ledger.waiting_for_departure), cache
+    assert len(targets_in("loading")) <= cache.parallel_loads, cache
+    published = [entries[target].generation for target in targets_in("resident", "withdrawing", "out_of_memory")]
     assert len({generation for generation in published if generation > 1}) == sum(g > 1 for g in published), cache
-    _check_nothing_is_stuck(cache, bool(those("loading", *LEAVING)))
+    _check_nothing_is_stuck(cache, bool(targets_in("loading", *LEAVING)))
 
 
 def _check_nothing_is_stuck(cache: ModelCache, answer_outstanding: bool) -> None:

@@ -105,7 +105,7 @@ def test_what_was_just_used_is_spared_for_a_moment():
     assert victim in everything
 
 
-def test_a_key_that_comes_back_is_known_by_what_it_was_used():
+def test_a_key_that_comes_back_keeps_its_score():
     cache = popular_and_not()
     rare = next(key for key in cache if key.startswith("r"))
     for key in ("p0", rare):
@@ -117,7 +117,7 @@ def test_a_key_that_comes_back_is_known_by_what_it_was_used():
     assert order.index(rare) < order.index("p0")
 
 
-def test_many_uses_told_at_once_count_as_so_many():
+def test_many_uses_reported_at_once_count_as_so_many():
     once, many = popular_and_not(), popular_and_not()
     for _ in range(50):
         once.touch("p3")
@@ -125,7 +125,7 @@ def test_many_uses_told_at_once_count_as_so_many():
     assert once.score("p3") == pytest.approx(many.score("p3"), abs=0.1)
 
 
-def test_what_is_remembered_of_the_gone_is_bounded():
+def test_scores_of_removed_keys_are_bounded():
     cache = AdaptiveLrfu()
     for number in range(20_000):
         if len(cache) == 20:

@@ -363,7 +363,7 @@ def test_containers_that_failed_alike_share_a_cause_and_others_are_named() -> No
         ("s3://b/k.tar.gz", "S3 answered 503.", {}, "S3 answered 503."),
     ],
 )  # fmt: skip
-def test_an_artifact_that_cannot_be_had_keeps_awss_sentence(
+def test_an_artifact_that_was_not_fetched_keeps_awss_sentence(
     url: str, why: str, kind: dict[str, bool], text: str
 ) -> None:
     flags = {"missing": False, "bad": False, "embedded": True, **kind}
@@ -447,7 +447,7 @@ def test_no_wording_of_our_own_changes_the_help(code: Code, message: str) -> Non
         ("one", "", "one"),
     ],
 )
-def test_the_line_that_says_what_the_failure_says_is_not_quoted(log: str, line: str, quoted: str | None) -> None:
+def test_the_line_that_repeats_the_failure_is_not_quoted(log: str, line: str, quoted: str | None) -> None:
     facts = Facts("primary", ours=True, exit=1, failure=Failure(Code.OTHER, "why", line=line), log=log)
     quote = f" Its last lines: {quoted}" if quoted else ""
     assert failure_reason.unhealthy("AllTraffic", [facts]) == f"{AWS}The model does not load: why.{quote}"

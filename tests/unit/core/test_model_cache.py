@@ -1,4 +1,4 @@
-"""The hard cases, one by one. What must hold in any order of events is in test_modelcache_simulated.py."""
+"""The hard cases, one by one. What must hold in any order of events is in test_model_cache_simulated.py."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def ask(cache: ModelCache, target: str, size: int, now: float = 0.0) -> list:
 
 
 def generation(cache: ModelCache, target: str) -> int:
-    return found(cache, target).generation
+    return entry(cache, target).generation
 
 
-def found(cache: ModelCache, name: str) -> Target:
+def entry(cache: ModelCache, name: str) -> Target:
     target = cache.target(name)
     assert target is not None
     return target
@@ -82,7 +82,7 @@ def test_any_number_of_callers_make_one_load():
     assert cache.fetched("a", 10, 0.0) == [Load("a")]
     assert cache.request("a", None, 0.0) == []
     assert cache.loaded("a", 10, 0.0) == [Publish("a", 2)]
-    assert cache.request("a", None, 0.0) == [Publish("a", 2)], "who asks late is told again"
+    assert cache.request("a", None, 0.0) == [Publish("a", 2)], "a late request is answered again"
 
 
 def test_a_failure_answers_for_a_moment_and_then_it_is_tried_again():
@@ -159,7 +159,7 @@ def test_empty_targets_need_no_room():
     assert ask(cache, "b", 0) == [Load("b")]
 
 
-def test_a_smaller_budget_evicts_and_turns_away_who_can_never_fit():
+def test_a_smaller_budget_evicts_and_turns_away_targets_that_can_never_fit():
     cache = holding(100, a=60)
     ask(cache, "b", 80)
     cache.budget = 50
@@ -174,7 +174,7 @@ def test_a_smaller_budget_evicts_and_turns_away_who_can_never_fit():
 def test_the_least_recently_used_leave():
     cache = holding(100, a=40, b=40)
     cache.hit("a", 1, 0.0)
-    cache.hit("gone long ago", 1, 0.0)
+    cache.hit("unloaded long ago", 1, 0.0)
     assert ask(cache, "c", 40) == withdraw(cache, "b")
 
 
@@ -212,10 +212,10 @@ def test_room_for_all_that_load_next_is_made_at_once():
     assert ask(cache, "d", 50) == withdraw(cache, "b")
 
 
-# --- wanted again, gone, late -----------------------------------------------------------------------------------------
+# --- requested again, missing, late -----------------------------------------------------------------------------------
 
 
-def test_a_target_wanted_while_it_is_withdrawn_stays_and_another_goes():
+def test_a_target_requested_while_it_is_withdrawn_stays_and_another_leaves():
     cache = holding(100, a=50, b=50)
     ask(cache, "c", 50)
     assert cache.request("a", None, 0.0) == [Publish("a", 4), Withdraw("b", 3)]
@@ -223,7 +223,7 @@ def test_a_target_wanted_while_it_is_withdrawn_stays_and_another_goes():
     assert cache.state("a") == "resident"
 
 
-def test_a_target_wanted_while_it_is_unloaded_comes_back_after_that():
+def test_a_target_requested_while_it_is_unloaded_comes_back_after_that():
     cache = holding(100, a=60)
     ask(cache, "b", 60)
     idle(cache, "a")
@@ -233,7 +233,7 @@ def test_a_target_wanted_while_it_is_unloaded_comes_back_after_that():
     assert cache.unloaded("a", 0.0) == [Fetch("a"), Load("b")]
 
 
-def test_a_target_that_the_container_lost_is_loaded_when_asked_for():
+def test_a_target_that_the_container_lost_is_loaded_when_requested():
     cache = holding(100, a=60)
     assert cache.missing("a", 1, 0.0) == [], "of an earlier publication"
     assert cache.missing("a", 2, 0.0) == []
@@ -259,7 +259,7 @@ def test_an_answer_from_an_earlier_life_of_the_target_is_ignored():
     assert repr(cache) == before
 
 
-def test_an_outcome_that_cannot_be_is_a_bug_and_told_with_its_story():
+def test_an_impossible_outcome_is_a_bug_and_raises_with_the_targets_state():
     cache = holding(100, a=60)
     before = repr(cache)
     with pytest.raises(InvalidTransition, match="target: unloaded while resident: a resident 60 g2"):
@@ -341,7 +341,7 @@ def test_two_targets_that_lack_memory_do_not_wait_for_each_other_for_ever():
     cache.fetched("b", 10, 0.0)
     cache.loaded("b", 10, 0.0)
     cache.out_of_memory("a", 4, 0.0)
-    commands = cache.out_of_memory("b", 5, 0.0)  # b was withdrawn for a, and now both are short
+    commands = cache.out_of_memory("b", 5, 0.0)  # b was withdrawn for a, and now both wait for a departure
     assert [type(command) for command in commands] == [Refuse, Publish, Withdraw]
     assert commands[0].target == commands[1].target == commands[2].target == "a"
 
@@ -360,7 +360,7 @@ def test_a_target_that_lacks_memory_waits_for_busy_ones_by_the_clock():
     assert cache.tick(BUSY_FOR) == withdraw(cache, "a")
 
 
-def test_who_is_refused_for_good_lets_the_next_in_line_start_at_once():
+def test_a_target_refused_for_good_lets_the_next_in_the_queue_start_at_once():
     cache = ModelCache(1000, parallel_loads=1)
     ask(cache, "a", 10)
     ask(cache, "b", 10)
@@ -369,7 +369,7 @@ def test_who_is_refused_for_good_lets_the_next_in_line_start_at_once():
     assert load == Load("b")
 
 
-# --- the line ---------------------------------------------------------------------------------------------------------
+# --- the queue --------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_made_free_for_a_big_target_is_not_taken_by_small_ones():
@@ -401,12 +401,12 @@ def carried_out(cache: ModelCache, commands: list, sizes: dict, in_use: set, now
 
 
 def test_a_big_target_that_finds_no_room_neither_blocks_small_ones_for_ever_nor_starves():
-    sizes = {"held": 50, "big": 90} | {f"small{n}": 20 for n in range(100)}
-    cache, now = holding(100, held=50), 0.0
-    loaded = carried_out(cache, cache.request("big", None, now), sizes, {"held"}, now)
+    sizes = {"in_use": 50, "big": 90} | {f"small{n}": 20 for n in range(100)}
+    cache, now = holding(100, in_use=50), 0.0
+    loaded = carried_out(cache, cache.request("big", None, now), sizes, {"in_use"}, now)
     for n in range(100):
         now += 0.5
-        in_use = {"held"} if now < 30 else set()
+        in_use = {"in_use"} if now < 30 else set()
         loaded += carried_out(cache, cache.request(f"small{n}", None, now), sizes, in_use, now)
         while (due := cache.next_tick()) is not None and due <= now:
             loaded += carried_out(cache, cache.tick(now), sizes, in_use, now)
@@ -416,7 +416,7 @@ def test_a_big_target_that_finds_no_room_neither_blocks_small_ones_for_ever_nor_
     assert loaded.index("big") < 80
 
 
-def test_the_head_of_the_line_gives_way_after_its_turn():
+def test_the_head_of_the_queue_yields_after_its_turn():
     cache = holding(100, a=50)
     ask(cache, "big", 100)
     busy(cache, "a")
@@ -430,7 +430,7 @@ def test_the_head_of_the_line_gives_way_after_its_turn():
 # --- callers leave ----------------------------------------------------------------------------------------------------
 
 
-def test_a_queued_target_that_nobody_waits_for_is_let_go():
+def test_a_queued_target_without_callers_is_dropped():
     cache = holding(100, a=100)
     ask(cache, "b", 50)
     assert cache.abandoned("b", 0.0) == []
@@ -439,7 +439,7 @@ def test_a_queued_target_that_nobody_waits_for_is_let_go():
 
 
 @pytest.mark.parametrize("reached", ["fetching", "loading", "resident", "withdrawing", "unloading"])
-def test_what_has_begun_goes_on_without_callers(reached):
+def test_a_fetch_or_load_that_has_begun_goes_on_without_callers(reached):
     cache = ModelCache(100)
     for state, step in [
         ("fetching", lambda: cache.request("a", None, 0.0)),
@@ -451,12 +451,12 @@ def test_what_has_begun_goes_on_without_callers(reached):
         step()
         if state == reached:
             break
-    assert found(cache, "a").state == reached
+    assert entry(cache, "a").state == reached
     assert cache.abandoned("a", 0.0) == []
-    assert found(cache, "a").state == reached
+    assert entry(cache, "a").state == reached
 
 
-def test_a_recalled_target_that_nobody_waits_for_goes_after_all():
+def test_a_target_whose_reload_is_pending_leaves_after_all_without_callers():
     cache = holding(100, a=60)
     ask(cache, "b", 60)
     idle(cache, "a")
@@ -465,13 +465,13 @@ def test_a_recalled_target_that_nobody_waits_for_goes_after_all():
     assert cache.unloaded("a", 0.0) == [Load("b")]
 
 
-def test_a_crowded_target_that_nobody_waits_for_is_simply_resident():
+def test_a_target_out_of_memory_is_resident_again_without_callers():
     cache = holding(1000, a=10, b=10)
     cache.out_of_memory("b", 3, 0.0)
     assert cache.abandoned("b", 0.0) == [Publish("b", 4)]
 
 
-def test_abandoning_what_was_never_asked_for_does_nothing():
+def test_abandoning_a_target_that_was_never_requested_does_nothing():
     assert ModelCache(100).abandoned("a", 0.0) == []
 
 
@@ -504,7 +504,7 @@ def test_every_move_of_the_table_leads_to_a_state_that_can_be_left():
 # --- copies, and caches that keep nothing -----------------------------------------------------------------------------
 
 
-def test_a_dismissed_target_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> None:
+def test_a_copy_too_many_leaves_if_it_is_idle_and_stays_if_it_is_busy() -> None:
     cache = holding(100, a=10, b=10)
     assert cache.drop_copy("a") == withdraw(cache, "a")
     assert cache.state("a") == "leaving"

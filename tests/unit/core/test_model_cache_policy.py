@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_cache_invariants import check
-from test_model_cache import ask, bring, busy, found, generation, holding, idle, withdraw
+from test_model_cache import ask, bring, busy, entry, generation, holding, idle, withdraw
 
 from hostler.core.targets.model_cache import BUSY_FOR, ModelCache, Publish, Refuse, Unload
 from hostler.core.targets.policy import TargetPolicy
@@ -60,7 +60,7 @@ def test_targets_that_were_used_at_many_times_are_looked_at_a_few_times_and_none
     while (due := cache.next_tick()) is not None:
         looks += 1
         for command in cache.tick(due):
-            used = found(cache, command.target).used
+            used = entry(cache, command.target).used
             assert used + 80.0 <= due <= used + 90.0
             cache.idle(command.target, command.generation, due)
             cache.unloaded(command.target, due)
@@ -136,7 +136,7 @@ def test_a_miss_that_the_pinned_leave_no_room_for_is_refused_with_its_cause_and_
     check(cache)
 
 
-def test_a_container_that_is_full_of_the_pinned_says_so():
+def test_a_container_full_of_pinned_targets_refuses_with_their_number():
     cache = holding(100, a=10)
     cache.set_policy(pinning("a"), 0.0)
     ask(cache, "b", 10)

@@ -19,19 +19,19 @@ def zipf(exponent: float) -> list[str]:
 
 
 def ideal_hits(requests: list[str]) -> int:
-    held: OrderedDict[str, None] = OrderedDict()
+    ideal: OrderedDict[str, None] = OrderedDict()
     hits = 0
     for target in requests:
-        hits += target in held
-        held[target] = None
-        held.move_to_end(target)
-        if len(held) > ROOM:
-            held.popitem(last=False)
+        hits += target in ideal
+        ideal[target] = None
+        ideal.move_to_end(target)
+        if len(ideal) > ROOM:
+            ideal.popitem(last=False)
     return hits
 
 
 def hits_of(requests: list[str], order: type[Lru]) -> int:
-    """With every target idle, and control told of the hits before each need."""
+    """With every target idle, and control given the hits before each request."""
     cache, routed, unreported, hits = ModelCache(ROOM, order=order), set[str](), list[str](), 0
     for target in requests:
         if target in routed:
@@ -60,10 +60,10 @@ def hits_of(requests: list[str], order: type[Lru]) -> int:
     return hits
 
 
-def test_the_hit_ratio_is_that_of_an_ideal_lru_when_control_hears_of_hits_before_each_need():
+def test_the_hit_ratio_is_that_of_an_ideal_lru_when_control_gets_hits_before_each_request():
     requests = zipf(1.1)
     assert abs(hits_of(requests, Lru) - ideal_hits(requests)) / REQUESTS < 0.01
 
 
-def test_by_frequency_more_than_seven_in_ten_are_found():
+def test_by_frequency_more_than_seven_in_ten_are_hits():
     assert hits_of(zipf(1.1), AdaptiveLrfu) / REQUESTS > 0.72

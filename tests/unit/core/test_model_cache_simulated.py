@@ -38,20 +38,20 @@ class Gateway:
             self.hits.append(target)
         else:
             self.waiting.append(target)
-            self.say("request", target)
+            self.send("request", target)
 
-    def say(self, *message: object) -> None:
+    def send(self, *message: object) -> None:
         self.up.append((*message, tuple(self.hits)))
         self.hits.clear()
 
     def sent_back(self, target: str, generation: int, report: str) -> None:
-        """The container answered 404 or 507: forget the resident, tell, and wait."""
+        """The container answered 404 or 507: forget the resident, report that, and wait."""
         if self.routed.get(target) == generation:
             del self.routed[target]
-        self.say(report, target, generation)
+        self.send(report, target, generation)
         self.ask(target)
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         message = self.down.popleft()
         target = message.target
         if isinstance(message, Publish):
@@ -61,7 +61,7 @@ class Gateway:
                 self.ask(target)
         elif isinstance(message, Withdraw):
             self.routed.pop(target, None)
-            self.say("withdrawn", target, message.generation, any(target == t for t, _ in self.running))
+            self.send("withdrawn", target, message.generation, any(target == t for t, _ in self.running))
         else:
             self.waiting = [other for other in self.waiting if other != target]
 
@@ -75,7 +75,7 @@ class Instance(RuleBasedStateMachine):
         self.gateways = [Gateway(), Gateway()]
         self.jobs: list[Fetch | Load | Unload] = []  # commands that are being carried out
         self.declared: dict[str, int] = {}  # target -> bytes, by our own account of the commands and their outcomes
-        self.held: dict[str, int] = {}  # what the container really holds
+        self.in_container: dict[str, int] = {}  # what the container really holds
         self.wants: dict[str, set[int]] = {}  # target -> gateways that wait for it, as far as control knows
         self.withdrawn: set[tuple[str, int]] = set()  # publications that were ever asked back
         self.lost: dict[str, int] = {}  # target -> the last publication that a 404 ended, and with it all before
@@ -92,7 +92,7 @@ class Instance(RuleBasedStateMachine):
         self.pinned: frozenset[str] = frozenset()
         self.cache = ModelCache(BUDGET, parallel, self.keep, order)
         if restored:
-            self.held["a"] = self.declared["a"] = SIZES["a"]
+            self.in_container["a"] = self.declared["a"] = SIZES["a"]
             self.carry_out(self.cache.restore("a", SIZES["a"], self.now))
             self.carry_out(self.cache.tick(self.now))
 
@@ -116,7 +116,7 @@ class Instance(RuleBasedStateMachine):
                 self.withdrawn.add((target, command.generation))
             else:
                 if isinstance(command, Publish):
-                    assert (target, command.generation) not in self.withdrawn, "late answers could not be told apart"
+                    assert (target, command.generation) not in self.withdrawn, "late answers could not be recognized"
                     self.lost.pop(target, None)  # before this one is unloaded, every gateway is to be asked
                 self.wants.pop(target, None)
             for gateway in self.gateways:
@@ -150,7 +150,7 @@ class Instance(RuleBasedStateMachine):
             generation, busy = rest
             answer = self.cache.busy if busy else self.cache.idle
             silent = self.asked.get((target, generation))
-            if silent is None:  # another gateway was busy, or the target was wanted again
+            if silent is None:  # another gateway was busy, or the target was requested again
                 assert answer(target, generation, self.now) == []
                 return
             silent.discard(index)
@@ -190,7 +190,7 @@ class Instance(RuleBasedStateMachine):
         running = self.gateways[index].running
         if running:
             target, generation = running.pop(pick % len(running))
-            if target not in self.held:
+            if target not in self.in_container:
                 report = "missing"
             if report:
                 self.gateways[index].sent_back(target, generation, report)
@@ -205,13 +205,13 @@ class Instance(RuleBasedStateMachine):
         if gateway.waiting:
             target = gateway.waiting.pop(pick % len(gateway.waiting))
             if target not in gateway.waiting:
-                gateway.say("abandoned", target)
+                gateway.send("abandoned", target)
 
     @rule(index=st.integers(0, 1), count=st.integers(1, 6))
     def messages_go_down(self, index: int, count: int) -> None:
         gateway = self.gateways[index]
         for _ in range(min(count, len(gateway.down))):
-            gateway.hear()
+            gateway.receive()
 
     @rule(index=st.integers(0, 1), count=st.integers(1, 6))
     def messages_come_up(self, index: int, count: int) -> None:
@@ -231,23 +231,23 @@ class Instance(RuleBasedStateMachine):
             self.carry_out(self.cache.fetch_failed(target, "missing", "no such key", self.now))
         elif isinstance(job, Unload):
             self.assert_unused(target)
-            self.held.pop(target, None)
+            self.in_container.pop(target, None)
             del self.declared[target]
             self.carry_out(self.cache.unloaded(target, self.now))
         elif outcome == "failed":
             del self.declared[target]
             self.carry_out(self.cache.load_failed(target, 500, "broken", self.now))
-        elif sum(self.held.values()) + size > self.room:
+        elif sum(self.in_container.values()) + size > self.room:
             del self.declared[target]
             self.carry_out(self.cache.refused(target, self.now))
         else:
-            self.held[target] = self.declared[target] = size + extra
+            self.in_container[target] = self.declared[target] = size + extra
             self.carry_out(self.cache.loaded(target, size + extra, self.now))
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.in_container)
     @rule(pick=picks)
     def the_container_forgets_a_target(self, pick: int) -> None:
-        del self.held[list(self.held)[pick % len(self.held)]]
+        del self.in_container[list(self.in_container)[pick % len(self.in_container)]]
 
     @rule(name=names)
     def there_is_a_copy_too_many(self, name: str) -> None:

@@ -24,7 +24,7 @@ def test_a_hot_target_gets_one_more_copy_at_a_time():
     assert choose("t", [at("a", "resident"), at("b", "resident")], hot=True) is None
 
 
-def test_a_target_called_hot_that_is_nowhere_is_placed_like_any_other():
+def test_a_hot_target_that_is_nowhere_is_placed_like_any_other():
     instances = [at("a"), at("b"), at("c")]
     assert choose("t", instances, hot=True) == choose("t", instances, hot=False)
 
@@ -53,7 +53,7 @@ def test_targets_spread_evenly():
     assert all(400 < homes.count(candidate.instance) < 600 for candidate in instances)
 
 
-def test_a_copy_that_stays_is_chosen_before_one_that_was_asked_to_go():
+def test_a_copy_that_stays_is_chosen_before_one_that_is_withdrawn():
     assert choose("t", [at("a", "leaving"), at("b", "resident")], hot=False) == "b"
     assert choose("t", [at("a", "leaving"), at("b", "coming")], hot=False) == "a"
     assert choose("t", [at("a", "leaving"), at("b")], hot=True) == "b"
@@ -77,7 +77,7 @@ def test_a_copy_goes_when_its_target_has_not_been_hot_for_a_while_and_the_home_s
     assert copies.surplus(lambda target: there, 1000.0) == [], "it is no longer looked after"
 
 
-def test_while_one_is_busy_the_others_are_asked_in_turn():
+def test_while_one_copy_is_busy_the_others_are_tried_in_turn():
     copies = Copies()
     copies.hot("t", 0.0)
     there = {"a": "resident", "b": "resident", "c": "resident"}
@@ -86,7 +86,7 @@ def test_while_one_is_busy_the_others_are_asked_in_turn():
     assert asked[3:] == asked[:3]
 
 
-def test_a_target_that_is_called_hot_again_keeps_its_copies():
+def test_a_target_that_is_hot_again_keeps_its_copies():
     copies = Copies()
     copies.hot("t", 0.0)
     there = {"a": "resident", "b": "resident", "c": "resident"}
@@ -101,7 +101,7 @@ worlds = st.dictionaries(st.sampled_from("abcd"), states, min_size=1)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["hot", "look"]), st.floats(0, 50), worlds), max_size=30))
-def test_the_last_copy_is_never_asked_to_go_and_none_before_its_target_has_cooled(steps):
+def test_the_last_copy_is_never_dropped_and_none_before_its_target_has_cooled(steps):
     copies, now, hot = Copies(), 0.0, None
     for what, later, world in steps:
         now += later

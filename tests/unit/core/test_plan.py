@@ -38,13 +38,13 @@ def test_a_new_endpoint_gets_its_instances():
     assert plan([want((1, 2))], [], 0.0).actions == starts(0, 1)
 
 
-def test_what_is_as_wanted_is_left_alone():
+def test_instances_that_are_as_desired_stay():
     result = plan([want((1, 2))], [seen(0), seen(1, "starting")], 0.0)
     assert result.actions == []
     assert result.wake_at is None
 
 
-def test_what_nobody_desires_is_stopped_once():
+def test_an_instance_that_is_not_desired_is_stopped_once():
     assert plan([], [seen(0), seen(1, "stopping"), seen(2, "gone")], 0.0).actions == [StopInstance("e1.1.0.0.0")]
     assert plan([want()], [seen(0, "pending")], 0.0).actions == [StopInstance("e1.1.0.0.0")]
 
@@ -69,7 +69,7 @@ def test_later_replacements_wait_longer_and_longer():
     assert [backoff(attempt) for attempt in (0, 1, 2, 3, 7, 10_000)] == [0.0, 0.5, 1.0, 2.0, 30.0, 30.0]
 
 
-def test_who_served_well_is_replaced_at_once():
+def test_an_instance_that_served_well_is_replaced_at_once():
     result = plan([want((1, 1))], [seen(0, "gone", attempt=9, ended_at=100.0, lived=60.0)], 100.0)
     assert result.actions == starts(0, attempt=10)
 
@@ -88,7 +88,7 @@ def test_an_older_revision_is_kept_whole_for_as_long_as_it_is_listed():
     assert plan([want((2, 2))], whole, 0.0).actions == stops
 
 
-def test_revisions_that_share_a_fleet_share_its_instances_and_a_start_names_the_oldest_that_wants_it():
+def test_revisions_that_share_a_fleet_share_its_instances_and_a_start_names_the_oldest_that_desires_it():
     assert plan([want((1, 1), (2, 3, 1))], [seen(0)], 0.0).actions == starts(1, 2, revision=2)
     assert plan([want((1, 1), (2, 3, 1))], [], 0.0).actions == starts(0) + starts(1, 2, revision=2)
     assert plan([want((1, 2), (2, 1, 1))], [seen(0), seen(1)], 0.0).actions == []
@@ -117,11 +117,11 @@ revisions = st.lists(
     st.tuples(st.integers(1, 3), st.integers(1, 3), counts), max_size=3, unique_by=lambda revision: revision[0]
 ).map(sorted)
 endpoints = st.builds(
-    lambda uid, found: EndpointWant(
+    lambda uid, revisions: EndpointWant(
         uid,
         tuple(
             RevisionWant(number, min(fleet, number), tuple(VariantWant(i, c) for i, c in enumerate(counts)))
-            for number, fleet, counts in found
+            for number, fleet, counts in revisions
         ),
     ),
     uids,

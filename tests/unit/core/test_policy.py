@@ -9,32 +9,32 @@ import pytest
 from hostler.core.targets.policy import TargetPolicy, check, read
 
 
-def test_an_endpoint_without_tags_of_ours_has_the_usual_life():
+def test_an_endpoint_without_hostlers_tags_has_the_default_policy():
     usual = TargetPolicy(600.0)
     assert read({}, usual) == usual
     assert read({"team": "a", "hostler": "c"}, usual) == usual
     assert not usual.pins("a")
 
 
-def test_tags_say_when_targets_leave_which_stay_and_which_come_unasked():
+def test_tags_set_the_idle_timeout_the_pinned_and_the_preloaded_targets():
     tags = {"hostler:idle-ttl": "90", "hostler:pin": "a.tar.gz  /b.tar.gz", "hostler:preload": "c.tar.gz a.tar.gz"}
-    lives = read(tags, TargetPolicy(600.0))
-    assert lives == TargetPolicy(90.0, frozenset({"a.tar.gz", "b.tar.gz"}), (), ("c.tar.gz", "a.tar.gz"))
-    assert lives.pins("a.tar.gz")
-    assert not lives.pins("c.tar.gz")
+    policy = read(tags, TargetPolicy(600.0))
+    assert policy == TargetPolicy(90.0, frozenset({"a.tar.gz", "b.tar.gz"}), (), ("c.tar.gz", "a.tar.gz"))
+    assert policy.pins("a.tar.gz")
+    assert not policy.pins("c.tar.gz")
     assert read({"hostler:idle-ttl": "0"}, TargetPolicy(600.0)).idle_ttl == 0
 
 
-def test_what_is_to_be_preloaded_is_not_idle_before_its_first_call():
-    lives = read({"hostler:idle-ttl": "90", "hostler:preload": "a"}, TargetPolicy())
-    assert lives.expires("a", 10.0, 0) == math.inf
-    assert lives.expires("a", 10.0, 1) == lives.expires("b", 10.0, 0) == 100.0
+def test_a_preloaded_target_is_not_idle_before_its_first_call():
+    policy = read({"hostler:idle-ttl": "90", "hostler:preload": "a"}, TargetPolicy())
+    assert policy.expires("a", 10.0, 0) == math.inf
+    assert policy.expires("a", 10.0, 1) == policy.expires("b", 10.0, 0) == 100.0
     assert TargetPolicy().expires("b", 10.0, 5) == math.inf
 
 
 def test_a_word_that_ends_in_dots_pins_every_name_that_begins_so():
-    lives = read({"hostler:pin": "region-... tenants/7/..."}, TargetPolicy())
-    assert [lives.pins(name) for name in ("region-1", "tenants/7/x/y", "tenants/70", "other")] == [
+    policy = read({"hostler:pin": "region-... tenants/7/..."}, TargetPolicy())
+    assert [policy.pins(name) for name in ("region-1", "tenants/7/x/y", "tenants/70", "other")] == [
         True,
         True,
         False,
@@ -45,9 +45,9 @@ def test_a_word_that_ends_in_dots_pins_every_name_that_begins_so():
 
 def test_names_that_one_value_has_no_room_for_go_on_in_further_tags_in_the_order_of_their_keys():
     tags = {"hostler:preload:2": "c d", "hostler:preload": "a b a", "hostler:pin:x": "a", "hostler:pin": "b"}
-    lives = read(tags, TargetPolicy())
-    assert lives.preload == ("a", "b", "c", "d")
-    assert lives.pinned == {"a", "b"}
+    policy = read(tags, TargetPolicy())
+    assert policy.preload == ("a", "b", "c", "d")
+    assert policy.pinned == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_names_that_one_value_has_no_room_for_go_on_in_further_tags_in_the_order
         ("hostler:preload", "a region-...", "must name each target, unlike hostler:pin; 'region-...' names several"),
     ],
 )
-def test_a_tag_of_ours_that_says_nothing_is_refused_and_has_no_effect(key: str, value: str, message: str):
+def test_a_tag_that_cannot_be_parsed_is_refused_and_has_no_effect(key: str, value: str, message: str):
     with pytest.raises(ValueError, match=r".*") as refused:
         check(key, value)
     assert message in str(refused.value)

@@ -8,7 +8,7 @@ from hostler.core.targets.states import TARGET
 LIGHT: StateTable = StateTable("light", {("off", "press"): "on", ("on", "press"): "off"})
 
 
-def test_a_table_says_what_comes_next_and_what_cannot_be():
+def test_a_table_gives_the_next_state_and_refuses_an_impossible_event():
     assert LIGHT.next("off", "press", "lamp") == "on"
     assert LIGHT.knows("on", "press")
     assert not LIGHT.knows("on", "break")

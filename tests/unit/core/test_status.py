@@ -23,7 +23,7 @@ def test_an_instance_can_be_stopped_until_it_is_being_stopped():
         assert INSTANCE.next(state, "stop", "i") == "stopping"
 
 
-def test_an_impossible_event_says_what_happened_to_whom():
+def test_an_impossible_event_raises_with_the_event_and_the_instance():
     with pytest.raises(InvalidTransition, match=r"instance: ready while gone: e1\.1\.0\.0\.0"):
         INSTANCE.next("gone", "ready", "e1.1.0.0.0")
 

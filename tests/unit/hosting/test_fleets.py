@@ -97,7 +97,7 @@ async def test_the_hottest_targets_come_along_as_far_as_they_fit_and_keep_their_
         assert [name for name, _ in new.instances.hottest()[0]] == ["a", "c", "b"]
 
 
-async def test_a_target_that_is_missing_or_fails_under_the_new_model_holds_nothing_up(ground: Ground) -> None:
+async def test_a_target_that_is_missing_or_fails_under_the_new_model_delays_nothing(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway, "a", "b", "c")
         ground.put("q/a")
@@ -139,7 +139,7 @@ async def test_a_target_that_ends_the_new_container_while_it_warms_up_fails_no_u
         assert "ended while it loaded this model" in gateway.refused[0].message
 
 
-async def test_who_waits_at_the_flip_is_given_the_new_fleets_target_and_not_the_old_ones_refusal(
+async def test_requests_that_wait_when_fleets_change_get_the_new_ones_target_and_not_the_old_ones_refusal(
     ground: Ground,
 ) -> None:
     async with ground.control() as (reconciler, gateway):
@@ -472,7 +472,7 @@ async def test_a_failed_scale_out_goes_back_to_what_was(ground: Ground) -> None:
         assert len(gateway.places()) == 2
 
 
-async def test_targets_are_asked_for_only_on_instances_that_the_route_names(ground: Ground) -> None:
+async def test_targets_are_requested_only_on_instances_in_the_route(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         uid = await in_service(ground, reconciler, gateway)
         first, held = f"{uid}.1.0.0.0", Container(ping=503)

@@ -241,7 +241,7 @@ async def test_all_containers_that_never_passed_are_named_with_their_causes(stag
     await stopped(instance)
 
 
-async def test_an_artifact_that_is_missing_is_told_by_its_containers_number_and_nothing_starts(stage: Stage) -> None:
+async def test_an_artifact_that_is_missing_is_named_by_its_containers_number_and_nothing_starts(stage: Stage) -> None:
     instance = stage.instance(ours(), ours(ModelDataUrl="s3://nowhere/x.tar.gz"))
     instance.begin()
     await stage.until(instance, "ended")
@@ -260,7 +260,7 @@ async def test_a_submit_directory_that_is_no_address_is_the_users_mistake(stage:
     await stopped(instance)
 
 
-async def test_what_the_engine_refuses_to_start_is_said_behind_awss_sentence(stage: Stage) -> None:
+async def test_a_container_that_the_engine_refuses_to_start_has_its_cause_behind_awss_sentence(stage: Stage) -> None:
     stage.engine.refuse = "no port is free"
     instance = stage.instance(mine())
     instance.begin()
@@ -337,12 +337,12 @@ async def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_no
         ),
     ],
 )
-def test_a_log_tells_nothing_of_this_machines_private_folders(text: str, shown: str) -> None:
+def test_a_log_shows_none_of_this_machines_private_folders(text: str, shown: str) -> None:
     assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_a_program_whose_interpreter_is_not_there_is_told_from_one_that_is_missing(
+async def test_a_missing_interpreter_has_another_cause_than_a_missing_program(
     stage: Stage, tmp_path: Path, seed: int
 ) -> None:
     program = tmp_path / "serve it.py"

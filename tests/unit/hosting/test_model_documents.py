@@ -23,7 +23,7 @@ DIRECT = {"InferenceExecutionConfig": {"Mode": "Direct"}}
         ({"PrimaryContainer": A, **DIRECT}, "Direct", ["a"]),
     ],
 )
-def test_a_container_is_known_by_the_name_that_it_is_called_by(model: Document, mode: str, labels: list[str]) -> None:
+def test_a_containers_label_is_the_name_that_requests_use(model: Document, mode: str, labels: list[str]) -> None:
     assert models.mode(model) == mode
     assert [label for label, _ in models.containers(model)] == labels
 

@@ -14,7 +14,7 @@ from hostler.hosting.platform import KEPT_LOGS, Platform
 from hostler.settings import Settings
 
 
-def test_of_instances_that_have_ended_the_last_ones_logs_are_kept(tmp_path: Path) -> None:
+def test_the_logs_of_the_last_ended_instances_are_kept(tmp_path: Path) -> None:
     disk = ArtifactCache(tmp_path / "artifacts", EmbeddedSource(tmp_path / "s3"), 1, Limits(10**6, 100, 100.0))
     platform = Platform(Settings(data=tmp_path), FakeEngine(), disk, Metrics(), changed=lambda: None)
     for number in range(KEPT_LOGS + 3):

@@ -63,7 +63,7 @@ async def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing
         assert "[images]" in reason(reconciler, uid)
 
 
-async def test_an_instance_that_ends_is_replaced_and_its_targets_are_told_nowhere(ground: Ground) -> None:
+async def test_an_instance_that_ends_is_replaced_and_its_targets_are_published_nowhere(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a.tar.gz")
         uid = ground.endpoint()
@@ -84,10 +84,10 @@ async def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(
     async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")
-        for attempt in (0, 1):
+        for attempt in range(4):
             ground.engine.end(f"{uid}.1.0.0.{attempt}.0", 1)
             await gateway.until(lambda id=f"{uid}.1.0.0.{attempt + 1}": gateway.places() == [id])
-        assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in (0, 1, 2)]
+        assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in range(5)]
 
 
 async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) -> None:
@@ -146,7 +146,7 @@ async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the
         assert len(container.models) == 1
 
 
-async def test_a_new_control_stops_what_nobody_desires_any_more(ground: Ground) -> None:
+async def test_a_new_control_stops_instances_that_are_not_desired_any_more(ground: Ground) -> None:
     async with ground.control() as (reconciler, _):
         uid = ground.endpoint()
         await status(reconciler, uid, "InService")

@@ -33,7 +33,7 @@ _FULL_OF_PINNED = (
         (Refuse("a", "no_memory", pinned=2), _FULL_OF_PINNED),
     ],
 )
-def test_a_lack_of_memory_is_said_with_its_cause_and_its_cure(refuse: Refuse, text: str) -> None:
+def test_a_refusal_for_lack_of_memory_has_its_cause_and_its_cure(refuse: Refuse, text: str) -> None:
     assert message(refuse) == text
 
 

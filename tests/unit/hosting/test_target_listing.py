@@ -10,7 +10,7 @@ from hostler.wire import gateway_messages
 pytestmark = pytest.mark.simulated
 
 
-async def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_say_of_it(ground: Ground) -> None:
+async def test_every_target_is_listed_with_its_state_its_calls_and_its_policy(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         for name in ("a", "b", "c"):
             ground.put(f"p/{name}")
@@ -53,7 +53,7 @@ async def test_every_target_is_shown_with_its_state_its_calls_and_what_the_tags_
         assert reconciler.targets("us-east-1", "nobody", "", "name", 0) == "there is no endpoint 'nobody' in us-east-1"
 
 
-async def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(ground: Ground) -> None:
+async def test_a_target_on_its_way_is_listed_without_its_unknown_values(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a")
         await status(reconciler, ground.endpoint(), "InService")
@@ -64,7 +64,7 @@ async def test_what_is_on_its_way_is_shown_without_what_is_not_known_of_it(groun
         await gateway.until(lambda: gateway.where("a"))
 
 
-async def test_what_tags_name_is_shown_though_it_is_on_no_instance(ground: Ground) -> None:
+async def test_targets_of_the_tags_are_listed_though_they_are_on_no_instance(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         tags = {"hostler:pin": "b region-... c", "hostler:preload": "a b"}
         for name in "ab":
@@ -82,7 +82,7 @@ async def test_what_tags_name_is_shown_though_it_is_on_no_instance(ground: Groun
         assert listed()[1:] == [("b", "resident", True, True), ("c", "absent", True, False)]
 
 
-async def test_an_endpoint_that_is_not_multi_model_is_said_to_have_no_targets(ground: Ground) -> None:
+async def test_an_endpoint_that_is_not_multi_model_has_no_targets(ground: Ground) -> None:
     async with ground.control() as (reconciler, _):
         ground.put("p")
         await status(reconciler, ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://box/p"), "InService")

@@ -57,7 +57,7 @@ async def test_a_busy_target_is_not_unloaded_however_long_its_call_takes(ground:
         await passes(reconciler, lambda: container.unloads)
 
 
-async def test_the_setting_holds_where_no_tag_speaks_and_a_tag_that_comes_or_goes_needs_no_restart(
+async def test_the_setting_holds_without_a_tag_and_a_change_of_tags_needs_no_restart(
     ground: Ground,
 ) -> None:
     async with ground.control(idle_ttl=0.05) as (reconciler, gateway):
@@ -156,7 +156,7 @@ async def test_preloads_that_are_pinned_fill_one_instance_after_another_before_t
     assert "could not be preloaded" in record.getMessage()
 
 
-async def test_preloads_that_take_too_long_hold_up_an_endpoint_no_longer_than_a_warm_up_may(ground: Ground) -> None:
+async def test_preloads_that_take_too_long_delay_an_endpoint_no_longer_than_a_warm_up_may(ground: Ground) -> None:
     async with ground.control(warm_up=0.05) as (reconciler, gateway):
         ground.put("p/a")
         ground.container = lambda: Container(silent=True)
@@ -255,7 +255,7 @@ async def test_the_hottest_come_first_and_only_as_many_as_there_is_room_for(grou
         assert not container.unloads
 
 
-async def test_a_target_that_is_gone_meanwhile_makes_no_noise_and_holds_nobody_up(
+async def test_a_hot_target_that_was_removed_meanwhile_is_skipped_without_a_word(
     ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     await earlier(ground)
@@ -267,7 +267,7 @@ async def test_a_target_that_is_gone_meanwhile_makes_no_noise_and_holds_nobody_u
     assert not caplog.records
 
 
-async def test_a_kill_costs_what_happened_since_the_last_look(ground: Ground) -> None:
+async def test_a_kill_loses_what_happened_since_the_last_save(ground: Ground) -> None:
     file = ground.folder / FILE
     async with ground.control() as (reconciler, gateway):
         await use_all(ground, reconciler, gateway)
@@ -279,7 +279,7 @@ async def test_a_kill_costs_what_happened_since_the_last_look(ground: Ground) ->
         await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
 
 
-async def test_a_second_end_before_all_is_back_costs_nothing(ground: Ground) -> None:
+async def test_a_second_restart_before_all_is_loaded_again_loses_nothing(ground: Ground) -> None:
     await earlier(ground)
     ground.container = lambda: Container(silent=True)
     async with ground.control() as (reconciler, gateway):
@@ -316,7 +316,7 @@ async def test_a_caller_waits_for_no_more_than_a_few_of_what_comes_back(ground: 
     "content",
     [b"", b"{", b"\xff\xfe", b"[]", b'{"form": 2, "hot": []}', b'{"form": 1, "hot": [{"endpoint": 5}]}'],
 )
-async def test_a_file_that_cannot_be_read_is_told_of_in_one_line_and_ignored(
+async def test_a_file_that_cannot_be_read_is_logged_in_one_line_and_ignored(
     ground: Ground, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     await earlier(ground)
@@ -331,7 +331,7 @@ async def test_a_file_that_cannot_be_read_is_told_of_in_one_line_and_ignored(
     assert str(ground.folder) not in record.getMessage()
 
 
-async def test_names_that_no_target_can_have_are_not_asked_for(ground: Ground) -> None:
+async def test_names_that_no_target_can_have_are_not_requested(ground: Ground) -> None:
     file = b'{"form":1,"hot":[{"endpoint":"%s","variant":"v","targets":[["../x",1],["/a",1],["a",-1]]}]}' % KEY.encode()
     await earlier(ground)
     (ground.folder / FILE).write_bytes(file)
@@ -340,7 +340,7 @@ async def test_names_that_no_target_can_have_are_not_asked_for(ground: Ground) -
         await passes(reconciler, lambda: gateway.places())
 
 
-async def test_what_was_hot_at_an_endpoint_that_is_no_more_is_forgotten(ground: Ground) -> None:
+async def test_the_hot_targets_of_a_deleted_endpoint_are_forgotten(ground: Ground) -> None:
     await earlier(ground)
     async with ground.control() as (reconciler, _):
         assert reconciler.runtimes.warm_up.remaining()

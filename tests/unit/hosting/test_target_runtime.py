@@ -14,7 +14,7 @@ from hostler.hosting import clock
 pytestmark = pytest.mark.simulated
 
 
-async def test_a_target_is_fetched_and_loaded_once_however_often_it_is_needed(ground: Ground) -> None:
+async def test_a_target_is_fetched_and_loaded_once_however_often_it_is_requested(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/tenant/a.tar.gz")
         ground.container = lambda: Container(slow=2.0)
@@ -142,7 +142,7 @@ async def test_an_archive_that_is_none_is_refused_as_bad(ground: Ground) -> None
 
 
 @pytest.mark.parametrize("noticed", [False, True])
-async def test_nothing_asked_for_while_no_instance_is_ready_is_forgotten(ground: Ground, noticed: bool) -> None:
+async def test_a_target_requested_while_no_instance_is_ready_is_loaded_later(ground: Ground, noticed: bool) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a")
         uid = ground.endpoint()
@@ -211,7 +211,7 @@ async def test_a_target_that_ends_a_worker_while_it_is_loaded_is_refused_before_
         await gateway.until(lambda: gateway.where("good"))
 
 
-async def test_a_worker_that_somebody_else_may_have_ended_is_not_held_against_what_it_loaded(ground: Ground) -> None:
+async def test_a_target_is_not_blamed_for_a_worker_that_others_may_have_ended(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a")
         ground.container = lambda: Container(worker_ends=[-15])

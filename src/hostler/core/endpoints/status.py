@@ -58,10 +58,10 @@ class EndpointView:
 
 
 def variant_phase(coming: bool, complete: bool, before: int, after: int) -> tuple[str, str]:
-    """Return Status and StatusMessage of a variant on its way from `before` to `after` instances; empty: at rest (§7.1)
+    """Return Status and StatusMessage of a variant on its way from `before` to `after` instances (§7.1).
 
-    `coming`: its fleet has not served yet; `complete`: that fleet can take over. The fleet that it takes over from is at
-    rest until then: it ends after all traffic has moved.
+    Both are empty while it is at rest. `coming`: its fleet has not served yet; `complete`: that fleet can take over.
+    The fleet that it takes over from is at rest until then: it ends after all traffic has moved.
     """
     if coming and complete:
         return "ActivatingTraffic", f"Activating traffic on full capacity of {after} instance(s)."

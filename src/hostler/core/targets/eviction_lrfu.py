@@ -66,10 +66,10 @@ class AdaptiveLrfu(Lru):
         self._by_recency.move_to_end(key)
         while len(self._by_recency) > len(self):
             self._by_recency.popitem(last=False)
-        held, newcomer = len(self._by_frequency), key not in self._by_frequency
-        while held + newcomer > max(len(self), 1):
+        size, newcomer = len(self._by_frequency), key not in self._by_frequency
+        while size + newcomer > max(len(self), 1):
             self._by_frequency.pop()
-            held -= 1
+            size -= 1
         if newcomer:
             self._by_frequency.add(key)
 

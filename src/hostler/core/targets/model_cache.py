@@ -18,10 +18,10 @@ from hostler.core.targets.placement import Presence
 from hostler.core.targets.policy import TargetPolicy
 from hostler.core.targets.recent_failures import RecentFailures
 from hostler.core.targets.states import (
-    COMING,
-    HELD,
     LEAVING,
+    LOADED,
     TARGET,
+    UNANSWERED,
     Command,
     Fetch,
     Load,
@@ -86,11 +86,11 @@ class ModelCache:
     def hottest(self) -> list[tuple[str, int]]:
         """The targets that may be invoked here, with their bytes, the last used first."""
         memory = self._ledger.memory
-        return [(target, memory.size(target)) for target in memory if self._ledger.state(target) in HELD][::-1]
+        return [(target, memory.size(target)) for target in memory if self._ledger.state(target) in LOADED][::-1]
 
     def waiting(self) -> list[str]:
         """The targets that are still to be answered: when the container is lost, they need another instance."""
-        return [target for target, entry in self._ledger.targets.items() if entry.state in COMING]
+        return [target for target, entry in self._ledger.targets.items() if entry.state in UNANSWERED]
 
     def __repr__(self) -> str:
         busy, waiting = self._ledger.busy_until, self._ledger.waiting_for_departure

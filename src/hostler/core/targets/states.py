@@ -56,10 +56,10 @@ TARGET: StateTable[State] = StateTable(
     },
 )
 IN_MEMORY = frozenset({"loading", "resident", "withdrawing", "out_of_memory", "unloading", "reload_pending"})
-HELD = frozenset({"resident", "withdrawing", "out_of_memory"})
+LOADED = frozenset({"resident", "withdrawing", "out_of_memory"})
 LEAVING = frozenset({"withdrawing", "unloading", "reload_pending"})
 STAYING = IN_MEMORY - LEAVING
-COMING = frozenset({"fetching", "queued", "loading", "out_of_memory", "reload_pending"})
+UNANSWERED = frozenset({"fetching", "queued", "loading", "out_of_memory", "reload_pending"})
 
 
 @dataclass(slots=True)

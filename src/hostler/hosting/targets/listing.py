@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from hostler.core.targets.states import HELD, ORDERS, State, Target
+from hostler.core.targets.states import LOADED, ORDERS, State, Target
 from hostler.hosting.targets.runtime import TargetRuntime
 
 # State -> its name in answers, where that differs.
@@ -74,9 +74,9 @@ def _endpoint(key: str) -> dict[str, Any]:
 
 def _to_json(entry: _Entry, now: float) -> dict[str, Any]:
     runtime, target, instance, pinned, loads = entry
-    held = target.state in HELD
+    loaded = target.state in LOADED
     reason = "" if instance else runtime.preloader.failures.get(target.name, "")
-    leaves = runtime.policy.expires(target.name, target.used, target.calls) if held and not pinned else math.inf
+    leaves = runtime.policy.expires(target.name, target.used, target.calls) if loaded and not pinned else math.inf
     return _endpoint(runtime.key) | {
         "variant": runtime.variant,
         "instance": instance or None,
@@ -85,7 +85,7 @@ def _to_json(entry: _Entry, now: float) -> dict[str, Any]:
         "memory": target.size or None,
         "pinned": pinned,
         "preload": target.name in runtime.policy.preload,
-        "idle": round(max(0.0, now - target.used), 1) if held else None,
+        "idle": round(max(0.0, now - target.used), 1) if loaded else None,
         "leaves_in": round(max(0.0, leaves - now), 1) if leaves < math.inf else None,
         "calls": target.calls,
         "loads": loads,
