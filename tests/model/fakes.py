@@ -1,6 +1,6 @@
 """Parts that the walks and the unit tests of hosting share: control put together, a model container, a gateway's view.
 
-The store, the disk and the link are real; who uses them adds an engine, and what containers and gateways do besides.
+The store, the disk and the link are real; their users add an engine, and more behaviour of containers and gateways.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Control:
 
     def __init__(
         self, settings: Settings, engine: Engine, end_gateway: Any, *,
-        gateways: int = 1, metrics: Metrics | None = None, machine: int = MACHINE, warm_up: float = warmup.LONGEST,
+        gateways: int = 1, metrics: Metrics | None = None, machine: int = MACHINE,
+        warm_up_timeout: float = warmup.LONGEST,
     ) -> None:  # fmt: skip
         folder, loop = settings.data, asyncio.get_running_loop()
         metrics = metrics or Metrics()
@@ -64,7 +65,7 @@ class Control:
         self.gateways = Gateways(expected=gateways)
         self.store_thread = StoreThread(self.store)
         self.wakeup = asyncio.Event()
-        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up)
+        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up_timeout)
         self.reconciler = Reconciler(
             self.store,
             self.store_thread.call,
@@ -88,7 +89,7 @@ class Control:
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:
-        """End all that runs of it."""
+        """End all its tasks."""
         self.server.close()
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
@@ -98,7 +99,7 @@ class Control:
 
 
 async def _end_tasks(*folders: str) -> None:
-    """End the tasks that run code of these folders: a process that dies takes all its tasks along."""
+    """End the tasks that run code of these folders, as the death of a process does."""
     tasks = [t for t in asyncio.all_tasks() if any(one in t.get_coro().cr_code.co_filename for one in folders)]  # type: ignore[union-attr]
     for task in tasks:
         task.cancel()
@@ -110,7 +111,7 @@ async def _no_objects(scope: Any, receive: Any, send: Any) -> None:
 
 
 def watch() -> list[BaseException]:
-    """What goes wrong in the running loop where nobody awaits it, from now on."""
+    """Return a list that collects, from now on, errors of the running loop's tasks and callbacks."""
     wrongs: list[BaseException] = []
 
     def is_wrong(_: object, about: dict[str, Any]) -> None:
@@ -123,7 +124,7 @@ def watch() -> list[BaseException]:
 
 
 async def lag() -> None:
-    """Wait for as long as another process may need, by the loop's seed."""
+    """Wait as long as another process may need, by the loop's seed."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Loop)
     await asyncio.sleep(loop.random.choice(LATE))

@@ -1,8 +1,8 @@
-"""The control plane whole, in one loop: the real operations, store, reconciler and gateways' link; a fake engine whose
-containers answer on sockets of their own; gateways that are late, hang and die.
+"""The whole control plane in one loop: the real operations, store, reconciler and gateways' link; a fake engine whose
+containers answer on their own sockets; gateways that are late, hang and die.
 
-What must hold at every moment is checked here, where it happens: nothing is sent to what does not run, nothing is ended
-while something is on its way there, no route is left without places by anything that nobody did to it.
+The invariants are checked here, at every event: no request goes to a container that does not run, no container is ended
+while a request is on its way there, and no route loses all its instances unless something was done to them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TARGETS = [f"t{number}.tar.gz" for number in range(6)]
 ROOM = 40  # bytes of an instance's memory
 SIZE = 10  # bytes that a target takes: so four are resident on an instance
 STARTUP = 20.0  # seconds
-KINDS = ("crash", "mute", "sick", "deaf")  # of containers that are of no use; see Container
+KINDS = ("crash", "mute", "sick", "deaf")  # of containers that cannot serve; see Container
 
 _SERVICE = service.load("sagemaker", OPERATIONS)
 
@@ -57,7 +57,7 @@ class Container(fakes.ModelServer):
         self.instance = launch.id.rpartition(".")[0]
         self.doomed = "KIND" in launch.environment
         self.kind = launch.environment.get("KIND") or trouble or "good"
-        self.ending = False  # it was told to end
+        self.ending = False  # it is being stopped
         self._plant = plant
 
     @property
@@ -91,16 +91,16 @@ class Host(FakeEngine):
     def __init__(self, plant: Plant) -> None:
         super().__init__()
         self.containers: dict[str, Container] = {}
-        self.trouble = ""  # how what is started now behaves: refuse, or a kind of container
+        self.trouble = ""  # how new starts go: refuse, or a kind of container
         self._plant = plant
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._stopping: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, launch: Launch) -> None:
-        """It goes on when whoever asked is gone."""
+        """See Engine. The start goes on if its control dies."""
         if launch.id not in self._starting:
             self._starting[launch.id] = asyncio.create_task(self._start(launch))
-            self._starting[launch.id].add_done_callback(asyncio.Task.exception)  # perhaps nobody asks any more
+            self._starting[launch.id].add_done_callback(asyncio.Task.exception)  # perhaps no control awaits it any more
         await asyncio.shield(self._starting[launch.id])
 
     async def _start(self, launch: Launch) -> None:
@@ -153,7 +153,7 @@ class Host(FakeEngine):
             self._plant.spawn(self.containers[id].close())
 
     async def close(self) -> None:
-        """Once all that was asked of it is done, nothing of it is left."""
+        """Finish all starts and stops, and close what remains."""
         await asyncio.gather(*self._starting.values(), *self._stopping.values(), return_exceptions=True)
         await asyncio.sleep(1.0)  # what has just connected is accepted
         for container in self.containers.values():
@@ -168,7 +168,7 @@ class Host(FakeEngine):
 
 
 class Engine:
-    """One control's handle on the host; it is of no use any more once that control is dead."""
+    """One control's handle on the host; every call fails once that control is dead."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -192,7 +192,7 @@ class InFlight:
 
 
 class Gateway(fakes.LinkView):
-    """Linked for ever, as a gateway is: it applies what it is told, sends requests, and waits for targets."""
+    """Links again and again: it applies control's messages, sends requests, and waits for targets."""
 
     def __init__(self, plant: Plant, name: str, pid: int) -> None:
         super().__init__()
@@ -210,12 +210,12 @@ class Gateway(fakes.LinkView):
         self.task = asyncio.create_task(self._run())
 
     def unlink(self) -> None:
-        """Control's end is gone, and what was on its way there is lost."""
+        """Control's end is gone, and messages on their way there are lost."""
         if self._writer:
             self._writer.transport.abort()
 
     async def hang(self, seconds: float) -> None:
-        """It neither hears nor says anything for a while."""
+        """It neither receives nor sends anything for a while."""
         self._goes_on.clear()
         await asyncio.sleep(seconds)
         self._goes_on.set()
@@ -228,7 +228,7 @@ class Gateway(fakes.LinkView):
             except OSError:
                 await asyncio.sleep(self._plant.loop.random.choice((0.05, 0.2, 1.0)))
                 continue
-            if control is not self._plant.control or control.engine.dead:  # which took this connection along
+            if control is not self._plant.control or control.engine.dead:  # its connection ended with it
                 writer.transport.abort()
                 continue
             self._writer = writer
@@ -239,7 +239,7 @@ class Gateway(fakes.LinkView):
                 while (message := await self._frames.receive()) is not None:
                     await asyncio.sleep(self.late)
                     await self._goes_on.wait()
-                    self._hear(message)
+                    self._receive(message)
             finally:
                 ticking.cancel()
                 self._frames.close()
@@ -256,9 +256,9 @@ class Gateway(fakes.LinkView):
         if self._frames:
             self._frames.send(message)
 
-    # --- what it is told ------------------------------------------------------------------------------------------
+    # --- control's messages --------------------------------------------------------------------------------------
 
-    def _hear(self, message: gateway_messages.Down) -> None:
+    def _receive(self, message: gateway_messages.Down) -> None:
         if isinstance(message, gateway_messages.Snapshot | gateway_messages.SetRoute):
             for route in message.routes if isinstance(message, gateway_messages.Snapshot) else (message.route,):
                 self._check(route)
@@ -279,14 +279,16 @@ class Gateway(fakes.LinkView):
                 self.waiting.discard((key, variant, target))
 
     def _check(self, route: gateway_messages.Route) -> None:
-        """Hold a route against the one that it takes the place of."""
+        """Check a route against the one that it replaces."""
         before = (
             {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
         )
         for variant in route.variants:
             had = variant.name in before and before[variant.name].instances
             if had and not variant.instances and _name(route.key) not in self._plant.hurt:
-                raise Wrong(f"{self.name} is told that {route.key} {variant.name} has no places any more")
+                raise Wrong(
+                    f"{self.name} gets a route of {route.key} in which {variant.name} has no instances any more"
+                )
 
     def _ask_again(self) -> None:
         for wanted in list(self.waiting):
@@ -298,14 +300,16 @@ class Gateway(fakes.LinkView):
                 self.waiting.discard(wanted)
 
     def _look_at_draining(self) -> None:
-        for instance in [one for one in self._draining if not any(f.instance == one for f in self.flights)]:
+        for instance in [
+            instance for instance in self._draining if not any(f.instance == instance for f in self.flights)
+        ]:
             self._draining.discard(instance)
             self._send(gateway_messages.Drained(instance))
 
     # --- its callers ----------------------------------------------------------------------------------------------
 
     def invoke(self, target: str, seconds: float) -> None:
-        """A request to any endpoint that it knows of, which takes a while."""
+        """Send a request that takes a while to any endpoint in its routes."""
         choose = self._plant.loop.random.choice
         chances = [
             (key, variant) for key, route in self.routes.items() for variant in route.variants if variant.instances
@@ -346,7 +350,9 @@ class Gateway(fakes.LinkView):
         return next((variant for variant in route.variants if variant.name == name), None) if route else None
 
     def _resident(self, key: str, variant: str, target: str) -> list[gateway_messages.SetResident]:
-        return [resident for known, resident in self.residents.items() if known[:3] == (key, variant, target)]
+        return [
+            resident for resident_key, resident in self.residents.items() if resident_key[:3] == (key, variant, target)
+        ]
 
     def gone(self, resident: gateway_messages.SetResident) -> None:
         """The container answered 404."""
@@ -380,13 +386,13 @@ class Control(fakes.Control):
 
 @dataclass
 class Plant:
-    """One machine. `hurt`: names of endpoints to whose instances somebody has done something since all were there."""
+    """One machine. `hurt`: names of endpoints whose instances were damaged since all were there."""
 
     folder: Path
     gateway_count: int = 1
     hold: float = 0.0
     hurt: set[str] = field(default_factory=set)
-    story: deque[str] = field(default_factory=lambda: deque(maxlen=60))
+    history: deque[str] = field(default_factory=lambda: deque(maxlen=60))
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -397,7 +403,7 @@ class Plant:
         )
         self.link = self.folder / "link.sock"
         self.host = Host(self)
-        self.damaged: set[str] = set()  # instances to which somebody has done something
+        self.damaged: set[str] = set()  # instances that were killed, made sick, or stopped by an earlier control
         self.wrongs = fakes.watch()
         self.gateways: dict[int, Gateway] = {}  # by pid
         self._numbers = itertools.count(1)
@@ -412,7 +418,7 @@ class Plant:
         self.control = Control(self)
         await self.control.begin(self.link)
         for _ in range(self.gateway_count):
-            self._bear_gateway()
+            self._start_gateway()
 
     async def end(self) -> None:
         await self.control.die()
@@ -427,7 +433,7 @@ class Plant:
         return next(self._numbers)
 
     def put(self, key: str) -> None:
-        """An object of the embedded S3: a packed artifact of a few bytes."""
+        """Put a packed artifact of a few bytes into the embedded S3."""
         fakes.put(self.folder / "s3" / BUCKET, key, b"model")
 
     def remove(self, key: str) -> None:
@@ -438,22 +444,22 @@ class Plant:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def tell(self, what: str) -> None:
-        """For the story of what went wrong."""
-        self.story.append(f"{self.loop.time():10.3f}  {what}")
+    def log(self, event: str) -> None:
+        """Add an event to the history."""
+        self.history.append(f"{self.loop.time():10.3f}  {event}")
 
     def check(self) -> None:
-        """Raise what went wrong in anybody's task."""
+        """Raise the first error of any task."""
         for gateway in self.gateways.values():
             if gateway.task.done() and not gateway.task.cancelled() and (error := gateway.task.exception()):
                 raise error
         if self.wrongs:
             raise self.wrongs[0]
 
-    # --- what is done to it ---------------------------------------------------------------------------------------
+    # --- calls and damage -----------------------------------------------------------------------------------------
 
     async def call(self, operation: str, **request: Any) -> tuple[str, dict[str, Any]]:
-        """(error's message, empty where it succeeded; the answer's document), as a client gets it."""
+        """Return (the error's message, empty on success; the answer's document), as a client gets it."""
         body = msgspec.json.encode(request)
         try:
             answer = await self._api.call(
@@ -470,10 +476,10 @@ class Plant:
         return "", document
 
     async def restart_control(self) -> None:
-        """It dies at once, and the host starts another a little later."""
+        """End control at once; the host starts another a little later."""
         await self.control.die()
-        # What it has told to end runs on for its grace, and the next control may take it for one that serves, until it
-        # misses its pings: nobody else knows of what was said to it.
+        # A container that it was stopping runs on for its grace, and the next control may take it for one that serves,
+        # until it misses its pings: only the dead control knew.
         self.damaged |= {container.instance for container in self.host.containers.values() if container.ending}
         for gateway in self.gateways.values():
             gateway.unlink()
@@ -486,16 +492,18 @@ class Plant:
         self.damaged.add(container.instance)
 
     def well(self, name: str) -> set[str]:
-        """An endpoint's instances; none when something was done to any of them, of which control may not know yet."""
-        of = [container for container in self.host.containers.values() if container.endpoint == name]
-        return {c.instance for c in of} if all(self.host.runs(c.id) and c.kind == "good" for c in of) else set()
+        """Return an endpoint's instances; none if any of them is damaged, of which control may not know yet."""
+        own = [container for container in self.host.containers.values() if container.endpoint == name]
+        return {c.instance for c in own} if all(self.host.runs(c.id) and c.kind == "good" for c in own) else set()
 
     def has_all(self, name: str, counts: dict[str, int]) -> bool:
-        """Whether an endpoint has these instances of its variants, all of one fleet, no others, and everybody knows."""
+        """Whether an endpoint has just these instances, all of one fleet, and every gateway has its route."""
         labels = [self.host.containers[id].labels for id in sorted(self.host.containers)]
-        found = {(of["variant"], int(of["slot"])) for of in labels if _name(of["key"]) == name}
+        slots = {(of["variant"], int(of["slot"])) for of in labels if _name(of["key"]) == name}
         fleets = {of["fleet"] for of in labels if _name(of["key"]) == name}
-        whole = len(fleets) == 1 and found == {(one, slot) for one, count in counts.items() for slot in range(count)}
+        whole = len(fleets) == 1 and slots == {
+            (variant, slot) for variant, count in counts.items() for slot in range(count)
+        }
         key = f"{REGION}/{name}"
         route = self.control.gateways.routes.get(key)
         return whole and all(gateway.routes.get(key) == route for gateway in self.gateways.values())
@@ -509,14 +517,14 @@ class Plant:
         if gateway := self.gateways.pop(pid, None):
             gateway.flights.clear()
             gateway.task.cancel()
-            self.spawn(self._bear_gateway_later())  # whatever becomes of control, which may wait for this
+            self.spawn(self._start_gateway_later())  # also if control, which may wait for this, dies
             await asyncio.gather(gateway.task, return_exceptions=True)
 
-    async def _bear_gateway_later(self) -> None:
+    async def _start_gateway_later(self) -> None:
         await asyncio.sleep(self.loop.random.choice((0.1, 1.0, 4.0)))
-        self._bear_gateway()
+        self._start_gateway()
 
-    def _bear_gateway(self) -> None:
+    def _start_gateway(self) -> None:
         number = self.number()
         self.gateways[number] = Gateway(self, f"g{number}", number)
 
@@ -525,7 +533,7 @@ class Plant:
     def is_sent(self, gateway: Gateway, flight: InFlight, resident: gateway_messages.SetResident | None) -> None:
         """A request goes to an instance: it must be there, and have the target.
 
-        A gateway that is not linked cannot be told that a target goes; its callers wait for the next one.
+        A gateway that is not linked gets no Withdraw; its callers wait for the next resident.
         """
         containers = [c for c in self.host.containers.values() if c.instance == flight.instance]
         well = containers and all(self.host.runs(c.id) for c in containers)
@@ -537,7 +545,7 @@ class Plant:
                 raise Wrong(f"{gateway.name} sends {flight.target} to {flight.instance}, which does not hold it")
 
     def is_ended(self, container: Container) -> None:
-        """A container is told to end: no gateway may send there, nothing may be on its way there."""
+        """A container is stopped: no gateway may send there, and no request may be on its way there."""
         if container.instance in self.damaged or not self.host.runs(container.id):
             return
         for gateway in self.gateways.values():
@@ -545,46 +553,46 @@ class Plant:
             if container.instance in places:
                 self.wrongs.append(Wrong(f"{container.id} is ended, but {gateway.name} still sends there"))
             if any(flight.instance == container.instance for flight in gateway.flights):
-                self.wrongs.append(Wrong(f"{container.id} is ended, but something of {gateway.name} still runs there"))
+                self.wrongs.append(Wrong(f"{container.id} is ended, but a request of {gateway.name} still runs there"))
 
     def is_unloaded(self, container: Container, model: str) -> None:
-        """A container is told to unload a target: nobody may wait for an answer of it."""
+        """A container is asked to unload a target: no request may run on it."""
         for gateway in self.gateways.values():
             used = any((f.instance, f.model) == (container.instance, model) for f in gateway.flights)
             if used and gateway.epoch == self.control.gateways.epoch and container.instance not in self.damaged:
                 self.wrongs.append(Wrong(f"{container.id} is to unload what {gateway.name} is using"))
 
-    def is_in_service(self, name: str, told: dict[str, Any]) -> None:
-        """An endpoint is in service: then no linked gateway sends by what was before."""
-        weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in told["ProductionVariants"]}
+    def is_in_service(self, name: str, document: dict[str, Any]) -> None:
+        """An endpoint is in service: then no linked gateway has an older route."""
+        weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in document["ProductionVariants"]}
         [now] = [revisions[0].fleet for record, revisions in self.control.store.desired() if record.name == name]
         for gateway in self.gateways.values():
             if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
-                found = {variant.name: variant.weight for variant in route.variants}
+                routed = {variant.name: variant.weight for variant in route.variants}
                 fleets = {
                     int(place.instance.split(".")[1]) for variant in route.variants for place in variant.instances
                 }
-                if found != weights or fleets - {now}:
-                    raise Wrong(f"{name} has fleet {now} and {weights}, but {gateway.name} has {fleets} and {found}")
+                if routed != weights or fleets - {now}:
+                    raise Wrong(f"{name} has fleet {now} and {weights}, but {gateway.name} has {fleets} and {routed}")
 
     # --- what must hold when all is at rest -----------------------------------------------------------------------
 
     def running(self) -> defaultdict[str, Counter[tuple[str, int]]]:
-        """Of each endpoint (variant, number of containers of an instance) -> instances."""
-        found: defaultdict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
+        """Return for each endpoint: (variant, containers of an instance) -> number of instances."""
+        counts: defaultdict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
         sizes = Counter(container.instance for container in self.host.containers.values())
-        for container in {one.instance: one for one in self.host.containers.values()}.values():
-            found[container.endpoint][container.labels["variant"], sizes[container.instance]] += 1
-        return found
+        for container in {each.instance: each for each in self.host.containers.values()}.values():
+            counts[container.endpoint][container.labels["variant"], sizes[container.instance]] += 1
+        return counts
 
     def leftovers(self, expected: dict[str, Counter[tuple[str, int]]]) -> list[str]:
-        """What is there but should not be, or the other way round. `expected`: what is to run of each endpoint."""
-        control, found = self.control, []
-        wanted = {f"{REGION}/{name}": instances for name, instances in expected.items()}
+        """Return what is left over or lacking. `expected`: the instances of each endpoint, as `running` has them."""
+        control, differences = self.control, []
+        expected_routes = {f"{REGION}/{name}": instances for name, instances in expected.items()}
 
-        def same(what: str, is_: Any, should: Any) -> None:
-            if is_ != should:
-                found.append(f"{what}: {is_}, not {should}")
+        def same(kind: str, actual: Any, right: Any) -> None:
+            if actual != right:
+                differences.append(f"{kind}: {actual}, not {right}")
 
         of = {container.instance: container for container in self.host.containers.values()}
         same("containers", self.running(), {name: instances for name, instances in expected.items() if instances})
@@ -598,14 +606,14 @@ class Plant:
         same("records", {record.name for record, _ in desired}, set(expected))
         logs = {path.name for path in (self.folder / "logs").glob("*")}
         if extra := logs - {record.uid for record, _ in desired}:
-            found.append(f"logs: {extra}")
+            differences.append(f"logs: {extra}")
         fleets = {(uid, int(c.labels["fleet"])) for c in of.values() for uid in [c.labels["uid"]]}
         gone = [i.id for i in control.reconciler.instances.values() if (i.key.uid, i.key.fleet) not in fleets]
         if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
-            found.append(f"remembered instances: {extra}")
-        named = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.instances}
-        same("places", named, set(of))
-        same("routes", set(control.gateways.routes), {key for key, instances in wanted.items() if instances})
+            differences.append(f"remembered instances: {extra}")
+        routed = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.instances}
+        same("routed instances", routed, set(of))
+        same("routes", set(control.gateways.routes), {key for key, instances in expected_routes.items() if instances})
         for gateway in self.gateways.values():
             same(f"routes of {gateway.name}", gateway.routes, control.gateways.routes)
             same(f"residents of {gateway.name}", gateway.residents, control.gateways.residents)
@@ -617,7 +625,7 @@ class Plant:
             if any(i.multi_model for i in control.reconciler.instances.values() if i.id == c.instance)
         }
         same("runtimes", set(control.runtimes.all), runtimes)
-        held = {(c.instance, model) for c in self.host.containers.values() for model in c.models}
-        same("residents", {(r.instance, r.model) for r in control.gateways.residents.values()}, held)
+        loaded = {(c.instance, model) for c in self.host.containers.values() for model in c.models}
+        same("residents", {(r.instance, r.model) for r in control.gateways.residents.values()}, loaded)
         same("engine at rest", self.host.idle, True)
-        return found
+        return differences

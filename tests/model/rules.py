@@ -1,8 +1,8 @@
-"""AWS's rules for models, endpoint configs and endpoints, as a small machine that says what may be answered when.
+"""AWS's rules for models, endpoint configs and endpoints, as a small machine: which answers are right, and when.
 
-A client cannot know where an endpoint is on its way, so of each endpoint it keeps every life that is possible by what
-was seen so far. Each answer rules some of them out; when none is left, the answer was one that AWS could not give.
-Sections and rules are those of docs/specification.md.
+A client cannot know how far an endpoint is on its way, so it keeps every state that is possible by the answers so far.
+Each answer excludes some of them; if no state remains, the answer was one that AWS could not give. Sections and rules
+are those of docs/specification.md.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
-DONE = ""  # what an operation that succeeds says; any other answer is an error's message
+DONE = ""  # the answer of an operation that succeeds; any other answer is an error's message
 
 
 @dataclass(frozen=True)
 class Model:
-    """`kind` is how its containers behave; an endpoint with one that is `doomed` never comes into service."""
+    """`kind`: how its containers behave. An endpoint with a `doomed` model never comes into service."""
 
     kind: str
     containers: int = 1
@@ -31,7 +31,7 @@ class Variant:
     count: int
     weight: float
     model_name: str
-    model: Model | None = None  # as it was when the endpoint was told of it
+    model: Model | None = None  # as it was when the endpoint was created or updated
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Life:
-    """One life of an endpoint that is possible.
+class State:
+    """One possible state of an endpoint.
 
-    `now` is in force, `then` is asked for and on its way. `at_risk`: what is on its way may fail, because something
-    happened to it.
+    `now` is in force, `then` is requested and on its way. `at_risk`: `then` may fail, because something happened to it.
     """
 
     status: str
@@ -65,51 +64,51 @@ class Life:
     at_risk: bool = False
 
 
-TargetPolicy = frozenset[Life | None]  # None: there is no such endpoint
-Outcome = tuple[str, Life | None]  # what is answered, and the life after it
-Call = Callable[[Life | None], Iterable[Outcome]]
+States = frozenset[State | None]  # None: there is no such endpoint
+Outcome = tuple[str, State | None]  # the answer, and the state after it
+Call = Callable[[State | None], Iterable[Outcome]]
 
 
-def drift(lives: TargetPolicy) -> TargetPolicy:
-    """All that may have become of them by themselves (§2.10)."""
-    return lives | {after for life in lives if life for after in _settled(life)}
+def drift(states: States) -> States:
+    """Add the states that may follow without a call (§2.10)."""
+    return states | {after for state in states if state for after in _settled(state)}
 
 
-def _settled(life: Life) -> Iterator[Life | None]:
-    if life.status == "Deleting":
+def _settled(state: State) -> Iterator[State | None]:
+    if state.status == "Deleting":
         yield None
-    elif life.then:
-        if not life.then.doomed:
-            yield Life("InService", now=life.then)
-        if life.then.doomed or life.at_risk:
+    elif state.then:
+        if not state.then.doomed:
+            yield State("InService", now=state.then)
+        if state.then.doomed or state.at_risk:
             yield (
-                Life("InService", now=life.now, failed=True)
-                if life.now
-                else replace(life, status="Failed", failed=True)
+                State("InService", now=state.now, failed=True)
+                if state.now
+                else replace(state, status="Failed", failed=True)
             )
 
 
-def after(lives: TargetPolicy, call: Call, answer: str) -> TargetPolicy:
-    """The lives that are possible once the call has got this answer."""
-    return frozenset(then for life in drift(lives) for said, then in call(life) if said == answer)
+def after(states: States, call: Call, answer: str) -> States:
+    """Return the states that are possible once the call has got this answer."""
+    return frozenset(then for state in drift(states) for given, then in call(state) if given == answer)
 
 
-def after_both(lives: TargetPolicy, first: tuple[Call, str], second: tuple[Call, str]) -> TargetPolicy:
+def after_both(states: States, first: tuple[Call, str], second: tuple[Call, str]) -> States:
     """Two calls at the same time: either may have come first."""
-    return after(after(lives, *first), *second) | after(after(lives, *second), *first)
+    return after(after(states, *first), *second) | after(after(states, *second), *first)
 
 
 class Rules:
-    """What a client knows. Names of models and configs are the same whatever their letter case (§2.0)."""
+    """The knowledge of a client. Names of models and configs are the same whatever their letter case (§2.0)."""
 
     def __init__(self, hurt: set[str]) -> None:
         self.models: dict[str, Model] = {}  # by name in lower case, as the configs
         self.configs: dict[str, Spec] = {}
-        self.endpoints: dict[str, TargetPolicy] = {}
-        self.trouble = False  # starts may fail now, whatever is started
+        self.endpoints: dict[str, States] = {}
+        self.trouble = False  # every start may fail now
         self.hurt = hurt  # endpoints that may not have all their instances now
 
-    def lives(self, name: str) -> TargetPolicy:
+    def states(self, name: str) -> States:
         return self.endpoints.get(name, frozenset({None}))
 
     # --- models and endpoint configs: at once, and never blocked by use (rule 35) ---------------------------------
@@ -124,7 +123,7 @@ class Rules:
         return DONE if self.models.pop(name.lower(), None) else _missing("model", name)
 
     def create_config(self, spec: Spec) -> Iterator[str]:
-        """Every answer that is right; it is done where the first is DONE."""
+        """Yield every right answer; the config is created if the first is DONE."""
         absent = [variant.model_name for variant in spec.variants if variant.model_name.lower() not in self.models]
         yield from (_missing("model", name) for name in absent)  # rule 16
         if spec.config.lower() in self.configs:
@@ -142,110 +141,115 @@ class Rules:
     def create(self, name: str, config: str) -> Call:
         """§2.4; a name is taken in any state, and models must still be there (rule 28)."""
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            yield from ((message, life) for message in self._unfit(config))
-            if life:
-                yield f'Cannot create already existing endpoint "{ARN}:endpoint/{name}".', life
+        def call(state: State | None) -> Iterator[Outcome]:
+            yield from ((message, state) for message in self._missing_of(config))
+            if state:
+                yield f'Cannot create already existing endpoint "{ARN}:endpoint/{name}".', state
             elif spec := self._launched(config):
-                yield DONE, Life("Creating", then=spec, at_risk=self.trouble)
+                yield DONE, State("Creating", then=spec, at_risk=self.trouble)
 
         return call
 
     def update(self, name: str, config: str, retain: bool, exclude: tuple[str, ...]) -> Call:
         """§2.7: only InService. The same config is a redeploy (ours); the old one must still be there (rule 30)."""
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            yield from ((message, life) for message in self._unfit(config))
-            if life is None:
-                yield _missing("endpoint", name), life
-            elif life.status != "InService":
-                yield _in_progress(name, life.status), life
-            elif life.now and life.now.config.lower() not in self.configs:
-                yield _missing("endpoint-config", life.now.config), life
+        def call(state: State | None) -> Iterator[Outcome]:
+            yield from ((message, state) for message in self._missing_of(config))
+            if state is None:
+                yield _missing("endpoint", name), state
+            elif state.status != "InService":
+                yield _in_progress(name, state.status), state
+            elif state.now and state.now.config.lower() not in self.configs:
+                yield _missing("endpoint-config", state.now.config), state
             elif spec := self._launched(config):
-                assert life.now
-                then = _retained(spec, life.now, exclude) if retain else spec
-                yield DONE, replace(life, status="Updating", then=then, scaling=False, at_risk=self.trouble)
+                assert state.now
+                then = _retained(spec, state.now, exclude) if retain else spec
+                yield DONE, replace(state, status="Updating", then=then, scaling=False, at_risk=self.trouble)
 
         return call
 
-    def scale(self, name: str, wanted: dict[str, tuple[float | None, int | None]]) -> Call:
-        """UpdateEndpointWeightsAndCapacities (§2.8). `wanted`: variant -> (weight, count)."""
+    def scale(self, name: str, changes: dict[str, tuple[float | None, int | None]]) -> Call:
+        """UpdateEndpointWeightsAndCapacities (§2.8). `changes`: variant -> (weight, count)."""
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            if life is None:
-                yield _missing("endpoint", name), life
+        def call(state: State | None) -> Iterator[Outcome]:
+            if state is None:
+                yield _missing("endpoint", name), state
                 return
-            if life.status != "InService":
-                yield _in_progress(name, life.status), life
-            spec = life.now or life.then
+            if state.status != "InService":
+                yield _in_progress(name, state.status), state
+            spec = state.now or state.then
             assert spec
-            unknown = [variant for variant in wanted if not spec.named(variant)]
+            unknown = [variant for variant in changes if not spec.named(variant)]
             if unknown:
                 named = ", ".join(f'"{variant}"' for variant in unknown)
                 config = f'endpoint configuration "{spec.config}".'
-                yield f"The variant name(s) {named} is/are not present within {config}", life
+                yield f"The variant name(s) {named} is/are not present within {config}", state
                 return
-            variants = tuple(_scaled(variant, *wanted.get(variant.name, (None, None))) for variant in spec.variants)
+            variants = tuple(_scaled(variant, *changes.get(variant.name, (None, None))) for variant in spec.variants)
             more = [a.model_name for b, a in zip(spec.variants, variants, strict=True) if a.count > b.count]
-            gone = [name for name in more if name.lower() not in self.models]
-            yield from ((_missing("model", name), life) for name in gone)  # §2.2: a later scale-out fails
-            if life.status == "InService" and not gone:
+            missing = [name for name in more if name.lower() not in self.models]
+            yield from ((_missing("model", name), state) for name in missing)  # §2.2: a later scale-out fails
+            if state.status == "InService" and not missing:
                 then = replace(spec, variants=variants)
                 at_risk = self.trouble or name in self.hurt
-                yield DONE, replace(life, status="Updating", then=then, scaling=True, at_risk=at_risk)
+                yield DONE, replace(state, status="Updating", then=then, scaling=True, at_risk=at_risk)
 
         return call
 
     def delete(self, name: str) -> Call:
         """§2.9: in any state (ours), and again while Deleting."""
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            yield (DONE, replace(life, status="Deleting")) if life else (_missing("endpoint", name), None)
+        def call(state: State | None) -> Iterator[Outcome]:
+            yield (DONE, replace(state, status="Deleting")) if state else (_missing("endpoint", name), None)
 
         return call
 
-    def describe(self, name: str, told: dict[str, Any] | None, whole: bool) -> Call:
-        """A call that says DONE where DescribeEndpoint may show this (§2.5). `whole`: nothing was done to its
-        instances, so that all are there.
+    def describe(self, name: str, document: dict[str, Any] | None, whole: bool) -> Call:
+        """Return a call that is DONE if DescribeEndpoint may answer this (§2.5); None: no such endpoint.
+
+        `whole`: nothing was done to its instances, so that all are there.
         """
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            if (life is None) == (told is None) and (life is None or told is None or _shows(life, told, whole)):
-                yield DONE, life
+        def call(state: State | None) -> Iterator[Outcome]:
+            if (state is None) == (document is None) and (
+                state is None or document is None or _shows(state, document, whole)
+            ):
+                yield DONE, state
 
         return call
 
     def listed(self, status: str | None) -> Call:
-        """A call that says DONE where ListEndpoints may show this status; None: it shows no such endpoint."""
+        """Return a call that is DONE if ListEndpoints may show this status; None: no such endpoint."""
 
-        def call(life: Life | None) -> Iterator[Outcome]:
-            if (life.status if life else None) == status:
-                yield DONE, life
+        def call(state: State | None) -> Iterator[Outcome]:
+            if (state.status if state else None) == status:
+                yield DONE, state
 
         return call
 
     def endanger(self, name: str) -> None:
-        """Something happened to what is on its way."""
-        lives = self.lives(name)
-        self.endpoints[name] = frozenset(replace(life, at_risk=True) if life and life.then else life for life in lives)
+        """Something happened to an update or creation on its way: it may fail."""
+        states = self.states(name)
+        self.endpoints[name] = frozenset(
+            replace(state, at_risk=True) if state and state.then else state for state in states
+        )
 
-    def _unfit(self, config: str) -> list[str]:
+    def _missing_of(self, config: str) -> list[str]:
         if config.lower() not in self.configs:
             return [_missing("endpoint-config", config)]
         used = {variant.model_name for variant in self.configs[config.lower()].variants}
         return [_missing("model", name) for name in used if name.lower() not in self.models]
 
     def _launched(self, config: str) -> Spec | None:
-        """The config with the models as they are now; None when something is missing."""
-        if self._unfit(config):
+        """Return the config with the models as they are now; None if any is missing."""
+        if self._missing_of(config):
             return None
         spec = self.configs[config.lower()]
         return replace(spec, variants=tuple(replace(v, model=self.models[v.model_name.lower()]) for v in spec.variants))
 
 
 def _retained(spec: Spec, old: Spec, exclude: tuple[str, ...]) -> Spec:
-    """RetainAllVariantProperties: what a variant of the same name has now stays, but for what is excluded (§2.7)."""
+    """RetainAllVariantProperties: keep the present values of variants, except those that are excluded (§2.7)."""
 
     def keep(variant: Variant) -> Variant:
         if (before := old.named(variant.name)) is None:
@@ -265,42 +269,43 @@ def _scaled(variant: Variant, weight: float | None, count: int | None) -> Varian
     )
 
 
-def _shows(life: Life, told: dict[str, Any], whole: bool) -> bool:
-    spec = life.now or life.then
+def _shows(state: State, document: dict[str, Any], whole: bool) -> bool:
+    """Whether an endpoint in this state may be described so."""
+    spec = state.now or state.then
     assert spec
-    if told["EndpointStatus"] != life.status or told["EndpointConfigName"] != spec.config:
+    if document["EndpointStatus"] != state.status or document["EndpointConfigName"] != spec.config:
         return False
-    if bool(told.get("FailureReason")) != life.failed or told["LastModifiedTime"] < told["CreationTime"]:
+    if bool(document.get("FailureReason")) != state.failed or document["LastModifiedTime"] < document["CreationTime"]:
         return False
-    pending = told.get("PendingDeploymentSummary")
-    if pending and not (life.then and life.status in ("Creating", "Updating") and not life.scaling):
+    pending = document.get("PendingDeploymentSummary")
+    if pending and not (state.then and state.status in ("Creating", "Updating") and not state.scaling):
         return False
-    if pending and life.then and pending["EndpointConfigName"] != life.then.config:
+    if pending and state.then and pending["EndpointConfigName"] != state.then.config:
         return False
-    shown = told.get("ProductionVariants", [])
-    phases = [phase for one in shown for phase in one.get("VariantStatus", [])]
-    if life.then and life.now and not life.scaling and life.status == "Updating" and phases:
+    shown = document.get("ProductionVariants", [])
+    phases = [phase for variant in shown for phase in variant.get("VariantStatus", [])]
+    if state.then and state.now and not state.scaling and state.status == "Updating" and phases:
         return False  # the old fleet is at rest until all traffic has moved
     if any(" 0 instance" in phase["StatusMessage"] for phase in phases):
         return False
-    if not shown and life.status in ("Creating", "Failed", "Deleting"):
+    if not shown and state.status in ("Creating", "Failed", "Deleting"):
         return True  # absent until instances exist
-    if [one["VariantName"] for one in shown] != [variant.name for variant in spec.variants]:
+    if [variant["VariantName"] for variant in shown] != [variant.name for variant in spec.variants]:
         return False
-    return all(_shows_variant(life, variant, one, whole) for variant, one in zip(spec.variants, shown, strict=True))
+    return all(_shows_variant(state, *pair, whole) for pair in zip(spec.variants, shown, strict=True))
 
 
-def _shows_variant(life: Life, variant: Variant, shown: dict[str, Any], whole: bool) -> bool:
+def _shows_variant(state: State, variant: Variant, shown: dict[str, Any], whole: bool) -> bool:
     current = (shown["CurrentWeight"], shown["CurrentInstanceCount"])
     desired = (shown["DesiredWeight"], shown["DesiredInstanceCount"])
-    if life.status == "Deleting":
+    if state.status == "Deleting":
         return True
-    if life.status == "InService":
+    if state.status == "InService":
         most = (variant.weight, variant.count)
         return desired == most and (current == most or (not whole and current[0] == most[0] and current[1] < most[1]))
-    wanted = life.then.named(variant.name) if life.then and life.scaling else None
-    wanted = wanted or variant
-    return desired == (wanted.weight, wanted.count) and current[1] <= max(variant.count, wanted.count)
+    scaled = state.then.named(variant.name) if state.then and state.scaling else None
+    coming = scaled or variant
+    return desired == (coming.weight, coming.count) and current[1] <= max(variant.count, coming.count)
 
 
 def _missing(kind: str, name: str) -> str:
@@ -309,5 +314,5 @@ def _missing(kind: str, name: str) -> str:
 
 
 def _in_progress(name: str, status: str) -> str:
-    why = {"Failed": " It has failed; only DeleteEndpoint is possible.", "Deleting": " It is being deleted."}
-    return f'Cannot update in-progress endpoint "{ARN}:endpoint/{name}".{why.get(status, "")}'
+    reasons = {"Failed": " It has failed; only DeleteEndpoint is possible.", "Deleting": " It is being deleted."}
+    return f'Cannot update in-progress endpoint "{ARN}:endpoint/{name}".{reasons.get(status, "")}'

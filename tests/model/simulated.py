@@ -1,7 +1,7 @@
 """A loop in which time costs nothing: when nothing can run, the clock jumps to the next timer.
 
-Everything happens in one thread and in one order, given the seed: what goes to an executor runs in the loop, a little
-later. Sockets are real, but both their ends must be of this loop.
+Everything happens in one thread, and in the same order for the same seed: a job for an executor runs in the loop, a
+little later. Sockets are real, but both ends must belong to this loop.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ LAGS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.001, 0.02, 0.3)  # seconds that another 
 
 
 class Stuck(Exception):
-    """Nothing runs, and nothing ever will."""
+    """Nothing can run, and there is no timer."""
 
 
 class _Jumping(selectors.EpollSelector):
     now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if found := super().select(0):
-            return found
+        if ready := super().select(0):
+            return ready
         if timeout is None:
             raise Stuck
         self.now += max(0.0, timeout)
@@ -45,7 +45,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
     def run_in_executor(self, executor: Any, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """An executor of our own has one thread: its jobs are done in the order of the asking."""
+        """An executor that is given has one thread: its jobs run in the order of the calls."""
         future: asyncio.Future[T] = self.create_future()
 
         def job() -> None:

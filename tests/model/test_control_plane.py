@@ -1,6 +1,6 @@
-"""The whole control plane against a small model of AWS's rules: walks through all that may happen, in any order.
+"""The whole control plane against a small model of AWS's rules: walks of random steps.
 
-`python tests/model/test_control_plane.py SEED [STEPS]` repeats a walk and leaves out what is not needed to go wrong.
+`python tests/model/test_control_plane.py SEED [STEPS]` repeats a walk, and finds the few steps that make it go wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
-    """It is collected here, and not in the midst of whichever test comes next."""
+    """Collect the garbage here, and not in the midst of the next test."""
     yield
     gc.collect()
 

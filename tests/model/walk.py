@@ -1,9 +1,9 @@
-"""A walk through what clients and fate may do to the control plane, in any order; each answer is held to the rules.
+"""A walk of random steps by clients and by fate through the control plane; each answer is checked against the rules.
 
-A seeded walk of our own, and not Hypothesis's machine: that one takes its time for each step and cannot know that the
-loop has a clock and an order of its own, so that a seed is all that it takes to see the same again (all but the order
-within sets, where two gateways are told of something). Every step draws from a seed of its own, so leaving some out
-changes little about the others: `shrunk` finds the few that matter.
+The walk is seeded, and not Hypothesis's machine, which needs more time for a step and cannot know that the loop has a
+clock and an order of its own: with those, a seed repeats a walk (except the order within sets, when two gateways get a
+message). Every step draws from its own seed, so leaving some out changes little about the others: `shrunk` finds the
+few that matter.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from typing import Any
 import rules
 import simulated
 from plant import BUCKET, KINDS, REGION, TARGETS, Container, Plant, Wrong
-from rules import DONE, Call, Life, Model, Rules, Spec, Variant
+from rules import DONE, Call, Model, Rules, Spec, State, Variant
 
 NAMES = ("e", "f", "g")  # of endpoints
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 ROLE = "arn:aws:iam::123456789012:role/r"
 REST = 400.0  # seconds in which everything must come to rest
-STORY = 40  # of the last things that happened, how many are told
 
 
 class Walk:
@@ -50,8 +49,8 @@ class Walk:
                 self.plant.check()
             await self.step_rest()
         except Exception as error:
-            self.plant.tell(f"{type(error).__name__}: {error}")
-            raise Wrong("\n".join([f"seed {self.seed}, step {self.number}", *self.plant.story])) from error
+            self.plant.log(f"{type(error).__name__}: {error}")
+            raise Wrong("\n".join([f"seed {self.seed}, step {self.number}", *self.plant.history])) from error
         finally:
             await self.plant.end()
 
@@ -90,9 +89,9 @@ class Walk:
 
     async def step_create_config(self) -> None:
         draw = self.draw
-        known = sorted(self.rules.models) or ["none"]
+        models = sorted(self.rules.models) or ["none"]
         variants = tuple(
-            Variant(f"v{number}", draw.choice((1, 1, 2, 3)), draw.choice((0.5, 1.0, 3.0)), draw.choice(known))
+            Variant(f"v{number}", draw.choice((1, 1, 2, 3)), draw.choice((0.5, 1.0, 3.0)), draw.choice(models))
             for number in draw.sample(range(3), draw.choice((1, 1, 2)))
         )
         if draw.random() < 0.05:
@@ -133,69 +132,69 @@ class Walk:
         acts = [self._any_act(name) for _ in range(2)]
         answers = await asyncio.gather(*(self._call(operation, **request) for _, operation, request, _ in acts))
         (_, _, _, first), (_, _, _, second) = acts
-        lives = rules.after_both(self.rules.lives(name), (first, answers[0][0]), (second, answers[1][0]))
-        self._now(name, lives, f"{[answer for answer, _ in answers]}")
+        states = rules.after_both(self.rules.states(name), (first, answers[0][0]), (second, answers[1][0]))
+        self._now(name, states, f"{[answer for answer, _ in answers]}")
 
     async def step_cut(self) -> None:
-        """Control dies while it is asked: what came of that, nobody knows."""
+        """Control dies during a call, of which no client knows the outcome."""
         name, operation, request, call = self._any_act(self._endpoint("InService"))
         asking = asyncio.create_task(self._call(operation, **request))
         for _ in range(self.draw.randrange(12)):
             await asyncio.sleep(0)
-        self.plant.tell(f"cut: {operation}")
+        self.plant.log(f"cut: {operation}")
         dying = asyncio.create_task(self.plant.restart_control())
         await asyncio.sleep(0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         await dying
-        lives = self.rules.lives(name)
-        self._now(name, lives | rules.after(lives, call, DONE), "cut")
+        states = self.rules.states(name)
+        self._now(name, states | rules.after(states, call, DONE), "cut")
 
     async def step_describe(self) -> None:
         await self._look(self._endpoint())
 
     async def step_list(self) -> None:
-        answer, told = await self._call("ListEndpoints")
+        answer, document = await self._call("ListEndpoints")
         self._expect(answer, [DONE])
-        shown = {one["EndpointName"]: one["EndpointStatus"] for one in told["Endpoints"]}
+        shown = {each["EndpointName"]: each["EndpointStatus"] for each in document["Endpoints"]}
         for name in {*shown, *self.rules.endpoints}:
-            self._now(name, rules.after(self.rules.lives(name), self.rules.listed(shown.get(name)), DONE), f"{shown}")
+            self._now(name, rules.after(self.rules.states(name), self.rules.listed(shown.get(name)), DONE), f"{shown}")
 
     # --- fate -----------------------------------------------------------------------------------------------------
 
     async def step_time(self) -> None:
         seconds = self.draw.choice((0.0, 0.0, 0.01, 0.1, 0.5, 0.5, 2.0, 2.0, 8.0, 30.0))
-        self.plant.tell(f"{seconds} s pass")
+        self.plant.log(f"{seconds} s pass")
         await asyncio.sleep(seconds)
 
     async def step_kill(self) -> None:
         if container := self._container():
             exit = self.draw.choice((-9, -15, 1, 0))
-            self.plant.tell(f"{container.id} ends with {exit}")
+            self.plant.log(f"{container.id} ends with {exit}")
             self._endanger(container)
             self.plant.kill(container, exit)
 
     async def step_sicken(self) -> None:
         if container := self._container():
             kind = self.draw.choice(("sick", "deaf", "good"))
-            self.plant.tell(f"{container.id} is {kind} from now on")
+            self.plant.log(f"{container.id} is {kind} from now on")
             self._endanger(container)
             self.plant.hurts(container)
             if container.kind in ("sick", "deaf", "good") and not container.doomed:
                 container.kind = kind
 
     async def step_trouble(self) -> None:
-        """Whatever is started, is started in vain, until it passes."""
+        """Every start fails, until the trouble ends."""
         host = self.plant.host
         host.trouble = "" if host.trouble else self.draw.choice(("refuse", *KINDS))
-        self.plant.tell(f"trouble: {host.trouble or 'over'}")
+        self.plant.log(f"trouble: {host.trouble or 'over'}")
         self.rules.trouble = bool(host.trouble)
         if host.trouble:
             for name in self.rules.endpoints:
                 self.rules.endanger(name)
 
     async def step_restart(self) -> None:
-        self.plant.tell("control dies")
+        self.plant.log("control dies")
         await self.plant.restart_control()
 
     async def step_gateway(self) -> None:
@@ -204,14 +203,14 @@ class Walk:
         gateway = self.plant.gateways[self.draw.choice(sorted(self.plant.gateways))]
         match self.draw.choice(("dies", "hangs", "late", "late")):
             case "dies":
-                self.plant.tell(f"{gateway.name} dies")
+                self.plant.log(f"{gateway.name} dies")
                 await self.plant.end_gateway(gateway.pid)
             case "hangs":
-                self.plant.tell(f"{gateway.name} hangs")
+                self.plant.log(f"{gateway.name} hangs")
                 self.plant.spawn(gateway.hang(self.draw.choice((0.5, 3.0, 20.0))))
             case "late":
                 gateway.late = self.draw.choice((0.0, 0.01, 0.5, 3.0))
-                self.plant.tell(f"{gateway.name} is late by {gateway.late} s")
+                self.plant.log(f"{gateway.name} is late by {gateway.late} s")
 
     async def step_invoke(self) -> None:
         for pid in sorted(self.plant.gateways):
@@ -220,21 +219,21 @@ class Walk:
                 self.plant.gateways[pid].invoke(target, self.draw.choice((0.0, 0.1, 1.0, 10.0, 25.0)))
 
     async def step_tag(self) -> None:
-        """Tags of ours come and go: they change nothing that AWS's operations show."""
+        """Change hostler's tags: they change nothing that AWS's operations show."""
         name = self._endpoint()
         arn = f"arn:aws:sagemaker:{REGION}:123456789012:endpoint/{name}"
-        topic = self.draw.choice([*SAYINGS])
+        topic = self.draw.choice([*TAG_VALUES])
         if self.draw.random() < 0.3:
             answer, _ = await self._call("DeleteTags", ResourceArn=arn, TagKeys=[topic])
         else:
-            tag = {"Key": topic, "Value": self.draw.choice(SAYINGS[topic])}
+            tag = {"Key": topic, "Value": self.draw.choice(TAG_VALUES[topic])}
             answer, _ = await self._call("AddTags", ResourceArn=arn, Tags=[tag])
         self._expect(answer, {"", f'Could not find endpoint "{arn.lower()}".'})
 
     async def step_rest(self) -> None:
-        """Nothing more is done to it: everything must settle, and nothing may be left over."""
+        """Wait: everything must come to rest, and nothing may be left over."""
         plant = self.plant
-        plant.tell("rest")
+        plant.log("rest")
         plant.host.trouble, self.rules.trouble = "", False
         for container in plant.host.containers.values():
             if plant.host.runs(container.id) and container.kind in ("sick", "deaf"):
@@ -243,9 +242,9 @@ class Walk:
         for gateway in plant.gateways.values():
             gateway.late = 0.0
         until = plant.loop.time() + REST
-        while found := await self._unrest():
+        while unrest := await self._unrest():
             if plant.loop.time() > until:
-                raise Wrong("not at rest:\n" + "\n".join(found))
+                raise Wrong("not at rest:\n" + "\n".join(unrest))
             plant.check()
             await asyncio.sleep(5.0)
         plant.hurt.clear()
@@ -254,17 +253,17 @@ class Walk:
             await self._look(name)
 
     async def _unrest(self) -> list[str]:
-        """What is not as it should be in the end."""
-        found, expected, running = [], {}, self.plant.running()
+        """Return what is not as it should be in the end."""
+        unsettled, expected, running = [], {}, self.plant.running()
         for name in [*self.rules.endpoints]:
             await self._look(name)
-            statuses = {life.status if life else None for life in self.rules.lives(name)}
+            statuses = {state.status if state else None for state in self.rules.states(name)}
             if len(statuses) > 1 or statuses - {"InService", "Failed", None}:
-                found.append(f"{name} may be {statuses}")
-            elif statuses != {None}:  # lives that differ in a model that was made anew look the same to a client
-                wanted = [_containers(life) for life in self.rules.lives(name) if life]
-                expected[name] = running[name] if running[name] in wanted else wanted[0]
-        return found or self.plant.leftovers(expected)
+                unsettled.append(f"{name} may be {statuses}")
+            elif statuses != {None}:  # states that differ in a model that was made anew look the same to a client
+                desired = [_containers(state) for state in self.rules.states(name) if state]
+                expected[name] = running[name] if running[name] in desired else desired[0]
+        return unsettled or self.plant.leftovers(expected)
 
     # --- how ------------------------------------------------------------------------------------------------------
 
@@ -273,24 +272,26 @@ class Walk:
         return name.upper() if self.draw.random() < 0.02 else name
 
     def _endpoint(self, *statuses: str | None) -> str:
-        """Mostly one that may be in such a state, so that a step mostly comes to something."""
-        fit = [n for n in NAMES if {life and life.status for life in rules.drift(self.rules.lives(n))} & {*statuses}]
+        """Choose an endpoint, mostly one that may have such a status, so that most steps have an effect."""
+        fit = [
+            n for n in NAMES if {state and state.status for state in rules.drift(self.rules.states(n))} & {*statuses}
+        ]
         return self.draw.choice(fit if fit and self.draw.random() < 0.8 else NAMES)
 
     def _container(self) -> Container | None:
         host = self.plant.host
-        found = [host.containers[id] for id in sorted(host.containers) if host.runs(id)]
-        return self.draw.choice(found) if found else None
+        running = [host.containers[id] for id in sorted(host.containers) if host.runs(id)]
+        return self.draw.choice(running) if running else None
 
     def _endanger(self, container: Container) -> None:
-        """What is on its way may fail if it is by this instance that it comes."""
+        """The endpoint's update may fail if this container's instance belongs to it."""
         name = container.endpoint
         newest = {r.uid: r.revision for r, _ in self.plant.control.store.desired()}
         uid, revision = container.revision
-        if newest.get(uid) == revision or any(life and life.scaling for life in self.rules.lives(name)):
+        if newest.get(uid) == revision or any(state and state.scaling for state in self.rules.states(name)):
             self.rules.endanger(name)
 
-    Act = tuple[str, str, dict[str, Any], Call]  # endpoint, operation, request, what may be answered
+    Act = tuple[str, str, dict[str, Any], Call]  # endpoint, operation, request, right answers
 
     def _any_act(self, name: str) -> Act:
         return self.draw.choice((self._a_create, self._a_delete, self._an_update, self._an_update, self._a_scale))(name)
@@ -307,49 +308,49 @@ class Walk:
         request: dict[str, Any] = {"EndpointName": name, "EndpointConfigName": config}
         if retain:
             request["RetainAllVariantProperties"] = True
-            request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": one} for one in exclude]
+            request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": name} for name in exclude]
         return name, "UpdateEndpoint", request, self.rules.update(name, config, retain, exclude)
 
     def _a_scale(self, name: str) -> Act:
         draw = self.draw
-        specs = sorted((life.now or life.then for life in self.rules.lives(name) if life), key=str)
-        known = [variant.name for spec in specs[:1] if spec for variant in spec.variants]
-        if not known or draw.random() < 0.1:
-            known = ["v0", "v1", "v2"]
-        wanted = {
-            number: draw.choice(((None, 1), (None, 2), (None, 4), (0.25, None), (2.0, None), (4.0, 2)))
-            for number in draw.sample(known, min(len(known), draw.choice((1, 1, 2))))
+        specs = sorted((state.now or state.then for state in self.rules.states(name) if state), key=str)
+        variants = [variant.name for spec in specs[:1] if spec for variant in spec.variants]
+        if not variants or draw.random() < 0.1:
+            variants = ["v0", "v1", "v2"]
+        changes = {
+            name: draw.choice(((None, 1), (None, 2), (None, 4), (0.25, None), (2.0, None), (4.0, 2)))
+            for name in draw.sample(variants, min(len(variants), draw.choice((1, 1, 2))))
         }
         asked = [
             {"VariantName": variant}
             | ({} if weight is None else {"DesiredWeight": weight})
             | ({} if count is None else {"DesiredInstanceCount": count})
-            for variant, (weight, count) in wanted.items()
+            for variant, (weight, count) in changes.items()
         ]
         request = {"EndpointName": name, "DesiredWeightsAndCapacities": asked}
-        return name, "UpdateEndpointWeightsAndCapacities", request, self.rules.scale(name, wanted)
+        return name, "UpdateEndpointWeightsAndCapacities", request, self.rules.scale(name, changes)
 
     def _a_delete(self, name: str) -> Act:
         return name, "DeleteEndpoint", {"EndpointName": name}, self.rules.delete(name)
 
     def _config(self) -> str:
-        known = sorted(self.rules.configs)
-        return self.draw.choice(known) if known and self.draw.random() < 0.95 else self._name("c", 8)
+        configs = sorted(self.rules.configs)
+        return self.draw.choice(configs) if configs and self.draw.random() < 0.95 else self._name("c", 8)
 
     async def _act(self, name: str, operation: str, request: dict[str, Any], call: Call) -> None:
         answer, _ = await self._call(operation, **request)
-        self._now(name, rules.after(self.rules.lives(name), call, answer), answer)
+        self._now(name, rules.after(self.rules.states(name), call, answer), answer)
 
     async def _look(self, name: str) -> None:
         well = self.plant.well(name)
         answer, document = await self.plant.call("DescribeEndpoint", EndpointName=name)
-        told = None if answer.startswith("Could not find endpoint ") else document
-        before = self.rules.lives(name)
+        described = None if answer.startswith("Could not find endpoint ") else document
+        before = self.rules.states(name)
         whole = name not in self.plant.hurt
-        lives = rules.after(before, self.rules.describe(name, told, whole), DONE)
-        if lives != before or not lives:
-            self.plant.tell(f"DescribeEndpoint {name}: {answer or _brief(document)}")
-        self._now(name, lives, f"DescribeEndpoint {name}: {answer or document}")
+        states = rules.after(before, self.rules.describe(name, described, whole), DONE)
+        if states != before or not states:
+            self.plant.log(f"DescribeEndpoint {name}: {answer or _brief(document)}")
+        self._now(name, states, f"DescribeEndpoint {name}: {answer or document}")
         if document.get("EndpointStatus") == "InService":
             self.plant.is_in_service(name, document)
         if well == self.plant.well(name) and document.get("EndpointStatus") == "InService":
@@ -358,11 +359,11 @@ class Walk:
             if well and all(now == then for now, then in counts) and self.plant.has_all(name, desired):
                 self.plant.hurt.discard(name)
 
-    def _now(self, name: str, lives: rules.TargetPolicy, seen: str) -> None:
-        if not lives:
-            before = "\n  ".join(map(str, rules.drift(self.rules.lives(name))))
+    def _now(self, name: str, states: rules.States, seen: str) -> None:
+        if not states:
+            before = "\n  ".join(map(str, rules.drift(self.rules.states(name))))
             raise Wrong(f"{name}: {seen}\nbut it can only have been\n  {before}")
-        self.rules.endpoints[name] = lives
+        self.rules.endpoints[name] = states
 
     def _expect(self, answer: str, right: Iterable[str]) -> None:
         if answer not in (answers := [*right]):
@@ -370,7 +371,7 @@ class Walk:
 
     async def _call(self, operation: str, **request: Any) -> tuple[str, dict[str, Any]]:
         answer, document = await self.plant.call(operation, **request)
-        self.plant.tell(f"{operation} {_asked(request)}: {answer or 'done'}")
+        self.plant.log(f"{operation} {_asked(request)}: {answer or 'done'}")
         return answer, document
 
 
@@ -386,17 +387,17 @@ WEIGHTS = {
     "time": 30, "kill": 4, "sicken": 2, "trouble": 2, "restart": 1, "gateway": 3, "invoke": 8, "rest": 0.5,
     "tag": 4,
 }  # fmt: skip
-SAYINGS = {
+TAG_VALUES = {
     "hostler:idle-ttl": ("0", "2", "30"),
     "hostler:pin": ("t1.tar.gz", "t1.tar.gz t2.tar.gz t3.tar.gz", "..."),
     "hostler:preload": ("t1.tar.gz t2.tar.gz", "missing.tar.gz bad.tar.gz t3.tar.gz"),
 }
 
 
-def _containers(life: Life) -> Counter[tuple[str, int]]:
-    if life.now is None:
+def _containers(state: State) -> Counter[tuple[str, int]]:
+    if state.now is None:
         return Counter()
-    return Counter({(v.name, v.model.containers): v.count for v in life.now.variants if v.model})
+    return Counter({(v.name, v.model.containers): v.count for v in state.now.variants if v.model})
 
 
 def _asked(request: dict[str, Any]) -> str:
@@ -411,14 +412,15 @@ def _asked(request: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def _brief(told: dict[str, Any]) -> str:
+def _brief(document: dict[str, Any]) -> str:
     members = ("CurrentWeight", "DesiredWeight", "CurrentInstanceCount", "DesiredInstanceCount")
-    variants = [(v["VariantName"], *map(v.get, members)) for v in told.get("ProductionVariants", [])]
-    return f"{told['EndpointStatus']} {told['EndpointConfigName']} {told.get('FailureReason', '')[:60]} {variants}"
+    variants = [(v["VariantName"], *map(v.get, members)) for v in document.get("ProductionVariants", [])]
+    reason = document.get("FailureReason", "")[:60]
+    return f"{document['EndpointStatus']} {document['EndpointConfigName']} {reason} {variants}"
 
 
 def walk(seed: int, steps: Iterable[int]) -> None:
-    """Raises Wrong, with what happened before."""
+    """Run the steps. Raises Wrong, with the history before it."""
     folder = Path(tempfile.mkdtemp(prefix="walk", dir=_quick()))
     try:
         simulated.run(_walk(seed, folder, steps), seed)
@@ -431,12 +433,12 @@ async def _walk(seed: int, folder: Path, steps: Iterable[int]) -> None:
 
 
 def _quick() -> str | None:
-    """Memory, where there is some: what is kept is kept by fsync."""
+    """Return a folder in memory, if there is one: the store calls fsync often."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def shrunk(seed: int, steps: list[int]) -> list[int]:
-    """Fewer steps with which it still goes wrong."""
+    """Return fewer steps with which the walk still goes wrong."""
     size = len(steps) // 2
     while size:
         for start in range(len(steps) - size, -1, -size):

@@ -1,4 +1,4 @@
-"""What hosting's tests stand on: a real store, disk and link; a fake engine; a container and a gateway in this loop."""
+"""The parts of hosting's tests: a real store, disk and link; a fake engine; containers and a gateway in this loop."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Engine(FakeEngine):
             await (await listening).close(0.0)
 
     async def close(self) -> None:
-        """Let all its containers listen no more."""
+        """Close all its containers' sockets."""
         await asyncio.gather(*self._ending)
         await asyncio.sleep(1.0)  # what has just connected is accepted
         for id in [*self._listening]:
@@ -113,13 +113,13 @@ class Engine(FakeEngine):
 
 
 class Gateway(fakes.LinkView):
-    """A linked gateway that keeps what control sent it."""
+    """A linked gateway that keeps control's messages."""
 
     def __init__(self, frames: Frames[gateway_messages.Down], linking: bool = True) -> None:
         super().__init__()
         self.frames = frames
         self.silent = False  # it acknowledges nothing until `speak`
-        self._unsaid: list[int] = []
+        self._unacknowledged: list[int] = []
         self._linked = asyncio.Event()
         if linking:
             self.link()
@@ -131,12 +131,13 @@ class Gateway(fakes.LinkView):
         self.news = asyncio.Condition()
 
     def link(self) -> None:
-        """Say hello: until then it hears nothing."""
+        """Send Hello: until then control sends nothing."""
         self._linked.set()
 
     def speak(self) -> None:
+        """Acknowledge from now on, and all that was not acknowledged so far."""
         self.silent = False
-        for version in self._unsaid:
+        for version in self._unacknowledged:
             self._acknowledge(version)
 
     async def run(self) -> None:
@@ -147,18 +148,18 @@ class Gateway(fakes.LinkView):
             while (message := await self.frames.receive()) is not None:
                 await fakes.lag()
                 async with self.news:
-                    self._hear(message)
+                    self._receive(message)
                     self.news.notify_all()
         finally:
             ticking.cancel()
 
     async def _tick(self) -> None:
-        """A gateway that says nothing for long is ended."""
+        """Send a sign of life each second: a silent gateway is ended."""
         while True:
             self.frames.send(gateway_messages.Counts((), 0, 1))
             await asyncio.sleep(1.0)
 
-    def _hear(self, message: gateway_messages.Down) -> None:
+    def _receive(self, message: gateway_messages.Down) -> None:
         version = self.apply(message)
         match message:
             case gateway_messages.Snapshot():
@@ -181,7 +182,7 @@ class Gateway(fakes.LinkView):
     def _acknowledge(self, version: int) -> None:
         assert self.snapshot is not None
         if self.silent:
-            self._unsaid.append(version)
+            self._unacknowledged.append(version)
             return
         self.frames.send(gateway_messages.Ack(self.epoch, version))
 
@@ -201,18 +202,18 @@ class Gateway(fakes.LinkView):
     def places(self, variant: str = "v") -> list[str]:
         """The instances that a variant's requests may go to."""
         route = self.routes.get(KEY)
-        found = (one for one in route.variants if one.name == variant) if route else ()
-        return [place.instance for one in found for place in one.instances]
+        variants = route.variants if route else ()
+        return [place.instance for each in variants if each.name == variant for place in each.instances]
 
     def publications(self, target: str) -> set[tuple[str, int]]:
         return {(r.instance, r.generation) for r in self.residents.values() if r.target == target}
 
     def where(self, target: str) -> list[str]:
-        """The instances on which it may be invoked."""
+        """The instances on which the target may be invoked."""
         return [resident.instance for resident in self.residents.values() if resident.target == target]
 
     def gone(self, target: str) -> gateway_messages.SetResident:
-        """The one instance that had the target answered 404: report it, and return what was known of it."""
+        """Report that the one instance with the target answered 404, and return the resident."""
         (key,) = [key for key in self.residents if key[2] == target]
         was = self.residents.pop(key)
         self.frames.send(gateway_messages.TargetMissing(was.key, was.variant, target, was.instance, was.generation))
@@ -220,7 +221,7 @@ class Gateway(fakes.LinkView):
 
 
 class Ground:
-    """One data folder. `control` is one life of control over it; containers run until `end`."""
+    """One data folder. `control` runs a control over it; containers run until `end`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -234,19 +235,19 @@ class Ground:
 
     @property
     def containers(self) -> dict[str, Container]:
-        """All that were started, by id."""
+        """All containers that were started, by id."""
         return self.engine.containers
 
     def put(self, key: str, content: bytes = b"x" * 100) -> None:
-        """A packed artifact in the bucket `box`, as a person would drop it in."""
+        """Put a packed artifact into the folder of the bucket `box`."""
         fakes.put(self.folder / "s3" / "box", key, content)
 
     def endpoint(self, count: int = 1, tags: dict[str, str] | None = None, **container: object) -> str:
-        """An endpoint `ep` with one variant `v`; its uid."""
+        """Create an endpoint `ep` with one variant `v`; return its uid."""
         return self.create({"v": count}, tags, **container)
 
     def create(self, counts: dict[str, int], tags: dict[str, str] | None = None, **container: object) -> str:
-        """An endpoint `ep` with these variants, all of one model; its uid."""
+        """Create an endpoint `ep` with these variants, all of one model; return its uid."""
         record = self.store.create_endpoint(
             region="us-east-1", name="ep", arn="arn:ep", created=1.0, document={},
             config=_config(1, counts), models=_models(container), new_tags=tags or {},
@@ -281,15 +282,15 @@ class Ground:
         self, *, linking: bool = True, warm_up: float = PATIENCE, machine: int = MACHINE,
         **settings: Any,
     ) -> AsyncIterator[tuple[Reconciler, Gateway]]:  # fmt: skip
-        """One life of control.
+        """Run a control, and a gateway.
 
-        linking: the gateway links with it by itself. warm_up: seconds that a new fleet's warm-up may take. machine:
+        linking: the gateway links at once. warm_up: seconds that a new fleet's warm-up may take. machine:
         bytes of memory that all instances share.
         """
         wrongs = fakes.watch()
         given = Settings(**{"data": self.folder, "startup_timeout": 5.0, **settings})
         control = fakes.Control(
-            given, self.engine, self.engine.end_gateway, metrics=self.metrics, machine=machine, warm_up=warm_up
+            given, self.engine, self.engine.end_gateway, metrics=self.metrics, machine=machine, warm_up_timeout=warm_up
         )
         path = self.folder / "link.sock"
         await control.begin(path)
@@ -307,7 +308,7 @@ class Ground:
             assert not wrongs
 
     async def end(self) -> None:
-        """End all of hostler: only the data folder stays."""
+        """End everything: only the data folder stays."""
         await self.engine.close()
         self.store.close()
         self._begin()
@@ -341,7 +342,7 @@ def _models(container: dict[str, object]) -> dict[str, Any]:
 
 
 async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
-    """Let the reconciler work until something is true."""
+    """Run passes until it is true."""
     async with asyncio.timeout(PATIENCE):
         while not true():
             await reconciler.passed()
@@ -349,9 +350,9 @@ async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
 
 def record(reconciler: Reconciler, uid: str) -> EndpointRecord:
     """The endpoint as the last pass read it."""
-    found = reconciler.desired(uid)
-    assert found is not None
-    return found[0]
+    desired = reconciler.desired(uid)
+    assert desired is not None
+    return desired[0]
 
 
 def reason(reconciler: Reconciler, uid: str) -> str:
@@ -361,18 +362,18 @@ def reason(reconciler: Reconciler, uid: str) -> str:
 
 def seen(reconciler: Reconciler, uid: str) -> EndpointView:
     """What DescribeEndpoint shows of the endpoint, as of the last pass."""
-    found = reconciler.desired(uid)
-    assert found is not None
-    view = reconciler.view(*found)
+    desired = reconciler.desired(uid)
+    assert desired is not None
+    view = reconciler.view(*desired)
     assert view is not None
     return view
 
 
-async def status(reconciler: Reconciler, uid: str, wanted: str) -> None:
-    """Wait until the endpoint has a status (`gone` for none)."""
+async def status(reconciler: Reconciler, uid: str, status: str) -> None:
+    """Wait until the endpoint has a status (`gone`: there is no such endpoint)."""
 
-    def has_it() -> bool:
-        found = reconciler.desired(uid)
-        return reconciler.ready and (found[0].status if found else "gone") == wanted
+    def has_status() -> bool:
+        desired = reconciler.desired(uid)
+        return reconciler.ready and (desired[0].status if desired else "gone") == status
 
-    await passes(reconciler, has_it)
+    await passes(reconciler, has_status)
