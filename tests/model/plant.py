@@ -148,7 +148,7 @@ class Host(FakeEngine):
 
     def end(self, id: str, exit: int) -> None:
         """A container ends by itself."""
-        if id in self._seen and self._seen[id].exit is None:
+        if id in self._containers and self._containers[id].exit is None:
             super().end(id, exit)
             self._plant.spawn(self.containers[id].close())
 
@@ -160,7 +160,7 @@ class Host(FakeEngine):
             await container.close()
 
     def runs(self, id: str) -> bool:
-        return id in self._seen and self._seen[id].exit is None and not self.containers[id].ending
+        return id in self._containers and self._containers[id].exit is None and not self.containers[id].ending
 
     @property
     def idle(self) -> bool:
