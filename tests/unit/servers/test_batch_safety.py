@@ -24,7 +24,8 @@ from sklearn import (
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from hostler.servers import codecs, environment
+from hostler.servers import environment
+from hostler.servers.codecs import rows
 from hostler.servers.frameworks import sklearn
 from hostler.servers.frameworks.predictor import Call, Rejected
 
@@ -251,4 +252,4 @@ def test_a_wrong_call_among_others_is_answered_alone() -> None:
     ],
 )
 def test_a_plain_row_is_told_from_all_else(body: bytes, kind: str, row: list[float] | None) -> None:
-    assert codecs.plain_row(body, kind, 2) == row
+    assert rows.plain_row(body, kind, 2) == row

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.servers import codecs
-from hostler.servers.codecs import CSV, JSON, JSON_LINES, LIBSVM, NPY
+from hostler.servers.codecs import csv, json, media, rows
+from hostler.servers.codecs.media import CSV, JSON, JSON_LINES, LIBSVM, NPY
 from hostler.servers.frameworks.predictor import Rejected
 
 
@@ -67,7 +67,7 @@ NAN = math.nan
     ],
 )
 def test_rows_are_read(body: bytes, kind: str, wanted: list[list[float]]) -> None:
-    np.testing.assert_array_equal(codecs.rows(body, kind, 3), wanted)
+    np.testing.assert_array_equal(rows.table(body, kind, 3), wanted)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +136,24 @@ def test_rows_are_read(body: bytes, kind: str, wanted: list[list[float]]) -> Non
     ],
 )
 def test_what_does_not_parse_or_fit_is_the_callers_mistake(body: bytes, kind: str) -> None:
-    assert status(lambda: codecs.rows(body, kind, 3)) == 400
+    assert status(lambda: rows.table(body, kind, 3)) == 400
 
 
 @pytest.mark.parametrize("body", [b"a,b", b"a,b,c", b"hello", b'{"k": 1}', b"a,b,c\n1,2", b"1,2,1_0", b"1,2,3\n1,2,x"])
 def test_a_cell_that_is_no_number_is_said_before_the_number_of_columns(body: bytes) -> None:
     with pytest.raises(Rejected, match="a cell that is no number"):
-        codecs.rows(body, CSV, 3)
+        rows.table(body, CSV, 3)
 
 
 @pytest.mark.parametrize("body", [b"1,2", b"1,,", b"1"])
 def test_numbers_in_a_wrong_number_of_columns_are_said_to_be_that(body: bytes) -> None:
     with pytest.raises(Rejected, match=r"has \d columns; the model takes 4"):
-        codecs.rows(body, CSV, 4)
+        rows.table(body, CSV, 4)
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "application/x-recordio-protobuf", "csv"])
 def test_an_unknown_content_type_is_415(kind: str) -> None:
-    assert status(lambda: codecs.rows(b"1,2,3", kind, 3)) == 415
+    assert status(lambda: rows.table(b"1,2,3", kind, 3)) == 415
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_an_unknown_content_type_is_415(kind: str) -> None:
 def test_a_large_hostile_body_costs_no_large_memory(body: bytes, kind: str) -> None:
     tracemalloc.start()
     try:
-        assert status(lambda: codecs.rows(body, kind, 3000)) in (400, 413)
+        assert status(lambda: rows.table(body, kind, 3000)) in (400, 413)
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
@@ -178,7 +178,7 @@ def test_a_large_hostile_body_costs_no_large_memory(body: bytes, kind: str) -> N
 @given(st.binary(max_size=200), st.sampled_from([CSV, JSON, JSON_LINES, NPY, LIBSVM]), st.integers(0, 4))
 def test_any_bytes_are_rows_or_refused(body: bytes, kind: str, width: int) -> None:
     with contextlib.suppress(Rejected):
-        table = codecs.rows(body, kind, width)
+        table = rows.table(body, kind, width)
         assert table.ndim == 2
         assert not np.isinf(table).any()
         assert not width or table.shape[1] == width
@@ -187,14 +187,14 @@ def test_any_bytes_are_rows_or_refused(body: bytes, kind: str, width: int) -> No
 @given(st.lists(st.floats(width=32, allow_infinity=False), min_size=1, max_size=8))
 def test_the_quick_row_equals_the_general_one(values: list[float]) -> None:
     body = ",".join(map(repr, values)).encode()
-    np.testing.assert_array_equal([codecs.csv_row(body, len(values))], codecs.rows(body, CSV, len(values)))
+    np.testing.assert_array_equal([csv.row(body, len(values))], rows.table(body, CSV, len(values)))
 
 
 @pytest.mark.parametrize(
     "body", [b"1,2", b"1,2,", b"1,2,x", b"1,2,inf", b"1,2,1_0", b"1,2,3\n4,5,6", b"1,2\n,3", b"1,\r\n2,3", b""]
 )
 def test_the_quick_row_leaves_everything_unusual_alone(body: bytes) -> None:
-    assert codecs.csv_row(body, 3) is None
+    assert csv.row(body, 3) is None
 
 
 _CELLS = st.sampled_from(
@@ -205,15 +205,15 @@ _CELLS = st.sampled_from(
 @given(st.lists(_CELLS, min_size=1, max_size=4))
 def test_what_the_quick_row_takes_the_general_one_takes_alike(cells: list[str]) -> None:
     body = ",".join(cells).encode()
-    quick = codecs.csv_row(body, len(cells))
+    quick = csv.row(body, len(cells))
     if quick is not None:
-        np.testing.assert_array_equal([quick], codecs.rows(body, CSV, len(cells)))
+        np.testing.assert_array_equal([quick], rows.table(body, CSV, len(cells)))
 
 
-@pytest.mark.parametrize(("body", "rows"), [(b"  \n1.6303", 2), (b"1.6303\n ", 2), (b"\n1.6303\r\n", 1)])
-def test_a_line_s_end_inside_a_body_of_one_column_begins_a_row(body: bytes, rows: int) -> None:
-    assert (codecs.csv_row(body, 1) is None) == (rows > 1)
-    assert len(codecs.rows(body, CSV, 1)) == rows
+@pytest.mark.parametrize(("body", "count"), [(b"  \n1.6303", 2), (b"1.6303\n ", 2), (b"\n1.6303\r\n", 1)])
+def test_a_line_s_end_inside_a_body_of_one_column_begins_a_row(body: bytes, count: int) -> None:
+    assert (csv.row(body, 1) is None) == (count > 1)
+    assert len(rows.table(body, CSV, 1)) == count
 
 
 OFFERED = (CSV, JSON, JSON_LINES)
@@ -237,22 +237,22 @@ OFFERED = (CSV, JSON, JSON_LINES)
     ],
 )
 def test_accept_chooses_among_what_is_offered(header: str, wanted: str) -> None:
-    assert codecs.accepted(header, OFFERED, CSV) == wanted
+    assert media.accepted(header, OFFERED, CSV) == wanted
 
 
 @pytest.mark.parametrize("header", ["image/png", "text/csv;q=0", "csv", "image/*", "text/csv;q=x"])
 def test_an_accept_that_nothing_fits_is_406(header: str) -> None:
-    assert status(lambda: codecs.accepted(header, OFFERED, CSV)) == 406
+    assert status(lambda: media.accepted(header, OFFERED, CSV)) == 406
 
 
 def test_content_types_lose_their_parameters() -> None:
-    assert codecs.media_type("Text/CSV; charset=utf-8; label_size=0") == CSV
-    assert codecs.media_type("") == ""
+    assert media.type_of("Text/CSV; charset=utf-8; label_size=0") == CSV
+    assert media.type_of("") == ""
 
 
 def test_predictions_are_written() -> None:
-    assert codecs.csv_lines([0.5, [1.0, 2.0]]) == b"0.5\n1.0,2.0\n"
-    assert codecs.json_lines([{"score": 0.5}, [1]]) == b'{"score": 0.5}\n[1]\n'
-    assert codecs.to_json({"a": np.array([1.5]), "b": np.int64(2)}) == b'{"a": [1.5], "b": 2}'
+    assert csv.lines([0.5, [1.0, 2.0]]) == b"0.5\n1.0,2.0\n"
+    assert json.lines([{"score": 0.5}, [1]]) == b'{"score": 0.5}\n[1]\n'
+    assert json.encoded({"a": np.array([1.5]), "b": np.int64(2)}) == b'{"a": [1.5], "b": 2}'
     with pytest.raises(TypeError):
-        codecs.to_json(object())
+        json.encoded(object())

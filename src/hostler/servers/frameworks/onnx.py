@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from hostler.servers import codecs, error_text
+from hostler.servers import error_text
+from hostler.servers.codecs import json, media, npy, rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -56,14 +57,14 @@ class Onnx:
         self._inputs = [_Input(one) for one in session.get_inputs()]
         self._outputs = [one.name for one in session.get_outputs()]
         self._takes = f"The model takes {'; '.join(map(str, self._inputs)) or 'no input'}."
-        self._default = environment.default_accept or codecs.JSON
+        self._default = environment.default_accept or media.JSON
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: Call) -> Reply:
         try:
-            feed = self._feed(call.body, codecs.media_type(call.content_type) or codecs.JSON)
+            feed = self._feed(call.body, media.type_of(call.content_type) or media.JSON)
             try:
                 found = self._session.run(self._outputs, feed)
             except Exception as error:  # its own types: such as dimensions that two inputs must share
@@ -80,19 +81,19 @@ class Onnx:
         only = said[0] if len(said) == 1 else None
         if isinstance(only, np.ndarray):
             return Reply(200, *default_handlers.encoded(only, call.accept, self._default))
-        media = codecs.accepted(call.accept, (codecs.JSON,), codecs.JSON)
+        answer_type = media.accepted(call.accept, (media.JSON,), media.JSON)
         values = dict(zip(self._outputs, said, strict=True)) if only is None else only
-        return Reply(200, codecs.to_json(values), media)
+        return Reply(200, json.encoded(values), answer_type)
 
     def _feed(self, body: bytes, kind: str) -> dict[str, Any]:
-        if kind == codecs.JSON:
-            return self._named(codecs.parse_json(body))
-        if kind not in (codecs.CSV, codecs.NPY):
-            supported = ", ".join((codecs.JSON, codecs.CSV, codecs.NPY))
+        if kind == media.JSON:
+            return self._named(json.parse(body))
+        if kind not in (media.CSV, media.NPY):
+            supported = ", ".join((media.JSON, media.CSV, media.NPY))
             raise Rejected(415, f"Content type {kind} is not supported. Supported: {supported}.")
         if len(self._inputs) != 1:
             raise Rejected(400, "CSV and NPY hold one array: send JSON with an array for each input.")
-        array = codecs.rows(body, kind, 0) if kind == codecs.CSV else codecs.npy(body)
+        array = rows.table(body, kind, 0) if kind == media.CSV else npy.array(body)
         return {self._inputs[0].name: self._inputs[0].fitted(array)}
 
     def _named(self, value: Any) -> dict[str, Any]:

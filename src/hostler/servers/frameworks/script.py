@@ -21,13 +21,13 @@ from typing import Any
 
 from hostler.contract import CODE_DIR
 from hostler.failures import Code
-from hostler.servers import codecs
+from hostler.servers.codecs import json, media, rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers, registry, requirements
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 
-_TEXT = (codecs.JSON, codecs.CSV)  # bodies that a script is given as text, as the toolkit gives them
+_TEXT = (media.JSON, media.CSV)  # bodies that a script is given as text, as the toolkit gives them
 
 
 def load(folder: Path, environment: Environment) -> Script:
@@ -63,7 +63,7 @@ def load(folder: Path, environment: Environment) -> Script:
             raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
     if warm_up := getattr(module, "model_warmup_fn", None):
         _call(warm_up, str(folder), model)
-    return Script(model, transform, steps, decode, environment.default_accept or codecs.JSON)
+    return Script(model, transform, steps, decode, environment.default_accept or media.JSON)
 
 
 def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
@@ -114,7 +114,7 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
         if predict_fn is None and _is_a(model, "xgboost", "Booster")
         else (0, None)
     )
-    return lambda body, media: xgboost.matrix(codecs.float32(codecs.rows(body, media, width)), types)
+    return lambda body, answer_type: xgboost.matrix(rows.float32(rows.table(body, answer_type, width)), types)
 
 
 def _imported(program: Path) -> Any:
@@ -158,8 +158,8 @@ class Script:
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: Call) -> Reply | Stream:
-        kind = codecs.media_type(call.content_type) or codecs.JSON
-        accept = call.accept if codecs.media_type(call.accept) not in ("", codecs.ANY) else self._default
+        kind = media.type_of(call.content_type) or media.JSON
+        accept = call.accept if media.type_of(call.accept) not in ("", media.ANY) else self._default
         data: Any = call.body
         if kind in _TEXT:
             try:
@@ -175,20 +175,20 @@ class Script:
                 found = _call(self._output, found, accept)
             elif not isinstance(found, Iterator):
                 found = default_handlers.encoded(found, accept, self._default)
-        media = accept
+        answer_type = accept
         if isinstance(found, tuple) and len(found) == 2:
-            found, media = found
+            found, answer_type = found
         if isinstance(found, Iterator):
-            return Stream(found, str(media))
-        return Reply(200, _bytes(found), str(media))
+            return Stream(found, str(answer_type))
+        return Reply(200, _bytes(found), str(answer_type))
 
 
 def _rows(body: bytes, kind: str) -> Any:
     """As AWS's scikit-learn image has it: CSV is rows of float32, be it one row or many."""
-    return codecs.float32(codecs.rows(body, kind, 0)) if kind == codecs.CSV else default_handlers.decoded(body, kind)
+    return rows.float32(rows.table(body, kind, 0)) if kind == media.CSV else default_handlers.decoded(body, kind)
 
 
 def _bytes(found: Any) -> bytes:
     if isinstance(found, bytes | bytearray | memoryview):
         return bytes(found)
-    return found.encode() if isinstance(found, str) else codecs.to_json(found)
+    return found.encode() if isinstance(found, str) else json.encoded(found)

@@ -10,12 +10,12 @@ from typing import Any
 import joblib
 import numpy as np
 
-from hostler.servers import codecs
+from hostler.servers.codecs import csv, json, media, rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, batch_safety
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
-_OFFERED = (codecs.JSON, codecs.CSV, codecs.JSON_LINES)
+_OFFERED = (media.JSON, media.CSV, media.JSON_LINES)
 _TOGETHER = 16  # calls at most: others wait meanwhile
 
 
@@ -39,26 +39,26 @@ class Sklearn:
     def __init__(self, model: Any, environment: Environment) -> None:
         self._model = model
         self._width = int(getattr(model, "n_features_in_", 0))
-        self._default = environment.default_accept or codecs.JSON
+        self._default = environment.default_accept or media.JSON
         self.together = _TOGETHER if self._width and batch_safety.by_construction(model) else 1
 
     def answer(self, calls: Sequence[Call]) -> list[Reply | Exception]:
         if len(calls) == 1:
             return [self._alone(calls[0])]
         replies: dict[int, Reply | Exception] = {}
-        rows = {number: row for number, call in enumerate(calls) if (row := self._row(call)) is not None}
-        if rows:
+        single = {number: row for number, call in enumerate(calls) if (row := self._row(call)) is not None}
+        if single:
             with contextlib.suppress(Exception):  # whose row it was is found out one by one
-                said = self._asked(np.array(list(rows.values()), np.float64))
-                for number, one in zip(rows, said, strict=True):
+                said = self._asked(np.array(list(single.values()), np.float64))
+                for number, one in zip(single, said, strict=True):
                     replies[number] = self._written([one], self._accepted(calls[number]))
         return [replies.get(number) or self._tried(call) for number, call in enumerate(calls)]
 
     def _alone(self, call: Call) -> Reply:
-        media = self._accepted(call)
+        answer_type = self._accepted(call)
         row = self._row(call)
         table = self._rows(call.body, _kind(call)) if row is None else np.array([row], np.float64)
-        return self._written(self._asked(table), media)
+        return self._written(self._asked(table), answer_type)
 
     def _tried(self, call: Call) -> Reply | Exception:
         try:
@@ -67,28 +67,28 @@ class Sklearn:
             return error
 
     def _row(self, call: Call) -> list[float] | None:
-        return codecs.plain_row(call.body, _kind(call), self._width) if self._width else None
+        return rows.plain_row(call.body, _kind(call), self._width) if self._width else None
 
     def _asked(self, table: Any) -> list[Any]:
         found = self._model.predict(table)
         return found.tolist() if hasattr(found, "tolist") else list(found)
 
     def _accepted(self, call: Call) -> str:
-        return codecs.accepted(call.accept, _OFFERED, self._default)
+        return media.accepted(call.accept, _OFFERED, self._default)
 
-    def _written(self, values: list[Any], media: str) -> Reply:
-        if media == codecs.CSV:
-            return Reply(200, codecs.csv_lines(values), media)
-        return Reply(200, codecs.json_lines(values) if media == codecs.JSON_LINES else codecs.to_json(values), media)
+    def _written(self, values: list[Any], answer_type: str) -> Reply:
+        if answer_type == media.CSV:
+            return Reply(200, csv.lines(values), answer_type)
+        return Reply(200, json.lines(values) if answer_type == media.JSON_LINES else json.encoded(values), answer_type)
 
     def _rows(self, body: bytes, kind: str) -> Any:
         """The request's rows; JSON text goes to a model of text as it stands, one document a string."""
-        if kind == codecs.JSON and not self._width:
-            texts = codecs.instances(codecs.parse_json(body))
+        if kind == media.JSON and not self._width:
+            texts = json.instances(json.parse(body))
             if texts and all(isinstance(text, str) for text in texts):
                 return texts
-        table = codecs.rows(body, kind, self._width)
-        if kind in (codecs.LIBSVM, codecs.X_LIBSVM):
+        table = rows.table(body, kind, self._width)
+        if kind in (media.LIBSVM, media.X_LIBSVM):
             np.nan_to_num(table, copy=False)  # in libsvm, what is not named is zero
         if not table.size:
             raise Rejected(400, "The body holds no rows.")
@@ -96,4 +96,4 @@ class Sklearn:
 
 
 def _kind(call: Call) -> str:
-    return codecs.media_type(call.content_type) or codecs.JSON
+    return media.type_of(call.content_type) or media.JSON

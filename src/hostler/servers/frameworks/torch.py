@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from hostler.servers import codecs, error_text
+from hostler.servers import error_text
+from hostler.servers.codecs import media, rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -39,8 +40,8 @@ def tensor(body: bytes, kind: str) -> Any:
     found = default_handlers.decoded(body, kind)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
         return found
-    if kind != codecs.NPY:
-        found = codecs.float32(found)
+    if kind != media.NPY:
+        found = rows.float32(found)
     # In this machine's byte order, and writable, as torch wants it.
     return torch.from_numpy(np.array(found, dtype=found.dtype.newbyteorder("="), order="C"))
 
@@ -58,13 +59,13 @@ class TorchScript:
 
     def __init__(self, module: Any, environment: Environment) -> None:
         self._module = module.eval()  # once: it takes as long as a call of a small model
-        self._default = environment.default_accept or codecs.JSON
+        self._default = environment.default_accept or media.JSON
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
         return [self._answer(call) for call in calls]
 
     def _answer(self, call: Call) -> Reply:
-        kind = codecs.media_type(call.content_type) or codecs.JSON
+        kind = media.type_of(call.content_type) or media.JSON
         data = tensor(call.body, kind)
         if not isinstance(data, torch.Tensor):
             raise Rejected(400, "The JSON body is no list of numbers, and nothing else becomes a tensor.")
@@ -78,5 +79,5 @@ class TorchScript:
             shown = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
             why = said.rpartition("\n")[2].removeprefix("RuntimeError: ")  # the last line of TorchScript's traceback
             raise Rejected(400, f"The model does not take this input, {shown}: {why}\n{said}") from None
-        body, media = default_handlers.encoded(found, call.accept, self._default)
-        return Reply(200, body, media)
+        body, answer_type = default_handlers.encoded(found, call.accept, self._default)
+        return Reply(200, body, answer_type)

@@ -13,7 +13,6 @@ lists there, which is no CSV). No Content-Type means libsvm, an empty body is an
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import pickle
 import struct
@@ -28,12 +27,12 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from hostler.servers import codecs
+from hostler.servers.codecs import csv, json, media, rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
-_OFFERED = (codecs.CSV, codecs.JSON, codecs.JSON_LINES)
+_OFFERED = (media.CSV, media.JSON, media.JSON_LINES)
 _TOGETHER = 64  # rows of one flush; more gains nothing
 _BUFFER_CELLS = 65_536
 _PROBES = 6  # rows
@@ -133,7 +132,7 @@ class XGBoost:
         booster.set_param({"nthread": 1})  # one row on two threads takes twice as long as on one
         self._booster = booster
         self._width: int = booster.num_features()
-        self._default = environment.default_accept or codecs.CSV
+        self._default = environment.default_accept or media.CSV
         self._multi_model = environment.multi_model
         if not proof.tried:
             self._prove(proof)
@@ -154,8 +153,8 @@ class XGBoost:
                 return
             for some in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # one row is not what several are, to the library
                 for place, row in enumerate(some):
-                    probes.rows.put(place, probes.table[row].tolist())
-                found = probes.rows.predict(self._booster.handle, len(some))
+                    probes.buffer.put(place, probes.table[row].tolist())
+                found = probes.buffer.predict(self._booster.handle, len(some))
                 if not _same(np.array(found, dtype=np.float32), wanted[some]):
                     return
                 proof.inplace = True  # which asks the library for the same
@@ -166,76 +165,76 @@ class XGBoost:
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
         replies: dict[int, Reply] = {}
         queued: list[tuple[int, str]] = []
-        rows = _rows(self._width, get_ident()) if self._single else None
+        buffer = _row_buffer(self._width, get_ident()) if self._single else None
         for number, call in enumerate(calls):
             try:
                 if not call.body:
-                    replies[number] = Reply(204, b"", codecs.CSV)
+                    replies[number] = Reply(204, b"", media.CSV)
                     continue
-                media = codecs.accepted(call.accept, _OFFERED, self._default)
-                kind = codecs.media_type(call.content_type)
-                row = codecs.plain_row(call.body, kind, self._width) if rows else None
+                answer_type = media.accepted(call.accept, _OFFERED, self._default)
+                kind = media.type_of(call.content_type)
+                row = rows.plain_row(call.body, kind, self._width) if buffer else None
                 if row is None:
                     table = self._table(call.body, kind)
-                    if not rows or len(table) > 1:
-                        self._flush(rows, queued, replies)
-                        replies[number] = self._reply(self._predict(table, rows), media)
+                    if not buffer or len(table) > 1:
+                        self._flush(buffer, queued, replies)
+                        replies[number] = self._reply(self._predict(table, buffer), answer_type)
                         continue
                     row = table[0].tolist()
-                assert rows
-                rows.put(len(queued), row)
-                queued.append((number, media))
-                if len(queued) == rows.room:
-                    self._flush(rows, queued, replies)
+                assert buffer
+                buffer.put(len(queued), row)
+                queued.append((number, answer_type))
+                if len(queued) == buffer.room:
+                    self._flush(buffer, queued, replies)
             except Rejected as error:
                 replies[number] = Reply(error.status, str(error).encode(), "text/plain")
-        self._flush(rows, queued, replies)
+        self._flush(buffer, queued, replies)
         return [replies[number] for number in range(len(calls))]
 
-    def _flush(self, rows: _Rows | None, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
+    def _flush(self, buffer: _RowBuffer | None, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
         """Answer the calls whose rows lie in the room."""
-        if not (rows and queued):
+        if not (buffer and queued):
             return
-        for (number, media), value in zip(queued, rows.predict(self._booster.handle, len(queued)), strict=True):
-            replies[number] = self._reply([value], media)
+        for (number, answer_type), value in zip(queued, buffer.predict(self._booster.handle, len(queued)), strict=True):
+            replies[number] = self._reply([value], answer_type)
         queued.clear()
 
     def _table(self, body: bytes, kind: str) -> Any:
         try:
-            return codecs.float32(codecs.rows(body, kind or codecs.LIBSVM, self._width))
+            return rows.float32(rows.table(body, kind or media.LIBSVM, self._width))
         except Rejected as error:
             if kind:
                 raise
             raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 
-    def _predict(self, table: Any, rows: _Rows | None) -> list[Any]:
-        if rows and len(table) <= rows.room:
-            rows.fill(table)
-            return rows.predict(self._booster.handle, len(table))
+    def _predict(self, table: Any, buffer: _RowBuffer | None) -> list[Any]:
+        if buffer and len(table) <= buffer.room:
+            buffer.fill(table)
+            return buffer.predict(self._booster.handle, len(table))
         if self._inplace:
             found = self._booster.inplace_predict(table, validate_features=False)
         else:
             found = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
         return found.tolist()  # type: ignore[no-any-return]
 
-    def _reply(self, values: list[Any], media: str) -> Reply:
-        if media == codecs.CSV:
+    def _reply(self, values: list[Any], answer_type: str) -> Reply:
+        if answer_type == media.CSV:
             if self._multi_model and not isinstance(values[0], list):
-                return Reply(200, ",".join(map(str, values)).encode(), media)
-            return Reply(200, codecs.csv_lines(values), media)
-        if media == codecs.JSON and self._multi_model:
-            return Reply(200, codecs.to_json(values), media)
+                return Reply(200, ",".join(map(str, values)).encode(), answer_type)
+            return Reply(200, csv.lines(values), answer_type)
+        if answer_type == media.JSON and self._multi_model:
+            return Reply(200, json.encoded(values), answer_type)
         scores = [{"score": value} for value in values]
-        if media == codecs.JSON:
-            return Reply(200, codecs.to_json({"predictions": scores}), media)
-        return Reply(200, codecs.json_lines(scores), media)
+        if answer_type == media.JSON:
+            return Reply(200, json.encoded({"predictions": scores}), answer_type)
+        return Reply(200, json.lines(scores), answer_type)
 
 
 def _same(found: Any, wanted: Any) -> bool:
     return np.shape(found) == np.shape(wanted) and bool(np.array_equal(found, wanted, equal_nan=True))
 
 
-class _Rows:
+class _RowBuffer:
     """Room for rows of one width, and their way straight through libxgboost's C API.
 
     Half the time of `inplace_predict` for one row. A room is used by one thread at a time.
@@ -248,7 +247,7 @@ class _Rows:
         place = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
         self._told = [  # of the first n rows
             ctypes.c_char_p(
-                json.dumps({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3}).encode()
+                json.encoded({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3})
             )
             for rows in range(room)
         ]
@@ -290,9 +289,9 @@ class _Rows:
 
 
 @lru_cache(maxsize=1024)
-def _rows(width: int, thread: int) -> _Rows:
+def _row_buffer(width: int, thread: int) -> _RowBuffer:
     """The room that all models of a width share on one thread, each within one call of `answer`."""
-    return _Rows(width, max(1, min(_TOGETHER, _BUFFER_CELLS // width)))
+    return _RowBuffer(width, max(1, min(_TOGETHER, _BUFFER_CELLS // width)))
 
 
 class _Probes:
@@ -305,7 +304,7 @@ class _Probes:
         table[4] = np.abs(np.round(table[4]))  # categories are small whole numbers
         self.table = table
         self.matrix = matrix(table, list(feature_types) if feature_types else None)
-        self.rows = _Rows(width, _PROBES)
+        self.buffer = _RowBuffer(width, _PROBES)
 
 
 # The probes of many models at once: making them takes as long as using them. Only the thread that loads uses them.

@@ -1,0 +1,93 @@
+"""JSON and JSON Lines: rows from the shapes that AWS's containers take, and values to text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hostler.servers.frameworks.predictor import Rejected
+
+_EXACT = 2**53  # below it, a whole number is a float64
+
+
+def row(body: bytes, width: int) -> list[float] | None:
+    try:
+        row = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if type(row) is list and len(row) == 1 and type(row[0]) is list:
+        row = row[0]
+    if type(row) is not list or len(row) != width:
+        return None
+    for value in row:
+        if type(value) is not float and (type(value) is not int or not -_EXACT < value < _EXACT):
+            return None
+    return None if math.inf in row or -math.inf in row else row
+
+
+def parse(body: bytes) -> Any:
+    """The value of a JSON text; NaN and Infinity are taken too, as Python's own reader does. Raises Rejected."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        if b"NaN" in body or b"Infinity" in body:
+            try:
+                return json.loads(body)
+            except (ValueError, RecursionError):
+                pass
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Rejected(400, f"The body is not JSON: {reason}") from None
+
+
+def instances(value: Any) -> Any:
+    """The rows in a JSON request: a bare list, or what `instances` holds (each a list, or {"features": [...]})."""
+    if isinstance(value, dict):
+        if "instances" not in value:
+            raise Rejected(400, 'The JSON body is an object without "instances".')
+        value = value["instances"]
+    if not isinstance(value, list):
+        raise Rejected(400, "The JSON body holds no list of instances.")
+    return [features(instance) for instance in value]
+
+
+def features(instance: Any) -> Any:
+    """The features of one instance, also in the two shapes of SageMaker's common JSON format."""
+    if isinstance(instance, dict):
+        if "features" in instance:
+            return instance["features"]
+        try:
+            return instance["data"]["features"]["values"]
+        except (KeyError, TypeError):
+            raise Rejected(400, 'An instance of the JSON body is an object without "features".') from None
+    return instance
+
+
+def table(values: Any) -> Any:
+    import numpy as np
+
+    if any(isinstance(cell, str) for row in values for cell in (row if isinstance(row, list) else (row,))):
+        raise Rejected(400, "The JSON body holds text where a number is wanted.")
+    try:
+        return np.array(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise Rejected(400, "The JSON body is not rows of numbers, all of one length.") from None
+
+
+def encoded(value: Any) -> bytes:
+    """JSON of plain values; what has `tolist` (arrays and their scalars) goes as that. Raises TypeError, ValueError."""
+    return json.dumps(value, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a prediction of type {type(value).__name__} has no JSON form")
+
+
+def lines(values: Sequence[Any]) -> bytes:
+    """One JSON value a line, each line ended by a newline."""
+    return b"".join(encoded(value) + b"\n" for value in values)
