@@ -19,6 +19,7 @@ from pathlib import Path
 from hostler import contract
 from hostler.errors import EngineError
 from hostler.host import sandbox
+from hostler.host.ports import Ports, ports_environment
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import how, soon
 from hostler.host.zygote import Fork
@@ -63,7 +64,7 @@ class ContainerTable:
         self._forks = forks
         self._bubblewrap = bubblewrap
         self._changed = changed
-        self._ports = sandbox.Ports()
+        self._ports = Ports()
         self.containers: dict[str, Container] = {}
 
     def list(self) -> tuple[Seen, ...]:
@@ -164,7 +165,7 @@ class ContainerTable:
             "TMPDIR": "/tmp" if self._bubblewrap else f"{sockets}/tmp",
             **{name: _seen_from(container, value) for name, value in launch.environment.items()},
             contract.ENV_BASE_DIR: container.base,
-            **sandbox.ports_environment(container.port),
+            **ports_environment(container.port),
         }
         if not self._bubblewrap:  # Java asks nobody but this, and two of its servers would meet in /tmp
             environment.setdefault("JAVA_TOOL_OPTIONS", f"-Djava.io.tmpdir={sockets}/tmp")

@@ -1,18 +1,16 @@
-"""What must be ours before anything is started: the data folder, the port, a run folder. Refused in one clear line.
+"""The data folder, locked by one host at a time, and the run folder of the host that has it.
 
-It also clears away what an earlier host, killed before it could, left in those places.
+A folder that cannot be had is refused in one clear line. What an earlier host, killed before it could, left in those
+places is cleared away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import ipaddress
 import json
 import os
 import shutil
-import socket
 import tempfile
 import time
 from dataclasses import replace
@@ -49,40 +47,6 @@ def lock(data: Path) -> int:
     os.ftruncate(file, 0)
     os.write(file, b"%d\n" % os.getpid())
     return file
-
-
-def check_reach(host: str, port: int, allow_remote: bool) -> None:
-    """Raise UserError for an address that other machines could reach, unless that was allowed in so many words."""
-    addresses = {str(info[4][0]) for info in _resolved(host, port)}
-    if not allow_remote and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        raise UserError(
-            f"{host} can be reached from other machines, and hostler asks nobody who they are; "
-            'set signatures = "verify", or if that is wanted add --allow-remote-access-without-authentication'
-        )
-
-
-def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
-    """Bind the port, once, for all gateways. `patience`: seconds to wait for an earlier host's gateways to let it go.
-
-    Raises UserError when it is taken. SO_REUSEADDR only: with SO_REUSEPORT a second host would share the port.
-    """
-    family, _, _, _, address = _resolved(host, port)[0]
-    deadline = time.monotonic() + patience
-    while True:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(4096)
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE:
-                raise UserError(f"hostler cannot listen on {host} port {port}: {error.strerror}") from None
-            if time.monotonic() > deadline:
-                raise UserError(f"port {port} on {host} is taken; choose another with --port") from None
-            time.sleep(0.05)
-        else:
-            return listener
 
 
 def left_behind(data: Path) -> bool:
@@ -141,12 +105,3 @@ def leave(data: Path, run: Path) -> None:
     for name in ("run", "url"):
         with contextlib.suppress(OSError):
             (data / name).unlink(missing_ok=True)
-
-
-def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]
-    except OSError as error:
-        raise UserError(f"hostler cannot listen on {host} port {port}: {error.strerror or error}") from None
-    except UnicodeError:
-        raise UserError(f"hostler cannot listen on {host} port {port}: that is no name of a machine") from None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hostler import settings as settings_module
 from hostler.errors import UserError
-from hostler.host import data_dir, sandbox
+from hostler.host import data_dir, listener, sandbox
 from hostler.host.containers import ContainerTable
 from hostler.host.control_socket import HostLink
 from hostler.host.reaper import Reaper
@@ -63,17 +63,17 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
             'keys_file is set, but nobody is asked for a key: set signatures = "verify" too, or do not set keys_file'
         )
     remote = verified or settings.allow_remote_access_without_authentication
-    data_dir.check_reach(settings.host, settings.port, remote)
+    listener.check_reach(settings.host, settings.port, remote)
     lock = data_dir.lock(settings.data)
     try:
         unclean = data_dir.left_behind(settings.data)
         bubblewrap = settings.bubblewrap != "off" and sandbox.bubblewrap_works()
         if settings.bubblewrap == "on" and not bubblewrap:
             raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
-        with data_dir.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as listener:
+        with listener.listen(settings.host, settings.port, _LET_GO if unclean else 0.0) as bound:
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_Host(settings, programs, folder, listener, bubblewrap).live())
+                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap).live())
             finally:
                 data_dir.leave(settings.data, folder)
         _say("stopped")

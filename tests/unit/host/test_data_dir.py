@@ -12,7 +12,7 @@ import pytest
 
 from hostler import settings
 from hostler.errors import UserError
-from hostler.host import data_dir
+from hostler.host import data_dir, listener
 
 
 def test_a_data_folder_is_made_private_and_locked_once(tmp_path: Path) -> None:
@@ -27,36 +27,36 @@ def test_a_data_folder_is_made_private_and_locked_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.9.9.9"])
 def test_loopback_addresses_need_no_leave(host: str) -> None:
-    data_dir.check_reach(host, 4566, allow_remote=False)
+    listener.check_reach(host, 4566, allow_remote=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_addresses_are_refused_unless_they_are_allowed(host: str) -> None:
     with pytest.raises(UserError, match="--allow-remote-access-without-authentication"):
-        data_dir.check_reach(host, 4566, allow_remote=False)
-    data_dir.check_reach(host, 4566, allow_remote=True)
+        listener.check_reach(host, 4566, allow_remote=False)
+    listener.check_reach(host, 4566, allow_remote=True)
 
 
 @pytest.mark.parametrize("host", ["nohost.invalid", "a..b"])
 def test_a_name_that_cannot_be_resolved_is_told_with_the_asked_port_and_the_cause(host: str) -> None:
     with pytest.raises(UserError, match=rf"^hostler cannot listen on {re.escape(host)} port 14567: [^\[]+$") as caught:
-        data_dir.check_reach(host, 14567, allow_remote=False)
+        listener.check_reach(host, 14567, allow_remote=False)
     assert "codec" not in str(caught.value)
 
 
 def test_a_port_is_had_once() -> None:
-    with data_dir.listen("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    with listener.listen("127.0.0.1", 0) as bound:
+        port = bound.getsockname()[1]
+        assert not bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         with pytest.raises(UserError, match=rf"port {port} on 127\.0\.0\.1 is taken"):
-            data_dir.listen("127.0.0.1", port)
-    data_dir.listen("127.0.0.1", port).close()
+            listener.listen("127.0.0.1", port)
+    listener.listen("127.0.0.1", port).close()
 
 
 @pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("a..b", 0)])
 def test_an_address_that_cannot_be_had_is_one_clear_line(host: str, port: int) -> None:
     with pytest.raises(UserError, match="hostler cannot listen on"):
-        data_dir.listen(host, port)
+        listener.listen(host, port)
 
 
 def test_what_a_killed_host_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:

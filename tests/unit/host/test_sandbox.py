@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hostler.host import sandbox
+from hostler.host.ports import Ports, ports_environment
 
 
 def test_serve_is_appended_once() -> None:
@@ -16,21 +17,21 @@ def test_serve_is_appended_once() -> None:
 
 
 def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_passed_over() -> None:
-    ports = sandbox.Ports()
+    ports = Ports()
     first = ports.take()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first))
         taken.listen()
-        assert sandbox.Ports().take() != first
+        assert Ports().take() != first
     assert abs(ports.take() - first) >= 50
-    assert sandbox.ports_environment(first) == {
+    assert ports_environment(first) == {
         "SAGEMAKER_BIND_TO_PORT": str(first),
         "SAGEMAKER_SAFE_PORT_RANGE": f"{first + 1}-{first + 49}",
     }
 
 
 def test_ports_that_were_given_back_are_used_again_only_when_they_must_be() -> None:
-    ports = sandbox.Ports()
+    ports = Ports()
     first = ports.take()
     ports.give_back(first)
     later = set()
@@ -41,14 +42,14 @@ def test_ports_that_were_given_back_are_used_again_only_when_they_must_be() -> N
 
 
 def test_when_all_ports_are_taken_that_is_an_error() -> None:
-    ports = sandbox.Ports()
+    ports = Ports()
     with pytest.raises(OSError, match="no free port"):
         [ports.take() for _ in range(1000)]
 
 
 def test_no_container_is_to_bind_a_port_in_anybodys_safe_range() -> None:
-    ports = sandbox.Ports()
-    told = [sandbox.ports_environment(ports.take()) for _ in range(15)]
+    ports = Ports()
+    told = [ports_environment(ports.take()) for _ in range(15)]
     bound = {int(one["SAGEMAKER_BIND_TO_PORT"]) for one in told}
     assert len(bound) == 15
     for one in told:
