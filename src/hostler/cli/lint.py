@@ -26,7 +26,7 @@ from hostler.engines import images
 from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.failures import Code
 from hostler.servers import environment
-from hostler.servers.frameworks import artifact, registry, requirements
+from hostler.servers.frameworks import artifact, installed, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.settings import Settings
 from hostler.text import printable
@@ -177,7 +177,7 @@ class _Inspection:
         elif script:
             self.server = f"hostler's own server for scripts, with {self._name(script)}"
             yield from self._script(script)
-        if missing := registry.missing(framework):
+        if missing := installed.missing(framework):
             need = f"{missing.cause[0].upper()}{missing.cause[1:]}, which is not installed here."
             yield Finding("error", framework, f"{need} {failures.extra(framework)}", missing.code)
         if framework == "script":

@@ -22,7 +22,7 @@ from hostler.processes import forkserver, tree
 from hostler.processes.lifeline import leave_with
 from hostler.servers import environment, error_text
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import registry
+from hostler.servers.frameworks import installed
 from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
@@ -49,18 +49,18 @@ def run(everywhere: bool = False) -> None:
     failures.withdraw(told.base)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a framework is imported; one row gains nothing by threads
     if told.framework != "auto":
-        missing = registry.missing(told.framework)
+        missing = installed.missing(told.framework)
         if missing and told.framework != "torch":  # whose image serves scripts that may do without
             _refuse(str(missing), told, error_text.failure(missing, told))
         try:
             if not missing:
-                registry.warm_forks(told.framework)
+                installed.preload(told.framework)
         except ImportError as error:  # such as joblib, beside a scikit-learn that is there
             _refuse(error_text.text(error, told), told, error_text.failure(error, told))
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(told) as sockets:
-        line = forkserver.start(partial(_run_child, told), registry.warm_forks, told.lifeline)
+        line = forkserver.start(partial(_run_child, told), installed.preload, told.lifeline)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of targets may end up here: the system reaps them
         if told.lifeline is not None:
             leave_with(told.lifeline)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hostler.servers import error_text
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks import artifact, installed, registry
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runner
@@ -85,7 +85,7 @@ class ModelRegistry:
     def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         """An artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
         kind = artifact.framework(folder, self._environment)
-        if missing := registry.missing(kind):
+        if missing := installed.missing(kind):
             raise missing
         return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
 

@@ -9,7 +9,7 @@ import pytest
 from hostler.failures import Code
 from hostler.servers import environment
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.frameworks import artifact, registry
+from hostler.servers.frameworks import artifact, installed, registry
 from hostler.servers.frameworks.predictor import Unloadable
 
 
@@ -140,7 +140,7 @@ def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, 
 
 
 def test_a_framework_that_is_none_is_said() -> None:
-    assert "no framework named keras" in str(registry.missing("keras"))
+    assert "no framework named keras" in str(installed.missing("keras"))
 
 
 @pytest.mark.parametrize(

@@ -1,59 +1,15 @@
-"""The frameworks: which are installed, how an artifact is loaded, and whether its target needs a process of its own."""
+"""How an artifact is loaded, by its framework, and whether its target needs a process of its own."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
 
-from hostler import failures
 from hostler.contract import ENV_PROGRAM
-from hostler.failures import Code
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact
+from hostler.servers.frameworks import artifact, installed
 from hostler.servers.frameworks.predictor import Predictor, Unloadable
 
-# What each framework imports, the package itself last. Each but `script` is an extra of the same name.
-_MODULES = {
-    "xgboost": ("xgboost",),
-    "sklearn": ("joblib", "sklearn.base"),
-    "torch": ("torch",),
-    "onnx": ("onnxruntime",),
-    "script": (),
-}
-_THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks
 APART_SIZE = 2**20  # bytes of an artifact whose unpickling, which holds the interpreter, takes noticeably long
-
-
-def missing(framework: str) -> Unloadable | None:
-    """Why a framework cannot be used here; None if it can."""
-    if framework not in _MODULES:
-        return Unloadable(
-            f"there is no framework named {framework}: choose from {', '.join(_MODULES)} and auto", Code.OTHER
-        )
-    for module in _MODULES[framework][-1:]:
-        package = module.partition(".")[0]
-        if importlib.util.find_spec(package) is None:
-            cause = f"this model needs {package}"
-            return Unloadable(
-                f"{cause}: {failures.extra(framework)}",
-                Code.EXTRA_MISSING,
-                cause=cause,
-                advice=failures.install_extra(framework),
-            )
-    return None
-
-
-def warm(framework: str) -> None:
-    """Import what a framework's loads need, so that the first one finds it there. Raises ImportError."""
-    for module in _MODULES[framework]:
-        importlib.import_module(module)
-
-
-def warm_forks(framework: str) -> None:
-    """The same for a process that forks: whatever it forks later finds it there, in memory that all share."""
-    if framework not in _THREADED:
-        warm(framework)
 
 
 def needs_process(folder: Path, framework: str) -> bool:
@@ -71,7 +27,7 @@ def needs_process(folder: Path, framework: str) -> bool:
 
 def load(folder: Path, framework: str, environment: Environment) -> Predictor:
     """Load an artifact. Raises Unloadable, MemoryError, and whatever an artifact's own code raises."""
-    if absent := missing(framework):
+    if absent := installed.missing(framework):
         raise absent
     if framework == "xgboost":
         from hostler.servers.frameworks import xgboost

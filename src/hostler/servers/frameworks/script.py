@@ -23,7 +23,7 @@ from hostler.contract import CODE_DIR
 from hostler.failures import Code
 from hostler.servers.codecs import json, media, rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, default_handlers, registry, requirements
+from hostler.servers.frameworks import artifact, default_handlers, installed, requirements
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 
@@ -68,7 +68,7 @@ def load(folder: Path, environment: Environment) -> Script:
 
 def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
     """Which image's defaults the script gets: xgboost, sklearn, torch or script. `auto` goes by what is to predict."""
-    if environment.framework == "torch" and registry.missing("torch"):
+    if environment.framework == "torch" and installed.missing("torch"):
         return "script"
     if environment.framework != "auto":
         return environment.framework

@@ -27,7 +27,7 @@ from time import perf_counter
 from hostler.failures import Code
 from hostler.servers import error_text, memory, responses
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import registry
+from hostler.servers.frameworks import installed, registry
 from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
@@ -233,7 +233,7 @@ class InlineLoader:
 
     def _load(self, request: LoadRequest, size: _Size) -> Predictor:
         """Load it, on a thread, and measure its size if that is unknown: at least the bytes of its files."""
-        registry.warm(request.framework)  # not the model's memory
+        installed.import_modules(request.framework)  # not the model's memory
         before = 0 if size.bytes else memory.in_use()
         try:
             with fork_guard.exit_if_forked():
