@@ -113,6 +113,26 @@ def test_a_script_imports_its_own_neighbours_and_not_those_of_others(server: Con
         server.ask("DELETE", f"/models/{name}")
 
 
+@pytest.mark.parametrize("report", ["b'no report\\n'", "b'\\xff\\n'", """b'{"status": 99}\\n'""", "b'no end' * 2**20"])
+def test_a_script_that_writes_to_the_pipe_for_its_report_fails_its_load(server: Container, report: str) -> None:
+    text = f"""
+        import contextlib, os
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if int(name) > 2 and os.readlink(f"/proc/self/fd/{{name}}").startswith("pipe:"):
+                    os.write(int(name), {report})
+        def model_fn(d): return 1
+        def predict_fn(data, model): return data
+    """
+    script(server.model("s"), text)
+    answer = server.load("s")
+    assert answer.status == 500
+    assert answer.json["message"] == "its process sent a report that cannot be read"
+    script(server.model("s"), STEPS)
+    server.loaded("s")
+    server.ask("DELETE", "/models/s")
+
+
 def test_a_failing_call_is_500_with_message_and_traceback_and_the_target_lives(server: Container, load: Load) -> None:
     load("""
         import asyncio, sys

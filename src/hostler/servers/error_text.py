@@ -57,8 +57,8 @@ def text(error: BaseException, environment: Environment) -> str:
         found = f"the script ended itself: sys.exit({error.code!r})"
     elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
         found = f"{type(error).__name__}: {found}" if found else type(error).__name__
-    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        found = f"{found}: {failures.extra(_EXTRAS[error.name])}"
+    if extra := _missing_extra(error):
+        found = f"{found}: {failures.extra(extra)}"
     return _end(_hidden(found, environment))
 
 
@@ -69,12 +69,22 @@ def failure(error: BaseException, environment: Environment) -> Failure:
         code, advice = Code.OUT_OF_MEMORY, failures.ADVICE[Code.OUT_OF_MEMORY]
     elif isinstance(error, Unloadable):
         code, cause, advice = error.code, _hidden(error.cause, environment), error.advice
-    elif isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
-        code, advice = Code.EXTRA_MISSING, failures.install_extra(_EXTRAS[error.name])
-        cause = cause.removesuffix(f": {failures.extra(_EXTRAS[error.name])}")
+    elif extra := _missing_extra(error):
+        code, advice = Code.EXTRA_MISSING, failures.install_extra(extra)
+        cause = cause.removesuffix(f": {failures.extra(extra)}")
     elif isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) and error.name:
         code, advice = Code.MODULE_MISSING, failures.install_module(error.name)
     return Failure(code, failures.one_line(_end(cause)), _end(_hidden(advice, environment)))
+
+
+def _missing_extra(error: BaseException) -> str:
+    """The extra of ours that brings the module that an import did not find; empty if none does.
+
+    A script may raise the error itself, with anything for a name.
+    """
+    if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
+        return _EXTRAS.get(error.name, "")
+    return ""
 
 
 def _said(error: BaseException) -> str:

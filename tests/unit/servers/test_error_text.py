@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def test_a_missing_package_of_an_extra_is_said_with_how_to_install_it(package: s
     assert error_text.text(error, ENVIRONMENT) == wanted
 
 
-@pytest.mark.parametrize("package", ["transformers", "sklearn.gone_since"])
-def test_a_missing_package_of_no_extra_is_said_as_it_is(package: str) -> None:
+@pytest.mark.parametrize("package", ["transformers", "sklearn.gone_since", None, ["a", "list"]])
+def test_a_missing_package_of_no_extra_is_said_as_it_is(package: Any) -> None:
     assert error_text.text(ModuleNotFoundError("none", name=package), ENVIRONMENT) == "ModuleNotFoundError: none"
 
 
@@ -70,6 +71,7 @@ class Theirs(Exception):
         (SystemExit(3), Code.SCRIPT_RAISED, "the script ended itself: sys.exit(3)", ""),
         (ImportError("libx.so: no such file"), Code.SCRIPT_RAISED, "ImportError: libx.so: no such file", ""),
         (ModuleNotFoundError("its name alone"), Code.SCRIPT_RAISED, "ModuleNotFoundError: its name alone", ""),
+        (ModuleNotFoundError("a list", name=["a"]), Code.SCRIPT_RAISED, "ModuleNotFoundError: a list", ""),
         (ModuleNotFoundError("none", name="a.b"), Code.MODULE_MISSING, "ModuleNotFoundError: none",
          failures.install_module("a")),
         (ModuleNotFoundError("none", name="torch"), Code.EXTRA_MISSING, "ModuleNotFoundError: none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import msgspec
 
@@ -22,7 +23,7 @@ class Order(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load."""
 
-    status: int
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)]
     message: str = ""
     memory: int = 0
     failure: Failure | None = None  # the same as `message`, in data

@@ -28,6 +28,7 @@ from hostler.wire.http_head import render
 from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
+_LONGEST_REPORT = 2**20  # bytes; several times what the longest error text takes
 _FORWARDED = ("content-type", "accept")  # and what begins with:
 _AMAZON = "x-amzn-"
 
@@ -68,7 +69,7 @@ class ProcessRunner:
         order = msgspec.msgpack.encode(Order(str(folder), framework, str(self.path)))
         preload = (framework,) if framework else ()
         self._factory.send(forkserver.Spawn(self._number, order, preload), [writing, lifeline])
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(_LONGEST_REPORT)
         pipe = os.fdopen(reading, "rb", buffering=0)
         transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         # 2. Wait for its report, or its exit.
@@ -78,15 +79,14 @@ class ProcessRunner:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not line.done():
                 await asyncio.wait([line], timeout=0.1)  # the report may be in the pipe still
-            if line.done() and line.exception() is None:
-                report = msgspec.json.decode(line.result(), type=Report)
+            if line.done() and not isinstance(line.exception(), asyncio.IncompleteReadError):
+                report = _decoded(line)
             else:
                 await asyncio.wait([self.exited])
                 report = self._failure or _exited_itself(self.status)
         finally:
             line.cancel()
-            with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError):
-                await line
+            await asyncio.wait([line])
             transport.close()
         # 3. It serves, or is ended.
         self.memory = report.memory
@@ -181,6 +181,16 @@ def _end_all() -> NoReturn:
 
 def _passed_on(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
+
+
+def _decoded(line: asyncio.Future[bytes]) -> Report:
+    """The report in the pipe's first line. Code of the artifact may have written to the pipe before it."""
+    try:
+        return msgspec.json.decode(line.result(), type=Report)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, asyncio.LimitOverrunError):
+        message = "its process sent a report that cannot be read"
+        advice = "Code of the artifact may have written to a file descriptor that it did not open."
+        return Report(500, message, failure=Failure(Code.OTHER, message, advice))
 
 
 def _exited_itself(status: int) -> Report:
