@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -127,6 +128,7 @@ class ForkServer:
         self._lifeline = lifeline
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
         self._units: deque[str] = deque()  # to import when no request waits
+        self._modules_frozen = 0  # modules imported before the last freeze
         self._children: dict[int, int] = {}  # kept ones that have not exited: pid -> number
         self._exits = self._wake = -1  # a pipe into which SIGCHLD writes; kept children alone need it
 
@@ -161,9 +163,8 @@ class ForkServer:
         else:
             for unit in request.preload:
                 self._import(unit)
-            gc.collect()
-            gc.freeze()  # so that collections in the children do not touch, and thereby copy, what all share
             try:
+                self._freeze()
                 self._fork(request, fds)
             except OSError as error:
                 self._send(SpawnFailed(request.number, error.strerror or ""))
@@ -171,9 +172,16 @@ class ForkServer:
             os.close(fd)
 
     def _import(self, unit: str) -> None:
-        """Import ahead of need. What fails here fails again, and is reported, in the child that needs it."""
+        """Import ahead of need. An import that fails here fails again, and is reported, in the child that needs it."""
         with contextlib.suppress(Exception):
             self._preload(unit)
+
+    def _freeze(self) -> None:
+        """After an import, keep the children's collections from touching, and thereby copying, what all share."""
+        if self._modules_frozen != len(sys.modules):
+            gc.collect()
+            gc.freeze()
+            self._modules_frozen = len(sys.modules)
 
     # --- children
 
@@ -228,7 +236,7 @@ class ForkServer:
                 exit_with_parent(parent)
                 with contextlib.suppress(OSError):
                     tree.adopt_orphans()  # what the child starts stays below it for as long as it lives
-                gc.unfreeze()
+                gc.unfreeze()  # the user's code finds the collector as in any other process
             self._run(request.order, fds)
             code = 0
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import asyncio, os, resource, signal, socket, sys, time
+import asyncio, gc, os, resource, signal, socket, sys, time
 from hostler.processes import forkserver, tree
 from hostler.processes.forkserver import Client, Exited, ForkServer, Preload, Signal, Spawn, Spawned, SpawnFailed
 
@@ -19,7 +19,7 @@ def run(order, fds):
     '''A child: it sends its pid, and what else its order has it do.'''
     if fds:
         os.write(fds[0], b"%d\\n" % os.getpid())
-    exec(order.decode(), {"os": os, "time": time, "signal": signal, "sys": sys, "fds": fds})
+    exec(order.decode(), {"os": os, "time": time, "signal": signal, "sys": sys, "fds": fds, "collections": collections})
 
 def preload(unit):
     if unit == "missing":
@@ -29,7 +29,15 @@ def preload(unit):
     if unit == "no processes":
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         os.getuid() or os.setuid(65534)  # root has no limit
+    if unit == "count" and not gc.callbacks:
+        gc.callbacks.append(count)
     sys.modules[unit] = os
+
+collections = []  # those of all generations
+
+def count(phase, info):
+    if phase == "stop" and info["generation"] == 2:
+        collections.append(info)
 
 class Recorder:
     '''A client with its events, in order.'''
@@ -97,6 +105,18 @@ def test_a_child_gets_its_order_and_its_file_descriptors_and_its_exit_is_reporte
 def test_a_status_is_an_exit_code_or_a_negative_signal_number(order: str, status: int) -> None:
     said = play(f"recorder.client.send(Spawn(1, b'{order}'))\nprint((await recorder.event(1)).status)")
     assert said == f"{status}\n"
+
+
+def test_the_fork_server_collects_garbage_after_imports_alone() -> None:
+    said = play(
+        """
+        count = "os.write(fds[0], b'%d' % len(collections))"
+        for number, units in enumerate((("count",), ("count",), (), ("more",), ("missing",))):
+            _, pipe = await recorder.spawn(number, count, units)
+            print(pipe.read())
+        """
+    )
+    assert said.split() == ["1", "1", "1", "2", "2"]
 
 
 def test_what_is_preloaded_is_there_in_every_child_and_what_cannot_be_imported_stops_none() -> None:
