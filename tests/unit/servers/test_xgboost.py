@@ -102,6 +102,25 @@ def test_a_wide_model_needs_no_wide_buffer() -> None:
     assert float(predictor.answer([Call(b"7:1", "text/libsvm", "")])[0].body) == own(booster, rows[:1])[0]
 
 
+@pytest.mark.parametrize(
+    "function",
+    ["XGProxyDMatrixCreate", "XGDMatrixFree", "XGBoosterPredictFromDense", "XGBGetLastError"],
+)
+def test_the_library_has_the_functions_of_its_c_api_that_are_called_directly(function: str) -> None:
+    assert callable(getattr(xgboost.core._LIB, function))
+
+
+def test_rows_take_the_quick_way_through_the_c_api_and_its_errors_are_raised() -> None:
+    buffer = ours._RowBuffer(WIDTH, 2)
+    booster = trained()
+    for index, row in enumerate(rows := [[1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1]]):
+        buffer.put(index, row)
+    assert buffer.predict(booster.handle, 2) == own(booster, np.float32(rows))
+    linear = trained(booster="gblinear")  # which has no such way
+    with pytest.raises(xgboost.core.XGBoostError):
+        buffer.predict(linear.handle, 1)
+
+
 @pytest.mark.parametrize("form", ["ubj", "json", "pickle", "sklearn"])
 def test_every_form_of_a_model_loads(tmp_path: Path, form: str) -> None:
     booster = trained()
