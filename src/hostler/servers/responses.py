@@ -23,7 +23,7 @@ def replies(predictor: Predictor, calls: Sequence[Call], environment: Environmen
     """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
     with fork_guard.exit_if_forked():
         try:
-            found = predictor.answer(calls)
+            found = predictor.predict(calls)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -135,13 +135,13 @@ def columns() -> Any:
 )
 def test_trees_say_of_rows_together_what_they_say_of_each(estimator: Any, labels: Any) -> None:
     predictor = served(fitted(estimator, labels))
-    assert predictor.together == 16
+    assert predictor.max_batch == 16
     for accept in ("", "text/csv"):
         asked = calls(np.vstack([houses(20), houses(20) * [1e-3, 1, 1e6, -1, 0]]), accept)
-        wanted = [predictor.answer([call])[0] for call in asked]
+        wanted = [predictor.predict([call])[0] for call in asked]
         assert {reply.status for reply in wanted} == {200}  # type: ignore[union-attr]
         for count in (16, 13, 7, 2):
-            found = [reply for at in range(0, 40, count) for reply in predictor.answer(asked[at : at + count])]
+            found = [reply for at in range(0, 40, count) for reply in predictor.predict(asked[at : at + count])]
             assert found == wanted, f"{count} together"
 
 
@@ -178,14 +178,14 @@ def test_trees_say_of_rows_together_what_they_say_of_each(estimator: Any, labels
 def test_what_might_sum_otherwise_in_company_is_asked_one_by_one(estimator: Any, labels: Any) -> None:
     model = estimator if labels is None else fitted(estimator, labels)
     predictor = served(model)
-    assert predictor.together == 1
-    assert predictor.answer(calls(ROWS[:1]))[0].status == 200  # type: ignore[union-attr]
+    assert predictor.max_batch == 1
+    assert predictor.predict(calls(ROWS[:1]))[0].status == 200  # type: ignore[union-attr]
 
 
 def test_a_method_that_was_put_in_place_of_the_class_s_own_does_not_count_as_it() -> None:
     model = fitted(tree.DecisionTreeClassifier(), CLASS)
     model.predict = model.predict_proba
-    assert served(model).together == 1
+    assert served(model).max_batch == 1
 
 
 def test_texts_are_asked_one_by_one() -> None:
@@ -194,17 +194,17 @@ def test_texts_are_asked_one_by_one() -> None:
             return [len(text) for text in texts]
 
     texts = served(Texts())
-    assert texts.together == 1
-    assert texts.answer([Call(b'["a", "bc"]', "", "")])[0].body == b"[1, 2]"  # type: ignore[union-attr]
+    assert texts.max_batch == 1
+    assert texts.predict([Call(b'["a", "bc"]', "", "")])[0].body == b"[1, 2]"  # type: ignore[union-attr]
 
 
 def test_rows_that_come_together_are_asked_at_once_and_what_is_no_row_alone() -> None:
     model = Counted(fitted(tree.DecisionTreeRegressor()))
     several = Call(csv(ROWS[0]) + b"\n" + csv(ROWS[1]), "text/csv", "")
     whole = Call(b"[2000, 1985, 37, -122, 3]", "", "")
-    assert len(served(model).answer([*calls(ROWS[:14]), several, whole])) == 16
+    assert len(served(model).predict([*calls(ROWS[:14]), several, whole])) == 16
     assert model.asked == [15, 2]
-    served(model).answer([whole])
+    served(model).predict([whole])
     assert model.asked == [15, 2, 1]
 
 
@@ -218,12 +218,12 @@ def test_a_wrong_call_among_others_is_answered_alone() -> None:
         Call(b"x", "image/png", ""),
         Call(b'["a"]', "", ""),
     ]
-    found = predictor.answer([good, *wrong, good])
-    assert found[0] == found[-1] == predictor.answer([good])[0]
+    found = predictor.predict([good, *wrong, good])
+    assert found[0] == found[-1] == predictor.predict([good])[0]
     assert [getattr(one, "status", type(one)) for one in found[1:-1]] == [400, ValueError, 406, 415, 400]
     for call, error in zip(wrong, found[1:-1], strict=True):
         with pytest.raises(Exception) as alone:  # noqa: PT011 - the same, whatever it is
-            predictor.answer([call])
+            predictor.predict([call])
         assert (type(alone.value), str(alone.value)) == (type(error), str(error))
     assert isinstance(found[1], Rejected)
 

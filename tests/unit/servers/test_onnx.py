@@ -49,7 +49,7 @@ def npy(array: Any) -> bytes:
 
 
 def answer(predictor: onnx.Onnx, body: bytes, kind: str = "application/json", accept: str = "") -> bytes:
-    return predictor.answer([Call(body, kind, accept)])[0].body
+    return predictor.predict([Call(body, kind, accept)])[0].body
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,6 @@ def test_a_row_is_answered_the_same_whoever_else_calls(tmp_path: Path) -> None:
     ]
     saved(tmp_path, nodes, {"x": (FLOAT, ["rows", 2])}, {"y": (FLOAT, ["rows", 2])})
     model = loaded(tmp_path)
-    assert model.together == 1
+    assert model.max_batch == 1
     one, other = (Call(body, "text/csv", "") for body in (b"1,2", b"1,100000"))
-    assert model.answer([one, other])[0] == model.answer([one])[0]
+    assert model.predict([one, other])[0] == model.predict([one])[0]

@@ -51,7 +51,7 @@ def loaded(folder: Path, text: str, image: str) -> script.Script:
 
 
 def answer(predictor: script.Script, body: bytes, kind: str) -> Any:
-    return json.loads(predictor.answer([Call(body, kind, "")])[0].body)
+    return json.loads(predictor.predict([Call(body, kind, "")])[0].body)
 
 
 def trained(folder: Path) -> Any:
@@ -73,7 +73,7 @@ def test_a_booster_needs_no_more_than_model_fn(tmp_path: Path, image: str) -> No
     assert answer(predictor, b"1,2,3", "text/csv") == wanted[:1]
     for body in (b"1,2", b"1e39,2,3", b"a,b,c"):
         with pytest.raises(Rejected):
-            predictor.answer([Call(body, "text/csv", "")])
+            predictor.predict([Call(body, "text/csv", "")])
 
 
 def test_a_predict_fn_on_the_xgboost_image_is_given_a_dmatrix_of_any_width(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def npy(array: Any) -> bytes:
 
 
 def answer(predictor: torch.TorchScript, body: bytes, kind: str = "application/json", accept: str = "") -> bytes:
-    return predictor.answer([Call(body, kind, accept)])[0].body
+    return predictor.predict([Call(body, kind, accept)])[0].body
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "net.pt"])

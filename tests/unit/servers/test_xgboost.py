@@ -64,20 +64,20 @@ def test_every_way_says_what_the_booster_says(params: dict[str, Any]) -> None:
     rows[:, 0] = np.abs(np.round(rows[:, 0]))
     predictor = ours.XGBoost(booster, ENVIRONMENT)
     bodies = [",".join(map(repr, row.tolist())).encode() for row in rows]
-    alone = [predictor.answer([Call(body, "text/csv", "application/json")])[0].body for body in bodies]
+    alone = [predictor.predict([Call(body, "text/csv", "application/json")])[0].body for body in bodies]
     together = [
-        reply.body for reply in predictor.answer([Call(body, "text/csv", "application/json") for body in bodies])
+        reply.body for reply in predictor.predict([Call(body, "text/csv", "application/json") for body in bodies])
     ]
     wanted = own(booster, rows)
     assert alone == together == [str([value]).encode() for value in wanted]
-    assert predictor.answer([Call(b"\n".join(bodies), "text/csv", "application/json")])[0].body == str(wanted).encode()
+    assert predictor.predict([Call(b"\n".join(bodies), "text/csv", "application/json")])[0].body == str(wanted).encode()
 
 
 def test_a_wrong_call_among_others_is_answered_alone() -> None:
     predictor = ours.XGBoost(booster := trained(), ENVIRONMENT)
     good = Call(b"1,2,3,4,5,6", "text/csv", "")
     calls = [good, Call(b"1,2", "text/csv", ""), Call(b"", "", ""), Call(b"1e39,2,3,4,5,6", "text/csv", ""), good]
-    replies = predictor.answer(calls)
+    replies = predictor.predict(calls)
     assert [reply.status for reply in replies] == [200, 400, 204, 400, 200]
     assert replies[0] == replies[4]
     assert float(replies[0].body) == own(booster, np.array([[1, 2, 3, 4, 5, 6]]))[0]
@@ -91,7 +91,7 @@ def test_missing_values_may_be_left_out() -> None:
         (b"0:1 2:3 3:4 4:5", ""),
         (b"[1,null,3,4,5,NaN]", "application/json"),
     ):
-        assert float(predictor.answer([Call(body, kind, "")])[0].body) == wanted
+        assert float(predictor.predict([Call(body, kind, "")])[0].body) == wanted
 
 
 def test_a_wide_model_needs_no_wide_buffer() -> None:
@@ -99,7 +99,7 @@ def test_a_wide_model_needs_no_wide_buffer() -> None:
     rows[0, 7] = 1
     booster = xgboost.train({"nthread": 1, "max_depth": 1}, xgboost.DMatrix(rows, [0, 1]), 1)
     predictor = ours.XGBoost(booster, ENVIRONMENT)
-    assert float(predictor.answer([Call(b"7:1", "text/libsvm", "")])[0].body) == own(booster, rows[:1])[0]
+    assert float(predictor.predict([Call(b"7:1", "text/libsvm", "")])[0].body) == own(booster, rows[:1])[0]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_every_form_of_a_model_loads(tmp_path: Path, form: str) -> None:
     (tmp_path / "xgboost-model").write_bytes(data)
     predictor = ours.load(tmp_path, ENVIRONMENT)
     row = np.array([[1, 2, 3, 4, 5, 6]])
-    assert float(predictor.answer([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+    assert float(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
 
 
 def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(t
         for proven in (False, True):
             assert proof.tried is proven
             predictor = ours.load(tmp_path, ENVIRONMENT)
-            assert float(predictor.answer([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+            assert float(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
         assert proof.single is (params.get("booster") != "gblinear")
 
 
@@ -160,12 +160,12 @@ def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path
 
 def test_a_body_without_content_type_that_is_no_libsvm_is_told_what_it_was_taken_for() -> None:
     predictor = ours.XGBoost(trained(), ENVIRONMENT)
-    reply = predictor.answer([Call(b"1,2,3,4,5,6", "", "")])[0]
+    reply = predictor.predict([Call(b"1,2,3,4,5,6", "", "")])[0]
     assert (reply.status, reply.body) == (
         400,
         b"No Content-Type was given, so libsvm was assumed. The body is not libsvm.",
     )
-    assert predictor.answer([Call(b"1,2", "text/libsvm", "")])[0].body == b"The body is not libsvm."
+    assert predictor.predict([Call(b"1,2", "text/libsvm", "")])[0].body == b"The body is not libsvm."
 
 
 def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
@@ -177,7 +177,7 @@ def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
 
     def ask(turn: int) -> bool:
         which = turn % 2
-        return [reply.body for reply in predictors[which].answer(calls)] == wanted[which]
+        return [reply.body for reply in predictors[which].predict(calls)] == wanted[which]
 
     with ThreadPoolExecutor(2) as threads:
         assert all(threads.map(ask, range(100)))
@@ -201,5 +201,5 @@ def test_bodies_of_every_form_that_come_together_do_not_mix() -> None:
         ("\n".join(",".join(map(str, row)) for row in many).encode(), "text/csv", many),
         (b"1,2,3,4,5,6", "text/csv", one),
     ]
-    replies = predictor.answer([Call(body, kind, "application/json") for body, kind, _ in asked])
+    replies = predictor.predict([Call(body, kind, "application/json") for body, kind, _ in asked])
     assert [reply.body for reply in replies] == [str(own(booster, np.float32(rows))).encode() for _, _, rows in asked]

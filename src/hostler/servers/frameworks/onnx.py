@@ -50,7 +50,7 @@ def load(folder: Path, environment: Environment) -> Onnx:
 class Onnx:
     """A session. Calls are not put together: its graph may well look across the rows of what it is given."""
 
-    together = 1
+    max_batch = 1
 
     def __init__(self, session: Any, environment: Environment) -> None:
         self._session = session
@@ -59,10 +59,10 @@ class Onnx:
         self._takes = f"The model takes {'; '.join(map(str, self._inputs)) or 'no input'}."
         self._default = environment.default_accept or media.JSON
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return [self._answer(call) for call in calls]
+    def predict(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._reply(call) for call in calls]
 
-    def _answer(self, call: Call) -> Reply:
+    def _reply(self, call: Call) -> Reply:
         try:
             feed = self._feed(call.body, media.type_of(call.content_type) or media.JSON)
             try:

@@ -64,10 +64,12 @@ class Predictor(Protocol):
     """A loaded model.
 
     Where it is not alone in its process, it may be called on two threads at once: on the loop's, and on another with
-    what takes long. Several calls at once (`together`) come on the loop's alone.
+    what takes long. Several calls at once (`max_batch`) come on the loop's alone.
     """
 
-    together: int  # most calls that `answer` takes at once; 1 for a model that might answer otherwise, or gain nothing
+    max_batch: (
+        int  # most calls that `predict` takes at once; 1 for a model that might answer otherwise, or gain nothing
+    )
 
-    def answer(self, calls: Sequence[Call]) -> Sequence[Reply | Stream | Exception]:
+    def predict(self, calls: Sequence[Call]) -> Sequence[Reply | Stream | Exception]:
         """One reply for each call, in order, or what it raised. What is raised is the answer to every one of them."""

@@ -143,7 +143,7 @@ def _call(function: Callable[..., Any], *values: Any) -> Any:
 class Script:
     """A model that a script loaded, and the script's functions."""
 
-    together = 1
+    max_batch = 1
 
     def __init__(
         self, model: Any, transform: Any, steps: list[Any], decode: Callable[[bytes, str], Any], default: str
@@ -154,10 +154,10 @@ class Script:
         self._decode = decode
         self._default = default
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply | Stream]:
-        return [self._answer(call) for call in calls]
+    def predict(self, calls: Sequence[Call]) -> list[Reply | Stream]:
+        return [self._reply(call) for call in calls]
 
-    def _answer(self, call: Call) -> Reply | Stream:
+    def _reply(self, call: Call) -> Reply | Stream:
         kind = media.type_of(call.content_type) or media.JSON
         accept = call.accept if media.type_of(call.accept) not in ("", media.ANY) else self._default
         data: Any = call.body

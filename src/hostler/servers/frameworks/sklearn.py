@@ -16,7 +16,7 @@ from hostler.servers.frameworks import artifact, batch_safety
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
 _OFFERED = (media.JSON, media.CSV, media.JSON_LINES)
-_TOGETHER = 16  # calls at most: others wait meanwhile
+_MAX_BATCH = 16  # calls at most: others wait meanwhile
 
 
 def load(folder: Path, environment: Environment) -> Sklearn:
@@ -40,9 +40,9 @@ class Sklearn:
         self._model = model
         self._width = int(getattr(model, "n_features_in_", 0))
         self._default = environment.default_accept or media.JSON
-        self.together = _TOGETHER if self._width and batch_safety.by_construction(model) else 1
+        self.max_batch = _MAX_BATCH if self._width and batch_safety.by_construction(model) else 1
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply | Exception]:
+    def predict(self, calls: Sequence[Call]) -> list[Reply | Exception]:
         if len(calls) == 1:
             return [self._alone(calls[0])]
         replies: dict[int, Reply | Exception] = {}

@@ -55,16 +55,16 @@ def predict(data: Any, model: Any) -> Any:
 class TorchScript:
     """A TorchScript module. Calls are not put together: it may well look across the rows of what it is given."""
 
-    together = 1
+    max_batch = 1
 
     def __init__(self, module: Any, environment: Environment) -> None:
         self._module = module.eval()  # once: it takes as long as a call of a small model
         self._default = environment.default_accept or media.JSON
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        return [self._answer(call) for call in calls]
+    def predict(self, calls: Sequence[Call]) -> list[Reply]:
+        return [self._reply(call) for call in calls]
 
-    def _answer(self, call: Call) -> Reply:
+    def _reply(self, call: Call) -> Reply:
         kind = media.type_of(call.content_type) or media.JSON
         data = tensor(call.body, kind)
         if not isinstance(data, torch.Tensor):

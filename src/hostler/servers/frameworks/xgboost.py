@@ -33,7 +33,7 @@ from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
 _OFFERED = (media.CSV, media.JSON, media.JSON_LINES)
-_TOGETHER = 64  # rows of one flush; more gains nothing
+_MAX_BATCH = 64  # rows of one flush; more gains nothing
 _BUFFER_CELLS = 65_536
 _PROBES = 6  # rows
 _WHOLE, _GAPS = 0, 2  # two of them
@@ -125,7 +125,7 @@ def _first_line(error: Exception) -> str:
 class XGBoost:
     """A booster, and the quick ways to it that were found to say the same."""
 
-    together = _TOGETHER
+    max_batch = _MAX_BATCH
 
     def __init__(self, booster: Any, environment: Environment, proof: Proof | None = None) -> None:
         proof = proof or Proof()
@@ -162,7 +162,7 @@ class XGBoost:
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
             pass  # a model that these ways do not serve, such as a linear one
 
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+    def predict(self, calls: Sequence[Call]) -> list[Reply]:
         replies: dict[int, Reply] = {}
         queued: list[tuple[int, str]] = []
         buffer = _row_buffer(self._width, get_ident()) if self._single else None
@@ -290,8 +290,8 @@ class _RowBuffer:
 
 @lru_cache(maxsize=1024)
 def _row_buffer(width: int, thread: int) -> _RowBuffer:
-    """The room that all models of a width share on one thread, each within one call of `answer`."""
-    return _RowBuffer(width, max(1, min(_TOGETHER, _BUFFER_CELLS // width)))
+    """The room that all models of a width share on one thread, each within one call of `predict`."""
+    return _RowBuffer(width, max(1, min(_MAX_BATCH, _BUFFER_CELLS // width)))
 
 
 class _Probes:

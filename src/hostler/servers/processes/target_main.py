@@ -80,12 +80,12 @@ class _Turn:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        together = self._predictor.together
-        some, self._requests = self._requests[:together], self._requests[together:]
+        max_batch = self._predictor.max_batch
+        batch, self._requests = self._requests[:max_batch], self._requests[max_batch:]
         if self._requests:
             self._loop.call_soon(self._flush)
-        calls = [responses.call_of(request) for request in some]
+        calls = [responses.call_of(request) for request in batch]
         with responses.off_loop():
             replies = responses.replies(self._predictor, calls, self._environment)
-        for request, reply in zip(some, replies, strict=True):
+        for request, reply in zip(batch, replies, strict=True):
             responses.give(request, reply, self._environment)

@@ -88,16 +88,16 @@ class InlineRunner:
         """Answer what has arrived; what does not come to its turn in time is taken again, as if it came now."""
         assert self.predictor is not None
         turn, self._turn = self._turn, []
-        together, done = self.predictor.together, 0
+        max_batch, done = self.predictor.max_batch, 0
         begun = now = self._clock()
         while done < len(turn) and now - begun < SLOW:
-            some = turn[done : done + together]
-            done += len(some)
-            replies = self._answered([responses.call_of(request) for request in some])
+            batch = turn[done : done + max_batch]
+            done += len(batch)
+            replies = self._answered([responses.call_of(request) for request in batch])
             before, now = now, self._clock()
-            for size in {len(request.body).bit_length() for request in some}:
-                self._measured(size, (now - before) / len(some))
-            self._deliver(some, replies)
+            for size in {len(request.body).bit_length() for request in batch}:
+                self._measured(size, (now - before) / len(batch))
+            self._deliver(batch, replies)
         for request in turn[done:]:
             self._take(request)
 

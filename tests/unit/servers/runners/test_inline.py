@@ -24,14 +24,14 @@ PATIENCE = 20.0  # seconds, past which a test hangs
 class Model:
     """Answers a call with its body; `during` is what it does meanwhile. It remembers its calls, and where they ran."""
 
-    def __init__(self, during: Callable[[bytes], object] = len, together: int = 1) -> None:
-        self.together = together
+    def __init__(self, during: Callable[[bytes], object] = len, max_batch: int = 1) -> None:
+        self.max_batch = max_batch
         self.calls: list[list[bytes]] = []
         self.on_loop: list[bool] = []
         self._during = during
         self._loops = threading.get_ident()
 
-    def answer(self, calls: Sequence[Call]) -> Sequence[Reply]:
+    def predict(self, calls: Sequence[Call]) -> Sequence[Reply]:
         self.calls.append([call.body for call in calls])
         self.on_loop.append(threading.get_ident() == self._loops)
         for call in calls:
@@ -120,11 +120,11 @@ def here(tmp_path: Path) -> AbstractAsyncContextManager[Stable]:
     return stable(tmp_path)
 
 
-@pytest.mark.parametrize(("together", "wanted"), [(64, [16]), (5, [5, 5, 5, 1]), (1, [1] * 16)])
+@pytest.mark.parametrize(("max_batch", "wanted"), [(64, [16]), (5, [5, 5, 5, 1]), (1, [1] * 16)])
 async def test_all_that_comes_in_one_turn_of_the_loop_is_answered_together(
-    here: Stable, together: int, wanted: list[int]
+    here: Stable, max_batch: int, wanted: list[int]
 ) -> None:
-    models = {name: Model(together=together) for name in "ab"}
+    models = {name: Model(max_batch=max_batch) for name in "ab"}
     for name, model in models.items():
         here.add(name, model)
     here.wanted = 32
