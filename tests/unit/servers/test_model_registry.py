@@ -15,7 +15,7 @@ import xgboost
 from hostler.servers import environment
 from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.model_registry import ModelRegistry
-from hostler.servers.runners.inline import MUCH, Heap, InlineLoader, InlineRunner
+from hostler.servers.runners.inline import TRIM_AT_ONCE, Heap, InlineLoader, InlineRunner
 from hostler.servers.runners.runner import LoadFailed
 
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
@@ -49,7 +49,7 @@ def copy(model: Path, folder: Path) -> Path:
 
 
 async def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
     told = []
     for number in range(40):
@@ -65,7 +65,7 @@ async def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model:
 
 
 async def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     folder = copy(model, tmp_path / "m")
     first = (await registry.load("m", "/m", folder)).runner.memory
     await registry.unload("m")
@@ -77,7 +77,7 @@ async def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tm
 
 
 async def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("leaves", "/m", model)
     seen = watched(registry, "leaves")
     await registry.unload("leaves")
@@ -86,7 +86,7 @@ async def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path
 
 
 async def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=0.0))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=0.0))
     for _ in range(3):
         await registry.load("leaves", "/m", model)
         seen = watched(registry, "leaves")
@@ -97,9 +97,9 @@ async def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp
 
 
 async def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     each = (await registry.load("m", "/m", model)).runner.memory
-    names = [f"m{number}" for number in range(MUCH // each + 1)]
+    names = [f"m{number}" for number in range(TRIM_AT_ONCE // each + 1)]
     for name in names:
         await registry.load(name, "/m", model)
     seen = [watched(registry, name) for name in names]
@@ -110,7 +110,7 @@ async def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path,
 
 
 async def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     torn = copy(model, tmp_path / "torn")
     (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
     for _ in range(2):
@@ -155,7 +155,7 @@ async def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -
 
 
 async def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, soon=NEVER))
+    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     names = [str(number) for number in range(16)]
     folders = {name: copy(model, tmp_path / name) for name in names}
 

@@ -1,1 +1,1 @@
-"""The processes that a model server starts: what runs in them, and what may not."""
+"""The entry points of spawned processes, and a guard against those that the user's code forks."""

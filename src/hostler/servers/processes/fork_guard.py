@@ -1,7 +1,7 @@
-"""Children that the user's code forks. Nothing of ours may go on in them.
+"""A guard against children that the user's code forks: none of our code may run on in them.
 
-They have our loop and its sockets: one that went on would take the requests and the answers of others, and what
-signals one of them would signal our loop.
+They inherit our loop and its sockets: a child that ran on would take the requests and answers of others, and a signal
+to it would reach our loop.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def exit_if_forked() -> Iterator[None]:
-    """Run the user's code in here. A process that leaves this, but did not enter it, exits and flushes nothing."""
-    here = os.getpid()
+    """Guard the user's code: a process that leaves this context but did not enter it exits, and flushes nothing."""
+    pid = os.getpid()
     try:
         yield
     finally:
-        if os.getpid() != here:
+        if os.getpid() != pid:
             os._exit(0)
 
 
 def default_signals_in_children() -> None:
-    """From now on SIGTERM ends a forked child. Without this it would set off our loop: they share its signal pipe."""
-    here = os.getpid()
+    """Have SIGTERM end forked children from now on. Otherwise it would wake our loop: they share its signal pipe."""
+    pid = os.getpid()
 
-    def become() -> None:
-        if os.getppid() == here:  # its own children's signals are that child's matter
+    def reset() -> None:
+        if os.getppid() == pid:  # not in the children of a child
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _release()
+        _unblock()
 
-    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=become)
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=reset)
 
 
-def _hold() -> None:
-    """No signal may come to a child before it has become one."""
+def _block() -> None:
+    """Block SIGTERM until the child has its own handler."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
-def _release() -> None:
+def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -1,4 +1,4 @@
-"""What a server sends to a process that it spawns, and what it gets back before the process serves."""
+"""The messages of a spawn: the spec that a server sends to the process, and the report that it gets back."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import msgspec
 
 from hostler.failures import Failure
 
-DRAIN = 60.0  # seconds for the calls in flight when the process must end; no caller waits longer (§4.3)
+DRAIN = 60.0  # seconds for the calls in flight of a process that must end; no caller waits longer (§4.3)
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What the process is for: a model's artifact and framework, or neither for a worker."""
+class ProcessSpec(msgspec.Struct, frozen=True):
+    """A process to run: for a model, its artifact and framework; for a worker, both are empty."""
 
     folder: str
     framework: str
     socket: str  # path to listen on
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What became of the load. `status` 200: it serves, and holds `memory` bytes; else the answer to the load."""
+class LoadReport(msgspec.Struct, frozen=True):
+    """The outcome of a load. `status` 200: the process serves and takes `memory` bytes; else the answer's status."""
 
     status: Annotated[int, msgspec.Meta(ge=200, le=599)]
     message: str = ""
@@ -29,8 +29,8 @@ class Report(msgspec.Struct, frozen=True):
     failure: Failure | None = None  # the same as `message`, in data
 
 
-def send_report(pipe: int, report: Report) -> None:
-    """Write the report, and close its pipe."""
+def send_report(pipe: int, report: LoadReport) -> None:
+    """Write the report as a line of JSON, and close the pipe."""
     data = msgspec.json.encode(report) + b"\n"
     while data:
         data = data[os.write(pipe, data) :]

@@ -1,6 +1,6 @@
-"""A target's own process: load, report, then serve HTTP on a socket of its own, with the user's code inline.
+"""A target's own process: it loads, reports, then serves HTTP on a socket of its own, and runs the user's code inline.
 
-It never shares anything with other targets: its modules, its memory and its crash are its own.
+It shares nothing with other targets: neither modules nor memory nor a crash.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from hostler.servers.frameworks import registry
 from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
 from hostler.servers.processes import fork_guard
-from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
+from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec, send_report
 from hostler.wire.http_reader import Limits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
 
-def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
-    """Load and serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
-    os.set_inheritable(report, False)
-    sys.dont_write_bytecode = True  # the artifact's folder may be shared: nothing may appear in it by itself
+def run(environment: Environment, spec: ProcessSpec, report_pipe: int, lifeline: int) -> None:
+    """Run the process: load and serve. Returns after SIGTERM, when every call is answered."""
+    os.set_inheritable(report_pipe, False)
+    sys.dont_write_bytecode = True  # the artifact's folder may be shared: no file may appear in it by itself
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)
     try:
         with fork_guard.exit_if_forked():
-            predictor = registry.load(Path(order.folder), order.framework, environment)
+            predictor = registry.load(Path(spec.folder), spec.framework, environment)
     except BaseException as error:
         status = 507 if error_text.out_of_memory(error) else 500
         message = error_text.text(error, environment)
         if where := error_text.of_load(error, environment):
             print(where, file=sys.stderr, flush=True)
             message = f"{message}\n{where}"
-        send_report(report, Report(status, message, failure=error_text.failure(error, environment)))
+        send_report(report_pipe, LoadReport(status, message, failure=error_text.failure(error, environment)))
         sys.stdout.flush()
         return
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(predictor, environment, order, report))
+        runner.run(_serve(predictor, environment, spec, report_pipe))
     sys.stdout.flush()
     tree.end_descendants()
 
 
-async def _serve(predictor: Predictor, environment: Environment, order: Order, report: int) -> None:
+async def _serve(predictor: Predictor, environment: Environment, spec: ProcessSpec, report_pipe: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
-    turn = _Turn(predictor, environment)
-    server = await serve(turn.take, path=order.socket, limits=Limits(body=environment.max_body))
-    send_report(report, Report(200, memory=memory.own_share()))
+    batches = _Batches(predictor, environment)
+    server = await serve(batches.add, path=spec.socket, limits=Limits(body=environment.max_body))
+    send_report(report_pipe, LoadReport(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)
 
 
-class _Turn:
-    """Requests of one turn of the loop, answered together as far as the predictor likes that, else one by one."""
+class _Batches:
+    """Collects the requests of one turn of the loop and answers them in batches of at most `max_batch`."""
 
     def __init__(self, predictor: Predictor, environment: Environment) -> None:
         self._predictor = predictor
@@ -71,7 +71,7 @@ class _Turn:
         self._loop = asyncio.get_running_loop()
         self._requests: list[Request] = []
 
-    def take(self, request: Request) -> None:
+    def add(self, request: Request) -> None:
         if request.path == PING:
             request.answer(200)
             return

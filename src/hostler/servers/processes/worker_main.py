@@ -1,6 +1,6 @@
-"""A worker: a process of a server of several, with a copy of each target that needs no process of its own.
+"""A worker: one of several processes of a server, with a replica of each target that needs no process of its own.
 
-Its server loads and unloads its models, as any client does a server's: by POST and DELETE of /models.
+Its server loads and unloads its models as any client loads a server's: by POST and DELETE of /models.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
-from hostler.servers.processes.protocol import DRAIN, Order, Report, send_report
+from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec, send_report
 from hostler.servers.runners.inline import InlineLoader
 from hostler.wire.http_reader import Limits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
 
-def run(environment: Environment, order: Order, report: int, lifeline: int) -> None:
-    """Serve: the whole life of the process. Returns after SIGTERM, when every call is answered."""
-    os.set_inheritable(report, False)
+def run(environment: Environment, spec: ProcessSpec, report_pipe: int, lifeline: int) -> None:
+    """Run the process: serve. Returns after SIGTERM, when every call is answered."""
+    os.set_inheritable(report_pipe, False)
     for fd in (lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(environment, order, report))
+        runner.run(_serve(environment, spec, report_pipe))
     sys.stdout.flush()
     tree.end_descendants()
 
 
-async def _serve(environment: Environment, order: Order, report: int) -> None:
+async def _serve(environment: Environment, spec: ProcessSpec, report_pipe: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
     loader = InlineLoader(environment)
-    answering = ContainerApi(
+    api = ContainerApi(
         replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
     )
     limits = Limits(body=environment.max_body)
-    server = await serve(partial(_handle, answering), path=order.socket, limits=limits)
-    send_report(report, Report(200))
+    server = await serve(partial(_handle, api), path=spec.socket, limits=limits)
+    send_report(report_pipe, LoadReport(200))
     await ending.wait()
     await server.close(DRAIN)
 
 
-def _handle(answering: ContainerApi, request: Request) -> None:
+def _handle(api: ContainerApi, request: Request) -> None:
     if request.path == INVOCATIONS:
-        answering.invoke(request, ONLY)
+        api.invoke(request, ONLY)
     else:
-        answering.handle(request)
+        api.handle(request)

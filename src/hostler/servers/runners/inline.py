@@ -1,12 +1,12 @@
 """Models inside the server's own process: loading, measuring, calling and freeing them.
 
-Calls of one loop turn are answered together, slow ones on a thread. Models here can be called at any time without
-stopping the loop for long; any other belongs in a process of its own (process.py). Calls that stop the loop for longer
-all the same are found by measuring, for each model and by the length of bodies.
+Calls that arrive in one turn of the loop are predicted in batches, slow calls on a thread. A model here must not stop
+the loop for long; any other belongs in a process of its own (process.py). Calls that do stop it are found by measuring:
+for each model, and by the length of bodies.
 
-An artifact's first load runs alone, so that what it adds to the heap can be measured; later loads run beside each
-other. Giving freed memory back to the system takes longer than freeing it, and memory given back must be asked for
-again: it is done once for all loads and unloads of a second, and at once only for what is large.
+An artifact's first load runs alone, so that its growth of the heap can be measured; later loads run beside each other.
+Trimming, which returns freed memory to the system, takes longer than freeing, and the next load must ask the system
+again: the heap is trimmed once for all loads and unloads of a second, and at once only after large unloads.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ from hostler.servers.processes import fork_guard
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.http_request import Request
 
-SOON = 1.0  # seconds until freed memory is given back to the system
-MUCH = 4 * 2**20  # bytes of unloaded models; these do not wait that long
-SLOW = 0.005  # seconds; a call that takes longer holds up the calls of others for noticeably long
-_IN_A_ROW = 2  # slow calls that make it so: one may be the model's first, or this machine's fault
-_SIZES = LONG_BODY.bit_length() + 1  # bodies of one length, to a factor of two, are taken to need the same time
+TRIM_DELAY = 1.0  # seconds until freed memory is returned to the system
+TRIM_AT_ONCE = 4 * 2**20  # bytes of unloaded models; from here on nothing waits
+SLOW = 0.005  # seconds; a longer call delays the calls of others noticeably
+_SLOW_IN_A_ROW = (
+    2  # from here on calls of this size go to the thread; one alone may be the model's first, or the machine's fault
+)
+_SIZES = LONG_BODY.bit_length() + 1  # bodies are grouped by length, to a factor of two
 
 
 class InlineRunner:
-    """A predictor and its requests in flight. `release` takes the predictor, and its bytes, when it is unloaded."""
+    """A predictor and its requests in flight. `release` gets the predictor, and its bytes of memory, at its unload."""
 
     sockets: tuple[str, ...] = ()
 
@@ -61,82 +63,82 @@ class InlineRunner:
         self._release = release
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[str] = self._loop.create_future()  # never: it goes with the server
-        self._turn: list[Request] = []  # arrived since the last flush
-        self._aside: deque[Request] = deque()  # for the thread, in order; the first one is there
+        self.exited: asyncio.Future[str] = self._loop.create_future()  # never resolved: the model exits with the server
+        self._queue: list[Request] = []  # requests since the last flush
+        self._thread_queue: deque[Request] = deque()  # requests for the thread, in order; the first is there
         self._slow = [0] * _SIZES  # slow calls in a row, by size
         self.running = 0  # calls in flight
         self._idle: asyncio.Future[None] | None = None  # resolved when none is
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
-        """Answer the request, at the end of this turn of the loop; it never needs a `retry`."""
+        """Answer the request at the end of this turn of the loop. `retry` is never called."""
         self.running += 1
-        self._take(request)
+        self._enqueue(request)
 
-    def _take(self, request: Request) -> None:
+    def _enqueue(self, request: Request) -> None:
         length = len(request.body)
-        if length > LONG_BODY or self._slow[length.bit_length()] >= _IN_A_ROW:
-            self._aside.append(request)
-            if len(self._aside) == 1:
-                self._put_aside()
+        if length > LONG_BODY or self._slow[length.bit_length()] >= _SLOW_IN_A_ROW:
+            self._thread_queue.append(request)
+            if len(self._thread_queue) == 1:
+                self._send_to_thread()
             return
-        self._turn.append(request)
-        if len(self._turn) == 1:
+        self._queue.append(request)
+        if len(self._queue) == 1:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Answer what has arrived; what does not come to its turn in time is taken again, as if it came now."""
+        """Answer the queued requests in batches. Those left after `SLOW` seconds are queued anew."""
         assert self.predictor is not None
-        turn, self._turn = self._turn, []
+        requests, self._queue = self._queue, []
         max_batch, done = self.predictor.max_batch, 0
         begun = now = self._clock()
-        while done < len(turn) and now - begun < SLOW:
-            batch = turn[done : done + max_batch]
+        while done < len(requests) and now - begun < SLOW:
+            batch = requests[done : done + max_batch]
             done += len(batch)
-            replies = self._answered([responses.call_of(request) for request in batch])
+            replies = self._replies([responses.call_of(request) for request in batch])
             before, now = now, self._clock()
             for size in {len(request.body).bit_length() for request in batch}:
-                self._measured(size, (now - before) / len(batch))
+                self._record_time(size, (now - before) / len(batch))
             self._deliver(batch, replies)
-        for request in turn[done:]:
-            self._take(request)
+        for request in requests[done:]:
+            self._enqueue(request)
 
-    def _put_aside(self) -> None:
-        """Send the thread one call more. It has one of each target's at a time, so that targets take turns."""
-        request = self._aside[0]
-        future = self._loop.run_in_executor(self._long_calls, self._timed, responses.call_of(request))
-        future.add_done_callback(self._aside_answered)
+    def _send_to_thread(self) -> None:
+        """Send the queue's first call to the thread. It gets one of each model at a time, so that models take turns."""
+        request = self._thread_queue[0]
+        future = self._loop.run_in_executor(self._long_calls, self._timed_replies, responses.call_of(request))
+        future.add_done_callback(self._thread_done)
 
-    def _timed(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
+    def _timed_replies(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
         begun = self._clock()
-        return self._answered([call]), self._clock() - begun
+        return self._replies([call]), self._clock() - begun
 
-    def _aside_answered(self, future: asyncio.Future[tuple[Sequence[Reply | Stream], float]]) -> None:
+    def _thread_done(self, future: asyncio.Future[tuple[Sequence[Reply | Stream], float]]) -> None:
         replies, took = future.result()
-        request = self._aside.popleft()
+        request = self._thread_queue.popleft()
         if len(request.body) <= LONG_BODY:
-            self._measured(len(request.body).bit_length(), took)
+            self._record_time(len(request.body).bit_length(), took)
         self._deliver([request], replies)
-        while self._aside and self._aside[0].disconnected:
-            self._aside.popleft()
-            self._settled(1)
-        if self._aside:
-            self._put_aside()
+        while self._thread_queue and self._thread_queue[0].disconnected:
+            self._thread_queue.popleft()
+            self._finished(1)
+        if self._thread_queue:
+            self._send_to_thread()
 
-    def _measured(self, size: int, took: float) -> None:
-        """One quick call brings a size back to the loop: on the thread some seem slow that only waited for the loop."""
+    def _record_time(self, size: int, took: float) -> None:
+        """Count slow calls in a row. A quick one ends the row: on the thread, a wait for the loop looks slow, too."""
         self._slow[size] = self._slow[size] + 1 if took > SLOW else 0
 
-    def _answered(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
+    def _replies(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
         assert self.predictor is not None
         return responses.replies(self.predictor, calls, self._environment)
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
             responses.give(request, reply, self._environment)
-        self._settled(len(requests))
+        self._finished(len(requests))
 
-    def _settled(self, calls: int) -> None:
+    def _finished(self, calls: int) -> None:
         self.running -= calls
         if not self.running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -145,7 +147,7 @@ class InlineRunner:
         await self._release(await self.drain(), self.memory)
 
     async def drain(self) -> Predictor:
-        """Wait for the calls in flight, then let go of the predictor. The caller must free it."""
+        """Wait for the calls in flight, then give up the predictor. The caller must free it."""
         if self.running:
             self._idle = self._loop.create_future()
             await self._idle
@@ -156,59 +158,59 @@ class InlineRunner:
 
 @dataclass(slots=True)
 class _Size:
-    """Bytes of memory that an artifact's model takes; 0: not measured yet."""
+    """An artifact's memory in bytes; 0: not measured yet."""
 
     bytes: int = 0
 
 
 @lru_cache(maxsize=10_000)
 def _size_of(artifact_id: int) -> _Size:
-    """Measured once for an artifact: in a heap of many pieces that is a good part of what a load takes."""
+    """Return an artifact's size, measured once: in a fragmented heap that is a good part of the time of a load."""
     return _Size()
 
 
 class Heap:
-    """Turns on the heap: many change it at once, or one measures it alone."""
+    """A lock on the heap, shared by many changes or held by one measurement."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._changes = 0
-        self._still = asyncio.Event()
-        self._still.set()
+        self._unchanged = asyncio.Event()
+        self._unchanged.set()
 
     @contextlib.asynccontextmanager
     async def changed(self) -> AsyncIterator[None]:
-        async with self._turn:
+        async with self._lock:
             self._changes += 1
-            self._still.clear()
+            self._unchanged.clear()
         try:
             yield
         finally:
             self._changes -= 1
             if not self._changes:
-                self._still.set()
+                self._unchanged.set()
 
     @contextlib.asynccontextmanager
     async def measured(self) -> AsyncIterator[None]:
-        async with self._turn:
-            await self._still.wait()
+        async with self._lock:
+            await self._unchanged.wait()
             yield
 
 
 class InlineLoader:
-    """Loads models into this process, and frees them."""
+    """Loads models into this process, frees them, and trims the heap."""
 
-    def __init__(self, environment: Environment, soon: float = SOON) -> None:
+    def __init__(self, environment: Environment, trim_delay: float = TRIM_DELAY) -> None:
         self._environment = environment
-        self._soon = soon
+        self._trim_delay = trim_delay
         self._loop = asyncio.get_running_loop()
         self._loads = ThreadPoolExecutor(os.cpu_count(), "loads")
         self._long_calls = ThreadPoolExecutor(1, "long-calls")
         self._heap = Heap()
         self._unloaded: list[Predictor] = []  # not freed yet
         self._unloaded_size = 0  # bytes
-        self._untidy = False  # freed memory must be given back
-        self._tidying: asyncio.Task[None] | None = None
+        self._trim_due = False  # memory was freed since the last trim
+        self._trim_task: asyncio.Task[None] | None = None
 
     async def load(self, request: LoadRequest) -> InlineRunner:
         """Load a model. Raises LoadFailed."""
@@ -225,65 +227,65 @@ class InlineLoader:
                 failure = error_text.failure(error, self._environment)
                 raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
             finally:
-                self._tidy_soon()
+                self._trim_soon()
         return InlineRunner(predictor, size.bytes, self._environment, self._long_calls, self._release)
 
     async def close(self) -> None:
-        """Nothing to end: models here go with the server's process."""
+        """Do nothing: models here exit with the server's process."""
 
     def _load(self, request: LoadRequest, size: _Size) -> Predictor:
-        """Load it, on a thread, and measure its size if that is unknown: at least the bytes of its files."""
-        installed.import_modules(request.framework)  # not the model's memory
+        """Load a model, on a thread, and measure its size if that is unknown: at least the bytes of its files."""
+        installed.import_modules(request.framework)  # before the measurement: this memory is not the model's
         before = 0 if size.bytes else memory.in_use()
         try:
             with fork_guard.exit_if_forked():
                 predictor = registry.load(request.folder, request.framework, self._environment)
         except (Exception, SystemExit):
             raise
-        except BaseException as error:  # asyncio would take some of these as meant for itself
+        except BaseException as error:  # asyncio would treat some of these as its own
             raise Unloadable(f"loading it raised {type(error).__name__}", Code.SCRIPT_RAISED) from error
         if not size.bytes:
             size.bytes = max(memory.in_use() - before, sum(file.size for file in request.files))
         return predictor
 
     async def _release(self, predictor: Predictor, size: int) -> None:
-        """Free an unloaded model, and give its memory back to the system: soon, or now if there is much to give."""
+        """Free an unloaded model and return its memory to the system: after a delay, or at once if it is large."""
         self._unloaded.append(predictor)
         self._unloaded_size += size
         del predictor  # `_free` drops the last reference
-        if self._unloaded_size < MUCH:
-            self._tidy_soon()
+        if self._unloaded_size < TRIM_AT_ONCE:
+            self._trim_soon()
         else:
-            await self._tidy()
+            await self._trim()
 
     def _take_unloaded(self) -> list[Predictor]:
         unloaded, self._unloaded, self._unloaded_size = self._unloaded, [], 0
         return unloaded
 
-    def _tidy_soon(self) -> None:
-        self._untidy = True
-        if self._tidying is None or self._tidying.done():
-            self._tidying = self._loop.create_task(self._keep_tidy())
+    def _trim_soon(self) -> None:
+        self._trim_due = True
+        if self._trim_task is None or self._trim_task.done():
+            self._trim_task = self._loop.create_task(self._trim_while_due())
 
-    async def _keep_tidy(self) -> None:
-        while self._untidy:
-            await asyncio.sleep(self._soon)
-            self._untidy = False
-            await self._tidy()
+    async def _trim_while_due(self) -> None:
+        while self._trim_due:
+            await asyncio.sleep(self._trim_delay)
+            self._trim_due = False
+            await self._trim()
 
-    async def _tidy(self) -> None:
+    async def _trim(self) -> None:
         async with self._heap.changed():
-            await self._loop.run_in_executor(self._loads, _give_back, self._take_unloaded())
+            await self._loop.run_in_executor(self._loads, _free_and_trim, self._take_unloaded())
 
 
 def _free(unloaded: list[Predictor]) -> None:
-    """Drop the last references."""
+    """Drop the last references, and collect cycles if one of them does not go with that."""
     watches = [weakref.ref(predictor) for predictor in unloaded]
     unloaded.clear()
     if any(watch() is not None for watch in watches):
-        gc.collect()  # it is part of a cycle
+        gc.collect()
 
 
-def _give_back(unloaded: list[Predictor]) -> None:
+def _free_and_trim(unloaded: list[Predictor]) -> None:
     _free(unloaded)
     memory.trim()

@@ -1,6 +1,6 @@
-"""A process that the fork server spawned for this server: its start, its socket, its exit. Calls are forwarded to it.
+"""A process that the fork server spawned for this server: its start, its socket, its exit, and its calls.
 
-It is a model's own, or a worker that holds a replica of many.
+It is a model's own, or a worker with replicas of many models. Calls are forwarded to its socket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from hostler.contract import INVOCATIONS
 from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
-from hostler.servers.processes.protocol import DRAIN, Order, Report
+from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec
 from hostler.servers.runners.runner import LoadFailed
 from hostler.wire.http_client import Pool
 from hostler.wire.http_exchange import CallFailed, Exchange
@@ -29,18 +29,18 @@ from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _LONGEST_REPORT = 2**20  # bytes; several times what the longest error text takes
-_FORWARDED = ("content-type", "accept")  # and what begins with:
+_FORWARDED = ("content-type", "accept")  # headers; so are those that begin with:
 _AMAZON = "x-amzn-"
 
 
 class ProcessRunner:
-    """One process. `label` names it in the log; `memory` is its own share after the load."""
+    """One process. `label` names it in the log; `memory` is its proportional set size after the load, in bytes."""
 
     def __init__(self, factory: ProcessFactory, number: int, path: Path, label: str) -> None:
         self.memory = 0
         self.path = path
-        self.in_flight = 0  # calls forwarded, and not answered yet
-        self.keeps_path = False  # its socket's file stays after its exit, for its replacement
+        self.in_flight = 0  # calls that are forwarded and not answered yet
+        self.keeps_path = False  # the socket's file stays after the exit, for the replacement
         self.exited: asyncio.Future[str] = factory.loop.create_future()
         self.status = 0  # of the exited process: its exit code, or a negative signal number
         self._factory = factory
@@ -48,7 +48,7 @@ class ProcessRunner:
         self._label = label
         self._serving = False
         self._lifeline = -1
-        self._failure: Report | None = None  # there never was a process
+        self._failure: LoadReport | None = None  # of a spawn that failed
 
     @property
     def address(self) -> str:
@@ -66,29 +66,29 @@ class ProcessRunner:
         # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        order = msgspec.msgpack.encode(Order(str(folder), framework, str(self.path)))
+        spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path)))
         preload = (framework,) if framework else ()
-        self._factory.send(forkserver.Spawn(self._number, order, preload), [writing, lifeline])
+        self._factory.send(forkserver.Spawn(self._number, spec, preload), [writing, lifeline])
         reader = asyncio.StreamReader(_LONGEST_REPORT)
         pipe = os.fdopen(reading, "rb", buffering=0)
         transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         # 2. Wait for its report, or its exit.
-        line: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
+        reading_report: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
         try:
-            either: list[asyncio.Future[Any]] = [line, self.exited]
+            either: list[asyncio.Future[Any]] = [reading_report, self.exited]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not line.done():
-                await asyncio.wait([line], timeout=0.1)  # the report may be in the pipe still
-            if line.done() and not isinstance(line.exception(), asyncio.IncompleteReadError):
-                report = _decoded(line)
+            if not reading_report.done():
+                await asyncio.wait([reading_report], timeout=0.1)  # the report may be in the pipe still
+            if reading_report.done() and not isinstance(reading_report.exception(), asyncio.IncompleteReadError):
+                report = _decoded(reading_report)
             else:
                 await asyncio.wait([self.exited])
                 report = self._failure or _exited_itself(self.status)
         finally:
-            line.cancel()
-            await asyncio.wait([line])
+            reading_report.cancel()
+            await asyncio.wait([reading_report])
             transport.close()
-        # 3. It serves, or is ended.
+        # 3. Keep it if it serves, else end it.
         self.memory = report.memory
         self._serving = report.status == 200
         if not self._serving:
@@ -96,13 +96,13 @@ class ProcessRunner:
             raise LoadFailed(report.status, report.message, failure=report.failure)
 
     def take_name(self, name: str) -> None:
-        """Listen under this socket name from now on, whoever had it: for new connections, in one step."""
+        """Atomically take over this socket name by a rename; new connections come here."""
         path = self.path.with_name(name)
         os.replace(self.path, path)
         self.path = path
 
     def invoke(self, request: Request, retry: Callable[[Request], None], path: str = INVOCATIONS) -> None:
-        """Forward the request. If the process got none of it, `retry` is called when the process has exited."""
+        """Forward the request. If the process received none of it, call `retry` once the process has exited."""
 
         def exited(_: asyncio.Future[str]) -> None:
             if not request.disconnected:
@@ -111,7 +111,7 @@ class ProcessRunner:
         self._factory.forward(self, path, request, lambda: self.exited.add_done_callback(exited))
 
     async def close(self) -> None:
-        """End the process: after its calls in flight, or at once if it never served."""
+        """End the process: after its calls in flight, or at once if it does not serve yet."""
         if not self.exited.done():
             self._factory.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
             await asyncio.wait([self.exited], timeout=DRAIN + 1)
@@ -119,13 +119,13 @@ class ProcessRunner:
             self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
             await asyncio.wait([self.exited])
 
-    def has_failed(self, reason: str) -> None:
-        """The fork server could fork no process."""
-        self._failure = Report(507, f"no process: {reason}")
+    def spawn_failed(self, reason: str) -> None:
+        """Report that the fork server could not fork the process."""
+        self._failure = LoadReport(507, f"no process: {reason}")
         self.has_exited(1)
 
     def has_exited(self, status: int) -> None:
-        """Let go of what was held for the process; then whoever waits for its exit goes on."""
+        """Release the lifeline and the socket of the exited process, then resolve `exited`."""
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
         if not self.keeps_path:
@@ -135,18 +135,18 @@ class ProcessRunner:
 
 
 class ProcessFactory:
-    """The fork server's client: processes by number, and the connections to them. `line` is the socket to it."""
+    """The fork server's client: it has processes spawned, and keeps connections to them. `client_end` is its socket."""
 
-    def __init__(self, line: socket.socket, folder: Path) -> None:
+    def __init__(self, client_end: socket.socket, folder: Path) -> None:
         self.loop = asyncio.get_running_loop()
-        self._client = forkserver.Client(line, self._receive, _end_all)
-        self._folder = folder  # of the processes' sockets
-        self._processes: dict[int, ProcessRunner] = {}  # not exited yet
+        self._client = forkserver.Client(client_end, self._receive, _end_all)
+        self._folder = folder  # for the processes' sockets
+        self._processes: dict[int, ProcessRunner] = {}  # that have not exited
         self._number = 0
         self._pool = Pool(connect_timeout=5.0)
 
     def new(self, label: str) -> ProcessRunner:
-        """A process that is not spawned yet."""
+        """Return a process that is not spawned yet."""
         self._number += 1
         process = ProcessRunner(self, self._number, self._folder / f"t{self._number}", label)
         self._processes[self._number] = process
@@ -155,49 +155,49 @@ class ProcessFactory:
     def send(self, request: forkserver.Request, fds: Sequence[int] = ()) -> None:
         self._client.send(request, fds)
 
-    def forward(self, process: ProcessRunner, path: str, request: Request, missed: Callable[[], None]) -> None:
-        headers = [(name, value) for name, value in request.headers.items() if _passed_on(name)]
-        lines = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
-        head = render(f"POST {path} HTTP/1.1", lines)
+    def forward(self, process: ProcessRunner, path: str, request: Request, not_received: Callable[[], None]) -> None:
+        headers = [(name, value) for name, value in request.headers.items() if _is_forwarded(name)]
+        fields = [("Host", "localhost"), *headers, ("Content-Length", str(len(request.body)))]
+        head = render(f"POST {path} HTTP/1.1", fields)
         deadline = self.loop.time() + _CALL_TIME
-        caller = _Forwarded(process, request, missed)
+        caller = _Forwarded(process, request, not_received)
         exchange = self._pool.send(caller, process.address, head, request.body, deadline=deadline, buffer=0)
         request.on_disconnect = partial(caller.client_gone, exchange)
 
     def _receive(self, event: forkserver.Event) -> None:
         process = self._processes.pop(event.number)
         if isinstance(event, forkserver.SpawnFailed):
-            process.has_failed(event.reason)
+            process.spawn_failed(event.reason)
         elif isinstance(event, forkserver.Exited):
             process.has_exited(event.status)
 
 
 def _end_all() -> NoReturn:
-    """The fork server has exited, and its children with it: nothing can be loaded any more."""
-    print("the process from which targets are started has ended: the container ends, too", flush=True)
+    """End the container after the exit of its fork server, with which all models' processes exit."""
+    print("the fork server has exited: the container ends, too", flush=True)
     tree.end_descendants()
     os._exit(1)
 
 
-def _passed_on(name: str) -> bool:
+def _is_forwarded(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
 
 
-def _decoded(line: asyncio.Future[bytes]) -> Report:
-    """The report in the pipe's first line. Code of the artifact may have written to the pipe before it."""
+def _decoded(reading_report: asyncio.Future[bytes]) -> LoadReport:
+    """Return the report in the pipe's first line, or a failure if code of the artifact wrote to the pipe before."""
     try:
-        return msgspec.json.decode(line.result(), type=Report)
+        return msgspec.json.decode(reading_report.result(), type=LoadReport)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, asyncio.LimitOverrunError):
         message = "its process sent a report that cannot be read"
         advice = "Code of the artifact may have written to a file descriptor that it did not open."
-        return Report(500, message, failure=Failure(Code.OTHER, message, advice))
+        return LoadReport(500, message, failure=Failure(Code.OTHER, message, advice))
 
 
-def _exited_itself(status: int) -> Report:
-    """The report on a load whose process exited before it could report."""
+def _exited_itself(status: int) -> LoadReport:
+    """Return the report of a process that exited before it sent one."""
     message = f"its process {_exit_words(status)} while the model was loaded"
     code = Code.PROCESS_KILLED if status == -signal.SIGKILL else Code.PROCESS_ENDED
-    return Report(500, message, failure=Failure(code, message, ADVICE.get(code, "")))
+    return LoadReport(500, message, failure=Failure(code, message, ADVICE.get(code, "")))
 
 
 def _exit_words(status: int) -> str:
@@ -207,14 +207,14 @@ def _exit_words(status: int) -> str:
 
 
 class _Forwarded:
-    """Passes the answer to a forwarded call back: whole where it comes so, else as it comes."""
+    """Passes the answer to a forwarded call back: whole if it came whole, else piece by piece."""
 
-    def __init__(self, process: ProcessRunner, request: Request, missed: Callable[[], None]) -> None:
+    def __init__(self, process: ProcessRunner, request: Request, not_received: Callable[[], None]) -> None:
         process.in_flight += 1
         self._process = process
         self._request = request
-        self._missed = missed  # called if nobody listens there any more, and nothing was sent
-        self._begun = False  # the answer's head is sent
+        self._not_received = not_received  # called if the process no longer listens, and nothing was sent
+        self._head_sent = False
         self._counted = True  # among the process's calls in flight
 
     def ready(self, exchange: Exchange) -> None: ...
@@ -222,11 +222,11 @@ class _Forwarded:
     def replied(self, exchange: Exchange) -> None:
         kind = exchange.headers.get("content-type", "application/octet-stream")
         if exchange.complete:
-            self._over()
+            self._finish()
             self._request.answer(exchange.status, exchange.body, kind)
             return
         length = exchange.headers.get("content-length")
-        self._begun = True
+        self._head_sent = True
         self._request.on_write_blocked = exchange.throttle
         self._request.start(exchange.status, [("Content-Type", kind)], int(length) if length else None)
         self._request.write(exchange.body)
@@ -235,24 +235,24 @@ class _Forwarded:
         self._request.write(data)
 
     def ended(self, exchange: Exchange) -> None:
-        self._over()
+        self._finish()
         self._request.end()
 
     def client_gone(self, exchange: Exchange) -> None:
-        self._over()
+        self._finish()
         exchange.abort()
 
-    def _over(self) -> None:
+    def _finish(self) -> None:
         if self._counted:
             self._counted = False
             self._process.in_flight -= 1
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
-        self._over()
-        if self._begun:
+        self._finish()
+        if self._head_sent:
             self._request.abort()
         elif not error.started:
-            self._missed()
+            self._not_received()
         else:
             self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
 
