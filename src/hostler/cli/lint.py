@@ -247,7 +247,7 @@ class _Inspection:
 
     def _requirements(self) -> Iterator[Finding]:
         for file in (self._folder / contract.CODE_DIR / _REQUIREMENTS, self._folder / _REQUIREMENTS):
-            if file.is_file() and (missing := requirements.absent(file)):
+            if file.is_file() and (missing := requirements.missing(file)):
                 yield Finding(
                     "warning", self._name(file),
                     f"It is not installed here by itself, and not installed are: {', '.join(missing)}. Where hostler is"

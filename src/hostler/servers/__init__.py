@@ -1,5 +1,5 @@
-"""hostler's own model servers: what runs inside a container.
+"""hostler's own model servers, which run inside containers.
 
-They import `contract`, `wire` and `processes` and nothing above. Numpy, xgboost and scikit-learn are imported by their
-own modules only, and those only when an artifact asks for them.
+They import `contract`, `failures`, `text`, `wire` and `processes` and nothing above. Only a framework's own module
+imports numpy, xgboost or scikit-learn, and only an artifact that needs it imports that module.
 """

@@ -14,8 +14,8 @@ if sys.argv[1:] != [SERVE]:
 for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 try:
-    # An engine that says where /opt/ml really is runs this on its own machine; else this container is the machine.
+    # An engine that sets the base folder runs this on its own machine; else the container is the machine.
     main.run(everywhere=ENV_BASE_DIR not in os.environ)
 except SystemExit:
     os._exit(1)
-os._exit(0)  # at once: a load may still be running on its thread
+os._exit(0)  # without waiting for a load on its thread

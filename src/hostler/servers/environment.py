@@ -10,11 +10,11 @@ from pathlib import Path
 from hostler import contract
 from hostler.text import is_count
 
-MAX_WORKERS = 64  # a slip of the finger is not to fill the machine with processes
+MAX_WORKERS = 64  # a typing error must not fill the machine with processes
 
 
 class BadFolder(Exception):
-    """A model's url that is not a folder below the base. `status` is 404 (not there) or 400 (not allowed)."""
+    """A model's url that is no folder below the base. `status` is 404 (not found) or 400 (not allowed)."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -23,26 +23,26 @@ class BadFolder(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """What a server is told at its start. Sizes are bytes."""
+    """A server's configuration. Sizes are bytes."""
 
     socket: str  # unix path to listen on; empty: listen on `port`
     port: int
-    base: Path  # what the contract calls /opt/ml
+    base: Path  # the contract's /opt/ml
     multi_model: bool
     framework: str  # xgboost | sklearn | torch | onnx | script | auto
     program: str  # a script's file name
-    program_named: bool  # somebody asked for that script, whatever the image
-    submit_directory: str  # where the script may lie instead of in the artifact; empty: nowhere else
-    default_accept: str  # empty: the framework's own
+    program_named: bool  # the script is required, on every image
+    submit_directory: str  # a folder for the script outside the artifact; empty: none
+    default_accept: str  # empty: the framework's default
     max_body: int
-    artifacts: Path | None  # where else a model's folder may really lie: the platform links to it
-    lifeline: int | None  # read end of the host's pipe
-    workers: int  # processes that hold a copy of each target; 1: the server itself does
+    artifacts: Path | None  # another folder for models, to which the platform's links lead
+    lifeline: int | None  # read end of the host's lifeline
+    workers: int  # processes with a replica of each target; 1: the server itself
 
     def folder(self, url: str) -> Path:
-        """The folder that a model's url names. Raises BadFolder.
+        """Return the folder that a model's url names. Raises BadFolder.
 
-        An url below /opt/ml is meant below the base, wherever that is. Links may lead into the artifacts, not further.
+        A url below /opt/ml is a path below the base. Links may lead into the artifacts, and nowhere else.
         """
         if not url.startswith("/"):
             raise BadFolder(404, f"Relative path is not allowed in url: {url}")
@@ -54,25 +54,25 @@ class Environment:
         if not any(real.is_relative_to(root) and real != root for root in roots):
             raise BadFolder(400, f"The url is not below {contract.BASE_DIR}")
         if not real.is_dir():
-            raise BadFolder(404, f"There is no folder at the url: {self.shown(url)}")
+            raise BadFolder(404, f"There is no folder at the url: {self.contract_paths(url)}")
         return path
 
     def below_base(self, path: str) -> Path:
-        """A path of the contract (/opt/ml/...) as a path of this machine; any other path as it is."""
+        """Return the path on this machine of a path of the contract (/opt/ml/...); any other path unchanged."""
         if path == contract.BASE_DIR or path.startswith(contract.BASE_DIR + "/"):
             return self.base / path[len(contract.BASE_DIR) + 1 :]
         return Path(path)
 
-    def shown(self, text: str) -> str:
-        """A text without this machine's folders: the base is /opt/ml for whoever reads it."""
+    def contract_paths(self, text: str) -> str:
+        """Replace this machine's base and artifacts folders in a text by /opt/ml."""
         for folder in (self.base, self.artifacts):
-            for known in (os.path.realpath(folder), str(folder)) if folder else ():
-                text = text.replace(known, contract.BASE_DIR)
+            for path in (os.path.realpath(folder), str(folder)) if folder else ():
+                text = text.replace(path, contract.BASE_DIR)
         return text
 
 
 def read(environ: Mapping[str, str]) -> Environment:
-    """Raises ValueError, naming the variable, for a number that is none, or not one of those that it may be."""
+    """Read the environment. Raises ValueError, which names the variable, for an invalid or a forbidden number."""
     megabytes = _number(environ, contract.ENV_MAX_PAYLOAD_MB, 0)
     lifeline = environ.get(contract.ENV_LIFELINE)
     return Environment(

@@ -1,4 +1,4 @@
-"""Why a load or a call failed, as a reply: the status, and a text that shows none of this machine's folders."""
+"""Replies for failed loads and calls: the status, and a text without this machine's folders."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Rejected, Reply, Unloadable
 from hostler.text import hide_all_folders
 
-_LENGTH = 6_000  # characters of a text; of a longer one, its end, where the reason stands
-_EXTRAS = {  # by what is imported
+_LENGTH = 6_000  # characters of a text; a longer one is cut to its end, where the reason is
+_EXTRAS = {  # by module
     "xgboost": "xgboost",
     "sklearn": "sklearn",
     "joblib": "sklearn",
@@ -21,15 +21,15 @@ _EXTRAS = {  # by what is imported
     "onnxruntime": "onnx",
     "numpy": "xgboost",
 }
-# How libraries say that memory ran out: C++'s own words, PyTorch's, onnxruntime's.
+# Phrases of errors about memory: of C++, PyTorch and onnxruntime.
 _NO_MEMORY = ("bad_alloc", "DefaultCPUAllocator: ", "Failed to allocate memory")
 
 
 def reply(error: BaseException, environment: Environment) -> Reply:
-    """The answer to a call that raised `error`: the message, then the traceback, as AWS's toolkit has it.
+    """Return the answer to a call that raised `error`: the message, then the traceback, as AWS's toolkit does.
 
-    A MemoryError is 507, by which the platform knows to unload something. An exception of a script with a
-    `status_code` (the toolkit's own errors have one) says itself what it is.
+    A MemoryError is 507, on which the platform unloads something. Else an exception's `status_code`, which the
+    toolkit's own errors have, is the status if it is 400 to 599.
     """
     message = text(error, environment)
     if isinstance(error, Rejected):
@@ -38,32 +38,32 @@ def reply(error: BaseException, environment: Environment) -> Reply:
         return Reply(507, message.encode(), "text/plain")
     status = getattr(error, "status_code", 500)
     status = status if isinstance(status, int) and 400 <= status <= 599 else 500
-    return Reply(status, f"{message}\n{where(error, environment)}".encode(), "text/plain")
+    return Reply(status, f"{message}\n{user_traceback(error, environment)}".encode(), "text/plain")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, also in a library that says so in words alone."""
-    said = _said(error)
-    return isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
+    """True if memory ran out, also in a library whose error tells that in words alone."""
+    message = _message(error)
+    return isinstance(error, MemoryError) or any(phrase in message for phrase in _NO_MEMORY)
 
 
 def text(error: BaseException, environment: Environment) -> str:
-    """The error in a sentence; its type's name stands in for a message that it has not.
+    """Return the error as a sentence; its type's name if it has no message.
 
-    Where a package is missing that comes with an extra of ours, it ends with how to install that.
+    If a package of an extra of ours is missing, the sentence ends with the command that installs it.
     """
-    found = _said(error)
+    message = _message(error)
     if isinstance(error, SystemExit):
-        found = f"the script ended itself: sys.exit({error.code!r})"
-    elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not found:
-        found = f"{type(error).__name__}: {found}" if found else type(error).__name__
+        message = f"the script ended itself: sys.exit({error.code!r})"
+    elif isinstance(error, KeyError | ImportError | NameError | SyntaxError) or not message:
+        message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if extra := _missing_extra(error):
-        found = f"{found}: {failures.extra(extra)}"
-    return _end(_hidden(found, environment))
+        message = f"{message}: {failures.extra(extra)}"
+    return _end(_hidden(message, environment))
 
 
 def failure(error: BaseException, environment: Environment) -> Failure:
-    """Put the error into data, by its type and code; wording counts for none but a library that ran out of memory."""
+    """Return the error as data, by its type and code; wording matters only for a library that ran out of memory."""
     code, cause, advice = Code.SCRIPT_RAISED, text(error, environment), ""
     if out_of_memory(error):
         code, advice = Code.OUT_OF_MEMORY, failures.ADVICE[Code.OUT_OF_MEMORY]
@@ -78,32 +78,32 @@ def failure(error: BaseException, environment: Environment) -> Failure:
 
 
 def _missing_extra(error: BaseException) -> str:
-    """The extra of ours that brings the module that an import did not find; empty if none does.
+    """Return the extra of ours for a module that is missing; empty if it is of none.
 
-    A script may raise the error itself, with anything for a name.
+    A script may raise the error itself, with anything as its name.
     """
     if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
         return _EXTRAS.get(error.name, "")
     return ""
 
 
-def _said(error: BaseException) -> str:
-    """The error's own words. A user's class may say them badly, or not at all."""
+def _message(error: BaseException) -> str:
+    """Return the error's own message. A user's class may have none, or raise."""
     try:
-        message = getattr(error, "message", None)
-        return message if isinstance(message, str) and message else str(error)
+        attribute = getattr(error, "message", None)
+        return attribute if isinstance(attribute, str) and attribute else str(error)
     except Exception:
         return ""
 
 
-def of_load(error: BaseException, environment: Environment) -> str:
-    """The traceback of an artifact's own code that failed a load; empty where the error says it all."""
+def load_traceback(error: BaseException, environment: Environment) -> str:
+    """Return the traceback of the artifact's own code that failed a load; empty if none of it was running."""
     raised = error.__cause__ if isinstance(error, Unloadable) else error
-    return where(raised, environment) if raised else ""
+    return user_traceback(raised, environment) if raised else ""
 
 
-def where(error: BaseException, environment: Environment) -> str:
-    """The end of the error's traceback, from the artifact's own code on."""
+def user_traceback(error: BaseException, environment: Environment) -> str:
+    """Return the end of the error's traceback, from the artifact's own code on."""
     frames = error.__traceback__
     while frames is not None and _ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -115,10 +115,10 @@ def _ours(file: str) -> bool:
     return file.startswith((os.path.dirname(__file__), "<frozen importlib"))
 
 
-def _hidden(found: str, environment: Environment) -> str:
-    return hide_all_folders(environment.shown(found), but=BASE_DIR)
+def _hidden(text: str, environment: Environment) -> str:
+    return hide_all_folders(environment.contract_paths(text), but=BASE_DIR)
 
 
-def _end(found: str) -> str:
-    found = found.encode("utf-8", "replace").decode()  # a lone surrogate cannot be sent
-    return found if len(found) <= _LENGTH else f"...{found[-_LENGTH:]}"
+def _end(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be sent
+    return text if len(text) <= _LENGTH else f"...{text[-_LENGTH:]}"

@@ -1,11 +1,16 @@
-"""The container contract over HTTP (§5.4, §5.5, §5.8): which request is answered how. It loads and predicts nothing.
+"""The container contract over HTTP (§5.4, §5.5, §5.8): each request's route and answer. It loads and predicts nothing.
 
-Bodies and errors of the model API are shaped like Multi Model Server's: {"code", "type", "message"}. To the answer to a
-load, and to each entry of GET /models, ours add `memory` (bytes) and, for a target with one, `socket`: the bare name of
-its own socket beside the server's. Where there are several workers it is `sockets`: each of its copies', to be called
-with the same request; what comes to the server itself goes to one of them. GET /ping tells the `sockets`, be it one, of
-a single model that is not in the server's own process. Where a load ended a worker, its answer says how
-(`processEnded`: the exit code or, negative, the signal): the platform will not have that repeated soon.
+Bodies and errors of the model API are shaped like Multi Model Server's: {"code", "type", "message"}. Ours add to the
+answer to a load, and to each entry of GET /models:
+
+- `memory`: bytes;
+- `socket`: for a target with a socket of its own, its bare name, in the folder of the server's;
+- `sockets`: instead, with several workers, those of all replicas. Each takes the same requests as the server itself,
+  which forwards its own to one of them.
+
+GET /ping adds the `sockets` (also a single one) of an only model that is not in the server's own process. If a load
+ended a worker, its answer has `processEnded` (the exit code or, negative, the signal), and the platform does not repeat
+the load soon.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ class _Register(msgspec.Struct):
 
 
 class ContainerApi:
-    """Answers the requests of one container. `failures`: those to loads that failed hold the failure in data, too."""
+    """Answers the requests of one container. With `failures`, answers to failed loads hold the failure in data, too."""
 
     def __init__(self, environment: Environment, registry: ModelRegistry, *, failures: bool = False) -> None:
         self._environment = environment
@@ -54,22 +59,22 @@ class ContainerApi:
         self._models = registry.models
         self._multi_model = environment.multi_model
         self._failures = failures
-        self._names_sockets = bool(environment.socket)  # without a folder that the platform knows, they say nothing
+        self._names_sockets = bool(environment.socket)  # else the platform does not know their folder
         self._tasks: set[asyncio.Task[None]] = set()
-        self._returns = False  # the only model was here: while it is not, it is being loaded again
-        self._waiting: dict[Request, None] = {}  # for it, in order
+        self._reloads = False  # the only model was loaded; while it is not, it is being loaded again
+        self._waiting: dict[Request, None] = {}  # requests for the only model, in order
 
-    def arrived(self) -> None:
-        """The only model is here. Who asks for it while it is loaded again, later, waits for it."""
-        self._returns = True
-        self._ask_again()
+    def model_loaded(self) -> None:
+        """The only model is loaded: from now on, requests wait for it while it is loaded again."""
+        self._reloads = True
+        self._resume_waiting()
 
-    def lost(self) -> None:
-        """The only model will not be here again."""
-        self._returns = False
-        self._ask_again()
+    def model_lost(self) -> None:
+        """The only model cannot be loaded again: refuse the requests that wait for it."""
+        self._reloads = False
+        self._resume_waiting()
 
-    def _ask_again(self) -> None:
+    def _resume_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for request in waiting:
             self.handle(request)
@@ -95,8 +100,8 @@ class ContainerApi:
                 _refuse(request, 503, "The model is not loaded yet.")
         elif path == contract.MODELS and self._multi_model:
             if request.method == "POST":
-                self._later(request, self._load(request))
-            elif _is(request, "GET"):
+                self._start(request, self._load(request))
+            elif _allows(request, "GET"):
                 self._list(request)
         elif path == contract.EXECUTION_PARAMETERS:
             size, workers = self._environment.max_body // 2**20, self._environment.workers
@@ -107,29 +112,29 @@ class ContainerApi:
             _refuse(request, 404, "Requested resource is not found, please refer to API document.")
 
     def invoke(self, request: Request, name: str) -> None:
-        """Have a target answer. `name` may be percent-encoded, as it came."""
+        """Have a target answer. `name` may be percent-encoded, as in the request's path."""
         model = self._models.get(name) or self._models.get(unquote(name))
         if model is None:
             if self._multi_model:
                 _refuse(request, 404, f"Model not found: {unquote(name)}")
-            elif self._returns:
+            elif self._reloads:
                 self._waiting[request] = None
                 request.on_disconnect = partial(self._waiting.pop, request, None)
             else:
                 _refuse(request, 503, "The model is not loaded.")
-        elif _is(request, "POST"):
+        elif _allows(request, "POST"):
             model.runner.invoke(request, self.handle)
 
     def _model(self, request: Request, name: str) -> None:
-        if request.method == "DELETE" and (name in self._models or self._registry.loading(name)):
-            self._later(request, self._unload(request, name))
+        if request.method == "DELETE" and (name in self._models or self._registry.is_loading(name)):
+            self._start(request, self._unload(request, name))
         elif name not in self._models:
             _refuse(request, 404, f"Model not found: {name}")
-        elif _is(request, "GET"):
+        elif _allows(request, "GET"):
             _answer(request, self._entry(name, self._models[name]))
 
     def _list(self, request: Request) -> None:
-        """A page of what is held, by name: `limit` entries (100 at most) after the name in `next_page_token`."""
+        """Answer with a page of the loaded models, by name: `limit` entries (at most 100) after `next_page_token`."""
         query = parse_qs(request.query)
         limit = query.get("limit", [str(_PAGE)])[-1]
         if not (is_count(limit) and int(limit)):
@@ -145,33 +150,33 @@ class ContainerApi:
 
     async def _load(self, request: Request) -> None:
         try:
-            asked = msgspec.json.decode(request.body, type=_Register)
+            registration = msgspec.json.decode(request.body, type=_Register)
         except (msgspec.DecodeError, RecursionError) as error:
             _refuse(request, 400, f"The body is no register request: {error}")
             return
-        name = asked.model_name
+        name = registration.model_name
         if not name or len(name) > 256 or "/" in name or not name.isprintable():
             _refuse(request, 400, "model_name is not one path segment of at most 256 characters.")
             return
         try:
             if name in self._models:
                 raise LoadFailed(409, f"Model {name} is already registered.")
-            folder = self._environment.folder(asked.url)
-            waited = self._registry.loading(name)
-            model = await self._registry.load(name, asked.url, folder)
-            if waited:
+            folder = self._environment.folder(registration.url)
+            was_loading = self._registry.is_loading(name)
+            model = await self._registry.load(name, registration.url, folder)
+            if was_loading:
                 raise LoadFailed(409, f"Model {name} is already registered.")
         except BadFolder as error:
             _refuse(request, error.status, str(error))
         except LoadFailed as error:
-            more = self._added(self._models[name]) if error.status == 409 and name in self._models else {}
+            details = self._details(self._models[name]) if error.status == 409 and name in self._models else {}
             if error.ended is not None:
-                more = {"processEnded": error.ended}
+                details = {"processEnded": error.ended}
             if self._failures and error.failure is not None:
-                more["failure"] = error.failure
-            _refuse(request, error.status, str(error), **more)
+                details["failure"] = error.failure
+            _refuse(request, error.status, str(error), **details)
         else:
-            _answer(request, {"status": "Workers scaled", **self._added(model)})
+            _answer(request, {"status": "Workers scaled", **self._details(model)})
 
     async def _unload(self, request: Request, name: str) -> None:
         try:
@@ -182,9 +187,9 @@ class ContainerApi:
             _answer(request, {"status": f'Model "{name}" unregistered'})
 
     def _entry(self, name: str, model: LoadedModel) -> dict[str, Any]:
-        return {"modelName": name, "modelUrl": model.url, **self._added(model)}
+        return {"modelName": name, "modelUrl": model.url, **self._details(model)}
 
-    def _added(self, model: LoadedModel) -> dict[str, Any]:
+    def _details(self, model: LoadedModel) -> dict[str, Any]:
         return {"memory": model.runner.memory, **self._sockets(model)}
 
     def _sockets(self, model: LoadedModel) -> dict[str, Any]:
@@ -193,7 +198,7 @@ class ContainerApi:
             return {}
         return {"sockets": sockets} if len(sockets) > 1 else {"socket": sockets[0]}
 
-    def _later(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -202,7 +207,7 @@ class ContainerApi:
 _MODEL = f"{contract.MODELS}/"
 
 
-def _is(request: Request, method: str) -> bool:
+def _allows(request: Request, method: str) -> bool:
     if request.method == method:
         return True
     _refuse(request, 405, "Requested method is not allowed, please refer to API document.")

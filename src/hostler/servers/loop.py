@@ -1,4 +1,4 @@
-"""The event loop of our servers: uvloop where it is installed."""
+"""The event loop of our servers: uvloop if it is installed."""
 
 from __future__ import annotations
 

@@ -143,14 +143,14 @@ async def _keep(registry: ModelRegistry, config: Environment, api: ContainerApi)
         try:
             model = await registry.load(ONLY, url, config.folder(url))
         except (LoadFailed, environment.BadFolder) as error:
-            api.lost()
+            api.model_lost()
             message = failures.one_line(str(error))
             line = f"the model does not load: {message}"
             failure = error.failure if isinstance(error, LoadFailed) else None
             failure = failure or Failure(Code.OTHER, message)
             failures.leave(config.base, msgspec.structs.replace(failure, line=line))
             return line
-        api.arrived()
+        api.model_loaded()
         await asyncio.wait([model.runner.exited])
 
 

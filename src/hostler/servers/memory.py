@@ -1,4 +1,4 @@
-"""What this process holds in memory, and giving freed memory back to the system. All sizes are bytes."""
+"""The memory of this process, and the return of freed memory to the system. All sizes are bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _MallInfo2(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks")),
-        ("hblkhd", ctypes.c_size_t),  # in blocks mapped alone
+        ("hblkhd", ctypes.c_size_t),  # in blocks with a mapping of their own
         *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks")),
         ("uordblks", ctypes.c_size_t),  # in all other blocks
         *((name, ctypes.c_size_t) for name in ("fordblks", "keepcost")),
@@ -24,13 +24,13 @@ class _MallInfo2(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None)
-_mallinfo2 = getattr(_libc, "mallinfo2", None)  # not in a C library other than glibc, or older than its 2.33
+_mallinfo2 = getattr(_libc, "mallinfo2", None)  # glibc has it since 2.33, other C libraries do not
 if _mallinfo2 is not None:
     _mallinfo2.restype = _MallInfo2
 
 
 def in_use() -> int:
-    """The heap in use: exact where glibc tells, else the resident size (which hides freed memory used again)."""
+    """Return the heap in use: exact with glibc, else the resident size, which hides freed memory that is used again."""
     if _mallinfo2 is None:
         return resident()
     info = _mallinfo2()
@@ -38,7 +38,7 @@ def in_use() -> int:
 
 
 def resident() -> int:
-    """This process's resident size; 0 where there is no /proc."""
+    """Return this process's resident size; 0 without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
     except OSError:
@@ -46,11 +46,11 @@ def resident() -> int:
 
 
 def own_share() -> int:
-    """This process's proportional set size (memory that it shares counts in parts), else its resident size."""
+    """Return this process's proportional set size (shared memory counts in parts), else its resident size."""
     return tree.own_share("self") or resident()
 
 
 def trim() -> None:
-    """Give freed memory back to the system; without this, nearly nothing goes back."""
+    """Return freed memory to the system; without this nearly none is returned."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)

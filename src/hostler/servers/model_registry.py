@@ -1,4 +1,4 @@
-"""The models that this server has loaded, by name: loading, finding, unloading. It knows no HTTP.
+"""The server's loaded models by name: loading and unloading. It knows no HTTP.
 
 Loaders do the work (runners/): one for models that share a process, one for models that need processes of their own.
 """
@@ -22,7 +22,7 @@ from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runn
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that can be called. `url` is as the load's request had it."""
+    """A model that can be called. `url` is that of the load request, unchanged."""
 
     url: str
     runner: Runner
@@ -40,9 +40,9 @@ class ModelRegistry:
         self._loading: dict[str, asyncio.Task[Runner]] = {}
 
     async def load(self, name: str, url: str, folder: Path) -> LoadedModel:
-        """Load a model that is not loaded yet, or wait for its load under way. Raises LoadFailed.
+        """Load a model that is not loaded yet, or wait for its load in progress. Raises LoadFailed.
 
-        The load goes on when the caller is cancelled.
+        The load continues if the caller is cancelled.
         """
         if name not in self._loading:
             task = self._loop.create_task(self._load(name, folder))
@@ -53,19 +53,20 @@ class ModelRegistry:
             raise LoadFailed(500, "its process ended as soon as the model was loaded")
         return self.models[name]
 
-    def loading(self, name: str) -> bool:
+    def is_loading(self, name: str) -> bool:
         return name in self._loading
 
     async def unload(self, name: str) -> None:
-        """Unload a model; returns when its calls in flight are answered. Its memory is given back soon after.
+        """Unload a model; return when its calls in flight are answered. Its memory is returned soon after.
 
-        A load under way is broken off where it has a process, else waited for. Raises KeyError if there is neither.
+        A load in progress is aborted if it has a process of its own, else waited for. Raises KeyError if the model is
+        neither loaded nor loading.
         """
         if self._isolated:
             await self._isolated.abort(name)
         if loading := self._loading.get(name):
             await asyncio.wait([loading])
-            await asyncio.sleep(0)  # its callbacks
+            await asyncio.sleep(0)  # until its callbacks have run
         await self.models.pop(name).runner.close()
 
     async def close(self) -> None:
@@ -75,26 +76,26 @@ class ModelRegistry:
 
     async def _load(self, name: str, folder: Path) -> Runner:
         try:
-            kind, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
+            framework, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
         except Unloadable as error:
             failure = error_text.failure(error, self._environment)
             raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
         loader: Loader = self._isolated if isolated and self._isolated else self._shared
-        return await loader.load(LoadRequest(name, folder, kind, files))
+        return await loader.load(LoadRequest(name, folder, framework, files))
 
     def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
-        """An artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
-        kind = artifact.framework(folder, self._environment)
-        if missing := installed.missing(kind):
+        """Return an artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
+        framework = artifact.framework(folder, self._environment)
+        if missing := installed.missing(framework):
             raise missing
-        return kind, registry.needs_process(folder, kind), artifact.stamps(folder)
+        return framework, registry.needs_process(folder, framework), artifact.stamps(folder)
 
     def _loaded(self, name: str, url: str, load: asyncio.Task[Runner]) -> None:
         del self._loading[name]
         if load.cancelled() or load.exception() is not None or load.result().exited.done():
             return
         model = self.models[name] = LoadedModel(url, load.result())
-        # The first callback: whoever else waits for the exit no longer finds the model.
+        # As the first callback it removes the model before anything else that waits for the exit runs.
         model.runner.exited.add_done_callback(partial(self._exited, name, model))
 
     def _exited(self, name: str, model: LoadedModel, exited: asyncio.Future[str]) -> None:

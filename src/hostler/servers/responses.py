@@ -1,4 +1,4 @@
-"""From requests to a predictor's calls, and from its replies to answers, whole or piece by piece."""
+"""Requests to a predictor's calls, and its replies to answers, whole or streamed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def call_of(request: Request) -> Call:
 
 
 def replies(predictor: Predictor, calls: Sequence[Call], environment: Environment) -> Sequence[Reply | Stream]:
-    """The predictor's replies; whatever it raises becomes every call's reply, also what is no Exception (sys.exit)."""
+    """Return the predictor's replies. If it raises, even by sys.exit, the error becomes the reply to every call."""
     with fork_guard.exit_if_forked():
         try:
-            found = predictor.predict(calls)
+            results = predictor.predict(calls)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return [_failed(error, environment)] * len(calls)
-    return [_failed(reply, environment) if isinstance(reply, Exception) else reply for reply in found]
+    return [_failed(reply, environment) if isinstance(reply, Exception) else reply for reply in results]
 
 
-def give(request: Request, reply: Reply | Stream, environment: Environment) -> None:
-    """Answer with the reply; one whose content type cannot be sent is a failed call."""
+def send(request: Request, reply: Reply | Stream, environment: Environment) -> None:
+    """Answer a request with its reply; 500 if the reply's content type cannot be a header."""
     if isinstance(reply, Stream):
         _Streaming(request, reply, environment).begin()
         return
@@ -44,7 +44,7 @@ def give(request: Request, reply: Reply | Stream, environment: Environment) -> N
 
 @contextlib.contextmanager
 def off_loop() -> Iterator[None]:
-    """To the user's code there is no loop here, so that asyncio.run and its like work in it."""
+    """Hide the running loop from the user's code, so that asyncio.run and the like work in it."""
     loop = asyncio.get_running_loop()
     asyncio._set_running_loop(None)
     try:
@@ -60,13 +60,13 @@ def _failed(error: BaseException, environment: Environment) -> Reply:
 
 
 def _log(error: BaseException, environment: Environment) -> None:
-    print(error_text.where(error, environment), file=sys.stderr, end="", flush=True)
+    print(error_text.user_traceback(error, environment), file=sys.stderr, end="", flush=True)
 
 
 class _Streaming:
-    """A streamed answer on its way: one piece a turn of the loop, so that others are answered in between.
+    """Sends a streamed answer, one piece in each turn of the loop, so that others are answered in between.
 
-    A caller who reads too slowly holds up the next piece; for one who has left, the pieces are closed.
+    While the caller reads too slowly, no piece is produced; if it disconnects, the pieces are closed.
     """
 
     def __init__(self, request: Request, stream: Stream, environment: Environment) -> None:
@@ -75,31 +75,31 @@ class _Streaming:
         self._content_type = stream.content_type
         self._environment = environment
         self._loop = asyncio.get_running_loop()
-        self._due = False  # the next step is in the loop's queue
+        self._scheduled = False  # the next step is in the loop's queue
         self._clogged = False
-        self._over = False
+        self._finished = False
 
     def begin(self) -> None:
-        """Up to the first piece, it is a call like any other."""
+        """Send the head with the first piece; an error before it is answered like any other."""
         try:
             piece = self._next()
         except BaseException as error:
             self._close()
-            give(self._request, _failed(error, self._environment), self._environment)
+            send(self._request, _failed(error, self._environment), self._environment)
             return
         try:
             self._request.start(200, [("Content-Type", self._content_type)], None)
         except ValueError:
             self._close()
-            give(self._request, Reply(200, b"", self._content_type), self._environment)
+            send(self._request, Reply(200, b"", self._content_type), self._environment)
             return
         self._request.on_disconnect = self._close
         self._request.on_write_blocked = self._clog
         self._send(piece)
 
     def _step(self) -> None:
-        self._due = False
-        if self._over or self._clogged:
+        self._scheduled = False
+        if self._finished or self._clogged:
             return
         try:
             piece = self._next()
@@ -112,23 +112,23 @@ class _Streaming:
 
     def _send(self, piece: bytes | None) -> None:
         if piece is None:
-            self._over = True
+            self._finished = True
             self._request.end()
             return
         self._request.write(piece)
-        self._later()
+        self._schedule()
 
-    def _later(self) -> None:
-        if not (self._due or self._clogged or self._over):
-            self._due = True
+    def _schedule(self) -> None:
+        if not (self._scheduled or self._clogged or self._finished):
+            self._scheduled = True
             self._loop.call_soon(self._step)
 
     def _clog(self, full: bool) -> None:
         self._clogged = full
-        self._later()
+        self._schedule()
 
     def _next(self) -> bytes | None:
-        """The next piece, or None after the last. Raises what the user's code raises, and TypeError."""
+        """Return the next piece, or None after the last. Raises the user's exceptions, and TypeError."""
         with off_loop(), fork_guard.exit_if_forked():
             try:
                 piece = next(self._pieces)
@@ -141,8 +141,8 @@ class _Streaming:
         return piece.encode()
 
     def _close(self) -> None:
-        """Let the user's code clean up, at the place where it gave its last piece."""
-        self._over = True
+        """Close the generator, so that the user's code cleans up where it yielded its last piece."""
+        self._finished = True
         close = getattr(self._pieces, "close", None)
         if close is None:
             return

@@ -1,10 +1,10 @@
 """The workers of a server of several processes: each holds a replica of every model that can share a process.
 
-A model that needs processes of its own has as many of them (runners/process_loader.py). The server itself holds none:
-what a model does to its process, it does to one worker (processes/worker_main.py).
+A model that needs processes of its own has one for each worker (runners/process_loader.py). The server itself holds no
+model, so that a model can damage no more than one worker (processes/worker_main.py).
 
 A worker takes calls only while it holds every model that is assigned to the workers: a replacement is filled before it
-takes the place of an exited one. A model that cannot be loaded into it is unloaded as a whole: the platform finds out.
+replaces the exited one. A model that cannot be loaded into it is unloaded as a whole: the platform finds it missing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.http_call import call
 from hostler.wire.http_exchange import CallFailed
 
-_TRIES = 2  # workers that may exit while they are filled with a model, before it is taken to be the cause
-_EXIT_NEWS = 1.0  # seconds after a broken call in which the exit of its process may become known
+_MOST_EXITS = 2  # of workers being filled with a model; then it counts as the cause
+_EXIT_WAIT = 1.0  # seconds to wait, after a broken call, for the exit of its process
 
 
 @dataclass(eq=False)
@@ -38,13 +38,13 @@ class _Assignment:
     """A model that each worker must hold."""
 
     folder: Path
-    exits: int = 0  # workers that exited while they were filled with it
-    failure: LoadFailed | None = None  # why no worker can hold it
+    exits: int = 0  # of workers while they were filled with it
+    failure: LoadFailed | None = None  # of a load into a replacement
     runner: ReplicaRunner | None = None  # once every worker holds it
 
 
 class _OtherLoadFailed(LoadFailed):
-    """The worker has exited, but another model's load is to blame."""
+    """The worker has exited because of another model's load."""
 
 
 class _Reply(msgspec.Struct):
@@ -56,14 +56,14 @@ class _Reply(msgspec.Struct):
 
 
 class WorkerPool:
-    """Loads each model into every worker. Call `start` first, once."""
+    """Loads each model into every worker. Call `start` once before any load."""
 
     def __init__(self, factory: ProcessFactory, number: int) -> None:
         self._factory = factory
         self._number = number
         self._workers = ReplicaSet(self._spawn, retry=True)
         self._assigned: dict[str, _Assignment] = {}
-        # Worker -> models that it is the first to load, the oldest first; an exited one keeps those that it had then.
+        # By worker, the models that it is the first to load, the oldest first; an exited worker's stay as they were.
         self._first_loads: WeakKeyDictionary[ProcessRunner, dict[str, None]] = WeakKeyDictionary()
         self._dropping: dict[str, asyncio.Future[None]] = {}  # models that workers are unloading
 
@@ -72,7 +72,7 @@ class WorkerPool:
         await self._workers.start(self._number, prefix="w")
 
     async def load(self, request: LoadRequest) -> ReplicaRunner:
-        """Load a model into every worker, again if another model's load broke it off. Raises LoadFailed."""
+        """Load a model into every worker, and again if another model's load interrupted it. Raises LoadFailed."""
         while True:
             with contextlib.suppress(_OtherLoadFailed):
                 return await self._load_everywhere(request.name, request.folder)
@@ -82,22 +82,22 @@ class WorkerPool:
         await self._workers.close()
 
     async def _load_everywhere(self, name: str, folder: Path) -> ReplicaRunner:
-        # 1. An earlier model of this name is gone from every worker.
+        # 1. Wait until every worker has unloaded an earlier model of this name.
         if dropping := self._dropping.get(name):
             await asyncio.wait([dropping])
         workers = await self._workers.wait_ready()
-        # 2. Assign it: a worker that is not among these, but is being filled, will have it too.
+        # 2. Assign it: workers that are being filled, and are not among these, load it, too.
         assignment = self._assigned[name] = _Assignment(folder)
         try:
-            # 3. One worker loads it first: should the model end it, the others go on.
+            # 3. Load it into one worker first: if the model ends that, the others still run.
             memory = await self._load_first(workers[0], name, folder)
-            # 4. The others load it at once; the replacement of one that exits meanwhile is filled with it.
+            # 4. Load it into the others; if one exits meanwhile, its replacement is filled with it.
             loads = (_load_into(worker, name, folder) for worker in workers[1:])
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
             for worker, outcome in zip(workers[1:], outcomes, strict=True):
                 if isinstance(outcome, BaseException) and not worker.exited.done():
                     raise outcome
-            # 5. A replacement may have failed to load it.
+            # 5. Fail if a replacement could not load it.
             if assignment.failure:
                 raise LoadFailed(500, str(assignment.failure), failure=assignment.failure.failure)
         except BaseException:
@@ -111,7 +111,7 @@ class WorkerPool:
     async def _load_first(self, worker: ProcessRunner, name: str, folder: Path) -> int:
         """Have a worker load a model that no worker has loaded yet. Raises LoadFailed, or _OtherLoadFailed.
 
-        It loads one after the other, so if it exits, the oldest load is to blame.
+        It loads one model after the other, so that an exit is the oldest load's fault.
         """
         loads = self._first_loads.setdefault(worker, {})
         loads[name] = None
@@ -128,7 +128,7 @@ class WorkerPool:
                 del loads[name]
 
     async def _drop(self, name: str, assignment: _Assignment) -> None:
-        """Unload a model from every worker; one that is being filled unloads it before it is ready."""
+        """Unload a model from every worker; a worker that is being filled unloads it before it is ready."""
         if self._assigned.get(name) is not assignment:
             return
         del self._assigned[name]
@@ -138,22 +138,22 @@ class WorkerPool:
         del self._dropping[name]
 
     async def _spawn(self) -> ProcessRunner:
-        """A new worker that holds every assigned model. Raises LoadFailed."""
+        """Start a worker and load every assigned model into it. Raises LoadFailed."""
         worker = self._factory.new("a worker")
         try:
             await worker.load(Path(), "")
             await self._fill(worker)
         except (LoadFailed, OSError) as error:
-            if self._workers.names:  # else the server's start fails, and says so itself
-                print(f"there is no new worker: {error}", file=sys.stderr, flush=True)
+            if self._workers.names:  # else the server's start fails and prints it
+                print(f"a new worker could not be started: {error}", file=sys.stderr, flush=True)
             raise
         return worker
 
     async def _fill(self, worker: ProcessRunner) -> None:
-        """Load assigned models into a worker, until it holds just these. Raises LoadFailed if it exits meanwhile."""
+        """Load and unload until a worker holds exactly the assigned models. Raises LoadFailed if it exits meanwhile."""
         holds: dict[str, _Assignment] = {}
         while True:
-            if stale := next((name for name, one in holds.items() if self._assigned.get(name) is not one), None):
+            if stale := next((name for name, loaded in holds.items() if self._assigned.get(name) is not loaded), None):
                 await _unload_from([worker], stale)
                 del holds[stale]
             elif missing := next((name for name in self._assigned if name not in holds), None):
@@ -163,7 +163,7 @@ class WorkerPool:
                 except LoadFailed as error:
                     exited = worker.exited.done()
                     assignment.exits += exited
-                    if not exited or assignment.exits >= _TRIES:
+                    if not exited or assignment.exits >= _MOST_EXITS:
                         assignment.failure = error
                         if assignment.runner:
                             assignment.runner.lose(str(error))
@@ -176,12 +176,12 @@ class WorkerPool:
 
 
 async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
-    """Have a worker load a model. Returns the bytes that its replica takes. Raises LoadFailed."""
+    """Have a worker load a model. Returns the replica's memory in bytes. Raises LoadFailed."""
     body = msgspec.json.encode({"model_name": name, "url": str(folder)})
     try:
         reply = await call(worker.address, "POST", MODELS, body=body, timeout=LOAD_TIMEOUT)
     except CallFailed as error:
-        await asyncio.wait([worker.exited], timeout=_EXIT_NEWS)
+        await asyncio.wait([worker.exited], timeout=_EXIT_WAIT)
         message = f"its worker process did not load it: {error}"
         exited = worker.exited.done()
         if exited and not error.started:
@@ -194,7 +194,7 @@ async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
 
 
 async def _unload_from(workers: list[ProcessRunner], name: str) -> None:
-    """Have workers unload a model, after its calls in flight. A worker that does not hold it is no error."""
+    """Have workers unload a model after its calls in flight; those without it do nothing."""
 
     async def unload(worker: ProcessRunner) -> None:
         with contextlib.suppress(CallFailed):  # it has exited

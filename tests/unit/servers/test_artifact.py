@@ -120,13 +120,13 @@ def test_a_named_script_that_is_nowhere_is_said_with_the_places(
 
 def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
     native = filled(tmp_path / "native", "xgboost-model")
-    (native / "xgboost-model").write_bytes(b"{" + bytes(registry.APART_SIZE))
+    (native / "xgboost-model").write_bytes(b"{" + bytes(registry.OWN_PROCESS_SIZE))
     assert not registry.needs_process(native, "xgboost")
-    (native / "xgboost-model").write_bytes(b"\x80" + bytes(registry.APART_SIZE))
+    (native / "xgboost-model").write_bytes(b"\x80" + bytes(registry.OWN_PROCESS_SIZE))
     assert registry.needs_process(native, "xgboost")
     small = filled(tmp_path / "small", "model.pkl")
     assert not registry.needs_process(small, "sklearn")
-    (small / "more.npy").write_bytes(bytes(registry.APART_SIZE))
+    (small / "more.npy").write_bytes(bytes(registry.OWN_PROCESS_SIZE))
     assert registry.needs_process(small, "sklearn")
     assert registry.needs_process(small, "script")
 
@@ -135,7 +135,7 @@ def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) 
 def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, kind: str, name: str) -> None:
     file = filled(tmp_path, name) / name
     assert not registry.needs_process(tmp_path, kind)
-    file.write_bytes(bytes(registry.APART_SIZE + 1))
+    file.write_bytes(bytes(registry.OWN_PROCESS_SIZE + 1))
     assert registry.needs_process(tmp_path, kind)
 
 
@@ -171,7 +171,7 @@ def test_a_link_into_the_shared_artifacts_is_a_models_folder(tmp_path: Path) -> 
         told(tmp_path / "ml").folder("/opt/ml/model")
     env = told(tmp_path / "ml", HOSTLER_ARTIFACTS=str(tmp_path / "shared"))
     assert env.folder("/opt/ml/model") == tmp_path / "ml/model"
-    assert env.shown(f"no {shared}") == "no /opt/ml/a"
+    assert env.contract_paths(f"no {shared}") == "no /opt/ml/a"
 
 
 def test_a_number_that_is_none_is_said_by_its_variables_name() -> None:

@@ -55,8 +55,8 @@ def test_a_traceback_begins_with_the_users_code(tmp_path: Path) -> None:
     file.write_text("raise ValueError('why')")
     with pytest.raises(ValueError, match="why") as raised:
         exec(compile(file.read_text(), file, "exec"))
-    assert str(tmp_path) not in error_text.where(raised.value, ENVIRONMENT)
-    assert 'File "theirs.py", line 1' in error_text.where(raised.value, ENVIRONMENT)
+    assert str(tmp_path) not in error_text.user_traceback(raised.value, ENVIRONMENT)
+    assert 'File "theirs.py", line 1' in error_text.user_traceback(raised.value, ENVIRONMENT)
 
 
 class Theirs(Exception):

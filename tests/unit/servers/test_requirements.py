@@ -35,4 +35,4 @@ PYTEST = importlib.metadata.version("pytest")
 )
 def test_a_line_of_requirements_is_installed_or_absent(tmp_path: Path, line: str, absent: list[str]) -> None:
     (tmp_path / "requirements.txt").write_text(f"{line}\n")
-    assert requirements.absent(tmp_path / "requirements.txt") == absent
+    assert requirements.missing(tmp_path / "requirements.txt") == absent

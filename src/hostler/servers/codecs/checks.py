@@ -1,4 +1,4 @@
-"""What any body and any table of rows must be: UTF-8, of the model's width, finite, small enough for float32."""
+"""Checks of bodies and of tables of rows that several formats share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from hostler.servers.frameworks.predictor import Rejected
 
 
-def checked(table: Any, width: int) -> Any:
-    """`table` as two-dimensional float64 with the right number of columns, and finite but for NaN."""
+def check_table(table: Any, width: int) -> Any:
+    """Return the table as two-dimensional float64. Raises Rejected (400) for another width, or infinite numbers."""
     import numpy as np
 
     if table.ndim == 1:
@@ -16,7 +16,7 @@ def checked(table: Any, width: int) -> Any:
     if table.ndim != 2 or not table.size:
         raise Rejected(400, f"The body holds {table.ndim}-dimensional data: rows of columns are wanted.")
     if width and table.shape[1] != width:
-        raise Rejected(400, columns(table.shape[1], width))
+        raise wrong_width(table.shape[1], width)
     table = np.ascontiguousarray(table, dtype=np.float64)
     if np.isinf(table).any():
         raise Rejected(400, "The body holds an infinite number.")
@@ -24,11 +24,13 @@ def checked(table: Any, width: int) -> Any:
 
 
 def text(body: bytes) -> str:
+    """Decode a UTF-8 body. Raises Rejected (400)."""
     try:
         return body.decode()
     except UnicodeDecodeError:
         raise Rejected(400, "The body is not UTF-8 text.") from None
 
 
-def columns(found: int, wanted: int) -> str:
-    return f"The body has {found} columns; the model takes {wanted}."
+def wrong_width(width: int, expected: int) -> Rejected:
+    """Return the error for rows of another width than the model's, in columns."""
+    return Rejected(400, f"The body has {width} columns; the model takes {expected}.")

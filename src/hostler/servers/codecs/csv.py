@@ -9,19 +9,20 @@ from typing import Any
 from hostler.servers.codecs import checks
 from hostler.servers.frameworks.predictor import Rejected
 
-_LOOKED_AT = 64  # cells of a body with a wrong number of columns, for one that is no number
+_CHECKED_CELLS = 64  # of a body with a wrong number of columns, which may be no CSV at all
 _LINE_END, _UNDERSCORE = b"\n_"  # as numbers: `in` finds them in a fraction of the time that it takes for bytes
 _DELIMITERS = (",", ";", "\t", "|", " ")
 
 
 def row(body: bytes, width: int) -> list[float] | None:
-    """The one row of a comma-separated body, if it is exactly that, with every field a number: the commonest request.
+    """Return the row of a body that is one row of numbers between commas, the most common request; else None.
 
-    None for all else, be it another shape of CSV or no CSV at all: `table` tells.
+    Another shape of CSV and a body that is no CSV are both None: `table` tells them apart.
     """
     if body.count(b",") != width - 1:
         return None
-    if _LINE_END in body and _LINE_END in body.strip(b"\r\n"):  # a line's end inside, which float() would overlook
+    # float() would overlook a line's end inside the body.
+    if _LINE_END in body and _LINE_END in body.strip(b"\r\n"):
         return None
     fields = body.split(b",")
     try:
@@ -32,36 +33,38 @@ def row(body: bytes, width: int) -> list[float] | None:
 
 
 def table(body: bytes, width: int) -> Any:
+    """Return a two-dimensional array, empty cells as NaN. Raises Rejected (400). `width` 0: any number of columns."""
     import numpy as np
 
     text = checks.text(body).strip("\r\n")
     first = text.split("\n", 1)[0]
-    delimiter = next((one for one in _DELIMITERS if one in first.strip()), ",")
-    found = first.count(delimiter) + 1
+    delimiter = next((delimiter for delimiter in _DELIMITERS if delimiter in first.strip()), ",")
+    columns = first.count(delimiter) + 1
     try:
-        if width and found != width:
-            _numbers(first.split(delimiter, _LOOKED_AT)[:_LOOKED_AT])  # what is no CSV at all has no columns either
-            raise Rejected(400, checks.columns(found, width))
-        lines = text.split("\n")
-        if any(line.count(delimiter) != found - 1 for line in lines):
-            _numbers(first.split(delimiter, _LOOKED_AT)[:_LOOKED_AT])
+        if width and columns != width:
+            # A body that is no CSV at all is rejected for its cells, not for its number of columns.
+            _check_numbers(first.split(delimiter, _CHECKED_CELLS)[:_CHECKED_CELLS])
+            raise checks.wrong_width(columns, width)
+        rows = text.split("\n")
+        if any(line.count(delimiter) != columns - 1 for line in rows):
+            _check_numbers(first.split(delimiter, _CHECKED_CELLS)[:_CHECKED_CELLS])
             raise Rejected(400, "The rows of the CSV body have different numbers of columns.")
-        if "_" in text:  # which Python would read as a digit separator
+        if "_" in text:  # a digit separator to Python
             raise ValueError
-        numbers = (float(field) if field.strip() else math.nan for line in lines for field in line.split(delimiter))
-        return np.fromiter(numbers, np.float64, count=len(lines) * found).reshape(len(lines), found)
+        numbers = (float(field) if field.strip() else math.nan for line in rows for field in line.split(delimiter))
+        return np.fromiter(numbers, np.float64, count=len(rows) * columns).reshape(len(rows), columns)
     except ValueError:
         raise Rejected(400, "The CSV body has a cell that is no number.") from None
 
 
-def _numbers(fields: list[str]) -> None:
-    """Raises ValueError if one of them is no number."""
+def _check_numbers(fields: list[str]) -> None:
+    """Raise ValueError if a field is no number."""
     for field in fields:
         float(field.strip() or math.nan)
 
 
 def lines(values: Iterable[Any]) -> bytes:
-    """One line a row, its values joined by commas, each line ended by a newline."""
+    """Encode rows as lines: values between commas, a newline after each line."""
     return "".join(f"{_joined(row)}\n" for row in values).encode()
 
 

@@ -11,26 +11,27 @@ import msgspec
 
 from hostler.servers.frameworks.predictor import Rejected
 
-_EXACT = 2**53  # below it, a whole number is a float64
+_EXACT = 2**53  # every integer below it is a float64
 
 
 def row(body: bytes, width: int) -> list[float] | None:
+    """Return the row of a body `[...]` or `[[...]]` if all its values are exact float64 numbers; else None."""
     try:
-        row = msgspec.json.decode(body)
+        values = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if type(row) is list and len(row) == 1 and type(row[0]) is list:
-        row = row[0]
-    if type(row) is not list or len(row) != width:
+    if type(values) is list and len(values) == 1 and type(values[0]) is list:
+        values = values[0]
+    if type(values) is not list or len(values) != width:
         return None
-    for value in row:
+    for value in values:
         if type(value) is not float and (type(value) is not int or not -_EXACT < value < _EXACT):
             return None
-    return None if math.inf in row or -math.inf in row else row
+    return None if math.inf in values or -math.inf in values else values
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text; NaN and Infinity are taken too, as Python's own reader does. Raises Rejected."""
+    """Decode JSON; NaN and Infinity are accepted, as by Python's own reader. Raises Rejected (400)."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -44,7 +45,7 @@ def parse(body: bytes) -> Any:
 
 
 def instances(value: Any) -> Any:
-    """The rows in a JSON request: a bare list, or what `instances` holds (each a list, or {"features": [...]})."""
+    """Return the rows of a request: a list, or the value of "instances" (each a list, or {"features": [...]})."""
     if isinstance(value, dict):
         if "instances" not in value:
             raise Rejected(400, 'The JSON body is an object without "instances".')
@@ -55,7 +56,7 @@ def instances(value: Any) -> Any:
 
 
 def features(instance: Any) -> Any:
-    """The features of one instance, also in the two shapes of SageMaker's common JSON format."""
+    """Return the features of an instance, also in the two shapes of SageMaker's common JSON format."""
     if isinstance(instance, dict):
         if "features" in instance:
             return instance["features"]
@@ -67,6 +68,7 @@ def features(instance: Any) -> Any:
 
 
 def table(values: Any) -> Any:
+    """Return rows of numbers as a float64 array, null as NaN. Raises Rejected (400)."""
     import numpy as np
 
     if any(isinstance(cell, str) for row in values for cell in (row if isinstance(row, list) else (row,))):
@@ -78,7 +80,7 @@ def table(values: Any) -> Any:
 
 
 def encoded(value: Any) -> bytes:
-    """JSON of plain values; what has `tolist` (arrays and their scalars) goes as that. Raises TypeError, ValueError."""
+    """Encode plain values, and arrays and their scalars by `tolist`. Raises TypeError, ValueError."""
     return json.dumps(value, default=_plain).encode()
 
 
@@ -89,5 +91,5 @@ def _plain(value: Any) -> Any:
 
 
 def lines(values: Sequence[Any]) -> bytes:
-    """One JSON value a line, each line ended by a newline."""
+    """Encode values as JSON Lines, a newline after each."""
     return b"".join(encoded(value) + b"\n" for value in values)

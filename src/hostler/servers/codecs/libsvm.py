@@ -9,25 +9,28 @@ from typing import Any
 from hostler.servers.codecs import checks
 from hostler.servers.frameworks.predictor import Rejected
 
-MAX_CELLS = 2**24  # of one request's rows: a sparse body may name far more cells than it has bytes
+MAX_CELLS = 2**24  # of one request's table, which may be far larger than its sparse body
 
 
 def table(body: bytes, width: int) -> Any:
-    """Rows of `[label] index:value ...`; indices are taken as they stand, what is not named is missing."""
+    """Return rows of `[label] index:value ...`; an index is a column, zero-based; columns without one are NaN.
+
+    Raises Rejected: 400 for a body that does not parse or fit, 413 for one of too many cells.
+    """
     import numpy as np
 
     lines = [line for line in checks.text(body).splitlines() if line.strip()]
-    _limited(len(lines) * width)
-    numbers, columns, values = array("q"), array("q"), array("d")
+    _check_cells(len(lines) * width)
+    rows, columns, values = array("q"), array("q"), array("d")
     for number, line in enumerate(lines):
-        for place, field in enumerate(line.split()):
+        for position, field in enumerate(line.split()):
             index, colon, value = field.partition(":")
             try:
                 if colon:
-                    numbers.append(number)
+                    rows.append(number)
                     columns.append(int(index))
                     values.append(float(value))
-                elif place:
+                elif position:
                     raise ValueError
                 else:
                     float(field)  # a label
@@ -37,18 +40,18 @@ def table(body: bytes, width: int) -> Any:
         raise Rejected(400, "The body is not libsvm: it names no feature.")
     if min(columns) < 0 or (width and max(columns) > width):
         raise Rejected(400, f"The body names a feature outside the model's {width}.")
-    # One index past the last is what one-based files have; it holds nothing that the model knows.
-    widest = max(columns) + 1
-    _limited(len(lines) * widest)
-    table = np.full((len(lines), widest), math.nan)
-    table[np.frombuffer(numbers, np.int64), np.frombuffer(columns, np.int64)] = np.frombuffer(values)
+    # One-based files have one index past the last column; its values are dropped.
+    column_count = max(columns) + 1
+    _check_cells(len(lines) * column_count)
+    table = np.full((len(lines), column_count), math.nan)
+    table[np.frombuffer(rows, np.int64), np.frombuffer(columns, np.int64)] = np.frombuffer(values)
     if np.isinf(table).any():
         raise Rejected(400, "The body holds an infinite number.")
-    if width > widest:
-        table = np.pad(table, ((0, 0), (0, width - widest)), constant_values=math.nan)
+    if width > column_count:
+        table = np.pad(table, ((0, 0), (0, width - column_count)), constant_values=math.nan)
     return table[:, :width] if width else table
 
 
-def _limited(cells: int) -> None:
+def _check_cells(cells: int) -> None:
     if cells > MAX_CELLS:
         raise Rejected(413, "The body has too many rows for one request: send fewer.")

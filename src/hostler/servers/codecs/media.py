@@ -1,4 +1,4 @@
-"""Media types: those that bodies may have, and the one to answer in. They come without parameters, in lower case."""
+"""Media types: those of bodies, and the choice of the answer's. They are without parameters and in lower case."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ ANY = "*/*"
 
 @lru_cache(maxsize=256)
 def type_of(header: str) -> str:
-    """`text/csv` of `Text/CSV; charset=utf-8`; empty text stays empty."""
+    """Return the media type of a Content-Type: `text/csv` of `Text/CSV; charset=utf-8`; empty text stays empty."""
     return header.partition(";")[0].strip().lower()
 
 
 @lru_cache(maxsize=256)
 def accepted(header: str, offered: tuple[str, ...], default: str) -> str:
-    """The media type to answer in: of those offered, what Accept likes best; nothing or `*/*` means the default.
+    """Return the offered media type that an Accept header prefers; the default for an empty one or `*/*`.
 
-    Raises Rejected (406). Commas join choices and `q` weighs them (RFC 9110 §12.5.1); equals are taken as they stand.
+    Raises Rejected (406). Commas join choices, `q` weighs them (RFC 9110 §12.5.1), and their order breaks ties.
     """
     choices: list[tuple[float, str]] = []
     for part in header.split(","):
-        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if kind:
-            choices.append((_weight(parameters), kind))
-    for weight, kind in sorted(choices or [(1.0, ANY)], key=lambda choice: -choice[0]):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if media_type:
+            choices.append((_weight(parameters), media_type))
+    for weight, media_type in sorted(choices or [(1.0, ANY)], key=lambda choice: -choice[0]):
         if weight <= 0:
             continue
-        if kind == ANY:
+        if media_type == ANY:
             return default
-        if kind in offered:
-            return kind
-        if kind.endswith("/*"):
-            for one in (default, *offered):
-                if one.startswith(kind[:-1]):
-                    return one
+        if media_type in offered:
+            return media_type
+        if media_type.endswith("/*"):
+            for candidate in (default, *offered):
+                if candidate.startswith(media_type[:-1]):
+                    return candidate
     raise Rejected(406, f"Accept type {header} is not supported. Supported accept types: {', '.join(offered)}.")
 
 

@@ -9,24 +9,24 @@ from typing import Any
 
 from hostler.servers.frameworks.predictor import Rejected
 
-_SHORT_HEADER = 256  # bytes of an NPY body's header that is worth remembering
+_LONGEST_CACHED = 256  # bytes; longer headers are not cached
 
 
 def array(body: bytes) -> Any:
-    """The array of an NPY file of plain numbers, never larger than the file. Raises Rejected."""
+    """Return the array of an NPY file of plain numbers; it is never larger than the file. Raises Rejected (400)."""
     import numpy as np
 
-    end = 10 + int.from_bytes(body[8:10], "little")  # of the header, in version 1.0, which nearly all are
-    header = _short_npy_header if body[6:8] == b"\x01\x00" and end <= _SHORT_HEADER else _npy_header
-    shape, fortran, dtype, start = header(body[:end] if header is _short_npy_header else body)
+    end = 10 + int.from_bytes(body[8:10], "little")  # of the header of version 1.0, the usual one
+    header = _cached_header if body[6:8] == b"\x01\x00" and end <= _LONGEST_CACHED else _parsed_header
+    shape, fortran, dtype, start = header(body[:end] if header is _cached_header else body)
     size = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != len(body) - start:
         raise Rejected(400, "The NPY body is not as long as its header says.")
     return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
 
-def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, Any, int]:
-    """Shape, whether the columns come first, type, and where the numbers begin. Raises Rejected."""
+def _parsed_header(body: bytes) -> tuple[tuple[int, ...], bool, Any, int]:
+    """Return the shape, whether it is in Fortran order, the dtype and the numbers' offset. Raises Rejected (400)."""
     import numpy as np
 
     stream = io.BytesIO(body)
@@ -38,12 +38,12 @@ def _npy_header(body: bytes) -> tuple[tuple[int, ...], bool, Any, int]:
         shape, fortran, dtype = read(stream)
     except Rejected:
         raise
-    except Exception as error:  # whatever the header's parser stumbles over, it is the header's fault
+    except Exception as error:  # any exception of the parser's is the header's fault
         raise Rejected(400, f"The body is not NPY: {type(error).__name__}") from None
     if dtype.hasobject or dtype.kind not in "biuf":
         raise Rejected(400, "The NPY body holds something else than numbers.")
     return shape, fortran, dtype, stream.tell()
 
 
-# A header is a Python literal, which takes ten times as long to read as a row of numbers; callers send the same ones.
-_short_npy_header = lru_cache(maxsize=256)(_npy_header)
+# A header is a Python literal: parsing it takes ten times as long as a row of numbers, and callers repeat it.
+_cached_header = lru_cache(maxsize=256)(_parsed_header)

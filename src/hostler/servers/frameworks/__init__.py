@@ -1,1 +1,1 @@
-"""What serves a model: one file per framework."""
+"""Loading and prediction: one file per framework."""

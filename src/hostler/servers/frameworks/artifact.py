@@ -1,4 +1,4 @@
-"""An extracted artifact: which framework it is for, and which of its files is the model. It loads nothing."""
+"""An extracted artifact: its framework, its script and its model file. Nothing is loaded here."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ ONNX_FILES = ("model.onnx",)
 ONNX_ENDINGS = (".onnx",)
 _BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
 _TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
-_LOOKED_AT = 50  # files of an artifact without a model
+_LISTED_FILES = 50  # of an artifact without a model, to find out whether they are in one folder
 _HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
 
 
 class Stamp(NamedTuple):
-    """What tells a file's content from any other's, and from what it was before it was written to. It is no name."""
+    """Identifies a file's content: it differs from every other file's, and changes with each write. It is no name."""
 
     device: int
     inode: int
-    changed: int  # nanoseconds; a program cannot set it
+    changed: int  # nanoseconds (ctime); a program cannot set it
     size: int  # bytes
 
 
 def framework(folder: Path, environment: Environment) -> str:
-    """The framework to load the artifact with: the environment's, or for `auto` what its files tell.
+    """Return the framework that loads the artifact: the environment's; for `auto`, by the artifact's files.
 
-    A script that SAGEMAKER_PROGRAM names goes before an image's own way with a model, as in AWS's containers; one that
-    merely lies there goes before it everywhere but on the XGBoost image. On the PyTorch image (`torch`) a model may be
-    TorchScript or ONNX. Raises Unloadable with what was looked for.
+    A script that SAGEMAKER_PROGRAM names takes precedence over the image's own loading, as in AWS's containers; any
+    other script does so on every image but XGBoost's. On the PyTorch image (`torch`) a model is TorchScript or ONNX.
+    Raises Unloadable, which lists the files that would do.
     """
     if (environment.program_named or environment.framework != "xgboost") and program(folder, environment):
         return "script"
@@ -76,18 +76,18 @@ def framework(folder: Path, environment: Environment) -> str:
 
 
 def program(folder: Path, environment: Environment) -> Path | None:
-    """The script of an artifact: in its folder `code`, beside the model, or in the submit directory.
+    """Return the artifact's script: in its folder `code`, beside the model, or in the submit directory; else None.
 
-    Raises Unloadable if somebody asked for a script and it is in none of them.
+    Raises Unloadable if SAGEMAKER_PROGRAM names a script that is in none of them.
     """
     name = environment.program if environment.program.endswith(".py") else f"{environment.program}.py"
-    places = [folder / CODE_DIR, folder]
+    folders = [folder / CODE_DIR, folder]
     submitted = environment.submit_directory
     if submitted and "://" not in submitted:
-        places.append(environment.below_base(submitted))
-    for place in places:
-        if os.path.isfile(os.path.join(place, name)):
-            return place / name
+        folders.append(environment.below_base(submitted))
+    for candidate in folders:
+        if os.path.isfile(os.path.join(candidate, name)):
+            return candidate / name
     if not environment.program_named:
         return None
     last = f"in the submit directory {submitted}" if submitted else "in a submit directory, for none was given"
@@ -101,26 +101,25 @@ def program(folder: Path, environment: Environment) -> Path | None:
 
 
 def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("",)) -> Path:
-    """The first of `names` that is there, else the only file with one of the endings. Raises Unloadable."""
+    """Return the first of `names` that exists, else the only file with one of the endings. Raises Unloadable."""
     for name in names:
         if os.path.isfile(os.path.join(folder, name)):
             return folder / name
-    there = files(folder)
-    fitting = [name for name in there if name.endswith(endings)]
+    existing = files(folder)
+    fitting = [name for name in existing if name.endswith(endings)]
     if len(fitting) == 1:
         return folder / fitting[0]
-    wanted = " or ".join(names)
-    said = f"the artifact holds no {wanted} and no single file to take for it. It holds {_listed(there)}"
-    raise no_model(folder, said)
+    text = f"the artifact holds no {' or '.join(names)} and no single file to take for it. It holds {_listed(existing)}"
+    raise no_model(folder, text)
 
 
 def check_torchscript(file: Path) -> None:
-    """Raises Unloadable for what torch.jit.load cannot load."""
+    """Raise Unloadable for a file that torch.jit.load cannot load."""
     try:
         with zipfile.ZipFile(file) as archive:
             if any(name.rpartition("/")[2] == _TORCHSCRIPT for name in archive.namelist()):
                 return
-    except Exception:  # whatever its reader stumbles over, it is no archive of ours
+    except Exception:  # any exception of the reader's means that it is no such archive
         pass
     cause = f"{file.name} is no TorchScript, as torch.jit.save writes it"
     advice = (
@@ -132,11 +131,11 @@ def check_torchscript(file: Path) -> None:
 
 
 def no_model(folder: Path, text: str) -> Unloadable:
-    """Return the error for an artifact without model and script; if all files lie in one folder, that is its cause."""
-    walked = (
-        os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names
+    """Return the error for an artifact without model and script; its cause may be that all files are in one folder."""
+    paths = (
+        os.path.relpath(os.path.join(parent, name), folder) for parent, _, names in os.walk(folder) for name in names
     )
-    deep = failures.short(too_deep([*itertools.islice(walked, _LOOKED_AT)]))
+    deep = failures.short(too_deep([*itertools.islice(paths, _LISTED_FILES)]))
     if not deep:
         return Unloadable(text, Code.NO_MODEL)
     return Unloadable(
@@ -148,7 +147,7 @@ def no_model(folder: Path, text: str) -> Unloadable:
 
 
 def too_deep(files: Sequence[str]) -> str:
-    """The one folder in which all files of an archive lie, if that is so and it is not the scripts' own; else empty."""
+    """Return the folder that holds all files of an archive, unless it is the scripts' own; empty if there is none."""
     real = [name for name in files if not name.rpartition("/")[2].startswith("._")]
     tops = {name.partition("/")[0] for name in real}
     only = next(iter(tops)) if len(tops) == 1 else ""
@@ -156,34 +155,34 @@ def too_deep(files: Sequence[str]) -> str:
 
 
 def files(folder: Path) -> list[str]:
-    """The names of the files at an artifact's top, but for hidden ones (macOS leaves `._*` files in archives)."""
+    """List the files at an artifact's top by name, without hidden ones (macOS leaves `._*` files in archives)."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below the folder."""
+    """Return the bytes of all files below the folder."""
     return sum(stamp.size for stamp in stamps(folder))
 
 
 def stamps(folder: Path) -> list[Stamp]:
-    """Of all files below the folder. Links are not followed, and what cannot be listed is left out."""
-    found: list[Stamp] = []
-    unseen = [os.fspath(folder)]
-    while unseen:
-        with contextlib.suppress(OSError), os.scandir(unseen.pop()) as entries:
+    """Return the stamps of all files below the folder. Links are not followed; unreadable folders are left out."""
+    stamps: list[Stamp] = []
+    folders = [os.fspath(folder)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    unseen.append(entry.path)
+                    folders.append(entry.path)
                 else:
-                    found.append(stamp(entry.stat(follow_symlinks=False)))
-    return found
+                    stamps.append(stamp(entry.stat(follow_symlinks=False)))
+    return stamps
 
 
-def stamp(told: os.stat_result) -> Stamp:
-    return Stamp(told.st_dev, told.st_ino, told.st_ctime_ns, told.st_size)
+def stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:5]) or "no files at its top"
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    first = ", ".join(names[:5]) or "no files at its top"
+    return f"{first} and {len(names) - 5} more" if len(names) > 5 else first

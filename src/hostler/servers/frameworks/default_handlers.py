@@ -1,4 +1,4 @@
-"""The default handlers of AWS's inference toolkit: a body to an array, a prediction to a body (§5.10)."""
+"""The default handlers of AWS's inference toolkit: bodies to arrays, predictions to bodies (§5.10)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from hostler.servers.codecs import csv, json, media, npy, rows
 from hostler.servers.frameworks.predictor import Rejected
 
-_OFFERED = (media.JSON, media.CSV, media.NPY)
+_TYPES = (media.JSON, media.CSV, media.NPY)
 
 
-def decoded(body: bytes, kind: str) -> Any:
-    """An array; JSON that is no list stays as it is, and so does all JSON without numpy. Raises Rejected."""
-    if kind == media.JSON:
+def decoded(body: bytes, content_type: str) -> Any:
+    """Return the body's array; of JSON the plain value, if it is no list or numpy is missing. Raises Rejected."""
+    if content_type == media.JSON:
         value = json.parse(body)
         if not isinstance(value, list) or importlib.util.find_spec("numpy") is None:
             return value
@@ -24,17 +24,17 @@ def decoded(body: bytes, kind: str) -> Any:
             return np.array(value)
         except ValueError:
             raise Rejected(400, "The JSON body's lists have different lengths.") from None
-    if kind == media.CSV:
-        table = rows.table(body, kind, 0)
+    if content_type == media.CSV:
+        table = rows.table(body, content_type, 0)
         return table[0] if len(table) == 1 else table  # as numpy reads one line
-    if kind == media.NPY:
+    if content_type == media.NPY:
         return npy.array(body)
-    raise Rejected(415, f"Content type {kind} is not supported. Supported: {', '.join(_OFFERED)}.")
+    raise Rejected(415, f"Content type {content_type} is not supported. Supported: {', '.join(_TYPES)}.")
 
 
 def encoded(prediction: Any, accept: str, default: str) -> tuple[bytes, str]:
-    """Body and content type of a prediction: an array, a tensor, or plain values. Raises Rejected (406)."""
-    answer_type = media.accepted(accept, _OFFERED, default)
+    """Return body and content type of a prediction: an array, a tensor, or plain values. Raises Rejected (406)."""
+    answer_type = media.accepted(accept, _TYPES, default)
     if hasattr(prediction, "detach"):  # a tensor, perhaps with a gradient
         prediction = prediction.detach()
     if answer_type == media.NPY:

@@ -1,8 +1,8 @@
 """ONNX models through onnxruntime, their inputs typed and checked as the model declares them.
 
-A request is JSON ({"name": [...], ...}, the same under "inputs", or for a model of one input its bare value), or for a
-model of one input CSV or NPY. The answer is JSON: the value of the only output, or {"name": ..., ...}; that of an only
-output, if it is an array, can be CSV or NPY too. Where a row is missing its dimension of rows, it is one row.
+A request is JSON: {"name": [...], ...}, the same under "inputs", or for a model of one input its bare value. For a
+model of one input it may be CSV or NPY. The answer is JSON: the value of the only output, or {"name": ..., ...}; an
+only output that is an array may be CSV or NPY. An array without the dimension of rows is one row.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def load(folder: Path, environment: Environment) -> Onnx:
     """Load model.onnx or the only .onnx file. Raises Unloadable and MemoryError."""
     file = artifact.model_file(folder, artifact.ONNX_FILES, artifact.ONNX_ENDINGS)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one row gains nothing by more
-    options.enable_cpu_mem_arena = False  # what it kept of a large call would be nobody's memory
-    options.log_severity_level = 4  # what goes wrong is raised, too
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # more threads do not speed up one row
+    options.enable_cpu_mem_arena = False  # memory kept after a large call would be counted for no model
+    options.log_severity_level = 4  # errors are raised, too
     try:
         session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"], enable_fallback=0)
         return Onnx(session, environment)
@@ -48,14 +48,14 @@ def load(folder: Path, environment: Environment) -> Onnx:
 
 
 class Onnx:
-    """A session. Calls are not put together: its graph may well look across the rows of what it is given."""
+    """A session. Calls are not batched: its prediction for a row may depend on other rows."""
 
     max_batch = 1
 
     def __init__(self, session: Any, environment: Environment) -> None:
         self._session = session
-        self._inputs = [_Input(one) for one in session.get_inputs()]
-        self._outputs = [one.name for one in session.get_outputs()]
+        self._inputs = [_Input(declared) for declared in session.get_inputs()]
+        self._outputs = [output.name for output in session.get_outputs()]
         self._takes = f"The model takes {'; '.join(map(str, self._inputs)) or 'no input'}."
         self._default = environment.default_accept or media.JSON
 
@@ -66,8 +66,8 @@ class Onnx:
         try:
             feed = self._feed(call.body, media.type_of(call.content_type) or media.JSON)
             try:
-                found = self._session.run(self._outputs, feed)
-            except Exception as error:  # its own types: such as dimensions that two inputs must share
+                values = self._session.run(self._outputs, feed)
+            except Exception as error:  # of its own types: for example, two inputs' dimensions must match
                 if error_text.out_of_memory(error):
                     raise
                 raise Rejected(400, f"The model does not take this input: {error}.") from None
@@ -75,14 +75,14 @@ class Onnx:
             if error.status != 400:
                 raise
             raise Rejected(400, f"{error} {self._takes}") from None
-        return self._written(found, call)
+        return self._encoded(values, call)
 
-    def _written(self, said: Any, call: Call) -> Reply:
-        only = said[0] if len(said) == 1 else None
+    def _encoded(self, outputs: Sequence[Any], call: Call) -> Reply:
+        only = outputs[0] if len(outputs) == 1 else None
         if isinstance(only, np.ndarray):
             return Reply(200, *default_handlers.encoded(only, call.accept, self._default))
         answer_type = media.accepted(call.accept, (media.JSON,), media.JSON)
-        values = dict(zip(self._outputs, said, strict=True)) if only is None else only
+        values = dict(zip(self._outputs, outputs, strict=True)) if only is None else only
         return Reply(200, json.encoded(values), answer_type)
 
     def _feed(self, body: bytes, kind: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Onnx:
         return {self._inputs[0].name: self._inputs[0].fitted(array)}
 
     def _named(self, value: Any) -> dict[str, Any]:
-        names = {one.name for one in self._inputs}
+        names = {declared.name for declared in self._inputs}
         if isinstance(value, dict) and set(value) == {"inputs"} != names:
             value = value["inputs"]
         if not isinstance(value, dict):
@@ -108,11 +108,11 @@ class Onnx:
             raise Rejected(400, f"The model has no input named {', '.join(unknown)}.")
         if missing := sorted(names - set(value)):
             raise Rejected(400, f"The input {', '.join(missing)} is missing.")
-        return {one.name: one.fitted(one.array(value[one.name])) for one in self._inputs}
+        return {declared.name: declared.fitted(declared.array(value[declared.name])) for declared in self._inputs}
 
 
 class _Input:
-    """An input as the model declares it. A dimension that is no number is any number; no dimensions are any shape."""
+    """An input as the model declares it. A dimension without a size takes any size; no dimensions take any shape."""
 
     def __init__(self, declared: Any) -> None:
         self.name: str = declared.name
@@ -126,23 +126,23 @@ class _Input:
         return f"{self.name}: {kind} [{', '.join(str(size or '?') for size in self._shape)}]"
 
     def array(self, value: Any) -> Any:
-        """The array in a JSON value; null is a missing number. Raises Rejected."""
+        """Return the array of a JSON value; null is NaN. Raises Rejected (400)."""
         try:
-            found = np.array(value)
-            if found.dtype.kind == "O" and not any(isinstance(cell, str) for cell in found.flat):
-                found = np.array(value, dtype=np.float64)
+            array = np.array(value)
+            if array.dtype.kind == "O" and not any(isinstance(cell, str) for cell in array.flat):
+                array = np.array(value, dtype=np.float64)
         except (ValueError, TypeError, OverflowError):
             raise Rejected(400, f"{self.name} is not an array of numbers or text, all rows of one length.") from None
-        return np.array(value, dtype=object) if found.dtype.kind == "U" else found
+        return np.array(value, dtype=object) if array.dtype.kind == "U" else array
 
     def fitted(self, array: Any) -> Any:
-        """The array in the declared shape and type. Raises Rejected if it does not fit, or is not the same in it."""
-        wanted = self._shape
-        if wanted and array.ndim == len(wanted) - 1 and (wanted[0] == 1 or not isinstance(wanted[0], int)):
+        """Return the array in the declared shape and type. Raises Rejected (400) if it does not fit without loss."""
+        declared = self._shape
+        if declared and array.ndim == len(declared) - 1 and (declared[0] == 1 or not isinstance(declared[0], int)):
             array = array[np.newaxis]
-        if wanted and (
-            array.ndim != len(wanted)
-            or any(isinstance(size, int) and size != found for size, found in zip(wanted, array.shape, strict=True))
+        if declared and (
+            array.ndim != len(declared)
+            or any(isinstance(size, int) and size != actual for size, actual in zip(declared, array.shape, strict=True))
         ):
             raise Rejected(400, f"{self.name} has the shape {list(array.shape)}.")
         return self._typed(array)
@@ -156,8 +156,8 @@ class _Input:
         if array.dtype.kind == "O":
             raise Rejected(400, f"{self.name} holds text where a number is wanted.")
         with np.errstate(all="ignore"):
-            found = array.astype(self._type)
-        lost = np.isinf(found) & ~np.isinf(array) if self._type.kind == "f" else found != array
+            converted = array.astype(self._type)
+        lost = np.isinf(converted) & ~np.isinf(array) if self._type.kind == "f" else converted != array
         if lost.any():
             raise Rejected(400, f"{self.name} holds {array[lost].flat[0]}, which is no {self._type.name}.")
-        return np.ascontiguousarray(found)
+        return np.ascontiguousarray(converted)

@@ -1,4 +1,4 @@
-"""The plug between a server and a framework: what a call is, what a predictor does with calls, how loading fails.
+"""The interface between a server and a framework: calls, replies, predictors, and the errors of calls and loads.
 
 It knows neither HTTP nor any framework.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from hostler.failures import ADVICE, Code
 
-LONG_BODY = 65_536  # bytes; the rows of a longer body would hold a server's loop for milliseconds
+LONG_BODY = 65_536  # bytes; the rows of a longer body would block a server's loop for milliseconds
 
 
 class Call(NamedTuple):
@@ -22,7 +22,7 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What an invocation is answered with."""
+    """The answer to an invocation."""
 
     status: int
     body: bytes
@@ -30,9 +30,9 @@ class Reply(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What an invocation is answered with piece by piece, with status 200: only by a predictor alone in its process.
+    """An answer with status 200, piece by piece: only from a predictor alone in its process.
 
-    If the caller leaves before the end, `close` of the pieces is called where they have one.
+    If the caller disconnects before the end, `pieces.close()` is called if it exists.
     """
 
     pieces: Iterator[bytes | str]
@@ -40,7 +40,7 @@ class Stream(NamedTuple):
 
 
 class Rejected(Exception):
-    """A call that is the caller's mistake: 400 (body), 406 (Accept), 413 (size), 415 (Content-Type)."""
+    """A call with a mistake of the caller's: 400 (body), 406 (Accept), 413 (size), 415 (Content-Type)."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class Rejected(Exception):
 class Unloadable(Exception):
     """An artifact that does not load. `str(error)` is the whole reason, for the artifact's owner.
 
-    `cause` is the reason without advice; `advice` whole sentences, those of the code where none are given.
+    `cause`: the reason without advice. `advice`: whole sentences; by default those of the code.
     """
 
     def __init__(self, text: str, code: Code = Code.MODEL_FILE, *, cause: str = "", advice: str = "") -> None:
@@ -63,13 +63,11 @@ class Unloadable(Exception):
 class Predictor(Protocol):
     """A loaded model.
 
-    Where it is not alone in its process, it may be called on two threads at once: on the loop's, and on another with
-    what takes long. Several calls at once (`max_batch`) come on the loop's alone.
+    If it shares its process, it may be called on two threads at once: on the loop's, and on another for long calls.
+    Batches of several calls come on the loop's thread alone.
     """
 
-    max_batch: (
-        int  # most calls that `predict` takes at once; 1 for a model that might answer otherwise, or gain nothing
-    )
+    max_batch: int  # calls; 1 if a batch might change an answer, or would not be faster
 
     def predict(self, calls: Sequence[Call]) -> Sequence[Reply | Stream | Exception]:
-        """One reply for each call, in order, or what it raised. What is raised is the answer to every one of them."""
+        """Return a reply or an exception for each call, in order. An exception that is raised answers them all."""

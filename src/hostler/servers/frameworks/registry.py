@@ -9,26 +9,26 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, installed
 from hostler.servers.frameworks.predictor import Predictor, Unloadable
 
-APART_SIZE = 2**20  # bytes of an artifact whose unpickling, which holds the interpreter, takes noticeably long
+OWN_PROCESS_SIZE = 2**20  # bytes; unpickling a larger artifact blocks the interpreter noticeably
 
 
 def needs_process(folder: Path, framework: str) -> bool:
-    """Whether loading or calling may hold the interpreter or the loop: a user's script, or what is not small.
+    """True if loading or calling may block the interpreter or the loop: a user's script, or a model that is not small.
 
-    Size is no measure of a call's time, but a good one of its order: a TorchScript or ONNX model below the limit has at
-    most a quarter of a million weights. XGBoost's own formats load and answer in milliseconds at any size.
+    Size does not measure a call's time, but its order of magnitude: a TorchScript or ONNX model below the limit has at
+    most a quarter of a million weights. XGBoost's own formats load and predict in milliseconds at any size.
     """
     if framework == "script":
         return True
     if framework == "xgboost" and not _xgboost_pickle(folder):
         return False
-    return artifact.size(folder) > APART_SIZE
+    return artifact.size(folder) > OWN_PROCESS_SIZE
 
 
 def load(folder: Path, framework: str, environment: Environment) -> Predictor:
     """Load an artifact. Raises Unloadable, MemoryError, and whatever an artifact's own code raises."""
-    if absent := installed.missing(framework):
-        raise absent
+    if missing := installed.missing(framework):
+        raise missing
     if framework == "xgboost":
         from hostler.servers.frameworks import xgboost
 
@@ -55,6 +55,6 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
 def _xgboost_pickle(folder: Path) -> bool:
     try:
         with artifact.model_file(folder, (artifact.XGBOOST_FILE,)).open("rb") as file:
-            return file.read(1) != b"{"  # every native format of today begins so, and no pickle does
+            return file.read(1) != b"{"  # today's native formats begin with this byte, and no pickle does
     except (Unloadable, OSError):
         return False

@@ -1,4 +1,4 @@
-"""A requirements.txt, read: what of it is not installed here. It installs nothing."""
+"""A requirements.txt: which of its packages are not installed here. It installs nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LINE = re.compile(
 )
 
 
-def absent(file: Path) -> list[str]:
-    """What must be installed: names, with `==` where another version than the one that is asked for is installed.
+def missing(file: Path) -> list[str]:
+    """Return the missing packages by name; with `==` if another version than the required one is installed.
 
-    Only an exact version is compared. Addresses, options, and what is asked for on certain machines or Pythons only
-    (`; python_version < "3"`) are passed over.
+    Only exact versions are compared. Addresses, options, and requirements with a condition (`; python_version < "3"`)
+    are ignored.
     """
-    found = []
+    packages: list[str] = []
     for line in file.read_text(errors="replace").splitlines():
         requirement = re.split(r"(?:^|\s)#", line)[0].strip()
         match = _LINE.match(requirement)
@@ -25,15 +25,15 @@ def absent(file: Path) -> list[str]:
             continue
         name, version = match.groups()
         try:
-            there = importlib.metadata.version(name)
+            installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.append(name)
+            packages.append(name)
         else:
-            if version and _release(version) != _release(there):
-                found.append(f"{name}=={version}")
-    return found
+            if version and _release(version) != _release(installed):
+                packages.append(f"{name}=={version}")
+    return packages
 
 
 def _release(version: str) -> str:
-    """As far as versions are compared: without a build's own mark (+cpu) and without zeros at the end."""
+    """Return the part of a version that is compared: without a build's label (+cpu), and without trailing zeros."""
     return re.sub(r"(?:\.0+)+$", "", version.partition("+")[0].lower())

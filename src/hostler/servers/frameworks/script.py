@@ -1,13 +1,13 @@
 """A user's script by the rules of AWS's inference toolkit (§5.10). It runs in a process of its own, never elsewhere.
 
 `model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
-and `output_fn`; each may take a context as one more argument (None here). Where one is missing there is a default:
-JSON, CSV and NPY to arrays, and arrays to the same. Without numpy, JSON stays what it is. On the XGBoost image the
-default input is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is rows even if it is one;
-there the model itself predicts.
+and `output_fn`; each may take a context as one more argument (None here). A missing function has a default: JSON, CSV
+and NPY to arrays, and arrays to the same. Without numpy, JSON is left as it is. On the XGBoost image the default input
+is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is always rows; on these, the model itself
+predicts.
 
-An iterator of bytes or str, from whichever function is the last, is an answer that is sent piece by piece. Other calls
-are answered between two of its pieces.
+If the last function returns an iterator of bytes or str, the answer is streamed. Other calls are answered between two
+of its pieces.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from hostler.servers.frameworks import artifact, default_handlers, installed, re
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
 
-_TEXT = (media.JSON, media.CSV)  # bodies that a script is given as text, as the toolkit gives them
+_TEXT = (media.JSON, media.CSV)  # bodies that a script gets as text, as from the toolkit
 
 
 def load(folder: Path, environment: Environment) -> Script:
     """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
     program = artifact.program(folder, environment)
     if program is None:
-        said = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
-        raise artifact.no_model(folder, said)
+        text = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
+        raise artifact.no_model(folder, text)
     if (program.parent / "requirements.txt").is_file():
-        absent = requirements.absent(program.parent / "requirements.txt")
+        missing = requirements.missing(program.parent / "requirements.txt")
         print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
-        print(f". What is not: {', '.join(absent)}" if absent else "")
+        print(f". What is not: {', '.join(missing)}" if missing else "")
     module = _imported(program)
     transform = getattr(module, "transform_fn", None)
     steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
@@ -67,7 +67,7 @@ def load(folder: Path, environment: Environment) -> Script:
 
 
 def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
-    """Which image's defaults the script gets: xgboost, sklearn, torch or script. `auto` goes by what is to predict."""
+    """Return whose image's defaults the script gets: xgboost, sklearn, torch or script; `auto`: by its model."""
     if environment.framework == "torch" and installed.missing("torch"):
         return "script"
     if environment.framework != "auto":
@@ -84,7 +84,7 @@ def _is_a(model: Any, module: str, name: str) -> bool:
 
 
 def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
-    """The default predict_fn of the image: the model's own."""
+    """Return the image's default predict_fn: the model's own prediction, if it has one."""
     if kind == "torch" and _is_a(model, "torch.nn", "Module"):
         from hostler.servers.frameworks import torch
 
@@ -97,7 +97,7 @@ def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
 
 
 def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], Any]:
-    """The default input_fn, but for the body as bytes: (body, media type) to what predict_fn is given."""
+    """Return the image's default input_fn for a body of bytes: (body, media type) to the input of predict_fn."""
     if kind == "sklearn":
         return _rows
     if kind == "script":
@@ -108,7 +108,7 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
         return torch.tensor
     from hostler.servers.frameworks import xgboost
 
-    # A script with a predict_fn may take other columns than its model.
+    # A script with a predict_fn may take other columns than its model does.
     width, types = (
         (model.num_features(), model.feature_types)
         if predict_fn is None and _is_a(model, "xgboost", "Booster")
@@ -118,7 +118,7 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
 
 
 def _imported(program: Path) -> Any:
-    """The script as a module under its own name, with its folder first on the path for what it imports."""
+    """Import the script as a module under its own name, with its folder first on the path."""
     sys.path.insert(0, str(program.parent))
     spec = importlib.util.spec_from_file_location(program.stem, program)
     if spec is None or spec.loader is None:
@@ -131,13 +131,13 @@ def _imported(program: Path) -> Any:
 
 
 def _call(function: Callable[..., Any], *values: Any) -> Any:
-    """Call one of the script's functions, with a context behind if it takes one more argument."""
+    """Call one of the script's functions, with a context as the last argument if it takes one more."""
     try:
-        takes = len(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # built in
-        takes = len(values)
+        parameters = len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a built-in function
+        parameters = len(values)
     with fork_guard.exit_if_forked():
-        return function(*values, None) if takes == len(values) + 1 else function(*values)
+        return function(*values, None) if parameters == len(values) + 1 else function(*values)
 
 
 class Script:
@@ -158,37 +158,41 @@ class Script:
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply | Stream:
-        kind = media.type_of(call.content_type) or media.JSON
+        content_type = media.type_of(call.content_type) or media.JSON
         accept = call.accept if media.type_of(call.accept) not in ("", media.ANY) else self._default
         data: Any = call.body
-        if kind in _TEXT:
+        if content_type in _TEXT:
             try:
                 data = call.body.decode()
             except UnicodeDecodeError:
                 raise Rejected(400, "The body is not UTF-8 text.") from None
         if self._transform:
-            found = _call(self._transform, self._model, data, kind, accept)
+            output = _call(self._transform, self._model, data, content_type, accept)
         else:
-            given = _call(self._input, data, kind) if self._input else self._decode(call.body, kind)
-            found = _call(self._predict, given, self._model)
+            model_input = (
+                _call(self._input, data, content_type) if self._input else self._decode(call.body, content_type)
+            )
+            output = _call(self._predict, model_input, self._model)
             if self._output:
-                found = _call(self._output, found, accept)
-            elif not isinstance(found, Iterator):
-                found = default_handlers.encoded(found, accept, self._default)
+                output = _call(self._output, output, accept)
+            elif not isinstance(output, Iterator):
+                output = default_handlers.encoded(output, accept, self._default)
         answer_type = accept
-        if isinstance(found, tuple) and len(found) == 2:
-            found, answer_type = found
-        if isinstance(found, Iterator):
-            return Stream(found, str(answer_type))
-        return Reply(200, _bytes(found), str(answer_type))
+        if isinstance(output, tuple) and len(output) == 2:
+            output, answer_type = output
+        if isinstance(output, Iterator):
+            return Stream(output, str(answer_type))
+        return Reply(200, _bytes(output), str(answer_type))
 
 
-def _rows(body: bytes, kind: str) -> Any:
-    """As AWS's scikit-learn image has it: CSV is rows of float32, be it one row or many."""
-    return rows.float32(rows.table(body, kind, 0)) if kind == media.CSV else default_handlers.decoded(body, kind)
+def _rows(body: bytes, content_type: str) -> Any:
+    """Decode a body as AWS's scikit-learn image does: CSV is rows of float32, even a single row."""
+    if content_type == media.CSV:
+        return rows.float32(rows.table(body, content_type, 0))
+    return default_handlers.decoded(body, content_type)
 
 
-def _bytes(found: Any) -> bytes:
-    if isinstance(found, bytes | bytearray | memoryview):
-        return bytes(found)
-    return found.encode() if isinstance(found, str) else json.encoded(found)
+def _bytes(output: Any) -> bytes:
+    if isinstance(output, bytes | bytearray | memoryview):
+        return bytes(output)
+    return output.encode() if isinstance(output, str) else json.encoded(output)

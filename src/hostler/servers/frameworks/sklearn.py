@@ -1,4 +1,4 @@
-"""scikit-learn models: a pickled or joblib-dumped estimator with `predict`. JSON in and out unless told otherwise."""
+"""scikit-learn models: a pickled or joblib-dumped estimator with `predict`. JSON in and out by default."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, batch_safety
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
-_OFFERED = (media.JSON, media.CSV, media.JSON_LINES)
-_MAX_BATCH = 16  # calls at most: others wait meanwhile
+_ANSWER_TYPES = (media.JSON, media.CSV, media.JSON_LINES)
+_MAX_BATCH = 16  # calls; other models' calls wait for a batch
 
 
 def load(folder: Path, environment: Environment) -> Sklearn:
@@ -34,7 +34,7 @@ def load(folder: Path, environment: Environment) -> Sklearn:
 
 
 class Sklearn:
-    """An estimator. Calls of one row each are put together where that changes no answer."""
+    """An estimator. Calls of one row each are predicted in one batch if that cannot change an answer."""
 
     def __init__(self, model: Any, environment: Environment) -> None:
         self._model = model
@@ -44,56 +44,57 @@ class Sklearn:
 
     def predict(self, calls: Sequence[Call]) -> list[Reply | Exception]:
         if len(calls) == 1:
-            return [self._alone(calls[0])]
+            return [self._reply(calls[0])]
         replies: dict[int, Reply | Exception] = {}
         single = {number: row for number, call in enumerate(calls) if (row := self._row(call)) is not None}
         if single:
-            with contextlib.suppress(Exception):  # whose row it was is found out one by one
-                said = self._asked(np.array(list(single.values()), np.float64))
-                for number, one in zip(single, said, strict=True):
-                    replies[number] = self._written([one], self._accepted(calls[number]))
-        return [replies.get(number) or self._tried(call) for number, call in enumerate(calls)]
+            with contextlib.suppress(Exception):  # the calls are then tried one by one
+                values = self._predicted(np.array(list(single.values()), np.float64))
+                for number, value in zip(single, values, strict=True):
+                    replies[number] = self._encoded([value], self._answer_type(calls[number]))
+        return [replies.get(number) or self._reply_or_error(call) for number, call in enumerate(calls)]
 
-    def _alone(self, call: Call) -> Reply:
-        answer_type = self._accepted(call)
+    def _reply(self, call: Call) -> Reply:
+        answer_type = self._answer_type(call)
         row = self._row(call)
-        table = self._rows(call.body, _kind(call)) if row is None else np.array([row], np.float64)
-        return self._written(self._asked(table), answer_type)
+        table = self._rows(call.body, _content_type(call)) if row is None else np.array([row], np.float64)
+        return self._encoded(self._predicted(table), answer_type)
 
-    def _tried(self, call: Call) -> Reply | Exception:
+    def _reply_or_error(self, call: Call) -> Reply | Exception:
         try:
-            return self._alone(call)
+            return self._reply(call)
         except Exception as error:
             return error
 
     def _row(self, call: Call) -> list[float] | None:
-        return rows.plain_row(call.body, _kind(call), self._width) if self._width else None
+        return rows.plain_row(call.body, _content_type(call), self._width) if self._width else None
 
-    def _asked(self, table: Any) -> list[Any]:
-        found = self._model.predict(table)
-        return found.tolist() if hasattr(found, "tolist") else list(found)
+    def _predicted(self, table: Any) -> list[Any]:
+        values = self._model.predict(table)
+        return values.tolist() if hasattr(values, "tolist") else list(values)
 
-    def _accepted(self, call: Call) -> str:
-        return media.accepted(call.accept, _OFFERED, self._default)
+    def _answer_type(self, call: Call) -> str:
+        return media.accepted(call.accept, _ANSWER_TYPES, self._default)
 
-    def _written(self, values: list[Any], answer_type: str) -> Reply:
+    def _encoded(self, values: list[Any], answer_type: str) -> Reply:
         if answer_type == media.CSV:
             return Reply(200, csv.lines(values), answer_type)
         return Reply(200, json.lines(values) if answer_type == media.JSON_LINES else json.encoded(values), answer_type)
 
-    def _rows(self, body: bytes, kind: str) -> Any:
-        """The request's rows; JSON text goes to a model of text as it stands, one document a string."""
-        if kind == media.JSON and not self._width:
+    def _rows(self, body: bytes, content_type: str) -> Any:
+        """Return the request's rows; for a model of text, JSON strings as they are, one document each."""
+        if content_type == media.JSON and not self._width:
             texts = json.instances(json.parse(body))
             if texts and all(isinstance(text, str) for text in texts):
                 return texts
-        table = rows.table(body, kind, self._width)
-        if kind in (media.LIBSVM, media.X_LIBSVM):
-            np.nan_to_num(table, copy=False)  # in libsvm, what is not named is zero
+        table = rows.table(body, content_type, self._width)
+        if content_type in (media.LIBSVM, media.X_LIBSVM):
+            np.nan_to_num(table, copy=False)  # in libsvm, an absent value is zero
         if not table.size:
             raise Rejected(400, "The body holds no rows.")
         return table
 
 
-def _kind(call: Call) -> str:
+def _content_type(call: Call) -> str:
+    """Return the body's media type, JSON by default."""
     return media.type_of(call.content_type) or media.JSON

@@ -1,7 +1,7 @@
 """TorchScript models, called as the default handlers of AWS's PyTorch image call them.
 
 A request is one tensor: JSON lists and CSV as float32 (one line of CSV is one-dimensional), NPY with its own type. The
-answer is JSON, CSV or NPY, by Accept. Anything else, a model that is no TorchScript among it, is a script's business.
+answer is JSON, CSV or NPY, by Accept. Anything else, such as a model that is no TorchScript, needs a script.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadab
 
 def load(folder: Path, environment: Environment) -> TorchScript:
     """Load model.pt, model.pth, or the only such file. Raises Unloadable and MemoryError."""
-    torch.set_num_threads(1)  # one row gains nothing by more
+    torch.set_num_threads(1)  # more threads do not speed up one row
     file = artifact.model_file(folder, artifact.TORCH_FILES, artifact.TORCH_ENDINGS)
     artifact.check_torchscript(file)
     try:
@@ -33,27 +33,27 @@ def load(folder: Path, environment: Environment) -> TorchScript:
     return TorchScript(module, environment)
 
 
-def tensor(body: bytes, kind: str) -> Any:
-    """The tensor of a request, typed as AWS's default input_fn types it. What is no array of numbers stays as it is."""
+def tensor(body: bytes, content_type: str) -> Any:
+    """Return a request's tensor, typed as by AWS's default input_fn; a value that is no array of numbers unchanged."""
     import numpy as np
 
-    found = default_handlers.decoded(body, kind)
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-        return found
-    if kind != media.NPY:
-        found = rows.float32(found)
-    # In this machine's byte order, and writable, as torch wants it.
-    return torch.from_numpy(np.array(found, dtype=found.dtype.newbyteorder("="), order="C"))
+    array = default_handlers.decoded(body, content_type)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        return array
+    if content_type != media.NPY:
+        array = rows.float32(array)
+    # torch needs it writable and in this machine's byte order.
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def predict(data: Any, model: Any) -> Any:
-    """AWS's default predict_fn, for a script without one."""
+    """Predict as AWS's default predict_fn does, for a script without one."""
     with torch.no_grad():
         return model.eval()(data)
 
 
 class TorchScript:
-    """A TorchScript module. Calls are not put together: it may well look across the rows of what it is given."""
+    """A TorchScript module. Calls are not batched: its prediction for a row may depend on other rows."""
 
     max_batch = 1
 
@@ -65,19 +65,23 @@ class TorchScript:
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:
-        kind = media.type_of(call.content_type) or media.JSON
-        data = tensor(call.body, kind)
+        content_type = media.type_of(call.content_type) or media.JSON
+        data = tensor(call.body, content_type)
         if not isinstance(data, torch.Tensor):
             raise Rejected(400, "The JSON body is no list of numbers, and nothing else becomes a tensor.")
         try:
             with torch.no_grad():
-                found = self._module(data)
-        except RuntimeError as error:  # all that TorchScript raises; the model is the same for every caller
+                prediction = self._module(data)
+        except (
+            RuntimeError
+        ) as error:  # the only type that TorchScript raises; a fault of the input, for the model is the same for all
             if error_text.out_of_memory(error):
                 raise
-            said = str(error).strip()
-            shown = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
-            why = said.rpartition("\n")[2].removeprefix("RuntimeError: ")  # the last line of TorchScript's traceback
-            raise Rejected(400, f"The model does not take this input, {shown}: {why}\n{said}") from None
-        body, answer_type = default_handlers.encoded(found, call.accept, self._default)
+            message = str(error).strip()
+            described = f"{str(data.dtype).removeprefix('torch.')} of shape {tuple(data.shape)}"
+            reason = message.rpartition("\n")[2].removeprefix(
+                "RuntimeError: "
+            )  # the last line of TorchScript's traceback
+            raise Rejected(400, f"The model does not take this input, {described}: {reason}\n{message}") from None
+        body, answer_type = default_handlers.encoded(prediction, call.accept, self._default)
         return Reply(200, body, answer_type)

@@ -6,8 +6,8 @@
 | application/json | {"predictions": [{"score": ...}]} | a list |
 | application/jsonlines | {"score": ...}, a line a row | the same |
 
-A row of several values is its values joined by commas, a line a row, in both (AWS's multi-model handler writes Python
-lists there, which is no CSV). No Content-Type means libsvm, an empty body is answered 204, both as AWS's.
+In both, a row of several values is a line of values joined by commas (AWS's multi-model handler writes Python lists,
+which are no CSV). No Content-Type means libsvm, and an empty body is answered 204, as in AWS's container.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
-_OFFERED = (media.CSV, media.JSON, media.JSON_LINES)
-_MAX_BATCH = 64  # rows of one flush; more gains nothing
+_ANSWER_TYPES = (media.CSV, media.JSON, media.JSON_LINES)
+_MAX_BATCH = 64  # calls; larger batches are no faster
 _BUFFER_CELLS = 65_536
 _PROBES = 6  # rows
-_WHOLE, _GAPS = 0, 2  # two of them
-_NARROW = 1_024  # columns; probes of wider models take too much memory to be kept
+_WHOLE, _GAPS = 0, 2  # indices of a probe without gaps and of one with
+_NARROW = 1_024  # columns; probes of wider models take too much memory to be cached
 _LIBRARY = xgboost.core._LIB
 _CONFIG = (
     b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0, "strict_shape": false, '
@@ -54,7 +54,7 @@ def load(folder: Path, environment: Environment) -> XGBoost:
 
 @dataclass(slots=True)
 class Proof:
-    """Which quick ways to a model say what its booster's own predict says."""
+    """Which fast paths predict exactly what the booster's own predict does, as far as they were tried."""
 
     tried: bool = False
     inplace: bool = False
@@ -63,12 +63,12 @@ class Proof:
 
 @lru_cache(maxsize=10_000)
 def proof_of(file: artifact.Stamp) -> Proof:
-    """Of a file that is loaded again there is no need to prove anew what takes as long as half of a load."""
+    """Return a file's proof, shared by all its loads: proving takes half as long as a load."""
     return Proof()
 
 
 def matrix(table: Any, feature_types: list[str] | None) -> Any:
-    """A DMatrix of float32 rows, missing values as NaN."""
+    """Return a DMatrix of float32 rows, missing values as NaN."""
     return xgboost.DMatrix(table, feature_types=feature_types, enable_categorical=True, nthread=1)
 
 
@@ -100,7 +100,7 @@ def _booster(file: Path) -> Any:
 
 
 def _content(file: Path) -> bytearray:
-    """As the library takes it, without a second copy."""
+    """Read a file into the type that the library takes, without a second copy."""
     with file.open("rb") as source:
         data = bytearray(os.fstat(source.fileno()).st_size)
         source.readinto(data)
@@ -108,28 +108,28 @@ def _content(file: Path) -> bytearray:
 
 
 def _cut_short(data: bytearray) -> bool:
-    """Whether a binary (UBJSON) model is not whole: the library's reader crashes or runs for ever on one in twenty.
+    """True if a binary (UBJSON) model is truncated: on one in twenty the library's reader crashes or never returns.
 
-    Its keys are sorted, so that the version comes last. Text (JSON) is read safely.
+    The keys are sorted, so the version comes last. The reader is safe with text (JSON).
     """
     text = data[1:2] and data[1] in b'" \t\r\n}'
     return not text and not (b"version" in data[-64:] and data.endswith(b"}"))
 
 
 def _first_line(error: Exception) -> str:
-    """XGBoost's own errors go on with a stack trace of the library."""
+    """Return an error's first line; a stack trace of the library follows it."""
     lines = [line.partition(": ")[2] or line for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 class XGBoost:
-    """A booster, and the quick ways to it that were found to say the same."""
+    """A booster, and the fast paths that are proven to predict the same."""
 
     max_batch = _MAX_BATCH
 
     def __init__(self, booster: Any, environment: Environment, proof: Proof | None = None) -> None:
         proof = proof or Proof()
-        booster.set_param({"nthread": 1})  # one row on two threads takes twice as long as on one
+        booster.set_param({"nthread": 1})  # one row takes twice as long on two threads
         self._booster = booster
         self._width: int = booster.num_features()
         self._default = environment.default_accept or media.CSV
@@ -141,26 +141,26 @@ class XGBoost:
         self._single = proof.single
 
     def _prove(self, proof: Proof) -> None:
-        """Try the quick ways on rows with and without gaps, beside the booster's own predict."""
+        """Compare the fast paths with the booster's own predict, on rows with and without gaps."""
         if not self._width:
             return
         try:
             types = self._booster.feature_types
             probes = (_kept_probes if self._width <= _NARROW else _Probes)(self._width, tuple(types) if types else None)
-            wanted = self._booster.predict(probes.matrix, validate_features=False)
+            expected = self._booster.predict(probes.matrix, validate_features=False)
             if self._width > _BUFFER_CELLS:
-                proof.inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), wanted)
+                proof.inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), expected)
                 return
-            for some in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # one row is not what several are, to the library
-                for place, row in enumerate(some):
-                    probes.buffer.put(place, probes.table[row].tolist())
-                found = probes.buffer.predict(self._booster.handle, len(some))
-                if not _same(np.array(found, dtype=np.float32), wanted[some]):
+            for chosen in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # the library treats one row unlike several
+                for index, row in enumerate(chosen):
+                    probes.buffer.put(index, probes.table[row].tolist())
+                values = probes.buffer.predict(self._booster.handle, len(chosen))
+                if not _same(np.array(values, dtype=np.float32), expected[chosen]):
                     return
-                proof.inplace = True  # which asks the library for the same
+                proof.inplace = True  # it calls the same function of the library
             proof.single = True
         except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
-            pass  # a model that these ways do not serve, such as a linear one
+            pass  # a model without these paths, such as a linear one
 
     def predict(self, calls: Sequence[Call]) -> list[Reply]:
         replies: dict[int, Reply] = {}
@@ -171,7 +171,7 @@ class XGBoost:
                 if not call.body:
                     replies[number] = Reply(204, b"", media.CSV)
                     continue
-                answer_type = media.accepted(call.accept, _OFFERED, self._default)
+                answer_type = media.accepted(call.accept, _ANSWER_TYPES, self._default)
                 kind = media.type_of(call.content_type)
                 row = rows.plain_row(call.body, kind, self._width) if buffer else None
                 if row is None:
@@ -192,7 +192,7 @@ class XGBoost:
         return [replies[number] for number in range(len(calls))]
 
     def _flush(self, buffer: _RowBuffer | None, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
-        """Answer the calls whose rows lie in the room."""
+        """Answer the calls whose rows are in the buffer."""
         if not (buffer and queued):
             return
         for (number, answer_type), value in zip(queued, buffer.predict(self._booster.handle, len(queued)), strict=True):
@@ -212,10 +212,10 @@ class XGBoost:
             buffer.fill(table)
             return buffer.predict(self._booster.handle, len(table))
         if self._inplace:
-            found = self._booster.inplace_predict(table, validate_features=False)
+            values = self._booster.inplace_predict(table, validate_features=False)
         else:
-            found = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
-        return found.tolist()  # type: ignore[no-any-return]
+            values = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
+        return values.tolist()  # type: ignore[no-any-return]
 
     def _reply(self, values: list[Any], answer_type: str) -> Reply:
         if answer_type == media.CSV:
@@ -230,29 +230,29 @@ class XGBoost:
         return Reply(200, json.lines(scores), answer_type)
 
 
-def _same(found: Any, wanted: Any) -> bool:
-    return np.shape(found) == np.shape(wanted) and bool(np.array_equal(found, wanted, equal_nan=True))
+def _same(values: Any, expected: Any) -> bool:
+    return np.shape(values) == np.shape(expected) and bool(np.array_equal(values, expected, equal_nan=True))
 
 
 class _RowBuffer:
-    """Room for rows of one width, and their way straight through libxgboost's C API.
+    """A buffer for rows of one width, predicted directly through libxgboost's C API.
 
-    Half the time of `inplace_predict` for one row. A room is used by one thread at a time.
+    One row takes half the time of `inplace_predict`. Not for several threads at once.
     """
 
     def __init__(self, width: int, room: int) -> None:
         self.room = room
         self._row = struct.Struct(f"={width}f")
         self._buffer = bytearray(self._row.size * room)
-        place = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        self._told = [  # of the first n rows
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._interfaces = [  # the array interface of the first n rows
             ctypes.c_char_p(
-                json.encoded({"data": [place, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3})
+                json.encoded({"data": [address, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3})
             )
             for rows in range(room)
         ]
-        # What a call puts its array into. Without one it makes its own, which asks the system for this process's share
-        # of the processors each time: eleven system calls, a quarter of what one row takes.
+        # The matrix into which a call puts the array. Without it each call makes its own and asks the system for this
+        # process's share of the processors: eleven system calls, a quarter of the time of one row.
         proxy = ctypes.c_void_p()
         if _LIBRARY.XGProxyDMatrixCreate(ctypes.byref(proxy)):
             raise _error()
@@ -260,25 +260,25 @@ class _RowBuffer:
         self._shape = ctypes.POINTER(ctypes.c_uint64)()
         self._dimensions = ctypes.c_uint64()
         self._result = ctypes.POINTER(ctypes.c_float)()
-        self._rest = (
+        self._arguments = (
             *(ctypes.c_char_p(_CONFIG), proxy),
             *(ctypes.byref(self._shape), ctypes.byref(self._dimensions), ctypes.byref(self._result)),
         )
 
-    def put(self, place: int, values: list[float]) -> None:
-        """Raises Rejected for a number that no float32 holds."""
+    def put(self, index: int, values: list[float]) -> None:
+        """Write a row. Raises Rejected (400) for a number beyond float32."""
         try:
-            self._row.pack_into(self._buffer, place * self._row.size, *values)
+            self._row.pack_into(self._buffer, index * self._row.size, *values)
         except OverflowError:
             raise Rejected(400, "The body holds a number that is too large.") from None
 
     def fill(self, table: Any) -> None:
-        """Put in a whole table of float32, of as many rows as there is room for at most."""
+        """Write a table of float32 with at most `room` rows."""
         self._buffer[: table.nbytes] = table.tobytes()
 
     def predict(self, handle: ctypes.c_void_p, rows: int) -> list[Any]:
-        """What a booster says of each of the first `rows` rows: a float, or a list of them."""
-        if _LIBRARY.XGBoosterPredictFromDense(handle, self._told[rows - 1], *self._rest):
+        """Return a booster's prediction for each of the first `rows` rows: a float, or a list of floats."""
+        if _LIBRARY.XGBoosterPredictFromDense(handle, self._interfaces[rows - 1], *self._arguments):
             raise _error()
         if self._dimensions.value == 1:
             return self._result[:rows]
@@ -290,12 +290,12 @@ class _RowBuffer:
 
 @lru_cache(maxsize=1024)
 def _row_buffer(width: int, thread: int) -> _RowBuffer:
-    """The room that all models of a width share on one thread, each within one call of `predict`."""
+    """Return the buffer that all models of a width share on a thread, each within one call of `predict`."""
     return _RowBuffer(width, max(1, min(_MAX_BATCH, _BUFFER_CELLS // width)))
 
 
 class _Probes:
-    """Rows on which the ways to a model are compared, and the booster's own form of them. Their seed is the width."""
+    """Rows to compare the paths on, also as a DMatrix. Their seed is the width."""
 
     def __init__(self, width: int, feature_types: tuple[str, ...] | None) -> None:
         table = np.random.default_rng(width).normal(scale=3.0, size=(_PROBES, width)).astype(np.float32)
@@ -307,7 +307,7 @@ class _Probes:
         self.buffer = _RowBuffer(width, _PROBES)
 
 
-# The probes of many models at once: making them takes as long as using them. Only the thread that loads uses them.
+# Making probes takes as long as using them. Only the loading thread uses them.
 _kept_probes = lru_cache(maxsize=64)(_Probes)
 
 

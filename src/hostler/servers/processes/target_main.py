@@ -39,9 +39,9 @@ def run(environment: Environment, spec: ProcessSpec, report_pipe: int, lifeline:
     except BaseException as error:
         status = 507 if error_text.out_of_memory(error) else 500
         message = error_text.text(error, environment)
-        if where := error_text.of_load(error, environment):
-            print(where, file=sys.stderr, flush=True)
-            message = f"{message}\n{where}"
+        if traceback := error_text.load_traceback(error, environment):
+            print(traceback, file=sys.stderr, flush=True)
+            message = f"{message}\n{traceback}"
         send_report(report_pipe, LoadReport(status, message, failure=error_text.failure(error, environment)))
         sys.stdout.flush()
         return
@@ -88,4 +88,4 @@ class _Batches:
         with responses.off_loop():
             replies = responses.replies(self._predictor, calls, self._environment)
         for request, reply in zip(batch, replies, strict=True):
-            responses.give(request, reply, self._environment)
+            responses.send(request, reply, self._environment)

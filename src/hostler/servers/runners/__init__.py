@@ -1,1 +1,1 @@
-"""Where a loaded model is called: in this process, in one of its own, or in several that hold the same."""
+"""Loading and calling models: in this process, in one of its own, or in several replicas."""

@@ -135,7 +135,7 @@ class InlineRunner:
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
-            responses.give(request, reply, self._environment)
+            responses.send(request, reply, self._environment)
         self._finished(len(requests))
 
     def _finished(self, calls: int) -> None:
@@ -221,9 +221,9 @@ class InlineLoader:
                 predictor = await self._loop.run_in_executor(self._loads, partial(self._load, request, size))
             except (Exception, SystemExit) as error:
                 message = error_text.text(error, self._environment)
-                if where := error_text.of_load(error, self._environment):
-                    print(where, file=sys.stderr, flush=True)
-                    message = f"{message}\n{where}"
+                if traceback := error_text.load_traceback(error, self._environment):
+                    print(traceback, file=sys.stderr, flush=True)
+                    message = f"{message}\n{traceback}"
                 failure = error_text.failure(error, self._environment)
                 raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
             finally:

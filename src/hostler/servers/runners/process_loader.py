@@ -18,7 +18,7 @@ class ProcessLoader:
     def __init__(self, factory: ProcessFactory, replicas: int) -> None:
         self._factory = factory
         self._replicas = replicas
-        self._starting: dict[str, list[ProcessRunner]] = {}  # by model; also replacements of exited replicas
+        self._starting: dict[str, list[ProcessRunner]] = {}  # by model; replacements of replicas, too
         self._running: set[ProcessRunner | ReplicaSet] = set()
 
     async def load(self, request: LoadRequest) -> ProcessRunner | ReplicaRunner:
@@ -42,16 +42,16 @@ class ProcessLoader:
         return runner
 
     async def abort(self, name: str) -> None:
-        """End the processes into which a model is being loaded, if there are any."""
+        """End the processes in which a model is being loaded, if there are any."""
         await asyncio.gather(*(process.close() for process in self._starting.get(name, ())))
 
     async def close(self) -> None:
         """End the processes of all models, loaded or loading, after their calls in flight."""
         starting = [process for processes in self._starting.values() for process in processes]
-        await asyncio.gather(*(one.close() for one in [*self._running, *starting]))
+        await asyncio.gather(*(process.close() for process in [*self._running, *starting]))
 
     async def _start(self, request: LoadRequest) -> ProcessRunner:
-        """A process that has loaded the model. Raises LoadFailed."""
+        """Start a process and have it load the model. Raises LoadFailed."""
         process = self._factory.new(f"model {request.name}")
         self._starting.setdefault(request.name, []).append(process)
         try:

@@ -1,7 +1,7 @@
-"""Several processes that hold the same: each call goes to the least busy one, and one that exits is replaced.
+"""Replicas: several processes with the same models. A call goes to the least busy one; one that exits is replaced.
 
-Each is reached under a socket's name, which its replacement takes over when it is ready, and not before. Until then
-nobody listens there, and a refused caller goes to the server's own socket, which passes calls on to those left.
+Each has a socket's name, which its replacement takes over as soon as it is ready. Until then nothing listens there, and
+a caller that is refused goes to the server's own socket, which forwards calls to the other replicas.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from random import choice
 from hostler.servers.runners.process import ProcessRunner
 from hostler.wire.http_request import Request
 
-_PAUSE = 1.0  # seconds until another try; a process that lived shorter is not replaced any sooner either
+_PAUSE = 1.0  # seconds before another try, and before the replacement of a process that lived no longer
 
 
 class ReplicaSet:
-    """Keeps a number of processes running. `spawn` starts one, and returns it ready, with all that it must hold.
+    """Keeps a number of processes running. `spawn` starts one and returns it ready, with all its models.
 
-    A replacement that cannot be had is tried again after a pause with `retry`; without, `failed` is resolved with the
-    reason, once.
+    If a replacement fails, it is tried again after a pause with `retry`; without, `failed` is resolved with the error.
     """
 
     def __init__(self, spawn: Callable[[], Awaitable[ProcessRunner]], *, retry: bool = False) -> None:
-        self.names: tuple[str, ...] = ()  # of the sockets; empty until `start` has returned
+        self.names: tuple[str, ...] = ()  # of the sockets; empty until `start` returns
         self._spawn = spawn
         self._retry = retry
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[Exception] = self._loop.create_future()
-        self._ready: dict[str, ProcessRunner] = {}  # by socket name; none under a name that waits for a replacement
+        self._ready: dict[str, ProcessRunner] = {}  # by socket name; names without one wait for a replacement
         self._replacing: set[asyncio.Task[None]] = set()
-        self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # for any process
+        self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # requests for the next process
         self._added = asyncio.Event()
         self._closing = False
         self._paths: tuple[Path, ...] = ()
 
     async def start(self, number: int, prefix: str = "") -> None:
-        """Start that many, named `prefix` and a number, or as they were spawned. Raises what `spawn` does: none stays.
+        """Start `number` processes, with socket names of `prefix` and a number, or their own names without a prefix.
 
-        The first one alone: a model that does not load fails once, and is reported once.
+        If `spawn` raises, its exception is raised, and no process stays. The first process starts alone: a model that
+        does not load fails once and is reported once.
         """
         first = await self._spawn()
-        others = await asyncio.gather(*(self._spawn() for _ in range(1, number)), return_exceptions=True)
-        processes = [first, *(one for one in others if isinstance(one, ProcessRunner))]
-        failures = [one for one in others if isinstance(one, BaseException)]
+        outcomes = await asyncio.gather(*(self._spawn() for _ in range(1, number)), return_exceptions=True)
+        processes = [first, *(outcome for outcome in outcomes if isinstance(outcome, ProcessRunner))]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             await asyncio.gather(*(process.close() for process in processes))
             raise failures[0]
@@ -61,30 +61,30 @@ class ReplicaSet:
         return [*self._ready.values()]
 
     async def wait_ready(self) -> list[ProcessRunner]:
-        """The processes that are ready; while there is none, wait for the next."""
-        while not (living := self._living()):
+        """Return the processes that are ready; if there is none, wait for the next one."""
+        while not (running := self._running()):
             self._added.clear()
             await self._added.wait()
-        return living
+        return running
 
     def invoke(self, request: Request, retry: Callable[[Request], None], path: str) -> None:
-        """Forward a call to the process with the fewest in flight. While there is no process, it waits for one."""
-        living = self._living()
-        if not living:
+        """Forward a call to the process with the fewest in flight; without a process, it waits for the next one."""
+        running = self._running()
+        if not running:
             self._waiting.append((request, retry))
             return
-        fewest = min(process.in_flight for process in living)
-        choice([process for process in living if process.in_flight == fewest]).invoke(request, retry, path)
+        fewest = min(process.in_flight for process in running)
+        choice([process for process in running if process.in_flight == fewest]).invoke(request, retry, path)
 
     async def close(self) -> None:
-        """End them all, after their calls in flight; a replacement under way is ended when it is ready."""
+        """End all processes after their calls in flight; a replacement that is starting is ended when it is ready."""
         self._closing = True
         await asyncio.gather(*(process.close() for process in self.ready))
         for path in self._paths:
             path.unlink(missing_ok=True)
         self._retry_waiting()
 
-    def _living(self) -> list[ProcessRunner]:
+    def _running(self) -> list[ProcessRunner]:
         return [process for process in self.ready if not process.exited.done()]
 
     def _add(self, process: ProcessRunner, name: str) -> None:
@@ -94,12 +94,12 @@ class ReplicaSet:
         self._added.set()
         process.exited.add_done_callback(partial(self._exited, name, self._loop.time()))
 
-    def _exited(self, name: str, since: float, exited: asyncio.Future[str]) -> None:
+    def _exited(self, name: str, started: float, exited: asyncio.Future[str]) -> None:
         del self._ready[name]
         if self._closing:
             return
-        print("a process of several that hold the same has ended; another one takes its place", file=sys.stderr)
-        pause = 0.0 if self._loop.time() - since > _PAUSE else _PAUSE
+        print("a replica's process has exited; another one replaces it", file=sys.stderr)
+        pause = 0.0 if self._loop.time() - started > _PAUSE else _PAUSE
         task = self._loop.create_task(self._replace(name, pause))
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
@@ -132,9 +132,9 @@ class ReplicaSet:
 
 
 class ReplicaRunner:
-    """A model of which each process of a replica set holds one replica; `memory` is that of all.
+    """A model with a replica in each process of a replica set; `memory` is that of all replicas.
 
-    `path` is where the processes answer its calls, and `unload` takes it away from them.
+    The processes answer its calls at `path`; `unload` removes it from them.
     """
 
     def __init__(
@@ -146,21 +146,21 @@ class ReplicaRunner:
         self._replicas = replicas
         self._path = path
         self._unload = unload
-        self._losing: asyncio.Task[None] | None = None
+        self._unloading: asyncio.Task[None] | None = None
 
     @property
     def sockets(self) -> tuple[str, ...]:
         return self._replicas.names
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
-        """Have one of the replicas answer."""
+        """Have a replica answer."""
         self._replicas.invoke(request, retry, self._path)
 
     def lose(self, reason: str) -> None:
-        """A replica cannot be loaded again: the model goes as a whole, and the platform finds it gone."""
+        """Unload the model as a whole, because a replica cannot be loaded again: the platform finds it missing."""
         if not self.exited.done():
             self.exited.set_result(f"model {self._name} cannot be loaded again: {reason}")
-            self._losing = asyncio.get_running_loop().create_task(self.close())
+            self._unloading = asyncio.get_running_loop().create_task(self.close())
 
     async def close(self) -> None:
         await self._unload()

@@ -1,7 +1,7 @@
-"""The plugs between a model registry and what loads models, and what answers their calls.
+"""The interfaces of loaders and runners to the model registry.
 
-A runner is one loaded model where it can be called: in the server's process (inline.py), in a process of its own
-(process.py), or in several that hold the same (replicas.py). A loader makes runners. Neither knows HTTP routes.
+A runner is one loaded model that can be called: in the server's process (inline.py), in a process of its own
+(process.py), or in several replicas (replicas.py). A loader makes runners. Neither knows HTTP routes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hostler.wire.http_request import Request
 
 
 class LoadFailed(Exception):
-    """A model was not loaded; `status` is the answer to the load.
+    """A model was not loaded; `status` is that of the answer to the load.
 
-    `failure`: the same in data, where more is known than the message.
-    `ended`: how the load ended a process that holds other models too, by exit code or, negative, by signal.
+    `failure`: the same in data, if there is more than the message.
+    `ended`: the exit code or, negative, the signal of a process with other models that the load ended; else None.
     """
 
     def __init__(self, status: int, message: str, ended: int | None = None, *, failure: Failure | None = None) -> None:
@@ -46,28 +46,28 @@ class Runner(Protocol):
 
     @property
     def memory(self) -> int:
-        """Bytes that the model takes, in all its replicas."""
+        """The model's memory in bytes, in all its replicas."""
 
     @property
     def sockets(self) -> tuple[str, ...]:
-        """Bare names of the sockets where it can be called, too, as well as at the server's own: one a process."""
+        """Bare names of its own sockets, one for each process; it can be called there and at the server's."""
 
     @property
     def exited(self) -> asyncio.Future[str]:
-        """Resolved with a line for the log when it can be called no more; never for a model in this process.
+        """Resolved with a line for the log when it can no longer be called; never for a model in this process.
 
-        It has many waiters, so wait for it by `asyncio.wait`: a cancelled `await` of it would cancel it for all.
+        Wait for it with `asyncio.wait`, for it has many waiters: cancelling an `await` of it would cancel it for all.
         """
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
-        """Answer the request. If its process exited before it got any of it, `retry` is called."""
+        """Answer the request. If the process exited without having received any of it, call `retry`."""
 
     async def close(self) -> None:
-        """Unload the model; returns when the calls in flight are answered."""
+        """Unload the model; return when the calls in flight are answered."""
 
 
 class Loader(Protocol):
-    """What makes runners of one kind."""
+    """Makes runners of one kind."""
 
     async def load(self, request: LoadRequest) -> Runner:
         """Load a model. Raises LoadFailed."""
