@@ -1,6 +1,6 @@
-"""The table of containers: the only record of what runs. It starts and stops them, and remembers how they ended.
+"""The table of containers, the only record of those that run: their start, their stop, and how they ended.
 
-It knows nothing of why a container is wanted. An exited one stays in the table until it is stopped.
+It does not know why a container is needed. An exited container stays in the table until it is stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hostler.errors import EngineError
 from hostler.host import sandbox
 from hostler.host.ports import Ports, ports_environment
 from hostler.host.reaper import Reaper
-from hostler.host.respawn import how, soon
+from hostler.host.respawn import exit_words, wait_unless_hurried
 from hostler.host.zygote import Fork
 from hostler.host.zygote_client import ONE_THREAD, ZygoteClient
 from hostler.processes.tree import kill
@@ -30,23 +30,23 @@ from hostler.wire.host_messages import Launch, Seen
 log = logging.getLogger("hostler.host")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # all that a container gets of our environment
-LOG_LIMIT = 64 * 2**20  # a log larger than this is cut: its last half is kept beside it as `.1`
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # the variables that a container inherits
+LOG_LIMIT = 64 * 2**20  # bytes; a larger log is cut, and its last half kept beside it as `.1`
 
 
 class Container:
-    """One of ours. Runs exactly when `pid` is set and `exit` is None."""
+    """A container. It runs if `pid` is set and `exit` is None."""
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.pid = 0
-        self.port = 0  # of an executed one
-        self.wrapped = False  # under bubblewrap
+        self.port = 0  # of one that runs a command
+        self.wrapped = False  # it runs under bubblewrap
         self.address = ""
         self.base = launch.folder
         self.started = time.time()
         self.exit: int | None = None
-        self.settled = asyncio.Event()  # started, or could not be
+        self.start_done = asyncio.Event()  # it has started, or its start has failed
         self.ended = asyncio.Event()
 
 
@@ -54,31 +54,31 @@ class ContainerTable:
     """`changed` is called whenever a container started or ended."""
 
     def __init__(
-        self, run: Path, data: Path, lifeline: int, reaper: Reaper, forks: ZygoteClient, bubblewrap: bool,
+        self, run: Path, data: Path, lifeline: int, reaper: Reaper, zygote: ZygoteClient, bubblewrap: bool,
         changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._run = run
         self._data = data
         self._lifeline = lifeline
         self._reaper = reaper
-        self._forks = forks
+        self._zygote = zygote
         self._bubblewrap = bubblewrap
         self._changed = changed
         self._ports = Ports()
         self.containers: dict[str, Container] = {}
 
     def list(self) -> tuple[Seen, ...]:
-        """Everything started and not stopped."""
+        """List the containers that were started and not stopped."""
         return tuple(
-            Seen(id, one.pid, one.address, one.started, one.launch.labels, one.exit, one.base)
-            for id, one in self.containers.items()
-            if one.pid
+            Seen(id, it.pid, it.address, it.started, it.launch.labels, it.exit, it.base)
+            for id, it in self.containers.items()
+            if it.pid
         )
 
     async def start(self, launch: Launch) -> None:
-        """Start a container, once for each id. Raises EngineError when it cannot be started at all."""
+        """Start a container, once for each id. Raises EngineError if it cannot be started."""
         if container := self.containers.get(launch.id):
-            await container.settled.wait()
+            await container.start_done.wait()
             if launch.id not in self.containers:
                 raise EngineError("it could not be started just now")
             return
@@ -88,33 +88,33 @@ class ContainerTable:
         try:
             await (self._execute(container) if launch.command else self._fork(container))
         except Exception as error:
-            self._forget(container)
+            self._drop(container)
             if not isinstance(error, (OSError, ValueError, EngineError)):
                 raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise EngineError(reason) from None
         finally:
-            container.settled.set()
+            container.start_done.set()
         log.info("container %s started, process %d", launch.id, container.pid)
         self._changed()
 
     async def stop(self, id: str, grace: float, hurry: asyncio.Event | None = None) -> None:
-        """SIGTERM, after `grace` seconds (or in a hurry) SIGKILL, then forget it. Returns when nothing of it runs."""
+        """Send SIGTERM, after `grace` seconds (or a hurry) SIGKILL, then drop it. Returns when nothing of it runs."""
         if (container := self.containers.get(id)) is None:
             return
-        await container.settled.wait()
+        await container.start_done.wait()
         if container.pid and container.exit is None:
             if container.wrapped:
                 sandbox.terminate_wrapped(container.pid)
             else:
                 kill(container.pid, signal.SIGTERM)
-            await soon(container.ended, grace, hurry or asyncio.Event())
+            await wait_unless_hurried(container.ended, grace, hurry or asyncio.Event())
         if container.pid and container.exit is None:
             kill(container.pid, signal.SIGKILL)
             await container.ended.wait()
-        await self._reaper.alone()
+        await self._reaper.wait_for_strangers()
         if self.containers.get(id) is container:
-            self._forget(container)
+            self._drop(container)
             self._changed()
 
     async def stop_all(self, grace: float, hurry: asyncio.Event) -> None:
@@ -122,13 +122,13 @@ class ContainerTable:
         await asyncio.gather(*(self.stop(id, grace, hurry) for id in [*self.containers]))
 
     def trim_logs(self) -> None:
-        """Cut logs that have grown too large. Their writers append, so they go on at the new end."""
+        """Cut logs that are too large. Their writers append, so they continue at the new end."""
         for container in self.containers.values():
             with contextlib.suppress(OSError), open(container.launch.log, "r+b") as file:
                 if (size := os.fstat(file.fileno()).st_size) > LOG_LIMIT:
                     file.seek(size - LOG_LIMIT // 2)
-                    with open(container.launch.log + ".1", "wb") as kept:
-                        kept.write(file.read(LOG_LIMIT // 2))
+                    with open(container.launch.log + ".1", "wb") as copy:
+                        copy.write(file.read(LOG_LIMIT // 2))
                     file.truncate(0)
 
     async def _fork(self, container: Container) -> None:
@@ -142,14 +142,16 @@ class ContainerTable:
             "TMPDIR": f"{sockets}/tmp",
             **launch.environment,
             contract.ENV_BASE_DIR: launch.folder,
-            contract.ENV_BIND_TO_PORT: str(contract.DEFAULT_PORT),  # as for any container; it listens on its socket
+            contract.ENV_BIND_TO_PORT: str(
+                contract.DEFAULT_PORT
+            ),  # as every container has it; ours listens on its socket
             contract.ENV_SOCKET: f"{sockets}/s",
             contract.ENV_LIFELINE: str(self._lifeline),
             contract.ENV_FRAMEWORK: launch.framework,
         }
         with self._reaper.spawning():
-            pid = await self._forks.fork(Fork(launch.folder, launch.log, _clean(environment), launch.framework))
-            self._born(container, pid)
+            pid = await self._zygote.fork(Fork(launch.folder, launch.log, _checked(environment), launch.framework))
+            self._watch(container, pid)
 
     async def _execute(self, container: Container) -> None:
         launch = container.launch
@@ -160,45 +162,45 @@ class ContainerTable:
         container.base = contract.BASE_DIR if self._bubblewrap else launch.folder
         environment = {
             **_inherited(),
-            "PYTHONUNBUFFERED": "1",  # so that the log holds the last words of one that was killed
+            "PYTHONUNBUFFERED": "1",  # so that a killed container's log is complete
             "HOME": container.base,
             "TMPDIR": "/tmp" if self._bubblewrap else f"{sockets}/tmp",
-            **{name: _seen_from(container, value) for name, value in launch.environment.items()},
+            **{name: _container_path(container, value) for name, value in launch.environment.items()},
             contract.ENV_BASE_DIR: container.base,
             **ports_environment(container.port),
         }
-        if not self._bubblewrap:  # Java asks nobody but this, and two of its servers would meet in /tmp
+        if not self._bubblewrap:  # Java reads no other variable, and two of its servers would share /tmp
             environment.setdefault("JAVA_TOOL_OPTIONS", f"-Djava.io.tmpdir={sockets}/tmp")
-        command = sandbox.served(launch.command)
+        command = sandbox.with_serve(launch.command)
         folder = Path(launch.folder)
         output = os.open(launch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if self._bubblewrap:
-                pid = sandbox.start_wrapped(command, _clean(environment), folder, output, self._data)
+                pid = sandbox.start_wrapped(command, _checked(environment), folder, output, self._data)
             else:
-                pid = sandbox.start_supervised(command, _clean(environment), folder, output, self._lifeline)
+                pid = sandbox.start_shimmed(command, _checked(environment), folder, output, self._lifeline)
         finally:
             os.close(output)
-        sandbox.expose(pid)
-        self._born(container, pid)
+        sandbox.prefer_for_oom_kill(pid)
+        self._watch(container, pid)
 
-    def _born(self, container: Container, pid: int) -> None:
+    def _watch(self, container: Container, pid: int) -> None:
         container.pid = pid
         self._reaper.watch(pid, lambda code: self._has_ended(container, code))
 
     def _has_ended(self, container: Container, code: int) -> None:
         container.exit = sandbox.wrapped_exit(code) if container.wrapped else code
         container.ended.set()
-        log.info("container %s ended (%s)", container.launch.id, how(container.exit))
+        log.info("container %s ended (%s)", container.launch.id, exit_words(container.exit))
         self._changed()
 
-    def _forget(self, container: Container) -> None:
+    def _drop(self, container: Container) -> None:
         self.containers.pop(container.launch.id, None)
-        self._ports.give_back(container.port)
+        self._ports.release(container.port)
         shutil.rmtree(self._run / "c" / container.launch.id, ignore_errors=True)
 
     def _sockets(self, launch: Launch) -> Path:
-        """The container's own folder for sockets, with a short path to its temporary folder: sockets go there too."""
+        """Create the container's folder for sockets, with a short path to its temporary folder, for sockets there."""
         temporary = Path(launch.folder, "tmp")
         temporary.mkdir(exist_ok=True)
         sockets = self._run / "c" / launch.id
@@ -212,16 +214,16 @@ def _inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
-def _clean(environment: dict[str, str]) -> dict[str, str]:
-    """The environment without what no process can be given. Raises ValueError for a NUL."""
+def _checked(environment: dict[str, str]) -> dict[str, str]:
+    """Check that a process can have this environment. Raises ValueError."""
     for name, value in environment.items():
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"the environment variable {name!r} cannot be set")
     return environment
 
 
-def _seen_from(container: Container, value: str) -> str:
-    """A path below the container's folder as the container sees it; any other value unchanged."""
+def _container_path(container: Container, value: str) -> str:
+    """Return a path below the container's folder as the container's own path; any other value unchanged."""
     folder = container.launch.folder
     if value == folder or value.startswith(folder + "/"):
         return container.base + value.removeprefix(folder)

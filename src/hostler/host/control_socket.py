@@ -1,4 +1,4 @@
-"""The host's end of the host link: it answers what control asks. What comes in is untrusted and never ends the host."""
+"""The host's end of the host link, for control's requests. They are not trusted, and no request ends the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("hostler.host")
 
 
 class HostLink:
-    """Each request runs by itself, so that a slow stop holds up nothing. `end_gateway` gets a pid, any pid."""
+    """Runs each request in a task of its own, so that a slow stop delays no other. `end_gateway` may get any pid."""
 
     def __init__(self, end_gateway: Callable[[int], None]) -> None:
         self._end_gateway = end_gateway
@@ -26,7 +26,7 @@ class HostLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def serve(self, path: Path, children: ContainerTable) -> None:
+    async def serve(self, path: Path, containers: ContainerTable) -> None:
         """Listen on the unix socket `path`, in a new run folder."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,11 +34,11 @@ class HostLink:
             self._links.add(frames)
             try:
                 while (request := await frames.receive()) is not None:
-                    task = asyncio.create_task(self._answer(request, frames, children))
+                    task = asyncio.create_task(self._answer(request, frames, containers))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
             except msgspec.MsgspecError as error:
-                log.warning("a message on the host link is not understood: %s", error)
+                log.warning("a message on the host link cannot be decoded: %s", error)
             finally:
                 self._links.discard(frames)
                 frames.close()
@@ -46,27 +46,27 @@ class HostLink:
         self._server = await asyncio.start_unix_server(connected, str(path))
 
     def changed(self) -> None:
-        """Tell everybody that some container started or ended."""
+        """Send every client the news that a container started or ended."""
         for frames in self._links:
             frames.send(Changed())
 
     def close(self) -> None:
-        """Take no more requests."""
+        """Close all connections and accept no more."""
         if self._server is not None:
             self._server.close()
         for frames in [*self._links]:
             frames.close()
 
-    async def _answer(self, request: ToHost, frames: Frames[ToHost], children: ContainerTable) -> None:
+    async def _answer(self, request: ToHost, frames: Frames[ToHost], containers: ContainerTable) -> None:
         error = ""
         try:
             if isinstance(request, List):
-                frames.send(Listing(request.number, children.list()))
+                frames.send(Listing(request.number, containers.list()))
                 return
             if isinstance(request, Start):
-                await children.start(request.launch)
+                await containers.start(request.launch)
             elif isinstance(request, Stop):
-                await children.stop(request.id, request.grace)
+                await containers.stop(request.id, request.grace)
             elif isinstance(request, EndGateway):
                 self._end_gateway(request.pid)
         except EngineError as failure:

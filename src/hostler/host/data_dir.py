@@ -1,7 +1,6 @@
-"""The data folder, locked by one host at a time, and the run folder of the host that has it.
+"""The data folder, which one host at a time locks, and that host's run folder.
 
-A folder that cannot be had is refused in one clear line. What an earlier host, killed before it could, left in those
-places is cleared away.
+A folder that cannot be used is a UserError of one clear line. Files that a killed host left there are removed.
 """
 
 from __future__ import annotations
@@ -21,13 +20,15 @@ from hostler.errors import UserError
 from hostler.settings import Settings, restore
 
 _PREFIX = "hostler-"
-_LONGEST_PARENT = 24  # sockets of containers lie three levels below the run folder, and 108 bytes is all there is
+_LONGEST_PARENT = (
+    24  # bytes; containers' sockets are three levels below the run folder, and their paths have 108 bytes at most
+)
 
 
 def lock(data: Path) -> int:
     """Create the data folder (0700) and lock it. Returns the file to keep open; the lock ends with this process.
 
-    Raises UserError when another host has it, or when it cannot be made.
+    Raises UserError if another host has locked it, or if it cannot be created.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def lock(data: Path) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.05)  # it may be `running`, below, that has it for a moment
+            time.sleep(0.05)  # `running`, below, may hold it for a moment
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
@@ -49,8 +50,8 @@ def lock(data: Path) -> int:
     return file
 
 
-def left_behind(data: Path) -> bool:
-    """Clear away what a host that was killed left: its run folder, its containers' folders. True if there was one."""
+def clear_stale(data: Path) -> bool:
+    """Remove a killed host's run folder and its containers' folders. True if there was such a host."""
     record = data / "run"
     try:
         run = Path(record.read_text())
@@ -65,9 +66,9 @@ def left_behind(data: Path) -> bool:
 
 
 def running(data: Path) -> Settings | None:
-    """The settings of the hostler that runs on this data folder and is ready, with the host and port that reach it.
+    """Return the settings of the hostler that is ready on this data folder, with its real host and port; else None.
 
-    What one that was killed left there is none. Raises UserError for a folder that may not be read.
+    A killed hostler's files do not count. Raises UserError for a folder that cannot be read.
     """
     try:
         url = urlsplit((data / "url").read_text().strip())
@@ -88,19 +89,19 @@ def running(data: Path) -> Settings | None:
         raise UserError(f"what runs in {data} is a hostler of another version") from None
 
 
-def run_folder(data: Path) -> Path:
-    """Make a private run folder with a short path, and record it in the data folder."""
+def make_run_folder(data: Path) -> Path:
+    """Create a private run folder with a short path, and record it in the data folder."""
     parent = tempfile.gettempdir()
     run = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent if len(parent) <= _LONGEST_PARENT else "/tmp"))
     (data / "run").write_text(str(run))
     (run / "c").mkdir()
-    # Programs that clean /tmp of what is old leave a locked folder alone. The lock lives as long as this process.
+    # Programs that remove old files in /tmp spare a locked folder. The lock ends with this process.
     fcntl.flock(os.open(run, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
     return run
 
 
-def leave(data: Path, run: Path) -> None:
-    """Remove the run folder and every sign of it."""
+def remove_run_folder(data: Path, run: Path) -> None:
+    """Remove the run folder and its records in the data folder."""
     shutil.rmtree(run, ignore_errors=True)
     for name in ("run", "url"):
         with contextlib.suppress(OSError):

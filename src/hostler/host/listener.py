@@ -1,4 +1,4 @@
-"""The port, bound once for all gateways. An address that cannot be had is refused in one clear line."""
+"""The port, bound once for all gateways. An address that cannot be used is a UserError of one clear line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 from hostler.errors import UserError
 
 
-def check_reach(host: str, port: int, allow_remote: bool) -> None:
-    """Raise UserError for an address that other machines could reach, unless that was allowed in so many words."""
+def check_remote_access(host: str, port: int, allow_remote: bool) -> None:
+    """Raise UserError for an address that other machines can reach, unless remote access is allowed."""
     addresses = {str(info[4][0]) for info in _resolved(host, port)}
     if not allow_remote and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise UserError(
@@ -21,9 +21,9 @@ def check_reach(host: str, port: int, allow_remote: bool) -> None:
 
 
 def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
-    """Bind the port, once, for all gateways. `patience`: seconds to wait for an earlier host's gateways to let it go.
+    """Bind the port for all gateways. `patience`: seconds to wait until an earlier host's gateways release it.
 
-    Raises UserError when it is taken. SO_REUSEADDR only: with SO_REUSEPORT a second host would share the port.
+    Raises UserError if it is taken. SO_REUSEADDR alone: with SO_REUSEPORT a second host would share the port.
     """
     family, _, _, _, address = _resolved(host, port)[0]
     deadline = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""The ports of containers that run commands: a block for each."""
+"""The ports of containers that run commands: a block of ports for each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 
 from hostler import contract
 
-# Each container has a block of ports: the first is to be bound, the others are its safe range, its own to use. All lie
-# below the range from which the kernel picks ports for outgoing connections.
+# In a container's block the server binds the first port; the others are its safe range, which it may use. All are below
+# the range from which the kernel picks ports for outgoing connections.
 _FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 50, 255
 
 
 class Ports:
-    """Which blocks of ports are given away. A block is used again as late as possible."""
+    """The blocks of ports that are in use. A released block is reused as late as possible."""
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
-        self._next = _FIRST_PORT + os.getpid() % _BLOCKS * _BLOCK  # another hostler begins elsewhere
+        self._next = _FIRST_PORT + os.getpid() % _BLOCKS * _BLOCK  # another hostler starts elsewhere
 
     def take(self) -> int:
-        """The first port of a free block whose first port nobody else has bound. Raises OSError when there is none."""
+        """Take a block whose first port is bound by no program. Returns that port. Raises OSError if none is free."""
         for _ in range(_BLOCKS):
             port = self._next
             self._next += _BLOCK
@@ -31,13 +31,14 @@ class Ports:
                 return port
         raise OSError(0, "there is no free port left")
 
-    def give_back(self, port: int) -> None:
+    def release(self, port: int) -> None:
+        """Release the block of a first port; of any other number, nothing."""
         self._taken.discard(port)
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as most servers do; TIME_WAIT is no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as most servers do: TIME_WAIT is no obstacle
         try:
             probe.bind(("", port))
         except OSError:
@@ -46,7 +47,7 @@ def _is_free(port: int) -> bool:
 
 
 def ports_environment(port: int) -> dict[str, str]:
-    """What tells a container its ports (§5.2)."""
+    """Return the environment variables with a container's ports (§5.2)."""
     return {
         contract.ENV_BIND_TO_PORT: str(port),
         contract.ENV_SAFE_PORT_RANGE: f"{port + 1}-{port + _BLOCK - 1}",

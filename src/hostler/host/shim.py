@@ -1,7 +1,7 @@
-"""The supervisor: runs one command whose whole tree ends with it, where bubblewrap cannot.
+"""The shim: runs one command and ends its whole process tree with it, where bubblewrap does not work.
 
-It adopts the command's orphans. When the command ends, or the host's lifeline closes, or somebody ends the supervisor
-itself (then the host finds the orphans), nothing of the tree goes on. SIGTERM is passed to the command.
+It adopts the command's orphans. The whole tree ends when the command ends, when the host's lifeline closes, and when
+the shim itself is killed (then the host finds the orphans). SIGTERM is passed to the command.
 
 Run as `python -m hostler.host.shim LIFELINE PLAN`: two file descriptors; PLAN holds a Plan as JSON.
 """
@@ -19,7 +19,7 @@ from hostler.processes.tree import adopt_orphans, end_descendants, kill, reap
 
 
 class Plan(TypedDict):
-    """What to run. The supervisor's own environment is the host's, so that Python finds what it imports."""
+    """The command to run. The shim's own environment is the host's, so that Python finds its modules."""
 
     command: list[str]
     environment: dict[str, str]
@@ -51,12 +51,12 @@ def main() -> None:
             kill(pid, signal.SIGTERM)
         code = _reap(pid)
     end_descendants()
-    _end_like(code)
+    _exit_like(code)
 
 
 def _start(plan: Plan) -> int:
     os.chdir(plan["folder"])
-    # The command's own PATH counts, not ours.
+    # Look the command up in its own PATH, not in ours.
     os.environ["PATH"] = plan["environment"].get("PATH", os.defpath)
     return os.posix_spawnp(
         plan["command"][0], plan["command"], plan["environment"],
@@ -65,12 +65,12 @@ def _start(plan: Plan) -> int:
 
 
 def _reap(command: int) -> int | None:
-    """Collect every child that has exited. Returns the command's exit code if it is among them."""
+    """Collect the children that have exited. Returns the command's exit code, or None if it still runs."""
     return dict(reap()).get(command)
 
 
-def _end_like(code: int | None) -> None:
-    """Leave as the command did, so that the host sees the same exit code or signal."""
+def _exit_like(code: int | None) -> None:
+    """Exit as the command did, so that the host sees the same exit code or signal."""
     if code is not None and code < 0:
         if code not in (-signal.SIGKILL, -signal.SIGSTOP):
             signal.signal(-code, signal.SIG_DFL)

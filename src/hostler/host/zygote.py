@@ -1,6 +1,6 @@
-"""The zygote: the fork server from which our own model servers are forked in milliseconds.
+"""The zygote: the fork server that forks our own model servers in milliseconds.
 
-It has only imported; between requests it imports frameworks ahead. Its exit ends no container: the host adopts them.
+It only imports; between requests it imports frameworks ahead. Its exit ends no container: the host adopts them.
 
 Run as `python -m hostler.host.zygote --requests FD --lifeline FD --server MODULE:FUNCTION`.
 """
@@ -22,7 +22,7 @@ import msgspec
 from hostler.processes.forkserver import ForkServer
 from hostler.processes.tree import adopt_orphans
 
-# What a framework's server imports, in an order that spreads the time; what is not installed is passed over.
+# The imports of a framework's server, in an order that spreads the time; those that fail are skipped.
 IMPORTS = {
     "xgboost": ("numpy", "scipy.sparse", "xgboost", "hostler.servers.frameworks.xgboost"),
     "sklearn": (
@@ -36,12 +36,12 @@ IMPORTS = {
     "torch": ("numpy", "torch", "hostler.servers.frameworks.torch"),
     # Not onnxruntime: it starts a thread when it is imported, which takes 20 ms in a container of its own.
 }
-_AHEAD = ("xgboost", "sklearn")  # torch waits for its first container: its 190 MB here would be everybody's who has it
+_AHEAD = ("xgboost", "sklearn")  # torch, 190 MB, is imported for its first container alone
 IMPORTS_AHEAD = tuple(dict.fromkeys(module for framework in _AHEAD for module in IMPORTS[framework]))
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """A container to fork. `environment` is all that it will have; `log` takes its output."""
+    """A container to fork. `environment` is its whole environment; its output goes to the file `log`."""
 
     folder: str
     log: str
@@ -60,21 +60,22 @@ def main() -> None:
     os.set_inheritable(arguments.lifeline, False)
     with contextlib.suppress(Exception):  # what fails here fails again, and is reported, in the container
         import_ahead(arguments.server.partition(":")[0])
-    # The host's end of the socket is this process's lifeline; the other one is for the containers.
+    # This process ends with the host's end of the socket; the lifeline is for the containers.
     run = partial(run_container, arguments.server, arguments.lifeline)
     ForkServer(requests, run, import_ahead, adopted=True).serve()
 
 
 def import_ahead(module: str) -> None:
+    """Import a module that is not imported yet. Raises what its import raises."""
     if module not in sys.modules:
         importlib.import_module(module)
 
 
-def run_container(server: str, lifeline: int, order: bytes, fds: list[int]) -> NoReturn:
-    """In the container: leave everything of the zygote's behind, and serve."""
+def run_container(server: str, lifeline: int, spec: bytes, fds: list[int]) -> NoReturn:
+    """In the container: close and replace everything of the zygote's, and serve."""
     code = 1
     try:
-        fork = msgspec.msgpack.decode(order, type=Fork)
+        fork = msgspec.msgpack.decode(spec, type=Fork)
         os.setsid()
         log = os.open(fork.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for number in (1, 2):
@@ -83,14 +84,14 @@ def run_container(server: str, lifeline: int, order: bytes, fds: list[int]) -> N
         os.closerange(lifeline + 1, os.sysconf("SC_OPEN_MAX"))
         adopt_orphans()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")  # short of memory, the machine ends a container before anything of the house
+            file.write("500")  # out of memory, the kernel kills a container before any of hostler's processes
         os.chdir(fork.folder)
         os.environ.clear()
         os.environ.update(fork.environment)
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         if random := sys.modules.get("numpy.random"):
-            random.seed()  # or every container would draw the same numbers
+            random.seed()  # else every container would draw the same numbers
         module, _, function = server.partition(":")
         getattr(importlib.import_module(module), function)()
         code = 0

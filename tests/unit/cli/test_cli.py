@@ -87,14 +87,14 @@ def test_env_prints_all_variables_that_a_shell_needs():
 @contextlib.contextmanager
 def running(data: Path, **more: Any) -> Iterator[None]:
     """What a host writes into its data folder, and holds, while it runs."""
-    lock, folder = data_dir.lock(data), data_dir.run_folder(data)
+    lock, folder = data_dir.lock(data), data_dir.make_run_folder(data)
     (folder / "settings.json").write_text(json.dumps(settings.dump(settings.Settings(data=data, **more))))
     (data / "url").write_text("http://127.0.0.1:2\n")
     try:
         yield
     finally:
         os.close(lock)
-        data_dir.leave(data, folder)
+        data_dir.remove_run_folder(data, folder)
 
 
 def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):

@@ -27,20 +27,20 @@ def test_a_data_folder_is_made_private_and_locked_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.9.9.9"])
 def test_loopback_addresses_need_no_leave(host: str) -> None:
-    listener.check_reach(host, 4566, allow_remote=False)
+    listener.check_remote_access(host, 4566, allow_remote=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_addresses_are_refused_unless_they_are_allowed(host: str) -> None:
     with pytest.raises(UserError, match="--allow-remote-access-without-authentication"):
-        listener.check_reach(host, 4566, allow_remote=False)
-    listener.check_reach(host, 4566, allow_remote=True)
+        listener.check_remote_access(host, 4566, allow_remote=False)
+    listener.check_remote_access(host, 4566, allow_remote=True)
 
 
 @pytest.mark.parametrize("host", ["nohost.invalid", "a..b"])
 def test_a_name_that_cannot_be_resolved_is_told_with_the_asked_port_and_the_cause(host: str) -> None:
     with pytest.raises(UserError, match=rf"^hostler cannot listen on {re.escape(host)} port 14567: [^\[]+$") as caught:
-        listener.check_reach(host, 14567, allow_remote=False)
+        listener.check_remote_access(host, 14567, allow_remote=False)
     assert "codec" not in str(caught.value)
 
 
@@ -60,13 +60,13 @@ def test_an_address_that_cannot_be_had_is_one_clear_line(host: str, port: int) -
 
 
 def test_what_a_killed_host_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
-    assert not data_dir.left_behind(tmp_path)
-    run = data_dir.run_folder(tmp_path)
+    assert not data_dir.clear_stale(tmp_path)
+    run = data_dir.make_run_folder(tmp_path)
     assert run.stat().st_mode & 0o777 == 0o700
     assert len(str(run)) < 45
     (tmp_path / "containers" / "one").mkdir(parents=True)
     (tmp_path / "hostler.db").touch()
-    assert data_dir.left_behind(tmp_path)
+    assert data_dir.clear_stale(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["hostler.db"]
     assert not run.exists()
 
@@ -80,14 +80,14 @@ def test_a_record_that_names_no_run_folder_removes_nothing(tmp_path: Path, recor
     data = tmp_path / "data"
     data.mkdir()
     (data / "run").write_text(record.replace("TMP", str(tmp_path)))
-    data_dir.left_behind(data)
+    data_dir.clear_stale(data)
     assert (precious / "file").exists()
 
 
 def test_leaving_removes_the_run_folder_and_its_signs(tmp_path: Path) -> None:
-    run = data_dir.run_folder(tmp_path)
+    run = data_dir.make_run_folder(tmp_path)
     (tmp_path / "url").touch()
-    data_dir.leave(tmp_path, run)
+    data_dir.remove_run_folder(tmp_path, run)
     assert not run.exists()
     assert not list(tmp_path.iterdir())
 
@@ -99,7 +99,7 @@ def test_the_hostler_that_runs_on_a_folder_is_found_as_it_is_reached_and_what_a_
     data = tmp_path / "data"
     lock = data_dir.lock(data)
     assert data_dir.running(data) is None
-    run = data_dir.run_folder(data)
+    run = data_dir.make_run_folder(data)
     told = settings.Settings(host="::", port=0, data=data, signatures="verify", keys_file="/keys", region="eu-west-1")
     (run / "settings.json").write_text(json.dumps(settings.dump(told)))
     (data / "url").touch()
@@ -110,15 +110,15 @@ def test_the_hostler_that_runs_on_a_folder_is_found_as_it_is_reached_and_what_a_
     assert (found.host, found.port, found.signatures, found.region) == ("::1", 40123, "verify", "eu-west-1")
     os.close(lock)
     assert data_dir.running(data) is None
-    data_dir.leave(data, run)
+    data_dir.remove_run_folder(data, run)
 
 
 def test_a_running_hostler_of_another_version_is_told_as_such(tmp_path: Path) -> None:
     lock = data_dir.lock(tmp_path)
-    run = data_dir.run_folder(tmp_path)
+    run = data_dir.make_run_folder(tmp_path)
     (tmp_path / "url").write_text("http://127.0.0.1:1\n")
     (run / "settings.json").write_text('{"data": "/", "allowed_hosts": [], "images": {}, "colour": "red"}')
     with pytest.raises(UserError, match="another version"):
         data_dir.running(tmp_path)
     os.close(lock)
-    data_dir.leave(tmp_path, run)
+    data_dir.remove_run_folder(tmp_path, run)

@@ -10,10 +10,10 @@ from hostler.wire.host_messages import Launch
 
 
 def table(folder: Path, *launches: Launch) -> ContainerTable:
-    """Children that runs nothing, with these already in its table."""
-    found = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
-    found.containers = {launch.id: Container(launch) for launch in launches}
-    return found
+    """A table that runs nothing, with these containers in it already."""
+    containers = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
+    containers.containers = {launch.id: Container(launch) for launch in launches}
+    return containers
 
 
 def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Path) -> None:

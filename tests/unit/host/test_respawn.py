@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hostler.host.respawn import how
+from hostler.host.respawn import exit_words
 
 
 @pytest.mark.parametrize(
     ("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "exit code -99")]
 )
 def test_an_end_is_told_in_words(code: int, words: str) -> None:
-    assert how(code) == words
+    assert exit_words(code) == words
 
 
 def apart(body: str) -> str:
@@ -73,7 +73,7 @@ def test_a_process_that_does_not_listen_is_killed_when_there_is_a_hurry() -> Non
         hurry = asyncio.Event()
         hurry.set()
         await kept.stop(60, hurry)
-        await reaper.alone()
+        await reaper.wait_for_strangers()
         print(kept.pid, children(os.getpid()))
         """
     )
@@ -115,10 +115,10 @@ def test_strangers_are_killed_but_not_while_a_child_is_being_born() -> None:
             await ended.wait()
             print(children(os.getpid()) == [pid])
             reaper.watch(pid, codes.append)
-        await reaper.alone()
+        await reaper.wait_for_strangers()
         print(children(os.getpid()) == [pid], codes)
         orphan()
-        await reaper.alone()
+        await reaper.wait_for_strangers()
         print(children(os.getpid()) == [pid], codes)
         os.kill(pid, signal.SIGKILL)
         """

@@ -12,8 +12,8 @@ from hostler.host.ports import Ports, ports_environment
 
 
 def test_serve_is_appended_once() -> None:
-    assert sandbox.served(("python", "a.py")) == ["python", "a.py", "serve"]
-    assert sandbox.served(("program", "serve")) == ["program", "serve"]
+    assert sandbox.with_serve(("python", "a.py")) == ["python", "a.py", "serve"]
+    assert sandbox.with_serve(("program", "serve")) == ["program", "serve"]
 
 
 def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_passed_over() -> None:
@@ -33,7 +33,7 @@ def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_pa
 def test_ports_that_were_given_back_are_used_again_only_when_they_must_be() -> None:
     ports = Ports()
     first = ports.take()
-    ports.give_back(first)
+    ports.release(first)
     later = set()
     while (port := ports.take()) != first:
         assert port not in later
