@@ -1,7 +1,7 @@
-"""Why one of our model servers cannot serve, in data: a code, a message and advice, and the file that carries them.
+"""The failure of one of our model servers as data, with code, message and advice, and the file that carries it.
 
 The server leaves the file in its base folder; control reads it for the FailureReason, and `hostler lint` uses the same
-codes and advice. No wording matters to either: see docs/decisions/0016-failures-in-data.md.
+codes and advice. Neither depends on wording: see docs/decisions/0016-failures-in-data.md.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ import msgspec
 from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
 
 FILE = "hostler-failure.json"  # in the container's base folder
-SIZE = 16_384  # bytes of it that are read; a longer file counts as none
+SIZE = 16_384  # bytes; a larger file is ignored
 _LINE = 500  # characters of a message, and of the log's last line
 
 
 class Code(StrEnum):
-    """The kinds of failure. The values are kept: servers and control may be of different versions."""
+    """The kinds of failure. Never change a value: servers and control may be of different versions."""
 
-    EXTRA_MISSING = "extra_missing"  # a package that an extra of hostler's installs
+    EXTRA_MISSING = "extra_missing"  # a package of one of hostler's extras
     MODULE_MISSING = "module_missing"  # any other module that the artifact's code imports
-    NO_MODEL = "no_model"  # no file that could be the model, and no script
-    FOLDER_TOO_DEEP = "folder_too_deep"  # the same, with all files in one folder of the archive
+    NO_MODEL = "no_model"  # no possible model file, and no script
+    FOLDER_TOO_DEEP = "folder_too_deep"  # the same, and all files are in one folder of the archive
     MODEL_FILE = "model_file"  # the model's file does not load
-    CODE_NEEDED = "code_needed"  # the file is such that only a script can make a model of it
-    SCRIPT_MISSING = "script_missing"  # SAGEMAKER_PROGRAM names a script that is nowhere
+    CODE_NEEDED = "code_needed"  # only a script can make a model of the file
+    SCRIPT_MISSING = "script_missing"  # the script that SAGEMAKER_PROGRAM names does not exist
     SCRIPT_RAISED = "script_raised"  # the artifact's own code raised an exception
     NO_MODEL_FN = "no_model_fn"
     NO_PREDICT_FN = "no_predict_fn"
-    FUNCTIONS_CLASH = "functions_clash"  # transform_fn beside the functions that it replaces
+    FUNCTIONS_CLASH = "functions_clash"  # transform_fn and functions that it replaces
     OUT_OF_MEMORY = "out_of_memory"
-    PROCESS_KILLED = "process_killed"  # the target's process, by SIGKILL while it loaded
-    PROCESS_ENDED = "process_ended"  # the same by anything else
+    PROCESS_KILLED = "process_killed"  # the target's process, by SIGKILL, during its load
+    PROCESS_ENDED = "process_ended"  # the same, in any other way
     OTHER = "other"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """`message` is one line without advice and full stop; `advice` whole sentences, or empty.
+    """`message`: one line without advice and full stop. `advice`: whole sentences, or empty.
 
-    `line`: the line of the log that says the same, as it was printed. `loading`: the load of the model failed, else the
-    server did not get so far. `code` is text, so that a code of another version is read, too.
+    `line`: the same failure's line in the log, as printed. `loading`: the load of the model failed, not the server's
+    start before it. `code` is text, so that codes of other versions can be read.
     """
 
     code: str
@@ -71,7 +71,7 @@ def define_model_fn(where: str = "") -> str:
     return f"Define model_fn(model_dir){where}; it returns the loaded model."
 
 
-# By code, for an error that brings none of its own.
+# By code, for errors without advice of their own.
 ADVICE = {
     Code.NO_MODEL: LINT,
     Code.SCRIPT_MISSING: (
@@ -98,7 +98,7 @@ def install_extra(name: str) -> str:
 
 
 def install_module(module: str) -> str:
-    """Return the advice for any other module that is missing where hostler's own servers run."""
+    """Return the advice for any other missing module."""
     return (
         f"Install the package that has it (such as pip install {package(module)}) where hostler is installed: here, an"
         " archive's requirements.txt is not."
@@ -106,12 +106,12 @@ def install_module(module: str) -> str:
 
 
 def package(module: str) -> str:
-    """Return the package that most likely has a module: its topmost name."""
+    """Return the package that most likely has a module: the first part of its name."""
     return short(module.partition(".")[0])
 
 
 def short(name: str) -> str:
-    """Shorten a name of somebody's choice to 60 characters."""
+    """Shorten a name to 60 characters."""
     return name if len(name) <= _NAMED else f"{name[: _NAMED - 3]}..."
 
 
@@ -130,7 +130,7 @@ def one_line(text: str) -> str:
 
 
 def leave(base: Path, failure: Failure) -> None:
-    """Write the failure into the base folder, whole or not at all. An OSError is ignored: the log says the same."""
+    """Write the failure atomically into the base folder. An OSError is ignored, for the log has the same."""
     draft = base / f".{FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         try:
@@ -141,13 +141,13 @@ def leave(base: Path, failure: Failure) -> None:
 
 
 def withdraw(base: Path) -> None:
-    """Remove what an earlier server left there."""
+    """Remove an earlier server's failure."""
     with contextlib.suppress(OSError):
         (base / FILE).unlink(missing_ok=True)
 
 
 def read(base: Path) -> Failure | None:
-    """Read the failure that a server left; None without one. Code of the artifact may have put anything there."""
+    """Read the failure that a server left, if there is one. Code of the artifact may have written anything there."""
     try:
         fd = os.open(base / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
@@ -159,7 +159,7 @@ def read(base: Path) -> Failure | None:
 
 
 def decoded(data: bytes) -> Failure | None:
-    """Decode the file's bytes; None if they are cut short, too many, no JSON of that shape, or without a message."""
+    """Decode the file's bytes; None if they are truncated, too many, no such JSON, or without a message."""
     if len(data) > SIZE:
         return None
     try:

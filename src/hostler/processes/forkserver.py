@@ -2,13 +2,13 @@
 
 It only imports, never predicts and has one thread, so that its children start clean: a fork after OpenMP ran hangs.
 Its client sends requests, some with file descriptors, on a unix stream socket and receives events there. Each is a
-frame: four bytes of length (big-endian), then a msgpack-encoded tagged struct; descriptors come with the first byte.
+frame: four bytes of length (big-endian), then a msgpack-encoded tagged struct; descriptors arrive with the first byte.
 
 Children are of one of two kinds:
 
 - *kept*: the fork server is their parent, reports their exits and passes signals on. When it exits, however it does,
   so do they and all that descends from them.
-- *adopted*: forked twice, so that the nearest ancestor that adopts orphans is their parent, and learns their exits by
+- *adopted*: forked twice, so that their parent is the nearest ancestor that adopts orphans, which collects their exits
   itself. The fork server's exit ends none of them.
 """
 
@@ -42,10 +42,10 @@ class Preload(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spawn(msgspec.Struct, frozen=True, tag=True):
-    """Fork a process, which runs `order`. Event: Spawned if it is adopted, SpawnFailed if there is none."""
+    """Fork a process that runs `spec`. Events: Spawned if it is adopted; SpawnFailed if no process could be forked."""
 
-    number: int  # the client's name for the process
-    order: bytes
+    number: int  # chosen by the client; it identifies the process
+    spec: bytes
     preload: tuple[str, ...] = ()  # units to import first
 
 
@@ -57,14 +57,14 @@ class Signal(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spawned(msgspec.Struct, frozen=True, tag=True):
-    """An adopted process runs, and its parent has adopted it already."""
+    """An adopted process runs and has its final parent."""
 
     number: int
     pid: int
 
 
 class SpawnFailed(msgspec.Struct, frozen=True, tag=True):
-    """No process could be forked. `reason`: the system's words, or empty."""
+    """No process could be forked. `reason`: the system's error message, or empty."""
 
     number: int
     reason: str
@@ -96,9 +96,9 @@ def start(
     try:
         ours.close()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # the client ends its processes itself
+            signal.signal(number, signal.SIG_IGN)  # the client signals its processes itself
         with contextlib.suppress(OSError):
-            tree.adopt_orphans()  # so that it finds what its children started, when all must end
+            tree.adopt_orphans()  # so that it can end its children's descendants, too
         ForkServer(theirs, run, preload, lifeline=lifeline).serve()
         code = 0
     finally:
@@ -108,48 +108,48 @@ def start(
 class ForkServer:
     """Serves one client.
 
-    `run(order, fds)` is the whole life of a child, which gets the file descriptors that came with its Spawn; `preload`
-    imports a unit, in memory that later children share. With a `lifeline`, its closing ends the fork server, too.
+    `run(spec, fds)` is all that a child does; it gets the file descriptors of its Spawn. `preload` imports a unit into
+    memory that later children share. If the `lifeline` closes, the fork server ends, too.
     """
 
     def __init__(
         self,
-        line: socket.socket,
+        connection: socket.socket,
         run: Callable[[bytes, list[int]], None],
         preload: Callable[[str], None],
         *,
         adopted: bool = False,
         lifeline: int | None = None,
     ) -> None:
-        self._line = line
+        self._connection = connection
         self._run = run
         self._preload = preload
         self._adopted = adopted
         self._lifeline = lifeline
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-        self._units: deque[str] = deque()  # to import when no request waits
+        self._units: deque[str] = deque()  # to import while no request waits
         self._modules_frozen = 0  # modules imported before the last freeze
-        self._children: dict[int, int] = {}  # kept ones that have not exited: pid -> number
-        self._exits = self._wake = -1  # a pipe into which SIGCHLD writes; kept children alone need it
+        self._children: dict[int, int] = {}  # of kept children that run: pid -> number
+        self._exits = self._wake = -1  # a pipe that SIGCHLD writes to, for kept children alone
 
     def serve(self) -> None:
         """Serve until the client's end, or the lifeline, closes; then end all that descends from this process."""
         if not self._adopted:
             self._watch_exits()
-        watched = [fd for fd in (self._line.fileno(), self._exits, self._lifeline) if fd is not None and fd >= 0]
+        watched = [fd for fd in (self._connection.fileno(), self._exits, self._lifeline) if fd is not None and fd >= 0]
         while True:
-            # 1. Import ahead, a unit at a time, whenever nothing else waits.
+            # 1. Import ahead, one unit at a time, while nothing else waits.
             ready = select.select(watched, [], [], 0 if self._units else None)[0]
             if not ready:
                 self._import(self._units.popleft())
             # 2. Leave when the lifeline has closed.
             if self._lifeline in ready:
                 break
-            # 3. Report exits before the next request, which may be about an exited process.
+            # 3. Report exits before the next request, which may concern an exited process.
             if self._exits in ready:
                 self._report_exits()
-            # 4. Serve one request, or leave with the client.
-            if self._line.fileno() in ready:
+            # 4. Serve one request, or leave if the client has closed.
+            if self._connection.fileno() in ready:
                 if (received := self._receive()) is None:
                     break
                 self._handle(*received)
@@ -197,11 +197,11 @@ class ForkServer:
         self._children[pid] = request.number
 
     def _fork_twice(self, request: Spawn, fds: list[int]) -> int:
-        """Fork an orphan by way of a process in between. Returns its pid, or 0 if the second fork fails."""
+        """Fork an orphan through an intermediate process. Returns its pid, or 0 if the second fork fails."""
         reading, writing = os.pipe()
         try:
-            between = os.fork()
-            if not between:
+            intermediate = os.fork()
+            if not intermediate:
                 try:
                     if not (pid := os.fork()):
                         os.close(reading)
@@ -213,7 +213,7 @@ class ForkServer:
             os.close(writing)
             writing = -1
             digits = os.read(reading, 20)
-            os.waitpid(between, 0)  # from here on the orphan is adopted
+            os.waitpid(intermediate, 0)  # from here on the orphan is adopted
         finally:
             os.close(reading)
             if writing >= 0:
@@ -221,10 +221,10 @@ class ForkServer:
         return int(digits or 0)
 
     def _become(self, request: Spawn, fds: list[int], parent: int | None) -> NoReturn:
-        """In the child: leave the fork server's things behind, and run. `parent`: whom a kept child exits with."""
+        """In the child: close and reset what is the fork server's, then run. A kept child exits with its `parent`."""
         code = 1
         try:
-            self._line.close()
+            self._connection.close()
             signal.set_wakeup_fd(-1)
             for fd in (self._exits, self._wake):
                 if fd >= 0:
@@ -235,9 +235,9 @@ class ForkServer:
             if parent is not None:
                 exit_with_parent(parent)
                 with contextlib.suppress(OSError):
-                    tree.adopt_orphans()  # what the child starts stays below it for as long as it lives
+                    tree.adopt_orphans()  # its descendants stay its own while it lives
                 gc.unfreeze()  # the user's code finds the collector as in any other process
-            self._run(request.order, fds)
+            self._run(request.spec, fds)
             code = 0
         finally:
             os._exit(code)
@@ -261,18 +261,18 @@ class ForkServer:
             os.read(self._exits, 512)
         for pid, status in tree.reap():
             number = self._children.pop(pid, None)
-            if number is not None:  # else an orphan that an exited child left behind
+            if number is not None:  # else an orphan of an exited child
                 self._send(Exited(number, status))
         tree.kill_strangers(self._children)
 
     # --- the socket
 
     def _send(self, event: Event) -> None:
-        with contextlib.suppress(ConnectionError):  # the client has gone: the next read returns its end
-            self._line.sendall(_frame(event))
+        with contextlib.suppress(ConnectionError):  # the client has closed: the next read returns that
+            self._connection.sendall(_frame(event))
 
     def _receive(self) -> tuple[Request, list[int]] | None:
-        """The next request with its file descriptors; None once the client's end has closed, also mid-frame."""
+        """Receive a request with its file descriptors; None if the client's end has closed, even within a frame."""
         fds: list[int] = []
         head = self._read(4, fds)
         payload = head and self._read(int.from_bytes(head, "big"), fds)
@@ -282,7 +282,7 @@ class ForkServer:
         data = b""
         while len(data) < size:
             try:
-                piece, received, _, _ = socket.recv_fds(self._line, size - len(data), _MOST_FDS)
+                piece, received, _, _ = socket.recv_fds(self._connection, size - len(data), _MOST_FDS)
             except ConnectionError:
                 return b""
             if not piece:
@@ -295,11 +295,13 @@ class ForkServer:
 class Client:
     """The client's end, on the running loop. `on_event` gets each event.
 
-    `on_gone` is called once, when the fork server has gone or sent what is no event; not after `close`.
+    `on_gone` is called once, when the fork server has exited or sent invalid data; not after `close`.
     """
 
-    def __init__(self, line: socket.socket, on_event: Callable[[Event], None], on_gone: Callable[[], None]) -> None:
-        self._line = line
+    def __init__(
+        self, connection: socket.socket, on_event: Callable[[Event], None], on_gone: Callable[[], None]
+    ) -> None:
+        self._connection = connection
         self._on_event = on_event
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -307,13 +309,13 @@ class Client:
         self._received = b""
         self._unsent: deque[tuple[bytes, Sequence[int]]] = deque()
         self._closed = False
-        line.setblocking(False)
-        self._loop.add_reader(line.fileno(), self._receive)
+        connection.setblocking(False)
+        self._loop.add_reader(connection.fileno(), self._receive)
 
     def send(self, request: Request, fds: Sequence[int] = ()) -> None:
         """Queue a request, and close its file descriptors once they are sent. Never blocks.
 
-        If the fork server has gone, the request is dropped.
+        If the fork server has exited, the request is dropped.
         """
         self._unsent.append((_frame(request), fds))
         if len(self._unsent) == 1:
@@ -323,9 +325,9 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self._line.fileno())
-        self._loop.remove_writer(self._line.fileno())
-        self._line.close()
+        self._loop.remove_reader(self._connection.fileno())
+        self._loop.remove_writer(self._connection.fileno())
+        self._connection.close()
         self._drop_unsent()
 
     def _flush(self) -> None:
@@ -335,18 +337,18 @@ class Client:
         try:
             while self._unsent:
                 data, fds = self._unsent[0]
-                sent = socket.send_fds(self._line, [data], fds)
+                sent = socket.send_fds(self._connection, [data], fds)
                 self._unsent[0] = (data[sent:], ())
                 for fd in fds:
                     os.close(fd)
                 if sent == len(data):
                     self._unsent.popleft()
         except BlockingIOError:
-            self._loop.add_writer(self._line.fileno(), self._flush)
+            self._loop.add_writer(self._connection.fileno(), self._flush)
             return
         except OSError:
-            self._drop_unsent()  # it has gone; `_receive` reports that
-        self._loop.remove_writer(self._line.fileno())
+            self._drop_unsent()  # the fork server has exited; `_receive` reports that
+        self._loop.remove_writer(self._connection.fileno())
 
     def _drop_unsent(self) -> None:
         while self._unsent:
@@ -355,22 +357,22 @@ class Client:
 
     def _receive(self) -> None:
         try:
-            piece = self._line.recv(_PIECE)
+            piece = self._connection.recv(_PIECE)
         except BlockingIOError:
             return
         except OSError:
             piece = b""
         self._received += piece
-        events, whole = self._events()
+        events, valid = self._events()
         for event in events:
             if not self._closed:
                 self._on_event(event)
-        if not ((piece and whole) or self._closed):
+        if not ((piece and valid) or self._closed):
             self.close()
             self._on_gone()
 
     def _events(self) -> tuple[list[Event], bool]:
-        """The events received as a whole, and whether they are events."""
+        """Return the complete events received, and whether all data was valid."""
         events: list[Event] = []
         while (end := 4 + int.from_bytes(self._received[:4], "big")) <= len(self._received):
             try:

@@ -1,6 +1,6 @@
-"""How a process ends with another one, however that one went.
+"""Ways for a process to end with another process, however that one ends.
 
-The lifeline is a pipe whose write end only the host holds: when the host is gone, it closes.
+The lifeline is a pipe whose write end only the host has: it closes when the host ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def exit_with_parent(parent: int) -> None:
-    """Have the system kill this process when its parent exits: that works where no thread of ours gets to run.
+    """Have the system kill this process when its parent exits, even if no thread of ours can run.
 
     `parent` is the parent's pid before the fork; if it has exited since, this process exits now.
     """

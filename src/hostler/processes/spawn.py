@@ -1,4 +1,4 @@
-"""Start a program as a child of this process: its own session, nothing inherited but what is named."""
+"""Start a program as a child of this process, in its own session, with only the named file descriptors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], *, output: int = 
     """Start `argv` (its first word is looked up in our PATH) and return its pid. Raises OSError.
 
     stdin is empty, stdout and stderr go to the file descriptor `output`; those in `keep` stay open under their numbers.
-    A session of its own keeps the terminal's Ctrl-C to the host alone.
+    In a session of its own, it does not get the terminal's Ctrl-C, which is for the host alone.
     """
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
