@@ -62,10 +62,10 @@ def exact_size(count: int, unit: str = "") -> str:
     return f"{count}{unit}" + (f" ({size(count)})" if count >= 2**10 else "")
 
 
-def hide_folders(text: str, folders: Iterable[str], shown: Collection[str] = ()) -> str:
+def hide_folders(text: str, folders: Iterable[str], keep: Collection[str] = ()) -> str:
     """Replace each path inside `folders`, and each in a folder of Python's libraries, by the file's name.
 
-    `shown`: paths to keep. All other paths, such as /etc/ssl, and addresses are kept, too.
+    `keep`: paths to keep. All other paths, such as /etc/ssl, and addresses are kept, too.
     """
     below = [
         re.escape(folder)
@@ -75,7 +75,7 @@ def hide_folders(text: str, folders: Iterable[str], shown: Collection[str] = ())
     anywhere = "|".join([*(rf"{folder}(?![\w.-])" for folder in below), _ANY_LIBRARY])
     return re.sub(
         rf"{_START}(?:{anywhere}){_REST}",
-        lambda path: path[0] if path[0] in shown else path[0].rstrip("/").rpartition("/")[2],
+        lambda path: path[0] if path[0] in keep else path[0].rstrip("/").rpartition("/")[2],
         text,
     )
 

@@ -208,7 +208,7 @@ def test_an_id_can_be_started_again_after_it_was_stopped(stage: Stage) -> None:
     playing(stage, play)
 
 
-def test_a_new_client_lists_what_an_earlier_one_started(stage: Stage) -> None:
+def test_a_new_client_lists_the_containers_that_an_earlier_one_started(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await engine.start(stage.launch("kept"))
         before = await engine.list()
@@ -221,7 +221,7 @@ def test_a_new_client_lists_what_an_earlier_one_started(stage: Stage) -> None:
     playing(stage, play)
 
 
-def test_changes_are_told_when_a_container_starts_and_when_it_ends(stage: Stage) -> None:
+def test_changes_are_reported_when_a_container_starts_and_when_it_ends(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await engine.list()
         await engine.start(stage.launch("news"))
@@ -244,7 +244,7 @@ def test_the_log_is_read_from_its_end_and_a_missing_one_is_empty(stage: Stage) -
     playing(stage, play)
 
 
-def test_memory_counts_the_whole_tree_and_is_zero_once_it_is_gone(stage: Stage) -> None:
+def test_memory_counts_the_whole_tree_and_is_zero_after_its_end(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await engine.start(stage.launch("eater"))
         seen = await one(engine, "eater")
@@ -255,7 +255,7 @@ def test_memory_counts_the_whole_tree_and_is_zero_once_it_is_gone(stage: Stage) 
     playing(stage, play)
 
 
-def test_the_ports_on_which_anything_of_a_container_listens_are_told(stage: Stage) -> None:
+def test_all_ports_on_which_a_container_listens_are_listed(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await engine.start(stage.launch("listener"))
         seen = await one(engine, "listener")
@@ -283,7 +283,7 @@ def test_a_container_under_bubblewrap_has_the_hostname_that_its_environment_says
     playing(stage, play)
 
 
-def test_what_cannot_be_started_is_refused_and_leaves_nothing(stage: Stage) -> None:
+def test_a_container_that_cannot_be_started_is_refused_and_leaves_nothing(stage: Stage) -> None:
     if isinstance(stage, FakeStage):
         pytest.skip("the fake engine starts anything")
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_started_is_refused_and_leaves_nothing(stage: Stage) -> N
     playing(stage, play)
 
 
-def test_the_fake_engine_refuses_and_ends_containers_as_it_is_told() -> None:
+def test_the_fake_engine_refuses_and_ends_containers_on_request() -> None:
     async def play() -> None:
         engine = FakeEngine()
         launch = Launch("one", "/nowhere", "log", {}, {}, framework="script")

@@ -182,7 +182,7 @@ def test_a_package_that_is_missing_at_the_start_is_left_as_that(model: Path) -> 
         )
 
 
-def test_a_server_that_comes_up_takes_away_what_an_earlier_one_left(model: Path) -> None:
+def test_a_starting_server_removes_an_earlier_ones_failure(model: Path) -> None:
     script(model, f"{MODEL_FN}{PREDICT_FN}")
     failures.leave(model.parent, Failure(Code.OTHER, "long ago"))
     with running(model.parent) as server:

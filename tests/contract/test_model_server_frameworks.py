@@ -83,7 +83,7 @@ def test_a_script_on_the_pytorch_image_has_that_images_defaults(pytorch: Contain
         pytorch.ask("DELETE", f"/models/{name}")
 
 
-def test_what_the_pytorch_image_cannot_load_says_what_to_do(pytorch: Container) -> None:
+def test_an_error_of_the_pytorch_image_says_what_to_do(pytorch: Container) -> None:
     import torch
 
     torch.save({"weight": torch.ones(1)}, pytorch.model("state") / "model.pth")
@@ -134,7 +134,7 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
 
 
 @pytest.mark.parametrize("padding", [0, LARGE])
-def test_calls_that_come_together_are_answered_as_one_by_one(server: Container, padding: int) -> None:
+def test_concurrent_calls_are_answered_as_one_by_one(server: Container, padding: int) -> None:
     onnx_model(server.model("together"), 1.0, padding=padding)
     assert bool(server.loaded("together").get("socket")) == bool(padding)
     bodies = [b"x" if number % 10 == 9 else b"%d,%d,0.5" % (number, number) for number in range(200)]

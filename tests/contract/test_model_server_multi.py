@@ -119,7 +119,7 @@ def test_the_list_is_paged_by_name_and_every_model_comes_once(server: Container)
         server.ask("DELETE", f"/models/{name}")
 
 
-def test_unknown_paths_and_methods_are_told_apart(server: Container) -> None:
+def test_unknown_paths_are_404_and_wrong_methods_405(server: Container) -> None:
     assert server.ask("GET", "/nothing").status == 404
     assert server.ask("POST", "/invocations", b"1").status == 404
     assert server.ask("PUT", "/models").status == 405
@@ -151,7 +151,7 @@ def test_two_loads_of_one_target_at_once_are_one_load(server: Container) -> None
 
 
 @pytest.mark.parametrize("name", ["model.joblib", "model.pkl", "anything.joblib"])
-def test_an_sklearn_artifact_is_told_from_its_file(server: Container, name: str) -> None:
+def test_an_sklearn_artifact_is_recognized_by_its_file(server: Container, name: str) -> None:
     fitted = estimator(server.model("sk"), name)
     server.loaded("sk")
     answer = server.invoke("sk", b"[[1.0, 2.0], [3.0, 4.0]]", "application/json")

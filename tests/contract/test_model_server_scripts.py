@@ -233,7 +233,7 @@ def test_a_flood_of_output_reaches_the_log_and_blocks_nobody(server: Container, 
     assert server.output().rstrip().endswith("after")
 
 
-def test_a_target_ends_after_what_still_runs_there(server: Container) -> None:
+def test_a_target_ends_after_its_calls_in_flight(server: Container) -> None:
     script(
         server.model("slow"),
         "import time\ndef model_fn(d): return 0\ndef predict_fn(d, m):\n    time.sleep(0.5)\n    return 1",
@@ -355,7 +355,7 @@ BAD_ANSWERS = {
 
 
 @pytest.mark.parametrize("what", BAD_ANSWERS)
-def test_whatever_a_call_raises_or_returns_is_answered_at_once(server: Container, load: Load, what: str) -> None:
+def test_every_exception_and_result_of_a_call_is_answered_at_once(server: Container, load: Load, what: str) -> None:
     load(f"def model_fn(d): return 1\ndef transform_fn(m, data, kind, accept):\n    {BAD_ANSWERS[what]}\n")
     assert server.invoke("s", b"1", "text/csv").status == 500
     assert server.invoke("s", b"1", "text/csv").status == 500, "the target lives"
@@ -443,7 +443,7 @@ def transform_fn(model, data, content_type, accept):
 
 
 @pytest.mark.parametrize("how", ["returns", "exits", "raises", "pieces"])
-def test_a_forked_child_that_comes_back_from_the_users_code_answers_nobody(
+def test_a_forked_child_that_returns_from_the_users_code_answers_no_call(
     server: Container, load: Load, how: str
 ) -> None:
     load(FORKS)
@@ -458,7 +458,7 @@ def test_a_forked_child_that_comes_back_from_the_users_code_answers_nobody(
     _settles(server, 2)
 
 
-def test_a_forked_child_that_is_told_to_end_ends_alone(server: Container, load: Load) -> None:
+def test_a_forked_child_that_gets_sigterm_ends_alone(server: Container, load: Load) -> None:
     load("""
         import multiprocessing, os, time
         def model_fn(model_dir): return 0

@@ -65,7 +65,7 @@ def test_a_pickle_that_is_not_small_is_served_from_a_process_of_its_own(tmp_path
         assert [path.name for path in server.sockets.iterdir() if path.name != "s"] == ["t1"]
 
 
-def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_falls(tmp_path: Path, model: Path) -> None:
+def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_crashes(tmp_path: Path, model: Path) -> None:
     script(
         model,
         """
@@ -95,7 +95,7 @@ def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_falls(tmp_p
         assert answer.json != first
 
 
-def test_the_end_waits_for_what_runs(tmp_path: Path, model: Path) -> None:
+def test_the_end_waits_for_calls_in_flight(tmp_path: Path, model: Path) -> None:
     script(model, "import time\ndef model_fn(d): pass\ndef predict_fn(d, m):\n    time.sleep(0.7)\n    return 'done'")
     with running(tmp_path, cold=True) as server:
         server.wait()
@@ -163,7 +163,7 @@ def test_the_logs_last_line_is_the_reason_after_one_traceback_of_the_users_own(
             assert 'File "/opt/ml/model/code/inference.py", line 3, in model_fn' in said
 
 
-def test_a_named_script_that_is_nowhere_ends_the_server_with_the_places(tmp_path: Path, model: Path) -> None:
+def test_a_named_script_that_is_missing_ends_the_server_with_a_list_of_the_folders(tmp_path: Path, model: Path) -> None:
     booster(model)
     places = {"SAGEMAKER_PROGRAM": "serve.py", "SAGEMAKER_SUBMIT_DIRECTORY": str(tmp_path / "code")}
     with running(tmp_path, HOSTLER_FRAMEWORK="xgboost", **places) as server:
@@ -174,7 +174,7 @@ def test_a_named_script_that_is_nowhere_ends_the_server_with_the_places(tmp_path
         )
 
 
-def test_a_script_that_nobody_named_is_ignored_aloud_on_the_xgboost_image(tmp_path: Path, model: Path) -> None:
+def test_a_script_that_is_not_named_is_ignored_with_a_message_on_the_xgboost_image(tmp_path: Path, model: Path) -> None:
     booster(model)
     script(model, "def model_fn(d): return 1")
     with running(tmp_path, HOSTLER_FRAMEWORK="xgboost") as server:
@@ -202,7 +202,9 @@ def test_a_named_script_with_model_fn_alone_predicts_on_the_xgboost_image(tmp_pa
         assert answer.json == said_by(trained, [[1, 2, 3]])
 
 
-def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(tmp_path: Path, model: Path) -> None:
+def test_a_framework_that_is_not_installed_ends_the_server_with_the_install_command(
+    tmp_path: Path, model: Path
+) -> None:
     # -S leaves out site-packages; what the server itself needs is linked into a folder of its own
     packages = tmp_path / "packages"
     packages.mkdir()
@@ -238,7 +240,7 @@ def test_a_framework_that_is_not_installed_ends_the_server_with_what_to_install(
         assert server.invoke("plain", b'[[1, 2], {"a": null}]', "application/json").json == [[[1, 2], {"a": None}], 1]
 
 
-def test_without_a_socket_it_listens_on_the_port_it_is_told(tmp_path: Path, model: Path) -> None:
+def test_without_a_socket_it_listens_on_the_given_port(tmp_path: Path, model: Path) -> None:
     booster(model)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -297,7 +299,7 @@ def _fallen(server: Container) -> None:
         time.sleep(0.01)
 
 
-def test_who_asks_while_a_fallen_model_is_loaded_again_waits_for_it(tmp_path: Path, model: Path) -> None:
+def test_a_call_waits_while_a_crashed_model_is_loaded_again(tmp_path: Path, model: Path) -> None:
     script(model, FALLS)
     with running(tmp_path) as server:
         server.wait()
@@ -313,7 +315,7 @@ def test_who_asks_while_a_fallen_model_is_loaded_again_waits_for_it(tmp_path: Pa
         assert server.ask("GET", "/ping").status == 200
 
 
-def test_who_waits_for_a_fallen_model_that_does_not_load_again_is_told(tmp_path: Path, model: Path) -> None:
+def test_a_call_that_waits_for_a_crashed_model_that_does_not_load_again_is_refused(tmp_path: Path, model: Path) -> None:
     script(model, FALLS)
     with running(tmp_path) as server:
         server.wait()
@@ -327,7 +329,7 @@ def test_who_waits_for_a_fallen_model_that_does_not_load_again_is_told(tmp_path:
         assert server.output().splitlines()[-1] == "the model does not load: no luck"
 
 
-def test_the_end_waits_for_nobody_who_waits_for_a_fallen_model(tmp_path: Path, model: Path) -> None:
+def test_the_end_does_not_wait_for_calls_that_wait_for_a_crashed_model(tmp_path: Path, model: Path) -> None:
     script(model, FALLS)
     with running(tmp_path) as server:
         server.wait()
@@ -338,7 +340,7 @@ def test_the_end_waits_for_nobody_who_waits_for_a_fallen_model(tmp_path: Path, m
         assert status_of(waiting) == 503
 
 
-def test_only_those_fail_whose_call_was_on_its_way_in_the_process_that_fell(tmp_path: Path, model: Path) -> None:
+def test_only_the_calls_in_flight_in_the_crashed_process_fail(tmp_path: Path, model: Path) -> None:
     script(model, FALLS)
     answered: list[tuple[str, bytes]] = []
     with running(tmp_path) as server, ThreadPoolExecutor(4) as callers:

@@ -116,7 +116,7 @@ def test_others_are_answered_between_two_pieces(server: tuple[Container, Call]) 
         assert {stream.read1(1) for stream in streams} == {b"x"}
 
 
-def test_a_caller_who_leaves_closes_the_pieces(server: tuple[Container, Call]) -> None:
+def test_a_disconnected_caller_closes_the_pieces(server: tuple[Container, Call]) -> None:
     container, call = server
     response = call("endless")
     response.read1(1)
@@ -157,7 +157,7 @@ def test_until_its_first_piece_a_stream_is_a_call_like_any_other(
     assert call("steps").status == 200
 
 
-def test_a_caller_who_does_not_read_holds_up_nobody_but_himself(server: tuple[Container, Call]) -> None:
+def test_a_caller_that_does_not_read_delays_only_itself(server: tuple[Container, Call]) -> None:
     _, call = server
     response = call("large")
     for _ in range(400):
@@ -168,7 +168,7 @@ def test_a_caller_who_does_not_read_holds_up_nobody_but_himself(server: tuple[Co
     assert int(call("steps").read()) == 300
 
 
-def test_a_stream_is_finished_when_the_server_is_told_to_end(server: tuple[Container, Call]) -> None:
+def test_a_stream_is_finished_when_the_server_gets_sigterm(server: tuple[Container, Call]) -> None:
     container, call = server
     response = call("gates")
     assert response.read1() == b"first"

@@ -157,7 +157,7 @@ def test_a_target_of_processes_of_its_own_has_as_many(serve: Callable[..., Conta
     assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
 
 
-def test_a_script_that_does_not_load_is_tried_once_and_told_of_once(serve: Callable[..., Container]) -> None:
+def test_a_script_that_does_not_load_is_tried_once_and_reported_once(serve: Callable[..., Container]) -> None:
     server = serve()
     (script(server.model("s"), SCRIPT) / "spoiled").touch()
     assert server.load("s").status == 500
@@ -165,7 +165,7 @@ def test_a_script_that_does_not_load_is_tried_once_and_told_of_once(serve: Calla
     assert len(processes(server)) == 2
 
 
-def test_what_comes_to_the_server_itself_is_shared_by_its_workers(serve: Callable[..., Container]) -> None:
+def test_calls_to_the_server_itself_are_shared_among_its_workers(serve: Callable[..., Container]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = serve(HOSTLER_SOCKET="", SAGEMAKER_BIND_TO_PORT=str(port))
@@ -218,7 +218,7 @@ def test_a_model_that_ends_its_process_ends_one_worker_and_its_own_load(serve: C
     assert len(set(before) & set(processes(server))) == 1
 
 
-def test_what_waits_behind_a_model_that_ends_its_worker_is_loaded_by_another(serve: Callable[..., Container]) -> None:
+def test_a_load_that_waits_behind_one_that_ends_its_worker_succeeds_in_another(serve: Callable[..., Container]) -> None:
     server = serve()
     names = {f"t{number}": number for number in range(12)}
     for name, number in names.items():
@@ -235,7 +235,7 @@ def test_what_waits_behind_a_model_that_ends_its_worker_is_loaded_by_another(ser
     settled(server, names)
 
 
-def test_a_target_that_a_successor_cannot_load_is_taken_away_from_all(serve: Callable[..., Container]) -> None:
+def test_a_target_that_a_replacement_cannot_load_is_unloaded_everywhere(serve: Callable[..., Container]) -> None:
     server = serve()
     loaded(server, "a", 1)
     loaded(server, "bad", TWICE)

@@ -16,21 +16,21 @@ WHOLE = Failure(Code.NO_MODEL_FN, "inference.py has no model_fn", ADVICE[Code.NO
 DATA = msgspec.json.encode(WHOLE)
 
 
-def test_what_is_left_is_read_again_and_nothing_else_is_there(tmp_path: Path) -> None:
+def test_a_failure_that_was_left_is_read_and_is_the_only_file(tmp_path: Path) -> None:
     failures.leave(tmp_path, Failure(Code.OTHER, "an earlier one"))
     failures.leave(tmp_path, WHOLE)
     assert failures.read(tmp_path) == WHOLE
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_what_is_withdrawn_is_not_read_again(tmp_path: Path) -> None:
+def test_a_withdrawn_failure_is_not_read(tmp_path: Path) -> None:
     failures.leave(tmp_path, WHOLE)
     failures.withdraw(tmp_path)
     failures.withdraw(tmp_path)
     assert failures.read(tmp_path) is None
 
 
-def test_where_nothing_can_be_written_nothing_is_raised(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_raises_nothing(tmp_path: Path) -> None:
     failures.leave(tmp_path / "nowhere", WHOLE)
     failures.withdraw(tmp_path / "nowhere")
     assert failures.read(tmp_path / "nowhere") is None
@@ -76,7 +76,7 @@ def test_a_file_of_a_later_version_is_read_as_far_as_it_is_understood() -> None:
     assert failures.decoded(data) == Failure("of_tomorrow", "m", "Do that.")
 
 
-def test_what_is_no_file_is_not_opened_to_be_read(tmp_path: Path) -> None:
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / FILE)  # a reader would wait for somebody who writes
     assert failures.read(tmp_path) is None
     (tmp_path / FILE).unlink()
@@ -96,7 +96,7 @@ def test_a_link_is_not_followed_and_never_written_through(tmp_path: Path) -> Non
     assert stat.S_ISREG((base / FILE).lstat().st_mode)
 
 
-def test_every_failure_of_ours_fits_what_is_read() -> None:
+def test_every_failure_of_ours_is_small_enough_to_be_read() -> None:
     message = failures.one_line("\U0001f40e" * 9999)
     longest = max(ADVICE.values(), key=len) + "\U0001f40e" * 500
     assert failures.decoded(msgspec.json.encode(Failure(Code.OTHER, message, longest, f"it is: {message}"))) is not None

@@ -47,7 +47,7 @@ def test_a_shortened_text_is_as_long_as_it_may_be() -> None:
     assert shorten("a" * 11, 10, "…'") == "aaaaaaaa…'"
 
 
-def test_how_much_of_a_shortened_text_is_kept_can_be_said() -> None:
+def test_the_kept_length_of_a_shortened_text_can_be_given() -> None:
     assert shorten("a" * 11, 10, kept=10) == "aaaaaaaaaa..."
 
 

@@ -86,7 +86,7 @@ def running(data: Path) -> Settings | None:
     except OSError as error:
         raise UserError(f"the data folder {data} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"what runs in {data} is a hostler of another version") from None
+        raise UserError(f"the hostler that runs in {data} is of another version") from None
 
 
 def make_run_folder(data: Path) -> Path:

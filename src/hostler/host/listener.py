@@ -15,8 +15,8 @@ def check_remote_access(host: str, port: int, allow_remote: bool) -> None:
     addresses = {str(info[4][0]) for info in _resolved(host, port)}
     if not allow_remote and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise UserError(
-            f"{host} can be reached from other machines, and hostler asks nobody who they are; "
-            'set signatures = "verify", or if that is wanted add --allow-remote-access-without-authentication'
+            f"{host} can be reached from other machines, and hostler does not verify who calls; "
+            'set signatures = "verify", or to allow that add --allow-remote-access-without-authentication'
         )
 
 

@@ -60,7 +60,7 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
         settings_module.access_keys(settings)  # the gateways read them; their mistakes are reported here
     elif settings.keys_file:
         raise UserError(
-            'keys_file is set, but nobody is asked for a key: set signatures = "verify" too, or do not set keys_file'
+            'keys_file is set, but signatures are not verified: set signatures = "verify" too, or do not set keys_file'
         )
     remote = verified or settings.allow_remote_access_without_authentication
     listener.check_remote_access(settings.host, settings.port, remote)

@@ -89,7 +89,7 @@ def _refuse(reason: str, config: Environment | None = None, failure: Failure | N
 
 @contextlib.contextmanager
 def _socket_folder(config: Environment) -> Iterator[Path]:
-    """The folder of the targets' own sockets: the server's, else a private one."""
+    """Yield the folder for the targets' own sockets: that of the server's socket, else a private one."""
     if config.socket:
         yield Path(config.socket).parent
     else:

@@ -76,7 +76,7 @@ class _Streaming:
         self._environment = environment
         self._loop = asyncio.get_running_loop()
         self._scheduled = False  # the next step is in the loop's queue
-        self._clogged = False
+        self._blocked = False
         self._finished = False
 
     def begin(self) -> None:
@@ -94,12 +94,12 @@ class _Streaming:
             send(self._request, Reply(200, b"", self._content_type), self._environment)
             return
         self._request.on_disconnect = self._close
-        self._request.on_write_blocked = self._clog
+        self._request.on_write_blocked = self._on_write_blocked
         self._send(piece)
 
     def _step(self) -> None:
         self._scheduled = False
-        if self._finished or self._clogged:
+        if self._finished or self._blocked:
             return
         try:
             piece = self._next()
@@ -119,12 +119,12 @@ class _Streaming:
         self._schedule()
 
     def _schedule(self) -> None:
-        if not (self._scheduled or self._clogged or self._finished):
+        if not (self._scheduled or self._blocked or self._finished):
             self._scheduled = True
             self._loop.call_soon(self._step)
 
-    def _clog(self, full: bool) -> None:
-        self._clogged = full
+    def _on_write_blocked(self, full: bool) -> None:
+        self._blocked = full
         self._schedule()
 
     def _next(self) -> bytes | None:

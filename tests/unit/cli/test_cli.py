@@ -235,7 +235,7 @@ def test_a_misspelt_setting_is_a_warning():
 def test_keys_that_would_never_be_verified_are_refused(tmp_path: Path):
     result = run("up", "--data", str(tmp_path), HOSTLER_KEYS_FILE="/nonexistent/keys")
     assert result.exit_code == 1
-    assert result.stderr.startswith("hostler: keys_file is set, but nobody is asked for a key: ")
+    assert result.stderr.startswith("hostler: keys_file is set, but signatures are not verified: ")
     assert result.stderr.count("\n") == 1
 
 

@@ -38,7 +38,7 @@ def test_other_addresses_are_refused_unless_they_are_allowed(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["nohost.invalid", "a..b"])
-def test_a_name_that_cannot_be_resolved_is_told_with_the_asked_port_and_the_cause(host: str) -> None:
+def test_a_name_that_cannot_be_resolved_is_an_error_with_its_port_and_cause(host: str) -> None:
     with pytest.raises(UserError, match=rf"^hostler cannot listen on {re.escape(host)} port 14567: [^\[]+$") as caught:
         listener.check_remote_access(host, 14567, allow_remote=False)
     assert "codec" not in str(caught.value)
@@ -59,7 +59,7 @@ def test_an_address_that_cannot_be_had_is_one_clear_line(host: str, port: int) -
         listener.listen(host, port)
 
 
-def test_what_a_killed_host_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+def test_a_killed_hosts_files_are_removed_and_no_others(tmp_path: Path) -> None:
     assert not data_dir.clear_stale(tmp_path)
     run = data_dir.make_run_folder(tmp_path)
     assert run.stat().st_mode & 0o777 == 0o700
@@ -92,7 +92,7 @@ def test_leaving_removes_the_run_folder_and_its_signs(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_hostler_that_runs_on_a_folder_is_found_as_it_is_reached_and_what_a_killed_one_left_is_not(
+def test_a_running_hostler_is_found_with_its_address_and_a_killed_one_is_not(
     tmp_path: Path,
 ) -> None:
     assert data_dir.running(tmp_path / "misspelt") is None
@@ -113,7 +113,7 @@ def test_the_hostler_that_runs_on_a_folder_is_found_as_it_is_reached_and_what_a_
     data_dir.remove_run_folder(data, run)
 
 
-def test_a_running_hostler_of_another_version_is_told_as_such(tmp_path: Path) -> None:
+def test_a_running_hostler_of_another_version_is_an_error(tmp_path: Path) -> None:
     lock = data_dir.lock(tmp_path)
     run = data_dir.make_run_folder(tmp_path)
     (tmp_path / "url").write_text("http://127.0.0.1:1\n")

@@ -37,5 +37,5 @@ def test_a_container_that_is_still_being_started_is_not_listed(tmp_path: Path) -
     assert table(tmp_path, Launch("one", "", "", {}, {})).list() == ()
 
 
-async def test_stopping_what_is_unknown_is_no_error(tmp_path: Path) -> None:
+async def test_stopping_an_unknown_container_is_no_error(tmp_path: Path) -> None:
     await table(tmp_path).stop("never", 1)

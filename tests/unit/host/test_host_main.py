@@ -44,7 +44,7 @@ def hosting(data: Path) -> Iterator[subprocess.Popen[str]]:
             host.kill()
 
 
-def test_the_end_is_told_also_when_a_second_signal_cuts_it_short(tmp_path: Path) -> None:
+def test_the_stop_is_printed_even_if_a_second_signal_shortens_it(tmp_path: Path) -> None:
     with hosting(tmp_path / "data") as host:
         assert host.stdout
         host.send_signal(signal.SIGTERM)
@@ -54,7 +54,7 @@ def test_the_end_is_told_also_when_a_second_signal_cuts_it_short(tmp_path: Path)
         assert host.wait(30) == 0
 
 
-def test_a_host_that_nobody_listens_to_any_more_ends_as_well(tmp_path: Path) -> None:
+def test_a_host_with_a_closed_stdout_stops_as_well(tmp_path: Path) -> None:
     with hosting(tmp_path / "data") as host:
         assert host.stdout
         host.stdout.close()

@@ -16,7 +16,7 @@ from hostler.host.respawn import exit_words
 @pytest.mark.parametrize(
     ("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "exit code -99")]
 )
-def test_an_end_is_told_in_words(code: int, words: str) -> None:
+def test_an_exit_code_is_described_in_words(code: int, words: str) -> None:
     assert exit_words(code) == words
 
 
@@ -96,7 +96,7 @@ def test_a_program_that_cannot_be_started_is_tried_again() -> None:
     assert said == "3\n"
 
 
-def test_strangers_are_killed_but_not_while_a_child_is_being_born() -> None:
+def test_strangers_are_killed_but_not_during_a_spawn() -> None:
     said = apart(
         """
         def orphan():

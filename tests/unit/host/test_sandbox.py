@@ -20,6 +20,7 @@ def test_every_container_has_a_block_of_ports_of_its_own_and_ports_in_use_are_pa
     ports = Ports()
     first = ports.take()
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside TIME_WAIT of an earlier container
         taken.bind(("127.0.0.1", first))
         taken.listen()
         assert Ports().take() != first
@@ -47,7 +48,7 @@ def test_when_all_ports_are_taken_that_is_an_error() -> None:
         [ports.take() for _ in range(1000)]
 
 
-def test_no_container_is_to_bind_a_port_in_anybodys_safe_range() -> None:
+def test_no_container_binds_a_port_in_anothers_safe_range() -> None:
     ports = Ports()
     told = [ports_environment(ports.take()) for _ in range(15)]
     bound = {int(one["SAGEMAKER_BIND_TO_PORT"]) for one in told}
@@ -63,7 +64,7 @@ def test_a_container_finds_itself_among_the_hosts() -> None:
 
 
 @pytest.mark.parametrize(("code", "end"), [(0, 0), (1, 1), (128, 128), (137, -9), (143, -15), (255, 255)])
-def test_a_signal_inside_bubblewrap_is_told_from_an_exit_code(code: int, end: int) -> None:
+def test_a_signal_inside_bubblewrap_is_distinguished_from_an_exit_code(code: int, end: int) -> None:
     assert sandbox.wrapped_exit(code) == end
 
 

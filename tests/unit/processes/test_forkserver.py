@@ -119,7 +119,7 @@ def test_the_fork_server_collects_garbage_after_imports_alone() -> None:
     assert said.split() == ["1", "1", "1", "2", "2"]
 
 
-def test_what_is_preloaded_is_there_in_every_child_and_what_cannot_be_imported_stops_none() -> None:
+def test_a_preloaded_unit_is_imported_in_every_child_and_a_failed_import_stops_none() -> None:
     said = play(
         """
         recorder.client.send(Preload(("ahead", "missing")))
@@ -162,7 +162,7 @@ def test_a_child_that_is_killed_takes_along_all_that_descends_from_it() -> None:
     assert said == "Exited(number=1, status=-9)\n[]\n"
 
 
-def test_what_an_exited_child_leaves_behind_is_killed_and_nobody_is_told() -> None:
+def test_an_exited_childs_orphans_are_killed_without_an_event() -> None:
     said = play(
         """
         pid, pipe = await recorder.spawn(1, "os.write(fds[0], b'%d' % pid) if (pid := os.fork()) else time.sleep(60)")
@@ -242,7 +242,7 @@ def test_a_fork_that_fails_is_reported_with_its_reason_and_the_next_one_is_tried
     assert said == f"SpawnFailed(number=1, reason={reason!r})\nSpawnFailed(number=2, reason={reason!r})\n"
 
 
-def test_what_is_no_event_is_the_end_of_the_fork_server() -> None:
+def test_invalid_data_counts_as_the_fork_servers_end() -> None:
     said = play(
         """
         ours, theirs = socket.socketpair()
@@ -255,7 +255,7 @@ def test_what_is_no_event_is_the_end_of_the_fork_server() -> None:
     assert said == "[] b''\n"
 
 
-def test_an_adopted_child_belongs_to_who_adopts_orphans_and_outlives_the_fork_server() -> None:
+def test_an_adopted_child_has_the_adopter_as_its_parent_and_outlives_the_fork_server() -> None:
     said = play(
         """
         tree.adopt_orphans()

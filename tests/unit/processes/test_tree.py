@@ -11,7 +11,7 @@ import pytest
 from hostler.processes import tree
 
 
-def test_descendants_are_found_below_a_process_whatever_its_name() -> None:
+def test_descendants_of_a_process_are_found_with_any_name() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60 & echo; wait"], stdout=subprocess.PIPE) as shell:
         assert shell.stdout
         shell.stdout.readline()
@@ -31,11 +31,11 @@ def test_a_zombie_is_not_among_the_living() -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
-def test_signals_to_nobody_reach_nobody(pid: int) -> None:
+def test_a_signal_to_no_process_reaches_no_process(pid: int) -> None:
     tree.kill(pid, signal.SIGKILL)
 
 
-def test_a_process_has_a_share_of_memory_and_one_that_is_gone_has_none() -> None:
+def test_a_running_process_has_a_share_of_memory_and_an_exited_one_has_none() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert tree.own_share(os.getpid()) > 2**20

@@ -42,11 +42,11 @@ def filled(folder: Path, *names: str) -> Path:
         (["model.bin", "code/helper.py"], "xgboost"),
     ],
 )
-def test_the_framework_is_told_from_the_files(tmp_path: Path, names: list[str], wanted: str) -> None:
+def test_the_framework_is_recognized_by_the_files(tmp_path: Path, names: list[str], wanted: str) -> None:
     assert artifact.framework(filled(tmp_path, *names), told(tmp_path)) == wanted
 
 
-def test_what_fits_nothing_is_said_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_artifact_without_a_model_is_an_error_that_lists_the_possible_files(tmp_path: Path) -> None:
     with pytest.raises(
         Unloadable, match=r"neither code/inference\.py, nor xgboost-model.*It holds a, b, c, d, e and 2 more"
     ):
@@ -67,7 +67,7 @@ def test_on_the_pytorch_image_a_model_is_torchscript_or_onnx(tmp_path: Path, nam
     assert artifact.framework(filled(tmp_path, *names), env) == wanted
 
 
-def test_what_the_pytorch_image_does_not_serve_is_said(tmp_path: Path) -> None:
+def test_a_model_that_the_pytorch_image_does_not_serve_is_an_error(tmp_path: Path) -> None:
     env = told(tmp_path, HOSTLER_FRAMEWORK="torch")
     with pytest.raises(Unloadable, match=r"neither code/inference\.py, nor a file ending in \.pt, \.pth, \.onnx\. It"):
         artifact.framework(filled(tmp_path, "xgboost-model"), env)
@@ -75,7 +75,7 @@ def test_what_the_pytorch_image_does_not_serve_is_said(tmp_path: Path) -> None:
         artifact.framework(filled(tmp_path, "config.json", "model.safetensors"), env)
 
 
-def test_the_environments_framework_goes_before_what_the_files_tell(tmp_path: Path) -> None:
+def test_the_environments_framework_takes_precedence_over_the_files(tmp_path: Path) -> None:
     filled(tmp_path, "xgboost-model")
     assert artifact.framework(tmp_path, told(tmp_path, HOSTLER_FRAMEWORK="sklearn")) == "sklearn"
 
@@ -95,7 +95,9 @@ def test_a_script_is_found_in_code_then_beside_then_in_the_submit_directory(tmp_
 @pytest.mark.parametrize(
     ("image", "wanted"), [("auto", "script"), ("sklearn", "script"), ("script", "script"), ("xgboost", "xgboost")]
 )
-def test_a_script_that_nobody_named_is_used_but_on_the_xgboost_image(tmp_path: Path, image: str, wanted: str) -> None:
+def test_a_script_that_is_not_named_is_used_except_on_the_xgboost_image(
+    tmp_path: Path, image: str, wanted: str
+) -> None:
     filled(tmp_path, "code/inference.py", "xgboost-model")
     assert artifact.framework(tmp_path, told(tmp_path, HOSTLER_FRAMEWORK=image)) == wanted
 
@@ -109,7 +111,7 @@ def test_a_script_that_nobody_named_is_used_but_on_the_xgboost_image(tmp_path: P
         ("s3://b/c.tar.gz", "an address that was not fetched for this container"),
     ],
 )
-def test_a_named_script_that_is_nowhere_is_said_with_the_places(
+def test_a_named_script_that_is_missing_is_an_error_that_lists_the_folders(
     tmp_path: Path, image: str, submitted: str, last: str
 ) -> None:
     filled(tmp_path, "code/inference.py", "xgboost-model", "model.joblib")
@@ -139,7 +141,7 @@ def test_a_network_that_is_not_small_needs_a_process_of_its_own(tmp_path: Path, 
     assert registry.needs_process(tmp_path, kind)
 
 
-def test_a_framework_that_is_none_is_said() -> None:
+def test_an_unknown_framework_is_an_error() -> None:
     assert "no framework named keras" in str(installed.missing("keras"))
 
 
@@ -174,12 +176,12 @@ def test_a_link_into_the_shared_artifacts_is_a_models_folder(tmp_path: Path) -> 
     assert env.contract_paths(f"no {shared}") == "no /opt/ml/a"
 
 
-def test_a_number_that_is_none_is_said_by_its_variables_name() -> None:
+def test_an_invalid_number_is_an_error_that_names_its_variable() -> None:
     with pytest.raises(ValueError, match="SAGEMAKER_MAX_PAYLOAD_IN_MB is not a number: -1"):
         environment.read({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "-1"})
 
 
-def test_an_artifacts_size_is_that_of_all_its_files_and_of_nothing_that_links_lead_to(tmp_path: Path) -> None:
+def test_an_artifacts_size_counts_all_its_files_and_no_target_of_a_link(tmp_path: Path) -> None:
     folder = filled(tmp_path / "a", "xgboost-model", "code/deep/er/notes", ".hidden")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "large").write_bytes(bytes(100_000))
@@ -215,11 +217,11 @@ def test_a_files_stamp_is_another_once_it_was_written_to(tmp_path: Path) -> None
         (("m/a", "._m", "m/._a"), "m"),
     ],
 )
-def test_an_archive_that_is_one_folder_too_deep_is_told_from_a_good_one(files: tuple[str, ...], folder: str) -> None:
+def test_an_archive_that_is_one_folder_too_deep_is_recognized(files: tuple[str, ...], folder: str) -> None:
     assert artifact.too_deep(files) == folder
 
 
-def test_an_archive_without_a_model_that_is_one_folder_too_deep_is_told_so_in_data(tmp_path: Path) -> None:
+def test_an_archive_without_a_model_that_is_one_folder_too_deep_has_a_code_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     with pytest.raises(Unloadable) as raised:
         artifact.framework(filled(tmp_path, "m/a", "m/b"), told(tmp_path))
@@ -235,7 +237,7 @@ def test_an_archive_without_a_model_that_is_one_folder_too_deep_is_told_so_in_da
     )
 
 
-def test_what_only_code_makes_a_model_of_is_told_with_cause_and_advice_apart(tmp_path: Path) -> None:
+def test_a_model_that_needs_code_is_an_error_with_separate_cause_and_advice(tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(b"no zip")
     with pytest.raises(Unloadable) as raised:
         artifact.check_torchscript(tmp_path / "model.pth")

@@ -133,7 +133,7 @@ def columns() -> Any:
     ],
     ids=lambda one: type(one).__name__ if isinstance(one, BaseEstimator) else "",
 )
-def test_trees_say_of_rows_together_what_they_say_of_each(estimator: Any, labels: Any) -> None:
+def test_trees_predict_a_batch_of_rows_as_they_predict_each(estimator: Any, labels: Any) -> None:
     predictor = served(fitted(estimator, labels))
     assert predictor.max_batch == 16
     for accept in ("", "text/csv"):
@@ -175,14 +175,14 @@ def test_trees_say_of_rows_together_what_they_say_of_each(estimator: Any, labels
     ],
     ids=lambda one: type(one).__name__ if isinstance(one, BaseEstimator) else "",
 )
-def test_what_might_sum_otherwise_in_company_is_asked_one_by_one(estimator: Any, labels: Any) -> None:
+def test_a_model_that_might_sum_differently_in_a_batch_gets_rows_one_by_one(estimator: Any, labels: Any) -> None:
     model = estimator if labels is None else fitted(estimator, labels)
     predictor = served(model)
     assert predictor.max_batch == 1
     assert predictor.predict(calls(ROWS[:1]))[0].status == 200  # type: ignore[union-attr]
 
 
-def test_a_method_that_was_put_in_place_of_the_class_s_own_does_not_count_as_it() -> None:
+def test_a_model_with_a_replaced_method_is_not_batched() -> None:
     model = fitted(tree.DecisionTreeClassifier(), CLASS)
     model.predict = model.predict_proba
     assert served(model).max_batch == 1
@@ -198,7 +198,7 @@ def test_texts_are_asked_one_by_one() -> None:
     assert texts.predict([Call(b'["a", "bc"]', "", "")])[0].body == b"[1, 2]"  # type: ignore[union-attr]
 
 
-def test_rows_that_come_together_are_asked_at_once_and_what_is_no_row_alone() -> None:
+def test_single_rows_are_one_batch_and_other_bodies_are_predicted_alone() -> None:
     model = Counted(fitted(tree.DecisionTreeRegressor()))
     several = Call(csv(ROWS[0]) + b"\n" + csv(ROWS[1]), "text/csv", "")
     whole = Call(b"[2000, 1985, 37, -122, 3]", "", "")
@@ -251,5 +251,5 @@ def test_a_wrong_call_among_others_is_answered_alone() -> None:
         (b"1," + b"0" * 1000 + b"2", "text/csv", None),
     ],
 )
-def test_a_plain_row_is_told_from_all_else(body: bytes, kind: str, row: list[float] | None) -> None:
+def test_only_a_plain_row_takes_the_fast_path(body: bytes, kind: str, row: list[float] | None) -> None:
     assert rows.plain_row(body, kind, 2) == row

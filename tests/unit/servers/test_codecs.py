@@ -135,18 +135,18 @@ def test_rows_are_read(body: bytes, kind: str, wanted: list[list[float]]) -> Non
         (b"\xff", LIBSVM),
     ],
 )
-def test_what_does_not_parse_or_fit_is_the_callers_mistake(body: bytes, kind: str) -> None:
+def test_a_body_that_does_not_parse_or_fit_is_the_callers_mistake(body: bytes, kind: str) -> None:
     assert status(lambda: rows.table(body, kind, 3)) == 400
 
 
 @pytest.mark.parametrize("body", [b"a,b", b"a,b,c", b"hello", b'{"k": 1}', b"a,b,c\n1,2", b"1,2,1_0", b"1,2,3\n1,2,x"])
-def test_a_cell_that_is_no_number_is_said_before_the_number_of_columns(body: bytes) -> None:
+def test_a_cell_that_is_no_number_is_reported_before_the_number_of_columns(body: bytes) -> None:
     with pytest.raises(Rejected, match="a cell that is no number"):
         rows.table(body, CSV, 3)
 
 
 @pytest.mark.parametrize("body", [b"1,2", b"1,,", b"1"])
-def test_numbers_in_a_wrong_number_of_columns_are_said_to_be_that(body: bytes) -> None:
+def test_a_wrong_number_of_columns_is_reported(body: bytes) -> None:
     with pytest.raises(Rejected, match=r"has \d columns; the model takes 4"):
         rows.table(body, CSV, 4)
 
@@ -203,7 +203,7 @@ _CELLS = st.sampled_from(
 
 
 @given(st.lists(_CELLS, min_size=1, max_size=4))
-def test_what_the_quick_row_takes_the_general_one_takes_alike(cells: list[str]) -> None:
+def test_the_fast_path_of_a_row_equals_the_general_one(cells: list[str]) -> None:
     body = ",".join(cells).encode()
     quick = csv.row(body, len(cells))
     if quick is not None:
@@ -236,7 +236,7 @@ OFFERED = (CSV, JSON, JSON_LINES)
         (" , ,", CSV),
     ],
 )
-def test_accept_chooses_among_what_is_offered(header: str, wanted: str) -> None:
+def test_accept_chooses_among_the_offered_types(header: str, wanted: str) -> None:
     assert media.accepted(header, OFFERED, CSV) == wanted
 
 

@@ -26,14 +26,14 @@ ENVIRONMENT = environment.read({"SAGEMAKER_BASE_DIR": "/srv/data/containers/c1"}
         ("numpy", "xgboost"),
     ],
 )
-def test_a_missing_package_of_an_extra_is_said_with_how_to_install_it(package: str, extra: str) -> None:
+def test_a_missing_package_of_an_extra_is_reported_with_its_install_command(package: str, extra: str) -> None:
     error = ModuleNotFoundError(f"No module named {package!r}", name=package)
     wanted = f"ModuleNotFoundError: No module named {package!r}: pip install 'hostler[{extra}]'"
     assert error_text.text(error, ENVIRONMENT) == wanted
 
 
 @pytest.mark.parametrize("package", ["transformers", "sklearn.gone_since", None, ["a", "list"]])
-def test_a_missing_package_of_no_extra_is_said_as_it_is(package: Any) -> None:
+def test_a_missing_package_of_no_extra_is_reported_as_it_is(package: Any) -> None:
     assert error_text.text(ModuleNotFoundError("none", name=package), ENVIRONMENT) == "ModuleNotFoundError: none"
 
 

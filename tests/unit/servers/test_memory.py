@@ -7,7 +7,7 @@ from hostler.servers import memory
 SIZE = 2**25
 
 
-def test_what_is_allocated_is_in_use_and_what_is_freed_is_not() -> None:
+def test_allocated_memory_is_in_use_and_freed_memory_is_not() -> None:
     before = memory.in_use()
     block = b"x" * SIZE
     assert abs(memory.in_use() - before - SIZE) < SIZE / 10

@@ -48,7 +48,7 @@ def copy(model: Path, folder: Path) -> Path:
     return folder
 
 
-async def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model: Path, tmp_path: Path) -> None:
+async def test_targets_that_are_loaded_and_unloaded_report_the_same_memory(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
     told = []
@@ -64,7 +64,7 @@ async def test_targets_come_and_go_and_every_one_is_said_to_take_the_same(model:
     assert size <= min(told) < statistics.median(told) < max(told) < 2 * size
 
 
-async def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tmp_path: Path) -> None:
+async def test_a_model_that_is_loaded_again_reports_the_same_memory(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     folder = copy(model, tmp_path / "m")
     first = (await registry.load("m", "/m", folder)).runner.memory
@@ -76,7 +76,7 @@ async def test_what_is_loaded_again_is_said_to_take_what_it_took(model: Path, tm
     assert (await registry.load("m", "/m", folder)).runner.memory < first / 2
 
 
-async def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
+async def test_an_unloaded_model_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("leaves", "/m", model)
     seen = watched(registry, "leaves")
@@ -85,7 +85,7 @@ async def test_what_has_left_is_freed_before_the_next_load(model: Path, tmp_path
     assert seen() is None
 
 
-async def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp_path: Path) -> None:
+async def test_without_another_load_an_unloaded_model_is_freed_after_the_delay(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=0.0))
     for _ in range(3):
         await registry.load("leaves", "/m", model)
@@ -96,7 +96,7 @@ async def test_with_no_load_to_come_what_has_left_is_freed_soon(model: Path, tmp
                 await asyncio.sleep(0)
 
 
-async def test_what_is_large_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
+async def test_a_large_model_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     each = (await registry.load("m", "/m", model)).runner.memory
     names = [f"m{number}" for number in range(TRIM_AT_ONCE // each + 1)]
@@ -154,7 +154,7 @@ async def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -
     assert log[3:] == ["b ends", "measuring", "measured", "late begins", "late ends"]
 
 
-async def test_sixteen_loads_at_once_of_known_artifacts_say_what_they_took(model: Path, tmp_path: Path) -> None:
+async def test_sixteen_concurrent_loads_of_measured_artifacts_report_their_memory(model: Path, tmp_path: Path) -> None:
     registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     names = [str(number) for number in range(16)]
     folders = {name: copy(model, tmp_path / name) for name in names}

@@ -85,7 +85,7 @@ def test_one_input_is_taken_in_every_form(tmp_path: Path, body: bytes, kind: str
         (STRING, ["n"], b'["a", "\\u00e9"]', '["a", "\\u00e9"]'),
     ],
 )
-def test_values_are_cast_to_what_the_model_declares(
+def test_values_are_cast_to_the_types_that_the_model_declares(
     tmp_path: Path, kind: int, shape: list[Any] | None, body: bytes, wanted: str
 ) -> None:
     assert answer(same(tmp_path, kind, shape), body).decode() == wanted
@@ -129,7 +129,7 @@ def test_values_are_cast_to_what_the_model_declares(
         (STRING, ["n", 1], b"1", "text/csv", "x holds something else than text."),
     ],
 )
-def test_what_does_not_fit_is_the_callers_mistake_and_says_what_the_model_takes(
+def test_an_input_that_does_not_fit_is_the_callers_mistake_and_the_answer_lists_the_inputs(
     tmp_path: Path, kind: int, shape: list[Any], body: bytes, media: str, says: str
 ) -> None:
     predictor = same(tmp_path, kind, shape)
@@ -181,7 +181,7 @@ def test_an_input_named_inputs_is_itself(tmp_path: Path) -> None:
     assert json.loads(answer(loaded(tmp_path), b'{"inputs": [1]}')) == [1.0]
 
 
-def test_what_is_no_such_model_does_not_load(tmp_path: Path) -> None:
+def test_a_file_that_is_no_such_model_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(Unloadable, match=r"model\.onnx does not load"):
         loaded(tmp_path)
@@ -193,7 +193,7 @@ def test_what_is_no_such_model_does_not_load(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
-def test_a_row_is_answered_the_same_whoever_else_calls(tmp_path: Path) -> None:
+def test_a_row_is_answered_the_same_beside_any_other_call(tmp_path: Path) -> None:
     """A graph may look across its rows for a number that no made-up row holds: here the greatest, from 100 on."""
     nodes: list[Any] = [
         ("ReduceMax", ["x"], ["most"], {"keepdims": 0}),

@@ -120,12 +120,12 @@ def test_a_module_needs_no_more_than_model_fn(tmp_path: Path, image: str) -> Non
         ("torch", "def model_fn(d): return len"),
     ],
 )
-def test_where_nothing_predicts_the_script_does_not_load(tmp_path: Path, image: str, text: str) -> None:
+def test_a_script_without_a_prediction_does_not_load(tmp_path: Path, image: str, text: str) -> None:
     with pytest.raises(Unloadable, match="neither predict_fn nor transform_fn"):
         loaded(tmp_path, text, image)
 
 
-def test_what_requirements_name_and_is_not_here_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_requirements_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "code").mkdir()
     requirements = tmp_path / "code/requirements.txt"
     requirements.write_text(

@@ -100,7 +100,7 @@ def test_a_tensor_has_the_type_that_awss_handlers_give_it(
         (b"x", "image/png", 415, "application/x-npy"),
     ],
 )
-def test_what_the_model_does_not_take_is_the_callers_mistake(
+def test_an_input_that_the_model_rejects_is_the_callers_mistake(
     tmp_path: Path, body: bytes, kind: str, status: int, says: str
 ) -> None:
     saved(tmp_path, Linear())
@@ -116,7 +116,7 @@ def test_an_accept_that_is_not_offered_is_refused(tmp_path: Path) -> None:
     assert refused.value.status == 406
 
 
-def test_what_is_no_torchscript_needs_a_script(tmp_path: Path) -> None:
+def test_a_model_that_is_no_torchscript_needs_a_script(tmp_path: Path) -> None:
     module = Linear()
     for what in (module.state_dict(), module):
         pytorch.save(what, tmp_path / "model.pt")

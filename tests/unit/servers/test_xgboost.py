@@ -57,7 +57,7 @@ def own(booster: Any, rows: Any) -> Any:
         {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]},
     ],
 )
-def test_every_way_says_what_the_booster_says(params: dict[str, Any]) -> None:
+def test_every_path_predicts_as_the_booster_does(params: dict[str, Any]) -> None:
     booster = trained(**params)
     rows = np.random.default_rng(4).normal(scale=2, size=(70, WIDTH)).astype(np.float32)
     rows[::3, 1] = np.nan
@@ -110,7 +110,7 @@ def test_the_library_has_the_functions_of_its_c_api_that_are_called_directly(fun
     assert callable(getattr(xgboost.core._LIB, function))
 
 
-def test_rows_take_the_quick_way_through_the_c_api_and_its_errors_are_raised() -> None:
+def test_rows_are_predicted_through_the_c_api_and_its_errors_are_raised() -> None:
     buffer = ours._RowBuffer(WIDTH, 2)
     booster = trained()
     for index, row in enumerate(rows := [[1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1]]):
@@ -158,7 +158,7 @@ def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path
             ours.load(tmp_path, ENVIRONMENT)
 
 
-def test_a_body_without_content_type_that_is_no_libsvm_is_told_what_it_was_taken_for() -> None:
+def test_a_body_without_content_type_that_is_no_libsvm_is_rejected_with_the_assumed_type() -> None:
     predictor = ours.XGBoost(trained(), ENVIRONMENT)
     reply = predictor.predict([Call(b"1,2,3,4,5,6", "", "")])[0]
     assert (reply.status, reply.body) == (
@@ -183,7 +183,7 @@ def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
         assert all(threads.map(ask, range(100)))
 
 
-def test_bodies_of_every_form_that_come_together_do_not_mix() -> None:
+def test_bodies_of_every_form_in_one_batch_do_not_mix() -> None:
     booster = trained(objective="multi:softprob", num_class=3)
     predictor = ours.XGBoost(booster, ENVIRONMENT)
     stream = io.BytesIO()

@@ -54,10 +54,10 @@ def framework(folder: Path, environment: Environment) -> str:
     if any_image and XGBOOST_FILE in names:
         return "xgboost"
     endings: tuple[str, ...] = ()
-    for kind in _BY_ENDING if any_image else ("torch", "onnx"):
-        if any(name.endswith(_BY_ENDING[kind]) for name in names):
-            return kind
-        endings += _BY_ENDING[kind]
+    for candidate in _BY_ENDING if any_image else ("torch", "onnx"):
+        if any(name.endswith(_BY_ENDING[candidate]) for name in names):
+            return candidate
+        endings += _BY_ENDING[candidate]
     if any(name in names for name in _HUGGING_FACE):
         cause = f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code"
         advice = (

@@ -69,7 +69,7 @@ def _listed(estimator: Any, classes: dict[str, dict[str, tuple[Any, ...]]]) -> b
 
 def _class(estimator: Any) -> str:
     """Return the name of scikit-learn's own class; empty for other classes, and if a method was replaced."""
-    kind = type(estimator)
-    if not kind.__module__.startswith("sklearn.") or not getattr(estimator, "__dict__", {}).keys().isdisjoint(_METHODS):
+    cls = type(estimator)
+    if not cls.__module__.startswith("sklearn.") or not getattr(estimator, "__dict__", {}).keys().isdisjoint(_METHODS):
         return ""
-    return kind.__name__
+    return cls.__name__

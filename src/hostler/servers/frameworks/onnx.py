@@ -85,15 +85,15 @@ class Onnx:
         values = dict(zip(self._outputs, outputs, strict=True)) if only is None else only
         return Reply(200, json.encoded(values), answer_type)
 
-    def _feed(self, body: bytes, kind: str) -> dict[str, Any]:
-        if kind == media.JSON:
+    def _feed(self, body: bytes, content_type: str) -> dict[str, Any]:
+        if content_type == media.JSON:
             return self._named(json.parse(body))
-        if kind not in (media.CSV, media.NPY):
+        if content_type not in (media.CSV, media.NPY):
             supported = ", ".join((media.JSON, media.CSV, media.NPY))
-            raise Rejected(415, f"Content type {kind} is not supported. Supported: {supported}.")
+            raise Rejected(415, f"Content type {content_type} is not supported. Supported: {supported}.")
         if len(self._inputs) != 1:
             raise Rejected(400, "CSV and NPY hold one array: send JSON with an array for each input.")
-        array = rows.table(body, kind, 0) if kind == media.CSV else npy.array(body)
+        array = rows.table(body, content_type, 0) if content_type == media.CSV else npy.array(body)
         return {self._inputs[0].name: self._inputs[0].fitted(array)}
 
     def _named(self, value: Any) -> dict[str, Any]:
@@ -122,8 +122,8 @@ class _Input:
         self._shape: list[Any] = declared.shape
 
     def __str__(self) -> str:
-        kind = "text" if self._type.kind == "O" else self._type.name
-        return f"{self.name}: {kind} [{', '.join(str(size or '?') for size in self._shape)}]"
+        type_name = "text" if self._type.kind == "O" else self._type.name
+        return f"{self.name}: {type_name} [{', '.join(str(size or '?') for size in self._shape)}]"
 
     def array(self, value: Any) -> Any:
         """Return the array of a JSON value; null is NaN. Raises Rejected (400)."""

@@ -172,10 +172,10 @@ class XGBoost:
                     replies[number] = Reply(204, b"", media.CSV)
                     continue
                 answer_type = media.accepted(call.accept, _ANSWER_TYPES, self._default)
-                kind = media.type_of(call.content_type)
-                row = rows.plain_row(call.body, kind, self._width) if buffer else None
+                content_type = media.type_of(call.content_type)
+                row = rows.plain_row(call.body, content_type, self._width) if buffer else None
                 if row is None:
-                    table = self._table(call.body, kind)
+                    table = self._table(call.body, content_type)
                     if not buffer or len(table) > 1:
                         self._flush(buffer, queued, replies)
                         replies[number] = self._reply(self._predict(table, buffer), answer_type)
@@ -199,11 +199,11 @@ class XGBoost:
             replies[number] = self._reply([value], answer_type)
         queued.clear()
 
-    def _table(self, body: bytes, kind: str) -> Any:
+    def _table(self, body: bytes, content_type: str) -> Any:
         try:
-            return rows.float32(rows.table(body, kind or media.LIBSVM, self._width))
+            return rows.float32(rows.table(body, content_type or media.LIBSVM, self._width))
         except Rejected as error:
-            if kind:
+            if content_type:
                 raise
             raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 

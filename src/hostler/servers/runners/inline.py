@@ -36,9 +36,7 @@ from hostler.wire.http_request import Request
 TRIM_DELAY = 1.0  # seconds until freed memory is returned to the system
 TRIM_AT_ONCE = 4 * 2**20  # bytes of unloaded models; from here on nothing waits
 SLOW = 0.005  # seconds; a longer call delays the calls of others noticeably
-_SLOW_IN_A_ROW = (
-    2  # from here on calls of this size go to the thread; one alone may be the model's first, or the machine's fault
-)
+_SLOW_IN_A_ROW = 2  # then calls of this size go to the thread; one alone may be the model's first
 _SIZES = LONG_BODY.bit_length() + 1  # bodies are grouped by length, to a factor of two
 
 
@@ -91,8 +89,8 @@ class InlineRunner:
         assert self.predictor is not None
         requests, self._queue = self._queue, []
         max_batch, done = self.predictor.max_batch, 0
-        begun = now = self._clock()
-        while done < len(requests) and now - begun < SLOW:
+        started = now = self._clock()
+        while done < len(requests) and now - started < SLOW:
             batch = requests[done : done + max_batch]
             done += len(batch)
             replies = self._replies([responses.call_of(request) for request in batch])
@@ -110,8 +108,8 @@ class InlineRunner:
         future.add_done_callback(self._thread_done)
 
     def _timed_replies(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
-        begun = self._clock()
-        return self._replies([call]), self._clock() - begun
+        started = self._clock()
+        return self._replies([call]), self._clock() - started
 
     def _thread_done(self, future: asyncio.Future[tuple[Sequence[Reply | Stream], float]]) -> None:
         replies, took = future.result()

@@ -220,15 +220,15 @@ class _Forwarded:
     def ready(self, exchange: Exchange) -> None: ...
 
     def replied(self, exchange: Exchange) -> None:
-        kind = exchange.headers.get("content-type", "application/octet-stream")
+        content_type = exchange.headers.get("content-type", "application/octet-stream")
         if exchange.complete:
             self._finish()
-            self._request.answer(exchange.status, exchange.body, kind)
+            self._request.answer(exchange.status, exchange.body, content_type)
             return
         length = exchange.headers.get("content-length")
         self._head_sent = True
         self._request.on_write_blocked = exchange.throttle
-        self._request.start(exchange.status, [("Content-Type", kind)], int(length) if length else None)
+        self._request.start(exchange.status, [("Content-Type", content_type)], int(length) if length else None)
         self._request.write(exchange.body)
 
     def received(self, exchange: Exchange, data: bytes) -> None:

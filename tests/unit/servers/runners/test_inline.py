@@ -121,7 +121,7 @@ def here(tmp_path: Path) -> AbstractAsyncContextManager[Stable]:
 
 
 @pytest.mark.parametrize(("max_batch", "wanted"), [(64, [16]), (5, [5, 5, 5, 1]), (1, [1] * 16)])
-async def test_all_that_comes_in_one_turn_of_the_loop_is_answered_together(
+async def test_calls_of_one_turn_of_the_loop_are_predicted_in_batches(
     here: Stable, max_batch: int, wanted: list[int]
 ) -> None:
     models = {name: Model(max_batch=max_batch) for name in "ab"}
@@ -158,7 +158,7 @@ async def test_a_slow_target_is_called_on_a_thread_and_others_are_answered_meanw
     assert quick.on_loop == [True]
 
 
-async def test_slow_calls_that_came_together_do_not_run_one_after_the_other_on_the_loop(here: Stable) -> None:
+async def test_slow_calls_of_one_turn_do_not_run_one_after_the_other_on_the_loop(here: Stable) -> None:
     slow = Model(here.clock.slowly)
     here.add("slow", slow)
     here.wanted = 8
@@ -209,7 +209,7 @@ async def test_slow_targets_take_turns_and_each_keeps_its_order(here: Stable) ->
     assert order == [b"a1", b"b1", b"a2", b"b2", b"a3"]
 
 
-async def test_long_bodies_go_to_the_thread_and_say_nothing_of_short_ones(here: Stable) -> None:
+async def test_long_bodies_go_to_the_thread_and_do_not_count_for_short_ones(here: Stable) -> None:
     model = Model(lambda body: here.clock.slowly(body) if len(body) > LONG_BODY else None)
     here.add("m", model)
     long = bytes(LONG_BODY + 1)
@@ -218,7 +218,7 @@ async def test_long_bodies_go_to_the_thread_and_say_nothing_of_short_ones(here: 
     assert model.on_loop == [False, False, False, True]
 
 
-async def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_too(here: Stable) -> None:
+async def test_a_target_that_is_unloaded_answers_its_calls_first_also_slow_ones(here: Stable) -> None:
     go = threading.Event()
 
     def during(body: bytes) -> None:
@@ -238,7 +238,7 @@ async def test_a_target_that_is_unloaded_first_answers_what_it_has_slow_calls_to
     assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
 
 
-async def test_who_has_left_before_his_turn_on_the_thread_is_not_worked_for(here: Stable) -> None:
+async def test_a_caller_that_disconnects_in_the_threads_queue_is_skipped(here: Stable) -> None:
     go = threading.Event()
 
     def during(body: bytes) -> None:
