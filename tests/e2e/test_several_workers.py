@@ -107,6 +107,12 @@ def test_two_processes_of_each_container_of_a_chain_share_the_calls(hostler: Hos
         assert all(count > CALLS // 4 for count in each.values()), each
 
 
+def shared_fork_servers(hostler: Hostler) -> list[psutil.Process]:
+    """The fork servers of the containers whose targets all share their two workers."""
+    fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
+    return [fork_server for fork_server in fork_servers if len(fork_server.children()) == 2]
+
+
 def workers_of(fork_server: psutil.Process, number: int) -> list[psutil.Process]:
     """Wait until a container has so many processes that answer: its fork server's children."""
     return eventually(
@@ -154,9 +160,7 @@ def test_workers_of_many_targets_share_the_calls_and_a_killed_one_is_replaced_wi
     for number in range(XGB):
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     loads = hostler.metric("hostler_model_loads_total")
-    fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
-    # No target of this endpoint has its own process.
-    [fork_server] = [process for process in fork_servers if len(process.children()) == 2]
+    [fork_server] = shared_fork_servers(hostler)
     first, second = fork_server.children()
 
     def kill() -> None:
@@ -180,18 +184,21 @@ def test_workers_of_many_targets_share_the_calls_and_a_killed_one_is_replaced_wi
 
 
 def test_a_target_that_ends_the_process_that_loads_it_ends_one_worker_in_any_number_of_calls(hostler: Hostler) -> None:
-    def workers() -> set[psutil.Process]:
-        fork_servers = [fork_server for container in hostler.containers for fork_server in container.children()]
-        return {worker for fork_server in fork_servers for worker in fork_server.children()}
+    [fork_server] = shared_fork_servers(hostler)
+
+    def all_answer() -> bool:
+        reads = {worker: worker.io_counters().read_count for worker in workers_of(fork_server, 2)}
+        for number in range(20):
+            assert targets.number(hostler.invoke("xgb", f"{number % XGB}.tar.gz")) == number % XGB
+        return all(worker.io_counters().read_count > count for worker, count in reads.items())
 
     hostler.put("xgb/fatal.tar.gz", targets.archive({"model.pkl": b"cos\n_exit\n(I3\ntR."}))
-    assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
-    before = workers()
+    eventually(all_answer, 30, "every worker takes calls")  # a worker that is being filled would load it, too
+    before = set(workers_of(fork_server, 2))
     for _ in range(4):
         with pytest.raises(ClientError, match="ended while it loaded this model"):
             hostler.invoke("xgb", "fatal.tar.gz")
-    after = eventually(lambda: now if len(now := workers()) == len(before) else None, 30, "the worker is replaced")
-    assert len(before - after) == 1
+    assert len(before - set(workers_of(fork_server, 2))) == 1
     assert targets.number(hostler.invoke("xgb", "0.tar.gz")) == 0
 
 
