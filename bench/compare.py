@@ -16,7 +16,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,11 +144,11 @@ def other(text: str, cache: Path, repository: Path = measurement.REPOSITORY) -> 
     if not source.exists():
         source.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=source.parent) as temporary:
-            archive = Path(temporary) / "src.tar"
+            archive, extracted = Path(temporary) / "src.tar", Path(temporary) / "extracted"
+            extracted.mkdir()
             subprocess.run([*git, "archive", "--output", str(archive), commit, "src"], check=True)
-            with tarfile.open(archive) as tar:
-                tar.extractall(Path(temporary) / "extracted", filter="data")
-            shutil.move(Path(temporary) / "extracted", source)
+            subprocess.run(["tar", "-xf", str(archive), "-C", str(extracted)], check=True)
+            shutil.move(extracted, source)
     return f"hostler@{commit[:7]}", source / "src"
 
 

@@ -32,7 +32,7 @@ from hostler.servers.http_api import ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import LoadedModel, ModelRegistry
 from hostler.servers.runners.inline import InlineLoader, InlineRunner
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import Server, _Connection, plain_refusal
 
 MODELS = 10
@@ -148,7 +148,7 @@ async def measured(kind: str, turns: list[int], repeat: int, requests: int) -> l
             predictor = registry.load(Path(folder), kind.partition(" ")[0], settings)
             loaded = LoadedModel("", InlineRunner(predictor, 0, settings, long_calls, release))
             registry_of_models.models[str(number)] = loaded
-    server = Server(ContainerApi(settings, registry_of_models).handle, Limits(), plain_refusal)
+    server = Server(ContainerApi(settings, registry_of_models).handle, ConnectionLimits(), plain_refusal)
     transports = [RecordingTransport() for _ in range(max(turns))]
     connections = [_Connection(server) for _ in transports]
     for transport, connection in zip(transports, connections, strict=True):

@@ -78,7 +78,7 @@ class Weed:
 PRELUDE = """
 import asyncio, hashlib, os, sys
 from pathlib import Path
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import ObstoreSource
 from hostler.errors import ArtifactError
@@ -176,7 +176,7 @@ def test_a_large_archive_is_downloaded_once_and_completely(weed: Weed, tmp_path:
     output = weed.run(
         """
 async def main():
-    cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, Limits(1 << 30, 100, 200))
+    cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, ArchiveLimits(1 << 30, 100, 200))
     artifacts = await asyncio.gather(*(cache.fetch("models", "large.tar.gz") for _ in range(20)))
     digest = hashlib.sha256((artifacts[0].path / "model").read_bytes()).hexdigest()
     again = await cache.fetch("models", "large.tar.gz")

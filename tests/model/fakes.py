@@ -16,7 +16,7 @@ from typing import Any
 
 from simulated import Loop
 
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.control.context import Context
@@ -61,7 +61,9 @@ class Control:
         metrics = metrics or Metrics()
         source = EmbeddedSource(folder / "s3")
         self.store = Store(folder / "hostler.db")
-        self.disk = ArtifactCache(folder / "artifacts", source, settings.disk_budget, Limits(10**9, 1000, 1000.0))
+        self.disk = ArtifactCache(
+            folder / "artifacts", source, settings.disk_budget, ArchiveLimits(10**9, 1000, 1000.0)
+        )
         self.gateways = Gateways(expected=gateways)
         self.store_thread = StoreThread(self.store)
         self.wakeup = asyncio.Event()

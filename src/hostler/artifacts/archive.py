@@ -28,8 +28,8 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of one archive: extracted bytes, members, and the ratio of extracted to packed bytes."""
+class ArchiveLimits:
+    """ArchiveLimits of one archive: extracted bytes, members, and the ratio of extracted to packed bytes."""
 
     bytes: int
     files: int
@@ -51,7 +51,7 @@ class Packed(Protocol):
         """Return at least one byte and at most `size`; none at the end."""
 
 
-def extract(packed: Packed, size: int, folder: Path, limits: Limits) -> Extracted:
+def extract(packed: Packed, size: int, folder: Path, limits: ArchiveLimits) -> Extracted:
     """Extract an archive of `size` bytes into `folder`, which must not exist yet. On an error, remove the folder.
 
     Raises ArtifactBad (with a sentence that names members, never host paths) and DiskFull.
@@ -67,7 +67,7 @@ def extract(packed: Packed, size: int, folder: Path, limits: Limits) -> Extracte
 
 
 class _Extraction:
-    def __init__(self, stream: _Unpacked, folder: Path, limits: Limits) -> None:
+    def __init__(self, stream: _Unpacked, folder: Path, limits: ArchiveLimits) -> None:
         self._stream = stream
         self._folder = folder
         self._limits = limits
@@ -179,14 +179,14 @@ def _kind(member: tarfile.TarInfo) -> str:
     return "of a kind that model archives must not hold"
 
 
-def _too_large(limits: Limits) -> ArtifactBad:
+def _too_large(limits: ArchiveLimits) -> ArtifactBad:
     return ArtifactBad(f"The archive is larger than {limits.bytes} bytes once extracted.", "limit")
 
 
 class _Unpacked:
     """The unpacked bytes of a gzip, forward only, counted against the limits; as much of a file as tarfile needs."""
 
-    def __init__(self, packed: Packed, size: int, limits: Limits) -> None:
+    def __init__(self, packed: Packed, size: int, limits: ArchiveLimits) -> None:
         self._packed = packed
         self._zlib = zlib.decompressobj(31)
         self._ready = b""  # unpacked; the first `_taken` bytes have been taken

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler.artifacts.archive import Extracted, Limits, Packed, extract
+from hostler.artifacts.archive import ArchiveLimits, Extracted, Packed, extract
 from hostler.artifacts.cache_folder import CacheFolder, remove
 from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
@@ -62,7 +62,7 @@ class ArtifactCache:
     thread. Uses are not kept over a restart: a user of an artifact acquires it again then.
     """
 
-    def __init__(self, root: Path, source: Source, budget: int, limits: Limits) -> None:
+    def __init__(self, root: Path, source: Source, budget: int, limits: ArchiveLimits) -> None:
         self._folder = CacheFolder(root)
         self._source = source
         self._budget = budget

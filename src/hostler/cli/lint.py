@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from hostler import contract, failures
-from hostler.artifacts.archive import Limits, extract
+from hostler.artifacts.archive import ArchiveLimits, extract
 from hostler.engines import images
 from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.failures import Code
@@ -86,7 +86,7 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             server = images.resolve(image, settings, has_artifact=True)
         except EngineError as error:
             findings.append(Finding("error", "--image", str(error)))
-    limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
+    limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     with tempfile.TemporaryDirectory(prefix="hostler-lint-") as temporary:
         folder = Path(temporary, contract.MODEL_DIR)
         try:

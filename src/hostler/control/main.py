@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
 from hostler.control.app import create_app
@@ -63,7 +63,7 @@ async def control(run: Path, settings: Settings) -> None:
     store = Store(settings.data / "hostler.db")
     store_thread = StoreThread(store)
     source = _source(settings)
-    limits = Limits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
+    limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
     engine = ProcessEngine(run)
     metrics = Metrics()

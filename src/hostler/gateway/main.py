@@ -36,7 +36,7 @@ from hostler.gateway.routes import Routes
 from hostler.processes import lifeline
 from hostler.settings import Settings
 from hostler.wire.http_client import BUFFER, Pool
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import Server, serve
 
 try:
@@ -79,7 +79,7 @@ class Gateway:
         self.tasks = [asyncio.create_task(self.link.run())]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
-        limits = Limits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
+        limits = ConnectionLimits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
         self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.of_any_api)
 
     async def stop(self, drain: float) -> None:

@@ -23,7 +23,7 @@ from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
 from hostler.failures import Failure
-from hostler.hosting import clock, models
+from hostler.hosting import clock, model_documents
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.text import hide_folders, printable
@@ -52,7 +52,7 @@ class Container:
         self.position = position
         self.label = label
         self.definition = definition  # ContainerDefinition, as it came
-        self.multi_model = models.is_multi_model(definition)
+        self.multi_model = model_documents.is_multi_model(definition)
         self.seen: Seen | None = None  # as the engine lists it, once it runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers

@@ -11,7 +11,7 @@ from typing import Any
 
 from hostler.core.endpoints.plan import EndpointWant, RevisionWant, VariantWant
 from hostler.core.endpoints.status import EndpointView, VariantView, variant_phase
-from hostler.hosting import models
+from hostler.hosting import model_documents
 from hostler.hosting.instance import Instance
 from hostler.hosting.rollout import Rollout, count, variants
 from hostler.store.records import Document, EndpointRecord, Revision
@@ -81,13 +81,13 @@ class Endpoint:
         instances = self.rollout.routed(revision, index)
         return gateway_messages.Variant(
             name=variant["VariantName"],
-            weight=models.weight(variant),
+            weight=model_documents.weight(variant),
             containers=tuple(
-                gateway_messages.Container(label, models.is_multi_model(definition))
-                for label, definition in models.containers(model)
+                gateway_messages.Container(label, model_documents.is_multi_model(definition))
+                for label, definition in model_documents.containers(model)
             ),
             instances=tuple(gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in instances),
-            mode=models.mode(model),
+            mode=model_documents.mode(model),
             routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         )
 
@@ -122,7 +122,9 @@ class Endpoint:
         """Whether any of its containers holds targets."""
         documents = (model for revision in self.revisions for model in revision.models.values())
         return any(
-            models.is_multi_model(definition) for document in documents for definition in models.definitions(document)
+            model_documents.is_multi_model(definition)
+            for document in documents
+            for definition in model_documents.definitions(document)
         )
 
     def summary(self, targets: Callable[[Instance], list[str]]) -> dict[str, Any]:

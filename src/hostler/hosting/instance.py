@@ -20,7 +20,7 @@ from hostler.engines.engine import Seen
 from hostler.hosting import clock
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
-from hostler.hosting.models import containers
+from hostler.hosting.model_documents import containers
 from hostler.hosting.platform import Platform
 
 log = logging.getLogger("hostler.instance")

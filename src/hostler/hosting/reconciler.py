@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hostler import contract
+from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.plan import EndpointWant, StartInstance, StopInstance, plan, slots
 from hostler.core.endpoints.status import EndpointView
-from hostler.core.targets import policy
+from hostler.core.targets import tags as target_tags
 from hostler.errors import EngineError
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
@@ -40,7 +41,6 @@ log = logging.getLogger("hostler.reconciler")
 SLOW_POLL = 2.0  # seconds between passes without a wake-up
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
 RETRY_AFTER = 0.5  # seconds until the pass after one that failed
-FAILURE_REASON_MAX = 1024  # characters (DescribeEndpoint)
 
 
 @dataclass
@@ -155,7 +155,7 @@ class Reconciler:
         # 1. Read what is desired.
         desired = await self.store_call(self.store.desired)
         self.endpoints.set(desired)
-        tags = await self.store_call(self.store.tags_of_endpoints, policy.PREFIX)
+        tags = await self.store_call(self.store.tags_of_endpoints, target_tags.PREFIX)
         self.runtimes.set_policies({e.key: tags.get(e.record.arn, {}) for e in self.endpoints})
         # 2. See what runs, and what has ended.
         await self.instances.look(self.endpoints.documents)
@@ -181,7 +181,7 @@ class Reconciler:
         # 5. Publish routes, and write down what came of each endpoint.
         for endpoint in self.endpoints:
             self._publish(endpoint)
-            await self._fold(endpoint)
+            await self._write_outcome(endpoint)
         self._end_silent_gateways()
         return outcome.wake_at
 
@@ -262,14 +262,14 @@ class Reconciler:
             self.runtimes.stop_serving(endpoint.key)
             self.gateways.drop_route(endpoint.key)
 
-    async def _fold(self, endpoint: Endpoint) -> None:
+    async def _write_outcome(self, endpoint: Endpoint) -> None:
         """Write the endpoint's outcome into the store, once there is one: ready, failed, or removed."""
         record, rollout, newest = endpoint.record, endpoint.rollout, endpoint.rollout.newest
         if record.deleting:
             await self._finish_delete(endpoint)
         elif reason := rollout.failure():
             await self.store_call(
-                self.store.mark_failed, record.uid, newest.number, reason[:FAILURE_REASON_MAX], time.time()
+                self.store.mark_failed, record.uid, newest.number, reason[: failure_reason.LIMIT], time.time()
             )
             self.wake()
         elif not rollout.settled and rollout.serving() is newest and self.gateways.in_force(endpoint.key):

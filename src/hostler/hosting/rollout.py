@@ -127,7 +127,7 @@ class Rollout:
     def _is_variant_complete(self, revision: Revision, index: int) -> bool:
         """Whether each instance serves that the revision adds to a variant, and some instance does if any did.
 
-        An instance that it shares with the revision before is replaced or not, whatever becomes of this revision.
+        Instances shared with the revision before do not count: they are replaced whether or not this update succeeds.
         """
         desired = count(revision.config["ProductionVariants"][index])
         serving = {i.key.slot for i in self.in_service(revision, index)}
@@ -135,7 +135,7 @@ class Rollout:
         return added <= serving and (not serving or min(serving) < desired)
 
     def _blocks_scale_in(self, instance: Instance) -> bool:
-        """True if scale-in is blocked because none of the remaining instances, of which this is one, serves."""
+        """True if scale-in is blocked: this instance is one of those that remain, and none of those serves."""
         key, newest = instance.key, self.newest
         if key.fleet != newest.fleet or self._is_variant_complete(newest, key.variant_index):
             return False

@@ -33,7 +33,7 @@ from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed
 from hostler.servers.worker_pool import WorkerPool
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import serve
 
 
@@ -116,7 +116,7 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
     registry = ModelRegistry(config, shared, ProcessLoader(factory, config.workers))
     api = ContainerApi(config, registry)
     handle = api.handle
-    limits = Limits(body=config.max_body)
+    limits = ConnectionLimits(body=config.max_body)
     if config.socket:
         server = await serve(handle, path=config.socket, limits=limits)
     else:

@@ -25,12 +25,12 @@ _PROGRESS = 4096  # bytes that buy a body another `body_time`
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of what a peer may do. Sizes are bytes, times seconds."""
+class ConnectionLimits:
+    """ConnectionLimits of what a peer may do. Sizes are bytes, times seconds."""
 
     header_bytes: int = HEADER_BYTES
     headers: int = HEADERS
-    body: int | None = MAX_BODY  # None: the handler limits it
+    body: int | None = MAX_BODY  # None: the handler does, as gateway/invoke/invoker.py and gateway/auth.py do
     buffer: int | None = None  # None: whole bodies; else the most that is buffered before the handler is called
     header_time: float = 10.0  # from a request's first byte to the end of its head
     body_time: float = 30.0  # for every 4 KB of a body
@@ -64,7 +64,7 @@ class _Stop(Exception):
 class RequestReader:
     """Parses one connection's bytes into requests. The `on_` methods are httptools' callbacks."""
 
-    def __init__(self, connection: ReadConnection, limits: Limits, clock: Clock) -> None:
+    def __init__(self, connection: ReadConnection, limits: ConnectionLimits, clock: Clock) -> None:
         self.unfinished: Request | None = None  # the request whose end has not been read
         self._connection = connection
         self._limits = limits

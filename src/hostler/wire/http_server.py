@@ -2,7 +2,7 @@
 
 It owns what a hostile or hurried peer may do to a connection, and knows nothing of what is served; `http_reader` reads
 requests and bounds them, `http_request` answers them. A handler is called once per request, in order, one at a time
-per connection. `Limits.buffer` chooses between two modes:
+per connection. `ConnectionLimits.buffer` chooses between two modes:
 
 - None: the handler gets whole bodies only (our model servers).
 - a number of bytes: the handler gets a request with a longer body (or one announced by `Expect: 100-continue`) before
@@ -21,7 +21,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 
-from hostler.wire.http_reader import PIPELINED_BYTES, Limits, RequestReader
+from hostler.wire.http_reader import PIPELINED_BYTES, ConnectionLimits, RequestReader
 from hostler.wire.http_request import Headers, Request
 
 log = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A listening server, made by `serve`."""
 
-    def __init__(self, handler: Callable[[Request], None], limits: Limits, refusal: Refusal) -> None:
+    def __init__(self, handler: Callable[[Request], None], limits: ConnectionLimits, refusal: Refusal) -> None:
         self.handler = handler
         self.limits = limits
         self.refusal = refusal
@@ -327,7 +327,7 @@ async def serve(
     path: str | None = None,
     sock: socket.socket | None = None,
     port: int | None = None,
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     refusal: Refusal = plain_refusal,
 ) -> Server:
     """Serve HTTP/1.1 on a unix socket's path (a stale socket there is removed), a listening socket, or 127.0.0.1:port.
@@ -335,7 +335,7 @@ async def serve(
     `refusal` renders the server's own errors. Raises OSError if it cannot listen on the address.
     """
     loop = asyncio.get_running_loop()
-    server = Server(handler, limits or Limits(), refusal)
+    server = Server(handler, limits or ConnectionLimits(), refusal)
 
     def connection() -> _Connection:
         return _Connection(server)

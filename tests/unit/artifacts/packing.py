@@ -9,11 +9,11 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource, ObjectInfo
 
-LIMITS = Limits(bytes=1 << 20, files=100, ratio=200)
+LIMITS = ArchiveLimits(bytes=1 << 20, files=100, ratio=200)
 
 
 def archive(**files: bytes) -> bytes:

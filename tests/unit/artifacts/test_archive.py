@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from hostler.artifacts.archive import Extracted, Limits, extract
+from hostler.artifacts.archive import ArchiveLimits, Extracted, extract
 from hostler.errors import ArtifactBad
 
-LIMITS = Limits(bytes=2 << 20, files=100, ratio=50)
+LIMITS = ArchiveLimits(bytes=2 << 20, files=100, ratio=50)
 MIB = 1 << 20
 
 
@@ -81,7 +81,7 @@ def pax(**records: str) -> tuple[tarfile.TarInfo, bytes]:
     return info, data
 
 
-def out(archive: bytes, folder: Path, limits: Limits = LIMITS) -> Extracted:
+def out(archive: bytes, folder: Path, limits: ArchiveLimits = LIMITS) -> Extracted:
     path = folder / "packed"
     path.write_bytes(archive)
     with path.open("rb") as file:

@@ -6,7 +6,7 @@ from model_cache_invariants import check
 from test_model_cache import ask, bring, busy, entry, generation, holding, idle, withdraw
 
 from hostler.core.targets.model_cache import BUSY_FOR, ModelCache, Publish, Refuse, Unload
-from hostler.core.targets.policy import TargetPolicy
+from hostler.core.targets.tags import TargetPolicy
 
 
 def pinning(*names: str) -> TargetPolicy:

@@ -13,7 +13,7 @@ from model_cache_invariants import check
 from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
-from hostler.core.targets.policy import TargetPolicy
+from hostler.core.targets.tags import TargetPolicy
 
 BUDGET = 100
 SIZES = {"tiny": 0, "a": 20, "b": 30, "c": 30, "d": 45, "big": 90, "huge": 101}

@@ -21,7 +21,7 @@ from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.frames import Frames
 from hostler.wire.http_call import Reply, call
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
@@ -41,7 +41,7 @@ class Container:
         self.server: Server
 
     async def start(self) -> Container:
-        self.server = await serve(self._handle, path=str(self.path), limits=Limits(body=None))
+        self.server = await serve(self._handle, path=str(self.path), limits=ConnectionLimits(body=None))
         return self
 
     def _handle(self, request: Request) -> None:
@@ -71,7 +71,7 @@ class Control:
         (self.run / "link.sock").unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._linked, str(self.run / "link.sock"))
         if handler:
-            limits = Limits(body=None, buffer=65_536)
+            limits = ConnectionLimits(body=None, buffer=65_536)
             self._http = await serve(handler, path=str(self.run / "control.sock"), limits=limits)
 
     async def _linked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ground import PATIENCE, Container, Engine
 from simulated import Loop
 
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.engine import Launch, Seen
@@ -40,7 +40,7 @@ class Stage:
         self.pings: dict[int, int] = {}  # position -> what a new container answers, if not 200
         self.news = asyncio.Event()
         self.disk = ArtifactCache(
-            folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, Limits(10**9, 1000, 1000.0)
+            folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, ArchiveLimits(10**9, 1000, 1000.0)
         )
         self.platform = Platform(self.settings, self.engine, self.disk, Metrics(), self.news.set)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostler.hosting import models
+from hostler.hosting import model_documents
 from hostler.store.records import Document
 
 A, B, BARE = {"ContainerHostname": "a"}, {"ContainerHostname": "b"}, {"Image": "i"}
@@ -24,10 +24,10 @@ DIRECT = {"InferenceExecutionConfig": {"Mode": "Direct"}}
     ],
 )
 def test_a_containers_label_is_the_name_that_requests_use(model: Document, mode: str, labels: list[str]) -> None:
-    assert models.mode(model) == mode
-    assert [label for label, _ in models.containers(model)] == labels
+    assert model_documents.mode(model) == mode
+    assert [label for label, _ in model_documents.containers(model)] == labels
 
 
 def test_a_variant_weighs_one_unless_it_says_otherwise() -> None:
-    assert models.weight({}) == 1.0
-    assert models.weight({"InitialVariantWeight": 0.0}) == 0.0
+    assert model_documents.weight({}) == 1.0
+    assert model_documents.weight({"InitialVariantWeight": 0.0}) == 0.0

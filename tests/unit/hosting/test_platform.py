@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hostler.artifacts.archive import Limits
+from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines.fake import FakeEngine
@@ -15,7 +15,7 @@ from hostler.settings import Settings
 
 
 def test_the_logs_of_the_last_ended_instances_are_kept(tmp_path: Path) -> None:
-    disk = ArtifactCache(tmp_path / "artifacts", EmbeddedSource(tmp_path / "s3"), 1, Limits(10**6, 100, 100.0))
+    disk = ArtifactCache(tmp_path / "artifacts", EmbeddedSource(tmp_path / "s3"), 1, ArchiveLimits(10**6, 100, 100.0))
     platform = Platform(Settings(data=tmp_path), FakeEngine(), disk, Metrics(), changed=lambda: None)
     for number in range(KEPT_LOGS + 3):
         stream = ("v", f"i{number}") if number % 2 else ("v", f"i{number}", "first")  # alone, or one of several

@@ -25,7 +25,7 @@ from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from hostler.servers import environment
-from hostler.servers.codecs import rows
+from hostler.servers.codecs import request_rows
 from hostler.servers.frameworks import sklearn
 from hostler.servers.frameworks.predictor import Call, Rejected
 
@@ -252,4 +252,4 @@ def test_a_wrong_call_among_others_is_answered_alone() -> None:
     ],
 )
 def test_only_a_plain_row_takes_the_fast_path(body: bytes, kind: str, row: list[float] | None) -> None:
-    assert rows.plain_row(body, kind, 2) == row
+    assert request_rows.plain_row(body, kind, 2) == row

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.servers.codecs import csv, json, media, rows
+from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.codecs.media import CSV, JSON, JSON_LINES, LIBSVM, NPY
 from hostler.servers.frameworks.predictor import Rejected
 
@@ -67,7 +67,7 @@ NAN = math.nan
     ],
 )
 def test_rows_are_read(body: bytes, kind: str, wanted: list[list[float]]) -> None:
-    np.testing.assert_array_equal(rows.table(body, kind, 3), wanted)
+    np.testing.assert_array_equal(request_rows.table(body, kind, 3), wanted)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +136,24 @@ def test_rows_are_read(body: bytes, kind: str, wanted: list[list[float]]) -> Non
     ],
 )
 def test_a_body_that_does_not_parse_or_fit_is_the_callers_mistake(body: bytes, kind: str) -> None:
-    assert status(lambda: rows.table(body, kind, 3)) == 400
+    assert status(lambda: request_rows.table(body, kind, 3)) == 400
 
 
 @pytest.mark.parametrize("body", [b"a,b", b"a,b,c", b"hello", b'{"k": 1}', b"a,b,c\n1,2", b"1,2,1_0", b"1,2,3\n1,2,x"])
 def test_a_cell_that_is_no_number_is_reported_before_the_number_of_columns(body: bytes) -> None:
     with pytest.raises(Rejected, match="a cell that is no number"):
-        rows.table(body, CSV, 3)
+        request_rows.table(body, CSV, 3)
 
 
 @pytest.mark.parametrize("body", [b"1,2", b"1,,", b"1"])
 def test_a_wrong_number_of_columns_is_reported(body: bytes) -> None:
     with pytest.raises(Rejected, match=r"has \d columns; the model takes 4"):
-        rows.table(body, CSV, 4)
+        request_rows.table(body, CSV, 4)
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "application/x-recordio-protobuf", "csv"])
 def test_an_unknown_content_type_is_415(kind: str) -> None:
-    assert status(lambda: rows.table(b"1,2,3", kind, 3)) == 415
+    assert status(lambda: request_rows.table(b"1,2,3", kind, 3)) == 415
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_an_unknown_content_type_is_415(kind: str) -> None:
 def test_a_large_hostile_body_costs_no_large_memory(body: bytes, kind: str) -> None:
     tracemalloc.start()
     try:
-        assert status(lambda: rows.table(body, kind, 3000)) in (400, 413)
+        assert status(lambda: request_rows.table(body, kind, 3000)) in (400, 413)
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
@@ -178,7 +178,7 @@ def test_a_large_hostile_body_costs_no_large_memory(body: bytes, kind: str) -> N
 @given(st.binary(max_size=200), st.sampled_from([CSV, JSON, JSON_LINES, NPY, LIBSVM]), st.integers(0, 4))
 def test_any_bytes_are_rows_or_refused(body: bytes, kind: str, width: int) -> None:
     with contextlib.suppress(Rejected):
-        table = rows.table(body, kind, width)
+        table = request_rows.table(body, kind, width)
         assert table.ndim == 2
         assert not np.isinf(table).any()
         assert not width or table.shape[1] == width
@@ -187,7 +187,7 @@ def test_any_bytes_are_rows_or_refused(body: bytes, kind: str, width: int) -> No
 @given(st.lists(st.floats(width=32, allow_infinity=False), min_size=1, max_size=8))
 def test_the_quick_row_equals_the_general_one(values: list[float]) -> None:
     body = ",".join(map(repr, values)).encode()
-    np.testing.assert_array_equal([csv.row(body, len(values))], rows.table(body, CSV, len(values)))
+    np.testing.assert_array_equal([csv.row(body, len(values))], request_rows.table(body, CSV, len(values)))
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_the_fast_path_of_a_row_equals_the_general_one(cells: list[str]) -> None
     body = ",".join(cells).encode()
     quick = csv.row(body, len(cells))
     if quick is not None:
-        np.testing.assert_array_equal([quick], rows.table(body, CSV, len(cells)))
+        np.testing.assert_array_equal([quick], request_rows.table(body, CSV, len(cells)))
 
 
 @pytest.mark.parametrize(("body", "count"), [(b"  \n1.6303", 2), (b"1.6303\n ", 2), (b"\n1.6303\r\n", 1)])
 def test_a_line_s_end_inside_a_body_of_one_column_begins_a_row(body: bytes, count: int) -> None:
     assert (csv.row(body, 1) is None) == (count > 1)
-    assert len(rows.table(body, CSV, 1)) == count
+    assert len(request_rows.table(body, CSV, 1)) == count
 
 
 OFFERED = (CSV, JSON, JSON_LINES)

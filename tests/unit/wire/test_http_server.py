@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from turns import GUARD, settle, until
 
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
@@ -54,7 +54,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(handler: Callable[[Request], None], limits: Limits | None = None) -> AsyncIterator[Served]:
+async def serving(handler: Callable[[Request], None], limits: ConnectionLimits | None = None) -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory(prefix="hw", dir="/tmp") as folder:
         path = Path(folder) / "s"
         served = Served(await serve(handler, path=str(path), limits=limits), path)
@@ -154,7 +154,7 @@ async def test_a_hostile_request_is_refused_and_never_handled(name: str) -> None
         handled.append(one.path)
         echo(one)
 
-    async with serving(handler, Limits(body=1000)) as served:
+    async with serving(handler, ConnectionLimits(body=1000)) as served:
         peer = await served.connect()
         peer.send(request(b"before"))
         assert (await peer.until(b"before")).startswith(b"HTTP/1.1 200")
@@ -246,7 +246,7 @@ async def test_a_bad_request_behind_a_slow_one_waits_for_its_turn() -> None:
 
 
 async def test_100_continue_is_said_only_to_a_request_that_may_come() -> None:
-    async with serving(echo, Limits(body=1000)) as served:
+    async with serving(echo, ConnectionLimits(body=1000)) as served:
         peer = await served.connect()
         expect = b"Expect: 100-continue\r\n"
         peer.send(request(b"body", more=expect)[:-4])
@@ -258,7 +258,7 @@ async def test_100_continue_is_said_only_to_a_request_that_may_come() -> None:
 
 
 async def test_an_early_answer_reaches_a_peer_that_is_still_sending() -> None:
-    async with serving(lambda one: one.answer(200, b"no thanks"), Limits(body=None, buffer=65_536)) as served:
+    async with serving(lambda one: one.answer(200, b"no thanks"), ConnectionLimits(body=None, buffer=65_536)) as served:
         peer = await served.connect()
         peer.send(request(b"x" * 4_000_000))
         reply = await peer.rest()
@@ -268,7 +268,7 @@ async def test_an_early_answer_reaches_a_peer_that_is_still_sending() -> None:
 
 
 async def test_a_rest_without_end_is_not_read_for_ever() -> None:
-    limits = Limits(body=None, buffer=65_536, linger_bytes=1_000_000)
+    limits = ConnectionLimits(body=None, buffer=65_536, linger_bytes=1_000_000)
     async with serving(lambda one: one.answer(200, b"no thanks"), limits) as served:
         peer = await served.connect()
         peer.send(request(b"x" * 4_000_000))
@@ -354,13 +354,13 @@ async def test_a_request_is_answered_only_once() -> None:
 @pytest.mark.parametrize(
     ("sent", "limits", "expected"),
     [
-        (b"", Limits(idle_time=-1), b""),
-        (b"POST / HT", Limits(header_time=-1), b"HTTP/1.1 408"),
-        (request(b"12345")[:-1], Limits(body_time=-1), b"HTTP/1.1 408"),
+        (b"", ConnectionLimits(idle_time=-1), b""),
+        (b"POST / HT", ConnectionLimits(header_time=-1), b"HTTP/1.1 408"),
+        (request(b"12345")[:-1], ConnectionLimits(body_time=-1), b"HTTP/1.1 408"),
     ],
     ids=["idle", "head", "body"],
 )
-async def test_a_slow_peer_is_dropped(sent: bytes, limits: Limits, expected: bytes) -> None:
+async def test_a_slow_peer_is_dropped(sent: bytes, limits: ConnectionLimits, expected: bytes) -> None:
     async with serving(echo, limits) as served:
         peer = await served.connect()
         peer.send(sent)
@@ -374,7 +374,7 @@ async def test_a_slow_peer_is_dropped(sent: bytes, limits: Limits, expected: byt
 
 async def test_a_slow_handler_is_not_the_peers_fault() -> None:
     waiting: list[Request] = []
-    async with serving(waiting.append, Limits(body_time=-1, header_time=-1)) as served:
+    async with serving(waiting.append, ConnectionLimits(body_time=-1, header_time=-1)) as served:
         peer = await served.connect()
         peer.send(request(b"x"))
         await until(lambda: waiting)
@@ -384,7 +384,7 @@ async def test_a_slow_handler_is_not_the_peers_fault() -> None:
 
 
 async def test_a_peer_that_never_reads_is_dropped() -> None:
-    async with serving(lambda one: one.answer(200, b"x" * 10_000_000), Limits(write_time=-1)) as served:
+    async with serving(lambda one: one.answer(200, b"x" * 10_000_000), ConnectionLimits(write_time=-1)) as served:
         peer = await served.connect()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         peer.send(request(b"x"))
@@ -398,7 +398,7 @@ async def test_a_peer_that_never_reads_is_dropped() -> None:
 
 
 async def test_a_connection_too_many_gets_an_error() -> None:
-    async with serving(echo, Limits(connections=1)) as served:
+    async with serving(echo, ConnectionLimits(connections=1)) as served:
         first, second = await served.connect(), await served.connect()
         await until(lambda: served.server.connections)
         assert (await second.rest()).startswith(b"HTTP/1.1 503")
@@ -441,7 +441,7 @@ async def test_a_long_body_is_never_buffered_whole() -> None:
     pieces: list[int] = []
 
     taken: list[Any] = []
-    async with serving(taken.append, Limits(body=None, buffer=buffer)) as served:
+    async with serving(taken.append, ConnectionLimits(body=None, buffer=buffer)) as served:
         peer = await served.connect()
         peer.send(request(b"x" * size))
         one = await until(lambda: taken and taken[0])
@@ -461,7 +461,7 @@ async def test_a_long_body_is_never_buffered_whole() -> None:
 
 async def test_a_body_that_nobody_read_yet_flows_on_when_somebody_does() -> None:
     taken: list[Request] = []
-    async with serving(taken.append, Limits(body=None, buffer=65_536)) as served:
+    async with serving(taken.append, ConnectionLimits(body=None, buffer=65_536)) as served:
         peer = await served.connect()
         peer.send(request(b"x" * 5_000_000))
         await until(lambda: any(connection.paused for connection in served.server.connections))
@@ -471,7 +471,7 @@ async def test_a_body_that_nobody_read_yet_flows_on_when_somebody_does() -> None
 
 
 async def test_a_short_body_comes_whole_even_where_long_ones_stream() -> None:
-    async with serving(echo, Limits(body=None, buffer=65_536)) as served:
+    async with serving(echo, ConnectionLimits(body=None, buffer=65_536)) as served:
         peer = await served.connect()
         peer.send(request(b"abcdef")[:-3])
         await until(lambda: served.server.connections)

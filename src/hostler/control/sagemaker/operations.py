@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from hostler.aws import check, json_protocol, service
 from hostler.control.context import Context
-from hostler.control.sagemaker import endpoint_configs, endpoints, models, tags, updates
+from hostler.control.sagemaker import endpoint_configs, endpoint_updates, endpoints, models, tags
 from hostler.errors import ApiError
 from hostler.store.records import Document
 
@@ -27,8 +27,8 @@ OPERATIONS: dict[str, Callable[[Context, str, Document], Awaitable[Document | No
     "DescribeEndpoint": endpoints.describe_endpoint,
     "ListEndpoints": endpoints.list_endpoints,
     "DeleteEndpoint": endpoints.delete_endpoint,
-    "UpdateEndpoint": updates.update_endpoint,
-    "UpdateEndpointWeightsAndCapacities": updates.update_endpoint_weights_and_capacities,
+    "UpdateEndpoint": endpoint_updates.update_endpoint,
+    "UpdateEndpointWeightsAndCapacities": endpoint_updates.update_endpoint_weights_and_capacities,
     "AddTags": tags.add_tags,
     "ListTags": tags.list_tags,
     "DeleteTags": tags.delete_tags,

@@ -10,7 +10,7 @@ from hostler import names
 from hostler.control.context import Context
 from hostler.control.sagemaker.aws_messages import could_not_find
 from hostler.control.sagemaker.paging import read_token, write_token
-from hostler.core.targets import policy
+from hostler.core.targets import tags as target_tags
 from hostler.errors import ValidationException
 from hostler.store.records import Document
 from hostler.store.store import ResourceNotFound, TooManyTags
@@ -82,7 +82,7 @@ def read_tags(tags: Sequence[Document]) -> dict[str, str]:
         raise ValidationException("Tag keys must not begin with aws:, which is reserved.")
     try:
         for key, value in values.items():
-            policy.check(key, value)
+            target_tags.check(key, value)
     except ValueError as error:
         raise ValidationException(str(error)) from None
     return values

@@ -2,7 +2,8 @@
 
 Pure: facts in, text out. AWS's sentence comes first and unchanged (§2.4), then the cause, then what helps, then the
 container's last lines. A text that is too long loses last lines, never the cause or the help. Our own servers report
-the cause in data (failures.py); regular expressions are for the logs, and the errors, of other programs.
+the cause in data (failures.py); regular expressions are for the logs, and the errors, of other programs. A container
+that could not be started brings its sentence along (hosting/container.py, engines/images.py).
 """
 
 from __future__ import annotations

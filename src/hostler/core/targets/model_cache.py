@@ -15,7 +15,6 @@ from itertools import islice
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.ledger import TargetLedger
 from hostler.core.targets.placement import Presence
-from hostler.core.targets.policy import TargetPolicy
 from hostler.core.targets.recent_failures import RecentFailures
 from hostler.core.targets.states import (
     LEAVING,
@@ -32,6 +31,7 @@ from hostler.core.targets.states import (
     Unload,
     Withdraw,
 )
+from hostler.core.targets.tags import TargetPolicy
 
 __all__ = ["Command", "Fetch", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 
@@ -46,10 +46,10 @@ class ModelCache:
     the loaded one.
 
     Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
-    it idle; declared bytes exceed the budget only by what a measurement revealed, and then until enough is idle to
-    be unloaded; every request is answered by one Publish or Refuse; while anything waits, an answer is outstanding or
-    next_tick() gives a time. What the operator pins never leaves for the sake of another target, as long as all that
-    is pinned fits.
+    it idle; declared bytes exceed the budget only when a measurement shows that a target is larger than declared, and
+    until enough idle targets are unloaded; every request is answered by one Publish or Refuse; while anything waits,
+    an answer is outstanding or next_tick() gives a time. What the operator pins never leaves for the sake of another
+    target, as long as all that is pinned fits.
     """
 
     def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True, order: type[Lru] = Lru) -> None:

@@ -1,7 +1,7 @@
 """One invocation: it waits for its target, or is with a backend, until it is answered or its caller leaves.
 
-A request is sent by the routes of that moment: whenever time has passed since it was resolved (its body had to arrive,
-its target to be loaded, a connection was refused), it is resolved again. Once it is with an instance it stays there, as
+A request is sent by the routes of that moment: it is resolved again after each wait (for its body, for the load of its
+target, after a refused connection). Once it is with an instance it stays there, as
 long as that takes connections: a chain of containers (§5.6) counts as in flight at its backend from its first container
 to its last. A target that is resident nowhere is waited for, and a container that turns out not to have it is reported.
 """

@@ -1,4 +1,4 @@
-"""Targets that are loaded before anybody asks: on a new fleet before it serves, and on the serving one by the way.
+"""Targets that are loaded before anybody asks: on a new fleet before it serves, on a serving fleet in the background.
 
 It keeps which fleets are warm, and the hot list of the data folder, so that a restart of hostler begins warm.
 """

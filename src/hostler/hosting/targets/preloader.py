@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hostler.core.targets import warmup
-from hostler.core.targets.policy import TargetPolicy
+from hostler.core.targets.tags import TargetPolicy
 from hostler.hosting.targets.instance_targets import JoinedInstances
 
 log = logging.getLogger("hostler.targets")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from hostler.core.endpoints import instance_types, memory
 from hostler.core.endpoints.memory import InstanceMemory
-from hostler.core.targets import policy, warmup
+from hostler.core.targets import tags as target_tags
+from hostler.core.targets import warmup
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
@@ -50,8 +51,8 @@ class RuntimeRegistry:
         self._runtimes: dict[str, TargetRuntime] = {}  # instance -> the runtime that it takes part in
         self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
         self._joined: set[str] = set()
-        self._default_policy = policy.TargetPolicy(settings.idle_ttl)
-        self._policies: dict[str, policy.TargetPolicy] = {}  # endpoint key -> from its tags
+        self._default_policy = target_tags.TargetPolicy(settings.idle_ttl)
+        self._policies: dict[str, target_tags.TargetPolicy] = {}  # endpoint key -> from its tags
         self._work = BackgroundTasks()
 
     def serves(self, instance: Instance) -> bool:
@@ -136,7 +137,7 @@ class RuntimeRegistry:
 
     def set_policies(self, tags: Mapping[str, Mapping[str, str]]) -> None:
         """Read the target policy of each endpoint, by its key, from its tags."""
-        self._policies = {key: policy.read(of_endpoint, self._default_policy) for key, of_endpoint in tags.items()}
+        self._policies = {key: target_tags.read(of_endpoint, self._default_policy) for key, of_endpoint in tags.items()}
         for (key, _, _), runtime in self.all.items():
             runtime.set_policy(self._policies.get(key, self._default_policy))
 

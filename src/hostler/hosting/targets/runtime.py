@@ -13,8 +13,8 @@ from hostler.core.targets import placement
 from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
 from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
-from hostler.core.targets.policy import TargetPolicy
 from hostler.core.targets.quarantine import Quarantine
+from hostler.core.targets.tags import TargetPolicy
 from hostler.hosting import clock
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
@@ -77,7 +77,7 @@ class TargetRuntime:
         joined.run(cache.set_policy(self.policy, clock.now()))
 
     def leave(self, instance: Instance) -> None:
-        """Forget what an instance held that has ended, and place anew the targets that are waited for there.
+        """Drop the records of an instance that has ended, and place the targets anew for which callers wait there.
 
         If its container ended during a load, the target whose load was the oldest is to blame.
         """

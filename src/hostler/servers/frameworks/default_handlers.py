@@ -6,7 +6,7 @@ import importlib.util
 import io
 from typing import Any
 
-from hostler.servers.codecs import csv, json, media, npy, rows
+from hostler.servers.codecs import csv, json, media, npy, request_rows
 from hostler.servers.frameworks.predictor import Rejected
 
 _TYPES = (media.JSON, media.CSV, media.NPY)
@@ -25,7 +25,7 @@ def decoded(body: bytes, content_type: str) -> Any:
         except ValueError:
             raise Rejected(400, "The JSON body's lists have different lengths.") from None
     if content_type == media.CSV:
-        table = rows.table(body, content_type, 0)
+        table = request_rows.table(body, content_type, 0)
         return table[0] if len(table) == 1 else table  # as numpy reads one line
     if content_type == media.NPY:
         return npy.array(body)

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from hostler.servers import error_text
-from hostler.servers.codecs import json, media, npy, rows
+from hostler.servers.codecs import json, media, npy, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -93,7 +93,7 @@ class Onnx:
             raise Rejected(415, f"Content type {content_type} is not supported. Supported: {supported}.")
         if len(self._inputs) != 1:
             raise Rejected(400, "CSV and NPY hold one array: send JSON with an array for each input.")
-        array = rows.table(body, content_type, 0) if content_type == media.CSV else npy.array(body)
+        array = request_rows.table(body, content_type, 0) if content_type == media.CSV else npy.array(body)
         return {self._inputs[0].name: self._inputs[0].fitted(array)}
 
     def _named(self, value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from hostler.contract import CODE_DIR
 from hostler.failures import Code
-from hostler.servers.codecs import json, media, rows
+from hostler.servers.codecs import json, media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers, installed, requirements
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
@@ -114,7 +114,9 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
         if predict_fn is None and _is_a(model, "xgboost", "Booster")
         else (0, None)
     )
-    return lambda body, answer_type: xgboost.matrix(rows.float32(rows.table(body, answer_type, width)), types)
+    return lambda body, answer_type: xgboost.matrix(
+        request_rows.float32(request_rows.table(body, answer_type, width)), types
+    )
 
 
 def _imported(program: Path) -> Any:
@@ -188,7 +190,7 @@ class Script:
 def _rows(body: bytes, content_type: str) -> Any:
     """Decode a body as AWS's scikit-learn image does: CSV is rows of float32, even a single row."""
     if content_type == media.CSV:
-        return rows.float32(rows.table(body, content_type, 0))
+        return request_rows.float32(request_rows.table(body, content_type, 0))
     return default_handlers.decoded(body, content_type)
 
 

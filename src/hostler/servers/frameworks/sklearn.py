@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from hostler.servers.codecs import csv, json, media, rows
+from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, batch_safety
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -67,7 +67,7 @@ class Sklearn:
             return error
 
     def _row(self, call: Call) -> list[float] | None:
-        return rows.plain_row(call.body, _content_type(call), self._width) if self._width else None
+        return request_rows.plain_row(call.body, _content_type(call), self._width) if self._width else None
 
     def _predicted(self, table: Any) -> list[Any]:
         values = self._model.predict(table)
@@ -87,7 +87,7 @@ class Sklearn:
             texts = json.instances(json.parse(body))
             if texts and all(isinstance(text, str) for text in texts):
                 return texts
-        table = rows.table(body, content_type, self._width)
+        table = request_rows.table(body, content_type, self._width)
         if content_type in (media.LIBSVM, media.X_LIBSVM):
             np.nan_to_num(table, copy=False)  # in libsvm, an absent value is zero
         if not table.size:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hostler.servers import error_text
-from hostler.servers.codecs import media, rows
+from hostler.servers.codecs import media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, default_handlers
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -41,7 +41,7 @@ def tensor(body: bytes, content_type: str) -> Any:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         return array
     if content_type != media.NPY:
-        array = rows.float32(array)
+        array = request_rows.float32(array)
     # torch needs it writable and in this machine's byte order.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 

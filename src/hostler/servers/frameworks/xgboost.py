@@ -1,5 +1,7 @@
 """XGBoost models. Predictions equal the booster's own; formats are those of AWS's XGBoost container.
 
+Accepted are the model files that `load` names, and the content types of codecs/request_rows.py. Answers:
+
 | | single model | multi-model |
 |---|---|---|
 | text/csv | one line a row | one-value rows joined by commas, as AWS's multi-model handler does |
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from hostler.servers.codecs import csv, json, media, rows
+from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
@@ -173,7 +175,7 @@ class XGBoost:
                     continue
                 answer_type = media.accepted(call.accept, _ANSWER_TYPES, self._default)
                 content_type = media.type_of(call.content_type)
-                row = rows.plain_row(call.body, content_type, self._width) if buffer else None
+                row = request_rows.plain_row(call.body, content_type, self._width) if buffer else None
                 if row is None:
                     table = self._table(call.body, content_type)
                     if not buffer or len(table) > 1:
@@ -201,7 +203,7 @@ class XGBoost:
 
     def _table(self, body: bytes, content_type: str) -> Any:
         try:
-            return rows.float32(rows.table(body, content_type or media.LIBSVM, self._width))
+            return request_rows.float32(request_rows.table(body, content_type or media.LIBSVM, self._width))
         except Rejected as error:
             if content_type:
                 raise

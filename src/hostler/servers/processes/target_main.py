@@ -21,7 +21,7 @@ from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec, send_report
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
@@ -56,7 +56,7 @@ async def _serve(predictor: Predictor, environment: Environment, spec: ProcessSp
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
     batches = _Batches(predictor, environment)
-    server = await serve(batches.add, path=spec.socket, limits=Limits(body=environment.max_body))
+    server = await serve(batches.add, path=spec.socket, limits=ConnectionLimits(body=environment.max_body))
     send_report(report_pipe, LoadReport(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)

@@ -22,7 +22,7 @@ from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec, send_report
 from hostler.servers.runners.inline import InlineLoader
-from hostler.wire.http_reader import Limits
+from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
@@ -47,7 +47,7 @@ async def _serve(environment: Environment, spec: ProcessSpec, report_pipe: int) 
     api = ContainerApi(
         replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
     )
-    limits = Limits(body=environment.max_body)
+    limits = ConnectionLimits(body=environment.max_body)
     server = await serve(partial(_handle, api), path=spec.socket, limits=limits)
     send_report(report_pipe, LoadReport(200))
     await ending.wait()

@@ -173,7 +173,7 @@ class ProcessFactory:
 
 
 def _end_all() -> NoReturn:
-    """End the container after the exit of its fork server, with which all models' processes exit."""
+    """End the container: its fork server has exited, and with it every process of a model."""
     print("the fork server has exited: the container ends, too", flush=True)
     tree.end_descendants()
     os._exit(1)

@@ -1,7 +1,7 @@
 """Target policy from endpoint tags: idle timeout, pinned targets, preloaded targets.
 
 AWS prescribes the form of a tag's value: 256 characters of letters, digits, spaces and `_.:/=+-@`. This module knows
-the tags and their meaning; not which target is where, and not what is done about it.
+the tags and their meaning. model_cache.py decides which target is unloaded; hosting/targets/preloader.py preloads.
 """
 
 from __future__ import annotations

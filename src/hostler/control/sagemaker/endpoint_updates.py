@@ -1,7 +1,8 @@
 """UpdateEndpoint and UpdateEndpointWeightsAndCapacities (§2.7, §2.8, §3 rules 28-30).
 
 Each writes one more revision of the endpoint, wakes the lifecycle, and delays the answer as CreateEndpoint does.
-UpdateEndpoint's revision gets instances of its own; the other operation's uses the instances that serve.
+UpdateEndpoint's revision gets instances of its own; the other operation's uses the instances that serve. Which of them
+an update waits for is decided in hosting/rollout.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from hostler.control.sagemaker import deployment_config
 from hostler.control.sagemaker.aws_messages import cannot_update, could_not_find, not_hosted
 from hostler.control.sagemaker.endpoints import check_size, config_of, models_of
 from hostler.errors import ValidationException
-from hostler.hosting.models import weight
+from hostler.hosting.model_documents import weight
 from hostler.store.records import Document, EndpointRecord, Revision
 from hostler.store.store import NotInService
 

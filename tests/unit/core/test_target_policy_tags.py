@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hostler.core.targets.policy import TargetPolicy, check, read
+from hostler.core.targets.tags import TargetPolicy, check, read
 
 
 def test_an_endpoint_without_hostlers_tags_has_the_default_policy():
