@@ -75,8 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
-    for name in _PACKAGES:
-        if name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") and _missing(name):
+    required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
+    for name in required:
+        if name not in (*_TRIALS, *_PACKAGES):
+            known = ", ".join((*_TRIALS, *_PACKAGES))
+            raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {known}")
+        if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))
 
 

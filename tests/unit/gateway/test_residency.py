@@ -253,16 +253,17 @@ async def test_a_control_that_insists_on_a_dead_container_is_not_believed_for_ev
 # --- several instances
 
 
-async def test_a_crowded_target_asks_for_one_more_copy_once_a_second(rig: Rig) -> None:
+async def test_a_crowded_target_asks_for_one_more_copy_at_most_once_a_second(rig: Rig) -> None:
     waiting: list[Request] = []
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", "i2", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1"))
+    begun = rig.gateway.context.time()
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(200)]
     need = await rig.control.receives(gateway_messages.TargetRequest)
     assert (need.target, need.hot) == ("a", True)
     await until(lambda: len(waiting) == 200)
-    assert rig.control.received.empty()
+    assert rig.control.received.qsize() <= rig.gateway.context.time() - begun  # one for each further second
     for request in waiting:
         request.answer(200)
     await asyncio.gather(*calls)
