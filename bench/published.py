@@ -130,8 +130,8 @@ _WORDS = (
 
 def _words(ratios: dict[str, Range], processors: int) -> str:
     sentences = [words.format(_text(ratios[name]).replace("–", " to ")) for name, words in _WORDS if name in ratios]
-    where = f"{processors} processors" if processors > 1 else "one processor"
-    return " ".join([*sentences, f"The ratios are those of figures that one run took, on {where}."])
+    kinds = f"{processors} kinds of processor" if processors > 1 else "one kind of processor"
+    return " ".join([*sentences, f"Both figures of a ratio are from the same run. Runs were made on {kinds}."])
 
 
 def _anchor(heading: str) -> str:
