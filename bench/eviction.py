@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 import arguments
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 
 WARM = 2000  # requests that do not count
 # Name -> (requests after which all targets change ranks, requests after which two swap ranks); 0: never.

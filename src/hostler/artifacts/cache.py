@@ -23,7 +23,7 @@ from hostler.artifacts.archive import ArchiveLimits, Extracted, Packed, extract
 from hostler.artifacts.cache_folder import CacheFolder, remove
 from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectInfo, Source
-from hostler.core.targets.eviction_lru import Lru
+from hostler.core.targets.victims_lru import Lru
 from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
 from hostler.s3.file_version import file_version
 

@@ -1,7 +1,8 @@
 """Reads HTTP/1.1 requests from the bytes of one connection, within the limits of its server.
 
 It owns framing and its bounds: what is too large, malformed, ambiguous or too slow is refused here. It knows neither
-handlers nor sockets; requests go into the connection's queue as soon as their heads are whole.
+handlers nor sockets; requests go into the connection's queue as soon as their heads are whole. Gateways limit bodies
+themselves (gateway/invoke/invoker.py, gateway/auth.py), as control does (control/app.py, s3/body.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ConnectionLimits:
 
     header_bytes: int = HEADER_BYTES
     headers: int = HEADERS
-    body: int | None = MAX_BODY  # None: the handler does, as gateway/invoke/invoker.py and gateway/auth.py do
+    body: int | None = MAX_BODY  # None: the handler limits it
     buffer: int | None = None  # None: whole bodies; else the most that is buffered before the handler is called
     header_time: float = 10.0  # from a request's first byte to the end of its head
     body_time: float = 30.0  # for every 4 KB of a body

@@ -6,9 +6,9 @@ import random
 from collections import OrderedDict, deque
 from itertools import accumulate
 
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Fetch, Load, ModelCache, Publish, Unload, Withdraw
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 
 TARGETS, ROOM, REQUESTS = 1000, 100, 20_000
 

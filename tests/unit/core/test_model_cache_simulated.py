@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_cache_invariants import check
 
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
 from hostler.core.targets.tags import TargetPolicy
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 
 BUDGET = 100
 SIZES = {"tiny": 0, "a": 20, "b": 30, "c": 30, "d": 45, "big": 90, "huge": 101}

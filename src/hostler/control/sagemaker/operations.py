@@ -1,5 +1,6 @@
 """The table of SageMaker operations that are hosted here. To add one, write its function and add a row here.
 
+CONTRIBUTING.md has the other steps.
 A function takes the context, the region and the checked request. It returns the response's document, or None if the
 operation has no output. It owns the request and may change it.
 """

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.load_queue import LoadQueue
 from hostler.core.targets.states import IN_MEMORY, LEAVING, STAYING, TARGET, State, Target
 from hostler.core.targets.tags import TargetPolicy
+from hostler.core.targets.victims_lru import Lru
 
 
 class TargetLedger:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
-from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.ledger import TargetLedger
 from hostler.core.targets.placement import Presence
 from hostler.core.targets.recent_failures import RecentFailures
@@ -32,6 +31,7 @@ from hostler.core.targets.states import (
     Withdraw,
 )
 from hostler.core.targets.tags import TargetPolicy
+from hostler.core.targets.victims_lru import Lru
 
 __all__ = ["Command", "Fetch", "Load", "ModelCache", "Publish", "Refuse", "Unload", "Withdraw"]
 

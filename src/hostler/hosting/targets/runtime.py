@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 from hostler.core.targets import placement
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.targets.quarantine import Quarantine
 from hostler.core.targets.tags import TargetPolicy
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 from hostler.hosting import clock
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance

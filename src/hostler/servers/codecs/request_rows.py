@@ -1,4 +1,4 @@
-"""Rows of numbers from a body of any media type."""
+"""Rows of numbers from a request's body: CSV, JSON, JSON Lines, NPY, libsvm. Other content types are refused (415)."""
 
 from __future__ import annotations
 

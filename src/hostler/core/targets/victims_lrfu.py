@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 
-from hostler.core.targets.eviction_lru import Lru
+from hostler.core.targets.victims_lru import Lru
 
 # In multiples of the number of keys held, except _GRACE; chosen by bench/eviction.py.
 _HALF_LIFE = 10  # uses until a score has halved

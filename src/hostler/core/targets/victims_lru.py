@@ -1,4 +1,4 @@
-"""Bytes, pins, recency and feasible victims, for memory and for disk. eviction_lrfu.py orders the victims otherwise.
+"""Bytes, pins, recency and feasible victims, for memory and for disk. victims_lrfu.py orders the victims otherwise.
 
 model_cache.py decides when a target is unloaded, artifacts/cache.py when an artifact is removed.
 It knows keys and sizes alone: not what they stand for, what the room is for, or how long anything takes.

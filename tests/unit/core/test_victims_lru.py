@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 
 
 def filled(**sizes: int) -> Lru:

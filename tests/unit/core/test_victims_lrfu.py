@@ -9,8 +9,8 @@ from itertools import accumulate
 
 import pytest
 
-from hostler.core.targets.eviction_lrfu import AdaptiveLrfu
-from hostler.core.targets.eviction_lru import Lru
+from hostler.core.targets.victims_lrfu import AdaptiveLrfu
+from hostler.core.targets.victims_lru import Lru
 
 KEYS, ROOM, USES = 1000, 100, 12_000
 
