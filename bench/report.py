@@ -170,13 +170,6 @@ class Results:
         return chart.Panel(title, about, bars, without, column.lower)
 
 
-_LEGEND = (
-    "Medians over the rounds; × is the median of the ratios within a round. CPU is that of all the contender's",
-    "processes, for each request. Every call is checked before the first round, and while the load runs a caller",
-    "compares answers: faults stand at the end of a row.",
-)
-
-
 def _section(measured: measurement.Measurement) -> list[str]:
     lines = [
         f"### {measured.title}",
