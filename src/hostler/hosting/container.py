@@ -19,11 +19,12 @@ from hostler import contract, failures, names
 from hostler.artifacts.storage import InstanceStorage, in_thread
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
+from hostler.core.endpoints.resources import ContainerSpec
 from hostler.engines import images
 from hostler.engines.engine import Launch, Seen
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, EngineError
 from hostler.failures import Failure
-from hostler.hosting import clock, model_documents
+from hostler.hosting import clock
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.text import hide_folders, printable
@@ -42,26 +43,24 @@ class Unfit(Exception):
 
 
 class Container:
-    """`position` counts from 0. `label` is its name for people: its hostname, or `primary` when `alone` (§4.5)."""
+    """`position` counts from 0. `budget`: seconds for fetching its artifacts. `alone`: its instance has no other."""
 
     def __init__(
-        self, platform: Platform, key: InstanceKey, position: int, label: str, definition: dict[str, Any],
-        budget: float, *, alone: bool,
+        self, platform: Platform, key: InstanceKey, position: int, spec: ContainerSpec, budget: float, *, alone: bool,
     ) -> None:  # fmt: skip
         self.id = f"{key.id}.{position}"
         self.position = position
-        self.label = label
-        self.definition = definition  # ContainerDefinition, as it came
-        self.multi_model = model_documents.is_multi_model(definition)
+        self.spec = spec
+        self.label = spec.label
+        self.multi_model = spec.multi_model
         self.seen: Seen | None = None  # as the engine lists it, once it runs
         self.storage: InstanceStorage
         self.foreign = False  # not one of our servers
         self.workers: tuple[str, ...] = ()  # addresses of its processes, if several serve its one model
-        self._budget = budget  # seconds for fetching its artifacts
+        self._budget = budget
         self._platform = platform
         self._key = key
-        self._hostname = definition.get("ContainerHostname") or (contract.ONLY_HOSTNAME if alone else label)
-        self._log = platform.log(key.uid, key.variant, key.id, *([] if alone else [label]))
+        self._log = platform.log(key.uid, key.variant, key.id, *([] if alone else [spec.label]))
         self._environment: dict[str, str] = {}
         self._image = images.Server()
 
@@ -73,10 +72,9 @@ class Container:
 
     async def fetch(self) -> None:
         """Make its folder, and fetch its artifacts into it. Raises Unfit."""
-        definition, settings = self.definition, self._platform.settings
-        url = definition.get("ModelDataUrl") or _data_source(definition)
+        url = self.spec.model_data_url
         try:
-            self._image = images.resolve(definition["Image"], settings, has_artifact=bool(url))
+            self._image = images.resolve(self.spec.image, self._platform.settings, has_artifact=bool(url))
         except EngineError as error:
             raise Unfit(str(error)) from None
         self.foreign = bool(self._image.command)
@@ -204,10 +202,10 @@ class Container:
     def _complete_environment(self) -> dict[str, str]:
         region = self._key.endpoint_key.partition("/")[0]
         environment = {
-            **self.definition.get("Environment", {}),
+            **self.spec.environment,
             contract.ENV_REGION: region,
             contract.ENV_DEFAULT_REGION: region,
-            contract.ENV_HOSTNAME: self._hostname,
+            contract.ENV_HOSTNAME: self.spec.hostname,
         }
         environment.pop(contract.ENV_MULTI_MODEL, None)  # hostler alone sets it, like the ports (§5.2)
         if self.multi_model:
@@ -279,10 +277,6 @@ def _shown_failure(failure: Failure | None, show: Callable[[str], str]) -> Failu
         return None
     advice = " ".join(show(failure.advice).splitlines())
     return msgspec.structs.replace(failure, message=message, advice=advice, line=show(failure.line))
-
-
-def _data_source(container: dict[str, Any]) -> str:
-    return str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
 
 
 def _fresh(folder: Path, log_file: Path, multi_model: bool) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hostler.core.endpoints.plan import EndpointWant, RevisionWant, VariantWant
+from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.status import EndpointView, VariantView, variant_phase
-from hostler.hosting import model_documents
 from hostler.hosting.instance import Instance
-from hostler.hosting.rollout import Rollout, count, variants
-from hostler.store.records import Document, EndpointRecord, Revision
+from hostler.hosting.rollout import Rollout
+from hostler.store.records import EndpointRecord, Revision
 from hostler.wire import gateway_messages
 
 
@@ -48,18 +48,17 @@ class Endpoint:
                 RevisionWant(
                     revision.number,
                     revision.fleet,
-                    tuple(VariantWant(index, count(variant)) for index, variant in variants(revision)),
+                    tuple(VariantWant(index, variant.count) for index, variant in enumerate(revision.variants)),
                 )
                 for revision in self.rollout.desired()
             ),
         )
 
-    def documents(self, fleet: int, index: int) -> tuple[Document, Document] | None:
-        """A variant's document and its model's; None if there is no such variant (any more)."""
+    def variant(self, fleet: int, index: int) -> VariantSpec | None:
+        """A variant of a fleet; None if there is no such variant (any more)."""
         for revision in self.revisions:
-            if revision.fleet == fleet and index < len(revision.config["ProductionVariants"]):
-                variant = revision.config["ProductionVariants"][index]
-                return variant, revision.models[variant["ModelName"]]
+            if revision.fleet == fleet and index < len(revision.variants):
+                return revision.variants[index]
         return None
 
     # --- the route ------------------------------------------------------------------------------------------------
@@ -70,25 +69,22 @@ class Endpoint:
         if revision is None:
             return None
         route_variants = tuple(
-            self._route_variant(revision, index, variant, revision.models[variant["ModelName"]])
-            for index, variant in variants(revision)
+            self._route_variant(revision, index, variant) for index, variant in enumerate(revision.variants)
         )
         return gateway_messages.Route(self.key, route_variants)
 
-    def _route_variant(
-        self, revision: Revision, index: int, variant: Document, model: Document
-    ) -> gateway_messages.Variant:
+    def _route_variant(self, revision: Revision, index: int, variant: VariantSpec) -> gateway_messages.Variant:
         instances = self.rollout.routed(revision, index)
         return gateway_messages.Variant(
-            name=variant["VariantName"],
-            weight=model_documents.weight(variant),
+            name=variant.name,
+            weight=variant.weight,
             containers=tuple(
-                gateway_messages.Container(label, model_documents.is_multi_model(definition))
-                for label, definition in model_documents.containers(model)
+                gateway_messages.Container(container.label, container.multi_model)
+                for container in variant.model.containers
             ),
             instances=tuple(gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in instances),
-            mode=model_documents.mode(model),
-            routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
+            mode=variant.model.mode,
+            routing=variant.routing,
         )
 
     # --- what people are shown ------------------------------------------------------------------------------------
@@ -99,15 +95,15 @@ class Endpoint:
         current, pending = rollout.ready or rollout.newest, rollout.pending()
         target = rollout.newest if rollout.newest in rollout.desired() and pending is None else current
         return EndpointView(
-            tuple(self._view(current, target, index) for index, _ in variants(current)),
-            tuple(self._view(pending, pending, index) for index, _ in variants(pending)) if pending else (),
+            tuple(self._view(current, target, index) for index in range(len(current.variants))),
+            tuple(self._view(pending, pending, index) for index in range(len(pending.variants))) if pending else (),
         )
 
     def _view(self, revision: Revision, target: Revision, index: int) -> VariantView:
         """A variant of a revision, on its way to what it is in the revision `target`."""
         rollout = self.rollout
-        variant, after_variant = (each.config["ProductionVariants"][index] for each in (revision, target))
-        before, after = count(variant), count(after_variant)
+        variant, after_variant = (each.variants[index] for each in (revision, target))
+        before, after = variant.count, after_variant.count
         most = max(before, after)  # instances beyond that only remain to be stopped
         current = sum(i.key.slot < most for i in rollout.in_service(revision, index))
         if self.record.deleting:
@@ -115,24 +111,19 @@ class Endpoint:
             before, after = sum(i.state != "gone" for i in of_variant), 0
         coming = revision is rollout.newest and revision in rollout.desired() and not rollout.settled
         phase, message = variant_phase(coming, coming and rollout.is_complete(revision), before, after)
-        return VariantView(variant["VariantName"], current, phase, message)
+        return VariantView(variant.name, current, phase, message)
 
     @property
     def is_multi_model(self) -> bool:
         """Whether any of its containers holds targets."""
-        documents = (model for revision in self.revisions for model in revision.models.values())
-        return any(
-            model_documents.is_multi_model(definition)
-            for document in documents
-            for definition in model_documents.definitions(document)
-        )
+        return any(variant.model.multi_model for revision in self.revisions for variant in revision.variants)
 
     def summary(self, targets: Callable[[Instance], list[str]]) -> dict[str, Any]:
         """JSON values for `hostler ls`: each variant of each fleet that has instances, older fleets first."""
         by_variant: dict[tuple[int, str], list[Instance]] = {}
         current = self.rollout.ready or self.rollout.newest
-        for _, variant in variants(current):
-            by_variant[current.fleet, variant["VariantName"]] = []
+        for variant in current.variants:
+            by_variant[current.fleet, variant.name] = []
         for i in sorted(self.instances, key=lambda i: i.key.slot_key):
             if i.state != "gone":
                 by_variant.setdefault((i.key.fleet, i.key.variant), []).append(i)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from hostler.core.endpoints.resources import VariantSpec
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.instance_key import InstanceKey
-from hostler.hosting.instances import Documents, Instances
+from hostler.hosting.instances import Instances
 from hostler.hosting.rollout import Rollout
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.store.records import EndpointRecord, Revision
@@ -45,6 +46,6 @@ class Endpoints:
         """None: there is no such endpoint."""
         return self._desired.get(uid)
 
-    def documents(self, key: InstanceKey) -> Documents | None:
-        """The documents of an instance's variant and model; None if no endpoint desires it."""
-        return self[key.uid].documents(key.fleet, key.variant_index) if key.uid in self else None
+    def variant(self, key: InstanceKey) -> VariantSpec | None:
+        """An instance's variant; None if no endpoint desires it."""
+        return self[key.uid].variant(key.fleet, key.variant_index) if key.uid in self else None

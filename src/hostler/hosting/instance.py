@@ -10,17 +10,16 @@ import asyncio
 import logging
 import signal
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
 
 from hostler import contract
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Ping
+from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.status import INSTANCE, InstanceState
 from hostler.engines.engine import Seen
 from hostler.hosting import clock
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
-from hostler.hosting.model_documents import containers
 from hostler.hosting.platform import Platform
 
 log = logging.getLogger("hostler.instance")
@@ -34,16 +33,16 @@ SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + 
 class Instance:
     """One running copy of a variant's containers: `begin()`, then `retire()`, then `stop()`."""
 
-    def __init__(self, platform: Platform, key: InstanceKey, variant: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(self, platform: Platform, key: InstanceKey, variant: VariantSpec) -> None:
         settings = platform.settings
         self.key = key
         self.id = key.id
-        self.variant = variant  # ProductionVariant, as it came
-        budget = variant.get("ModelDataDownloadTimeoutInSeconds", settings.startup_timeout)
-        definitions = containers(model)
+        self.variant = variant
+        budget = settings.startup_timeout if variant.download_timeout is None else variant.download_timeout
+        specs = variant.model.containers
         self.containers = tuple(
-            Container(platform, key, position, label, definition, budget, alone=len(definitions) == 1)
-            for position, (label, definition) in enumerate(definitions)
+            Container(platform, key, position, spec, budget, alone=len(specs) == 1)
+            for position, spec in enumerate(specs)
         )
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
@@ -53,7 +52,7 @@ class Instance:
         self.ended_by_itself = False  # by no signal that others send
         self.culprits: tuple[Container, ...] = ()  # the containers whose failure ended it
         self.platform = platform
-        self._startup = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", settings.startup_timeout)
+        self._startup = settings.startup_timeout if variant.startup_timeout is None else variant.startup_timeout
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -213,7 +212,7 @@ class Instance:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def _all(starts: Iterable[Coroutine[object, None, None]]) -> None:
     """Run all of them together; the first that fails ends the others, and its exception is raised."""
     try:
         async with asyncio.TaskGroup() as group:

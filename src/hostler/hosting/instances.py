@@ -10,16 +10,14 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from hostler.core.endpoints.plan import InstanceSeen, SlotKey
+from hostler.core.endpoints.resources import VariantSpec, undesired
 from hostler.engines.engine import Seen
 from hostler.hosting.container import LABEL
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
-from hostler.store.records import Document
 
 LAST_STARTS = 10.0  # seconds in which the engine carries out the last requests of an earlier control
-
-Documents = tuple[Document, Document]  # of a variant and of its model
 
 
 class Instances(Mapping[str, Instance]):
@@ -48,26 +46,26 @@ class Instances(Mapping[str, Instance]):
 
     # --- begin ----------------------------------------------------------------------------------------------------
 
-    async def look(self, documents: Callable[[InstanceKey], Documents | None]) -> None:
+    async def look(self, variant: Callable[[InstanceKey], VariantSpec | None]) -> None:
         """Compare the engine's list with these: take over what an earlier control started, see which have ended.
 
-        `documents`: of an instance's variant and model; None if no endpoint desires it. Raises EngineError.
+        `variant`: an instance's; None if no endpoint desires it. Raises EngineError.
         """
         running: dict[InstanceKey, dict[int, Seen]] = {}
         for seen in await self._platform.engine.list():
             running.setdefault(InstanceKey.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
         for key, containers in running.items():
             if key.id not in self:
-                self._begin(key, documents(key) or _unknown(max(containers) + 1), containers)
+                self._begin(key, variant(key) or undesired(key.variant, max(containers) + 1), containers)
             if exits := [seen for seen in containers.values() if seen.exit is not None]:
                 await self[key.id].containers_ended(exits)
 
-    def start(self, key: InstanceKey, documents: Documents) -> None:
+    def start(self, key: InstanceKey, variant: VariantSpec) -> None:
         """Begin a new instance."""
-        self._begin(key, documents, {})
+        self._begin(key, variant, {})
 
-    def _begin(self, key: InstanceKey, documents: Documents, adopted: Mapping[int, Seen]) -> None:
-        instance = self._by_id[key.id] = Instance(self._platform, key, *documents)
+    def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: Mapping[int, Seen]) -> None:
+        instance = self._by_id[key.id] = Instance(self._platform, key, variant)
         instance.begin(adopted)
 
     # --- end ------------------------------------------------------------------------------------------------------
@@ -102,11 +100,6 @@ class Instances(Mapping[str, Instance]):
     async def detach(self) -> None:
         """Control leaves; the containers go on."""
         await asyncio.gather(*(instance.detach() for instance in self.values()), return_exceptions=True)
-
-
-def _unknown(containers: int) -> Documents:
-    """Documents for an instance that no endpoint desires: the plan stops it, whatever it was."""
-    return {}, {"Containers": [{} for _ in range(containers)]}
 
 
 def _seen(instance: Instance) -> InstanceSeen:

@@ -158,7 +158,7 @@ class Reconciler:
         tags = await self.store_call(self.store.tags_of_endpoints, target_tags.PREFIX)
         self.runtimes.set_policies({e.key: tags.get(e.record.arn, {}) for e in self.endpoints})
         # 2. See what runs, and what has ended.
-        await self.instances.look(self.endpoints.documents)
+        await self.instances.look(self.endpoints.variant)
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
@@ -197,13 +197,13 @@ class Reconciler:
 
     def _start(self, action: StartInstance) -> None:
         endpoint = self.endpoints[action.uid]
-        documents = endpoint.documents(action.fleet, action.variant)
-        assert documents is not None
+        variant = endpoint.variant(action.fleet, action.variant)
+        assert variant is not None
         key = InstanceKey(
-            endpoint.key, action.uid, action.fleet, action.revision, documents[0]["VariantName"],
+            endpoint.key, action.uid, action.fleet, action.revision, variant.name,
             action.variant, action.slot, action.attempt,
         )  # fmt: skip
-        self.instances.start(key, documents)
+        self.instances.start(key, variant)
 
     def _stop(self, id: str) -> None:
         instance = self.instances[id]

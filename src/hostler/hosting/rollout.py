@@ -9,11 +9,11 @@ It reads one pass's view of the endpoint and changes nothing. An update waits, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hostler.hosting.instance import Instance
-from hostler.store.records import Document, EndpointRecord, Revision
+from hostler.store.records import EndpointRecord, Revision
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class Rollout:
 
     def is_complete(self, revision: Revision) -> bool:
         """Whether the revision's instances can take over, in every variant."""
-        return all(self._is_variant_complete(revision, index) for index, _ in variants(revision))
+        return all(self._is_variant_complete(revision, index) for index in range(len(revision.variants)))
 
     def is_at_strength(self) -> bool:
         """Whether every instance that the serving revision desires serves."""
         serving = self.serving()
         return serving is not None and all(
-            len(self.routed(serving, index)) == count(variant) for index, variant in variants(serving)
+            len(self.routed(serving, index)) == variant.count for index, variant in enumerate(serving.variants)
         )
 
     def failure(self) -> str:
@@ -116,7 +116,7 @@ class Rollout:
 
     def routed(self, revision: Revision, index: int) -> list[Instance]:
         """The instances that a variant's requests may go to, in the order of their slots."""
-        most = count(revision.config["ProductionVariants"][index])
+        most = revision.variants[index].count
         return [i for i in self.in_service(revision, index) if i.key.slot < most]
 
     def in_service(self, revision: Revision, index: int) -> list[Instance]:
@@ -129,7 +129,7 @@ class Rollout:
 
         Instances shared with the revision before do not count: they are replaced whether or not this update succeeds.
         """
-        desired = count(revision.config["ProductionVariants"][index])
+        desired = revision.variants[index].count
         serving = {i.key.slot for i in self.in_service(revision, index)}
         added = set(range(self._count_before(revision, index), desired))
         return added <= serving and (not serving or min(serving) < desired)
@@ -139,21 +139,11 @@ class Rollout:
         key, newest = instance.key, self.newest
         if key.fleet != newest.fleet or self._is_variant_complete(newest, key.variant_index):
             return False
-        desired = count(newest.config["ProductionVariants"][key.variant_index])
+        desired = newest.variants[key.variant_index].count
         return key.slot < desired < self._count_before(newest, key.variant_index)
 
     def _count_before(self, revision: Revision, index: int) -> int:
         """The number of instances that the variant has without this revision."""
         ready = self.ready
         shared = ready is not None and ready.fleet == revision.fleet
-        return count(ready.config["ProductionVariants"][index]) if ready and shared else 0
-
-
-def variants(revision: Revision) -> Iterator[tuple[int, Document]]:
-    """The ProductionVariants with their indexes."""
-    return enumerate(revision.config["ProductionVariants"])
-
-
-def count(variant: Document) -> int:
-    """The number of instances that a ProductionVariant desires."""
-    return int(variant.get("InitialInstanceCount", 1))
+        return ready.variants[index].count if ready and shared else 0

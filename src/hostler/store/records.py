@@ -7,11 +7,14 @@ alone writes the outcome (`ready_revision`, `failed_revision`, `failure_reason`)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
+from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.status import endpoint_status
+from hostler.store import documents
+from hostler.store.documents import Document as Document
 
-Document = dict[str, Any]
 Kind = Literal["model", "endpoint-config"]
 
 
@@ -65,6 +68,11 @@ class Revision:
     models: dict[str, Document]  # ModelName -> CreateModel's document
     deployment: Document | None  # DeploymentConfig
     requested: float  # time of the call
+
+    @cached_property
+    def variants(self) -> tuple[VariantSpec, ...]:
+        """The config's variants, in its order."""
+        return documents.variants(self.config, self.models)
 
 
 @dataclass(frozen=True)

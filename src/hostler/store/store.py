@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from hostler.errors import HostlerError
+from hostler.store import documents
 from hostler.store.records import Document, EndpointRecord, Kind, ListQuery, Record, Revision
 from hostler.store.tables import STATUS, endpoints, open_file, records, revisions, tags
 
@@ -98,7 +99,7 @@ class Store:
             "created": created,
             "modified": created,
             "document": document,
-            "config_name": config["EndpointConfigName"],
+            "config_name": documents.config_name(config),
             "revision": 1,
             "deleting": False,
             "ready_revision": 0,
@@ -108,7 +109,7 @@ class Store:
         with self.database.begin() as connection:
             number = _insert_unique(connection, endpoints, row)
             revision = {"endpoint": number, "number": 1, "fleet": 1, "config": config, "models": dict(models)}
-            revision |= {"deployment": document.get("DeploymentConfig"), "asked": created}
+            revision |= {"deployment": documents.deployment(document), "asked": created}
             connection.execute(insert(revisions), revision)
             _put_tags(connection, arn, new_tags)
             return _endpoint(connection.execute(select(endpoints).where(endpoints.c.id == number)).one())
@@ -212,7 +213,7 @@ class Store:
             config = connection.execute(select(revisions.c.config).where(*of_revision)).scalar_one_or_none()
             if config is not None:
                 values = {"ready_revision": revision, "failure_reason": "", "modified": round(now, 3)}
-                values["config_name"] = config["EndpointConfigName"]
+                values["config_name"] = documents.config_name(config)
                 ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
                 previous = connection.execute(ready).scalar_one()
                 # 1. The revision that Describe shows.

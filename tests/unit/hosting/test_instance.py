@@ -21,6 +21,7 @@ from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.settings import Settings
+from hostler.store import documents
 
 pytestmark = pytest.mark.simulated
 
@@ -52,7 +53,8 @@ class Stage:
         await self.disk.close()
 
     def instance(self, *containers: dict[str, Any], **variant: Any) -> Instance:
-        return Instance(self.platform, SPOT, {"VariantName": "v", **variant}, {"Containers": list(containers)})
+        spec = documents.variant_spec({"VariantName": "v", **variant}, {"Containers": list(containers)})
+        return Instance(self.platform, SPOT, spec)
 
     async def until(self, instance: Instance, state: str) -> None:
         async with asyncio.timeout(PATIENCE):

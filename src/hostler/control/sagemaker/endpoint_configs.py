@@ -8,7 +8,7 @@ from hostler.control.sagemaker import paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
 from hostler.control.sagemaker.tags import read_tags
 from hostler.errors import ValidationException
-from hostler.hosting.model_documents import weight
+from hostler.store.documents import weight
 from hostler.store.records import Document, Kind, Record
 from hostler.store.store import NameTaken
 

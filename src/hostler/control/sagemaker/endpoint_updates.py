@@ -12,7 +12,7 @@ from hostler.control.sagemaker import deployment_config
 from hostler.control.sagemaker.aws_messages import cannot_update, could_not_find, not_hosted
 from hostler.control.sagemaker.endpoints import check_size, config_of, models_of
 from hostler.errors import ValidationException
-from hostler.hosting.model_documents import weight
+from hostler.store.documents import weight
 from hostler.store.records import Document, EndpointRecord, Revision
 from hostler.store.store import NotInService
 

@@ -15,7 +15,7 @@ from hostler.control.sagemaker.aws_messages import already_exists, could_not_fin
 from hostler.control.sagemaker.tags import read_tags
 from hostler.core.endpoints.status import VariantView
 from hostler.errors import ApiError
-from hostler.hosting.model_documents import definitions, weight
+from hostler.store.documents import definitions, weight
 from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 

@@ -11,7 +11,7 @@ from hostler.control.sagemaker import paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
 from hostler.control.sagemaker.tags import read_tags
 from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
-from hostler.hosting.model_documents import definitions, is_multi_model
+from hostler.store.documents import definitions, is_multi_model
 from hostler.store.records import Document, Record
 from hostler.store.store import NameTaken
 

@@ -93,7 +93,7 @@ class RuntimeRegistry:
 
     async def _join(self, instance: Instance, budget: int) -> None:
         assert instance.multi_model is not None
-        key, url = instance.key, instance.multi_model.definition["ModelDataUrl"]
+        key, url = instance.key, instance.multi_model.spec.model_data_url
         runtime = self.all.get(_key(instance))
         if runtime is None:
             runtime = self.all[_key(instance)] = TargetRuntime(
@@ -123,7 +123,7 @@ class RuntimeRegistry:
         alive = [instance for instance in instances if instance.state != "gone"]
         if fixed := self._settings.instance_memory:
             return {instance.id: fixed for instance in alive}
-        sizes = ((i, instance_types.memory(i.variant.get("InstanceType", ""))) for i in alive)
+        sizes = ((i, instance_types.memory(i.variant.instance_type)) for i in alive)
         return memory.budgets(
             [InstanceMemory(i.id, i.key.uid, i.key.fleet, size) for i, size in sizes], self._machine_memory
         )

@@ -65,7 +65,7 @@ class TargetRuntime:
         """Let a ready instance take part. What its container holds already (control restarted) is resident again."""
         container = instance.multi_model
         assert container is not None
-        keep = container.definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled"
+        keep = container.spec.model_cache
         loads = 1 if container.foreign else PARALLEL_LOADS
         cache = ModelCache(budget, loads if keep else max(loads, 2 * (os.cpu_count() or 1)), keep, self._eviction)
         joined = InstanceTargets(instance, container, cache, self._carry_out)
