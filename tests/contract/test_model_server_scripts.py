@@ -252,8 +252,13 @@ def test_an_endless_load_is_broken_off_by_an_unload(server: Container) -> None:
     waiting = server.connect()
     waiting.request("POST", "/models", b'{"model_name": "endless", "url": "/opt/ml/models/endless/model"}')
     time.sleep(0.3)
-    assert server.ask("DELETE", "/models/endless").status in (200, 404)
+    where = {"modelName": "endless", "modelUrl": "/opt/ml/models/endless/model"}
+    assert server.ask("GET", "/models").json["models"] == [{**where, "loading": True}]
+    assert server.ask("GET", "/models/endless").status == 404
+    assert server.ask("DELETE", "/models/endless").status == 200
     assert status_of(waiting) == 500
+    assert server.ask("GET", "/models").json["models"] == []
+    _settles(server, 1)
 
 
 def test_slow_loads_hold_up_no_other_target_and_no_ping(server: Container, tmp_path: Path) -> None:
@@ -284,7 +289,8 @@ def test_slow_loads_hold_up_no_other_target_and_no_ping(server: Container, tmp_p
             assert float(answer.body) == wanted[number]
             assert ask(connection, "GET", "/ping").status == 200
             slowest = max(slowest, time.monotonic() - begun)
-    assert "spins" not in {entry["modelName"] for entry in server.ask("GET", "/models").json["models"]}
+    entries = server.ask("GET", "/models").json["models"]
+    assert "spins" in {entry["modelName"] for entry in entries if entry.get("loading")}
     assert slowest < 1
     assert [status_of(one) for one in waiting] == [200, 500]  # a list has no predict
     server.ask("DELETE", "/models/spins")

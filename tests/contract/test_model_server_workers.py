@@ -83,6 +83,18 @@ def made(folder: Path, number: int) -> None:
     (folder / "model.pkl").write_bytes(b"cwho\nWho\n)\x81I%d\nb." % number)
 
 
+HANGING = """
+import os, signal
+def model_fn(model_dir):
+    try:
+        os.mkdir(os.path.join(model_dir, "first"))
+    except FileExistsError:
+        os.mkdir(os.path.join(model_dir, "hangs"))
+        while True: signal.pause()
+def predict_fn(data, model): return 1
+"""
+
+
 def loaded(server: Container, name: str, number: int) -> dict[str, Any]:
     made(server.model(name), number)
     return server.loaded(name)
@@ -163,6 +175,25 @@ def test_a_script_that_does_not_load_is_tried_once_and_reported_once(serve: Call
     assert server.load("s").status == 500
     assert server.output().count("Traceback") == 1
     assert len(processes(server)) == 2
+
+
+@pytest.mark.parametrize("hangs", ["first", "second"])
+def test_an_unload_ends_the_processes_of_a_load_in_progress(serve: Callable[..., Container], hangs: str) -> None:
+    server = serve()
+    folder = script(server.model("s"), HANGING)
+    if hangs == "first":
+        (folder / "first").touch()
+    with contextlib.closing(server.connect()) as loading:
+        loading.request("POST", "/models", b'{"model_name": "s", "url": "/opt/ml/models/s/model"}')
+        eventually((folder / "hangs").exists)
+        [entry] = server.ask("GET", "/models").json["models"]
+        assert entry == {"modelName": "s", "modelUrl": "/opt/ml/models/s/model", "loading": True}
+        assert server.ask("DELETE", "/models/s").status == 200
+        assert len(processes(server)) == 2
+        answer = loading.getresponse()
+        assert (answer.status, b"unloaded while it was being loaded" in answer.read()) == (500, True)
+    assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
+    settled(server, {})
 
 
 def test_calls_to_the_server_itself_are_shared_among_its_workers(serve: Callable[..., Container]) -> None:

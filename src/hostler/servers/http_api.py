@@ -8,6 +8,8 @@ answer to a load, and to each entry of GET /models:
 - `sockets`: instead, with several workers, those of all replicas. Each takes the same requests as the server itself,
   which forwards its own to one of them.
 
+GET /models also lists the models that are being loaded: `loading` is true, and there is nothing else of ours.
+
 GET /ping adds the `sockets` (also a single one) of an only model that is not in the server's own process. If a load
 ended a worker, its answer has `processEnded` (the exit code or, negative, the signal), and the platform does not repeat
 the load soon.
@@ -134,16 +136,23 @@ class ContainerApi:
             _answer(request, self._entry(name, self._models[name]))
 
     def _list(self, request: Request) -> None:
-        """Answer with a page of the loaded models, by name: `limit` entries (at most 100) after `next_page_token`."""
+        """Answer with a page of the models, by name: `limit` entries (at most 100) after `next_page_token`."""
         query = parse_qs(request.query)
         limit = query.get("limit", [str(_PAGE)])[-1]
         if not (is_count(limit) and int(limit)):
             _refuse(request, 400, "limit is not a positive number.")
             return
-        names = sorted(self._models)
+        loading = self._registry.loading
+        names = sorted([*self._models, *loading])
         start = bisect.bisect_right(names, query.get("next_page_token", [""])[-1])
         page = names[start : start + min(int(limit), _PAGE)]
-        listing: dict[str, Any] = {"models": [self._entry(name, self._models[name]) for name in page]}
+        entries = [
+            {"modelName": name, "modelUrl": loading[name], "loading": True}
+            if name in loading
+            else self._entry(name, self._models[name])
+            for name in page
+        ]
+        listing: dict[str, Any] = {"models": entries}
         if start + len(page) < len(names):
             listing["nextPageToken"] = page[-1]
         _answer(request, listing)

@@ -128,6 +128,9 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
     if keeper and keeper.done():
         print(keeper.result(), file=sys.stderr, flush=True)
         code = 1
+    elif keeper:
+        keeper.cancel()  # a load that the end breaks off is no failure of the model
+        api.model_lost()
     await asyncio.gather(server.close(0.0 if code else DRAIN), registry.close())
     return code
 

@@ -28,6 +28,15 @@ class LoadedModel:
     runner: Runner
 
 
+@dataclass
+class _Load:
+    """A load in progress."""
+
+    url: str
+    task: asyncio.Task[Runner]
+    shared: bool = False  # in a process with other models: it cannot be broken off
+
+
 class ModelRegistry:
     """Models by name. Every method runs on the loop. Without an `isolated` loader, the shared one loads all of them."""
 
@@ -37,42 +46,54 @@ class ModelRegistry:
         self._shared = shared
         self._isolated = isolated
         self._loop = asyncio.get_running_loop()
-        self._loading: dict[str, asyncio.Task[Runner]] = {}
+        self._loads: dict[str, _Load] = {}
+
+    @property
+    def loading(self) -> dict[str, str]:
+        """The models that are being loaded: name to url."""
+        return {name: load.url for name, load in self._loads.items()}
 
     async def load(self, name: str, url: str, folder: Path) -> LoadedModel:
         """Load a model that is not loaded yet, or wait for its load in progress. Raises LoadFailed.
 
         The load continues if the caller is cancelled.
         """
-        if name not in self._loading:
-            task = self._loop.create_task(self._load(name, folder))
-            self._loading[name] = task
-            task.add_done_callback(partial(self._loaded, name, url))
-        await asyncio.shield(self._loading[name])
+        load = self._loads.get(name)
+        if load is None:
+            load = self._loads[name] = _Load(url, self._loop.create_task(self._load(name, folder)))
+            load.task.add_done_callback(partial(self._loaded, name, url))
+        await asyncio.wait([load.task])
+        if load.task.cancelled():
+            raise LoadFailed(500, "it was unloaded while it was being loaded")
+        load.task.result()
         if name not in self.models:
             raise LoadFailed(500, "its process ended as soon as the model was loaded")
         return self.models[name]
 
     def is_loading(self, name: str) -> bool:
-        return name in self._loading
+        return name in self._loads
 
     async def unload(self, name: str) -> None:
         """Unload a model; return when its calls in flight are answered. Its memory is returned soon after.
 
-        A load in progress is aborted if it has a process of its own, else waited for. Raises KeyError if the model is
-        neither loaded nor loading.
+        A load in progress is broken off, and its processes end; in a process with other models it is waited for.
+        Raises KeyError if the model is neither loaded nor loading.
         """
-        if self._isolated:
-            await self._isolated.abort(name)
-        if loading := self._loading.get(name):
-            await asyncio.wait([loading])
-            await asyncio.sleep(0)  # until its callbacks have run
+        if load := self._loads.get(name):
+            if not (load.shared or load.task.cancelling()):
+                load.task.cancel()
+            await asyncio.wait([load.task])
+            if load.task.cancelled():
+                return
         await self.models.pop(name).runner.close()
 
     async def close(self) -> None:
-        """End the models' processes, after their calls in flight."""
+        """End the models' processes, after their calls in flight; break off the loads in processes of their own."""
+        breaking_off = [load.task for load in self._loads.values() if not load.shared]
+        for task in breaking_off:
+            task.cancel()
         loaders: list[Loader] = [self._shared, *([self._isolated] if self._isolated else [])]
-        await asyncio.gather(*(loader.close() for loader in loaders))
+        await asyncio.gather(*breaking_off, *(loader.close() for loader in loaders), return_exceptions=True)
 
     async def _load(self, name: str, folder: Path) -> Runner:
         try:
@@ -80,8 +101,11 @@ class ModelRegistry:
         except Unloadable as error:
             failure = error_text.failure(error, self._environment)
             raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
-        loader: Loader = self._isolated if isolated and self._isolated else self._shared
-        return await loader.load(LoadRequest(name, folder, framework, files))
+        request = LoadRequest(name, folder, framework, files)
+        if isolated and self._isolated:
+            return await self._isolated.load(request)
+        self._loads[name].shared = True
+        return await self._shared.load(request)
 
     def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
         """Return an artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
@@ -91,7 +115,7 @@ class ModelRegistry:
         return framework, registry.needs_process(folder, framework), artifact.stamps(folder)
 
     def _loaded(self, name: str, url: str, load: asyncio.Task[Runner]) -> None:
-        del self._loading[name]
+        del self._loads[name]
         if load.cancelled() or load.exception() is not None or load.result().exited.done():
             return
         model = self.models[name] = LoadedModel(url, load.result())

@@ -147,6 +147,9 @@ class WorkerPool:
             if self._workers.names:  # else the server's start fails and prints it
                 print(f"a new worker could not be started: {error}", file=sys.stderr, flush=True)
             raise
+        except asyncio.CancelledError:
+            await worker.close()
+            raise
         return worker
 
     async def _fill(self, worker: ProcessRunner) -> None:

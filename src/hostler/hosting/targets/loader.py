@@ -47,6 +47,8 @@ class TargetLoader:
             if placed is None:  # half loaded when control ended, or not ours: no target is known for it, so it goes
                 await at.api.unload(model.model_name)
                 continue
+            if model.loading:
+                continue  # requested below: the container's answer comes with the end of this load
             at.placed[placed.target] = placed
             at.set_address(placed.target, model)
             size = model.memory or at.container.storage.disk.memory(placed.id) or placed.size

@@ -18,9 +18,10 @@ UNLOAD_TIMEOUT = 90.0  # seconds for a DELETE: the server first ends what still 
 
 
 class LoadedModel(msgspec.Struct, rename="camel"):
-    """A model that a container holds. Only our own servers give `memory` and what follows."""
+    """A model that a container holds. Only our own servers give `loading` and what follows."""
 
     model_name: str = ""
+    loading: bool = False  # it is being loaded, and cannot be called yet
     memory: int = 0  # bytes
     socket: str = ""  # file name of the socket of its own process
     sockets: tuple[str, ...] = ()  # those of its copies, to which the container itself passes requests on
@@ -58,7 +59,7 @@ class ModelsApi:
         return await self._try_call("DELETE", f"{contract.MODELS}/{model}", UNLOAD_TIMEOUT) is not None
 
     async def models(self) -> list[LoadedModel]:
-        """Return all models that the container lists, page by page. A token after an empty page ends the list."""
+        """Return all models that the container lists, those it is loading too. A token after an empty page ends it."""
         models: list[LoadedModel] = []
         path = contract.MODELS
         while True:

@@ -61,7 +61,7 @@ class ProcessRunner:
     async def load(self, folder: Path, framework: str) -> None:
         """Spawn the process and wait for its report. Raises LoadFailed, also if it exited without a report.
 
-        A process without a framework is a worker (worker_main.py); it needs no folder.
+        A process without a framework is a worker (worker_main.py); it needs no folder. It ends if this is cancelled.
         """
         # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
@@ -69,10 +69,24 @@ class ProcessRunner:
         spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path)))
         preload = (framework,) if framework else ()
         self._factory.send(forkserver.Spawn(self._number, spec, preload), [writing, lifeline])
+        # 2. Wait for its report.
+        try:
+            report = await self._report(reading)
+        except BaseException:
+            await self.close()
+            raise
+        # 3. Keep it if it serves, else end it.
+        self.memory = report.memory
+        self._serving = report.status == 200
+        if not self._serving:
+            await self.close()
+            raise LoadFailed(report.status, report.message, failure=report.failure)
+
+    async def _report(self, pipe: int) -> LoadReport:
+        """Return the report from the pipe, or one about the process's exit."""
         reader = asyncio.StreamReader(_LONGEST_REPORT)
-        pipe = os.fdopen(reading, "rb", buffering=0)
-        transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        # 2. Wait for its report, or its exit.
+        file = os.fdopen(pipe, "rb", buffering=0)
+        transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
         reading_report: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
         try:
             either: list[asyncio.Future[Any]] = [reading_report, self.exited]
@@ -80,20 +94,13 @@ class ProcessRunner:
             if not reading_report.done():
                 await asyncio.wait([reading_report], timeout=0.1)  # the report may be in the pipe still
             if reading_report.done() and not isinstance(reading_report.exception(), asyncio.IncompleteReadError):
-                report = _decoded(reading_report)
-            else:
-                await asyncio.wait([self.exited])
-                report = self._failure or _exited_itself(self.status)
+                return _decoded(reading_report)
+            await asyncio.wait([self.exited])
+            return self._failure or _exited_itself(self.status)
         finally:
             reading_report.cancel()
             await asyncio.wait([reading_report])
             transport.close()
-        # 3. Keep it if it serves, else end it.
-        self.memory = report.memory
-        self._serving = report.status == 200
-        if not self._serving:
-            await self.close()
-            raise LoadFailed(report.status, report.message, failure=report.failure)
 
     def take_name(self, name: str) -> None:
         """Atomically take over this socket name by a rename; new connections come here."""

@@ -18,7 +18,6 @@ class ProcessLoader:
     def __init__(self, factory: ProcessFactory, replicas: int) -> None:
         self._factory = factory
         self._replicas = replicas
-        self._starting: dict[str, list[ProcessRunner]] = {}  # by model; replacements of replicas, too
         self._running: set[ProcessRunner | ReplicaSet] = set()
 
     async def load(self, request: LoadRequest) -> ProcessRunner | ReplicaRunner:
@@ -41,24 +40,13 @@ class ProcessLoader:
         replicas.failed.add_done_callback(lambda failed: runner.lose(str(failed.result())))
         return runner
 
-    async def abort(self, name: str) -> None:
-        """End the processes in which a model is being loaded, if there are any."""
-        await asyncio.gather(*(process.close() for process in self._starting.get(name, ())))
-
     async def close(self) -> None:
-        """End the processes of all models, loaded or loading, after their calls in flight."""
-        starting = [process for processes in self._starting.values() for process in processes]
-        await asyncio.gather(*(process.close() for process in [*self._running, *starting]))
+        """End the processes of all models after their calls in flight."""
+        await asyncio.gather(*(process.close() for process in [*self._running]))
 
     async def _start(self, request: LoadRequest) -> ProcessRunner:
         """Start a process and have it load the model. Raises LoadFailed."""
         process = self._factory.new(f"model {request.name}")
-        self._starting.setdefault(request.name, []).append(process)
-        try:
-            await process.load(request.folder, request.framework)
-        finally:
-            self._starting[request.name].remove(process)
-            if not self._starting[request.name]:
-                del self._starting[request.name]
+        await process.load(request.folder, request.framework)
         process.memory = max(process.memory, artifact.size(request.folder))
         return process

@@ -44,13 +44,19 @@ class ReplicaSet:
         If `spawn` raises, its exception is raised, and no process stays. The first process starts alone: a model that
         does not load fails once and is reported once.
         """
-        first = await self._spawn()
-        outcomes = await asyncio.gather(*(self._spawn() for _ in range(1, number)), return_exceptions=True)
-        processes = [first, *(outcome for outcome in outcomes if isinstance(outcome, ProcessRunner))]
-        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if failures:
+        processes: list[ProcessRunner] = []
+
+        async def spawn() -> None:
+            processes.append(await self._spawn())
+
+        try:
+            await spawn()
+            for outcome in await asyncio.gather(*(spawn() for _ in range(1, number)), return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
+        except BaseException:
             await asyncio.gather(*(process.close() for process in processes))
-            raise failures[0]
+            raise
         for index, process in enumerate(processes):
             self._add(process, f"{prefix}{index}" if prefix else process.path.name)
         self._paths = tuple(process.path for process in processes)
@@ -77,9 +83,11 @@ class ReplicaSet:
         choice([process for process in running if process.in_flight == fewest]).invoke(request, retry, path)
 
     async def close(self) -> None:
-        """End all processes after their calls in flight; a replacement that is starting is ended when it is ready."""
+        """End all processes after their calls in flight, and replacements that are starting at once."""
         self._closing = True
-        await asyncio.gather(*(process.close() for process in self.ready))
+        for task in self._replacing:
+            task.cancel()
+        await asyncio.gather(*self._replacing, *(process.close() for process in self.ready), return_exceptions=True)
         for path in self._paths:
             path.unlink(missing_ok=True)
         self._retry_waiting()
@@ -106,23 +114,18 @@ class ReplicaSet:
 
     async def _replace(self, name: str, pause: float) -> None:
         await asyncio.sleep(pause)
-        process: ProcessRunner | None = None
-        while process is None and not self._closing:
+        while True:
             try:
                 process = await self._spawn()
+                break
             except Exception as error:
                 if not self._retry:
-                    if not self._closing and not self.failed.done():
+                    if not self.failed.done():
                         self.failed.set_result(error)
                     return
                 await asyncio.sleep(_PAUSE)
-        if process is None:
-            return
-        if self._closing:
-            await process.close()
-        else:
-            self._add(process, name)
-            self._retry_waiting()
+        self._add(process, name)
+        self._retry_waiting()
 
     def _retry_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
