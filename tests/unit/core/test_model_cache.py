@@ -307,6 +307,41 @@ def test_a_load_refused_by_an_empty_container_has_no_memory():
     assert cache.state("a") == "absent"
 
 
+def test_a_load_is_tried_as_often_again_as_other_targets_were_there_at_its_first_refusal():
+    cache = holding(1000, a=10, b=10)
+    ask(cache, "c", 10)
+    cache.refused("c", 0.0)
+    for victim in "ab":
+        idle(cache, victim)
+        cache.request(victim, None, 0.0)
+        assert Load("c") in cache.unloaded(victim, 0.0)
+        cache.fetched(victim, 10, 0.0)
+        commands = cache.refused("c", 0.0)
+    assert commands == [Refuse("c", "no_memory", status=507), Load("b")]
+    assert cache.state("c") == "absent"
+
+
+def test_each_request_for_a_refused_target_begins_anew():
+    cache = holding(1000, a=10)
+    for now in (0.0, FAILED_FOR):
+        ask(cache, "c", 10, now)
+        assert cache.refused("c", now) == withdraw(cache, "a")
+        idle(cache, "a", now)
+        cache.request("a", None, now)
+        assert Load("c") in cache.unloaded("a", now)
+        assert cache.refused("c", now)[0] == Refuse("c", "no_memory", status=507)
+        cache.fetched("a", 10, now)
+        cache.loaded("a", 10, now)
+
+
+def test_nothing_leaves_for_a_refused_load_that_nobody_waits_for_any_more():
+    cache = holding(1000, a=10)
+    ask(cache, "c", 10)
+    assert cache.abandoned("c", 0.0) == []
+    assert cache.refused("c", 0.0) == []
+    assert cache.state("c") == "absent"
+
+
 def test_two_refused_loads_take_one_victim_each():
     cache = holding(1000, a=10, b=10, c=10)
     ask(cache, "d", 10)

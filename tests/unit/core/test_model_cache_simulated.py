@@ -16,7 +16,7 @@ from hostler.core.targets.victims_lrfu import AdaptiveLrfu
 from hostler.core.targets.victims_lru import Lru
 
 BUDGET = 100
-SIZES = {"tiny": 0, "a": 20, "b": 30, "c": 30, "d": 45, "big": 90, "huge": 101}
+SIZES = {"tiny": 0, "a": 20, "b": 30, "c": 30, "d": 45, "big": 90, "huge": 101, "never": 10}
 names = st.sampled_from(list(SIZES))
 picks = st.integers(0, 50)
 
@@ -80,6 +80,7 @@ class Instance(RuleBasedStateMachine):
         self.withdrawn: set[tuple[str, int]] = set()  # publications that were ever asked back
         self.lost: dict[str, int] = {}  # target -> the last publication that a 404 ended, and with it all before
         self.asked: dict[tuple[str, int], set[int]] = {}  # Withdraw -> gateways that have not answered
+        self.refusals: dict[str, int] = {}  # target whose load the container refused -> refusals that may yet follow
 
     @initialize(
         room=st.sampled_from([60, BUDGET, 10 * BUDGET]),
@@ -119,9 +120,11 @@ class Instance(RuleBasedStateMachine):
                     assert (target, command.generation) not in self.withdrawn, "late answers could not be recognized"
                     self.lost.pop(target, None)  # before this one is unloaded, every gateway is to be asked
                 self.wants.pop(target, None)
+                self.refusals.pop(target, None)
             for gateway in self.gateways:
                 gateway.down.append(command)
         assert self.cache.used() == sum(self.declared.values())
+        self.refusals = {target: left for target, left in self.refusals.items() if self.cache.target(target)}
 
     def assert_unused(self, target: str) -> None:
         """No gateway may send to it, and nothing runs on it. What was sent before a 404 that control has heard of does
@@ -237,12 +240,21 @@ class Instance(RuleBasedStateMachine):
         elif outcome == "failed":
             del self.declared[target]
             self.carry_out(self.cache.load_failed(target, 500, "broken", self.now))
-        elif sum(self.in_container.values()) + size > self.room:
+        elif target == "never" or sum(self.in_container.values()) + size > self.room:
             del self.declared[target]
-            self.carry_out(self.cache.refused(target, self.now))
+            self.refuse(target)
         else:
             self.in_container[target] = self.declared[target] = size + extra
             self.carry_out(self.cache.loaded(target, size + extra, self.now))
+
+    def refuse(self, target: str) -> None:
+        """The container has no memory for the load: each refusal but the last makes one other target leave."""
+        self.refusals[target] = self.refusals.get(target, len(self.declared) + 1) - 1
+        assert self.refusals[target] >= 0, "no more targets leave for it than were there"
+        waited_for = bool(self.wants.get(target))
+        self.carry_out(self.cache.refused(target, self.now))
+        if not waited_for:
+            assert self.cache.state(target) == "absent", "nothing leaves for a target that nobody waits for"
 
     @precondition(lambda self: self.in_container)
     @rule(pick=picks)
@@ -288,6 +300,18 @@ class Instance(RuleBasedStateMachine):
                 self.messages_come_up(index, 100)
             for _ in range(len(self.jobs) if jobs_end else 0):
                 self.a_job_ends(0, "well", 0)
+
+    @rule(refused=st.sampled_from(["never", "big"]), rounds=st.integers(1, 12), callers_stay=st.booleans())
+    def a_load_is_refused_while_others_are_called(self, refused: str, rounds: int, callers_stay: bool) -> None:
+        self.gateways[0].ask(refused)
+        for _ in range(rounds):
+            for name in ("tiny", "a", "b"):
+                self.gateways[1].ask(name)
+            self.things_go_well(2, True, True)
+            self.time_passes(1.0)
+            if not callers_stay and any(job.target == refused for job in self.jobs):
+                while refused in self.gateways[0].waiting:
+                    self.a_caller_leaves(0, self.gateways[0].waiting.index(refused))
 
     def tick(self) -> None:
         due = self.cache.next_tick()

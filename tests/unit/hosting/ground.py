@@ -32,25 +32,30 @@ class Container(fakes.ModelServer):
     """A multi-model container whose attributes are its knobs and its record.
 
     broken: loads fail with 500. worker_ends: so the next loads end one of its processes (exit codes). silent: loads
-    are never answered. asked: a load has come. slow: seconds that a load takes.
+    are never answered. asked: a load has come. slow: seconds that a load takes. huge: targets for which there is no
+    memory, and how often that was answered.
     """
 
     def __init__(
         self, *, room: int = 1000, ping: int = 200, broken: bool = False, silent: bool = False,
-        worker_ends: Iterable[int] = (), slow: float = 0.0,
+        worker_ends: Iterable[int] = (), slow: float = 0.0, huge: Iterable[str] = (),
     ) -> None:  # fmt: skip
         super().__init__(room, ping)
         self.broken = broken
         self.silent = silent
         self.worker_ends = [*worker_ends]
         self.slow = slow
+        self.huge = dict.fromkeys(huge, 0)
         self.asked = asyncio.Event()
 
     def load(self, request: Request) -> None:
         self.asked.set()
         if self.silent:
             return
-        if self.broken:
+        if (target := request.headers["x-amzn-sagemaker-target-model"]) in self.huge:
+            self.huge[target] += 1
+            asyncio.get_running_loop().call_later(self.slow, request.answer, 507)
+        elif self.broken:
             request.answer(500, b"no such luck")
         elif self.worker_ends:
             request.answer(500, b'{"message": "gone", "processEnded": %d}' % self.worker_ends.pop(0))
@@ -126,6 +131,7 @@ class Gateway(fakes.LinkView):
         self.snapshot: gateway_messages.Snapshot | None = None
         self.refused: list[gateway_messages.Refused] = []
         self.busy: set[str] = set()  # targets that it calls busy
+        self.called: set[str] = set()  # targets that it requests again whenever they are withdrawn
         self.running: set[str] = set()  # instances on which some request runs, until `drained`
         self.draining: list[str] = []  # instances that it was asked to drain, in order
         self.news = asyncio.Condition()
@@ -172,6 +178,8 @@ class Gateway(fakes.LinkView):
                 self.frames.send(
                     gateway_messages.Withdrawn(key, variant, target, instance, generation, target in self.busy)
                 )
+                if target in self.called:
+                    self.need(target)
             case gateway_messages.Drain(instance):
                 self.draining.append(instance)
                 if instance not in self.running:
@@ -188,6 +196,9 @@ class Gateway(fakes.LinkView):
 
     def need(self, target: str, hot: bool = False) -> None:
         self.frames.send(gateway_messages.TargetRequest(KEY, "v", target, hot=hot))
+
+    def abandon(self, target: str) -> None:
+        self.frames.send(gateway_messages.Abandoned(KEY, "v", target))
 
     def drained(self, *instances: str) -> None:
         """The last request there has come back."""

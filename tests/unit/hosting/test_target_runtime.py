@@ -99,6 +99,58 @@ async def test_a_container_without_memory_is_relieved_of_a_target_and_asked_agai
         assert not gateway.refused
 
 
+async def test_a_target_that_never_finds_memory_makes_each_other_leave_once_though_they_come_back(
+    ground: Ground,
+) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.container = lambda: Container(huge=["huge"])
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in ("a", "b", "c", "huge"):
+            ground.put(f"p/{name}")
+        for name in "abc":
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        (container,) = ground.containers.values()
+        gateway.called = {*"abc"}
+        gateway.need("huge")
+        await gateway.until(lambda: gateway.refused)
+        assert (gateway.refused[0].kind, gateway.refused[0].status) == ("no_memory", 507)
+        await gateway.until(lambda: all(gateway.where(name) for name in "abc"))
+        await asyncio.sleep(100.0)
+        assert container.huge == {"huge": 4}
+        assert ground.metrics.model_unloads == 3
+
+
+async def test_a_load_without_memory_is_not_repeated_when_its_callers_have_left_or_control_was_restarted(
+    ground: Ground,
+) -> None:
+    ground.put("p/a")
+    ground.put("p/huge")
+    async with ground.control() as (reconciler, gateway):
+        ground.container = lambda: Container(huge=["huge"], slow=1.0)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        (container,) = ground.containers.values()
+        gateway.need("huge")
+        async with asyncio.timeout(PATIENCE):
+            await container.asked.wait()
+        await asyncio.sleep(0.5)
+        gateway.abandon("huge")
+        await asyncio.sleep(100.0)
+        assert container.huge == {"huge": 1}
+        container.silent = True
+        gateway.need("huge")
+        await asyncio.sleep(0.5)
+    container.silent = False
+    async with ground.control() as (reconciler, gateway):
+        await gateway.until(lambda: gateway.where("a"))
+        await asyncio.sleep(100.0)
+        assert container.huge == {"huge": 2}
+        assert gateway.where("a")
+    assert container.loads == ["a"]
+
+
 async def test_targets_spread_over_instances_and_a_lost_ones_waiters_are_placed_anew(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         names = [f"t{i}" for i in range(12)]

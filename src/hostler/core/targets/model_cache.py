@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 
 from hostler.core.targets.ledger import TargetLedger
@@ -47,9 +46,10 @@ class ModelCache:
 
     Every event returns the commands to carry out, in order. Promises: nothing is unloaded before the gateways called
     it idle; declared bytes exceed the budget only when a measurement shows that a target is larger than declared, and
-    until enough idle targets are unloaded; every request is answered by one Publish or Refuse; while anything waits,
-    an answer is outstanding or next_tick() gives a time. What the operator pins never leaves for the sake of another
-    target, as long as all that is pinned fits.
+    until enough idle targets are unloaded; a load that the container refuses (507) makes no more targets leave than
+    were there at its first refusal; every request is answered by one Publish or Refuse; while anything waits, an answer
+    is outstanding or next_tick() gives a time. What the operator pins never leaves for the sake of another target, as
+    long as all that is pinned fits.
     """
 
     def __init__(self, budget: int, parallel_loads: int = 2, keep: bool = True, order: type[Lru] = Lru) -> None:
@@ -128,9 +128,10 @@ class ModelCache:
         self._ledger.memory.touch(target)
         state = self._ledger.state(target)
         if entry := self._ledger.targets.get(target):
-            entry.used = now
-        if state == "resident":
-            return [Publish(target, self._ledger.targets[target].generation)]
+            entry.used, entry.awaited = now, True
+        if entry and state == "resident":
+            entry.awaited = False
+            return [Publish(target, entry.generation)]
         if state == "withdrawing":  # a requested target is as good as busy: it stays, and another must leave
             return [self._stay(target, "request", now), *self._settle(now)]
         if state not in ("absent", "unloading"):
@@ -139,7 +140,9 @@ class ModelCache:
             return [refuse]
         if size is not None and size > self.budget - self._ledger.pinned_bytes:
             return [self._too_big(target, size)]
-        return self._fetch(self._ledger.move(target, "request"))
+        entry = self._ledger.move(target, "request")
+        entry.awaited, entry.tries = True, None
+        return self._fetch(entry)
 
     def hit(self, target: str, uses: int, now: float) -> None:
         """The target was used so often since the last report; hits come in the order of each one's last use."""
@@ -155,6 +158,8 @@ class ModelCache:
     def abandoned(self, target: str, now: float) -> list[Command]:
         """No caller waits any more, at any gateway. A fetch or a load goes on: the next caller profits."""
         state = self._ledger.state(target)
+        if entry := self._ledger.targets.get(target):
+            entry.awaited = False
         if state == "out_of_memory":
             return [self._publish(target, "abandoned"), *self._settle(now)]
         if TARGET.knows(state, "abandoned"):
@@ -187,9 +192,20 @@ class ModelCache:
         return [refuse, *self._departed(), *self._settle(now)]
 
     def refused(self, target: str, now: float) -> list[Command]:
-        """The container has no memory for the load (507): it is tried again when another target has left."""
-        self._ledger.move(target, "refused")
-        self._ledger.waiting_for_departure[target] = None
+        """The container has no memory for the load (507): it is tried again when another target has left.
+
+        That often at most as the container held other targets at the first refusal: by then each of them could have
+        left once, and what has come back meanwhile is not unloaded again. Without callers it is not tried again.
+        """
+        entry = self._ledger.move(target, "refused")
+        others = len(self._ledger.memory) if entry.tries is None else entry.tries
+        entry.tries = others - 1
+        if not entry.awaited:
+            self._ledger.move(target, "abandoned")
+        elif not others:
+            return [self._no_memory(target, now), *self._settle(now)]
+        else:
+            self._ledger.waiting_for_departure[target] = None
         return self._settle(now)
 
     def unloaded(self, target: str, now: float) -> list[Command]:
@@ -310,12 +326,11 @@ class ModelCache:
                 commands.append(self._withdraw(victim))
                 leaving += 1
             elif not leaving and not ledger.busy_until and not ledger.counts["loading"]:
-                refuse = Refuse(target, "no_memory", status=507, pinned=len(ledger.pinned))
-                if ledger.state(target) == "out_of_memory":  # it stays: a smaller request may run
+                if ledger.state(target) == "queued":
+                    commands.append(self._no_memory(target, now))
+                else:  # it stays: a smaller request may run
+                    refuse = Refuse(target, "no_memory", status=507, pinned=len(ledger.pinned))
                     commands += [refuse, self._publish(target, "no_memory")]
-                else:
-                    ledger.move(target, "no_memory")
-                    commands.append(self._fail(replace(refuse, by_pins=bool(ledger.pinned)), now))
         return commands
 
     def _start(self, now: float) -> list[Command]:
@@ -371,7 +386,7 @@ class ModelCache:
         """Into resident. Each time with a new generation, so that answers to an earlier Withdraw are known as late."""
         entry = self._ledger.move(target, event, size)
         self._generation += 1
-        entry.generation = self._generation
+        entry.generation, entry.awaited = self._generation, False
         return Publish(target, entry.generation)
 
     def _stay(self, target: str, event: str, now: float) -> Publish:
@@ -388,6 +403,11 @@ class ModelCache:
     def _fail(self, refuse: Refuse, now: float) -> Refuse:
         self._failures.add(refuse, now)
         return refuse
+
+    def _no_memory(self, target: str, now: float) -> Refuse:
+        pinned = len(self._ledger.pinned)
+        self._ledger.move(target, "no_memory")
+        return self._fail(Refuse(target, "no_memory", status=507, by_pins=bool(pinned), pinned=pinned), now)
 
     def _too_big(self, target: str, size: int) -> Refuse:
         return Refuse(

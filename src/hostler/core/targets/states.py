@@ -72,6 +72,8 @@ class Target:
     generation: int = 0  # of its last publication here; never used for another publication of its cache
     used: float = 0.0  # when it was last requested, found in use, or loaded; on the clock of its cache
     calls: int = 0  # uses that gateways have reported since it came
+    awaited: bool = False  # callers wait for it here, as far as is known
+    tries: int | None = None  # refusals by the container (507) before the last; None: none yet since it was requested
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")

@@ -56,6 +56,7 @@ class TargetLoader:
         for placed in stored.values():
             if placed.target not in at.placed:  # an earlier control was loading or unloading it: it may yet come
                 at.run(at.cache.request(placed.target, None, clock.now()))
+                at.run(at.cache.abandoned(placed.target, clock.now()))  # until a gateway requests it again
 
     # --- fetch ----------------------------------------------------------------------------------------------------
 
