@@ -140,6 +140,7 @@ class ModelServer:
         self.ping = ping
         self.size = size
         self.models: dict[str, str] = {}  # name -> folder
+        self.loading: set[str] = set()  # names of models whose load is not answered yet
         self.loads: list[str] = []  # targets, in order
         self.unloads: list[str] = []  # names, in order
         self.server: Server | None = None
@@ -151,6 +152,7 @@ class ModelServer:
                 request.answer(self.ping)
         elif request.method == "GET":
             models = [{"modelName": name, "modelUrl": url, "memory": self.size} for name, url in self.models.items()]
+            models += [{"modelName": name, "loading": True} for name in self.loading - self.models.keys()]
             request.answer(200, json.dumps({"models": models}).encode())
         elif request.method == "DELETE":
             self.unload(request, name)
@@ -160,6 +162,7 @@ class ModelServer:
     def load(self, request: Request) -> None:
         """Answer POST /models."""
         asked = json.loads(request.body)
+        self.loading.discard(asked["model_name"])
         if asked["model_name"] in self.models:
             request.answer(409)
         elif len(self.models) >= self.room:
@@ -172,6 +175,7 @@ class ModelServer:
     def unload(self, request: Request, name: str) -> None:
         """Answer DELETE /models/{name}."""
         self.unloads.append(name)
+        self.loading.discard(name)
         request.answer(200 if self.models.pop(name, None) else 404)
 
     async def close(self) -> None:

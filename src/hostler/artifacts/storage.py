@@ -19,10 +19,9 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -51,19 +50,54 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
         raise
 
 
-@dataclass(frozen=True)
-class Placed:
-    """An artifact in the container's folder."""
+class Placed(msgspec.Struct, frozen=True):
+    """An artifact where a container can read it."""
 
     model_id: str  # the container's name for the target; `model` and `code` of a single-model container
     target: str  # empty for `model` and `code`
     bucket: str
     key: str
-    id: str  # of the artifact in the cache
-    path: Path
+    version: str  # of the object; no two versions of any object have the same
+    shown: str  # the folder's path, as the container sees it
     size: int  # bytes, extracted
+    memory: int | None = None  # bytes that its last load took; None: it was never measured
     download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
     extract: float = 0.0
+
+
+class Storage(Protocol):
+    """The artifacts of one container. Calls for one model id come one at a time.
+
+    After a restart of control `known` comes first.
+    """
+
+    async def known(self, held: Collection[str]) -> dict[str, Placed]:
+        """Return the targets in place, by model id; any others are removed.
+
+        In place are those that the container holds (`held`: model ids), and those with a folder there: their load or
+        unload was under way.
+        """
+
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
+        """Place a target's artifact. The version that was in place before comes back if it is still on disk (§6.7).
+
+        Raises ArtifactError.
+        """
+
+    async def fetch_model(self, bucket: str, key: str) -> Placed:
+        """Place the model of a single-model container: a copy of its own (§5.3). Raises ArtifactError."""
+
+    async def fetch_code(self, bucket: str, key: str) -> Placed:
+        """Place a user's packed code. Raises ArtifactError."""
+
+    async def discard(self, model_id: str, *, forget: bool = False) -> None:
+        """Take a target out. Its artifact stays on disk until the room is needed, or leaves at once (`forget`)."""
+
+    async def remember(self, model_id: str, memory: int) -> None:
+        """Keep the measured memory (bytes) of a target in place, for as long as its artifact is on disk."""
+
+    async def close(self) -> None:
+        """Give up every artifact: the container has ended."""
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -76,59 +110,52 @@ class _Note(msgspec.Struct, frozen=True):
     size: int
 
 
-class InstanceStorage:
-    """Artifacts below `folder`. `copy`: copies instead of links, for a third party's container.
+class LocalStorage:
+    """Artifacts on this machine, below `folder`. `copy`: copies instead of links, for a third party's container.
 
-    `fetch*` and `discard` belong to the event loop; `placed` and `close` block and are called in a thread. One call at
-    a time for one model id. After a restart, `placed` comes first: it acquires again the artifacts in use.
+    `shown`: the folder's path, as the container sees it.
     """
 
-    def __init__(self, folder: Path, disk: ArtifactCache, *, copy: bool) -> None:
-        self.disk = disk
+    def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool, shown: str = "") -> None:
+        self.shown = shown or str(folder)
+        self._cache = cache
         self._folder = folder
         self._copy = copy
+        self._versions: dict[str, str] = {}  # model id -> version in place
         self._acquired: dict[str, str] = {}  # model id -> artifact, acquired as long as its link is in place
 
+    async def known(self, held: Collection[str]) -> dict[str, Placed]:
+        return await in_thread(self._known)
+
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
-        """Place a target at `models/<model_id>/model`. Raises ArtifactError."""
+        """Place a target at `models/<model_id>/model`."""
         path = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
         return await self._fetch(model_id, target, bucket, key, path, link=not self._copy)
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
-        """Place the model of a single-model container at `model`: a copy of its own (§5.3). Raises ArtifactError."""
+        """Place the model at `model`."""
         return await self._fetch("model", "", bucket, key, contract.MODEL_DIR, link=False)
 
-    async def fetch_code(self, bucket: str, key: str) -> Path:
-        """Place a user's packed code at `code`; return the path. Raises ArtifactError."""
-        return (await self._fetch("code", "", bucket, key, "code", link=False)).path
+    async def fetch_code(self, bucket: str, key: str) -> Placed:
+        """Place the code at `code`."""
+        return await self._fetch("code", "", bucket, key, "code", link=False)
 
-    def placed(self) -> dict[str, Placed]:
-        """Return the targets in place, by model id. Remove those whose artifact is no longer on disk."""
-        placed: dict[str, Placed] = {}
-        try:
-            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
-        except (OSError, StorageUnavailable):
-            return {}
-        for model_id in model_ids:
-            path = self._folder / contract.MODELS_DIR / model_id / contract.MODEL_DIR
-            note = self._note(model_id)
-            if note is None or not self._acquire(model_id, note.id, path):
-                self._remove(model_id)
-                self._release(model_id)
-                continue
-            placed[model_id] = Placed(model_id, note.target, note.bucket, note.key, note.id, path, note.size)
-        return placed
-
-    async def discard(self, model_id: str) -> None:
-        """Take a target out of the folder. The shared copy stays on disk until the cache needs its room."""
+    async def discard(self, model_id: str, *, forget: bool = False) -> None:
         if self._copy or not self._move_away(model_id):
             await in_thread(self._remove, model_id)
         self._release(model_id)
+        version = self._versions.pop(model_id, None)
+        if forget and version:
+            await asyncio.to_thread(self._cache.forget, version)
 
-    def close(self) -> None:
+    async def remember(self, model_id: str, memory: int) -> None:
+        if version := self._versions.get(model_id):
+            await self._cache.remember(version, memory)
+
+    async def close(self) -> None:
         """Release every artifact. The caller removes the folder."""
         while self._acquired:
-            self.disk.release(self._acquired.popitem()[1])
+            self._cache.release(self._acquired.popitem()[1])
 
     # --- placing --------------------------------------------------------------------------------------------------
 
@@ -141,31 +168,52 @@ class InstanceStorage:
         """
         previous = self._note(name)
         same_object = previous and (previous.bucket, previous.key) == (bucket, key)
-        fetched = self.disk.acquire(previous.id) if previous and same_object else None  # 1.
-        fetched = fetched or await self.disk.fetch(bucket, key)
+        fetched = self._cache.acquire(previous.id) if previous and same_object else None  # 1.
+        fetched = fetched or await self._cache.fetch(bucket, key)
         note = _Note(target, bucket, key, fetched.id, fetched.size)
         if link and note == previous and self._move_back(name, fetched.path):  # 2.
             self._keep_acquired(name, fetched.id)
         else:
             await in_thread(self._put, name, note, fetched, path, link)  # 3.
-        destination = self._folder / path
-        return Placed(
-            name, target, bucket, key, fetched.id, destination, fetched.size, fetched.download, fetched.extract
+        self._versions[name] = fetched.id
+        return msgspec.structs.replace(
+            self._placed(name, note, path), download=fetched.download, extract=fetched.extract
         )
+
+    def _placed(self, name: str, note: _Note, path: str) -> Placed:
+        memory = self._cache.memory(note.id)
+        return Placed(name, note.target, note.bucket, note.key, note.id, f"{self.shown}/{path}", note.size, memory)
+
+    def _known(self) -> dict[str, Placed]:
+        placed: dict[str, Placed] = {}
+        try:
+            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
+        except (OSError, StorageUnavailable):
+            return {}
+        for model_id in model_ids:
+            path = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
+            note = self._note(model_id)
+            if note is None or not self._acquire(model_id, note.id, self._folder / path):
+                self._remove(model_id)
+                self._release(model_id)
+                continue
+            self._versions[model_id] = note.id
+            placed[model_id] = self._placed(model_id, note, path)
+        return placed
 
     def _put(self, name: str, note: _Note, fetched: Fetched, path: str, link: bool) -> None:
         """Put an artifact in place. With a link it stays acquired; with a copy, or on an error, it is released."""
         try:
             self._write(name, note, fetched.path, path, link)
         except BaseException as error:
-            self.disk.release(fetched.id)
+            self._cache.release(fetched.id)
             if isinstance(error, OSError | shutil.Error):
                 raise _translated(error) from None
             raise
         if link:
             self._keep_acquired(name, fetched.id)
         else:
-            self.disk.release(fetched.id)
+            self._cache.release(fetched.id)
 
     def _keep_acquired(self, name: str, id: str) -> None:
         """Keep an artifact acquired for the link `name`; release the one that the link had before."""
@@ -174,7 +222,7 @@ class InstanceStorage:
 
     def _release(self, name: str) -> None:
         if id := self._acquired.pop(name, None):
-            self.disk.release(id)
+            self._cache.release(id)
 
     def _write(self, name: str, note: _Note, shared: Path, path: str, link: bool) -> None:
         """Write the note, then the link or copy: whatever is in place has its note."""
@@ -252,7 +300,7 @@ class InstanceStorage:
             return path.is_dir()
         if self._acquired.get(model_id) == id:
             return path.is_dir()
-        fetched = self.disk.acquire(id)
+        fetched = self._cache.acquire(id)
         if fetched is None:
             return False
         self._acquired[model_id] = id

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hostler import contract, failures, names
-from hostler.artifacts.storage import InstanceStorage, in_thread
+from hostler.artifacts.storage import LocalStorage, in_thread
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
 from hostler.core.endpoints.resources import ContainerSpec
@@ -54,7 +54,7 @@ class Container:
         self.label = spec.label
         self.multi_model = spec.multi_model
         self.seen: Seen | None = None  # as the engine lists it, once it runs
-        self.storage: InstanceStorage
+        self.storage: LocalStorage
         self.foreign = False  # not one of our servers
         self.workers: tuple[str, ...] = ()  # addresses of its processes, if several serve its one model
         self._budget = budget
@@ -80,14 +80,14 @@ class Container:
         self.foreign = bool(self._image.command)
         folder = self._platform.folder(self.id)
         await in_thread(_fresh, folder, self._log, self.multi_model)
-        self.storage = InstanceStorage(folder, self._platform.disk, copy=self.foreign)
+        self.storage = LocalStorage(folder, self._platform.disk, copy=self.foreign)
         self._environment = self._complete_environment()
         if url and not self.multi_model:
             await self._fetch(self.storage.fetch_model, url)
         submitted = self._environment.get(contract.ENV_SUBMIT_DIRECTORY, "")
         if submitted.startswith("s3://"):
             code = await self._fetch(self.storage.fetch_code, submitted)
-            self._environment[contract.ENV_SUBMIT_DIRECTORY] = str(code)
+            self._environment[contract.ENV_SUBMIT_DIRECTORY] = code.shown
 
     async def start(self) -> None:
         """Start it, after `fetch`. Raises Unfit."""
@@ -105,19 +105,21 @@ class Container:
             raise Unfit(failure_reason.unhealthy(self._key.variant, [facts])) from None
         except StopIteration:
             raise Unfit("The container was stopped while it started.") from None
+        self.storage.shown = self.seen.base
         self._platform.metrics.containers_started += 1
 
     def adopt(self, seen: Seen) -> None:
         """Take over a container that an earlier control started."""
         self.seen = seen
         self.foreign = seen.address.startswith("tcp:")
-        self.storage = InstanceStorage(self._platform.folder(self.id), self._platform.disk, copy=self.foreign)
+        folder = self._platform.folder(self.id)
+        self.storage = LocalStorage(folder, self._platform.disk, copy=self.foreign, shown=seen.base)
 
     async def stop(self, grace: float) -> None:
         """End it and remove everything that it had, except its log."""
         await self._platform.engine.stop(self.id, grace)
         if hasattr(self, "storage"):
-            await asyncio.to_thread(self.storage.close)
+            await self.storage.close()
         await asyncio.to_thread(shutil.rmtree, self._platform.folder(self.id), ignore_errors=True)
 
     async def call(

@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 from packing import ArtifactSetup
 
-from hostler.artifacts.storage import InstanceStorage, in_thread
+from hostler.artifacts.storage import LocalStorage, Placed, in_thread
 from hostler.errors import ArtifactMissing, StorageUnavailable
 
 ID = "0123456789abcdef0123456789abcdef"
 
 
-def storage(setup: ArtifactSetup, *, copy: bool = False) -> InstanceStorage:
+def shown(placed: Placed) -> Path:
+    return Path(placed.shown)
+
+
+def storage(setup: ArtifactSetup, *, copy: bool = False) -> LocalStorage:
     folder = setup.folder / "container"
     folder.mkdir(exist_ok=True)
-    return InstanceStorage(folder, setup.cache, copy=copy)
+    return LocalStorage(folder, setup.cache, copy=copy)
 
 
 @pytest.mark.parametrize("copy", [False, True])
@@ -28,19 +32,19 @@ async def test_a_target_is_placed_listed_and_discarded(tmp_path: Path, copy: boo
     setup.put("pre/m.tar.gz", model=b"model")
     container = storage(setup, copy=copy)
     placed = await container.fetch(ID, "m.tar.gz", "bucket", "pre/m.tar.gz")
-    assert placed.path == tmp_path / "container" / "models" / ID / "model"
-    assert (placed.path / "model").read_bytes() == b"model"
-    assert placed.path.is_symlink() is not copy
+    assert shown(placed) == tmp_path / "container" / "models" / ID / "model"
+    assert (shown(placed) / "model").read_bytes() == b"model"
+    assert shown(placed).is_symlink() is not copy
     assert (placed.model_id, placed.target, placed.size) == (ID, "m.tar.gz", 5)
     assert placed.extract > 0
-    listed = container.placed()
+    listed = await container.known([])
     assert list(listed) == [ID]
-    assert (listed[ID].target, listed[ID].id, listed[ID].path) == ("m.tar.gz", placed.id, placed.path)
+    assert (listed[ID].target, listed[ID].version, listed[ID].shown) == ("m.tar.gz", placed.version, placed.shown)
     assert setup.cache.clear() is copy  # with a link the shared copy is in use, with a copy it is not
     await container.discard(ID)
     await container.discard(ID)
-    assert container.placed() == {}
-    assert not placed.path.parent.exists()
+    assert await container.known([]) == {}
+    assert not shown(placed).parent.exists()
     assert setup.cache.clear() is not copy
 
 
@@ -56,8 +60,10 @@ async def test_after_a_restart_the_placed_targets_are_listed_and_acquired_again(
 
     setup = ArtifactSetup(tmp_path)
     container = storage(setup, copy=copy)
-    assert {id: placed.target for id, placed in container.placed().items()} == {"a" * 32: "a"}
-    assert {id: placed.target for id, placed in container.placed().items()} == {"a" * 32: "a"}  # acquires it once
+    assert {id: placed.target for id, placed in (await container.known([])).items()} == {"a" * 32: "a"}
+    assert {id: placed.target for id, placed in (await container.known([])).items()} == {
+        "a" * 32: "a"
+    }  # acquires it once
     setup.cache.clear()
     assert (tmp_path / "container/models" / ("a" * 32) / "model/model").read_bytes() == b"a"
     await container.discard("a" * 32)
@@ -69,10 +75,10 @@ async def test_a_target_whose_artifact_is_missing_after_a_restart_is_not_listed(
     setup = ArtifactSetup(tmp_path)
     setup.put("a", model=b"a")
     placed = await storage(setup).fetch(ID, "a", "bucket", "a")
-    (tmp_path / "artifacts" / placed.id / "entry").unlink()
+    (tmp_path / "artifacts" / placed.version / "entry").unlink()
     container = storage(ArtifactSetup(tmp_path))
-    assert container.placed() == {}
-    assert not placed.path.parent.exists()
+    assert await container.known([]) == {}
+    assert not shown(placed).parent.exists()
     assert (await container.fetch(ID, "a", "bucket", "a")).size == 1
 
 
@@ -81,15 +87,17 @@ async def test_the_version_that_an_instance_had_comes_back_without_a_request_to_
     setup.put("m", model=b"old")
     first = await storage(setup).fetch(ID, "m", "bucket", "m")
     container = storage(setup)
-    container.placed()
+    await container.known([])
     setup.put("m", model=b"new")
     await container.discard(ID)
     heads = setup.source.heads
     again = await container.fetch(ID, "m", "bucket", "m")
-    assert (again.id, setup.source.heads) == (first.id, heads)
-    other = InstanceStorage(tmp_path / "other", setup.cache, copy=False)
+    assert (again.version, setup.source.heads) == (first.version, heads)
+    other = LocalStorage(tmp_path / "other", setup.cache, copy=False)
     (tmp_path / "other").mkdir()
-    assert (await other.fetch(ID, "m", "bucket", "m")).id != first.id  # another instance takes what is there now
+    assert (
+        await other.fetch(ID, "m", "bucket", "m")
+    ).version != first.version  # another instance takes what is there now
 
 
 async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path: Path) -> None:
@@ -97,29 +105,29 @@ async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path
     setup.put("m", model=b"m")
     first = storage(setup)
     models, notes = tmp_path / "container" / "models", tmp_path / "container" / ".placed"
-    folder = (await first.fetch(ID, "m", "bucket", "m")).path.parent
+    folder = shown(await first.fetch(ID, "m", "bucket", "m")).parent
     made = [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino]
     for container in (first, storage(setup)):
-        container.placed()
+        await container.known([])
         await container.discard(ID)
         assert list(models.iterdir()) == []
         placed = await container.fetch(ID, "m", "bucket", "m")
-        assert (placed.path / "model").read_bytes() == b"m"
+        assert (shown(placed) / "model").read_bytes() == b"m"
         assert [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino] == made
-    assert list(container.placed()) == [ID]
+    assert list(await container.known([])) == [ID]
 
 
 async def test_files_that_a_script_leaves_beside_its_link_are_removed_with_its_target(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
     container = storage(setup)
-    folder = (await container.fetch(ID, "m", "bucket", "m")).path.parent
+    folder = shown(await container.fetch(ID, "m", "bucket", "m")).parent
     (folder / "mine").write_bytes(b"x")
     await container.discard(ID)
     assert not folder.exists()
     placed = await container.fetch(ID, "m", "bucket", "m")
     assert [path.name for path in folder.iterdir()] == ["model"]
-    assert (placed.path / "model").read_bytes() == b"m"
+    assert (shown(placed) / "model").read_bytes() == b"m"
 
 
 async def test_a_kept_link_to_another_artifact_is_not_used(tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ async def test_a_kept_link_to_another_artifact_is_not_used(tmp_path: Path) -> No
         spoil()
         (was / "model" if was.exists() else was).symlink_to(victim)
         placed = await container.fetch(ID, "m", "bucket", "m")
-        assert (placed.path / "model").read_bytes() == b"m"
+        assert (shown(placed) / "model").read_bytes() == b"m"
     assert list(victim.iterdir()) == []
 
 
@@ -153,7 +161,7 @@ async def test_a_failed_fetch_places_nothing(tmp_path: Path) -> None:
     container = storage(ArtifactSetup(tmp_path))
     with pytest.raises(ArtifactMissing, match="NoSuchKey"):
         await container.fetch(ID, "m", "bucket", "m")
-    assert container.placed() == {}
+    assert await container.known([]) == {}
 
 
 async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_path: Path) -> None:
@@ -164,13 +172,13 @@ async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_
     container = storage(setup)
     placed = await container.fetch_model("bucket", "model.tar.gz")
     code = await container.fetch_code("bucket", "sourcedir.tar.gz")
-    assert placed.path == tmp_path / "container" / "model"
-    assert code == tmp_path / "container" / "code"
-    (placed.path / "weights").write_bytes(b"mine")
-    assert (code / "inference.py").read_bytes() == b"pass"
-    assert container.placed() == {}  # these are no targets
+    assert shown(placed) == tmp_path / "container" / "model"
+    assert shown(code) == tmp_path / "container" / "code"
+    (shown(placed) / "weights").write_bytes(b"mine")
+    assert (shown(code) / "inference.py").read_bytes() == b"pass"
+    assert await container.known([]) == {}  # these are no targets
     assert setup.cache.clear()
-    assert (placed.path / "weights").read_bytes() == b"mine"
+    assert (shown(placed) / "weights").read_bytes() == b"mine"
 
 
 async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Path) -> None:
@@ -191,9 +199,9 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
     (tmp_path / "container" / "models" / ID).mkdir(parents=True)
     (tmp_path / "container" / "models" / ID / "model").symlink_to(victim)
     (tmp_path / "container" / "models" / "other").symlink_to(victim)
-    assert container.placed() == {}
+    assert await container.known([]) == {}
     placed = await container.fetch(ID, "m", "bucket", "m")  # the link itself is replaced
-    assert not placed.path.is_symlink()
+    assert not shown(placed).is_symlink()
     assert list(victim.iterdir()) == []
 
 
@@ -203,8 +211,8 @@ async def test_a_tampered_note_does_not_lead_out_of_the_folder(tmp_path: Path) -
     container = storage(setup)
     placed = await container.fetch(ID, "m", "bucket", "m")
     note = tmp_path / "container" / ".placed" / ID
-    note.write_text(note.read_text().replace(placed.id, "../../../etc"))
-    assert storage(setup).placed() == {}
+    note.write_text(note.read_text().replace(placed.version, "../../../etc"))
+    assert await storage(setup).known([]) == {}
 
 
 async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes_back(tmp_path: Path) -> None:
@@ -214,11 +222,11 @@ async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes
     first = await container.fetch(ID, "m", "bucket", "m")
     shutil.rmtree(tmp_path / "artifacts")
     again = await container.fetch(ID, "m", "bucket", "m")
-    assert again.id == first.id
-    assert (again.path / "model").read_bytes() == b"m"
+    assert again.version == first.version
+    assert (shown(again) / "model").read_bytes() == b"m"
     assert not setup.cache.clear()
     shutil.rmtree(tmp_path / "artifacts")
-    assert container.placed() == {}
+    assert await container.known([]) == {}
     assert setup.cache.clear()
 
 
@@ -227,8 +235,8 @@ async def test_closing_releases_every_artifact(tmp_path: Path) -> None:
     setup.put("m", model=b"m")
     container = storage(setup)
     await container.fetch(ID, "m", "bucket", "m")
-    container.close()
-    container.close()
+    await container.close()
+    await container.close()
     assert setup.cache.clear()
 
 

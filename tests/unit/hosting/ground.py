@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Container(fakes.ModelServer):
     def load(self, request: Request) -> None:
         self.asked.set()
         if self.silent:
-            return
-        if (target := request.headers["x-amzn-sagemaker-target-model"]) in self.huge:
+            self.loading.add(json.loads(request.body)["model_name"])
+        elif (target := request.headers["x-amzn-sagemaker-target-model"]) in self.huge:
             self.huge[target] += 1
             asyncio.get_running_loop().call_later(self.slow, request.answer, 507)
         elif self.broken:

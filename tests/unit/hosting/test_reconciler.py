@@ -144,6 +144,26 @@ async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the
     async with ground.control() as (reconciler, gateway):
         await gateway.until(lambda: gateway.where("a.tar.gz"))
         assert len(container.models) == 1
+        assert container.unloads == []
+
+
+async def test_a_new_control_drops_a_target_that_its_container_neither_holds_nor_loads(ground: Ground) -> None:
+    ground.put("p/a.tar.gz")
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        container = ground.containers[f"{uid}.1.0.0.0.0"]
+        container.silent = True
+        gateway.need("a.tar.gz")
+        await container.asked.wait()
+    container.loading.clear()
+    async with ground.control() as (_, gateway):
+        await gateway.until(lambda: gateway.places())
+        assert len(container.unloads) == 1
+        assert not gateway.where("a.tar.gz")
+        container.silent = False
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.where("a.tar.gz"))
 
 
 async def test_a_new_control_stops_instances_that_are_not_desired_any_more(ground: Ground) -> None:

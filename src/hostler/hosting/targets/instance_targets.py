@@ -70,7 +70,7 @@ class InstanceTargets:
     def measured_size(self, target: str) -> int | None:
         """Bytes that the target took the last time; None: never measured, or not placed here."""
         placed = self.placed.get(target)
-        return self.container.storage.disk.memory(placed.id) if placed else None
+        return placed.memory if placed else None
 
     def expected_size(self, target: str) -> int:
         """Bytes, at least, as far as this instance knows: those of its files, if it was never loaded; 0: unknown."""
@@ -87,10 +87,7 @@ class InstanceTargets:
         """Take the target out of the container's folder. It leaves the disk only when that is full, or at once if the
         cache keeps nothing.
         """
-        placed, storage = self.placed[target], self.container.storage
-        await storage.discard(placed.model_id)
-        if not self.cache.keep:
-            await asyncio.to_thread(storage.disk.forget, placed.id)
+        await self.container.storage.discard(self.placed[target].model_id, forget=not self.cache.keep)
 
     def end(self) -> None:
         """Do nothing more for the instance."""

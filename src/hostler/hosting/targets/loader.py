@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+import msgspec
+
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core.targets.quarantine import Quarantine
@@ -23,6 +25,7 @@ from hostler.wire.http_call import Reply
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
+LIST_PAUSE = 1.0  # seconds between two calls for the list of models, while the container does not answer
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
 ENDED_BY_LOAD = "The model server ended while it loaded this model, and was started anew without it."
 
@@ -40,23 +43,39 @@ class TargetLoader:
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
 
     async def restore(self, at: InstanceTargets) -> None:
-        """Make resident again what an earlier control loaded: what the container lists, by the storage's names."""
-        stored = await asyncio.to_thread(at.container.storage.placed)
-        for model in await at.api.models():
-            placed = stored.get(model.model_name)
-            if placed is None:  # half loaded when control ended, or not ours: no target is known for it, so it goes
+        """Make resident again what an earlier control loaded: what the container lists, by the storage's names.
+
+        1. A model without a target goes.
+        2. A model that is still loading is requested: a second call for its load returns with the first.
+        3. A target that is in place, but that the container does not list, goes: it was coming or leaving.
+        """
+        models = await self._listed(at)
+        known = await at.container.storage.known([model.model_name for model in models])
+        for model in models:
+            placed = known.pop(model.model_name, None)
+            if placed is None:  # 1.
                 await at.api.unload(model.model_name)
                 continue
-            if model.loading:
-                continue  # requested below: the container's answer comes with the end of this load
             at.placed[placed.target] = placed
-            at.set_address(placed.target, model)
-            size = model.memory or at.container.storage.disk.memory(placed.id) or placed.size
-            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()))
-        for placed in stored.values():
-            if placed.target not in at.placed:  # an earlier control was loading or unloading it: it may yet come
+            if model.loading:  # 2.
                 at.run(at.cache.request(placed.target, None, clock.now()))
                 at.run(at.cache.abandoned(placed.target, clock.now()))  # until a gateway requests it again
+                continue
+            at.set_address(placed.target, model)
+            size = model.memory or placed.memory or placed.size
+            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()))
+        for model_id in known:  # 3.
+            await at.api.unload(model_id)
+            await at.container.storage.discard(model_id)
+
+    async def _listed(self, at: InstanceTargets) -> list[LoadedModel]:
+        """Return the models that the container lists; ask until it answers, or is no longer ready."""
+        while at.instance.state == "ready":
+            try:
+                return await at.api.models()
+            except CallFailed:
+                await asyncio.sleep(LIST_PAUSE)
+        return []
 
     # --- fetch ----------------------------------------------------------------------------------------------------
 
@@ -75,7 +94,7 @@ class TargetLoader:
         at.placed[target] = placed
         queue = max(0.0, begun - at.requested.get(target, begun))
         at.timings[target] = Timing(queue, placed.download, placed.extract)
-        size = at.container.storage.disk.memory(placed.id) or placed.size
+        size = placed.memory or placed.size
         at.run(at.cache.fetched(target, max(size, 1), clock.now()))
 
     async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str) -> Placed:
@@ -148,17 +167,16 @@ class TargetLoader:
         Raises CallFailed.
         """
         container, placed = at.container, at.placed[target]
-        assert container.seen is not None
-        url = f"{container.seen.base}/{contract.MODELS_DIR}/{placed.model_id}/{contract.MODEL_DIR}"
         if not container.foreign:
-            reply = await at.api.load(placed.model_id, url, target)
+            reply = await at.api.load(placed.model_id, placed.shown, target)
             model = decoded(reply, LoadedModel) if reply.status in (200, 409) else LoadedModel()
             at.set_address(target, model)
             return reply, max(model.memory, placed.size, 1)
         async with at.load_slots:
+            assert container.seen is not None
             engine, pid = at.instance.platform.engine, container.seen.pid
             before = await asyncio.to_thread(engine.memory, pid)
-            reply = await at.api.load(placed.model_id, url, target)
+            reply = await at.api.load(placed.model_id, placed.shown, target)
             after = await asyncio.to_thread(engine.memory, pid)
         return reply, max(after - before, placed.size, 1)
 
@@ -170,8 +188,9 @@ class TargetLoader:
         timing = at.timings.get(target, Timing())
         queue = begun - at.requested.get(target, begun) - timing.download - timing.extract
         at.timings[target] = Timing(max(0.0, queue), timing.download, timing.extract, now - begun)
+        placed = at.placed[target] = msgspec.structs.replace(at.placed[target], memory=size)
         at.run(at.cache.loaded(target, size, now))
-        await at.container.storage.disk.remember(at.placed[target].id, size)  # after the event: no caller waits for it
+        await at.container.storage.remember(placed.model_id, size)  # after the event: no caller waits for it
 
     async def _load_broken(self, at: InstanceTargets, target: str, error: CallFailed) -> None:
         """The call broke off. If the container has ended, TargetRuntime.leave takes over; else the load failed."""

@@ -56,26 +56,27 @@ class ModelsApi:
 
     async def unload(self, model: str) -> bool:
         """DELETE /models/{model}. Return whether the container answered, whatever it said."""
-        return await self._try_call("DELETE", f"{contract.MODELS}/{model}", UNLOAD_TIMEOUT) is not None
+        path = f"{contract.MODELS}/{model}"
+        try:
+            await self._container.call("DELETE", path, timeout=UNLOAD_TIMEOUT, pool=self._pool)
+        except CallFailed:
+            return False
+        return True
 
     async def models(self) -> list[LoadedModel]:
-        """Return all models that the container lists, those it is loading too. A token after an empty page ends it."""
+        """Return all models that the container lists, page by page. A token after an empty page ends the list.
+
+        Raises CallFailed.
+        """
         models: list[LoadedModel] = []
         path = contract.MODELS
         while True:
-            reply = await self._try_call("GET", path, contract.PING_TIMEOUT)
-            page = decoded(reply, _ModelsPage) if reply is not None and reply.status == 200 else _ModelsPage()
+            reply = await self._container.call("GET", path, timeout=contract.PING_TIMEOUT, pool=self._pool)
+            page = decoded(reply, _ModelsPage) if reply.status == 200 else _ModelsPage()
             models += page.models
             if not page.models or not page.next_page_token:
                 return models
             path = f"{contract.MODELS}?next_page_token={page.next_page_token}"
-
-    async def _try_call(self, method: str, path: str, timeout: float) -> Reply | None:
-        """None if the call fails."""
-        try:
-            return await self._container.call(method, path, timeout=timeout, pool=self._pool)
-        except CallFailed:
-            return None
 
     def close(self) -> None:
         if self._pool:
