@@ -105,7 +105,7 @@ async def control(run: Path, container: Path) -> asyncio.AbstractServer:
         "AllTraffic",
         1.0,
         (gateway_messages.Container("primary", True),),
-        (gateway_messages.InstanceAddress("i1", (address,)),),
+        (gateway_messages.Pool(1, 1.0, (gateway_messages.InstanceAddress("i1", (address,)),)),),
     )
     route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
     chains = [
@@ -116,13 +116,13 @@ async def control(run: Path, container: Path) -> asyncio.AbstractServer:
                     "AllTraffic",
                     1.0,
                     (gateway_messages.Container("c", False),) * count,
-                    (gateway_messages.InstanceAddress("i1", (address,) * count),),
+                    (gateway_messages.Pool(1, 1.0, (gateway_messages.InstanceAddress("i1", (address,) * count),)),),
                 ),
             ),
         )
         for name, count in (("one", 1), ("three", 3))
     ]
-    resident = gateway_messages.SetResident(route.key, variant.name, "Houston_TX.tar.gz", "i1", 1, address, "m")
+    resident = gateway_messages.SetResident(route.key, variant.name, 1, "Houston_TX.tar.gz", "i1", 1, address, "m")
 
     async def linked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)

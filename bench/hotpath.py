@@ -91,11 +91,11 @@ class HotPath:
             "v",
             1.0,
             (gateway_messages.Container("primary", True),),
-            (gateway_messages.InstanceAddress("i1", ("unix:/c",)),),
+            (gateway_messages.Pool(1, 1.0, (gateway_messages.InstanceAddress("i1", ("unix:/c",)),)),),
         )
         route = gateway_messages.Route("us-east-1/my-endpoint", (variant,))
         residents = [
-            gateway_messages.SetResident(route.key, "v", f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
+            gateway_messages.SetResident(route.key, "v", 1, f"t{number}.tar.gz", "i1", 1, "unix:/c", f"m{number}")
             for number in range(TARGETS)
         ]
         gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))

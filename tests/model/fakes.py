@@ -203,7 +203,7 @@ class LinkView:
                 return version
             case gateway_messages.SetRoute(version, route, residents):
                 self.routes[route.key] = route
-                named = {place.instance for variant in route.variants for place in variant.instances}
+                named = route.instances()
                 self._keep(lambda key: key[0] != route.key or key[3] in named)
                 self.residents |= {resident_key(resident): resident for resident in residents}
                 return version

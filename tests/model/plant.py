@@ -198,7 +198,7 @@ class Gateway(fakes.LinkView):
         super().__init__()
         self.name = name
         self.pid = pid
-        self.waiting: set[tuple[str, str, str]] = set()  # key, variant, target
+        self.waiting: set[tuple[str, str, int, str]] = set()  # key, variant, fleet, target
         self.flights: list[InFlight] = []
         self.late = 0.0  # seconds until it looks at a message
         self._plant = plant
@@ -268,15 +268,15 @@ class Gateway(fakes.LinkView):
             self._ask_again()
         match message:
             case gateway_messages.SetResident():
-                self.waiting.discard((message.key, message.variant, message.target))
-            case gateway_messages.Withdraw(key, variant, target, instance, generation):
+                self.waiting.discard((message.key, message.variant, message.fleet, message.target))
+            case gateway_messages.Withdraw(key, variant, fleet, target, instance, generation):
                 busy = any((f.instance, f.target) == (instance, target) for f in self.flights)
-                self._send(gateway_messages.Withdrawn(key, variant, target, instance, generation, busy))
+                self._send(gateway_messages.Withdrawn(key, variant, fleet, target, instance, generation, busy))
             case gateway_messages.Drain(instance):
                 self._draining.add(instance)
                 self._look_at_draining()
-            case gateway_messages.Refused(key, variant, target):
-                self.waiting.discard((key, variant, target))
+            case gateway_messages.Refused(key, variant, fleet, target):
+                self.waiting.discard((key, variant, fleet, target))
 
     def _check(self, route: gateway_messages.Route) -> None:
         """Check a route against the one that it replaces."""
@@ -284,20 +284,19 @@ class Gateway(fakes.LinkView):
             {variant.name: variant for variant in self.routes[route.key].variants} if route.key in self.routes else {}
         )
         for variant in route.variants:
-            had = variant.name in before and before[variant.name].instances
-            if had and not variant.instances and _name(route.key) not in self._plant.hurt:
+            had = variant.name in before and before[variant.name].instances()
+            if had and not variant.instances() and _name(route.key) not in self._plant.hurt:
                 raise Wrong(
                     f"{self.name} gets a route of {route.key} in which {variant.name} has no instances any more"
                 )
 
     def _ask_again(self) -> None:
         for wanted in list(self.waiting):
-            key, name, target = wanted
+            self.waiting.discard(wanted)
+            key, name, _, target = wanted
             variant = self._variant(key, name)
             if variant and _multi_model(variant) and not self._resident(key, name, target):
-                self._send(gateway_messages.TargetRequest(key, name, target))
-            else:
-                self.waiting.discard(wanted)
+                self._wait(key, variant, target)
 
     def _look_at_draining(self) -> None:
         for instance in [
@@ -312,21 +311,25 @@ class Gateway(fakes.LinkView):
         """Send a request that takes a while to any endpoint in its routes."""
         choose = self._plant.loop.random.choice
         chances = [
-            (key, variant) for key, route in self.routes.items() for variant in route.variants if variant.instances
+            (key, variant) for key, route in self.routes.items() for variant in route.variants if variant.instances()
         ]
         if not chances or not self._goes_on.is_set():
             return
         key, variant = choose(chances)
         if not _multi_model(variant):
-            self._fly(InFlight(key, variant.name, choose(variant.instances).instance), seconds)
+            self._fly(InFlight(key, variant.name, choose(variant.instances())), seconds)
         elif residents := self._resident(key, variant.name, target):
             resident = choose(residents)
             self._fly(InFlight(key, variant.name, resident.instance, target, resident.model), seconds, resident)
         else:
-            first = (key, variant.name, target) not in self.waiting
-            self.waiting.add((key, variant.name, target))
-            if first:
-                self._send(gateway_messages.TargetRequest(key, variant.name, target))
+            self._wait(key, variant, target)
+
+    def _wait(self, key: str, variant: gateway_messages.Variant, target: str) -> None:
+        """Let a request wait for the target, and ask control for it if it is the first."""
+        wanted = (key, variant.name, variant.pools[0].fleet, target)
+        if wanted not in self.waiting:
+            self.waiting.add(wanted)
+            self._send(gateway_messages.TargetRequest(*wanted))
 
     def _fly(self, flight: InFlight, seconds: float, resident: gateway_messages.SetResident | None = None) -> None:
         self._plant.is_sent(self, flight, resident)
@@ -338,11 +341,7 @@ class Gateway(fakes.LinkView):
             return
         self.flights.remove(flight)
         if flight.target:
-            self._send(
-                gateway_messages.Hits(
-                    (gateway_messages.Hit(flight.key, flight.variant, flight.instance, flight.target),)
-                )
-            )
+            self._send(gateway_messages.Hits((gateway_messages.Hit(flight.instance, flight.target),)))
         self._look_at_draining()
 
     def _variant(self, key: str, name: str) -> gateway_messages.Variant | None:
@@ -359,7 +358,7 @@ class Gateway(fakes.LinkView):
         self.residents.pop(fakes.resident_key(resident), None)
         self._send(
             gateway_messages.TargetMissing(
-                resident.key, resident.variant, resident.target, resident.instance, resident.generation
+                resident.key, resident.variant, resident.fleet, resident.target, resident.instance, resident.generation
             )
         )
 
@@ -549,7 +548,7 @@ class Plant:
         if container.instance in self.damaged or not self.host.runs(container.id):
             return
         for gateway in self.gateways.values():
-            places = [p.instance for r in gateway.routes.values() for v in r.variants for p in v.instances]
+            places = [instance for route in gateway.routes.values() for instance in route.instances()]
             if container.instance in places:
                 self.wrongs.append(Wrong(f"{container.id} is ended, but {gateway.name} still sends there"))
             if any(flight.instance == container.instance for flight in gateway.flights):

@@ -174,20 +174,20 @@ class ControlLink:
     def _set_resident(self, message: gateway_messages.SetResident) -> None:
         """Publish the target, and send the requests that waited for it."""
         if self._routes.set_resident(message):
-            for request in self._pending.take(TargetKey(message.key, message.variant, message.target)):
+            for request in self._pending.take(TargetKey(message.key, message.variant, message.fleet, message.target)):
                 request.resume(message.timing)
 
     def _withdraw(self, message: gateway_messages.Withdraw) -> None:
         """Send the target there no more. Answer at once, with the hits before that."""
-        where = message.key, message.variant, message.target, message.instance, message.generation
-        busy = self._routes.withdraw(*where)
-        self._send(gateway_messages.Withdrawn(*where, busy, self._take_hits()))
+        key = TargetKey(message.key, message.variant, message.fleet, message.target)
+        busy = self._routes.withdraw(key, message.instance, message.generation)
+        self._send(gateway_messages.Withdrawn(*key, message.instance, message.generation, busy, self._take_hits()))
 
     def _reject(self, message: gateway_messages.Refused) -> None:
         """Answer the requests that wait for the target with an error."""
         variant = self._routes.variant(message.key, message.variant)
         label = variant.labels[variant.target_position] if variant else ""
-        for request in self._pending.take(TargetKey(message.key, message.variant, message.target)):
+        for request in self._pending.take(TargetKey(message.key, message.variant, message.fleet, message.target)):
             request.reject(_error(message, label))
 
     def _set_route(self, message: gateway_messages.SetRoute) -> None:
@@ -219,7 +219,8 @@ class ControlLink:
         sent, or answered that the endpoint does not exist."""
         for key in self._pending.targets(endpoint_key):
             variant = self._routes.variant(key.endpoint_key, key.variant)
-            if variant and variant.multi_model and key.target and key.target not in variant.residents:
+            pool = variant.pool(key.fleet) if variant and variant.multi_model else None
+            if pool and key.target and key.target not in pool.residents:
                 self.request_target(key)
             else:
                 for request in self._pending.take(key):

@@ -12,11 +12,15 @@ from hostler.wire.gateway_messages import Timing
 
 
 class TargetKey(NamedTuple):
-    """A target, as link messages name it. `target` is empty where a variant's instances are waited for."""
+    """A target, as link messages name it. `target` is empty where a pool's instances are waited for."""
 
     endpoint_key: str
     variant: str
+    fleet: int
     target: str
+
+    def __str__(self) -> str:
+        return "/".join(map(str, self))
 
 
 class PendingRequest(Protocol):
@@ -49,7 +53,7 @@ class PendingRequests:
         return sum(map(len, self._waiting.values()))
 
     def __repr__(self) -> str:
-        targets = ", ".join(f"{len(requests)} for {'/'.join(key)}" for key, requests in self._waiting.items())
+        targets = ", ".join(f"{len(requests)} for {key}" for key, requests in self._waiting.items())
         return f"<PendingRequests: {targets or 'none'}; {self.room} bytes of room>"
 
     def waiting(self) -> list[PendingRequest]:

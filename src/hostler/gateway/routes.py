@@ -15,8 +15,25 @@ from weakref import WeakValueDictionary
 
 from hostler.contract import INVOCATIONS, MODELS
 from hostler.gateway.counters import Counter, Counters
+from hostler.gateway.pending import TargetKey
 from hostler.wire import gateway_messages
 from hostler.wire.http_head import header_line
+
+
+class Weights:
+    """Weights by which one of several things is drawn."""
+
+    def __init__(self, weights: Iterable[float]) -> None:
+        positive = [max(0.0, weight) for weight in weights]
+        self._sums = list(accumulate(positive))
+        self._last = max((index for index, weight in enumerate(positive) if weight), default=0)
+
+    def index(self, number: float) -> int:
+        """Return the index that the number, at least 0 and less than 1, draws; the first if all weigh nothing."""
+        if not self._last:
+            return 0
+        # The product of the least weights is rounded up to their sum.
+        return min(bisect_right(self._sums, number * self._sums[-1]), self._last)
 
 
 class InFlight:
@@ -63,8 +80,22 @@ class Backend:
 
 
 @dataclass(frozen=True, eq=False)
+class Pool:
+    """The backends of one fleet of a variant. `residents` holds only targets that may be sent to, each with at least
+    one backend.
+    """
+
+    fleet: int
+    backends: tuple[Backend, ...]
+    residents: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
+
+    def backend(self, instance: str) -> Backend | None:
+        return next((backend for backend in self.backends if backend.instance == instance), None)
+
+
+@dataclass(frozen=True, eq=False)
 class Variant:
-    """One production variant. `residents` holds only targets that may be sent to, each with at least one backend.
+    """One production variant. A request goes to one of its pools, drawn by their shares.
 
     Its containers are known by their positions. Serial: a request passes through all of them; `direct`: it goes to the
     one whose label it names (§5.7).
@@ -77,10 +108,10 @@ class Variant:
     multi_model: bool
     target_position: int  # of the multi-model container; -1 if there is none
     least_outstanding: bool  # requests go to the backend with the fewest in flight, not to a random one
-    backends: tuple[Backend, ...]
+    pools: tuple[Pool, ...]
+    shares: Weights  # of the pools
     counter: Counter
     invoked_line: str  # the line of an answer's head that names the variant
-    residents: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
 
     def pick(self, backends: tuple[Backend, ...], rng: Random) -> Backend:
         """Pick one of several backends (§4.6): a target's least busy one, or as the variant's routing says."""
@@ -89,8 +120,12 @@ class Variant:
         lowest = min(backend.in_flight.count for backend in backends)
         return rng.choice([backend for backend in backends if backend.in_flight.count == lowest])
 
-    def backend(self, instance: str) -> Backend | None:
-        return next((backend for backend in self.backends if backend.instance == instance), None)
+    def pool(self, fleet: int) -> Pool | None:
+        return next((pool for pool in self.pools if pool.fleet == fleet), None)
+
+    def draw(self, number: float) -> Pool:
+        """Return the pool that the number draws by share: its last digits do, because the first drew the variant."""
+        return self.pools[self.shares.index(number * 2**20 % 1.0)]
 
 
 class Endpoint:
@@ -101,15 +136,11 @@ class Endpoint:
         self.region, _, self.name = key.partition("/")
         self.variants = {variant.name: variant for variant in variants}
         self._order = variants
-        self._cumulative = list(accumulate(max(0.0, variant.weight) for variant in variants))
-        self._last = max((i for i, variant in enumerate(variants) if variant.weight > 0), default=0)
+        self._weights = Weights(variant.weight for variant in variants)
 
-    def draw(self, rng: Random) -> Variant:
-        """Draw a variant by weight; the first if all weigh nothing (undefined by AWS)."""
-        if len(self._order) == 1 or not self._cumulative[-1]:
-            return self._order[0]
-        index = bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
-        return self._order[min(index, self._last)]  # the product of the least weights is rounded up to their sum
+    def draw(self, number: float) -> Variant:
+        """Return the variant that the number draws by weight; the first if all weigh nothing (undefined by AWS)."""
+        return self._order[self._weights.index(number)]
 
 
 class Routes:
@@ -147,12 +178,6 @@ class Routes:
         self.counters.keep(route.key, {variant.name for variant in variants})
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
-        instances = {instance.instance for instance in new.instances}
-        residents = {
-            target: remaining
-            for target, backends in (old.residents.items() if old else ())
-            if (remaining := tuple(backend for backend in backends if backend.instance in instances))
-        }
         multi_model = [position for position, container in enumerate(new.containers) if container.multi_model]
         return Variant(
             new.name,
@@ -162,11 +187,20 @@ class Routes:
             multi_model=bool(multi_model),
             target_position=multi_model[0] if multi_model else -1,
             least_outstanding=new.routing == "LEAST_OUTSTANDING_REQUESTS",
-            backends=tuple(self._backend(key, new.name, instance) for instance in new.instances),
+            pools=tuple(self._pool(key, new.name, pool, old.pool(pool.fleet) if old else None) for pool in new.pools),
+            shares=Weights(pool.share for pool in new.pools),
             counter=self.counters.of(key, new.name),
             invoked_line=header_line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
-            residents=residents,
         )
+
+    def _pool(self, key: str, variant: str, new: gateway_messages.Pool, old: Pool | None) -> Pool:
+        instances = {instance.instance for instance in new.instances}
+        residents = {
+            target: remaining
+            for target, backends in (old.residents.items() if old else ())
+            if (remaining := tuple(backend for backend in backends if backend.instance in instances))
+        }
+        return Pool(new.fleet, tuple(self._backend(key, variant, instance) for instance in new.instances), residents)
 
     def drop_route(self, key: str) -> None:
         self.endpoints.pop(key, None)
@@ -176,14 +210,19 @@ class Routes:
         endpoint = self.endpoints.get(key)
         return endpoint.variants.get(name) if endpoint else None
 
+    def pool(self, key: str, variant: str, fleet: int) -> Pool | None:
+        routed = self.variant(key, variant)
+        return routed.pool(fleet) if routed else None
+
     def set_resident(self, message: gateway_messages.SetResident) -> bool:
         """Let requests for the target go to its instance. Return False if they may not: the instance is not in the
         route, or a newer load of the target is known."""
         variant = self.variant(message.key, message.variant)
-        instance = variant.backend(message.instance) if variant and variant.multi_model else None
-        if variant is None or instance is None:
+        pool = variant.pool(message.fleet) if variant and variant.multi_model else None
+        instance = pool.backend(message.instance) if pool else None
+        if variant is None or pool is None or instance is None:
             return False
-        backends = variant.residents.get(message.target, ())
+        backends = pool.residents.get(message.target, ())
         if any(b.instance == message.instance and b.generation > message.generation for b in backends):
             return False
         upstreams = list(instance.upstreams)
@@ -191,22 +230,23 @@ class Routes:
             message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
         )
         in_flight = self._in_flight_at(message.key, message.variant, message.instance, message.target)
-        hit = gateway_messages.Hit(message.key, message.variant, message.instance, message.target)
+        hit = gateway_messages.Hit(message.instance, message.target)
         backend = Backend(message.instance, tuple(upstreams), in_flight, message.generation, hit)
         others = tuple(b for b in backends if b.instance != message.instance)
-        variant.residents[message.target] = (*others, backend)
+        pool.residents[message.target] = (*others, backend)
         return True
 
-    def withdraw(self, key: str, variant: str, target: str, instance: str, generation: int) -> bool:
+    def withdraw(self, target_key: TargetKey, instance: str, generation: int) -> bool:
         """Send the target there no more, unless a newer load is known. Return whether a request still runs there."""
-        routed = self.variant(key, variant)
-        if routed is not None:
-            backends = routed.residents.get(target, ())
+        key, variant, fleet, target = target_key
+        pool = self.pool(key, variant, fleet)
+        if pool is not None:
+            backends = pool.residents.get(target, ())
             remaining = tuple(b for b in backends if b.instance != instance or b.generation > generation)
             if remaining:
-                routed.residents[target] = remaining
+                pool.residents[target] = remaining
             else:
-                routed.residents.pop(target, None)
+                pool.residents.pop(target, None)
         in_flight = self._in_flight.get((key, variant, instance, target))
         return in_flight is not None and in_flight.count > 0
 
@@ -224,7 +264,8 @@ class Routes:
             id(backend.in_flight)
             for endpoint in self.endpoints.values()
             for variant in endpoint.variants.values()
-            for backends in (variant.backends, *variant.residents.values())
+            for pool in variant.pools
+            for backends in (pool.backends, *pool.residents.values())
             for backend in backends
         }
         idle = [key for key, count in self._in_flight.items() if not count.count and id(count) not in routed]

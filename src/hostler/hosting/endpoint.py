@@ -74,7 +74,8 @@ class Endpoint:
         return gateway_messages.Route(self.key, route_variants)
 
     def _route_variant(self, revision: Revision, index: int, variant: VariantSpec) -> gateway_messages.Variant:
-        instances = self.rollout.routed(revision, index)
+        routed = self.rollout.routed(revision, index)
+        instances = tuple(gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in routed)
         return gateway_messages.Variant(
             name=variant.name,
             weight=variant.weight,
@@ -82,7 +83,7 @@ class Endpoint:
                 gateway_messages.Container(container.label, container.multi_model)
                 for container in variant.model.containers
             ),
-            instances=tuple(gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in instances),
+            pools=(gateway_messages.Pool(revision.fleet, 1.0, instances),),
             mode=variant.model.mode,
             routing=variant.routing,
         )

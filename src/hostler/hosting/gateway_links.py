@@ -90,7 +90,7 @@ class Gateways:
         if self.routes.get(route.key) == route:
             return
         before = self._routed.get(route.key, frozenset())
-        routed = frozenset(place.instance for variant in route.variants for place in variant.instances)
+        routed = route.instances()
         self.version += 1
         self.routes[route.key], self._routed[route.key], self._since[route.key] = route, routed, self.version
         new = tuple(resident for resident in self.residents.values() if resident.instance in routed - before)

@@ -253,8 +253,7 @@ class Reconciler:
         if fleets := rollout.fleets_to_warm():
             self.runtimes.warm_up.start(endpoint.key, *fleets)
         if (route := endpoint.route()) and (serving := rollout.serving()):
-            routed = frozenset(place.instance for variant in route.variants for place in variant.instances)
-            self.runtimes.serve(endpoint.key, serving.fleet, routed)
+            self.runtimes.serve(endpoint.key, serving.fleet, route.instances())
             self.gateways.set_route(route)
             if rollout.is_at_strength():
                 self.runtimes.warm_up.refill(endpoint.key, serving.fleet)

@@ -34,8 +34,18 @@ class Container(msgspec.Struct, frozen=True):
     multi_model: bool = False  # it is called as /models/{model}/invoke, and requests must name TargetModel
 
 
+class Pool(msgspec.Struct, frozen=True):
+    """The ready instances of one fleet of a variant, and its share of the variant's requests, relative to the shares of
+    the other pools.
+    """
+
+    fleet: int
+    share: float
+    instances: tuple[InstanceAddress, ...]
+
+
 class Variant(msgspec.Struct, frozen=True):
-    """A production variant with its ready instances.
+    """A production variant. A request goes to one of its pools, and there to one of the instances.
 
     `mode` Serial: a request passes through all containers; Direct: it goes to the one that it names by its label.
     """
@@ -43,9 +53,13 @@ class Variant(msgspec.Struct, frozen=True):
     name: str
     weight: float
     containers: tuple[Container, ...]
-    instances: tuple[InstanceAddress, ...]
+    pools: tuple[Pool, ...]
     mode: Literal["Serial", "Direct"] = "Serial"
     routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] = "RANDOM"
+
+    def instances(self) -> list[str]:
+        """The ids of all its instances."""
+        return [address.instance for pool in self.pools for address in pool.instances]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -53,6 +67,10 @@ class Route(msgspec.Struct, frozen=True):
 
     key: str
     variants: tuple[Variant, ...]
+
+    def instances(self) -> frozenset[str]:
+        """The ids of all its instances."""
+        return frozenset(id for variant in self.variants for id in variant.instances())
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -72,6 +90,7 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
 
     key: str  # endpoint key
     variant: str
+    fleet: int
     target: str  # normalized TargetModel
     instance: str
     generation: int  # of this publication; each has its own, so that late messages are recognized
@@ -113,6 +132,7 @@ class Withdraw(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
     instance: str
     generation: int
@@ -135,6 +155,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
     kind: RefusalKind
     message: str
@@ -164,8 +185,6 @@ class Ack(msgspec.Struct, frozen=True, tag=True):
 class Hit(msgspec.Struct, frozen=True, array_like=True):
     """A target was invoked on an instance, `uses` times (recency: hits come in the order of each one's last use)."""
 
-    key: str
-    variant: str
     instance: str
     target: str
     uses: int = 1
@@ -179,6 +198,7 @@ class TargetRequest(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
     hits: tuple[Hit, ...] = ()
     hot: bool = False
@@ -195,6 +215,7 @@ class Withdrawn(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
     instance: str
     generation: int
@@ -216,6 +237,7 @@ class TargetMissing(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
     instance: str
     generation: int
@@ -227,6 +249,7 @@ class Abandoned(msgspec.Struct, frozen=True, tag=True):
 
     key: str
     variant: str
+    fleet: int
     target: str
 
 

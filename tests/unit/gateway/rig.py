@@ -29,6 +29,11 @@ Message = TypeVar("Message")
 GUARD = 30.0  # seconds after which a test that hangs fails
 
 
+def pool(*instances: gateway_messages.InstanceAddress, fleet: int = 1) -> tuple[gateway_messages.Pool, ...]:
+    """The pools of a variant that has one."""
+    return (gateway_messages.Pool(fleet, 1.0, instances),)
+
+
 class Container:
     """A container that answers by script. Each request is noted; `script` is called with it (default: echo)."""
 
@@ -182,13 +187,19 @@ class Rig:
         return gateway_messages.InstanceAddress(name, (f"unix:{self.run / name}",))
 
     def route(
-        self, *instances: str, multi_model: bool = False, name: str = "ep", variant: str = "v", **more: Any
+        self,
+        *instances: str,
+        multi_model: bool = False,
+        name: str = "ep",
+        variant: str = "v",
+        fleet: int = 1,
+        **more: Any,
     ) -> gateway_messages.Route:
         """An endpoint of one variant with one container; `more` is the variant's."""
         containers = (gateway_messages.Container("primary", multi_model),)
-        places = tuple(map(self.address, instances))
+        pools = pool(*map(self.address, instances), fleet=fleet)
         return gateway_messages.Route(
-            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, places, **more),)
+            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, pools, **more),)
         )
 
     async def instance(self, name: str, *scripts: Callable[[Request], None] | None) -> list[Container]:
@@ -208,15 +219,15 @@ class Rig:
             for instance in instances
         )
         return gateway_messages.Route(
-            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, places, **more),)
+            f"us-east-1/{name}", (gateway_messages.Variant(variant, 1.0, containers, pool(*places), **more),)
         )
 
     def resident(
-        self, target: str, instance: str, generation: int = 1, *, container: str = "", **more: Any
+        self, target: str, instance: str, generation: int = 1, *, container: str = "", fleet: int = 1, **more: Any
     ) -> gateway_messages.SetResident:
         address = f"unix:{self.run / (container or instance)}"
         return gateway_messages.SetResident(
-            "us-east-1/ep", "v", target, instance, generation, address, f"m-{target}", **more
+            "us-east-1/ep", "v", fleet, target, instance, generation, address, f"m-{target}", **more
         )
 
     async def invoke(

@@ -6,7 +6,7 @@ import asyncio
 
 import botocore.exceptions
 import pytest
-from rig import Rig, error, running, until
+from rig import Rig, error, pool, running, until
 from runtime_client import client, failure, invoke, status
 
 from hostler.contract import MAX_BODY, MAX_MESSAGE
@@ -209,7 +209,7 @@ async def test_weights_share_requests_and_a_named_variant_overrides_them(rig: Ri
     weights = {"i1": 3.0, "i2": 1.0, "i3": 0.0}
     alone = (gateway_messages.Container("primary"),)
     variants = tuple(
-        gateway_messages.Variant(name, weight, alone, (rig.address(name),)) for name, weight in weights.items()
+        gateway_messages.Variant(name, weight, alone, pool(rig.address(name))) for name, weight in weights.items()
     )
     await rig.start(gateway_messages.Route("us-east-1/ep", variants))
     for _ in range(200):

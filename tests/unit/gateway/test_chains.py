@@ -275,7 +275,7 @@ async def test_a_target_is_busy_from_the_chains_first_container_to_its_last(rig:
     await rig.control.resident(rig.resident("t", "i1", container="i1.1"))
     calling = asyncio.create_task(rig.invoke(b"x", "t"))
     await until(lambda: waiting)
-    withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", "t", "i1", 1)
+    withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", 1, "t", "i1", 1)
     rig.control.send(withdraw)
     assert (await rig.control.receives(gateway_messages.Withdrawn)).busy
     step("abc"[position])(waiting[0])
@@ -357,7 +357,7 @@ async def test_a_target_that_cannot_be_had_is_an_error_of_the_multi_model_contai
     await rig.start(rig.several("i1", multi_model="b"))
     calling = asyncio.create_task(rig.invoke(target="t"))
     await rig.control.receives(gateway_messages.TargetRequest)
-    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "t", "bad", "cannot be loaded", 500))
+    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", 1, "t", "bad", "cannot be loaded", 500))
     assert error(await calling)["Message"].startswith("Received server error (500) from b with message")
 
 
@@ -417,7 +417,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
     async def evictor() -> None:
         while True:
             await asyncio.sleep(0)
-            residents = rig.gateway.context.routes.endpoints["us-east-1/ep"].variants["v"].residents
+            residents = rig.gateway.context.routes.endpoints["us-east-1/ep"].variants["v"].pools[0].residents
             places = [
                 (target, place)
                 for target, all_of_it in residents.items()
@@ -427,7 +427,7 @@ async def test_no_target_is_unloaded_while_some_chain_needs_it(rig: Rig, seed: i
             if places and rng.random() < 0.1:
                 target, place = rng.choice(places)
                 asked.add((target, place.instance))
-                withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", target, place.instance, place.generation)
+                withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", 1, target, place.instance, place.generation)
                 rig.control.send(withdraw)
 
     async def caller() -> None:

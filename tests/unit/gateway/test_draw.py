@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
+from rig import pool
 
 from hostler.gateway.counters import Counters
 from hostler.gateway.routes import Routes
@@ -16,7 +18,7 @@ PLACE = gateway_messages.InstanceAddress("i1", ("unix:/nowhere",))
 def route(*weights: float) -> gateway_messages.Route:
     alone = (gateway_messages.Container("primary"),)
     variants = tuple(
-        gateway_messages.Variant(f"v{number}", weight, alone, (PLACE,)) for number, weight in enumerate(weights)
+        gateway_messages.Variant(f"v{number}", weight, alone, pool(PLACE)) for number, weight in enumerate(weights)
     )
     return gateway_messages.Route("us-east-1/ep", variants)
 
@@ -29,7 +31,25 @@ def test_any_weights_draw_a_variant_and_never_one_of_weight_zero(weights: tuple[
     routes = Routes(Counters())
     routes.set_route(route(*weights))
     rng = Random(1)
-    assert {routes.endpoints["us-east-1/ep"].draw(rng).name for _ in range(100)} == drawn
+    assert {routes.endpoints["us-east-1/ep"].draw(rng.random()).name for _ in range(100)} == drawn
+
+
+def test_pools_are_drawn_by_their_shares_whatever_variant_the_same_number_drew() -> None:
+    alone = (gateway_messages.Container("primary"),)
+    pools = tuple(gateway_messages.Pool(fleet, share, (PLACE,)) for fleet, share in ((1, 0.9), (2, 0.1), (3, 0.0)))
+    variants = tuple(gateway_messages.Variant(name, 1.0, alone, pools) for name in ("v0", "v1"))
+    routes = Routes(Counters())
+    routes.set_route(gateway_messages.Route("us-east-1/ep", variants))
+    endpoint, rng = routes.endpoints["us-east-1/ep"], Random(1)
+    drawn = Counter(
+        (variant.name, variant.draw(number).fleet)
+        for number in (rng.random() for _ in range(10_000))
+        if (variant := endpoint.draw(number))
+    )
+    for name in ("v0", "v1"):
+        assert 4300 < drawn[name, 1] < 4700
+        assert 400 < drawn[name, 2] < 600
+        assert drawn[name, 3] == 0
 
 
 def test_a_variant_that_is_gone_is_counted_no_more() -> None:

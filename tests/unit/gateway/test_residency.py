@@ -25,7 +25,7 @@ async def test_hits_are_reported_soon_each_target_by_its_last_use_and_with_all_i
     told: dict[str, int] = {}
     for hit in rig.control.hits:
         told[hit.target] = told.pop(hit.target, 0) + hit.uses  # to its end: it was used last
-        assert hit == gateway_messages.Hit("us-east-1/ep", "v", "i1", hit.target, hit.uses)
+        assert hit == gateway_messages.Hit("i1", hit.target, hit.uses)
     assert list(told.items()) == [("b", 3), ("a", 2)]
 
 
@@ -46,7 +46,7 @@ async def test_a_withdrawn_target_is_requested_again_and_busy_is_reported(rig: R
     await rig.container("i1", waiting.append)
     await rig.start(rig.route("i1", multi_model=True))
     resident = rig.resident("a", "i1")
-    withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1)
+    withdraw = gateway_messages.Withdraw("us-east-1/ep", "v", 1, "a", "i1", 1)
     await rig.control.resident(resident)
     first = asyncio.create_task(rig.invoke(b"1", "a"))
     await until(lambda: waiting)
@@ -76,7 +76,7 @@ async def test_a_request_from_before_a_withdrawal_still_counts_after_it_is_publi
     call = asyncio.create_task(rig.invoke(b"1", "a"))
     await until(lambda: waiting)
     for epoch in ("epoch-1", "epoch-2"):
-        rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
+        rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", 1, "a", "i1", 1))
         assert (await rig.control.receives(gateway_messages.Withdrawn)).busy, epoch
         resident = rig.resident("a", "i1")
         rig.control.send(gateway_messages.Snapshot(epoch, 7, (rig.route("i1", multi_model=True),), (resident,)))
@@ -89,7 +89,7 @@ async def test_an_old_withdrawal_does_not_hide_a_newer_load(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     await rig.control.resident(rig.resident("a", "i1", 2))
     await rig.control.resident(rig.resident("a", "i1", 1))
-    rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i1", 1))
+    rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", 1, "a", "i1", 1))
     await rig.control.receives(gateway_messages.Withdrawn)
     assert (await rig.invoke(target="a")).status == 200
 
@@ -115,7 +115,7 @@ async def test_a_refused_target_answers_everybody_who_waits(
     calls = [asyncio.create_task(rig.invoke(target="a")) for _ in range(2)]
     await rig.control.receives(gateway_messages.TargetRequest)
     await until(lambda: len(rig.gateway.context.pending) == 2)
-    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", "a", kind, "S3 says no", load))  # type: ignore[arg-type]
+    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", 1, "a", kind, "S3 says no", load))  # type: ignore[arg-type]
     for reply in await asyncio.gather(*calls):
         assert (reply.status, reply.headers["x-amzn-errortype"]) == (status, name)
         assert words in error(reply)["Message"]
@@ -131,7 +131,7 @@ async def test_a_miss_past_its_time_is_not_ready_and_the_last_to_leave_says_so()
         assert (reply.status, error(reply)["ErrorCode"]) == (429, "MODEL_NOT_READY")
         await rig.control.receives(gateway_messages.TargetRequest)
         assert await rig.control.receives(gateway_messages.Abandoned) == gateway_messages.Abandoned(
-            "us-east-1/ep", "v", "a"
+            "us-east-1/ep", "v", 1, "a"
         )
 
 
@@ -233,7 +233,7 @@ async def test_a_target_on_a_dead_container_is_asked_for_elsewhere(rig: Rig) -> 
         await rig.control.receives(gateway_messages.TargetRequest)
         rig.control.send(rig.resident("a", "i2"))
         assert (await call).body == b"echo:" + body
-        rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", "a", "i2", 1))
+        rig.control.send(gateway_messages.Withdraw("us-east-1/ep", "v", 1, "a", "i2", 1))
         await rig.control.receives(gateway_messages.Withdrawn)
         await rig.control.resident(rig.resident("a", "i1"))
     assert len(alive.seen) == 2

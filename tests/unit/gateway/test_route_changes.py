@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from rig import GUARD, Container, Rig, error, until
+from rig import GUARD, Container, Rig, error, pool, until
 
 from hostler.wire import gateway_messages
 from hostler.wire.http_call import Reply
@@ -119,9 +119,25 @@ async def test_who_waits_for_a_target_is_asked_for_again_and_finds_it_with_the_n
     assert (await rig.control.receives(gateway_messages.TargetRequest)).target == "b"
     assert (await calls[0]).status == 200
     renamed = rig.route("i2", multi_model=True, variant="w")
-    resident = gateway_messages.SetResident("us-east-1/ep", "w", "b", "i2", 1, f"unix:{rig.run / 'i2'}", "m-b")
+    resident = gateway_messages.SetResident("us-east-1/ep", "w", 1, "b", "i2", 1, f"unix:{rig.run / 'i2'}", "m-b")
     rig.control.swap(renamed, resident)
     assert (await calls[1]).headers["x-amzn-invoked-production-variant"] == "w"
+
+
+async def test_a_request_that_waits_for_a_target_of_a_fleet_that_leaves_waits_for_that_of_its_successor(
+    rig: Rig,
+) -> None:
+    await rig.container("i2")
+    await rig.start(rig.route("i1", multi_model=True))
+    call = asyncio.create_task(rig.invoke(target="t"))
+    assert (await rig.control.receives(gateway_messages.TargetRequest)).fleet == 1
+    rig.control.swap(rig.route("i2", multi_model=True, fleet=2))
+    assert (await rig.control.receives(gateway_messages.TargetRequest)).fleet == 2
+    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", 1, "t", "bad", "the old fleet cannot load it"))
+    rig.control.send(rig.resident("t", "i2"))  # of the fleet before: it has no such instance
+    rig.control.send(rig.resident("t", "i2", fleet=2))
+    assert (await call).status == 200
+    assert rig.control.received.empty()
 
 
 async def test_a_resident_on_an_instance_that_no_route_names_is_not_sent_to(rig: Rig) -> None:
@@ -342,9 +358,9 @@ async def test_updates_under_load_drop_nothing_and_send_nothing_to_what_has_drai
         if number % 4 == 0:
             rig.control.swap(gateway_messages.Route(route.key, (_without_places(before.variants[0]),)))
         rig.control.swap(route)
-        for place in before.variants[0].instances:
-            rig.control.send(gateway_messages.Drain(place.instance))
-        for _ in before.variants[0].instances:
+        for instance in before.variants[0].instances():
+            rig.control.send(gateway_messages.Drain(instance))
+        for _ in before.variants[0].instances():
             drained = await rig.control.receives(gateway_messages.Drained)
             for position in (0, 1):
                 await _end(rig.containers[f"{drained.instance}.{position}"])
@@ -358,7 +374,9 @@ async def test_updates_under_load_drop_nothing_and_send_nothing_to_what_has_drai
 
 
 def _without_places(variant: gateway_messages.Variant) -> gateway_messages.Variant:
-    return gateway_messages.Variant(variant.name, variant.weight, variant.containers, (), variant.mode, variant.routing)
+    return gateway_messages.Variant(
+        variant.name, variant.weight, variant.containers, pool(), variant.mode, variant.routing
+    )
 
 
 async def _end(container: Container) -> None:

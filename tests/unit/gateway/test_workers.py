@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from rig import Container, Rig, until
+from rig import Container, Rig, pool, until
 
 from hostler.wire import gateway_messages
 from hostler.wire.http_request import Request
@@ -20,7 +20,7 @@ def place(front: Container, *workers: Container) -> gateway_messages.Route:
     """An endpoint of one instance of one container."""
     there = gateway_messages.InstanceAddress("i1", (front.address,), (addresses(*workers),))
     return gateway_messages.Route(
-        "us-east-1/ep", (gateway_messages.Variant("v", 1.0, (gateway_messages.Container("primary"),), (there,)),)
+        "us-east-1/ep", (gateway_messages.Variant("v", 1.0, (gateway_messages.Container("primary"),), pool(there)),)
     )
 
 
@@ -92,7 +92,9 @@ async def test_a_chain_chooses_a_worker_of_each_container_and_stays_with_the_ins
     second = [await rig.container(name, kept.append) for name in ("b0", "b1")]
     there = gateway_messages.InstanceAddress("i1", addresses(*fronts), (addresses(*first), addresses(*second)))
     containers = (gateway_messages.Container("a"), gateway_messages.Container("b"))
-    await rig.start(gateway_messages.Route("us-east-1/ep", (gateway_messages.Variant("v", 1.0, containers, (there,)),)))
+    await rig.start(
+        gateway_messages.Route("us-east-1/ep", (gateway_messages.Variant("v", 1.0, containers, pool(there)),))
+    )
     calls = [asyncio.create_task(rig.invoke()) for _ in range(6)]
     await until(lambda: len(kept) == 6)
     assert [len(one.seen) for one in second] == [3, 3]
@@ -117,4 +119,4 @@ async def test_a_worker_is_counted_for_as_long_as_its_caller_stays(rig: Rig) -> 
         await asyncio.gather(call, return_exceptions=True)
         await until(lambda: not rig.in_flight)
     (variant,) = rig.gateway.context.routes.endpoints["us-east-1/ep"].variants.values()
-    assert [worker.count for worker in variant.backends[0].upstreams[0].workers] == [0, 0]
+    assert [worker.count for worker in variant.pools[0].backends[0].upstreams[0].workers] == [0, 0]

@@ -175,9 +175,9 @@ class Gateway(fakes.LinkView):
             case gateway_messages.SetRoute() | gateway_messages.DropRoute():
                 assert version is not None
                 self._acknowledge(version)
-            case gateway_messages.Withdraw(key, variant, target, instance, generation):
+            case gateway_messages.Withdraw(key, variant, fleet, target, instance, generation):
                 self.frames.send(
-                    gateway_messages.Withdrawn(key, variant, target, instance, generation, target in self.busy)
+                    gateway_messages.Withdrawn(key, variant, fleet, target, instance, generation, target in self.busy)
                 )
                 if target in self.called:
                     self.need(target)
@@ -196,7 +196,9 @@ class Gateway(fakes.LinkView):
         self.frames.send(gateway_messages.Ack(self.epoch, version))
 
     def need(self, target: str, hot: bool = False) -> None:
-        self.frames.send(gateway_messages.TargetRequest(KEY, "v", target, hot=hot))
+        """Ask for the target of the fleet that serves."""
+        (variant,) = (variant for variant in self.routes[KEY].variants if variant.name == "v")
+        self.frames.send(gateway_messages.TargetRequest(KEY, "v", variant.pools[0].fleet, target, hot=hot))
 
     def abandon(self, target: str) -> None:
         self.frames.send(gateway_messages.Abandoned(KEY, "v", target))
@@ -215,7 +217,7 @@ class Gateway(fakes.LinkView):
         """The instances that a variant's requests may go to."""
         route = self.routes.get(KEY)
         variants = route.variants if route else ()
-        return [place.instance for each in variants if each.name == variant for place in each.instances]
+        return [instance for each in variants if each.name == variant for instance in each.instances()]
 
     def publications(self, target: str) -> set[tuple[str, int]]:
         return {(r.instance, r.generation) for r in self.residents.values() if r.target == target}
@@ -228,7 +230,9 @@ class Gateway(fakes.LinkView):
         """Report that the one instance with the target answered 404, and return the resident."""
         (key,) = [key for key in self.residents if key[2] == target]
         was = self.residents.pop(key)
-        self.frames.send(gateway_messages.TargetMissing(was.key, was.variant, target, was.instance, was.generation))
+        self.frames.send(
+            gateway_messages.TargetMissing(KEY, was.variant, was.fleet, target, was.instance, was.generation)
+        )
         return was
 
 

@@ -18,7 +18,7 @@ async def test_an_endpoint_comes_into_service_when_every_gateway_knows_its_insta
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
         (variant,) = gateway.routes[KEY].variants
-        assert [place.instance for place in variant.instances] == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
+        assert variant.instances() == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
         assert variant.containers == (gateway_messages.Container("primary", multi_model=True),)
         assert seen(reconciler, uid).variants[0].current_count == 2
 
@@ -72,7 +72,7 @@ async def test_an_instance_that_ends_is_replaced_and_its_targets_are_published_n
         await gateway.until(lambda: gateway.where("a.tar.gz"))
         ground.engine.end(f"{uid}.1.0.0.0.0", -9)
         replaced = f"{uid}.1.0.0.1"
-        await gateway.until(lambda: [p.instance for p in gateway.routes[KEY].variants[0].instances] == [replaced])
+        await gateway.until(lambda: gateway.routes[KEY].variants[0].instances() == [replaced])
         assert not reconciler.gateways.residents
         assert record(reconciler, uid).status == "InService"
         gateway.need("a.tar.gz")
@@ -125,7 +125,7 @@ async def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(ground
     async with ground.control() as (reconciler, gateway):
         await gateway.until(lambda: gateway.snapshot)
         assert gateway.where("a.tar.gz") == [f"{uid}.1.0.0.0"]
-        assert [place.instance for place in gateway.routes[KEY].variants[0].instances] == [f"{uid}.1.0.0.0"]
+        assert gateway.routes[KEY].variants[0].instances() == [f"{uid}.1.0.0.0"]
         await status(reconciler, uid, "InService")
         assert ground.metrics.model_loads == 0
         assert len(ground.engine.started) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ground import KEY, Ground, passes, status
+from ground import Ground, passes, status
 
 from hostler.wire import gateway_messages
 
@@ -20,7 +20,7 @@ async def test_every_target_is_listed_with_its_state_its_calls_and_its_policy(gr
         for name in ("b", "c"):
             gateway.need(name)
             await gateway.until(lambda name=name: gateway.where(name))
-        gateway.frames.send(gateway_messages.Hits((gateway_messages.Hit(KEY, "v", f"{uid}.1.0.0.0", "b"),) * 3))
+        gateway.frames.send(gateway_messages.Hits((gateway_messages.Hit(f"{uid}.1.0.0.0", "b"),) * 3))
         (runtime,) = reconciler.runtimes.all.values()
         await passes(reconciler, lambda: any(target.calls for _, target in runtime.instances.all()))
         shown = reconciler.targets("us-east-1", "ep", "", "name", 0)

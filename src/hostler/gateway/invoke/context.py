@@ -68,7 +68,7 @@ class InvocationContext:
 
     def forget(self, key: TargetKey, backend: Backend, status: int) -> None:
         """Remove a resident that its container does not have, whatever control believed (status 0: no connection)."""
-        self.routes.withdraw(*key, backend.instance, backend.generation)
+        self.routes.withdraw(key, backend.instance, backend.generation)
         self.link.report_missing(key, backend.instance, backend.generation, status)
 
     def _sweep(self) -> None:

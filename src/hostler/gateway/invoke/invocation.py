@@ -20,7 +20,7 @@ from hostler.gateway.invoke.headers import container_head
 from hostler.gateway.invoke.resolve import resolve
 from hostler.gateway.invoke.timing import Wait, server_timing
 from hostler.gateway.pending import TargetKey
-from hostler.gateway.routes import Backend, Endpoint, Variant, Worker
+from hostler.gateway.routes import Backend, Endpoint, Pool, Variant, Worker
 from hostler.wire.gateway_messages import Timing
 from hostler.wire.http_client import BUFFER
 from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
@@ -48,6 +48,7 @@ class Invocation:
     # Its way.
     endpoint: Endpoint
     variant: Variant
+    pool: Pool
     target = ""  # of a multi-model endpoint
     position = 0  # of the container whose turn it is
     last = 0  # position of the container whose answer is the caller's
@@ -78,32 +79,34 @@ class Invocation:
         self.earlier = 0.0  # seconds with containers before it was last sent
         self.over = False
         self._drawn = ""  # the variant's name, once there is one
+        self._fleet = 0  # of the pool, once there is one
 
     def __repr__(self) -> str:
         attempt = self.attempt
         at = f"at {attempt.backend.instance}, container {self.position}" if attempt else "waiting"
-        return f"<Invocation {self.id} of {'/'.join(self.target_key)}: {'over' if self.over else at}>"
+        return f"<Invocation {self.id} of {self.target_key}: {'over' if self.over else at}>"
 
     @property
     def target_key(self) -> TargetKey:
-        return TargetKey(self.endpoint.key, self.variant.name, self.target)
+        return TargetKey(self.endpoint.key, self.variant.name, self.pool.fleet, self.target)
 
     # --- the way there
 
     def resolve(self, endpoint: Endpoint) -> None:
         """Take the endpoint's variant, target and containers. Raises InvokeError."""
-        variant, self.target, first, self.last = resolve(
-            endpoint, self.headers, self._drawn, self.takes_target, self.id, self.context.rng
+        variant, pool, self.target, first, self.last = resolve(
+            endpoint, self.headers, self._drawn, self._fleet, self.takes_target, self.id, self.context.rng.random()
         )
-        self.endpoint, self.variant, self._drawn = endpoint, variant, variant.name
+        self.endpoint, self.variant, self.pool = endpoint, variant, pool
+        self._drawn, self._fleet = variant.name, pool.fleet
         if self.intermediate is None:
             self.position = first
 
     def send(self) -> None:
         """Send it to a backend that can take it; or wait for one."""
-        context, variant = self.context, self.variant
-        # 1. Candidates: backends of the target, or of the variant, except those that took no connection.
-        backends = variant.residents.get(self.target, ()) if variant.multi_model else variant.backends
+        context, variant, pool = self.context, self.variant, self.pool
+        # 1. Candidates: backends of the target, or of the pool, except those that took no connection.
+        backends = pool.residents.get(self.target, ()) if variant.multi_model else pool.backends
         if self.refused_by:
             routed = backends
             backends = tuple(b for b in routed if (b.instance, b.generation) not in self.refused_by)
@@ -118,7 +121,7 @@ class Invocation:
         backend = backends[0] if len(backends) == 1 else variant.pick(backends, context.rng)
         if variant.multi_model:
             context.link.record_hit(backend)
-            if backend.in_flight.count >= _HOT and len(backends) < len(variant.backends):
+            if backend.in_flight.count >= _HOT and len(backends) < len(pool.backends):
                 context.report_hot(self.target_key)
         # 4. Count it there, and call the container whose turn it is.
         backend.in_flight.count += 1
@@ -142,8 +145,8 @@ class Invocation:
         if endpoint is None:
             raise errors.no_such_endpoint(self.endpoint.name)
         if self.intermediate is not None:
-            variant = endpoint.variants.get(self._drawn)
-            if variant is None or variant.backend(self.intermediate.instance) is None:  # other containers than before
+            pool = self.context.routes.pool(endpoint.key, self._drawn, self._fleet)
+            if pool is None or pool.backend(self.intermediate.instance) is None:  # other containers than before
                 if self.body_spent:
                     raise _unreachable(self)
                 self.intermediate = None  # the chain begins anew

@@ -1,13 +1,12 @@
-"""Resolve an invocation: which variant, which target, which containers (§4.1). Pure, but for the draw by weight."""
+"""Resolve an invocation: which variant, which target, which containers (§4.1). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from random import Random
 
 from hostler import contract
 from hostler.gateway import errors
-from hostler.gateway.routes import Endpoint, Variant
+from hostler.gateway.routes import Endpoint, Pool, Variant
 from hostler.names import UnsafeName, target_model
 
 # Headers of features that no endpoint hosted here has.
@@ -19,12 +18,19 @@ UNSUPPORTED = {
 
 
 def resolve(
-    endpoint: Endpoint, headers: Mapping[str, str], drawn: str, takes_target: bool, request_id: str, rng: Random
-) -> tuple[Variant, str, int, int]:
-    """Return the variant, the target, and the positions of the first and of the last container. Raises InvokeError.
+    endpoint: Endpoint,
+    headers: Mapping[str, str],
+    drawn: str,
+    fleet: int,
+    takes_target: bool,
+    request_id: str,
+    number: float,
+) -> tuple[Variant, Pool, str, int, int]:
+    """Return the variant, the pool, the target, and the positions of the first and of the last container.
 
-    `drawn`: the variant that was drawn before; it stays, as long as there is one of its name. `takes_target`: the
-    operation has a parameter TargetModel.
+    `drawn`, `fleet`: the variant and its pool that were drawn before; they stay, as long as there are such. `number`,
+    at least 0 and less than 1, draws others. `takes_target`: the operation has a parameter TargetModel. Raises
+    InvokeError.
     """
     name = endpoint.name
     # 1. The variant: the named one, or the drawn one.
@@ -33,28 +39,31 @@ def resolve(
     if variant is None:
         if named is not None:
             raise errors.no_such_variant(name, named)
-        variant = endpoint.draw(rng)
-    # 2. The target.
+        variant = endpoint.draw(number)
+    # 2. Its pool: the drawn one.
+    pools = variant.pools
+    pool = pools[0] if len(pools) == 1 else variant.pool(fleet) or variant.draw(number)
+    # 3. The target.
     target = headers.get(contract.H_TARGET_MODEL)
     if variant.multi_model:
         if not takes_target:
             raise errors.no_target_on_streams(name)
         if target is None:
             raise errors.target_missing(request_id)
-        if target not in variant.residents:
+        if target not in pool.residents:
             target = _normalized(target)
     elif target is not None:
         raise errors.not_multi_model(name)
     else:
         target = ""
-    # 3. The containers: all of them, or the named one (§5.7).
+    # 4. The containers: all of them, or the named one (§5.7).
     container = headers.get(contract.H_TARGET_CONTAINER)
     if variant.direct:
         position = _position(name, variant, container, request_id)
-        return variant, target, position, position
+        return variant, pool, target, position, position
     if container is not None:
         raise errors.not_direct(name)
-    return variant, target, 0, len(variant.labels) - 1
+    return variant, pool, target, 0, len(variant.labels) - 1
 
 
 def unsupported(name: str, headers: Mapping[str, str]) -> errors.InvokeError:

@@ -24,7 +24,7 @@ from hostler.wire import gateway_messages
 
 
 class RuntimeRegistry:
-    """A variant has a runtime for each of its fleets; gateways' requests go to that of the fleet that serves.
+    """A variant has a runtime for each of its fleets; gateways' requests name the fleet, and count while it serves.
 
     `machine_memory`: bytes that all instances may have together. `warm_up_timeout`: seconds, see FleetWarmUp.
     """
@@ -97,7 +97,7 @@ class RuntimeRegistry:
         runtime = self.all.get(_key(instance))
         if runtime is None:
             runtime = self.all[_key(instance)] = TargetRuntime(
-                key.endpoint_key, key.variant, url, self._gateways, self._metrics, self._settings.eviction
+                _key(instance), url, self._gateways, self._metrics, self._settings.eviction
             )
             runtime.set_policy(self._policies.get(key.endpoint_key, self._default_policy))
             runtime.serve(self._serving.instances(key.endpoint_key, key.fleet))
@@ -170,9 +170,8 @@ class RuntimeRegistry:
             if endpoint == key:
                 runtime.serve(self._serving.instances(key, fleet))
 
-    def _serving_runtime(self, key: str, variant: str) -> TargetRuntime | None:
-        fleet = self._serving.fleet(key)
-        return None if fleet is None else self.all.get((key, variant, fleet))
+    def _serving_runtime(self, key: str, variant: str, fleet: int) -> TargetRuntime | None:
+        return None if self._serving.instances(key, fleet) is None else self.all.get((key, variant, fleet))
 
     # --- gateways.Listener ----------------------------------------------------------------------------------------
 
@@ -182,7 +181,7 @@ class RuntimeRegistry:
 
     def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None:
         self.hit(need.hits)
-        if runtime := self._serving_runtime(need.key, need.variant):
+        if runtime := self._serving_runtime(need.key, need.variant, need.fleet):
             runtime.requested(gateway, need.target, need.hot)
 
     def hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None:
@@ -198,7 +197,7 @@ class RuntimeRegistry:
             self._changed()  # nothing listens there: the container may have ended
 
     def abandoned(self, gateway: str, abandoned: gateway_messages.Abandoned) -> None:
-        if runtime := self._serving_runtime(abandoned.key, abandoned.variant):
+        if runtime := self._serving_runtime(abandoned.key, abandoned.variant, abandoned.fleet):
             runtime.abandoned(gateway, abandoned.target)
 
     def unlinked(self, gateway: str) -> None:

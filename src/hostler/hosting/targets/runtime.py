@@ -33,13 +33,17 @@ class TargetRuntime:
     """Targets of one variant, over all its instances of one fleet."""
 
     def __init__(
-        self, key: str, variant: str, model_data_url: str, gateways: Gateways, metrics: Metrics, eviction: str
+        self,
+        key: tuple[str, str, int],  # the endpoint's key, variant, fleet
+        model_data_url: str,
+        gateways: Gateways,
+        metrics: Metrics,
+        eviction: str,
     ) -> None:
-        self.key = key  # of the endpoint
-        self.variant = variant
+        self.key, self.variant, self.fleet = self._key = key
         self.policy = TargetPolicy()
         self.instances = JoinedInstances()
-        self.preloader = Preloader(self, self.instances, f"variant {variant} of {key}")
+        self.preloader = Preloader(self, self.instances, f"variant {self.variant} of {self.key}")
         self._eviction = EVICTION[eviction]
         self._gateways = gateways
         self._routed: frozenset[str] | None = (
@@ -173,7 +177,7 @@ class TargetRuntime:
             return
         if self._quarantine.refuses(target, clock.now()):
             self._waiting.pop(target, None)
-            self._send_refusal(gateway_messages.Refused(self.key, self.variant, target, "bad", ENDED_BY_LOAD))
+            self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
         elif chosen := self.instances.choose(target, hot, self._routed):  # else no instance can, or one copy more helps
             self._request(chosen, target)
 
@@ -246,7 +250,7 @@ class TargetRuntime:
         model = joined.placed[target].model_id
         self._gateways.publish(
             gateway_messages.SetResident(
-                self.key, self.variant, target, joined.instance.id, generation, address, model, timing, workers
+                *self._key, target, joined.instance.id, generation, address, model, timing, workers
             )
         )
 
@@ -256,9 +260,7 @@ class TargetRuntime:
                 event = joined.cache.busy if busy else joined.cache.idle
                 joined.run(event(target, generation, clock.now()))
 
-        self._gateways.withdraw(
-            gateway_messages.Withdraw(self.key, self.variant, target, joined.instance.id, generation), answered
-        )
+        self._gateways.withdraw(gateway_messages.Withdraw(*self._key, target, joined.instance.id, generation), answered)
 
     def _refuse(self, joined: InstanceTargets, refuse: Refuse) -> None:
         target = refuse.target
@@ -269,9 +271,7 @@ class TargetRuntime:
         self._tried.pop(target, None)
         message = refusals.message(refuse)
         self.preloader.finished(target, joined.instance.id, message)
-        self._send_refusal(
-            gateway_messages.Refused(self.key, self.variant, target, refuse.kind, message, refuse.status)
-        )
+        self._send_refusal(gateway_messages.Refused(*self._key, target, refuse.kind, message, refuse.status))
 
     def _send_refusal(self, refused: gateway_messages.Refused) -> None:
         """Send it to the gateways if this fleet serves: callers wait for that fleet alone."""
