@@ -568,9 +568,8 @@ class Plant:
         for gateway in self.gateways.values():
             if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
                 routed = {variant.name: variant.weight for variant in route.variants}
-                fleets = {
-                    int(place.instance.split(".")[1]) for variant in route.variants for place in variant.instances
-                }
+                fleets = {int(instance.split(".")[1]) for instance in route.instances()}
+                fleets |= {pool.fleet for variant in route.variants for pool in variant.pools}
                 if routed != weights or fleets - {now}:
                     raise Wrong(f"{name} has fleet {now} and {weights}, but {gateway.name} has {fleets} and {routed}")
 
@@ -610,7 +609,7 @@ class Plant:
         gone = [i.id for i in control.reconciler.instances.values() if (i.key.uid, i.key.fleet) not in fleets]
         if uids and (extra := {id for id in gone if id.partition(".")[0] in uids}):
             differences.append(f"remembered instances: {extra}")
-        routed = {p.instance for r in control.gateways.routes.values() for v in r.variants for p in v.instances}
+        routed = {instance for route in control.gateways.routes.values() for instance in route.instances()}
         same("routed instances", routed, set(of))
         same("routes", set(control.gateways.routes), {key for key, instances in expected_routes.items() if instances})
         for gateway in self.gateways.values():
