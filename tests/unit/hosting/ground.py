@@ -197,11 +197,15 @@ class Gateway(fakes.LinkView):
 
     def need(self, target: str, hot: bool = False) -> None:
         """Ask for the target of the fleet that serves."""
-        (variant,) = (variant for variant in self.routes[KEY].variants if variant.name == "v")
-        self.frames.send(gateway_messages.TargetRequest(KEY, "v", variant.pools[0].fleet, target, hot=hot))
+        self.frames.send(gateway_messages.TargetRequest(KEY, "v", self._fleet(), target, hot=hot))
 
     def abandon(self, target: str) -> None:
-        self.frames.send(gateway_messages.Abandoned(KEY, "v", target))
+        self.frames.send(gateway_messages.Abandoned(KEY, "v", self._fleet(), target))
+
+    def _fleet(self) -> int:
+        """The fleet of variant v that serves."""
+        (variant,) = (variant for variant in self.routes[KEY].variants if variant.name == "v")
+        return variant.pools[0].fleet
 
     def drained(self, *instances: str) -> None:
         """The last request there has come back."""
