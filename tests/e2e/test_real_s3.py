@@ -80,17 +80,21 @@ import asyncio, hashlib, os, sys
 from pathlib import Path
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import ObstoreSource
+from hostler.artifacts.source import ObstoreSource, Unchanged
 from hostler.errors import ArtifactError
 
 source = ObstoreSource(os.environ["ENDPOINT"])
 
-async def print_head(bucket, key):
+async def print_opened(bucket, key):
     try:
-        info = await source.head(bucket, key)
-        print(info.size, info.etag)
+        opened = await source.open(bucket, key)
+        print(opened.size, opened.etag)
+        await opened.close()
     except ArtifactError as error:
         print(type(error).__name__, error)
+
+async def read(opened):
+    return b"".join([bytes(piece) async for piece in opened.pieces])
 """
 
 
@@ -144,21 +148,21 @@ def until_ready(weed: Weed, child: subprocess.Popen[bytes], log: Path) -> None:
 
 def test_an_object_has_its_size_and_etag(weed: Weed) -> None:
     etag = weed.client().put_object(Bucket="models", Key="a/b.tar.gz", Body=b"hello")["ETag"].strip('"')
-    assert weed.run('asyncio.run(print_head("models", "a/b.tar.gz"))', **KEYS) == f"5 {etag}"
+    assert weed.run('asyncio.run(print_opened("models", "a/b.tar.gz"))', **KEYS) == f"5 {etag}"
 
 
 def test_a_missing_or_forbidden_object_is_reported_with_that_s3s_error_code(weed: Weed) -> None:
-    assert weed.run('asyncio.run(print_head("models", "no"))', **KEYS).startswith("ArtifactMissing NoSuchKey: ")
-    assert weed.run('asyncio.run(print_head("nowhere", "no"))', **KEYS).startswith("ArtifactMissing NoSuch")
+    assert weed.run('asyncio.run(print_opened("models", "no"))', **KEYS).startswith("ArtifactMissing NoSuchKey: ")
+    assert weed.run('asyncio.run(print_opened("nowhere", "no"))', **KEYS).startswith("ArtifactMissing NoSuch")
     wrong = {**KEYS, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    assert weed.run('asyncio.run(print_head("models", "ready"))', **wrong).startswith(
+    assert weed.run('asyncio.run(print_opened("models", "ready"))', **wrong).startswith(
         "ArtifactMissing SignatureDoesNotMatch: "
     )
     unknown = {**KEYS, "AWS_ACCESS_KEY_ID": "AKIAUNKNOWN"}
-    assert weed.run('asyncio.run(print_head("models", "ready"))', **unknown).startswith(
+    assert weed.run('asyncio.run(print_opened("models", "ready"))', **unknown).startswith(
         "ArtifactMissing InvalidAccessKeyId: "
     )
-    assert weed.run('asyncio.run(print_head("models", "ready"))').startswith("ArtifactMissing AccessDenied: ")
+    assert weed.run('asyncio.run(print_opened("models", "ready"))').startswith("ArtifactMissing AccessDenied: ")
 
 
 def test_keys_come_from_a_profile_too(weed: Weed) -> None:
@@ -167,7 +171,7 @@ def test_keys_come_from_a_profile_too(weed: Weed) -> None:
         "[profile models]\nregion = us-east-1\n"
         + "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
     )
-    assert weed.run('asyncio.run(print_head("models", "ready"))', AWS_PROFILE="models").startswith("3 ")
+    assert weed.run('asyncio.run(print_opened("models", "ready"))', AWS_PROFILE="models").startswith("3 ")
 
 
 def test_a_large_archive_is_downloaded_once_and_completely(weed: Weed, tmp_path: Path) -> None:
@@ -189,24 +193,78 @@ asyncio.run(main())
     assert output == f"1 {hashlib.sha256(data).hexdigest()} True 0.0"
 
 
-def test_an_overwritten_object_is_another_version_and_a_stale_one_is_not_read(weed: Weed) -> None:
+def test_what_is_read_is_the_version_that_was_opened_and_an_overwritten_object_is_another(weed: Weed) -> None:
     output = weed.run(
         """
 import boto3
 s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
 
 async def main():
-    s3.put_object(Bucket="models", Key="changing", Body=b"old")
-    old = await source.head("models", "changing")
+    s3.put_object(Bucket="models", Key="changing", Body=b"old" * 1_000_000)
+    old = await source.open("models", "changing")
+    same = await source.open("models", "changing", old.etag)
     s3.put_object(Bucket="models", Key="changing", Body=b"new")
-    try:
-        print([chunk async for chunk in source.read(old)])
-    except ArtifactError as error:
-        print(type(error).__name__, error)
-    new = await source.head("models", "changing")
-    print(old.etag != new.etag, [chunk async for chunk in source.read(new)])
+    new = await source.open("models", "changing", old.etag)
+    print(isinstance(same, Unchanged), old.etag != new.etag)
+    print(await read(old) == b"old" * 1_000_000, await read(new))
 asyncio.run(main())
 """,
         **KEYS,
     )
-    assert output.splitlines() == ["ArtifactBad The object was changed while it was read.", "True [b'new']"]
+    assert output.splitlines() == ["True True", "True b'new'"]
+
+
+def test_an_artifact_costs_that_s3_one_request_whether_it_is_new_seen_changed_or_missing(
+    weed: Weed, tmp_path: Path
+) -> None:
+    for number in range(2):
+        weed.client().put_object(Bucket="models", Key=f"m{number}", Body=archive(model=b"%d" % number))
+    output = weed.run(
+        """
+import boto3
+s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
+host, port = os.environ["ENDPOINT"].removeprefix("http://").split(":")
+requests = []
+
+async def forward(reader, writer, seen):
+    while data := await reader.read(65536):
+        seen(data)
+        writer.write(data)
+    writer.close()
+
+def count(data):  # a request without a body comes as a whole
+    if data.startswith((b"GET ", b"HEAD ")):
+        requests.append(data[:4].decode().strip())
+
+async def connected(reader, writer):
+    back, forth = await asyncio.open_connection(host, port)
+    await asyncio.gather(forward(reader, forth, count), forward(back, writer, lambda data: None))
+
+async def fetch(key):
+    requests.clear()
+    try:
+        fetched = await cache.fetch("models", key)
+        text = (fetched.path / "model").read_text()
+    except ArtifactError as error:
+        text = str(error).partition(":")[0]
+    print(key, text, *requests)
+
+async def main():
+    global cache
+    proxy = await asyncio.start_server(connected, "127.0.0.1")
+    port = proxy.sockets[0].getsockname()[1]
+    source = ObstoreSource(f"http://127.0.0.1:{port}")
+    cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, ArchiveLimits(1 << 30, 100, 200))
+    for key in ("m0", "m0", "m1", "missing"):
+        await fetch(key)
+    s3.copy_object(Bucket="models", Key="m0", CopySource="models/m1")
+    for key in ("m0", "m0"):
+        await fetch(key)
+asyncio.run(main())
+""",
+        FOLDER=str(tmp_path / "artifacts"),
+        **KEYS,
+    )
+    assert output.splitlines() == [
+        "m0 0 GET", "m0 0 GET", "m1 1 GET", "missing NoSuchKey GET", "m0 1 GET", "m0 1 GET",
+    ]  # fmt: skip

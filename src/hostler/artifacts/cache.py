@@ -1,34 +1,23 @@
 """The shared cache of artifacts on disk: each is fetched and extracted once for all callers, and evicted to make room.
 
-Owns the disk budget, who uses which artifact, and the fetches under way; cache_folder.py owns the files. Knows nothing
-of instances and containers.
+Owns the disk budget, who uses which artifact, and the fetches under way; cache_folder.py owns the files, extractor.py
+fills them. Knows nothing of instances and containers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import hashlib
-import os
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler.artifacts.archive import ArchiveLimits, Extracted, Packed, extract
-from hostler.artifacts.cache_folder import CacheFolder, remove
-from hostler.artifacts.pipe import Pipe
-from hostler.artifacts.source import ObjectInfo, Source
+from hostler.artifacts.archive import ArchiveLimits
+from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion, remove
+from hostler.artifacts.extractor import Extractor
+from hostler.artifacts.source import ObjectChanged, Opened, Source, Unchanged
 from hostler.core.targets.victims_lru import Lru
-from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
-from hostler.s3.file_version import file_version
+from hostler.errors import ArtifactBad, DiskFull
 
-DOWNLOADS = 8  # at a time
-EXTRACTIONS = 2  # at a time, each in a thread; an extraction that waits for its download does not count
 VERSIONS = 3  # attempts at an object that changes while it is read
 
 
@@ -39,12 +28,9 @@ class Fetched:
     id: str
     path: Path  # the extracted folder; shared, so it must never be written to
     size: int  # bytes, extracted
+    etag: str  # of the object's version
     download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
     extract: float = 0.0
-
-
-class _VersionChanged(ArtifactBad):
-    """The file was replaced by another version before or while it was read."""
 
 
 @dataclass
@@ -66,18 +52,17 @@ class ArtifactCache:
         self._folder = CacheFolder(root)
         self._source = source
         self._budget = budget
-        self._limits = limits
         self._lru = Lru()  # a pin for each use
         self._memory: dict[str, int] = {}
-        self._lock = threading.Lock()  # of _lru and _memory
+        self._versions: dict[str, ObjectVersion] = {}  # entry -> the version that it holds
+        self._present: dict[tuple[str, str], str] = {}  # bucket and key -> entry of the last version found there
+        self._lock = threading.Lock()  # of all that is above
         self._fetches: dict[tuple[str, str], _SharedFetch] = {}  # by bucket and key
-        self._downloading = asyncio.Semaphore(DOWNLOADS)
-        self._threads = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
-        self._extracting = threading.Semaphore(EXTRACTIONS)
+        self._extractor = Extractor(self._folder, source, limits, self._admit)
         for entry in self._folder.adopt():
-            self._lru.add(entry.id, entry.size)
+            self._add(entry.version, entry.size)
             if entry.memory is not None:
-                self._memory[entry.id] = entry.memory
+                self._memory[entry.version.id] = entry.memory
 
     @property
     def total(self) -> int:
@@ -114,7 +99,7 @@ class ArtifactCache:
             self._lru.pin(id)
             size = self._lru.size(id)
         self._folder.touch(id)
-        return Fetched(id, self._folder.model(id), size)
+        return Fetched(id, self._folder.model(id), size, self._versions[id].etag)
 
     def release(self, id: str) -> None:
         """Give up one use."""
@@ -154,7 +139,7 @@ class ArtifactCache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._extractor.close()
 
     def clear(self) -> bool:
         """Evict every artifact that is not in use, for when the disk itself is full. False if there was none."""
@@ -180,115 +165,77 @@ class ArtifactCache:
         return fetched
 
     async def _fetch_present(self, bucket: str, key: str) -> Fetched:
-        """Return the object's present version, acquired once.
-
-        1. Ask the source which version is present.
-        2. If that version is on disk, acquire it.
-        3. Else fetch it. If the disk is full, evict every artifact that is not in use, and try once more.
-        4. If the object has changed meanwhile, begin again; give up after VERSIONS attempts.
-        """
-        for _ in range(VERSIONS):
-            info = await self._source.head(bucket, key)  # 1.
-            id = _id(info)
-            if fetched := self.acquire(id):  # 2.
-                return fetched
-            try:
-                fetched = await self._fetch_version(id, info)  # 3.
-            except DiskFull:
-                if not await asyncio.to_thread(self.clear):
-                    raise
-                fetched = await self._fetch_version(id, info)
-            if fetched:
-                return fetched
-        raise ArtifactBad("The object was changed again and again while it was read.")  # 4.
-
-    async def _fetch_version(self, id: str, info: ObjectInfo) -> Fetched | None:
-        """Fetch one version of an object: read its archive, extract it, put it in place, acquire it once.
-
-        Return None if the object has changed:
-
-        1. A file of this machine is read directly. A replaced file is noticed while it is open.
-        2. Any other object is extracted while it is downloaded.
-        3. A read that fails may have mixed two versions. If the present one is another, that is the cause.
-        """
+        """Return the object's present version, acquired once: that which was there last, if it is on disk."""
+        id = self._present.get((bucket, key))
+        known = self.acquire(id) if id else None
         try:
-            return await (self._read_file(id, info, info.path) if info.path else self._download(id, info))  # 1., 2.
-        except _VersionChanged:
-            return None
-        except (ArtifactBad, StorageUnavailable):
-            if (await self._source.head(info.bucket, info.key)).etag == info.etag:  # 3.
-                raise
-            return None
-
-    async def _read_file(self, id: str, info: ObjectInfo, path: Path) -> Fetched:
-        """Extract a file of this machine. Raises _VersionChanged."""
-
-        def read() -> Fetched:
-            with _disk_errors(), self._extracting, path.open("rb", buffering=0) as file:
-                opened = time.monotonic()
-
-                def check() -> None:
-                    """Make sure that the open file is the version of `info`, whatever lies at the path meanwhile."""
-                    if file_version(os.fstat(file.fileno())) != info.file_version:
-                        raise _VersionChanged("The object was changed while it was read.")
-
-                extracted = self._extract(id, info, file, check)
-                return self._fetched(id, extracted, begun, opened)
-
-        begun = time.monotonic()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
-
-    async def _download(self, id: str, info: ObjectInfo) -> Fetched:
-        """Extract an object while it is downloaded. A source reads the bytes of one version only."""
-
-        def read() -> Fetched:
-            with _disk_errors(), self._extracting:
-                extracted = self._extract(id, info, pipe)
-                return self._fetched(id, extracted, begun, pipe.filled)
-
-        async with self._downloading:
-            begun, pipe = time.monotonic(), Pipe(self._extracting)
-            filling = asyncio.create_task(pipe.fill(self._source.read(info)))
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, read)
-            finally:
-                filling.cancel()
-                await asyncio.wait([filling])
-
-    def _fetched(self, id: str, extracted: Extracted, begun: float, downloaded: float) -> Fetched:
-        download, extract = downloaded - begun, time.monotonic() - downloaded
-        return Fetched(id, self._folder.model(id), extracted.bytes, download, extract)
-
-    def _extract(
-        self, id: str, info: ObjectInfo, packed: Packed, check: Callable[[], None] = lambda: None
-    ) -> Extracted:
-        """Extract into a work folder, call `check`, put the entry in place and acquire it once. Blocks."""
-        work = self._folder.make_work(id)
-        try:
-            extracted = extract(packed, info.size, work / "model", self._limits)
-            check()
-            self._folder.write_entry(work, info, extracted)
-            self._admit(id, extracted.bytes, work)
-            return extracted
+            opened = await self._source.open(bucket, key, known.etag if known else "")
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            if known:
+                self.release(known.id)
             raise
+        if isinstance(opened, Unchanged):
+            assert known is not None
+            return known
+        if known:
+            self.release(known.id)
+        return await self._fetch_opened(bucket, key, opened)
 
-    def _admit(self, id: str, size: int, work: Path) -> None:
+    async def _fetch_opened(self, bucket: str, key: str, opened: Opened) -> Fetched:
+        """Return the version that was opened, acquired once, or the present one if that is another by the end.
+
+        1. If the version is on disk, acquire it; else extract it.
+        2. If the disk is full, evict every artifact that is not in use, and begin again, once.
+        3. If the object has changed while it was read, begin again. A bad archive may be such a mixture, too: begin
+           again unless the version that was opened is still present. Give up after VERSIONS attempts.
+        """
+        cleared = False
+        for _ in range(VERSIONS):
+            version, bad = ObjectVersion(bucket, key, opened.etag), None
+            try:
+                if fetched := self.acquire(version.id):  # 1.
+                    self._present[bucket, key] = version.id
+                    return fetched
+                size, download, extract = await self._extractor.extract(version, opened)
+                return Fetched(version.id, self._folder.model(version.id), size, version.etag, download, extract)
+            except DiskFull:  # 2.
+                if cleared or not await asyncio.to_thread(self.clear):
+                    raise
+                cleared = True
+            except ObjectChanged:  # 3.
+                pass
+            except ArtifactBad as error:
+                bad = error
+            finally:
+                await opened.close()
+            again = await self._source.open(bucket, key, version.etag if bad else "")
+            if isinstance(again, Unchanged):
+                assert bad is not None
+                raise bad
+            opened = again
+        await opened.close()
+        raise ArtifactBad("The object was changed again and again while it was read.")
+
+    def _admit(self, version: ObjectVersion, size: int, work: Path) -> None:
         """Make room, put the prepared entry in place and acquire it once."""
         if size > self._budget:
             raise ArtifactBad(f"The artifact's {size} bytes are more than the disk budget of {self._budget}.")
         evicted: list[Path] = []
         try:
             with self._lock:
-                lost = id in self._lru  # a person removed the folder; the entry's uses still count
-                evicted += [self._folder.set_aside(id)] if lost else self._make_room(size)
-                self._folder.put(work, id)
+                lost = version.id in self._lru  # a person removed the folder; the entry's uses still count
+                evicted += [self._folder.set_aside(version.id)] if lost else self._make_room(size)
+                self._folder.put(work, version.id)
                 if not lost:
-                    self._lru.add(id, size)
-                self._lru.pin(id)
+                    self._add(version, size)
+                self._lru.pin(version.id)
         finally:
             remove(evicted)
+
+    def _add(self, version: ObjectVersion, size: int) -> None:
+        self._lru.add(version.id, size)
+        self._versions[version.id] = version
+        self._present[version.bucket, version.key] = version.id
 
     def _make_room(self, size: int) -> list[Path]:
         excess = self._lru.total + size - self._budget
@@ -302,20 +249,7 @@ class ArtifactCache:
         for id in ids:
             self._lru.remove(id)
             self._memory.pop(id, None)
+            version = self._versions.pop(id)
+            if self._present.get(version[:2]) == id:
+                del self._present[version[:2]]
         return [self._folder.set_aside(id) for id in ids]
-
-
-def _id(info: ObjectInfo) -> str:
-    """Return the entry's name: 32 hex digits, safe in a path."""
-    return hashlib.sha256(f"{info.bucket}/{info.key} {info.etag}".encode()).hexdigest()[:32]
-
-
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Raise DiskFull or StorageUnavailable, without paths, for an error of our own disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("There is no room on the disk for the artifact.") from None
-        raise StorageUnavailable(f"The artifact cache cannot be used: {error.strerror}.") from error

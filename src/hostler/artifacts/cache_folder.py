@@ -13,6 +13,7 @@ call blocks.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import shutil
@@ -23,7 +24,19 @@ from typing import NamedTuple
 import msgspec
 
 from hostler.artifacts.archive import Extracted
-from hostler.artifacts.source import ObjectInfo
+
+
+class ObjectVersion(NamedTuple):
+    """One version of an object."""
+
+    bucket: str
+    key: str
+    etag: str
+
+    @property
+    def id(self) -> str:
+        """The name of its entry: 32 hex digits, safe in a path."""
+        return hashlib.sha256(f"{self.bucket}/{self.key} {self.etag}".encode()).hexdigest()[:32]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -40,7 +53,7 @@ class Entry(msgspec.Struct, frozen=True):
 class AdoptedEntry(NamedTuple):
     """An entry of an earlier run: bytes of its files, and of memory, None if it was never measured."""
 
-    id: str
+    version: ObjectVersion
     size: int
     memory: int | None
 
@@ -59,19 +72,20 @@ class CacheFolder:
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
-        whole: list[tuple[float, str, int]] = []
+        whole: list[tuple[float, ObjectVersion, int]] = []
         for folder in self._root.iterdir():
             if folder == self._work:
                 continue
             try:
                 entry = msgspec.json.decode((folder / "entry").read_bytes(), type=Entry)
                 used = (folder / "entry").stat().st_mtime
-                self._check_whole(folder, entry)
+                version = ObjectVersion(entry.bucket, entry.key, entry.etag)
+                self._check_whole(folder, version, entry)
             except (OSError, ValueError):
                 remove([self.set_aside(folder.name)])
                 continue
-            whole.append((used, folder.name, entry.bytes))
-        return [AdoptedEntry(id, size, self._read_memory(id)) for _, id, size in sorted(whole)]
+            whole.append((used, version, entry.bytes))
+        return [AdoptedEntry(version, size, self._read_memory(version.id)) for _, version, size in sorted(whole)]
 
     def model(self, id: str) -> Path:
         """Return where an entry's extracted archive lies, whether or not the entry is in place."""
@@ -88,9 +102,9 @@ class CacheFolder:
         work.mkdir(parents=True)
         return work
 
-    def write_entry(self, work: Path, info: ObjectInfo, extracted: Extracted) -> None:
+    def write_entry(self, work: Path, version: ObjectVersion, extracted: Extracted) -> None:
         """Write the file `entry` of an entry that is being prepared."""
-        entry = Entry(info.bucket, info.key, info.etag, extracted.bytes, extracted.files, self._boot)
+        entry = Entry(version.bucket, version.key, version.etag, extracted.bytes, extracted.files, self._boot)
         (work / "entry").write_bytes(msgspec.json.encode(entry))
 
     def put(self, work: Path, id: str) -> None:
@@ -115,11 +129,13 @@ class CacheFolder:
             return int((self._root / id / "memory").read_text())
         return None
 
-    def _check_whole(self, folder: Path, entry: Entry) -> None:
-        """Measure an entry's files if the machine was restarted since. Raises ValueError if it is torn.
+    def _check_whole(self, folder: Path, version: ObjectVersion, entry: Entry) -> None:
+        """Raise ValueError unless an entry is whole, under its own name.
 
-        A kill tears no file, but a power failure may.
+        Its files are measured if the machine was restarted since: a kill tears no file, but a power failure may.
         """
+        if folder.name != version.id:
+            raise ValueError("another entry's name")
         if entry.boot == self._boot:
             return
         sizes = [path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()]

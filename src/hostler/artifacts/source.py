@@ -7,9 +7,11 @@ botocore and obstore, which only a real S3 needs, are imported at its first requ
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,32 +23,72 @@ from hostler.s3.buckets import Buckets, S3Error
 from hostler.s3.file_version import FileVersion, file_version
 
 if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
     from obstore.store import S3Store
 
 CHUNK = 1 << 20
 PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as unreachable
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
-    """An object's version, as HEAD returns it. `path` is set if the bytes lie on this machine and can be read there."""
+class Unchanged:
+    """The answer to a conditional request: the object's present version is the one that the caller knows."""
 
-    bucket: str
-    key: str
-    size: int
+
+@dataclass
+class OpenedFile:
+    """One version of an object, open for reading as a file of this machine. `read` and `check` block."""
+
     etag: str
-    path: Path | None = None
-    file_version: FileVersion | None = None  # of the file at `path` in this version
+    size: int  # bytes
+    file: io.FileIO
+    file_version: FileVersion  # of the file in this version
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(size)
+
+    def check(self) -> None:
+        """Make sure that all that was read is of this version. Raises ObjectChanged."""
+        if file_version(os.fstat(self.file.fileno())) != self.file_version:
+            raise ObjectChanged("The object was changed while it was read.")
+
+    async def close(self) -> None:
+        self.file.close()
+
+
+@dataclass
+class OpenedStream:
+    """One version of an object, open for reading: `pieces` are the bytes of exactly this version."""
+
+    etag: str
+    size: int  # bytes
+    pieces: AsyncGenerator[bytes, None]
+
+    async def close(self) -> None:
+        await self.pieces.aclose()
+
+
+Opened = OpenedFile | OpenedStream
+
+
+class ObjectChanged(ArtifactBad):
+    """The object was changed while it was read."""
 
 
 class Source(Protocol):
-    """Reads objects. ArtifactMissing carries S3's own reason."""
+    """Opens objects. Whoever opens one closes it, read or not."""
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        """Return the present version. Raises ArtifactMissing, StorageUnavailable."""
+    async def open(self, bucket: str, key: str, known: str = "") -> Opened | Unchanged:
+        """Open the present version; return Unchanged if its ETag is `known`. This is one request to the storage.
 
-    def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        """Yield the bytes of exactly the version in `info`. Raises ArtifactBad if the object has changed."""
+        Raises ArtifactMissing, with S3's own reason, and StorageUnavailable.
+        """
+
+
+async def check_readable(source: Source, bucket: str, key: str) -> None:
+    """Open an object and close it. Raises what `Source.open` raises."""
+    opened = await source.open(bucket, key)
+    if not isinstance(opened, Unchanged):
+        await opened.close()
 
 
 class EmbeddedSource:
@@ -55,19 +97,20 @@ class EmbeddedSource:
     def __init__(self, root: Path) -> None:
         self._buckets = Buckets(root)
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def open(self, bucket: str, key: str, known: str = "") -> OpenedFile | Unchanged:
+        return await asyncio.to_thread(self._open, bucket, key, known)
+
+    def _open(self, bucket: str, key: str, known: str) -> OpenedFile | Unchanged:
         try:
-            stored = await asyncio.to_thread(self._buckets.find_object, bucket, key)
+            stored = self._buckets.find_object(bucket, key)
+            if stored.metadata.etag == known:
+                return Unchanged()
+            file = io.FileIO(stored.path, opener=_not_blocking)
         except S3Error as error:
             raise ArtifactMissing(str(error)) from None
         except OSError as error:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
-        return ObjectInfo(
-            bucket, key, stored.metadata.size, stored.metadata.etag, stored.path, stored.metadata.file_version
-        )
-
-    def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        return _read(self, info)
+        return OpenedFile(stored.metadata.etag, stored.metadata.size, file, stored.metadata.file_version)
 
 
 class FileSource:
@@ -77,34 +120,33 @@ class FileSource:
         self._root = root
         self._other = other
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        return await (asyncio.to_thread(self._head, key) if bucket == names.FILES else self._other.head(bucket, key))
+    async def open(self, bucket: str, key: str, known: str = "") -> Opened | Unchanged:
+        if bucket == names.FILES:
+            return await asyncio.to_thread(self._open, key, known)
+        return await self._other.open(bucket, key, known)
 
-    def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        return _read(self, info) if info.bucket == names.FILES else self._other.read(info)
-
-    def _head(self, key: str) -> ObjectInfo:
+    def _open(self, key: str, known: str) -> OpenedFile | Unchanged:
         try:
             path = names.file_path(self._root, key).resolve()
-            status = path.stat()
+            file = io.FileIO(path, opener=_not_blocking)
         except names.UnsafeName as error:
             raise ArtifactMissing(f"The file cannot be used: {error}.") from None
         except OSError as error:
             raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactMissing("It is not a file.")
+        status = os.fstat(file.fileno())
         version = file_version(status)
-        return ObjectInfo(names.FILES, key, version.size, "-".join(f"{part:x}" for part in version), path, version)
+        etag = "-".join(f"{part:x}" for part in version)
+        if stat.S_ISREG(status.st_mode) and etag != known:
+            return OpenedFile(etag, version.size, file, version)
+        file.close()
+        if etag == known:
+            return Unchanged()
+        raise ArtifactMissing("It is not a file.")
 
 
-async def _read(source: Source, info: ObjectInfo) -> AsyncIterator[bytes]:
-    """Yield the bytes of a file of this machine."""
-    assert info.path is not None
-    with await asyncio.to_thread(info.path.open, "rb") as file:
-        if (await source.head(info.bucket, info.key)).etag != info.etag:
-            raise ArtifactBad("The object was changed while it was read.")
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk
+def _not_blocking(path: str, flags: int) -> int:
+    """Open a file; a pipe that lies there blocks nobody."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class ObstoreSource:
@@ -121,55 +163,40 @@ class ObstoreSource:
         self._stores: dict[str, S3Store] = {}
         self._opening = asyncio.Lock()
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def open(self, bucket: str, key: str, known: str = "") -> OpenedStream | Unchanged:
         import obstore
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import BaseError, NotModifiedError
 
         store = await self._store(bucket)
+        options: GetOptions = {"if_none_match": f'"{known}"'} if known else {}
         try:
             async with asyncio.timeout(self._patience):
-                meta = await obstore.head_async(store, key)
+                result = await obstore.get_async(store, key, options=options)
+        except NotModifiedError:
+            return Unchanged()
         except (BaseError, OSError, ValueError) as error:
-            # an answer to HEAD has no body, so a GET asks for the reason
-            raise await self._reason(store, key, error) from None
-        return ObjectInfo(bucket, key, meta["size"], (meta["e_tag"] or "").strip('"'))
+            raise _translated(error) from None
+        etag = (result.meta["e_tag"] or "").strip('"')
+        if known and etag == known:  # this S3 does not know the condition
+            return Unchanged()
+        return OpenedStream(etag, result.meta["size"], self._pieces(result))
 
-    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        import obstore
+    async def _pieces(self, result: GetResult) -> AsyncGenerator[bytes, None]:
+        """Yield the object's bytes. Raises ArtifactBad if it has changed, StorageUnavailable."""
         from obstore.exceptions import BaseError, PreconditionError
 
-        store = await self._store(info.bucket)
-        count = 0
         try:
-            async with asyncio.timeout(self._patience):
-                result = await obstore.get_async(store, info.key, options={"if_match": f'"{info.etag}"'})
             chunks = result.stream(min_chunk_size=CHUNK)
             while True:
                 async with asyncio.timeout(self._patience):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     break
-                count += len(chunk)
                 yield bytes(chunk)
-        except PreconditionError:
-            raise ArtifactBad("The object was changed while it was read.") from None
+        except PreconditionError:  # obstore resumes a broken answer, of the same version alone
+            raise ObjectChanged("The object was changed while it was read.") from None
         except (BaseError, OSError, ValueError) as error:
             raise _translated(error) from None
-        if count != info.size:
-            raise StorageUnavailable(f"S3 sent {count} of the object's {info.size} bytes.")
-
-    async def _reason(self, store: S3Store, key: str, error: Exception) -> Exception:
-        import obstore
-        from obstore.exceptions import BaseError
-
-        if isinstance(error, TimeoutError):
-            return _translated(error)
-        try:
-            async with asyncio.timeout(self._patience):
-                await obstore.get_async(store, key, options={"range": (0, 1)})
-        except (BaseError, OSError, ValueError) as cause:
-            return _translated(cause)
-        return _translated(error)
 
     async def _store(self, bucket: str) -> S3Store:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-]{1,254}", bucket):

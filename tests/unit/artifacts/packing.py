@@ -6,12 +6,12 @@ import asyncio
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import EmbeddedSource, ObjectInfo
+from hostler.artifacts.source import EmbeddedSource, Opened, OpenedStream, Unchanged
 
 LIMITS = ArchiveLimits(bytes=1 << 20, files=100, ratio=200)
 
@@ -27,30 +27,36 @@ def archive(**files: bytes) -> bytes:
 
 
 class CountingSource(EmbeddedSource):
-    """The embedded source; counts requests, and delays answers while `gate` is closed.
+    """The embedded source; counts requests and answers, and delays answers while `gate` is closed.
 
-    With `streamed` its objects have no path on this machine, like those of a real S3.
+    With `streamed` its objects come in pieces, like those of a real S3.
     """
 
     def __init__(self, root: Path, *, streamed: bool = False) -> None:
         super().__init__(root)
-        self.heads = self.reads = 0
+        self.requests = self.opened = self.unchanged = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.after_head: Callable[[], None] = lambda: None
+        self.after_open: Callable[[], None] = lambda: None
         self._streamed = streamed
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        self.heads += 1
+    async def open(self, bucket: str, key: str, known: str = "") -> Opened | Unchanged:
+        self.requests += 1
         await self.gate.wait()
-        info = await super().head(bucket, key)
-        self.after_head()
-        return ObjectInfo(bucket, key, info.size, info.etag) if self._streamed else info
+        opened = await super().open(bucket, key, known)
+        if isinstance(opened, Unchanged):
+            self.unchanged += 1
+            return opened
+        self.opened += 1
+        self.after_open()
+        if not self._streamed:
+            return opened
+        with opened.file:
+            return OpenedStream(opened.etag, opened.size, self.pieces(opened.file.readall()))
 
-    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        self.reads += 1
-        async for chunk in super().read(await EmbeddedSource.head(self, info.bucket, info.key)):
-            yield chunk
+    async def pieces(self, data: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield an object's bytes in pieces."""
+        yield data
 
 
 class ArtifactSetup:

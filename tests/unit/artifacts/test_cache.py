@@ -8,14 +8,14 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 from packing import LIMITS, ArtifactSetup, CountingSource, archive
 
 from hostler.artifacts.cache import ArtifactCache, Fetched
-from hostler.artifacts.source import ObjectInfo
+from hostler.artifacts.extractor import DOWNLOADS
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
 from small_disk import small_disk
 
@@ -27,7 +27,7 @@ async def test_five_hundred_callers_share_one_fetch_and_each_acquires_the_artifa
     setup.put("a/m.tar.gz", model=b"m" * 100)
     results = await asyncio.gather(*(setup.cache.fetch("bucket", "a/m.tar.gz") for _ in range(500)))
     assert len({id(fetched) for fetched in results}) == 1
-    assert setup.source.reads == 1
+    assert setup.source.requests == 1
     assert (results[0].path / "model").read_bytes() == b"m" * 100
     assert results[0].size == 100
     assert results[0].download > 0
@@ -45,7 +45,7 @@ async def test_a_second_fetch_finds_the_artifact_on_disk(tmp_path: Path) -> None
     first = await setup.cache.fetch("bucket", "m.tar.gz")
     second = await setup.cache.fetch("bucket", "m.tar.gz")
     assert (second.id, second.path) == (first.id, first.path)
-    assert (second.download, second.extract, setup.source.reads) == (0, 0, 1)
+    assert (second.download, second.extract, setup.source.opened, setup.source.unchanged) == (0, 0, 1, 1)
 
 
 async def test_a_cancelled_caller_leaves_the_fetch_to_the_others(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_an_object_that_changes_while_it_is_read_is_never_mixed(tmp_path: 
 async def test_an_object_that_is_deleted_while_it_is_fetched_is_missing(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
-    setup.source.after_head = lambda: (setup.bucket / "m").unlink(missing_ok=True)
+    setup.source.after_open = lambda: (setup.bucket / "m").unlink(missing_ok=True)
     with pytest.raises(ArtifactMissing, match="NoSuchKey"):
         await setup.cache.fetch("bucket", "m")
     assert setup.entries() == []
@@ -374,14 +374,13 @@ class Slow(CountingSource):
         self.sent = 0
         self.broken = False
 
-    async def read(self, info: ObjectInfo) -> AsyncIterator[bytes]:
-        async for chunk in super().read(info):
-            for start in range(0, len(chunk), 1000):
-                await self.go_on.acquire()
-                if self.broken:
-                    raise StorageUnavailable("S3 went away")
-                self.sent += 1
-                yield chunk[start : start + 1000]
+    async def pieces(self, data: bytes) -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(data), 1000):
+            await self.go_on.acquire()
+            if self.broken:
+                raise StorageUnavailable("S3 went away")
+            self.sent += 1
+            yield data[start : start + 1000]
 
 
 def slow_source(folder: Path) -> tuple[ArtifactSetup, Slow]:
@@ -429,6 +428,21 @@ async def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None
     assert setup.entries() == []
 
 
+async def test_an_object_that_waits_for_other_downloads_is_opened_again_after_them(tmp_path: Path) -> None:
+    setup, source = slow_source(tmp_path)
+    names = [f"m{number}" for number in range(DOWNLOADS + 2)]
+    for name in names:
+        setup.put(name, model=b"old")
+    fetching = [asyncio.create_task(setup.cache.fetch("bucket", name)) for name in names]
+    await until(lambda: source.opened == len(names))
+    setup.put(names[-1], model=b"new")
+    for _ in range(3 * len(names)):
+        source.go_on.release()
+    fetched = await asyncio.gather(*fetching)
+    assert [(each.path / "model").read_bytes() for each in fetched] == [b"old"] * (len(names) - 1) + [b"new"]
+    assert source.requests == len(names) + 3  # two were opened again, and one of them was another by then
+
+
 async def test_a_bad_archive_ends_its_download(tmp_path: Path) -> None:
     setup, source = slow_source(tmp_path)
     (setup.bucket / "m").write_bytes(bytes(1_000_000))
@@ -457,10 +471,10 @@ async def test_a_file_that_is_only_touched_while_it_is_read_is_read_again(tmp_pa
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
     touches = iter(range(1))
-    setup.source.after_head = lambda: any(os.utime(setup.bucket / "m", (one, one)) or True for one in touches)
+    setup.source.after_open = lambda: any(os.utime(setup.bucket / "m", (one, one)) or True for one in touches)
     fetched = await setup.cache.fetch("bucket", "m")
     assert (fetched.path / "model").read_bytes() == b"m"
-    assert setup.source.heads == 2
+    assert setup.source.requests == 2
     assert setup.entries() == [fetched.id]
 
 
@@ -482,10 +496,10 @@ async def test_a_file_of_the_same_size_and_time_is_another_version_before_and_wh
         assert (fetched.path / "model").read_bytes() == expected
         put()
     once = iter(range(1))
-    setup.source.after_head = lambda: [put() for _ in once] and None
+    setup.source.after_open = lambda: [put() for _ in once] and None
     fetched = await setup.cache.fetch("bucket", "m")
     assert (fetched.path / "model").read_bytes() == b"\3"
     [sidecar] = (tmp_path / "s3" / ".meta" / "bucket").iterdir()
     before = sidecar.stat()
-    assert await setup.cache.fetch("bucket", "m") == Fetched(fetched.id, fetched.path, fetched.size)
+    assert await setup.cache.fetch("bucket", "m") == Fetched(fetched.id, fetched.path, fetched.size, fetched.etag)
     assert sidecar.stat().st_ino == before.st_ino  # the content was not read again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -17,7 +16,16 @@ from packing import LIMITS, archive
 
 from hostler import names
 from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import EmbeddedSource, FileSource, ObjectInfo, ObstoreSource, Source
+from hostler.artifacts.source import (
+    EmbeddedSource,
+    FileSource,
+    ObstoreSource,
+    Opened,
+    OpenedFile,
+    OpenedStream,
+    Source,
+    Unchanged,
+)
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 
 BODY = archive(model=b"model")
@@ -28,14 +36,12 @@ class FaultyS3(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_HEAD(self) -> None:
-        self.answer()
-
     def do_GET(self) -> None:
         self.answer()
 
     def answer(self) -> None:
         key = self.path.rpartition("/")[2]
+        self.server.requests.append(key)
         if key == "down":
             self.refuse(503, "SlowDown", "Please reduce your request rate.")
         elif key == "broken":
@@ -53,15 +59,19 @@ class FaultyS3(BaseHTTPRequestHandler):
             self.refuse(301, "PermanentRedirect", message)
         elif key == "silent-404":
             self.send(404, b"")
-        elif key == "changed" and self.command == "GET" and self.headers["If-Match"]:
-            self.refuse(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
-        elif key == "hangs" or (key == "hangs-later" and self.command == "GET"):
+        elif key == "hangs":
             self.server.hang.wait(20)
             self.close_connection = True
-        elif key == "truncated" and self.command == "GET":
+        elif key == "hangs-later":
+            self.send(200, BODY[:10], length=len(BODY))
+            self.server.hang.wait(20)
+            self.close_connection = True
+        elif key == "truncated":
             self.send(200, BODY[:-10], length=len(BODY))
             self.close_connection = True
-        elif key == "shorter" and self.command == "GET":
+        elif key == "unchanged" and self.headers["If-None-Match"] == '"0123456789abcdef"':
+            self.send(304, b"")
+        elif key == "shorter":
             self.send(200, BODY[:-10])
         else:
             self.send(200, BODY)
@@ -75,27 +85,53 @@ class FaultyS3(BaseHTTPRequestHandler):
         self.send_header("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT")
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def server() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), FaultyS3) as server:
         server.hang = threading.Event()
+        server.requests = []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
         server.hang.set()
         server.shutdown()
         thread.join()
 
 
+@pytest.fixture
+def endpoint(server: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+@pytest.fixture
+def requests(server: ThreadingHTTPServer) -> list[str]:
+    """The keys of all requests, in order."""
+    server.requests.clear()
+    return server.requests
+
+
+async def read_opened(opened: Opened | Unchanged) -> bytes:
+    """Read an opened object to its end, and close it."""
+    try:
+        if isinstance(opened, OpenedStream):
+            return b"".join([piece async for piece in opened.pieces])
+        assert isinstance(opened, OpenedFile)
+        data = opened.file.readall()
+        opened.check()
+        return data
+    finally:
+        assert not isinstance(opened, Unchanged)
+        await opened.close()
+
+
 async def read(source: Source, key: str, bucket: str = "bucket") -> bytes:
-    return b"".join([chunk async for chunk in source.read(await source.head(bucket, key))])
+    return await read_opened(await source.open(bucket, key))
 
 
 @pytest.mark.parametrize(
@@ -112,8 +148,7 @@ async def read(source: Source, key: str, bucket: str = "bucket") -> bytes:
         ("hangs", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
         ("hangs-later", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
         ("truncated", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
-        ("shorter", StorageUnavailable, f"S3 sent {len(BODY) - 10} of the object's {len(BODY)} bytes."),
-        ("changed", ArtifactBad, "The object was changed while it was read."),
+        ("shorter", ArtifactBad, "The archive ends too early: it is truncated."),
     ],
 )
 async def test_an_error_of_s3_is_passed_on_in_its_own_words(
@@ -132,11 +167,23 @@ def test_libraries_for_a_real_s3_are_not_imported_before_its_first_request() -> 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-async def test_an_object_of_a_real_s3_is_read(endpoint: str) -> None:
+async def test_an_object_of_a_real_s3_is_opened_by_one_request_and_only_if_it_is_another_version(endpoint: str) -> None:
     source = ObstoreSource(endpoint + "/")
-    info = await source.head("bucket", "a/b/m.tar.gz")
-    assert info == ObjectInfo("bucket", "a/b/m.tar.gz", len(BODY), "0123456789abcdef")
-    assert await read(source, "a/b/m.tar.gz") == BODY
+    opened = await source.open("bucket", "a/b/m.tar.gz")
+    assert not isinstance(opened, Unchanged)
+    assert (opened.etag, opened.size) == ("0123456789abcdef", len(BODY))
+    assert await read_opened(opened) == BODY
+    # an S3 that knows the condition, and one that does not
+    for key in ("unchanged", "m.tar.gz"):
+        assert isinstance(await source.open("bucket", key, "0123456789abcdef"), Unchanged)
+        assert await read_opened(await source.open("bucket", key, "another")) == BODY
+
+
+@pytest.mark.parametrize("key", ["no-key", "forbidden", "elsewhere"])
+async def test_the_reason_of_an_s3_comes_with_the_one_request(endpoint: str, requests: list[str], key: str) -> None:
+    with pytest.raises(ArtifactMissing):
+        await ObstoreSource(endpoint).open("bucket", key)
+    assert requests == [key]
 
 
 async def test_an_s3_that_cannot_be_reached_is_unavailable() -> None:
@@ -144,14 +191,14 @@ async def test_an_s3_that_cannot_be_reached_is_unavailable() -> None:
         port = closed.getsockname()[1]
 
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
-        await ObstoreSource(f"http://127.0.0.1:{port}").head("bucket", "k")
+        await ObstoreSource(f"http://127.0.0.1:{port}").open("bucket", "k")
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", "..", "ü", "a" * 300, "a b"])
 async def test_an_invalid_bucket_name_is_missing(endpoint: str, tmp_path: Path, bucket: str) -> None:
     for source in (ObstoreSource(endpoint), EmbeddedSource(tmp_path)):
         with pytest.raises(ArtifactMissing):
-            await source.head(bucket, "k")
+            await source.open(bucket, "k")
 
 
 async def test_the_embedded_source_reads_one_version_or_raises_that_the_object_has_changed(tmp_path: Path) -> None:
@@ -160,16 +207,17 @@ async def test_the_embedded_source_reads_one_version_or_raises_that_the_object_h
 
     source = EmbeddedSource(tmp_path)
     file.write_bytes(b"one")
-    info = await source.head("bucket", "k")
-    assert (info.size, info.path) == (3, file)
+    opened = await source.open("bucket", "k")
+    assert isinstance(opened, OpenedFile)
+    assert opened.size == 3
+    assert isinstance(await source.open("bucket", "k", opened.etag), Unchanged)
     assert await read(source, "k") == b"one"
     file.write_bytes(b"other")
     with pytest.raises(ArtifactBad, match="changed"):
-        async with contextlib.aclosing(source.read(info)) as chunks:
-            await anext(chunks)
+        await read_opened(opened)
     for key in ("../bucket/k", "/etc/passwd", "k/", "", "K", "k\0"):
         with pytest.raises(ArtifactMissing, match="NoSuchKey"):
-            await source.head("bucket", key)
+            await source.open("bucket", key)
 
 
 async def test_a_file_is_read_from_below_its_root_and_every_other_object_from_where_it_was(tmp_path: Path) -> None:
@@ -184,7 +232,10 @@ async def test_a_file_is_read_from_below_its_root_and_every_other_object_from_wh
     for name in ("a/m.tar.gz", "link.tar.gz"):
         bucket, key = names.data_url(f"file://{root}/{name}")
         assert await read(source, key, bucket) == BODY
-        assert (await source.head(bucket, key)).path == root / "a/m.tar.gz"
+        opened = await source.open(bucket, key)
+        assert isinstance(opened, OpenedFile)
+        assert isinstance(await source.open(bucket, key, opened.etag), Unchanged)
+        await opened.close()
     cache = ArtifactCache(tmp_path / "artifacts", source, 1 << 20, LIMITS)
     fetched = await cache.fetch(bucket, key)
     assert (fetched.path / "model").read_bytes() == b"model"
@@ -202,11 +253,10 @@ async def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -
 
     source = FileSource(str(tmp_path), EmbeddedSource(tmp_path / "s3"))
     file.write_bytes(b"one")
-    info = await source.head(*names.data_url(f"file://{file}"))
+    opened = await source.open(*names.data_url(f"file://{file}"))
     file.write_bytes(b"other")
     with pytest.raises(ArtifactBad, match="changed"):
-        async with contextlib.aclosing(source.read(info)) as chunks:
-            await anext(chunks)
+        await read_opened(opened)
 
 
 async def test_a_path_without_a_file_below_the_root_is_missing(tmp_path: Path) -> None:
@@ -222,8 +272,8 @@ async def test_a_path_without_a_file_below_the_root_is_missing(tmp_path: Path) -
     source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
     for name in ("none", "folder", "folder/", "out/secret", "out.tar.gz", "a", "pipe", "../secret", "x" * 300):
         with pytest.raises(ArtifactMissing) as missing:
-            await source.head(*names.data_url(f"file://{root}/{name}"))
+            await source.open(*names.data_url(f"file://{root}/{name}"))
         assert str(tmp_path) not in str(missing.value)
     closed = FileSource("", EmbeddedSource(tmp_path / "s3"))
     with pytest.raises(ArtifactMissing, match="the setting file_root names, and it names none"):
-        await closed.head(*names.data_url(f"file://{tmp_path}/secret"))
+        await closed.open(*names.data_url(f"file://{tmp_path}/secret"))

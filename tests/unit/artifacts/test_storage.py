@@ -90,9 +90,9 @@ async def test_the_version_that_an_instance_had_comes_back_without_a_request_to_
     await container.known([])
     setup.put("m", model=b"new")
     await container.discard(ID)
-    heads = setup.source.heads
+    requests = setup.source.requests
     again = await container.fetch(ID, "m", "bucket", "m")
-    assert (again.version, setup.source.heads) == (first.version, heads)
+    assert (again.version, setup.source.requests) == (first.version, requests)
     other = LocalStorage(tmp_path / "other", setup.cache, copy=False)
     (tmp_path / "other").mkdir()
     assert (

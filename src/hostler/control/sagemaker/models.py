@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from hostler import names
+from hostler.artifacts.source import check_readable
 from hostler.control.context import Context
 from hostler.control.sagemaker import paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
@@ -133,7 +134,7 @@ async def _check_data(context: Context, container: Document) -> None:
     if not url.key.endswith(".tar.gz"):
         raise ValidationException(f"The model data of a SingleModel container must be one .tar.gz object, not {url}.")
     try:
-        await context.source.head(url.bucket, url.key)
+        await check_readable(context.source, url.bucket, url.key)
     except (ArtifactMissing, names.UnsafeName):
         raise ValidationException(f"Could not find model data at {url}.") from None
     except StorageUnavailable as error:
