@@ -54,6 +54,10 @@ H_INFERENCE_COMPONENT = "x-amzn-sagemaker-inference-component"
 H_SESSION_ID = "x-amzn-sagemaker-session-id"
 H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
 
+# Our own, for processes of our own model servers alone: "request-id until [stream-until]". The times are seconds since
+# the epoch, with decimals: when the caller's wait ends, and when it ends for a stream whose first piece was sent.
+H_CALL = "x-hostler-call"
+
 # Limits (§4.3)
 MAX_BODY = 6_291_456  # bytes of a synchronous request's body
 MAX_BETWEEN_CONTAINERS = 5_242_880  # bytes of a body between two containers of a serial pipeline

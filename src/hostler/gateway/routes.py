@@ -60,7 +60,8 @@ class Upstream:
 
     address: str
     head: str
-    workers: tuple[Worker, ...] = ()
+    workers: tuple[Worker, ...]
+    runs_in_process: bool  # of its own, which our server replaces if a call there never returns
 
     def least_busy_worker(self, rng: Random) -> Worker:
         """Return one of the workers with the fewest requests."""
@@ -225,9 +226,12 @@ class Routes:
         backends = pool.residents.get(message.target, ())
         if any(b.instance == message.instance and b.generation > message.generation for b in backends):
             return False
-        upstreams = list(instance.upstreams)
-        upstreams[variant.target_position] = self._upstream(
-            message.address, f"{MODELS}/{quote(message.model, safe='')}/invoke", message.workers
+        upstreams, position = list(instance.upstreams), variant.target_position
+        upstreams[position] = self._upstream(
+            message.address,
+            f"{MODELS}/{quote(message.model, safe='')}/invoke",
+            message.workers,
+            own_socket=message.address != upstreams[position].address,
         )
         in_flight = self._in_flight_at(message.key, message.variant, message.instance, message.target)
         hit = gateway_messages.Hit(message.instance, message.target)
@@ -279,10 +283,11 @@ class Routes:
         )
         return Backend(instance.instance, upstreams, self._in_flight_at(key, variant, instance.instance))
 
-    def _upstream(self, address: str, path: str, workers: Iterable[str]) -> Upstream:
+    def _upstream(self, address: str, path: str, workers: Iterable[str], own_socket: bool = False) -> Upstream:
         host = address.removeprefix("tcp:") if address.startswith("tcp:") else "localhost"
         shared = tuple(self._workers.setdefault(worker, Worker(worker)) for worker in workers)
-        return Upstream(address, f"POST {path} HTTP/1.1\r\nHost: {host}\r\n", shared)
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n"
+        return Upstream(address, head, shared, runs_in_process=own_socket or bool(shared))
 
     def _in_flight_at(self, key: str, variant: str, instance: str, target: str = "") -> InFlight:
         return self._in_flight.setdefault((key, variant, instance, target), InFlight())

@@ -153,30 +153,27 @@ class _Connection(asyncio.Protocol):
             self._deliver(exchange)
         elif self._head_read:
             exchange.fail(CallCut("the answer's body was cut", started=True))
-        elif self._undelivered(exchange, exc):
-            exchange.retried = True
-            exchange.connection = None
-            self.pool.connect(exchange)
         else:
-            exchange.fail(CallFailed("the connection ended without an answer", started=True))
+            short = not exchange.long_body and len(exchange.head) <= _REPEATABLE
+            unread = self._unread(exchange, exc, short)
+            if unread and short and self.reused and not exchange.retried:  # it closed an idle connection as we wrote
+                exchange.retried = True
+                exchange.connection = None
+                self.pool.connect(exchange)
+            else:
+                message = "the connection ended without an answer"
+                exchange.fail(CallFailed(message, started=True, unread=unread))
 
-    def _undelivered(self, exchange: Exchange, exc: Exception | None) -> bool:
-        """Whether the server cannot have read the request, because it closed an idle connection just as we wrote.
+    def _unread(self, exchange: Exchange, exc: Exception | None, short: bool) -> bool:
+        """Whether the server cannot have read the whole request. `short`: it was sent by one write.
 
-        EPIPE: nothing was delivered. ECONNRESET on a unix socket: it closed with our bytes unread.
+        EPIPE: the last write was not delivered. ECONNRESET on a unix socket: bytes that were delivered are unread.
         """
-        return (
-            self.reused
-            and not self._head_bytes
-            and not exchange.retried
-            and not exchange.streamed
-            and not exchange.long_body
-            and len(exchange.head) <= _REPEATABLE
-            and (
-                isinstance(exc, BrokenPipeError)
-                or (isinstance(exc, ConnectionResetError) and self.address.startswith("unix:"))
-            )
-        )
+        if self._head_bytes or exchange.streamed:
+            return False
+        if self.address.startswith("unix:"):
+            return isinstance(exc, BrokenPipeError | ConnectionResetError)
+        return short and isinstance(exc, BrokenPipeError)
 
     def drop(self) -> None:
         self.lost = True

@@ -10,11 +10,16 @@ from typing import Protocol
 
 
 class CallFailed(Exception):
-    """No whole answer came: connect refused, reset, cut or malformed. `started`: bytes of the request were sent."""
+    """No whole answer came: connect refused, reset, cut or malformed.
 
-    def __init__(self, message: str, *, started: bool) -> None:
+    `started`: bytes of the request were sent. `received`: the server may have read all of it; so what handles whole
+    requests alone, as our model servers do, may have begun work.
+    """
+
+    def __init__(self, message: str, *, started: bool, unread: bool = False) -> None:
         super().__init__(message)
         self.started = started
+        self.received = started and not unread
 
 
 class CallTimedOut(CallFailed):

@@ -58,6 +58,19 @@ class Container:
         await self.server.close()
 
 
+class Hung:
+    """A process that hangs: the system takes connections for it, and it reads none, until `end` kills it."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"unix:{path}"
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+
+    def end(self) -> None:
+        self._listening.close()
+
+
 class Control:
     """Control's end of the link: `received` is a queue of the gateways' messages; hits and counts are kept apart."""
 
@@ -255,6 +268,10 @@ class Rig:
         for exchange in pool.active:
             exchange.deadline = 0.0
         pool.sweep()
+
+    def sent(self) -> bool:
+        """Whether some request is with a container, which has not answered."""
+        return any(exchange.started for exchange in self.gateway.context.pool.active)
 
     @property
     def in_flight(self) -> int:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from typing import Any
 
+import msgspec
 import pytest
-from rig import Container, Rig, pool, until
+from rig import Container, Hung, Rig, pool, until
 
+from hostler.contract import H_CALL, MAX_STREAM
 from hostler.wire import gateway_messages
+from hostler.wire.http_client import BUFFER
 from hostler.wire.http_request import Request
 
 
@@ -83,6 +88,84 @@ async def test_where_a_worker_takes_no_connection_the_container_itself_is_asked(
         reply.cancel()
     else:
         assert (await reply).status == 424
+
+
+@pytest.mark.parametrize(("length", "status"), [(1, 200), (BUFFER, 200), (BUFFER + 1, 424)])
+async def test_a_call_that_a_worker_had_not_read_when_it_was_killed_goes_to_the_container(
+    rig: Rig, length: int, status: int
+) -> None:
+    """Unless its body was passed on as it came: then it is here no more."""
+    front, worker = await rig.container("s"), Hung(rig.run / "w0")
+    there = gateway_messages.InstanceAddress("i1", (front.address,), ((worker.address,),))
+    containers = (gateway_messages.Container("primary"),)
+    await rig.start(
+        gateway_messages.Route("us-east-1/ep", (gateway_messages.Variant("v", 1.0, containers, pool(there)),))
+    )
+    call = asyncio.create_task(rig.invoke(bytes(length)))
+    await until(rig.sent)
+    worker.end()
+    reply = await call
+    assert reply.status == status
+    assert len(front.seen) == (status == 200)
+
+
+async def test_a_call_that_a_target_s_process_had_not_read_when_it_was_killed_goes_to_its_successor(rig: Rig) -> None:
+    container, process = await rig.container("i1"), Hung(rig.run / "t1")
+    await rig.start(rig.route("i1", multi_model=True))
+    await rig.control.resident(rig.resident("a", "i1", container="t1"))
+    call = asyncio.create_task(rig.invoke(b"x", "a"))
+    await until(rig.sent)
+    process.end()
+    missing = await rig.control.receives(gateway_messages.TargetMissing)
+    assert (missing.instance, missing.generation, missing.status) == ("i1", 1, 0)
+    await rig.control.receives(gateway_messages.TargetRequest)
+    successor = await rig.container("t2")
+    rig.control.send(rig.resident("a", "i1", 2, container="t2"))
+    assert (await call).body == b"echo:x"
+    assert (len(successor.seen), len(container.seen)) == (1, 0)
+
+
+async def test_a_call_that_a_process_had_read_when_it_was_killed_is_answered_with_an_error(rig: Rig) -> None:
+    async def read_all() -> None:
+        reading, _ = await asyncio.get_running_loop().sock_accept(listening)
+        await asyncio.get_running_loop().sock_recv(reading, 2**20)
+        reading.close()
+
+    await rig.container("i1")
+    await rig.start(rig.route("i1", multi_model=True))
+    await rig.control.resident(rig.resident("a", "i1", container="t1"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.setblocking(False)
+        listening.bind(str(rig.run / "t1"))
+        listening.listen()
+        reply, _ = await asyncio.gather(rig.invoke(b"x", "a"), read_all())
+    assert reply.status == 424
+    assert rig.control.received.empty()
+
+
+async def test_only_processes_of_our_own_get_a_call_s_id_and_the_times_at_which_its_time_is_up(rig: Rig) -> None:
+    front, *workers = await crew(rig)
+    target = await rig.container("t1")
+    await rig.start(place(front, *workers), rig.route("s", multi_model=True, name="many"))
+    targets = {"process": {"container": "t1"}, "replicas": {"workers": addresses(*workers)}, "inline": {}}
+    for name, more in targets.items():
+        resident = rig.resident(name, "s", **more)
+        await rig.control.resident(msgspec.structs.replace(resident, key="us-east-1/many"))
+
+    async def times(target_model: str, endpoint: str, operation: str = "invocations") -> list[float]:
+        """The times that a call's container got, in seconds from now."""
+        reply = await rig.invoke(b"x", target_model, name=endpoint, operation=operation, X_Hostler_Call="forged 1")
+        seen = [request.headers[H_CALL].split() for one in (target, *workers) for request in one.seen]
+        (words,) = [words for id, *words in seen if id == reply.headers["x-amzn-requestid"]]
+        return [float(word) - time.time() for word in words]
+
+    for name, endpoint in (("process", "many"), ("replicas", "many"), ("", "ep")):
+        (until_answered,) = await times(name, endpoint)
+        assert 0 < until_answered < 61
+    until_begun, until_streamed = await times("", "ep", "invocations-response-stream")
+    assert 0 < until_begun < 61 < until_streamed < MAX_STREAM + 1
+    await rig.invoke(b"x", "inline", name="many", X_Hostler_Call="forged 1")
+    assert H_CALL not in front.seen[-1].headers
 
 
 async def test_a_chain_chooses_a_worker_of_each_container_and_stays_with_the_instance(rig: Rig) -> None:

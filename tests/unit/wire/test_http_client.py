@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,6 +348,34 @@ async def test_a_fresh_connection_that_dies_is_not_tried_again() -> None:
         caller = await upstream.ask()
         assert caller.events == ["failed"]
         assert upstream.connections == 1
+
+
+@pytest.mark.usefixtures("either_loop")
+@pytest.mark.parametrize("length", [4, 3_000_000])
+@pytest.mark.parametrize("reads", [0, 10, math.inf], ids=["nothing", "a part", "all of it"])
+async def test_what_a_server_that_ends_has_not_read_to_its_end_it_cannot_have_handled(
+    tmp_path: Path, length: int, reads: float
+) -> None:
+    """A process that is killed: the system resets the connections from which it has not read all bytes."""
+    head = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", str(length))])
+    pool, loop, caller = Pool(), asyncio.get_running_loop(), Caller()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        exchange = pool.send(caller, f"unix:{tmp_path / 's'}", head, b"x" * length, deadline=math.inf)
+        if reads:
+            listening.setblocking(False)
+            server, _ = await loop.sock_accept(listening)
+            left = min(reads, len(head) + length)
+            while left:
+                left -= len(await loop.sock_recv(server, int(min(left, 65_536))))
+            server.close()
+        else:
+            await until(lambda: exchange.started)
+    await caller.end()
+    assert caller.error
+    assert (caller.error.started, caller.error.received) == (True, reads == math.inf)
+    pool.close()
 
 
 async def test_an_answer_that_comes_before_the_request_is_whole_ends_the_connection() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from time import time
 
 import msgspec
 
@@ -52,7 +53,7 @@ class Invocation:
     target = ""  # of a multi-model endpoint
     position = 0  # of the container whose turn it is
     last = 0  # position of the container whose answer is the caller's
-    bypass_workers = False  # a worker took no connection: the container's own address reaches another
+    bypass_workers = False  # a worker did not take it: the container's own address reaches another
     body_spent = False  # (some of) the body was passed on as it came, and is not here any more
     reloaded = False  # a container had lost the target, and was given another chance
     attempt: Attempt | None = None  # the one that lasts
@@ -151,6 +152,13 @@ class Invocation:
                     raise _unreachable(self)
                 self.intermediate = None  # the chain begins anew
         self.resolve(endpoint)
+
+    def call_line(self) -> str:
+        """Render H_CALL: its id, and when its time is up, by the clock that processes share."""
+        return f"{contract.H_CALL}: {self.id} {self._epoch(self.deadline)}\r\n"
+
+    def _epoch(self, moment: float) -> str:
+        return f"{moment - self.context.time() + time():.3f}"
 
     # --- waiting
 
@@ -304,10 +312,11 @@ class Attempt:
             address = worker.address
         # 3. The call.
         invocation.sent = context.time()
+        head = f"{upstream.head}{invocation.call_line()}" if upstream.runs_in_process else upstream.head
         self.exchange = context.pool.send(
             self,
             address,
-            container_head(upstream.head, headers, content_type, target, length or 0),
+            container_head(head, headers, content_type, target, length or 0),
             body or b"",
             deadline=invocation.deadline,
             streamed=body is None,
@@ -369,11 +378,11 @@ class Attempt:
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
         """Try another way if no container has seen the request; else end it."""
         invocation, backend = self.invocation, self.backend
-        refused = not error.started and not isinstance(error, CallTimedOut)
+        refused = not error.received and not isinstance(error, CallTimedOut)
         # 1. The container had answered with an error.
         if self.error_body is not None:
             self._container_error(exchange, self.error_body)
-        # 2. A worker took no connection: the container's own address reaches another.
+        # 2. A worker did not take it: the container's own address reaches another.
         elif refused and self.worker is not None:
             self._leave_worker()
             invocation.bypass_workers = True
@@ -381,7 +390,7 @@ class Attempt:
         # 3. The answer has begun: it can only be cut.
         elif invocation.begun:
             invocation.cut(error)
-        # 4. The backend took no connection: another may.
+        # 4. The backend did not take it: another may.
         elif refused:
             self.leave()
             invocation.refused_by += ((backend.instance, backend.generation),)
@@ -456,7 +465,7 @@ def _not_ready(invocation: Invocation) -> errors.InvokeError:
 
 def _call_error(invocation: Invocation, error: CallFailed) -> errors.InvokeError:
     endpoint, label = invocation.endpoint, invocation.variant.labels[invocation.position]
-    if isinstance(error, CallTimedOut):
+    if isinstance(error, CallTimedOut) or invocation.deadline <= invocation.context.time():
         return errors.timed_out(endpoint.region, endpoint.name, label)
     if isinstance(error, CallCut):
         return errors.cut(endpoint.region, endpoint.name, label)

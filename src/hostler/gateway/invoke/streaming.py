@@ -25,6 +25,9 @@ class Streaming(Invocation):
         super().__init__(context, request)
         self.headers = streaming(request.headers)
 
+    def call_line(self) -> str:
+        return f"{super().call_line()[:-2]} {self._epoch(self.arrived + MAX_STREAM)}\r\n"
+
     def answer(self, exchange: Exchange) -> None:
         self.begin(exchange)
         self.end(exchange)

@@ -258,7 +258,7 @@ class _Forwarded:
         self._finish()
         if self._head_sent:
             self._request.abort()
-        elif not error.started:
+        elif not error.received:
             self._not_received()
         else:
             self._request.answer(500, f"The model's process did not answer: {error}".encode(), "text/plain")
