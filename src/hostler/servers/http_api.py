@@ -172,7 +172,8 @@ class ContainerApi:
                 raise LoadFailed(409, f"Model {name} is already registered.")
             folder = self._environment.folder(registration.url)
             was_loading = self._registry.is_loading(name)
-            model = await self._registry.load(name, registration.url, folder)
+            target = request.headers.get(contract.H_TARGET_MODEL, "")
+            model = await self._registry.load(name, registration.url, folder, target)
             if was_loading:
                 raise LoadFailed(409, f"Model {name} is already registered.")
         except BadFolder as error:

@@ -27,7 +27,7 @@ from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard, target_main, worker_main
-from hostler.servers.processes.protocol import DRAIN, ProcessSpec
+from hostler.servers.processes.protocol import DRAIN, ProcessFds, ProcessSpec
 from hostler.servers.runners.inline import InlineLoader
 from hostler.servers.runners.process import ProcessFactory
 from hostler.servers.runners.process_loader import ProcessLoader
@@ -75,8 +75,7 @@ def run(everywhere: bool = False) -> None:
 def _run_child(config: Environment, spec: bytes, fds: list[int]) -> None:
     """Run a process that the fork server spawned: a model's own, or a worker."""
     decoded = msgspec.msgpack.decode(spec, type=ProcessSpec)
-    report_pipe, lifeline = fds
-    (target_main.run if decoded.framework else worker_main.run)(config, decoded, report_pipe, lifeline)
+    (target_main.run if decoded.framework else worker_main.run)(config, decoded, ProcessFds(*fds))
 
 
 def _refuse(reason: str, config: Environment | None = None, failure: Failure | None = None) -> NoReturn:
@@ -113,7 +112,9 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
         except LoadFailed as error:
             print(f"the workers could not be started: {error}", file=sys.stderr, flush=True)
             return 1
-    registry = ModelRegistry(config, shared, ProcessLoader(factory, config.workers))
+    # The load of an only model has the time that the endpoint config gives the container's start.
+    load_timeout = contract.LOAD_TIMEOUT if config.multi_model else None
+    registry = ModelRegistry(config, shared, ProcessLoader(factory, config.workers, load_timeout))
     api = ContainerApi(config, registry)
     handle = api.handle
     limits = ConnectionLimits(body=config.max_body)

@@ -53,14 +53,14 @@ class ModelRegistry:
         """The models that are being loaded: name to url."""
         return {name: load.url for name, load in self._loads.items()}
 
-    async def load(self, name: str, url: str, folder: Path) -> LoadedModel:
+    async def load(self, name: str, url: str, folder: Path, target: str = "") -> LoadedModel:
         """Load a model that is not loaded yet, or wait for its load in progress. Raises LoadFailed.
 
-        The load continues if the caller is cancelled.
+        The load continues if the caller is cancelled. `target` is the platform's name of the model.
         """
         load = self._loads.get(name)
         if load is None:
-            load = self._loads[name] = _Load(url, self._loop.create_task(self._load(name, folder)))
+            load = self._loads[name] = _Load(url, self._loop.create_task(self._load(name, folder, target)))
             load.task.add_done_callback(partial(self._loaded, name, url))
         await asyncio.wait([load.task])
         if load.task.cancelled():
@@ -95,13 +95,13 @@ class ModelRegistry:
         loaders: list[Loader] = [self._shared, *([self._isolated] if self._isolated else [])]
         await asyncio.gather(*breaking_off, *(loader.close() for loader in loaders), return_exceptions=True)
 
-    async def _load(self, name: str, folder: Path) -> Runner:
+    async def _load(self, name: str, folder: Path, target: str) -> Runner:
         try:
             framework, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
         except Unloadable as error:
             failure = error_text.failure(error, self._environment)
             raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
-        request = LoadRequest(name, folder, framework, files)
+        request = LoadRequest(name, folder, framework, files, target)
         if isolated and self._isolated:
             return await self._isolated.load(request)
         self._loads[name].shared = True

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from hostler.servers import error_text
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Call, Predictor, Rejected, Reply, Stream
-from hostler.servers.processes import fork_guard
+from hostler.servers.processes import call_notes, fork_guard
+from hostler.servers.processes.call_notes import CallNotes
 from hostler.wire.http_request import Request
 
 
@@ -24,17 +25,20 @@ def replies(predictor: Predictor, calls: Sequence[Call], environment: Environmen
     with fork_guard.exit_if_forked():
         try:
             results = predictor.predict(calls)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
             return [_failed(error, environment)] * len(calls)
     return [_failed(reply, environment) if isinstance(reply, Exception) else reply for reply in results]
 
 
-def send(request: Request, reply: Reply | Stream, environment: Environment) -> None:
-    """Answer a request with its reply; 500 if the reply's content type cannot be a header."""
+def send(
+    request: Request, reply: Reply | Stream, environment: Environment, notes: CallNotes | None = None, label: str = ""
+) -> None:
+    """Answer a request with its reply; 500 if the reply's content type cannot be a header.
+
+    A stream's pieces are noted as calls while they are made.
+    """
     if isinstance(reply, Stream):
-        _Streaming(request, reply, environment).begin()
+        _Streaming(request, reply, environment, notes, label).begin()
         return
     try:
         request.answer(reply.status, reply.body, reply.content_type)
@@ -69,8 +73,13 @@ class _Streaming:
     While the caller reads too slowly, no piece is produced; if it disconnects, the pieces are closed.
     """
 
-    def __init__(self, request: Request, stream: Stream, environment: Environment) -> None:
+    def __init__(
+        self, request: Request, stream: Stream, environment: Environment, notes: CallNotes | None, label: str
+    ) -> None:
         self._request = request
+        self._notes = notes
+        self._times = call_notes.times_of(request) if notes else None
+        self._label = label
         self._pieces = stream.pieces
         self._content_type = stream.content_type
         self._environment = environment
@@ -129,7 +138,7 @@ class _Streaming:
 
     def _next(self) -> bytes | None:
         """Return the next piece, or None after the last. Raises the user's exceptions, and TypeError."""
-        with off_loop(), fork_guard.exit_if_forked():
+        with self._noted(), off_loop(), fork_guard.exit_if_forked():
             try:
                 piece = next(self._pieces)
             except StopIteration:
@@ -147,7 +156,20 @@ class _Streaming:
         if close is None:
             return
         try:
-            with off_loop(), fork_guard.exit_if_forked():
+            with self._noted(), off_loop(), fork_guard.exit_if_forked():
                 close()
         except BaseException as error:
             _log(error, self._environment)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Note the call while the user's code runs. From the first piece on, the whole stream's time counts."""
+        if self._notes is None or self._times is None:
+            yield
+            return
+        until = self._times.stream_until if self._request.answer_begun else self._times.until
+        self._notes.begin(call_notes.LOOP, until, f"{self._times.request_id} {self._label}")
+        try:
+            yield
+        finally:
+            self._notes.end(call_notes.LOOP)

@@ -20,14 +20,14 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from hostler.contract import LOAD_TIMEOUT, MODELS
+from hostler.contract import H_TARGET_MODEL, LOAD_TIMEOUT, MODELS
 from hostler.failures import Failure
 from hostler.servers.processes.protocol import DRAIN
 from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.http_call import call
-from hostler.wire.http_exchange import CallFailed
+from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 _MOST_EXITS = 2  # of workers being filled with a model; then it counts as the cause
 _EXIT_WAIT = 1.0  # seconds to wait, after a broken call, for the exit of its process
@@ -37,7 +37,7 @@ _EXIT_WAIT = 1.0  # seconds to wait, after a broken call, for the exit of its pr
 class _Assignment:
     """A model that each worker must hold."""
 
-    folder: Path
+    request: LoadRequest
     exits: int = 0  # of workers while they were filled with it
     failure: LoadFailed | None = None  # of a load into a replacement
     runner: ReplicaRunner | None = None  # once every worker holds it
@@ -58,9 +58,10 @@ class _Reply(msgspec.Struct):
 class WorkerPool:
     """Loads each model into every worker. Call `start` once before any load."""
 
-    def __init__(self, factory: ProcessFactory, number: int) -> None:
+    def __init__(self, factory: ProcessFactory, number: int, load_timeout: float = LOAD_TIMEOUT) -> None:
         self._factory = factory
         self._number = number
+        self._load_timeout = load_timeout  # seconds
         self._workers = ReplicaSet(self._spawn, retry=True)
         self._assigned: dict[str, _Assignment] = {}
         # By worker, the models that it is the first to load, the oldest first; an exited worker's stay as they were.
@@ -75,24 +76,25 @@ class WorkerPool:
         """Load a model into every worker, and again if another model's load interrupted it. Raises LoadFailed."""
         while True:
             with contextlib.suppress(_OtherLoadFailed):
-                return await self._load_everywhere(request.name, request.folder)
+                return await self._load_everywhere(request)
 
     async def close(self) -> None:
         """End the workers, after their calls in flight."""
         await self._workers.close()
 
-    async def _load_everywhere(self, name: str, folder: Path) -> ReplicaRunner:
+    async def _load_everywhere(self, request: LoadRequest) -> ReplicaRunner:
+        name = request.name
         # 1. Wait until every worker has unloaded an earlier model of this name.
         if dropping := self._dropping.get(name):
             await asyncio.wait([dropping])
         workers = await self._workers.wait_ready()
         # 2. Assign it: workers that are being filled, and are not among these, load it, too.
-        assignment = self._assigned[name] = _Assignment(folder)
+        assignment = self._assigned[name] = _Assignment(request)
         try:
             # 3. Load it into one worker first: if the model ends that, the others still run.
-            memory = await self._load_first(workers[0], name, folder)
+            memory = await self._load_first(workers[0], request)
             # 4. Load it into the others; if one exits meanwhile, its replacement is filled with it.
-            loads = (_load_into(worker, name, folder) for worker in workers[1:])
+            loads = (self._load_into(worker, request) for worker in workers[1:])
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
             for worker, outcome in zip(workers[1:], outcomes, strict=True):
                 if isinstance(outcome, BaseException) and not worker.exited.done():
@@ -108,16 +110,16 @@ class WorkerPool:
         assignment.runner = ReplicaRunner(name, self._workers, path, memory * self._number, unload)
         return assignment.runner
 
-    async def _load_first(self, worker: ProcessRunner, name: str, folder: Path) -> int:
+    async def _load_first(self, worker: ProcessRunner, request: LoadRequest) -> int:
         """Have a worker load a model that no worker has loaded yet. Raises LoadFailed, or _OtherLoadFailed.
 
         It loads one model after the other, so that an exit is the oldest load's fault.
         """
-        loads = self._first_loads.setdefault(worker, {})
+        name, loads = request.name, self._first_loads.setdefault(worker, {})
         loads[name] = None
         exited = False
         try:
-            return await _load_into(worker, name, folder)
+            return await self._load_into(worker, request)
         except LoadFailed as error:
             exited = error.ended is not None
             if exited and next(iter(loads)) != name:
@@ -162,7 +164,7 @@ class WorkerPool:
             elif missing := next((name for name in self._assigned if name not in holds), None):
                 assignment = holds[missing] = self._assigned[missing]
                 try:
-                    await _load_into(worker, missing, assignment.folder)
+                    await self._load_into(worker, assignment.request)
                 except LoadFailed as error:
                     exited = worker.exited.done()
                     assignment.exits += exited
@@ -177,23 +179,28 @@ class WorkerPool:
             else:
                 return
 
+    async def _load_into(self, worker: ProcessRunner, request: LoadRequest) -> int:
+        """Have a worker load a model; end it if that takes too long. Returns the replica's memory in bytes.
 
-async def _load_into(worker: ProcessRunner, name: str, folder: Path) -> int:
-    """Have a worker load a model. Returns the replica's memory in bytes. Raises LoadFailed."""
-    body = msgspec.json.encode({"model_name": name, "url": str(folder)})
-    try:
-        reply = await call(worker.address, "POST", MODELS, body=body, timeout=LOAD_TIMEOUT)
-    except CallFailed as error:
-        await asyncio.wait([worker.exited], timeout=_EXIT_WAIT)
-        message = f"its worker process did not load it: {error}"
-        exited = worker.exited.done()
-        if exited and not error.started:
-            raise _OtherLoadFailed(500, message) from None
-        raise LoadFailed(500, message, worker.status if exited else None) from None
-    loaded = msgspec.json.decode(reply.body, type=_Reply)
-    if reply.status != 200:
-        raise LoadFailed(reply.status, loaded.message, failure=loaded.failure)
-    return loaded.memory
+        Raises LoadFailed.
+        """
+        body = msgspec.json.encode({"model_name": request.name, "url": str(request.folder)})
+        headers = {H_TARGET_MODEL: request.target} if request.target else {}
+        try:
+            reply = await call(worker.address, "POST", MODELS, headers=headers, body=body, timeout=self._load_timeout)
+        except CallFailed as error:
+            if isinstance(error, CallTimedOut):
+                await worker.kill()
+            await asyncio.wait([worker.exited], timeout=_EXIT_WAIT)
+            message = f"its worker process did not load it: {error}"
+            exited = worker.exited.done()
+            if exited and not error.started:
+                raise _OtherLoadFailed(500, message) from None
+            raise LoadFailed(500, message, worker.status if exited else None) from None
+        loaded = msgspec.json.decode(reply.body, type=_Reply)
+        if reply.status != 200:
+            raise LoadFailed(reply.status, loaded.message, failure=loaded.failure)
+        return loaded.memory
 
 
 async def _unload_from(workers: list[ProcessRunner], name: str) -> None:

@@ -6,6 +6,7 @@ It knows nothing of sockets, limits or deadlines: its connection (`http_server`)
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -83,6 +84,14 @@ class Request:
     def unsent(self) -> int:
         """Bytes of answers on its connection that the peer has not taken yet."""
         return self._connection.transport.get_write_buffer_size()
+
+    def peer_left(self) -> bool:
+        """Whether the peer has left. It asks the system, for a loop that stood still has not seen it yet."""
+        if not self.disconnected:
+            poll = select.poll()
+            poll.register(self._connection.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+            return bool(poll.poll(0))
+        return True
 
     # --- a body that is still arriving
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,16 @@ class ProcessSpec(msgspec.Struct, frozen=True):
     folder: str
     framework: str
     socket: str  # path to listen on
+    label: str  # names it in the log
+
+
+class ProcessFds(NamedTuple):
+    """The file descriptors that come with the spec, in this order."""
+
+    report: int  # pipe for the report
+    lifeline: int
+    page: int  # both of call_notes.py
+    bell: int
 
 
 class LoadReport(msgspec.Struct, frozen=True):

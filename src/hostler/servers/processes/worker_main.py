@@ -20,36 +20,37 @@ from hostler.servers.http_api import ONLY, ContainerApi
 from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
-from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec, send_report
+from hostler.servers.processes.call_notes import CallNotes
+from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec, send_report
 from hostler.servers.runners.inline import InlineLoader
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
 
-def run(environment: Environment, spec: ProcessSpec, report_pipe: int, lifeline: int) -> None:
+def run(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -> None:
     """Run the process: serve. Returns after SIGTERM, when every call is answered."""
-    os.set_inheritable(report_pipe, False)
-    for fd in (lifeline, environment.lifeline):
+    os.set_inheritable(fds.report, False)
+    for fd in (fds.lifeline, environment.lifeline):
         if fd is not None:
             leave_with(fd)
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(environment, spec, report_pipe))
+        runner.run(_serve(environment, spec, fds))
     sys.stdout.flush()
     tree.end_descendants()
 
 
-async def _serve(environment: Environment, spec: ProcessSpec, report_pipe: int) -> None:
+async def _serve(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
-    loader = InlineLoader(environment)
+    loader = InlineLoader(environment, notes=CallNotes(fds.page, fds.bell))
     api = ContainerApi(
         replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
     )
     limits = ConnectionLimits(body=environment.max_body)
     server = await serve(partial(_handle, api), path=spec.socket, limits=limits)
-    send_report(report_pipe, LoadReport(200))
+    send_report(fds.report, LoadReport(200))
     await ending.wait()
     await server.close(DRAIN)
 

@@ -28,8 +28,9 @@ from hostler.failures import Code
 from hostler.servers import error_text, memory, responses
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import installed, registry
-from hostler.servers.frameworks.predictor import LONG_BODY, Call, Predictor, Reply, Stream, Unloadable
-from hostler.servers.processes import fork_guard
+from hostler.servers.frameworks.predictor import LONG_BODY, Predictor, Reply, Stream, Unloadable
+from hostler.servers.processes import call_notes, fork_guard
+from hostler.servers.processes.call_notes import CallNotes
 from hostler.servers.runners.runner import LoadFailed, LoadRequest
 from hostler.wire.http_request import Request
 
@@ -53,6 +54,8 @@ class InlineRunner:
         long_calls: Executor,
         release: Callable[[Predictor, int], Awaitable[None]],
         clock: Callable[[], float] = perf_counter,
+        notes: CallNotes | None = None,
+        label: str = "",
     ) -> None:
         self.memory = memory
         self.predictor: Predictor | None = predictor
@@ -60,6 +63,8 @@ class InlineRunner:
         self._long_calls = long_calls
         self._release = release
         self._clock = clock
+        self._notes = notes
+        self._label = label  # in the notes
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[str] = self._loop.create_future()  # never resolved: the model exits with the server
         self._queue: list[Request] = []  # requests since the last flush
@@ -87,29 +92,32 @@ class InlineRunner:
     def _flush(self) -> None:
         """Answer the queued requests in batches. Those left after `SLOW` seconds are queued anew."""
         assert self.predictor is not None
-        requests, self._queue = self._queue, []
+        queue, self._queue = self._queue, []
+        requests = [request for request in queue if not request.disconnected]
         max_batch, done = self.predictor.max_batch, 0
         started = now = self._clock()
         while done < len(requests) and now - started < SLOW:
             batch = requests[done : done + max_batch]
             done += len(batch)
-            replies = self._replies([responses.call_of(request) for request in batch])
+            replies = self._replies(batch, call_notes.LOOP)
             before, now = now, self._clock()
             for size in {len(request.body).bit_length() for request in batch}:
                 self._record_time(size, (now - before) / len(batch))
             self._deliver(batch, replies)
         for request in requests[done:]:
             self._enqueue(request)
+        if len(requests) < len(queue):
+            self._finished(len(queue) - len(requests))
 
     def _send_to_thread(self) -> None:
         """Send the queue's first call to the thread. It gets one of each model at a time, so that models take turns."""
         request = self._thread_queue[0]
-        future = self._loop.run_in_executor(self._long_calls, self._timed_replies, responses.call_of(request))
+        future = self._loop.run_in_executor(self._long_calls, self._timed_replies, request)
         future.add_done_callback(self._thread_done)
 
-    def _timed_replies(self, call: Call) -> tuple[Sequence[Reply | Stream], float]:
+    def _timed_replies(self, request: Request) -> tuple[Sequence[Reply | Stream], float]:
         started = self._clock()
-        return self._replies([call]), self._clock() - started
+        return self._replies([request], call_notes.THREAD), self._clock() - started
 
     def _thread_done(self, future: asyncio.Future[tuple[Sequence[Reply | Stream], float]]) -> None:
         replies, took = future.result()
@@ -127,9 +135,13 @@ class InlineRunner:
         """Count slow calls in a row. A quick one ends the row: on the thread, a wait for the loop looks slow, too."""
         self._slow[size] = self._slow[size] + 1 if took > SLOW else 0
 
-    def _replies(self, calls: Sequence[Call]) -> Sequence[Reply | Stream]:
+    def _replies(self, requests: Sequence[Request], slot: int) -> Sequence[Reply | Stream]:
         assert self.predictor is not None
-        return responses.replies(self.predictor, calls, self._environment)
+        calls = [responses.call_of(request) for request in requests]
+        if self._notes is None:
+            return responses.replies(self.predictor, calls, self._environment)
+        with self._notes.running(slot, requests, self._label):
+            return responses.replies(self.predictor, calls, self._environment)
 
     def _deliver(self, requests: Sequence[Request], replies: Sequence[Reply | Stream]) -> None:
         for request, reply in zip(requests, replies, strict=True):
@@ -198,8 +210,11 @@ class Heap:
 class InlineLoader:
     """Loads models into this process, frees them, and trims the heap."""
 
-    def __init__(self, environment: Environment, trim_delay: float = TRIM_DELAY) -> None:
+    def __init__(
+        self, environment: Environment, trim_delay: float = TRIM_DELAY, *, notes: CallNotes | None = None
+    ) -> None:
         self._environment = environment
+        self._notes = notes  # of the calls, if a server watches this process
         self._trim_delay = trim_delay
         self._loop = asyncio.get_running_loop()
         self._loads = ThreadPoolExecutor(os.cpu_count(), "loads")
@@ -226,7 +241,15 @@ class InlineLoader:
                 raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
             finally:
                 self._trim_soon()
-        return InlineRunner(predictor, size.bytes, self._environment, self._long_calls, self._release)
+        return InlineRunner(
+            predictor,
+            size.bytes,
+            self._environment,
+            self._long_calls,
+            self._release,
+            notes=self._notes,
+            label=request.label,
+        )
 
     async def close(self) -> None:
         """Do nothing: models here exit with the server's process."""

@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hostler.contract import INVOCATIONS
+from hostler.contract import H_CALL, INVOCATIONS
 from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
-from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessSpec
+from hostler.servers.processes.call_notes import CallWatch
+from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec
 from hostler.servers.runners.runner import LoadFailed
 from hostler.wire.http_client import Pool
 from hostler.wire.http_exchange import CallFailed, Exchange
@@ -29,7 +30,7 @@ from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _LONGEST_REPORT = 2**20  # bytes; several times what the longest error text takes
-_FORWARDED = ("content-type", "accept")  # headers; so are those that begin with:
+_FORWARDED = ("content-type", "accept", H_CALL)  # headers; so are those that begin with:
 _AMAZON = "x-amzn-"
 
 
@@ -58,20 +59,24 @@ class ProcessRunner:
     def sockets(self) -> tuple[str, ...]:
         return (self.path.name,)
 
-    async def load(self, folder: Path, framework: str) -> None:
-        """Spawn the process and wait for its report. Raises LoadFailed, also if it exited without a report.
+    async def load(self, folder: Path, framework: str, timeout: float | None = None) -> None:
+        """Spawn the process and wait for its report, for `timeout` seconds. Raises LoadFailed, and then it has exited.
 
         A process without a framework is a worker (worker_main.py); it needs no folder. It ends if this is cancelled.
         """
         # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path)))
+        spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path), self._label))
         preload = (framework,) if framework else ()
-        self._factory.send(forkserver.Spawn(self._number, spec, preload), [writing, lifeline])
+        fds = ProcessFds(writing, lifeline, *self._factory.watch.add(self._number))
+        self._factory.send(forkserver.Spawn(self._number, spec, preload), fds)
         # 2. Wait for its report.
         try:
-            report = await self._report(reading)
+            async with asyncio.timeout(timeout):
+                report = await self._report(reading)
+        except TimeoutError:
+            report = LoadReport(500, f"its process did not load it within {timeout:g} seconds")
         except BaseException:
             await self.close()
             raise
@@ -120,10 +125,15 @@ class ProcessRunner:
     async def close(self) -> None:
         """End the process: after its calls in flight, or at once if it does not serve yet."""
         if not self.exited.done():
-            self._factory.send(forkserver.Signal(self._number, signal.SIGTERM if self._serving else signal.SIGKILL))
-            await asyncio.wait([self.exited], timeout=DRAIN + 1)
+            if self._serving:
+                self._factory.send(forkserver.Signal(self._number, signal.SIGTERM))
+                await asyncio.wait([self.exited], timeout=DRAIN + 1)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the process, and all that descends from it, at once."""
         if not self.exited.done():
-            self._factory.send(forkserver.Signal(self._number, signal.SIGKILL))
+            self._factory.kill(self._number)
             await asyncio.wait([self.exited])
 
     def spawn_failed(self, reason: str) -> None:
@@ -151,6 +161,7 @@ class ProcessFactory:
         self._processes: dict[int, ProcessRunner] = {}  # that have not exited
         self._number = 0
         self._pool = Pool(connect_timeout=5.0)
+        self.watch = CallWatch(self.kill)
 
     def new(self, label: str) -> ProcessRunner:
         """Return a process that is not spawned yet."""
@@ -161,6 +172,10 @@ class ProcessFactory:
 
     def send(self, request: forkserver.Request, fds: Sequence[int] = ()) -> None:
         self._client.send(request, fds)
+
+    def kill(self, number: int) -> None:
+        """End a process, and all that descends from it, at once."""
+        self._client.send(forkserver.Signal(number, signal.SIGKILL))
 
     def forward(self, process: ProcessRunner, path: str, request: Request, not_received: Callable[[], None]) -> None:
         headers = [(name, value) for name, value in request.headers.items() if _is_forwarded(name)]
@@ -173,6 +188,7 @@ class ProcessFactory:
 
     def _receive(self, event: forkserver.Event) -> None:
         process = self._processes.pop(event.number)
+        self.watch.remove(event.number)
         if isinstance(event, forkserver.SpawnFailed):
             process.spawn_failed(event.reason)
         elif isinstance(event, forkserver.Exited):

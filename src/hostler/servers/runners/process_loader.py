@@ -13,11 +13,12 @@ from hostler.servers.runners.runner import LoadRequest
 
 
 class ProcessLoader:
-    """Loads each model into processes of its own, as many as there are `replicas`."""
+    """Loads each model into processes of its own, as many as there are `replicas`, each within a time-out (seconds)."""
 
-    def __init__(self, factory: ProcessFactory, replicas: int) -> None:
+    def __init__(self, factory: ProcessFactory, replicas: int, load_timeout: float | None) -> None:
         self._factory = factory
         self._replicas = replicas
+        self._load_timeout = load_timeout
         self._running: set[ProcessRunner | ReplicaSet] = set()
 
     async def load(self, request: LoadRequest) -> ProcessRunner | ReplicaRunner:
@@ -46,7 +47,7 @@ class ProcessLoader:
 
     async def _start(self, request: LoadRequest) -> ProcessRunner:
         """Start a process and have it load the model. Raises LoadFailed."""
-        process = self._factory.new(f"model {request.name}")
-        await process.load(request.folder, request.framework)
+        process = self._factory.new(request.label)
+        await process.load(request.folder, request.framework, self._load_timeout)
         process.memory = max(process.memory, artifact.size(request.folder))
         return process

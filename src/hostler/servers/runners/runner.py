@@ -39,6 +39,12 @@ class LoadRequest:
     folder: Path
     framework: str
     files: Sequence[Stamp]
+    target: str = ""  # of which the platform says that it is the model
+
+    @property
+    def label(self) -> str:
+        """The model's name in the log."""
+        return f"target {self.target}" if self.target else f"model {self.name}"
 
 
 class Runner(Protocol):
