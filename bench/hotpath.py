@@ -29,7 +29,8 @@ import arguments
 from hostler.gateway import errors
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
-from hostler.wire import gateway_messages, http_client, http_reader, http_request, http_server
+from hostler.wire import gateway_messages, http_client, http_request, http_server
+from hostler.wire.http_reader import ConnectionLimits
 
 TARGETS = 10
 REQUESTS = 64  # different requests, because callers do not repeat theirs
@@ -99,15 +100,15 @@ class HotPath:
             for number in range(TARGETS)
         ]
         gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
-        self.caller = self._connection(gateway._handle, http_reader.Limits(body=None, buffer=http_client.BUFFER))
-        self.direct = self._connection(lambda request: request.answer(200, b"[0.123456789]"), http_reader.Limits())
+        self.caller = self._connection(gateway._handle, ConnectionLimits(body=None, buffer=http_client.BUFFER))
+        self.direct = self._connection(lambda request: request.answer(200, b"[0.123456789]"), ConnectionLimits())
         self.container = http_client._Connection(gateway.context.pool, "unix:/c")
         self.container.connection_made(NullTransport())  # type: ignore[arg-type]
         gateway.context.pool.keep(self.container)
         self.parsers = httptools.HttpRequestParser(NullCallbacks()), httptools.HttpResponseParser(NullCallbacks())
 
     def _connection(
-        self, handler: Callable[[http_request.Request], None], limits: http_reader.Limits
+        self, handler: Callable[[http_request.Request], None], limits: ConnectionLimits
     ) -> http_server._Connection:
         connection = http_server._Connection(http_server.Server(handler, limits, errors.of_any_api))
         connection.connection_made(NullTransport())  # type: ignore[arg-type]

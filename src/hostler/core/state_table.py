@@ -26,6 +26,10 @@ class StateTable(Generic[State]):
         """Whether the event can happen in this state."""
         return (state, event) in self.transitions
 
+    def of(self, event: str) -> dict[State, State]:
+        """Return the states in which the event can happen, each with its next one."""
+        return {state: after for (state, known), after in self.transitions.items() if known == event}
+
     def next(self, state: State, event: str, subject: object) -> State:
         """The state after the event. Raises InvalidTransition; `subject` is what it happened to, for the message."""
         try:

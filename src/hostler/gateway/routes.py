@@ -126,7 +126,8 @@ class Variant:
 
     def draw(self, number: float) -> Pool:
         """Return the pool that the number draws by share: its last digits do, because the first drew the variant."""
-        return self.pools[self.shares.index(number * 2**20 % 1.0)]
+        pools = self.pools
+        return pools[0] if len(pools) == 1 else pools[self.shares.index(number * 2**20 % 1.0)]
 
 
 class Endpoint:
@@ -141,7 +142,8 @@ class Endpoint:
 
     def draw(self, number: float) -> Variant:
         """Return the variant that the number draws by weight; the first if all weigh nothing (undefined by AWS)."""
-        return self._order[self._weights.index(number)]
+        order = self._order
+        return order[0] if len(order) == 1 else order[self._weights.index(number)]
 
 
 class Routes:
@@ -149,6 +151,7 @@ class Routes:
 
     def __init__(self, counters: Counters) -> None:
         self.endpoints: dict[str, Endpoint] = {}
+        self.known = False  # the first snapshot has come
         self.counters = counters
         self._in_flight: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address; targets share them
@@ -158,7 +161,7 @@ class Routes:
 
     def snapshot(self, message: gateway_messages.Snapshot) -> None:
         """Replace all endpoints and residents."""
-        self.endpoints = {}
+        self.endpoints, self.known = {}, True
         for route in message.routes:
             self.set_route(route)
         for resident in message.residents:

@@ -18,10 +18,11 @@ from hostler import contract
 from hostler.gateway import errors
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.headers import container_head
-from hostler.gateway.invoke.resolve import resolve
+from hostler.gateway.invoke.phases import ANSWER, CALL, PHASES, Event, Phase
+from hostler.gateway.invoke.resolve import InvokeRequest, Resolution, resolve
 from hostler.gateway.invoke.timing import Wait, server_timing
 from hostler.gateway.pending import TargetKey
-from hostler.gateway.routes import Backend, Endpoint, Pool, Variant, Worker
+from hostler.gateway.routes import Backend, Worker
 from hostler.wire.gateway_messages import Timing
 from hostler.wire.http_client import BUFFER
 from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
@@ -47,12 +48,6 @@ class Invocation:
     buffer = BUFFER  # bytes of the last container's answer that are gathered before any of it is passed on
 
     # Its way.
-    endpoint: Endpoint
-    variant: Variant
-    pool: Pool
-    target = ""  # of a multi-model endpoint
-    position = 0  # of the container whose turn it is
-    last = 0  # position of the container whose answer is the caller's
     bypass_workers = False  # a worker did not take it: the container's own address reaches another
     body_spent = False  # (some of) the body was passed on as it came, and is not here any more
     reloaded = False  # a container had lost the target, and was given another chance
@@ -63,14 +58,19 @@ class Invocation:
     sent = 0.0  # when it was last sent to a container; 0: never
 
     # Its answer.
-    begun = False  # the head is out
     bytes_out = 0  # of the body
 
-    def __init__(self, context: InvocationContext, request: Request) -> None:
+    def __init__(
+        self, context: InvocationContext, request: Request, asked: InvokeRequest, resolution: Resolution
+    ) -> None:
         self.context = context
         self.request = request
-        self.headers: Mapping[str, str] = request.headers  # as InvokeEndpoint spells them
-        self.id = context.request_id()
+        self.asked = asked
+        self.resolution = resolution
+        self.phase: Phase = "arriving"
+        self.position = resolution.first  # of the container whose turn it is
+        self.headers = asked.headers  # as InvokeEndpoint spells them
+        self.id = asked.id
         self.arrived = context.time()
         self.deadline = self.arrived + context.timeout
         # Every invocation reads these, and attributes of an instance are read faster than those of its class.
@@ -78,36 +78,28 @@ class Invocation:
         self.refused_by: tuple[tuple[str, int], ...] = ()  # backends that took no connection: (instance, generation)
         self.wait: Wait | None = None  # None: a hit
         self.earlier = 0.0  # seconds with containers before it was last sent
-        self.over = False
-        self._drawn = ""  # the variant's name, once there is one
-        self._fleet = 0  # of the pool, once there is one
 
     def __repr__(self) -> str:
         attempt = self.attempt
-        at = f"at {attempt.backend.instance}, container {self.position}" if attempt else "waiting"
-        return f"<Invocation {self.id} of {self.target_key}: {'over' if self.over else at}>"
+        at = f" at {attempt.backend.instance}, container {self.position}" if attempt else ""
+        return f"<Invocation {self.id} of {self.target_key}: {self.phase}{at}>"
 
     @property
     def target_key(self) -> TargetKey:
-        return TargetKey(self.endpoint.key, self.variant.name, self.pool.fleet, self.target)
+        to = self.resolution
+        return TargetKey(to.endpoint.key, to.variant.name, to.pool.fleet, to.target)
+
+    def move(self, event: Event) -> None:
+        self.phase = PHASES.next(self.phase, event, self)
 
     # --- the way there
 
-    def resolve(self, endpoint: Endpoint) -> None:
-        """Take the endpoint's variant, target and containers. Raises InvokeError."""
-        variant, pool, self.target, first, self.last = resolve(
-            endpoint, self.headers, self._drawn, self._fleet, self.takes_target, self.id, self.context.rng.random()
-        )
-        self.endpoint, self.variant, self.pool = endpoint, variant, pool
-        self._drawn, self._fleet = variant.name, pool.fleet
-        if self.intermediate is None:
-            self.position = first
-
     def send(self) -> None:
         """Send it to a backend that can take it; or wait for one."""
-        context, variant, pool = self.context, self.variant, self.pool
-        # 1. Candidates: backends of the target, or of the pool, except those that took no connection.
-        backends = pool.residents.get(self.target, ()) if variant.multi_model else pool.backends
+        context, to = self.context, self.resolution
+        variant, pool = to.variant, to.pool
+        # 1. Candidates: backends of the target, or of the pool, except those that did not take it.
+        backends = pool.residents.get(to.target, ()) if variant.multi_model else pool.backends
         if self.refused_by:
             routed = backends
             backends = tuple(b for b in routed if (b.instance, b.generation) not in self.refused_by)
@@ -126,32 +118,33 @@ class Invocation:
                 context.report_hot(self.target_key)
         # 4. Count it there, and call the container whose turn it is.
         backend.in_flight.count += 1
+        self.phase = CALL[self.phase]
         self.attempt = attempt = Attempt()  # it has no __init__: that would take longer than all of this
         attempt.invocation, attempt.backend = self, backend
-        attempt.worker = attempt.exchange = attempt.error_body = None
+        attempt.worker = attempt.exchange = None
         attempt.call()
 
     def send_again(self) -> None:
         """Send it by the routes as they are now, because time has passed."""
-        endpoint = self.context.routes.endpoints.get(self.endpoint.key)
-        if endpoint is not self.endpoint:
+        context, before = self.context, self.resolution
+        if context.routes.endpoints.get(before.endpoint.key) is not before.endpoint:
             try:
-                self._resolve_again(endpoint)
+                self.resolution = resolve(context.routes, self.asked, context.rng.random(), before)
+                self._begin_chain_again()
             except errors.InvokeError as error:
                 self.reject(error)
                 return
         self.send()
 
-    def _resolve_again(self, endpoint: Endpoint | None) -> None:
-        if endpoint is None:
-            raise errors.no_such_endpoint(self.endpoint.name)
+    def _begin_chain_again(self) -> None:
+        """Begin a chain anew if the pool no longer has the instance that it began on. Raises InvokeError."""
         if self.intermediate is not None:
-            pool = self.context.routes.pool(endpoint.key, self._drawn, self._fleet)
-            if pool is None or pool.backend(self.intermediate.instance) is None:  # other containers than before
-                if self.body_spent:
-                    raise _unreachable(self)
-                self.intermediate = None  # the chain begins anew
-        self.resolve(endpoint)
+            if self.resolution.pool.backend(self.intermediate.instance) is not None:
+                return
+            if self.body_spent:
+                raise _unreachable(self)
+            self.intermediate = None
+        self.position = self.resolution.first
 
     def call_line(self) -> str:
         """Render H_CALL: its id, and when its time is up, by the clock that processes share."""
@@ -169,9 +162,10 @@ class Invocation:
         if context.pending.full(self.buffered):
             self.reject(_not_ready(self))
             return
+        self.move("wait")
         self.wait = self.wait or Wait()
         self.wait.since = context.time()
-        if context.enqueue(self) and self.variant.multi_model:
+        if context.enqueue(self) and self.resolution.variant.multi_model:
             context.link.request_target(self.target_key)
 
     def resume(self, timing: Timing | None) -> None:
@@ -187,15 +181,21 @@ class Invocation:
 
     def client_gone(self) -> None:
         """End it, because its caller hung up."""
+        phase = self.phase
+        self.move("leave")
+        if phase == "over":
+            return
         if self.attempt is not None:
             self.attempt.abort()
         self._close(499, self.bytes_out)
-        self.context.dequeue(self)
+        if phase == "waiting":
+            self.context.dequeue(self)
 
     # --- the answer
 
     def answer(self, exchange: Exchange) -> None:
         """Answer with the whole answer of the last container."""
+        self.phase = ANSWER[self.phase]
         body, headers = exchange.body, exchange.headers
         infer = self._close(200, len(body))
         content_type = headers.get("content-type", "application/octet-stream")
@@ -203,7 +203,7 @@ class Invocation:
 
     def begin(self, exchange: Exchange) -> None:
         """Begin to pass on a long answer as it comes."""
-        self.begun = True
+        self.move("begin")
         request, headers = self.request, exchange.headers
         content_type = headers.get("content-type", "application/octet-stream")
         length = headers.get("content-length")
@@ -224,38 +224,38 @@ class Invocation:
 
     def end(self, exchange: Exchange) -> None:
         """End an answer that was passed on as it came."""
+        self.move("end")
         self._close(200, self.bytes_out)
         self.request.end()
 
     def cut(self, error: CallFailed) -> None:
         """Break off an answer that has begun."""
+        self.move("cut")
         self._close(200, self.bytes_out, "Cut", failed=0)
         self.request.abort()
 
     def reject(self, error: errors.InvokeError, failed: int | None = None) -> None:
         """Answer with an error. `failed`: see `_close`."""
+        self.move("reject")
         infer = self._close(error.status, len(error.body), error.kind, failed)
-        timing = server_timing(infer, self.variant.multi_model, self.wait)
+        timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
         errors.answer(self.request, error, self.id, [("Server-Timing", timing)])
 
     def _extra_lines(self, infer: float) -> str:
         """Render the lines of the answer's head that are not the container's."""
-        timing = server_timing(infer, self.variant.multi_model, self.wait)
-        return f"{self.variant.invoked_line}x-amzn-RequestId: {self.id}\r\nServer-Timing: {timing}\r\n"
+        timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
+        return f"{self.resolution.variant.invoked_line}x-amzn-RequestId: {self.id}\r\nServer-Timing: {timing}\r\n"
 
     def _close(self, status: int, size: int, error: str = "", failed: int | None = None) -> float:
-        """End it, however that came: give all counts back, count and log it, once. Return the seconds with containers.
+        """End it, however that came: give all counts back, count and log it. Return the seconds with containers.
 
         `size`: of the answer's body, bytes. `failed`: the status of its container's error, 0 if that gave no answer.
         """
         if self.attempt is not None:
             self.attempt.leave()
-        context, variant = self.context, self.variant
-        now = context.time()
+        context, to = self.context, self.resolution
+        variant, now = to.variant, context.time()
         infer = self.earlier + now - self.sent if self.sent else 0.0
-        if self.over:
-            return infer
-        self.over = True
         context.in_flight -= 1
         counter, multi_model, missed = variant.counter, variant.multi_model, self.wait is not None
         if failed is not None or (status == 200 and not error):
@@ -268,10 +268,10 @@ class Invocation:
             else:
                 counter.cache_hits += 1
         if context.log is not None:
-            endpoint, request, length = self.endpoint, self.request, self.request.content_length
+            endpoint, request, length = to.endpoint, self.request, self.request.content_length
             context.log.add(
                 (
-                    now, self.id, endpoint.region, endpoint.name, variant.name, self.target,
+                    now, self.id, endpoint.region, endpoint.name, variant.name, to.target,
                     variant.labels[self.position], status, error, len(request.body) if length is None else length,
                     size, now - self.arrived, infer, ("miss" if missed else "hit") if multi_model else "",
                 )
@@ -282,19 +282,19 @@ class Invocation:
 class Attempt:
     """An invocation with one backend, from the call of a container there until it leaves. A caller of the pool."""
 
-    __slots__ = ("backend", "error_body", "exchange", "invocation", "worker")
+    __slots__ = ("backend", "error", "exchange", "invocation", "worker")
 
     invocation: Invocation
     backend: Backend  # the invocation counts as in flight there, ...
     worker: Worker | None  # ... and there
     exchange: Exchange | None
-    error_body: bytes | None  # the last container's error, as far as it came
+    error: bytes  # of the last container, as far as it came; in the phase "failing"
 
     def call(self) -> None:
         """Send the request to the container whose turn it is."""
         invocation = self.invocation
         context, request, headers = invocation.context, invocation.request, invocation.headers
-        position, intermediate = invocation.position, invocation.intermediate
+        to, position, intermediate = invocation.resolution, invocation.position, invocation.intermediate
         # 1. The body, as far as it is here. In a chain its type is what the container before answered (§5.6).
         body, content_type = None, headers.get("content-type")
         if intermediate is not None:
@@ -302,7 +302,7 @@ class Attempt:
         elif request.complete:
             body = request.body
         length = len(body) if body is not None else request.content_length
-        target = headers.get(contract.H_TARGET_MODEL) if position == invocation.variant.target_position else None
+        target = headers.get(contract.H_TARGET_MODEL) if position == to.variant.target_position else None
         # 2. The address: a worker's, or the container's own.
         upstream = self.backend.upstreams[position]
         address = upstream.address
@@ -320,7 +320,7 @@ class Attempt:
             body or b"",
             deadline=invocation.deadline,
             streamed=body is None,
-            buffer=invocation.buffer if position == invocation.last else contract.MAX_BETWEEN_CONTAINERS,
+            buffer=invocation.buffer if position == to.last else contract.MAX_BETWEEN_CONTAINERS,
         )
 
     def abort(self) -> None:
@@ -352,11 +352,12 @@ class Attempt:
     def replied(self, exchange: Exchange) -> None:
         invocation = self.invocation
         if not 200 <= exchange.status < 300:
-            if exchange.complete or invocation.position < invocation.last:
+            if exchange.complete or invocation.position < invocation.resolution.last:
                 self._container_error(exchange, exchange.body)
             else:
+                invocation.move("error")
                 self._gather_error(exchange, exchange.body)
-        elif invocation.position < invocation.last:
+        elif invocation.position < invocation.resolution.last:
             self._call_next(exchange)
         elif exchange.complete:
             invocation.answer(exchange)
@@ -364,14 +365,14 @@ class Attempt:
             invocation.begin(exchange)
 
     def received(self, exchange: Exchange, data: bytes) -> None:
-        if self.error_body is not None:
-            self._gather_error(exchange, self.error_body + data)
+        if self.invocation.phase == "failing":
+            self._gather_error(exchange, self.error + data)
         else:
             self.invocation.write(exchange, data)
 
     def ended(self, exchange: Exchange) -> None:
-        if self.error_body is not None:
-            self._container_error(exchange, self.error_body)
+        if self.invocation.phase == "failing":
+            self._container_error(exchange, self.error)
         else:
             self.invocation.end(exchange)
 
@@ -380,21 +381,21 @@ class Attempt:
         invocation, backend = self.invocation, self.backend
         refused = not error.received and not isinstance(error, CallTimedOut)
         # 1. The container had answered with an error.
-        if self.error_body is not None:
-            self._container_error(exchange, self.error_body)
-        # 2. A worker did not take it: the container's own address reaches another.
+        if invocation.phase == "failing":
+            self._container_error(exchange, self.error)
+        # 2. The answer has begun: it can only be cut.
+        elif invocation.phase == "answering":
+            invocation.cut(error)
+        # 3. A worker did not take it: the container's own address reaches another.
         elif refused and self.worker is not None:
             self._leave_worker()
             invocation.bypass_workers = True
             self.call()
-        # 3. The answer has begun: it can only be cut.
-        elif invocation.begun:
-            invocation.cut(error)
         # 4. The backend did not take it: another may.
         elif refused:
             self.leave()
             invocation.refused_by += ((backend.instance, backend.generation),)
-            if invocation.position == invocation.variant.target_position:
+            if invocation.position == invocation.resolution.variant.target_position:
                 invocation.context.forget(invocation.target_key, backend, 0)
             invocation.send_again()
         # 5. The container may have begun work.
@@ -419,7 +420,7 @@ class Attempt:
 
     def _gather_error(self, exchange: Exchange, body: bytes) -> None:
         """Wait for as much of the last container's error as can matter."""
-        self.error_body = body
+        self.error = body
         if len(body) >= _ERROR_BODY and not exchange.complete:  # a complete one has ended
             self._container_error(exchange, body)
 
@@ -428,7 +429,7 @@ class Attempt:
         exchange.abort()  # without effect on an answer that is whole
         invocation, backend, status = self.invocation, self.backend, exchange.status
         self.leave()
-        endpoint, variant, position = invocation.endpoint, invocation.variant, invocation.position
+        endpoint, variant, position = invocation.resolution.endpoint, invocation.resolution.variant, invocation.position
         if status in (404, 507) and position == variant.target_position and not invocation.reloaded:
             invocation.reloaded = True
             invocation.context.forget(invocation.target_key, backend, status)
@@ -450,30 +451,33 @@ def attributes(headers: Mapping[str, str]) -> Headers:
 
 
 def _unreachable(invocation: Invocation) -> errors.InvokeError:
-    endpoint, label = invocation.endpoint, invocation.variant.labels[invocation.position]
-    return errors.unreachable(endpoint.region, endpoint.name, label)
+    return errors.unreachable(*_container(invocation))
+
+
+def _container(invocation: Invocation) -> tuple[str, str, str]:
+    """Return the region, endpoint and label of the container whose turn it is."""
+    to = invocation.resolution
+    return to.endpoint.region, to.endpoint.name, to.variant.labels[invocation.position]
 
 
 def _not_ready(invocation: Invocation) -> errors.InvokeError:
-    endpoint, variant = invocation.endpoint, invocation.variant
-    if variant.multi_model:
-        return errors.not_ready(endpoint.name, variant.name, invocation.target)
+    to = invocation.resolution
+    if to.variant.multi_model:
+        return errors.not_ready(to.endpoint.name, to.variant.name, to.target)
     if invocation.earlier:  # a container has worked for it: a 503 would make the client send it again
         return _unreachable(invocation)
-    return errors.no_instance(endpoint.name, variant.name)
+    return errors.no_instance(to.endpoint.name, to.variant.name)
 
 
 def _call_error(invocation: Invocation, error: CallFailed) -> errors.InvokeError:
-    endpoint, label = invocation.endpoint, invocation.variant.labels[invocation.position]
     if isinstance(error, CallTimedOut) or invocation.deadline <= invocation.context.time():
-        return errors.timed_out(endpoint.region, endpoint.name, label)
+        return errors.timed_out(*_container(invocation))
     if isinstance(error, CallCut):
-        return errors.cut(endpoint.region, endpoint.name, label)
-    return errors.unreachable(endpoint.region, endpoint.name, label)
+        return errors.cut(*_container(invocation))
+    return _unreachable(invocation)
 
 
 def _too_much_between(invocation: Invocation, exchange: Exchange, body: bytes) -> errors.InvokeError:
-    endpoint, position = invocation.endpoint, invocation.position
-    label, following = invocation.variant.labels[position : position + 2]
+    following = invocation.resolution.variant.labels[invocation.position + 1]
     size = exchange.headers.get("content-length") or ("" if exchange.complete else "at least ") + str(len(body))
-    return errors.too_much_between(endpoint.region, endpoint.name, label, following, exchange.status, size)
+    return errors.too_much_between(*_container(invocation), following, exchange.status, size)

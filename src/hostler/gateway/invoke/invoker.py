@@ -1,4 +1,4 @@
-"""InvokeEndpoint's way in: checks a request, finds its endpoint, and starts its invocation.
+"""InvokeEndpoint's way in: resolves a request, and starts its invocation.
 
 On a hit there is no task, no lock, no JSON, no logging, and one hop. Residency is control's to decide.
 """
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from hostler import contract
 from hostler.gateway import errors
 from hostler.gateway.invoke.context import InvocationContext
-from hostler.gateway.invoke.headers import check_endpoint_name, check_headers
 from hostler.gateway.invoke.invocation import Invocation
-from hostler.gateway.invoke.resolve import UNSUPPORTED, unsupported
+from hostler.gateway.invoke.resolve import InvokeRequest, resolve
 from hostler.gateway.region import Regions
 from hostler.wire.http_request import Request
 
@@ -27,29 +26,16 @@ class Invoker:
     regions: Regions
 
     def invoke(self, request: Request, name: str, kind: type[Invocation]) -> None:
-        """Answer one invocation of the endpoint of this name, in the order of checks of §4.1."""
-        context = self.context
-        invocation = kind(context, request)
-        headers = invocation.headers
+        """Answer one invocation of the endpoint of this name."""
+        context, headers = self.context, request.headers
+        size = request.buffered if request.complete else request.content_length
+        asked = InvokeRequest(
+            context.request_id(), self.regions.of(headers.get("authorization")), name, headers, size, kind.takes_target
+        )
         try:
-            # 1. The body's size, as far as it is known.
-            size = request.buffered if request.complete else request.content_length
-            if size is not None and size > contract.MAX_BODY:
-                raise errors.oversize()
-            # 2. Headers, each by its constraint.
-            check_headers(request.headers)
-            # 3. Endpoint.
-            endpoint = context.routes.endpoints.get(f"{self.regions.of(headers.get('authorization'))}/{name}")
-            if endpoint is None:
-                check_endpoint_name(name)
-                raise errors.no_such_endpoint(name) if context.link.linked.is_set() else errors.no_routes()
-            # 4. Variant, target, container.
-            invocation.resolve(endpoint)
-            # 5. Features that no endpoint has.
-            if not headers.keys().isdisjoint(UNSUPPORTED):
-                raise unsupported(name, headers)
+            invocation = kind(context, request, asked, resolve(context.routes, asked, context.rng.random()))
         except errors.InvokeError as error:
-            self.refuse(request, name, error, invocation.id)
+            self.refuse(request, name, error, asked.id)
             return
         context.in_flight += 1
         request.on_disconnect = invocation.client_gone

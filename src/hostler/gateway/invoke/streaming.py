@@ -11,6 +11,7 @@ from hostler.contract import MAX_STREAM
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.headers import streaming
 from hostler.gateway.invoke.invocation import Invocation, attributes
+from hostler.gateway.invoke.resolve import InvokeRequest, Resolution
 from hostler.wire.http_exchange import CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_request import Request
 
@@ -21,8 +22,10 @@ class Streaming(Invocation):
     takes_target = False
     buffer = 0
 
-    def __init__(self, context: InvocationContext, request: Request) -> None:
-        super().__init__(context, request)
+    def __init__(
+        self, context: InvocationContext, request: Request, asked: InvokeRequest, resolution: Resolution
+    ) -> None:
+        super().__init__(context, request, asked, resolution)
         self.headers = streaming(request.headers)
 
     def call_line(self) -> str:
@@ -39,26 +42,27 @@ class Streaming(Invocation):
 
     def write(self, exchange: Exchange, data: bytes) -> None:
         """Send one more piece, in a frame."""
-        if not self.begun:
+        if self.phase == "called":
             self._start(exchange)
         frame = event_stream.part(data)
         self.bytes_out += len(frame)
         self.request.write(frame)
 
     def end(self, exchange: Exchange) -> None:
-        if not self.begun:
+        if self.phase == "called":
             self._start(exchange)  # an empty answer
         super().end(exchange)
 
     def cut(self, error: CallFailed) -> None:
         """End the answer with a frame that says what failed."""
+        self.move("cut")
         frame = self._error_frame(error)
         self._close(200, self.bytes_out + len(frame), "Cut", failed=0)
         self.request.write(frame)
         self.request.end()
 
     def _start(self, exchange: Exchange) -> None:
-        self.begun = True
+        self.move("begin")
         exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         lines = [("Content-Type", event_stream.CONTENT_TYPE), ("X-Amzn-SageMaker-Content-Type", content_type)]
@@ -67,7 +71,7 @@ class Streaming(Invocation):
         self.request.start(200, [*lines, *attributes(exchange.headers)], None, extra_lines)
 
     def _error_frame(self, error: CallFailed) -> bytes:
-        label = self.variant.labels[self.position]
+        label = self.resolution.variant.labels[self.position]
         if isinstance(error, CallTimedOut):
             message = f"Container {label} did not finish its answer within {MAX_STREAM:g} seconds."
             return event_stream.error("ModelInvocationTimeExceeded", message)
