@@ -77,4 +77,12 @@ class DiskFull(ArtifactError):
 
 
 class EngineError(HostlerError):
-    """The engine could not carry out a request (start, stop, list)."""
+    """The engine could not carry out a request (prepare, start, stop, list)."""
+
+
+class NotStarted(EngineError):
+    """A container of an instance could not be started. `position`: in the instance's launch, from 0."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
+        self.position = position

@@ -67,7 +67,7 @@ class Lifecycle:
             return f"there is no endpoint {name!r} in {region}"
         return {"targets": [], "total": 0, "asked": [region, name, match, order, limit]}
 
-    def logs(self, region, name, tail):
+    async def logs(self, region, name, tail):
         if self._store.endpoint(region, name) is None:
             return None
         return [{"instance": "1", "log": "x" * tail}]

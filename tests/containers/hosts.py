@@ -15,9 +15,9 @@ from pathlib import Path
 
 import standins
 
-from hostler.engines.engine import Launch
 from hostler.processes.tree import descendants, parents
 from hostler.testing.process import HostlerProcess, NotReady
+from hostler.wire.host_messages import Spawn
 
 _NUMBERS = itertools.count()
 STANDINS = Path(standins.__file__)
@@ -76,12 +76,12 @@ class Host:
         """Return the first child whose command line has these words; 0 without one."""
         return next(iter(self.pids_of(words)), 0)
 
-    def launch(self, id: str, kind: str, **environment: str) -> Launch:
-        """Return a container's launch. `kind` is `forked` or `executed`. It has no variables but these."""
+    def spawn(self, id: str, kind: str, **environment: str) -> Spawn:
+        """Return how a container is started. `kind` is `forked` or `executed`. It has no variables but these."""
         folder = self.data / "containers" / id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        return Launch(
+        return Spawn(
             id=id,
             folder=str(folder),
             log=str(self.data / "logs" / f"{id}.log"),

@@ -3,68 +3,207 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
+import os
+import signal
 import sys
+import tarfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
-from hosts import Host, hosting, none_of, until
+from hosts import SOURCE, STANDINS, Host, hosting, none_of, until
 from standins import DESCENDANTS
 
-from hostler.engines.engine import Engine, Launch, Seen
-from hostler.engines.fake import FakeEngine
+from hostler.artifacts.archive import ArchiveLimits
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.source import EmbeddedSource
+from hostler.engines.engine import ContainerLaunch, ContainerReport, Engine, InstanceLaunch, InstanceReport
+from hostler.engines.fake import FakeContainer, FakeEngine
+from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
-from hostler.errors import EngineError
+from hostler.engines.rooms import Rooms
+from hostler.errors import EngineError, NotStarted
 from hostler.processes.tree import descendants
+from hostler.settings import Settings
+
+OURS = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
+COMMAND = "registry.example/a-command:1"
 
 
-class FakeStage:
-    """The fake engine has no processes: what a container would do is done to it."""
+class Stage:
+    """Where engines run whose instances all have the same kind of containers. `image`: of these."""
 
-    def __init__(self) -> None:
+    image: str
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.caches: list[ArtifactCache] = []
+
+    def rooms(self) -> Rooms:
+        """Rooms for a new client of the engine, as a new control has them."""
+        limits = ArchiveLimits(10**9, 1000, 1000.0)
+        cache = ArtifactCache(self.data / "artifacts", EmbeddedSource(self.data / "s3"), 2**30, limits)
+        self.caches.append(cache)
+        return Rooms(self.settings(), cache)
+
+    def settings(self) -> Settings:
+        return Settings(data=self.data, images={COMMAND: (sys.executable, str(STANDINS), "command")})
+
+    def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
+        """Return the launch of an instance with a container for each environment."""
+        containers = tuple(
+            ContainerLaunch(self.image, environment, multi_model, True, f"group/{id}/{position}")
+            for position, environment in enumerate(environments or ({},))
+        )
+        return InstanceLaunch(id, {"for": "a test"}, containers)
+
+    def put(self, bucket: str, key: str) -> None:
+        """Put a packed artifact into the embedded S3."""
+        path = self.data / "s3" / bucket / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w:gz") as archive:
+            member = tarfile.TarInfo("model.bin")
+            member.size = 5
+            archive.addfile(member, io.BytesIO(b"model"))
+
+    def environment(self, id: str) -> str:
+        """Return the environment that a container has, as lines."""
+        raise NotImplementedError
+
+    def sees(self, family: set[int], path: str) -> bool:
+        """Whether a path exists for a container, of which these are the processes."""
+        raise NotImplementedError
+
+    async def family(self, id: str) -> set[int]:
+        """Return the pids of a container and of everything below it, once all of it is there."""
+        raise NotImplementedError
+
+    async def remove(self, id: str) -> None:
+        """Remove a container behind the engine's back."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Make it impossible to ask the engine."""
+        raise NotImplementedError
+
+    def engine(self) -> Engine:
+        """Connect to the engine, which outlives its clients."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End all clients; what they started runs on."""
+        for cache in self.caches:
+            await cache.close()
+        self.caches.clear()
+
+
+class FakeStage(Stage):
+    """The fake engine has no processes: what happens to a container is done to it."""
+
+    image = OURS
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
         self._engine = FakeEngine()
+        self._engine.address = self._address
+
+    def _address(self, container: FakeContainer) -> str:
+        if exit := container.environment.get("STANDIN_EXIT"):
+            asyncio.get_running_loop().call_soon(self._engine.end, container.id, int(exit))
+        return f"unix:/nowhere/{container.id}"
 
     def engine(self) -> Engine:
-        return self._engine
+        return self._engine.connect(self.rooms())
 
-    def launch(self, id: str, **environment: str) -> Launch:
-        if "STANDIN_EXIT" in environment:
-            self._engine.exits = int(environment["STANDIN_EXIT"])
-        self._engine.text[f"{id}.log"] = "a stand-in speaks\n"
-        self._engine.bytes[1_000_001] = 10 * 2**20
-        self._engine.ports[1_000_001] = (8080,)
-        return Launch(id, f"/nowhere/{id}", f"{id}.log", environment, {"for": "a test"}, framework="script")
+    def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
+        launch = super().launch(id, *environments, multi_model=multi_model)
+        for position in range(len(launch.containers)):
+            self._engine.text[f"{id}.{position}"] = "a stand-in speaks\n"
+            self._engine.bytes[f"{id}.{position}"] = 10 * 2**20
+        return launch
 
-    def family(self, seen: Seen) -> set[int]:
-        return {seen.pid}
+    def environment(self, id: str) -> str:
+        container = next(each for each in self._engine.started if each.id == id)
+        return "".join(f"{name}={value}\n" for name, value in container.environment.items())
+
+    def sees(self, family: set[int], path: str) -> bool:
+        return os.path.exists(path)
+
+    async def family(self, id: str) -> set[int]:
+        return set()
+
+    async def remove(self, id: str) -> None:
+        self._engine.remove(id)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        self._engine.unreachable = "the fake engine does not answer"
+        yield
+        self._engine.unreachable = ""
+        self._engine.report("nobody")  # it is a change
 
 
-class ProcessStage:
-    """The process engine over a real host, which outlives the engines that a test connects to it."""
+class ProcessStage(Stage):
+    """The process engine over a real host."""
 
-    def __init__(self, host: Host, kind: str, address: str) -> None:
+    def __init__(self, host: Host, image: str) -> None:
+        super().__init__(host.data)
         self._host = host
-        self._kind = kind
-        self.address = address
+        self.image = image
+        self._clients: list[HostClient] = []
 
     def engine(self) -> Engine:
-        return ProcessEngine(self._host.run)
+        self._clients.append(HostClient(self._host.run))
+        return ProcessEngine(self._clients[-1], self.rooms())
 
-    def launch(self, id: str, **environment: str) -> Launch:
-        return self._host.launch(id, self._kind, **environment)
+    def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
+        launch = super().launch(id, *environments, multi_model=multi_model)
+        if self.image == OURS:  # forked: the source is imported already
+            return launch
+        containers = [
+            msgspec.structs.replace(each, environment={"PYTHONPATH": str(SOURCE), **each.environment})
+            for each in launch.containers
+        ]
+        return msgspec.structs.replace(launch, containers=tuple(containers))
 
-    def family(self, seen: Seen) -> set[int]:
-        """The container and everything below it, once all of it is there."""
-        ready = self._host.data / "containers" / seen.id / "environment"
-        until(f"{seen.id} is up", ready.exists)
-        found = {seen.pid, *descendants(seen.pid)}
+    def environment(self, id: str) -> str:
+        file = self.data / "containers" / id / "environment"
+        until(f"{id} is up", file.exists)
+        return file.read_text()
+
+    def sees(self, family: set[int], path: str) -> bool:
+        return Path(f"/proc/{max(family)}/root{path}").exists()
+
+    async def family(self, id: str) -> set[int]:
+        self.environment(id)
+        pid = next(child.pid for child in await self._clients[-1].list() if child.id == id)
+        found = {pid, *descendants(pid)}
         assert len(found) > DESCENDANTS
         return found
 
+    async def remove(self, id: str) -> None:
+        await self._clients[-1].stop(id, 0)
 
-Stage = FakeStage | ProcessStage
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        self._host.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._host.process.send_signal(signal.SIGCONT)
+
+    async def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        await asyncio.sleep(0)
+        await super().close()
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +225,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], H
 
 
 @pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap"])
-def stage(request: pytest.FixtureRequest, host: Callable[[str], Host], require: Callable[..., None]) -> Stage:
+def stage(
+    request: pytest.FixtureRequest, tmp_path: Path, host: Callable[[str], Host], require: Callable[..., None]
+) -> Stage:
     if request.param == "fake":
-        return FakeStage()
+        return FakeStage(tmp_path)
     if request.param == "forked":
-        return ProcessStage(host("off"), "forked", "unix:/")
+        return ProcessStage(host("off"), OURS)
     if request.param == "bubblewrap":
         require("bwrap")
-    return ProcessStage(host("on" if request.param == "bubblewrap" else "off"), "executed", "tcp:127.0.0.1:")
+    return ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
 
 
 def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:
@@ -104,82 +245,103 @@ def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:
         try:
             await play(engine)
         finally:
-            for seen in await engine.list():
-                await engine.stop(seen.id, 0)
-            await closed(engine)
+            for report in await engine.list():
+                await engine.stop(report.id, 0)
+            await stage.close()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
-
-
-async def closed(engine: Engine) -> None:
-    if isinstance(engine, ProcessEngine):
-        engine.close()
-        await asyncio.sleep(0)
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
-async def one(engine: Engine, id: str) -> Seen:
-    return next(seen for seen in await engine.list() if seen.id == id)
+async def started(engine: Engine, launch: InstanceLaunch) -> InstanceReport:
+    await engine.prepare(launch)
+    return await engine.start(launch.id)
 
 
-async def exited(engine: Engine, id: str) -> Seen:
-    while (seen := await one(engine, id)).exit is None:
+async def seen(engine: Engine, id: str) -> InstanceReport:
+    return next(report for report in await engine.list() if report.id == id)
+
+
+async def exited(engine: Engine, id: str, position: int) -> ContainerReport:
+    while (container := (await seen(engine, id)).containers[position]).exit is None:
         await engine.changed()
-    return seen
+    return container
 
 
-def test_a_started_container_is_listed_with_all_that_control_needs(stage: Stage) -> None:
+def test_a_started_instance_is_reported_by_its_start_and_by_the_list(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        launch = stage.launch("listed")
-        await engine.start(launch)
-        seen = await one(engine, "listed")
-        assert seen.labels == {"for": "a test"}
-        assert seen.exit is None
-        assert seen.pid > 1
-        assert seen.base in (launch.folder, "/opt/ml")
-        assert seen.address.startswith(stage.address if isinstance(stage, ProcessStage) else "unix:/")
+        launch = stage.launch("listed", {}, {}, {})
+        assert len(await engine.prepare(launch)) == 3
+        report = await engine.start("listed")
+        assert report.labels == {"for": "a test"}
+        assert await engine.list() == [report]
+        assert (report.trouble, report.hopeless, report.leaving, report.lost) == ("", False, False, False)
+        assert len({container.address for container in report.containers}) == 3
+        for container in report.containers:
+            assert container.address.startswith("tcp:127.0.0.1:" if stage.image == COMMAND else "unix:/")
+            assert container.ours == (stage.image == OURS)
+            assert container.exit is None
 
     playing(stage, play)
 
 
-def test_starting_an_id_twice_starts_one_container(stage: Stage) -> None:
+def test_an_instance_runs_once_it_is_prepared_and_started_and_not_before(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        launch = stage.launch("twice")
-        await asyncio.gather(engine.start(launch), engine.start(launch))
-        before = await one(engine, "twice")
-        await engine.start(launch)
-        assert [seen for seen in await engine.list() if seen.id == "twice"] == [before]
+        with pytest.raises(EngineError, match="not prepared"):
+            await engine.start("early")
+        await engine.prepare(stage.launch("early"))
+        assert not any(container.address for report in await engine.list() for container in report.containers)
+        await engine.stop("early", 0)
+        with pytest.raises(EngineError, match="not prepared"):
+            await engine.start("early")
 
     playing(stage, play)
 
 
-def test_an_exit_is_seen_with_its_code_until_the_container_is_stopped(stage: Stage) -> None:
+def test_preparing_and_starting_an_id_twice_is_one_instance(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        launch = stage.launch("short", STANDIN_EXIT="7")
-        await engine.start(launch)
-        assert (await exited(engine, "short")).exit == 7
-        await engine.start(launch)
-        assert (await one(engine, "short")).exit == 7
+        launch = stage.launch("twice", {}, {})
+        stage.put("box", "one")
+        storages = await engine.prepare(launch)
+        await storages[0].fetch_model("box", "one")
+        assert await engine.prepare(launch) == storages
+        before, again = await asyncio.gather(engine.start("twice"), engine.start("twice"))
+        assert before == again
+        assert (stage.data / "containers" / "twice.0" / "model" / "model.bin").exists(), "it was prepared once"
+        await engine.prepare(launch)
+        assert await engine.start("twice") == before
+        assert await engine.list() == [before]
+
+    playing(stage, play)
+
+
+def test_one_container_ends_with_its_code_and_the_others_live_on_until_the_instance_is_stopped(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("short", {}, {"STANDIN_EXIT": "7"}, {}))
+        assert (await exited(engine, "short", 1)).exit == 7
+        assert (await engine.start("short")).containers[1].exit == 7, "what has exited is not started again"
+        assert [container.exit for container in (await seen(engine, "short")).containers] == [None, 7, None]
         await engine.stop("short", 0)
         assert await engine.list() == []
 
     playing(stage, play)
 
 
-def test_a_stopped_container_is_forgotten_and_nothing_of_it_runs(stage: Stage) -> None:
+def test_a_stopped_instance_is_forgotten_and_nothing_of_it_is_left(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("family"))
-        family = stage.family(await one(engine, "family"))
+        await started(engine, stage.launch("family", {}, {}))
+        family = await stage.family("family.0") | await stage.family("family.1")
         await engine.stop("family", 30)
         assert none_of(family)
         assert await engine.list() == []
+        assert not [*(stage.data / "containers").glob("family*")]
 
     playing(stage, play)
 
 
 def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("stubborn", STANDIN_STUBBORN="1"))
-        family = stage.family(await one(engine, "stubborn"))
+        await started(engine, stage.launch("stubborn", {"STANDIN_STUBBORN": "1"}))
+        family = await stage.family("stubborn.0")
         await engine.stop("stubborn", 0.05)
         assert none_of(family)
 
@@ -188,7 +350,7 @@ def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(stage: Stage
 
 def test_stopping_twice_at_once_and_stopping_the_unknown_are_no_errors(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("once"))
+        await started(engine, stage.launch("once", {}, {}))
         await asyncio.gather(engine.stop("once", 5), engine.stop("once", 5))
         await engine.stop("never", 5)
         assert await engine.list() == []
@@ -196,35 +358,109 @@ def test_stopping_twice_at_once_and_stopping_the_unknown_are_no_errors(stage: St
     playing(stage, play)
 
 
-def test_an_id_can_be_started_again_after_it_was_stopped(stage: Stage) -> None:
+def test_an_id_can_be_used_again_after_it_was_stopped(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        launch = stage.launch("again")
-        await engine.start(launch)
-        first = (await one(engine, "again")).pid
+        await started(engine, stage.launch("again", {}, {}))
         await engine.stop("again", 5)
-        await engine.start(launch)
-        assert (await one(engine, "again")).pid != first
+        report = await started(engine, stage.launch("again", {}))
+        assert await engine.list() == [report]
+        assert len(report.containers) == 1
 
     playing(stage, play)
 
 
-def test_a_new_client_lists_the_containers_that_an_earlier_one_started(stage: Stage) -> None:
+def test_a_stop_ends_a_start_that_is_under_way(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("kept"))
+        for turns in range(6):
+            await engine.prepare(stage.launch("hasty", {}, {}))
+            start = asyncio.create_task(engine.start("hasty"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            start.cancel()
+            await asyncio.gather(start, return_exceptions=True)
+            await engine.stop("hasty", 0)
+            assert await engine.list() == []
+
+    playing(stage, play)
+
+
+def test_a_new_client_reports_what_an_earlier_one_started_and_finds_its_artifacts(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        launch = stage.launch("kept", {}, {}, multi_model=True)
+        stage.put("box", "one")
+        _, storage = await engine.prepare(launch)
+        await engine.start("kept")
+        placed = await storage.fetch("0123", "one", "box", "one")
         before = await engine.list()
-        await closed(engine)
+        await stage.close()
         second = stage.engine()
         assert await second.list() == before
-        await closed(second)
-        assert await engine.list() == before
+        _, storage = await second.prepare(launch)
+        (found,) = (await storage.known(["0123"])).values()
+        assert (found.target, found.shown) == ("one", placed.shown)
+        assert await second.start("kept") == before[0], "nothing of it is started again"
+        await second.stop("kept", 0)
+        assert await second.list() == []
+        assert not [*(stage.data / "containers").glob("kept*")]
 
     playing(stage, play)
 
 
-def test_changes_are_reported_when_a_container_starts_and_when_it_ends(stage: Stage) -> None:
+def test_a_new_client_stops_what_an_earlier_one_started(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("left", {}, {}))
+        family = await stage.family("left.0") | await stage.family("left.1")
+        await stage.close()
+        await stage.engine().stop("left", 5)
+        assert none_of(family)
+        assert not [*(stage.data / "containers").glob("left*")]
+
+    playing(stage, play)
+
+
+def test_an_artifact_that_comes_after_the_start_is_seen_inside_where_its_path_says(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        stage.put("box", "late")
+        (storage,) = await engine.prepare(stage.launch("late", {}, multi_model=True))
+        await engine.start("late")
+        placed = await storage.fetch("4567", "late", "box", "late")
+        assert stage.sees(await stage.family("late.0"), f"{placed.shown}/model.bin")
+        await storage.discard("4567")
+
+    playing(stage, play)
+
+
+def test_a_submit_directory_in_s3_becomes_the_folder_of_the_code_as_the_container_sees_it(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        stage.put("box", "code")
+        launch = stage.launch("code", {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://box/code"})
+        (storage,) = await engine.prepare(launch)
+        await storage.fetch_code("box", "code")
+        await engine.start("code")
+        environment = dict(line.split("=", 1) for line in stage.environment("code.0").splitlines())
+        assert stage.sees(await stage.family("code.0"), f"{environment['SAGEMAKER_SUBMIT_DIRECTORY']}/model.bin")
+
+    playing(stage, play)
+
+
+def test_a_container_that_others_removed_is_missing_from_the_next_list(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        before = await started(engine, stage.launch("robbed", {}, {}))
+        await engine.list()
+        await stage.remove("robbed.0")
+        await asyncio.wait_for(engine.changed(), 20)
+        assert (await seen(engine, "robbed")).containers == (ContainerReport(), before.containers[1])
+        await stage.remove("robbed.1")
+        assert await engine.list() == []
+        await engine.stop("robbed", 0)
+
+    playing(stage, play)
+
+
+def test_changes_are_reported_when_an_instance_starts_and_when_it_ends(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await engine.list()
-        await engine.start(stage.launch("news"))
+        await started(engine, stage.launch("news"))
         await asyncio.wait_for(engine.changed(), 20)
         await engine.stop("news", 5)
         await asyncio.wait_for(engine.changed(), 20)
@@ -232,38 +468,110 @@ def test_changes_are_reported_when_a_container_starts_and_when_it_ends(stage: St
     playing(stage, play)
 
 
+def test_an_engine_that_cannot_be_asked_says_so_in_seconds_and_then_that_it_can_again(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        report = await started(engine, stage.launch("apart"))
+        await engine.list()
+        with stage.away():
+            with pytest.raises(EngineError, match="not answer"):
+                await asyncio.wait_for(engine.list(), 30)  # a guard: it is promised within seconds
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(engine.changed(), 0.1)  # whatever changed before
+        await asyncio.wait_for(engine.changed(), 20)
+        assert await engine.list() == [report]
+
+    playing(stage, play)
+
+
 def test_the_log_is_read_from_its_end_and_a_missing_one_is_empty(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        launch = stage.launch("talker", STANDIN_EXIT="0")
-        await engine.start(launch)
-        await exited(engine, "talker")
-        assert engine.logs(launch.log, 1000).endswith("a stand-in speaks\n")
-        assert engine.logs(launch.log, 7) == "speaks\n"
-        assert engine.logs(launch.log + ".not", 1000) == ""
+        await started(engine, stage.launch("talker", {}, {"STANDIN_EXIT": "0"}))
+        await exited(engine, "talker", 1)
+        assert (await engine.logs("talker", 1, 1000)).endswith("a stand-in speaks\n")
+        assert await engine.logs("talker", 1, 7) == "speaks\n"
+        assert await engine.logs("talker", 2, 1000) == ""
+        assert await engine.logs("never", 0, 1000) == ""
 
     playing(stage, play)
 
 
-def test_memory_counts_the_whole_tree_and_is_zero_after_its_end(stage: Stage) -> None:
+def test_memory_counts_a_containers_whole_tree_and_is_zero_without_one(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("eater"))
-        seen = await one(engine, "eater")
-        stage.family(seen)
-        assert engine.memory(seen.pid) > 2**20
-        assert engine.memory(2**22 + 1) == 0
+        await started(engine, stage.launch("eater", {}, {}))
+        await stage.family("eater.1")
+        assert await engine.memory("eater", 1) > 2**20
+        assert await engine.memory("eater", 2) == 0
+        assert await engine.memory("never", 0) == 0
 
     playing(stage, play)
 
 
-def test_all_ports_on_which_a_container_listens_are_listed(stage: Stage) -> None:
+def test_an_autopsy_tells_of_log_program_and_ports_also_after_control_was_restarted(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await engine.start(stage.launch("listener"))
-        seen = await one(engine, "listener")
-        stage.family(seen)
-        told = int(seen.address.rpartition(":")[2]) if seen.address.startswith("tcp:") else None
-        expected = (8080,) if isinstance(stage, FakeStage) else (told,) if told else ()
-        until("it listens", lambda: engine.listening(seen.pid) == expected)
-        assert engine.listening(2**22 + 1) == ()
+        report = await started(engine, stage.launch("failed", {}))
+        await stage.family("failed.0")
+        port = int(report.containers[0].address.rpartition(":")[2]) if stage.image == COMMAND else 0
+        found = await engine.autopsy("failed", 0, 1000)
+        assert found.log.endswith("a stand-in speaks")
+        assert (found.port, found.listening) == ((port, (port,)) if port else (0, ()))
+        assert found.program == (sys.executable if stage.image == COMMAND else "")
+        assert (await engine.autopsy("never", 0, 1000)).log == ""
+        await stage.close()
+        second = stage.engine()
+        await second.list()
+        assert await second.autopsy("failed", 0, 1000) == found
+
+    playing(stage, play)
+
+
+def test_a_container_that_cannot_be_started_is_named_and_the_instance_leaves_nothing(stage: Stage) -> None:
+    if isinstance(stage, FakeStage):
+        pytest.skip("the fake engine starts anything")
+
+    async def play(engine: Engine) -> None:
+        for wrong in ({"A=B": ""}, {"A": "\0"}):
+            await engine.prepare(stage.launch("bad", {}, wrong))
+            with pytest.raises(NotStarted, match=r".") as refused:
+                await engine.start("bad")
+            assert refused.value.position == 1
+            await engine.stop("bad", 5)
+            assert await engine.list() == []
+
+    playing(stage, play)
+
+
+def test_an_image_that_nothing_here_can_run_is_refused_before_anything_is_made(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        launch = InstanceLaunch("strange", {}, (ContainerLaunch("nobody/knows:1", {}),))
+        with pytest.raises(EngineError, match="Nothing here can run the image nobody/knows:1"):
+            await engine.prepare(launch)
+        assert not [*(stage.data / "containers").glob("strange*")]
+
+    playing(stage, play)
+
+
+def test_a_sweep_removes_what_is_left_of_unknown_instances_and_no_others(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("known"))
+        left = stage.data / "containers" / "forgotten.0"
+        left.mkdir()
+        assert await engine.sweep(["known"]) == ("forgotten.0",)
+        assert not left.exists()
+        assert [report.id for report in await engine.list()] == ["known"]
+        assert [*(stage.data / "containers").glob("known*")]
+
+    playing(stage, play)
+
+
+def test_an_instance_has_a_size_and_may_be_told_to_serve(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("sized"))
+        size = engine.size("ml.m5.large")
+        assert size.memory == 8 * 2**30
+        assert size.cpus >= 1
+        assert engine.pooled >= 0
+        await engine.serving(["sized"])
+        await engine.serving([])
 
     playing(stage, play)
 
@@ -272,49 +580,47 @@ def test_a_container_under_bubblewrap_has_the_hostname_that_its_environment_says
     host: Callable[[str], Host], require: Callable[..., None]
 ) -> None:
     require("bwrap")
-    stage = ProcessStage(host("on"), "executed", "tcp:127.0.0.1:")
+    stage = ProcessStage(host("on"), COMMAND)
 
     async def play(engine: Engine) -> None:
-        launch = stage.launch("named", HOSTNAME="secondContainer", STANDIN_NAME="1")
-        await engine.start(launch)
-        stage.family(await one(engine, "named"))
-        assert "is secondContainer at 127.0.0.1" in engine.logs(launch.log, 1000)
+        await started(engine, stage.launch("named", {"HOSTNAME": "secondContainer", "STANDIN_NAME": "1"}))
+        await stage.family("named.0")
+        assert "is secondContainer at 127.0.0.1" in await engine.logs("named", 0, 1000)
 
     playing(stage, play)
 
 
-def test_a_container_that_cannot_be_started_is_refused_and_leaves_nothing(stage: Stage) -> None:
-    if isinstance(stage, FakeStage):
-        pytest.skip("the fake engine starts anything")
+def test_a_child_that_no_control_started_is_left_alone(host: Callable[[str], Host]) -> None:
+    stage = ProcessStage(host("off"), OURS)
 
     async def play(engine: Engine) -> None:
-        good = stage.launch("bad")
-        for launch in (
-            Launch("../bad", good.folder, good.log, {}, {}, framework="script"),
-            Launch("bad", good.folder, good.log, {}, {}),
-            Launch("bad", good.folder, good.log, {}, {}, framework="script", command=("true",)),
-            Launch("bad", good.folder + "/not", good.log, {}, {}, framework=good.framework, command=good.command),
-            Launch("bad", good.folder, good.log, {"A=B": ""}, {}, framework=good.framework, command=good.command),
-            Launch("bad", good.folder, good.log, {"A": "\0"}, {}, framework=good.framework, command=good.command),
-        ):
-            with pytest.raises(EngineError, match=r"."):
-                await engine.start(launch)
-        assert await engine.list() == []
+        client = HostClient(host("off").run)
+        await client.start(host("off").spawn("stranger", "forked"))
+        report = await started(engine, stage.launch("friend"))
+        assert await engine.list() == [report]
+        assert "stranger" in [child.id for child in await client.list()]
+        await client.stop("stranger", 0)
+        client.close()
 
     playing(stage, play)
 
 
-def test_the_fake_engine_refuses_and_ends_containers_on_request() -> None:
-    async def play() -> None:
-        engine = FakeEngine()
-        launch = Launch("one", "/nowhere", "log", {}, {}, framework="script")
+def test_the_fake_engine_refuses_and_ends_containers_on_request(tmp_path: Path) -> None:
+    stage = FakeStage(tmp_path)
+
+    async def play(engine: Engine) -> None:
+        assert isinstance(engine, FakeEngine)
         engine.refuse = "no room"
-        with pytest.raises(EngineError, match="no room"):
-            await engine.start(launch)
+        await engine.prepare(stage.launch("one"))
+        with pytest.raises(NotStarted, match="no room"):
+            await engine.start("one")
         engine.refuse = ""
-        engine.address = lambda launch: f"tcp:127.0.0.1:{len(launch.id)}"
-        await engine.start(launch)
-        engine.end("one", -9)
-        assert [(seen.address, seen.exit) for seen in await engine.list()] == [("tcp:127.0.0.1:3", -9)]
+        engine.address = lambda container: f"tcp:127.0.0.1:{len(container.id)}"
+        await engine.start("one")
+        engine.end("one.0", -9)
+        engine.report("one", leaving=True, trouble="it rains")
+        (report,) = await engine.list()
+        assert report.containers == (ContainerReport("tcp:127.0.0.1:5", True, -9),)
+        assert (report.leaving, report.trouble) == (True, "it rains")
 
-    asyncio.run(play())
+    playing(stage, play)

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
 from hosts import SOURCE, Host, hosting, none_of, until
 from standins import DESCENDANTS
 
-from hostler.engines.engine import Seen
-from hostler.engines.process import ProcessEngine
+from hostler.engines.host_client import HostClient
 from hostler.processes.tree import descendants, parents
+from hostler.wire.host_messages import Child
 
 Result = TypeVar("Result")
 KINDS = ("forked", "executed")
@@ -47,29 +47,29 @@ def host(tmp_path: Path, bubblewrap: str) -> Iterator[Host]:
         yield host
 
 
-def with_engine(host: Host, use: Callable[[ProcessEngine], Awaitable[Result]]) -> Result:
-    """Connect an engine to the host and return what `use` returns."""
+def with_client(host: Host, use: Callable[[HostClient], Awaitable[Result]]) -> Result:
+    """Connect a client to the host and return what `use` returns."""
 
     async def run() -> Result:
-        engine = ProcessEngine(host.run)
+        client = HostClient(host.run)
         try:
-            return await use(engine)
+            return await use(client)
         finally:
-            engine.close()
+            client.close()
             await asyncio.sleep(0)
 
     return asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def listed(host: Host) -> dict[str, Seen]:
-    return {seen.id: seen for seen in with_engine(host, lambda engine: engine.list())}
+def listed(host: Host) -> dict[str, Child]:
+    return {child.id: child for child in with_client(host, lambda client: client.list())}
 
 
 def start(host: Host, id: str, kind: str, **environment: str) -> set[int]:
     """Start a container with descendants of every kind; return their pids."""
-    launch = host.launch(id, kind, **environment)
-    with_engine(host, lambda engine: engine.start(launch))
-    until(f"{id} is up", (Path(launch.folder) / "environment").exists)
+    spawn = host.spawn(id, kind, **environment)
+    with_client(host, lambda client: client.start(spawn))
+    until(f"{id} is up", (Path(spawn.folder) / "environment").exists)
     pid = listed(host)[id].pid
     family = {pid, *descendants(pid)}
     assert len(family) > DESCENDANTS
@@ -88,7 +88,7 @@ def gateway_pid(host: Host) -> int:
 
 def zygote_pid(host: Host) -> int:
     """Return the zygote's pid. The containers forked from it have its command line, too."""
-    containers = {seen.pid for seen in listed(host).values()}
+    containers = {child.pid for child in listed(host).values()}
     return next(pid for pid in host.pids_of("hostler.host.zygote") if pid not in containers)
 
 
@@ -143,13 +143,13 @@ def test_a_killed_gateway_is_replaced_and_the_next_connection_is_served(host: Ho
 def test_control_can_end_a_gateway_and_no_other_process(host: Host) -> None:
     gateway, control = gateway_pid(host), host.pid_of("standins.py control")
 
-    async def end_gateways(engine: ProcessEngine) -> None:
-        await engine.end_gateway(control)
-        await engine.end_gateway(os.getpid())
-        await engine.end_gateway(0)
-        await engine.end_gateway(gateway)
+    async def end_gateways(client: HostClient) -> None:
+        await client.end_gateway(control)
+        await client.end_gateway(os.getpid())
+        await client.end_gateway(0)
+        await client.end_gateway(gateway)
 
-    with_engine(host, end_gateways)
+    with_client(host, end_gateways)
     until("it has ended", lambda: none_of({gateway}))
     assert gateway_pid(host) != gateway
     assert host.pid_of("standins.py control") == control
@@ -160,7 +160,7 @@ def test_a_killed_zygote_ends_no_container_and_its_successor_forks(host: Host) -
     for _ in range(2):
         os.kill(zygote_pid(host), signal.SIGKILL)
         start(host, "after", "forked")
-        with_engine(host, lambda engine: engine.stop("after", 5))
+        with_client(host, lambda client: client.stop("after", 5))
     assert running(containers)
 
 
@@ -226,7 +226,7 @@ def test_a_container_inherits_no_variable_and_no_open_file_of_the_host(host: Hos
 
 
 def test_two_commands_get_separate_ports_and_paths_inside_their_sandbox(host: Host) -> None:
-    folders = [Path(host.launch(id, "executed").folder) for id in ("one", "two")]
+    folders = [Path(host.spawn(id, "executed").folder) for id in ("one", "two")]
     for folder in folders:
         start(host, folder.name, "executed", CODE=f"{folder}/code", BESIDE=f"{folder}-beside")
     environments = [
@@ -269,20 +269,20 @@ def test_a_program_below_tmp_is_visible_inside_bubblewrap_and_the_data_folder_be
         program.parent.mkdir()
         program.write_text(f"#!/bin/sh\ncat {program}\ntouch {program} || echo not mine\nls {host.data}; exit 3\n")
         program.chmod(0o700)
-        launch = msgspec.structs.replace(host.launch("below", "executed"), command=(str(program),))
-        with_engine(host, lambda engine: engine.start(launch))
+        spawn = msgspec.structs.replace(host.spawn("below", "executed"), command=(str(program),))
+        with_client(host, lambda client: client.start(spawn))
         until("it has ended", lambda: listed(host)["below"].exit == 3)
-        log = Path(launch.log).read_text()
+        log = Path(spawn.log).read_text()
         assert log.startswith(program.read_text())
         assert log.endswith("not mine\n")
 
 
 def test_a_missing_command_ends_and_is_named_in_its_log(host: Host) -> None:
-    launch = msgspec.structs.replace(host.launch("absent", "executed"), command=("/not/there",))
-    with_engine(host, lambda engine: engine.start(launch))
+    spawn = msgspec.structs.replace(host.spawn("absent", "executed"), command=("/not/there",))
+    with_client(host, lambda client: client.start(spawn))
     until("it has ended", lambda: listed(host)["absent"].exit not in (None, 0))
-    assert "/not/there" in Path(launch.log).read_text()
-    assert "No such file" in Path(launch.log).read_text()
+    assert "/not/there" in Path(spawn.log).read_text()
+    assert "No such file" in Path(spawn.log).read_text()
 
 
 @pytest.mark.parametrize(

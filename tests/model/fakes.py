@@ -11,10 +11,11 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulated import Loop
+from simulated import LAGS, Loop
 
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
@@ -22,6 +23,7 @@ from hostler.artifacts.source import EmbeddedSource
 from hostler.control.context import Context
 from hostler.core.targets import warmup
 from hostler.engines.engine import Engine
+from hostler.engines.rooms import Rooms
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
@@ -53,7 +55,7 @@ class Control:
     """One life of control over a data folder: its parts as control/main.py connects them."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, end_gateway: Any, *,
+        self, settings: Settings, connect: Callable[[Rooms], Engine], end_gateway: Any, *,
         gateways: int = 1, metrics: Metrics | None = None, machine: int = MACHINE,
         warm_up_timeout: float = warmup.LONGEST,
     ) -> None:  # fmt: skip
@@ -64,6 +66,7 @@ class Control:
         self.disk = ArtifactCache(
             folder / "artifacts", source, settings.disk_budget, ArchiveLimits(10**9, 1000, 1000.0)
         )
+        rooms = Rooms(settings, self.disk)
         self.gateways = Gateways(expected=gateways)
         self.store_thread = StoreThread(self.store)
         self.wakeup = asyncio.Event()
@@ -71,7 +74,7 @@ class Control:
         self.reconciler = Reconciler(
             self.store,
             self.store_thread.call,
-            Platform(settings, engine, self.disk, metrics, self.wakeup.set),
+            Platform(settings, connect(rooms), rooms.logs, metrics, self.wakeup.set),
             self.gateways,
             self.runtimes,
             end_gateway,
@@ -129,7 +132,7 @@ async def lag() -> None:
     """Wait as long as another process may need, by the loop's seed."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Loop)
-    await asyncio.sleep(loop.random.choice(LATE))
+    await asyncio.sleep(loop.random.choice(LATE if loop.lags is LAGS else loop.lags))
 
 
 class ModelServer:

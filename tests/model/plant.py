@@ -21,8 +21,9 @@ from simulated import Loop
 
 from hostler.aws import check, service
 from hostler.control.sagemaker.operations import OPERATIONS, Api
-from hostler.engines.engine import Launch, Seen
-from hostler.engines.fake import FakeEngine
+from hostler.engines.engine import InstanceReport
+from hostler.engines.fake import FakeContainer, FakeEngine
+from hostler.engines.rooms import Rooms
 from hostler.errors import ApiError, EngineError
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
@@ -50,13 +51,13 @@ class Container(fakes.ModelServer):
     does not answer them.
     """
 
-    def __init__(self, launch: Launch, trouble: str, plant: Plant) -> None:
+    def __init__(self, started: FakeContainer, trouble: str, plant: Plant) -> None:
         super().__init__(room=ROOM // SIZE, size=SIZE)
-        self.id = launch.id
-        self.labels = launch.labels
-        self.instance = launch.id.rpartition(".")[0]
-        self.doomed = "KIND" in launch.environment
-        self.kind = launch.environment.get("KIND") or trouble or "good"
+        self.id = started.id
+        self.labels = started.labels
+        self.instance = started.instance
+        self.doomed = "KIND" in started.environment
+        self.kind = started.environment.get("KIND") or trouble or "good"
         self.ending = False  # it is being stopped
         self._plant = plant
 
@@ -96,39 +97,39 @@ class Host(FakeEngine):
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._stopping: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self, launch: Launch) -> None:
-        """See Engine. The start goes on if its control dies."""
-        if launch.id not in self._starting:
-            self._starting[launch.id] = asyncio.create_task(self._start(launch))
-            self._starting[launch.id].add_done_callback(asyncio.Task.exception)  # perhaps no control awaits it any more
-        await asyncio.shield(self._starting[launch.id])
+    async def run(self, container: FakeContainer) -> None:
+        """See FakeEngine. The start goes on if its control dies."""
+        if container.id not in self._starting:
+            self._starting[container.id] = asyncio.create_task(self._run(container))
+            self._starting[container.id].add_done_callback(asyncio.Task.exception)  # perhaps no control awaits it
+        await asyncio.shield(self._starting[container.id])
 
-    async def _start(self, launch: Launch) -> None:
+    async def _run(self, started: FakeContainer) -> None:
         try:
             await fakes.lag()
             if self.trouble == "refuse":
                 raise EngineError("no process can be started now")
             loop = self._plant.loop
-            container = Container(launch, self.trouble, self._plant)
+            container = Container(started, self.trouble, self._plant)
             path = self._plant.folder / "c" / str(self._plant.number())
-            self.address = lambda _: f"unix:{path}"
             if container.kind not in ("crash", "mute"):
                 container.server = await serve(container, path=str(path))
                 await fakes.lag()
-                self.address = lambda _: f"unix:{path}"
-            self.containers[launch.id] = container
-            await super().start(launch)
+            self.address = lambda _: f"unix:{path}"
+            self.containers[started.id] = container
+            await super().run(started)
             if container.kind == "crash":
-                loop.call_later(loop.random.choice(LATE), self.end, launch.id, 1)
+                loop.call_later(loop.random.choice(LATE), self.end, started.id, 1)
         finally:
-            del self._starting[launch.id]
+            del self._starting[started.id]
 
-    async def stop(self, id: str, grace: float) -> None:
+    async def halt(self, id: str, grace: float) -> None:
+        """See FakeEngine. The stop goes on if its control dies."""
         if id not in self._stopping:
-            self._stopping[id] = asyncio.create_task(self._stop(id, grace))
+            self._stopping[id] = asyncio.create_task(self._halt(id, grace))
         await asyncio.shield(self._stopping[id])
 
-    async def _stop(self, id: str, grace: float) -> None:
+    async def _halt(self, id: str, grace: float) -> None:
         try:
             if id in self._starting:
                 await asyncio.gather(self._starting[id], return_exceptions=True)
@@ -138,17 +139,17 @@ class Host(FakeEngine):
                 await asyncio.sleep(self._plant.loop.random.choice((*LATE, grace)))
                 await container.close()
                 del self.containers[id]
-            await super().stop(id, 0.0)
+            await super().halt(id, 0.0)
         finally:
             del self._stopping[id]
 
-    async def list(self) -> list[Seen]:
+    async def list(self) -> list[InstanceReport]:
         await fakes.lag()
         return await super().list()
 
     def end(self, id: str, exit: int) -> None:
         """A container ends by itself."""
-        if id in self._containers and self._containers[id].exit is None:
+        if (container := self.fake(id)) and container.exit is None:
             super().end(id, exit)
             self._plant.spawn(self.containers[id].close())
 
@@ -160,7 +161,8 @@ class Host(FakeEngine):
             await container.close()
 
     def runs(self, id: str) -> bool:
-        return id in self._containers and self._containers[id].exit is None and not self.containers[id].ending
+        container = self.fake(id)
+        return container is not None and container.exit is None and not self.containers[id].ending
 
     @property
     def idle(self) -> bool:
@@ -376,7 +378,11 @@ class Control(fakes.Control):
 
     def __init__(self, plant: Plant) -> None:
         self.engine = Engine(plant.host)
-        super().__init__(plant.settings, self.engine, plant.end_gateway, gateways=plant.gateway_count)
+        super().__init__(plant.settings, self._connect, plant.end_gateway, gateways=plant.gateway_count)
+
+    def _connect(self, rooms: Rooms) -> Any:
+        self.engine.connect(rooms)
+        return self.engine
 
     async def die(self) -> None:
         self.engine.dead = True

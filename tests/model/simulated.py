@@ -38,6 +38,7 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self, seed: object) -> None:
         self._jumping = _Jumping()
         self.random = random.Random(seed)
+        self.lags = LAGS  # of its executors' threads
         self._jobs: dict[object, deque[Callable[[], None]]] = {}
         super().__init__(self._jumping)
 
@@ -58,7 +59,7 @@ class Loop(asyncio.SelectorEventLoop):
 
         jobs = self._jobs.setdefault(executor or future, deque())
         jobs.append(job)
-        self.call_later(self.random.choice(LAGS), lambda: jobs.popleft()())
+        self.call_later(self.random.choice(self.lags), lambda: jobs.popleft()())
         if executor is None:
             del self._jobs[future]
         return future

@@ -150,7 +150,7 @@ async def _logs(context: Context, request: Request) -> Response:
         lines = await asyncio.to_thread(access_log_reader.read, context.settings.access_logs, window, region, name)
         if not name or any(gateway["log"] for gateway in lines):  # a deleted endpoint may have lines
             return _json_page({"endpoint": name, "region": region, "access": lines})
-    logs = await asyncio.to_thread(context.lifecycle.logs, region, name, window)
+    logs = await context.lifecycle.logs(region, name, window)
     if logs is None:
         return _json_page({"message": f"there is no endpoint {name!r} in {region}"}, 404)
     content = {"access": lines} if lines is not None else {"logs": logs}

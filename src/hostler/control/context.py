@@ -38,7 +38,7 @@ class Lifecycle(Protocol):
     def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
         """Return targets of an endpoint, or of all if `name` is empty, as JSON values; or a text why it has none."""
 
-    def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
+    async def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
         """Return the last `tail` bytes of each instance's log, as JSON values; None if there is no such endpoint."""
 
 

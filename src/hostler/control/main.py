@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -22,7 +21,9 @@ from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
+from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
+from hostler.engines.rooms import Rooms
 from hostler.errors import UserError
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
@@ -65,19 +66,20 @@ async def control(run: Path, settings: Settings) -> None:
     source = _source(settings)
     limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
-    engine = ProcessEngine(run)
+    host = HostClient(run)
+    rooms = Rooms(settings, cache)
+    engine = ProcessEngine(host, rooms)
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
-    machine_memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * settings.memory_fraction)
     wakeup = asyncio.Event()
-    runtimes = RuntimeRegistry(settings, gateways, metrics, machine_memory, changed=wakeup.set)
+    runtimes = RuntimeRegistry(settings, gateways, metrics, engine.pooled, changed=wakeup.set)
     reconciler = Reconciler(
         store=store,
         store_call=store_thread.call,
-        platform=Platform(settings, engine, cache, metrics, changed=wakeup.set),
+        platform=Platform(settings, engine, rooms.logs, metrics, changed=wakeup.set),
         gateways=gateways,
         runtimes=runtimes,
-        end_gateway=engine.end_gateway,
+        end_gateway=host.end_gateway,
         wakeup=wakeup,
     )
     context = Context(
@@ -114,7 +116,7 @@ async def control(run: Path, settings: Settings) -> None:
     link_server.close()
     await asyncio.gather(serving, reconciling, return_exceptions=True)
     await cache.close()
-    engine.close()
+    host.close()
     store_thread.close()
 
 

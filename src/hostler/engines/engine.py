@@ -1,37 +1,132 @@
-"""The protocol of an engine, which runs containers.
+"""The protocol of an engine, which hosts instances: it makes room for their containers, starts, stops and lists them.
 
-An engine never decides, never retries, never sends HTTP to a container. One contract test runs over every engine.
+An engine never decides, never retries, never fetches an artifact, never sends HTTP to a container. Whoever drives it
+goes through three steps: `prepare` makes room, the artifacts come through the storages that it returns, `start` lets
+the containers run. One contract test runs over every engine. Nothing here does IO.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
 
-from hostler.wire.host_messages import Launch, Seen
+import msgspec
 
-__all__ = ["Engine", "Launch", "Seen"]
+from hostler.artifacts.storage import Storage
+from hostler.failures import Failure
+
+
+class ContainerLaunch(msgspec.Struct, frozen=True):
+    """How one container of an instance is to run.
+
+    `environment` is the model's and the contract's; the engine adds what it alone knows: port, base folder, and the
+    path of the code where SAGEMAKER_SUBMIT_DIRECTORY names an S3 address.
+    """
+
+    image: str  # ContainerDefinition.Image, as it came
+    environment: dict[str, str]
+    multi_model: bool = False
+    has_artifact: bool = False  # decides which server runs for an unknown image
+    log: str = ""  # the stream of its output, by which people know it: words and slashes
+
+
+class InstanceLaunch(msgspec.Struct, frozen=True):
+    """How an instance is to run. `labels` are opaque: by them another control knows the instance again."""
+
+    id: str  # [a-z0-9.-]{1,38}; everything is idempotent by it
+    labels: dict[str, str]
+    containers: tuple[ContainerLaunch, ...]
+
+
+class ContainerReport(msgspec.Struct, frozen=True):
+    """A container as its engine sees it. Without an address it has not started yet, or is there no more."""
+
+    address: str = ""  # unix:/path or tcp:host:port
+    ours: bool = False  # one of hostler's own servers, which adds memory and sockets to its answers
+    exit: int | None = None  # None while it runs; negative: a signal
+
+
+class InstanceReport(msgspec.Struct, frozen=True):
+    """An instance as its engine sees it, from its preparation until it is stopped."""
+
+    id: str
+    labels: dict[str, str]
+    containers: tuple[ContainerReport, ...]  # in the launch's order
+    trouble: str = ""  # why it is not there yet, in a sentence
+    hopeless: bool = False  # that will not pass by itself
+    leaving: bool = False  # others end it: it should get no more requests, and be replaced at once
+    lost: bool = False  # its machine does not answer any more, so nothing can be stopped there
+
+
+class Autopsy(msgspec.Struct, frozen=True):
+    """What is left of a container that failed, fit to be shown. Empty where an engine cannot know."""
+
+    log: str = ""  # its end
+    port: int = 0  # on which it should listen; 0: on a socket, or nothing is known
+    listening: tuple[int, ...] = ()  # the ports on which its processes listen
+    failure: Failure | None = None  # the report of one of hostler's own servers
+    program: str = ""  # of a command
+    interpreter: str = ""  # in the program's first line
+
+
+class Size(NamedTuple):
+    """What an instance may use."""
+
+    memory: int  # bytes
+    cpus: int
 
 
 class Engine(Protocol):
-    """Starts, stops and lists containers."""
+    """Hosts instances. Methods raise EngineError where they say so: it cannot be done, or not be asked just now."""
 
-    async def start(self, launch: Launch) -> None:
-        """Start a container; idempotent by `launch.id`. Raises EngineError if it cannot be started."""
+    @property
+    def pooled(self) -> int:
+        """Bytes of memory that all instances share; 0: each has that of its `size`."""
+
+    def size(self, type: str) -> Size:
+        """Return what an instance of this InstanceType may use."""
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        """Make room for an instance; return the storages of its containers. Raises EngineError.
+
+        What runs of it already, also if an earlier control started it, is left as it is.
+        """
+
+    async def start(self, id: str) -> InstanceReport:
+        """Start the containers of a prepared instance that were not started yet. Return what runs: each has an address.
+
+        Raises EngineError; NotStarted if the fault is one container's. A container that ends after its start is
+        reported by `list`, and raises nothing here.
+        """
 
     async def stop(self, id: str, grace: float) -> None:
-        """Send SIGTERM, after `grace` seconds SIGKILL; return when it has ended, and forget it. No error if unknown."""
+        """Send SIGTERM, after `grace` seconds SIGKILL; return when all has ended, and forget the instance.
 
-    async def list(self) -> list[Seen]:
-        """Return every container started and not stopped, also exited ones. The only record of what runs."""
+        No error if unknown. Raises EngineError.
+        """
 
-    def logs(self, log: str, tail: int) -> str:
-        """Return the last `tail` bytes of a container's log, as text; empty without a log."""
+    async def list(self) -> list[InstanceReport]:
+        """Return every instance of which a container was started, until it is stopped: the only record of what runs.
+
+        An instance that others removed is not there; one of which they removed a container has no address for that.
+
+        Raises EngineError within seconds if the engine cannot be asked just now.
+        """
 
     async def changed(self) -> None:
         """Return once `list` may have changed since the last call; it need not have."""
 
-    def memory(self, pid: int) -> int:
-        """Return the memory of the container's process tree: bytes of PSS; 0 if it has ended."""
+    async def memory(self, id: str, position: int) -> int:
+        """Return the bytes of memory that a container holds; 0 if it has ended, or if that cannot be known."""
 
-    def listening(self, pid: int) -> tuple[int, ...]:
-        """Return the TCP ports on which the container's process tree listens, ascending."""
+    async def logs(self, id: str, position: int, tail: int) -> str:
+        """Return the last `tail` bytes of a container's output as text; empty without any."""
+
+    async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
+        """Look at a container that failed, and at the last `tail` bytes of its output."""
+
+    async def serving(self, ids: Collection[str]) -> None:
+        """Take note of the instances that get requests now."""
+
+    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
+        """Remove what is left of instances other than these; return its names."""

@@ -3,76 +3,214 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 import msgspec
 
-from hostler.engines.engine import Launch, Seen
-from hostler.errors import EngineError
+from hostler.artifacts.storage import Storage
+from hostler.core.endpoints import instance_types
+from hostler.engines import autopsy, images
+from hostler.engines.engine import Autopsy, ContainerLaunch, ContainerReport, InstanceLaunch, InstanceReport, Size
+from hostler.engines.rooms import Room, Rooms
+from hostler.errors import EngineError, NotStarted
+
+
+@dataclass(eq=False)
+class FakeContainer:
+    """A container that was started, with what a test may want to know of it."""
+
+    id: str  # of the instance, a dot, and its position
+    instance: str
+    position: int
+    launch: ContainerLaunch
+    labels: dict[str, str]  # the instance's
+    environment: dict[str, str]  # complete, but for the port
+    server: images.Server
+    address: str = ""
+    exit: int | None = None
+
+
+@dataclass(eq=False)
+class _Instance:
+    launch: InstanceLaunch
+    rooms: tuple[Room, ...] = ()
+    containers: dict[int, FakeContainer] = field(default_factory=dict)  # started and not removed, by position
 
 
 class FakeEngine:
-    """Engine whose containers are entries in a dict. A test may set its public attributes at any time."""
+    """Engine whose containers are entries in a dict. A test may set its public attributes at any time.
+
+    It outlives controls, as a host does: each new control connects, with rooms of its own.
+    """
+
+    rooms: Rooms
 
     def __init__(self) -> None:
-        self.refuse = ""  # if set, `start` raises EngineError with this text
+        self.refuse = ""  # if set, no container starts, for this reason
+        self.may_prepare = asyncio.Event()  # while it is not set, `prepare` waits
+        self.may_prepare.set()
+        self.unreachable = ""  # if set, `list` and `stop` raise EngineError with this text
+        self.cannot_stop: set[str] = set()  # instances whose `stop` raises EngineError
         self.exits: int | None = None  # if set, a container exits with this code at once
-        self.address: Callable[[Launch], str] = lambda launch: f"unix:/nowhere/{launch.id}"
-        self.text: dict[str, str] = {}  # log file -> its content
-        self.bytes: dict[int, int] = {}  # pid -> memory
-        self.ports: dict[int, tuple[int, ...]] = {}  # pid -> ports on which it listens
-        self.started: list[Launch] = []  # every successful start, in order
-        self.stopped: list[tuple[str, float]] = []  # every stop as (id, grace), in order
-        self.ended_gateways: list[int] = []
-        self._containers: dict[str, Seen] = {}
+        self.address: Callable[[FakeContainer], str] = lambda container: f"unix:/nowhere/{container.id}"
+        self.text: dict[str, str] = {}  # container id -> its output
+        self.bytes: dict[str, int] = {}  # container id -> memory
+        self.ports: dict[str, tuple[int, ...]] = {}  # container id -> ports on which it listens
+        self.pooled = 0
+        self.started: list[FakeContainer] = []  # every successful start, in order
+        self.stopped: list[tuple[str, float]] = []  # every stop as (instance, grace), in order
+        self.in_service: frozenset[str] = frozenset()  # instances that get requests
+        self._instances: dict[str, _Instance] = {}
+        self._reports: dict[str, dict[str, object]] = {}  # instance -> what `report` set
         self._change = asyncio.Event()
 
-    async def start(self, launch: Launch) -> None:
+    def connect(self, rooms: Rooms) -> FakeEngine:
+        """Serve a new control, which has these rooms; return the engine."""
+        self.rooms = rooms
+        return self
+
+    def size(self, type: str) -> Size:
         """See Engine."""
-        if launch.id in self._containers:
-            return
+        return Size(instance_types.memory(type), 1)
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        """See Engine."""
+        await self.may_prepare.wait()
+        rooms = await self.rooms.prepare(launch)
+        instance = self._instances.setdefault(launch.id, _Instance(launch))
+        instance.launch, instance.rooms = launch, rooms
+        return tuple(room.storage for room in rooms)
+
+    async def start(self, id: str) -> InstanceReport:
+        """See Engine."""
+        if (instance := self._instances.get(id)) is None:
+            raise EngineError(f"the instance {id} is not prepared")
+        missing = [
+            FakeContainer(room.id, id, position, launch, instance.launch.labels, room.environment or {}, room.server)
+            for position, (room, launch) in enumerate(zip(instance.rooms, instance.launch.containers, strict=True))
+            if position not in instance.containers
+        ]
+        outcomes = await asyncio.gather(*map(self.run, missing), return_exceptions=True)
+        for container, outcome in zip(missing, outcomes, strict=True):
+            if isinstance(outcome, EngineError):
+                raise NotStarted(container.position, str(outcome))
+            if outcome is not None:
+                raise outcome
+        return self._report(instance)
+
+    async def run(self, container: FakeContainer) -> None:
+        """Start one container, once. Raises EngineError."""
         if self.refuse:
             raise EngineError(self.refuse)
-        self.started.append(launch)
-        self._containers[launch.id] = Seen(
-            id=launch.id, pid=1_000_000 + len(self.started), address=self.address(launch), started=time.time(),
-            labels=launch.labels, exit=self.exits, base=launch.folder,
-        )  # fmt: skip
-        self._change.set()
+        if container.position not in self._instances[container.instance].containers:
+            container.address = self.address(container)
+            container.exit = self.exits
+            self._instances[container.instance].containers[container.position] = container
+            self.started.append(container)
+            self._change.set()
 
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
+        if self.unreachable or id in self.cannot_stop:
+            raise EngineError(self.unreachable or "it does not answer")
         self.stopped.append((id, grace))
-        self._containers.pop(id, None)
+        if instance := self._instances.get(id):
+            self._adopt(instance)
+            await asyncio.gather(*(self.halt(f"{id}.{n}", grace) for n in range(len(instance.launch.containers))))
+            self._instances.pop(id, None)
+        self._reports.pop(id, None)
+        await self.rooms.remove(id)
+
+    async def halt(self, id: str, grace: float) -> None:
+        """End one container, and forget it."""
+        instance, _, position = id.rpartition(".")
+        self._instances[instance].containers.pop(int(position), None)
         self._change.set()
 
-    async def list(self) -> list[Seen]:
+    async def list(self) -> list[InstanceReport]:
         """See Engine."""
-        return [*self._containers.values()]
-
-    def end(self, id: str, exit: int) -> None:
-        """Let a container end by itself with this exit code (negative: a signal)."""
-        self._containers[id] = msgspec.structs.replace(self._containers[id], exit=exit)
-        self._change.set()
-
-    async def end_gateway(self, pid: int) -> None:
-        """See ProcessEngine."""
-        self.ended_gateways.append(pid)
+        if self.unreachable:
+            raise EngineError(self.unreachable)
+        started = [instance for instance in self._instances.values() if instance.containers]
+        for instance in started:
+            self._adopt(instance)
+        return [self._report(instance) for instance in started]
 
     async def changed(self) -> None:
         """See Engine."""
         await self._change.wait()
         self._change.clear()
 
-    def logs(self, log: str, tail: int) -> str:
+    async def memory(self, id: str, position: int) -> int:
         """See Engine."""
-        return self.text.get(log, "").encode()[-tail:].decode(errors="replace")
+        return self.bytes.get(f"{id}.{position}", 0)
 
-    def memory(self, pid: int) -> int:
+    async def logs(self, id: str, position: int, tail: int) -> str:
         """See Engine."""
-        return self.bytes.get(pid, 0)
+        return self.text.get(f"{id}.{position}", "").encode()[-tail:].decode(errors="replace")
 
-    def listening(self, pid: int) -> tuple[int, ...]:
+    async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
         """See Engine."""
-        return self.ports.get(pid, ())
+        if (room := self.rooms.of(id).get(position)) is None:
+            return Autopsy()
+        log = await self.logs(id, position, tail)
+        found = await asyncio.to_thread(autopsy.examine, room, log, self.rooms.settings.data)
+        instance = self._instances.get(id)
+        container = instance.containers.get(position) if instance else None
+        if container is None or not room.server.command:
+            return found
+        port = int(container.address.rpartition(":")[2])
+        return msgspec.structs.replace(found, port=port, listening=self.ports.get(room.id, ()))
+
+    async def serving(self, ids: Collection[str]) -> None:
+        """See Engine."""
+        self.in_service = frozenset(ids)
+
+    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
+        """See Engine."""
+        return await self.rooms.sweep(known)
+
+    # --- what happens to containers -----------------------------------------------------------------------------------
+
+    def fake(self, id: str) -> FakeContainer | None:
+        """Return a container that was started and is still there."""
+        instance, _, position = id.rpartition(".")
+        return self._instances[instance].containers.get(int(position)) if instance in self._instances else None
+
+    def end(self, id: str, exit: int) -> None:
+        """Let a container end by itself with this exit code (negative: a signal)."""
+        container = self.fake(id)
+        assert container is not None
+        container.exit = exit
+        self._change.set()
+
+    def remove(self, id: str) -> None:
+        """Let others remove a container: it is there no more."""
+        container = self.fake(id)
+        assert container is not None
+        del self._instances[container.instance].containers[container.position]
+        self._change.set()
+
+    def report(self, instance: str, **fields: object) -> None:
+        """Set fields of an instance's report: trouble, hopeless, leaving, lost."""
+        self._reports.setdefault(instance, {}).update(fields)
+        self._change.set()
+
+    def _adopt(self, instance: _Instance) -> None:
+        """Take over the rooms of what an earlier control started."""
+        for position, container in instance.containers.items():
+            folder = self.rooms.folder(container.id)
+            self.rooms.adopt(container.instance, position, container.server, container.launch.log, str(folder))
+
+    def _report(self, instance: _Instance) -> InstanceReport:
+        launch = instance.launch
+        containers = tuple(_seen(instance.containers.get(position)) for position in range(len(launch.containers)))
+        report = InstanceReport(launch.id, launch.labels, containers)
+        return msgspec.structs.replace(report, **self._reports.get(launch.id, {}))
+
+
+def _seen(container: FakeContainer | None) -> ContainerReport:
+    if container is None:
+        return ContainerReport()
+    return ContainerReport(container.address, not container.server.command, container.exit)

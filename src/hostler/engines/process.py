@@ -1,135 +1,181 @@
 """The process engine: containers are processes of this machine, children of the host.
 
-This is control's side: it knows the host link and /proc, not how the host starts or ends a process.
+The host's table of children is the only record of what runs; each child's label carries what another control must know
+of it. It groups the children by instance, and looks at them in /proc by their pids.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import logging
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
 import msgspec
 
-from hostler.engines.engine import Launch, Seen
-from hostler.errors import EngineError
+from hostler.artifacts.storage import Storage
+from hostler.core.endpoints import instance_types
+from hostler.engines import autopsy, images
+from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
+from hostler.engines.host_client import HostClient
+from hostler.engines.rooms import Room, Rooms
+from hostler.errors import EngineError, NotStarted
 from hostler.processes.tree import descendants, own_share
-from hostler.wire.frames import Frames
-from hostler.wire.host_messages import Changed, Done, EndGateway, FromHost, List, Listing, Start, Stop, ToHost
+from hostler.wire.host_messages import Child, Spawn
+
+logger = logging.getLogger("hostler.engine")
+
+_LABEL = "launch"  # of a child: a _Note in JSON
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What the engine itself must know of a child, whoever started it."""
+
+    instance: str
+    position: int
+    containers: int  # of the instance
+    labels: dict[str, str]  # the instance's
+    log: str
+    framework: str
+    command: tuple[str, ...]
 
 
 class ProcessEngine:
-    """Engine over the host link at `run`/host.sock. Connects at the first request, and again after the link broke."""
+    """Engine over the host link."""
 
-    def __init__(self, run: Path) -> None:
-        self._path = run / "host.sock"
-        self._numbers = itertools.count(1)
-        self._frames: Frames[FromHost] | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._connecting = asyncio.Lock()
-        self._pending: dict[
-            int, asyncio.Future[Done | Listing]
-        ] = {}  # exactly the requests without an answer, by number
-        self._change = asyncio.Event()
+    def __init__(self, host: HostClient, rooms: Rooms) -> None:
+        self._host = host
+        self._rooms = rooms
+        self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
+        self._children: dict[str, Child] = {}  # as last seen, by id
+        self._strangers: set[str] = set()  # ids of children that no control started
 
-    async def start(self, launch: Launch) -> None:
-        """See Engine. A container that ends after its start is reported by `list`, and raises nothing here."""
-        await self._request(lambda number: Start(number, launch))
+    @property
+    def pooled(self) -> int:
+        """See Engine: the part of the machine's memory that the setting `memory_fraction` names."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return int(memory * self._rooms.settings.memory_fraction)
+
+    def size(self, type: str) -> Size:
+        """See Engine."""
+        return Size(instance_types.memory(type), os.cpu_count() or 1)
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        """See Engine."""
+        self._launches[launch.id] = launch
+        return tuple(room.storage for room in await self._rooms.prepare(launch))
+
+    async def start(self, id: str) -> InstanceReport:
+        """See Engine. Raises NotStarted, after all starts have ended, for the first container that was refused."""
+        if (launch := self._launches.get(id)) is None:
+            raise EngineError(f"the instance {id} is not prepared")
+        rooms = self._rooms.of(id)
+        missing = [position for position, room in sorted(rooms.items()) if room.environment is not None]
+        spawns = [self._spawn(launch, position, rooms[position]) for position in missing]
+        outcomes = await asyncio.gather(*map(self._host.start, spawns), return_exceptions=True)
+        for position, outcome in zip(missing, outcomes, strict=True):
+            if isinstance(outcome, EngineError):
+                raise NotStarted(position, str(outcome))
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._children[outcome.id] = outcome
+            rooms[position].storage.shown = outcome.base
+        return self._report(id, launch.labels, len(launch.containers))
 
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
-        await self._request(lambda number: Stop(number, id, grace))
+        if not self._rooms.of(id):
+            await self.list()  # perhaps an earlier control started it
+        await asyncio.gather(*(self._host.stop(room.id, grace) for room in self._rooms.of(id).values()))
+        for room in self._rooms.of(id).values():
+            self._children.pop(room.id, None)
+        self._launches.pop(id, None)
+        await self._rooms.remove(id)
 
-    async def list(self) -> list[Seen]:
+    async def list(self) -> list[InstanceReport]:
         """See Engine."""
-        answer = await self._request(List)
-        if not isinstance(answer, Listing):
-            raise EngineError("the host did not answer with a list")
-        return [*answer.containers]
-
-    async def end_gateway(self, pid: int) -> None:
-        """Ask the host to kill a silent gateway; the host starts another. No error if the pid is no gateway's."""
-        await self._request(lambda number: EndGateway(number, pid))
+        notes: dict[str, _Note] = {}
+        children = {child.id: child for child in await self._host.list()}
+        for child in children.values():
+            if note := self._note(child):
+                notes[note.instance] = note
+                server = images.Server(note.framework, note.command)
+                self._rooms.adopt(note.instance, note.position, server, note.log, child.base)
+        self._children = children
+        return [self._report(note.instance, note.labels, note.containers) for note in notes.values()]
 
     async def changed(self) -> None:
-        """See Engine. A broken link counts as a change, too."""
-        await self._change.wait()
-        self._change.clear()
-
-    def logs(self, log: str, tail: int) -> str:
         """See Engine."""
+        await self._host.changed()
+
+    async def memory(self, id: str, position: int) -> int:
+        """See Engine: bytes of PSS of the container's process tree."""
+        child = self._children.get(f"{id}.{position}")
+        return 0 if child is None else await asyncio.to_thread(_memory, child.pid)
+
+    async def logs(self, id: str, position: int, tail: int) -> str:
+        """See Engine."""
+        room = self._rooms.of(id).get(position)
+        return "" if room is None else await asyncio.to_thread(self._rooms.logs.tail, room.log, tail)
+
+    async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
+        """See Engine."""
+        if (room := self._rooms.of(id).get(position)) is None:
+            return Autopsy()
+        log = await self.logs(id, position, tail)
+        found = await asyncio.to_thread(autopsy.examine, room, log, self._rooms.settings.data)
+        if (child := self._children.get(room.id)) is None or not room.server.command:
+            return found
+        listening = await asyncio.to_thread(_listening, child.pid)
+        port = int(child.address.rpartition(":")[2])
+        return msgspec.structs.replace(found, port=port, listening=listening)
+
+    async def serving(self, ids: Collection[str]) -> None:
+        """See Engine: nothing on this machine asks."""
+
+    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
+        """See Engine: folders that an earlier control was making or removing when it ended."""
+        return await self._rooms.sweep(known)
+
+    def _spawn(self, launch: InstanceLaunch, position: int, room: Room) -> Spawn:
+        server, containers = room.server, len(launch.containers)
+        note = _Note(launch.id, position, containers, launch.labels, room.log, server.framework, server.command)
+        return Spawn(
+            id=room.id, folder=str(room.folder), log=str(self._rooms.logs.path(room.log)),
+            environment=room.environment or {}, labels={_LABEL: msgspec.json.encode(note).decode()},
+            framework=server.framework, command=server.command,
+        )  # fmt: skip
+
+    def _report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
+        return InstanceReport(id, labels, tuple(self._container(id, position) for position in range(containers)))
+
+    def _container(self, id: str, position: int) -> ContainerReport:
+        child, room = self._children.get(f"{id}.{position}"), self._rooms.of(id).get(position)
+        if child is None or room is None:
+            return ContainerReport()
+        return ContainerReport(child.address, not room.server.command, child.exit)
+
+    def _note(self, child: Child) -> _Note | None:
+        """Return what is known of a child; None for one that no control started."""
         try:
-            with open(log, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
-                return file.read(tail).decode(errors="replace")
-        except OSError:
-            return ""
+            return msgspec.json.decode(child.labels.get(_LABEL, ""), type=_Note)
+        except msgspec.DecodeError:
+            if child.id not in self._strangers:
+                self._strangers.add(child.id)
+                logger.warning("the host runs %s, which no control started", child.id)
+            return None
 
-    def memory(self, pid: int) -> int:
-        """See Engine. Takes milliseconds for a large process: call it in a thread."""
-        return sum(own_share(process) for process in (pid, *descendants(pid)))
 
-    def listening(self, pid: int) -> tuple[int, ...]:
-        """See Engine. Takes milliseconds: call it in a thread."""
-        sockets = {socket for process in (pid, *descendants(pid)) for socket in _sockets(process)}
-        ports = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
-        return tuple(sorted(ports))
+def _memory(pid: int) -> int:
+    return sum(own_share(process) for process in (pid, *descendants(pid)))
 
-    def close(self) -> None:
-        """Close the link; pending requests raise EngineError. Containers go on running."""
-        if self._reading is not None and self._frames is not None:
-            self._reading.cancel()
-            self._fail_pending(self._frames)
 
-    async def _request(self, request: Callable[[int], ToHost]) -> Done | Listing:
-        frames = await self._link()
-        number = next(self._numbers)
-        future = asyncio.get_running_loop().create_future()
-        self._pending[number] = future
-        try:
-            frames.send(request(number))
-            answer: Done | Listing = await future
-        finally:
-            self._pending.pop(number, None)
-        if isinstance(answer, Done) and answer.error:
-            raise EngineError(answer.error)
-        return answer
-
-    async def _link(self) -> Frames[FromHost]:
-        async with self._connecting:
-            if self._frames is None:
-                try:
-                    reader, writer = await asyncio.open_unix_connection(str(self._path))
-                except OSError as error:
-                    raise EngineError(f"the host cannot be reached: {error.strerror or error}") from None
-                self._frames = Frames(reader, writer, FromHost)
-                self._reading = asyncio.create_task(self._read(self._frames))
-                self._change.set()  # the host reported no change while there was no link
-            return self._frames
-
-    async def _read(self, frames: Frames[FromHost]) -> None:
-        try:
-            while (message := await frames.receive()) is not None:
-                if isinstance(message, Changed):
-                    self._change.set()
-                elif (future := self._pending.get(message.number)) and not future.done():
-                    future.set_result(message)
-        except msgspec.MsgspecError:
-            pass  # a malformed message counts as a closed link
-        finally:
-            self._fail_pending(frames)
-
-    def _fail_pending(self, frames: Frames[FromHost]) -> None:
-        frames.close()
-        if self._frames is frames:
-            self._frames = None
-            self._change.set()
-            for future in self._pending.values():
-                if not future.done():
-                    future.set_exception(EngineError("the host went away before it answered"))
+def _listening(pid: int) -> tuple[int, ...]:
+    """Return the TCP ports on which a process tree listens, ascending."""
+    sockets = {socket for process in (pid, *descendants(pid)) for socket in _sockets(process)}
+    ports = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
+    return tuple(sorted(ports))
 
 
 def _sockets(pid: int) -> Iterator[int]:

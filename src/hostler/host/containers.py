@@ -25,7 +25,7 @@ from hostler.host.respawn import exit_words, wait_unless_hurried
 from hostler.host.zygote import Fork
 from hostler.host.zygote_client import ONE_THREAD, ZygoteClient
 from hostler.processes.tree import kill
-from hostler.wire.host_messages import Launch, Seen
+from hostler.wire.host_messages import Child, Spawn
 
 log = logging.getLogger("hostler.host")
 
@@ -37,17 +37,22 @@ LOG_LIMIT = 64 * 2**20  # bytes; a larger log is cut, and its last half kept bes
 class Container:
     """A container. It runs if `pid` is set and `exit` is None."""
 
-    def __init__(self, launch: Launch) -> None:
-        self.launch = launch
+    def __init__(self, spawn: Spawn) -> None:
+        self.spawn = spawn
         self.pid = 0
         self.port = 0  # of one that runs a command
         self.wrapped = False  # it runs under bubblewrap
         self.address = ""
-        self.base = launch.folder
+        self.base = spawn.folder
         self.started = time.time()
         self.exit: int | None = None
         self.start_done = asyncio.Event()  # it has started, or its start has failed
         self.ended = asyncio.Event()
+
+    def child(self) -> Child:
+        """Return the container as control is sent it."""
+        spawn = self.spawn
+        return Child(spawn.id, self.pid, self.address, self.started, spawn.labels, self.exit, self.base)
 
 
 class ContainerTable:
@@ -67,26 +72,22 @@ class ContainerTable:
         self._ports = Ports()
         self.containers: dict[str, Container] = {}
 
-    def list(self) -> tuple[Seen, ...]:
+    def list(self) -> tuple[Child, ...]:
         """List the containers that were started and not stopped."""
-        return tuple(
-            Seen(id, it.pid, it.address, it.started, it.launch.labels, it.exit, it.base)
-            for id, it in self.containers.items()
-            if it.pid
-        )
+        return tuple(container.child() for container in self.containers.values() if container.pid)
 
-    async def start(self, launch: Launch) -> None:
-        """Start a container, once for each id. Raises EngineError if it cannot be started."""
-        if container := self.containers.get(launch.id):
+    async def start(self, spawn: Spawn) -> Child:
+        """Start a container, once for each id, and return it. Raises EngineError if it cannot be started."""
+        if container := self.containers.get(spawn.id):
             await container.start_done.wait()
-            if launch.id not in self.containers:
+            if spawn.id not in self.containers:
                 raise EngineError("it could not be started just now")
-            return
-        if not _ID.fullmatch(launch.id) or bool(launch.framework) == bool(launch.command):
-            raise EngineError("this is no launch: a short plain id, and either a framework or a command")
-        container = self.containers[launch.id] = Container(launch)
+            return container.child()
+        if not _ID.fullmatch(spawn.id) or bool(spawn.framework) == bool(spawn.command):
+            raise EngineError("this starts no container: a short plain id, and either a framework or a command")
+        container = self.containers[spawn.id] = Container(spawn)
         try:
-            await (self._execute(container) if launch.command else self._fork(container))
+            await (self._execute(container) if spawn.command else self._fork(container))
         except Exception as error:
             self._drop(container)
             if not isinstance(error, (OSError, ValueError, EngineError)):
@@ -95,8 +96,9 @@ class ContainerTable:
             raise EngineError(reason) from None
         finally:
             container.start_done.set()
-        log.info("container %s started, process %d", launch.id, container.pid)
+        log.info("container %s started, process %d", spawn.id, container.pid)
         self._changed()
+        return container.child()
 
     async def stop(self, id: str, grace: float, hurry: asyncio.Event | None = None) -> None:
         """Send SIGTERM, after `grace` seconds (or a hurry) SIGKILL, then drop it. Returns when nothing of it runs."""
@@ -124,56 +126,56 @@ class ContainerTable:
     def trim_logs(self) -> None:
         """Cut logs that are too large. Their writers append, so they continue at the new end."""
         for container in self.containers.values():
-            with contextlib.suppress(OSError), open(container.launch.log, "r+b") as file:
+            with contextlib.suppress(OSError), open(container.spawn.log, "r+b") as file:
                 if (size := os.fstat(file.fileno()).st_size) > LOG_LIMIT:
                     file.seek(size - LOG_LIMIT // 2)
-                    with open(container.launch.log + ".1", "wb") as copy:
+                    with open(container.spawn.log + ".1", "wb") as copy:
                         copy.write(file.read(LOG_LIMIT // 2))
                     file.truncate(0)
 
     async def _fork(self, container: Container) -> None:
-        launch = container.launch
-        sockets = self._sockets(launch)
+        spawn = container.spawn
+        sockets = self._sockets(spawn)
         container.address = f"unix:{sockets}/s"
         environment = {
             **_inherited(),
             **ONE_THREAD,
-            "HOME": launch.folder,
+            "HOME": spawn.folder,
             "TMPDIR": f"{sockets}/tmp",
-            **launch.environment,
-            contract.ENV_BASE_DIR: launch.folder,
+            **spawn.environment,
+            contract.ENV_BASE_DIR: spawn.folder,
             contract.ENV_BIND_TO_PORT: str(
                 contract.DEFAULT_PORT
             ),  # as every container has it; ours listens on its socket
             contract.ENV_SOCKET: f"{sockets}/s",
             contract.ENV_LIFELINE: str(self._lifeline),
-            contract.ENV_FRAMEWORK: launch.framework,
+            contract.ENV_FRAMEWORK: spawn.framework,
         }
         with self._reaper.spawning():
-            pid = await self._zygote.fork(Fork(launch.folder, launch.log, _checked(environment), launch.framework))
+            pid = await self._zygote.fork(Fork(spawn.folder, spawn.log, _checked(environment), spawn.framework))
             self._watch(container, pid)
 
     async def _execute(self, container: Container) -> None:
-        launch = container.launch
-        sockets = self._sockets(launch)
+        spawn = container.spawn
+        sockets = self._sockets(spawn)
         container.port = self._ports.take()
         container.address = f"tcp:127.0.0.1:{container.port}"
         container.wrapped = self._bubblewrap
-        container.base = contract.BASE_DIR if self._bubblewrap else launch.folder
+        container.base = contract.BASE_DIR if self._bubblewrap else spawn.folder
         environment = {
             **_inherited(),
             "PYTHONUNBUFFERED": "1",  # so that a killed container's log is complete
             "HOME": container.base,
             "TMPDIR": "/tmp" if self._bubblewrap else f"{sockets}/tmp",
-            **{name: _container_path(container, value) for name, value in launch.environment.items()},
+            **{name: _container_path(container, value) for name, value in spawn.environment.items()},
             contract.ENV_BASE_DIR: container.base,
             **ports_environment(container.port),
         }
         if not self._bubblewrap:  # Java reads no other variable, and two of its servers would share /tmp
             environment.setdefault("JAVA_TOOL_OPTIONS", f"-Djava.io.tmpdir={sockets}/tmp")
-        command = sandbox.with_serve(launch.command)
-        folder = Path(launch.folder)
-        output = os.open(launch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        command = sandbox.with_serve(spawn.command)
+        folder = Path(spawn.folder)
+        output = os.open(spawn.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if self._bubblewrap:
                 pid = sandbox.start_wrapped(command, _checked(environment), folder, output, self._data)
@@ -191,19 +193,19 @@ class ContainerTable:
     def _has_ended(self, container: Container, code: int) -> None:
         container.exit = sandbox.wrapped_exit(code) if container.wrapped else code
         container.ended.set()
-        log.info("container %s ended (%s)", container.launch.id, exit_words(container.exit))
+        log.info("container %s ended (%s)", container.spawn.id, exit_words(container.exit))
         self._changed()
 
     def _drop(self, container: Container) -> None:
-        self.containers.pop(container.launch.id, None)
+        self.containers.pop(container.spawn.id, None)
         self._ports.release(container.port)
-        shutil.rmtree(self._run / "c" / container.launch.id, ignore_errors=True)
+        shutil.rmtree(self._run / "c" / container.spawn.id, ignore_errors=True)
 
-    def _sockets(self, launch: Launch) -> Path:
+    def _sockets(self, spawn: Spawn) -> Path:
         """Create the container's folder for sockets, with a short path to its temporary folder, for sockets there."""
-        temporary = Path(launch.folder, "tmp")
+        temporary = Path(spawn.folder, "tmp")
         temporary.mkdir(exist_ok=True)
-        sockets = self._run / "c" / launch.id
+        sockets = self._run / "c" / spawn.id
         shutil.rmtree(sockets, ignore_errors=True)
         sockets.mkdir(parents=True)
         (sockets / "tmp").symlink_to(temporary)
@@ -224,7 +226,7 @@ def _checked(environment: dict[str, str]) -> dict[str, str]:
 
 def _container_path(container: Container, value: str) -> str:
     """Return a path below the container's folder as the container's own path; any other value unchanged."""
-    folder = container.launch.folder
+    folder = container.spawn.folder
     if value == folder or value.startswith(folder + "/"):
         return container.base + value.removeprefix(folder)
     return value

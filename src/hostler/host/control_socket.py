@@ -12,7 +12,7 @@ import msgspec
 from hostler.errors import EngineError
 from hostler.host.containers import ContainerTable
 from hostler.wire.frames import Frames
-from hostler.wire.host_messages import Changed, Done, EndGateway, List, Listing, Start, Stop, ToHost
+from hostler.wire.host_messages import Changed, Done, EndGateway, List, Listing, Start, Started, Stop, ToHost
 
 log = logging.getLogger("hostler.host")
 
@@ -64,8 +64,9 @@ class HostLink:
                 frames.send(Listing(request.number, containers.list()))
                 return
             if isinstance(request, Start):
-                await containers.start(request.launch)
-            elif isinstance(request, Stop):
+                frames.send(Started(request.number, await containers.start(request.spawn)))
+                return
+            if isinstance(request, Stop):
                 await containers.stop(request.id, request.grace)
             elif isinstance(request, EndGateway):
                 self._end_gateway(request.pid)

@@ -104,6 +104,10 @@ class Gateways:
         self.version += 1
         self._send(gateway_messages.DropRoute(self.version, key))
 
+    def routed(self) -> frozenset[str]:
+        """Return the instances in any route."""
+        return frozenset().union(*self._routed.values())
+
     def publish(self, resident: gateway_messages.SetResident) -> None:
         """Publish a resident. If no route includes its instance yet, it is sent with the first route that does."""
         self.residents[_key(resident)] = resident

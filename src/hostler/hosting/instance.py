@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine, Iterable, Mapping
+from functools import partial
+
+import msgspec
 
 from hostler import contract
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Ping
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.status import INSTANCE, InstanceState
-from hostler.engines.engine import Seen
-from hostler.hosting import clock
+from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.errors import EngineError
+from hostler.hosting import clock, launch
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
@@ -27,6 +30,8 @@ log = logging.getLogger("hostler.instance")
 MISSED_PERIOD = 1.0  # seconds to the next ping after one that was missed
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
 HOPELESS = 10.0  # seconds of pings answered with 4xx after which the start fails (ours: AWS waits until its time-out)
+REMOVED = "The container is there no more: others have removed it."
+STOP_AGAIN = 1.0  # seconds until the engine is asked again to stop what it could not
 SENT_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)  # 128 +: a wrapper's
 
 
@@ -41,9 +46,11 @@ class Instance:
         budget = settings.startup_timeout if variant.download_timeout is None else variant.download_timeout
         specs = variant.model.containers
         self.containers = tuple(
-            Container(platform, key, position, spec, budget, alone=len(specs) == 1)
+            Container(platform, key, position, spec, budget, partial(self._report_of, position), alone=len(specs) == 1)
             for position, spec in enumerate(specs)
         )
+        # What the engine says of it: `look` and `_launch` write it.
+        self.report = InstanceReport(key.id, {}, tuple(ContainerReport() for _ in specs))
         self.multi_model = next((c for c in self.containers if c.multi_model), None)  # one at most (§3, rule 6)
         self.state: InstanceState = "pending"
         self.reason = ""  # why it ended: a FailureReason
@@ -54,6 +61,7 @@ class Instance:
         self.platform = platform
         self._startup = settings.startup_timeout if variant.startup_timeout is None else variant.startup_timeout
         self._task: asyncio.Task[None] | None = None
+        self._ping_now = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<instance {self.id} {self.state}{' ' + self.reason[:60] if self.reason else ''}>"
@@ -76,42 +84,67 @@ class Instance:
     @property
     def running(self) -> bool:
         """Whether all its containers were started."""
-        return all(container.seen for container in self.containers)
+        return all(container.address for container in self.containers)
 
-    def begin(self, adopted: Mapping[int, Seen] | None = None) -> None:
-        """Bring it up. Containers that an earlier control started (`adopted`, by position) are taken over."""
-        for position, seen in (adopted or {}).items():
-            self.containers[position].adopt(seen)
+    def begin(self, adopted: InstanceReport | None = None) -> None:
+        """Bring it up. Containers that an earlier control started (`adopted`) are taken over."""
+        if adopted is not None:
+            self.report = adopted
         self._task = asyncio.create_task(self._live(), name=f"instance {self.id}")
 
-    def give_up(self, container: Container, cause: str) -> None:
+    async def give_up(self, container: Container, cause: str) -> None:
         """End a ready instance because this container runs, but is of no use any more."""
+        facts = await container.facts(served=True, cause=cause)
         if self.state == "ready":
             self.ended_by_itself = True
             self.culprits = (container,)
-            self._end(failure_reason.unhealthy(self.key.variant, [container.facts(served=True, cause=cause)]))
+            self._end(failure_reason.unhealthy(self.key.variant, [facts]))
 
-    async def containers_ended(self, exits: Iterable[Seen]) -> None:
-        """End, because these of its containers have exited. The reason names them all (§2.4)."""
+    async def look(self, report: InstanceReport, *, whole: bool) -> None:
+        """Take note of what the engine says of it now. `whole`: it was asked after all containers were started.
+
+        1. A container has exited, or is there no more: the instance has ended.
+        2. It cannot come up: so it ends.
+        3. Others end it: it leaves the routes, and is replaced.
+        4. Its machine is lost: a ping that fails now ends it, but the engine's word alone does not.
+        """
         if self.state in ("ended", "stopping", "gone"):
             return
+        before, now = self.report.containers, report.containers
+        if not whole:  # a start may have ended since
+            now = tuple(new if new.address else old for new, old in zip(now, before, strict=True))
+        self.report = msgspec.structs.replace(report, containers=now)
+        ended = [
+            container
+            for container, new, old in zip(self.containers, now, before, strict=True)
+            if new.exit is not None or (old.address and not new.address)
+        ]
+        if ended:  # 1.
+            await self._containers_ended(ended)
+        elif report.hopeless and self.state != "ready":  # 2.
+            self._end(report.trouble)
+        elif report.leaving and self.state == "ready":  # 3.
+            self._move("leave")
+        elif report.lost:  # 4.
+            self._ping_now.set()
+
+    async def _containers_ended(self, ended: list[Container]) -> None:
+        """End, because these of its containers have exited or are there no more. The reason names them all (§2.4)."""
         if self._task is not None:
             self._task.cancel()  # its pings count no more
-        by_id = {seen.id: seen for seen in exits}
-        ended = []
-        for container in self.containers:  # in the model's order
-            if seen := by_id.get(container.id):
-                container.seen = seen  # it may have ended before its start returned
-                ended.append((container, seen.exit))
-        served = self.state == "ready"
-        facts = [asyncio.to_thread(container.facts, served=served, exit=exit) for container, exit in ended]
-        reason = failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts))
+        served, exits = self.state in ("ready", "leaving"), [self._report_of(each.position).exit for each in ended]
+        facts = await asyncio.gather(
+            *(
+                container.facts(served=served, exit=exit, cause="" if exit is not None else REMOVED)
+                for container, exit in zip(ended, exits, strict=True)
+            )
+        )
         if self.state == "ended":  # `give_up` was first
             return
-        self.ended_by_itself = any(exit not in SENT_BY_OTHERS for _, exit in ended)
-        self.culprits = tuple(container for container, _ in ended)
+        self.ended_by_itself = any(exit is not None and exit not in SENT_BY_OTHERS for exit in exits)
+        self.culprits = tuple(ended)
         self.platform.metrics.containers_ended += len(ended)
-        self._end(reason)
+        self._end(failure_reason.unhealthy(self.key.variant, facts))
 
     def retire(self) -> None:
         """Take it out of service: it gets no more requests, and no more pings. `stop` follows."""
@@ -122,7 +155,13 @@ class Instance:
     async def stop(self, grace: float) -> None:
         """End the containers and remove everything that they had, except their logs."""
         await self._cancel()
-        await asyncio.gather(*(container.stop(grace) for container in self.containers))
+        while True:
+            try:
+                await self.platform.engine.stop(self.id, grace)
+                break
+            except EngineError as error:
+                log.warning("%s cannot be stopped just now: %s", self.id, error)
+                await asyncio.sleep(STOP_AGAIN)
         self._move("gone")
 
     async def detach(self) -> None:
@@ -133,7 +172,7 @@ class Instance:
 
     async def _live(self) -> None:
         try:
-            await self._launch([container for container in self.containers if container.seen is None])
+            await self._launch()
             await self._until_healthy()
             self.ready_at = clock.now()
             self._move("ready")
@@ -146,12 +185,23 @@ class Instance:
             log.exception("instance %s", self.id)
             self._end("hostler itself failed while it looked after this instance; its own log says more.")
 
-    async def _launch(self, missing: list[Container]) -> None:
+    async def _launch(self) -> None:
+        """Bring its containers from their artifacts to their start. Raises Unfit.
+
+        1. The engine makes room, also for what runs already: that tells where the artifacts are.
+        2. The artifacts of the containers that do not run are fetched.
+        3. The engine starts these containers.
+        """
+        missing = [container for container in self.containers if not container.address]
         if missing:
             self._move("fetch")
-            await _all(container.fetch() for container in missing)
+        engine = self.platform.engine
+        await launch.prepare(engine, self.key, self.containers, self._startup, lambda: self.report.trouble)  # 1.
+        await launch.fetch(missing)  # 2.
         self._move("start")
-        await _all(container.start() for container in missing)
+        if missing:  # 3.
+            self.report = await launch.start(engine, self.key, self.containers)
+            self.platform.metrics.containers_started += len(missing)
 
     async def _until_healthy(self) -> None:
         begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
@@ -170,13 +220,24 @@ class Instance:
     async def _while_healthy(self) -> None:
         missed, metrics = 0, self.platform.metrics
         while True:
-            await asyncio.sleep(MISSED_PERIOD if missed else contract.PING_PERIOD)
+            await self._pause(MISSED_PERIOD if missed else contract.PING_PERIOD)
             troubles = await self._troubles()
             metrics.pings += len(self.containers)
             metrics.pings_missed += len(troubles)
             missed = missed + 1 if troubles else 0
+            if missed and self.report.lost:
+                raise await self._unhealthy(troubles, "Once its machine was lost")
             if missed >= MISSES:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until it is to be pinged at once."""
+        self._ping_now.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ping_now.wait()
+        except TimeoutError:
+            pass
 
     async def _troubles(self) -> list[tuple[Container, Ping]]:
         """Check the health of all containers. Return those that did not pass, with their answers."""
@@ -186,13 +247,14 @@ class Instance:
     async def _unhealthy(self, troubles: list[tuple[Container, Ping]], when: str) -> Unfit:
         """Return the reason, which names all containers that failed the last round (§2.4)."""
         served = self.state == "ready"
-        facts = [
-            asyncio.to_thread(container.facts, served=served, ping=ping, when=when) for container, ping in troubles
-        ]
+        facts = (container.facts(served=served, ping=ping, when=when) for container, ping in troubles)
         self.culprits = tuple(container for container, _ in troubles)
         return Unfit(failure_reason.unhealthy(self.key.variant, await asyncio.gather(*facts)))
 
     # --- its state ------------------------------------------------------------------------------------------------
+
+    def _report_of(self, position: int) -> ContainerReport:
+        return self.report.containers[position]
 
     def _move(self, event: str) -> None:
         self.state = INSTANCE.next(self.state, event, repr(self))
@@ -210,13 +272,3 @@ class Instance:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-
-async def _all(starts: Iterable[Coroutine[object, None, None]]) -> None:
-    """Run all of them together; the first that fails ends the others, and its exception is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for start in starts:
-                group.create_task(start)
-    except ExceptionGroup as failures:  # not `except*`, which raises a group again in Python 3.11.2
-        raise failures.exceptions[0] from None

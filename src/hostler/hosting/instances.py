@@ -6,16 +6,17 @@ It carries out what core/endpoints/plan.py decides, and decides nothing. It know
 from __future__ import annotations
 
 import asyncio
-import shutil
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from hostler.core.endpoints.plan import InstanceSeen, SlotKey
 from hostler.core.endpoints.resources import VariantSpec, undesired
-from hostler.engines.engine import Seen
-from hostler.hosting.container import LABEL
+from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+
+log = logging.getLogger("hostler.instances")
 
 LAST_STARTS = 10.0  # seconds in which the engine carries out the last requests of an earlier control
 
@@ -26,6 +27,7 @@ class Instances(Mapping[str, Instance]):
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._by_id: dict[str, Instance] = {}
+        self._strangers: set[str] = set()  # ids of what the engine lists, and no control has started
 
     def __getitem__(self, id: str) -> Instance:
         return self._by_id[id]
@@ -51,20 +53,35 @@ class Instances(Mapping[str, Instance]):
 
         `variant`: an instance's; None if no endpoint desires it. Raises EngineError.
         """
-        running: dict[InstanceKey, dict[int, Seen]] = {}
-        for seen in await self._platform.engine.list():
-            running.setdefault(InstanceKey.from_labels(seen.labels), {})[int(seen.labels[LABEL])] = seen
-        for key, containers in running.items():
-            if key.id not in self:
-                self._begin(key, variant(key) or undesired(key.variant, max(containers) + 1), containers)
-            if exits := [seen for seen in containers.values() if seen.exit is not None]:
-                await self[key.id].containers_ended(exits)
+        asked = {id: len(instance.containers) for id, instance in self.items() if instance.running}
+        reports = {report.id: report for report in await self._platform.engine.list()}
+        for id, containers in asked.items():  # what is missing from the list is there no more
+            reports.setdefault(id, InstanceReport(id, {}, (ContainerReport(),) * containers))
+        for id, report in reports.items():
+            if id not in self:
+                if (key := self._key(report)) is None:
+                    continue
+                self._begin(key, variant(key) or undesired(key.variant, len(report.containers)), report)
+            await self[id].look(report, whole=id in asked)
+
+    def _key(self, report: InstanceReport) -> InstanceKey | None:
+        """Return the key of an instance that an earlier control started; None for a stranger."""
+        try:
+            key = InstanceKey.from_labels(report.labels)
+        except (KeyError, ValueError):
+            key = None
+        if key is None or key.id != report.id:
+            if report.id not in self._strangers:
+                self._strangers.add(report.id)
+                log.warning("the engine lists %s, which no control has started: it is left alone", report.id)
+            return None
+        return key
 
     def start(self, key: InstanceKey, variant: VariantSpec) -> None:
         """Begin a new instance."""
-        self._begin(key, variant, {})
+        self._begin(key, variant, None)
 
-    def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: Mapping[int, Seen]) -> None:
+    def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
         instance = self._by_id[key.id] = Instance(self._platform, key, variant)
         instance.begin(adopted)
 
@@ -74,7 +91,7 @@ class Instances(Mapping[str, Instance]):
         """End a retired instance. Nothing may be on its way there. `grace`: seconds from SIGTERM to SIGKILL."""
         await instance.stop(grace)
         running = {other.id for other in self.values() if other.state != "gone"}
-        await asyncio.to_thread(self._platform.prune_logs, instance.key.uid, running)
+        await asyncio.to_thread(self._platform.logs.prune, instance.key.uid, running)
 
     def forget(self, desired: Collection[SlotKey]) -> None:
         """Forget instances that are gone, except the last one of each desired slot: its attempts and its end decide
@@ -90,12 +107,10 @@ class Instances(Mapping[str, Instance]):
                 del self._by_id[id]
 
     async def sweep(self) -> None:
-        """Remove folders that an earlier control was making or removing when it ended; the engine may yet use some."""
-        folders = await asyncio.to_thread(self._platform.folders)
+        """Remove what an earlier control was making or removing when it ended; the engine may yet use some of it."""
         await asyncio.sleep(LAST_STARTS)
-        in_use = {container.id for instance in self.values() for container in instance.containers}
-        for folder in [folder for folder in folders if folder.name not in in_use]:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if removed := await self._platform.engine.sweep([*self]):
+            log.info("removed what was left of %s", ", ".join(removed))
 
     async def detach(self) -> None:
         """Control leaves; the containers go on."""
@@ -106,5 +121,5 @@ def _seen(instance: Instance) -> InstanceSeen:
     key = instance.key
     return InstanceSeen(
         instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt,
-        instance.state, instance.ended_at, instance.lived,
+        instance.state, instance.ended_at, instance.lived, instance.report.leaving or instance.report.lost,
     )  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -104,12 +103,16 @@ class Reconciler:
                 return f"the endpoint {name!r} is not multi-model: it has no targets"
         return list_targets(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
-    def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
+    async def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
         """Return the last `tail` bytes of each container's log, with its stream's name; None: no such endpoint."""
         for endpoint in self.endpoints:
             if endpoint.key == f"{region}/{name}":
-                logs = self.platform.read_logs(endpoint.record.uid, tail)
-                return [{"container": stream, "log": log} for stream, log in logs.items()]
+                logs = await asyncio.to_thread(self.platform.logs.tails, endpoint.record.uid, tail)
+                for container in (container for instance in endpoint.instances for container in instance.containers):
+                    stream = container.log.removeprefix(f"{endpoint.record.uid}/")
+                    if stream not in logs and (text := await container.tail(tail)):
+                        logs[stream] = text  # the engine keeps it itself
+                return [{"container": stream, "log": log} for stream, log in sorted(logs.items())]
         return None
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -182,6 +185,7 @@ class Reconciler:
         for endpoint in self.endpoints:
             self._publish(endpoint)
             await self._write_outcome(endpoint)
+        await self.platform.engine.serving(self.gateways.routed())
         self._end_silent_gateways()
         return outcome.wake_at
 
@@ -280,7 +284,7 @@ class Reconciler:
         if any(instance.state != "gone" for instance in endpoint.instances):
             return
         uid = endpoint.record.uid
-        await asyncio.to_thread(shutil.rmtree, self.platform.logs(uid), ignore_errors=True)
+        await asyncio.to_thread(self.platform.logs.remove, uid)
         await self.store_call(self.store.remove, uid)
         self.wake()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 
-class Launch(msgspec.Struct, frozen=True):
-    """How to start a container.
+class Spawn(msgspec.Struct, frozen=True):
+    """How the host starts a container.
 
     Exactly one of `framework` (one of our own servers, forked from the zygote) and `command` (executed) is set.
     `environment` is complete except for the values that only the host knows: socket, port, base folder, lifeline.
@@ -25,7 +25,7 @@ class Launch(msgspec.Struct, frozen=True):
     command: tuple[str, ...] = ()
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Child(msgspec.Struct, frozen=True):
     """The host's record of a container, until it is stopped. `exit` is None while it runs (negative: a signal)."""
 
     id: str
@@ -34,7 +34,7 @@ class Seen(msgspec.Struct, frozen=True):
     started: float  # epoch seconds
     labels: dict[str, str]
     exit: int | None = None
-    base: str = ""  # the base folder as the container itself sees it: Launch.folder, or /opt/ml where that is bound
+    base: str = ""  # the base folder as the container itself sees it: Spawn.folder, or /opt/ml where that is bound
 
 
 # --- control to host ----------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     number: int
-    launch: Launch
+    spawn: Spawn
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -76,13 +76,20 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """The answer to Start: the container as it was started, by this request or by an earlier one."""
+
+    number: int
+    child: Child
+
+
 class Listing(msgspec.Struct, frozen=True, tag=True):
     number: int
-    containers: tuple[Seen, ...]
+    children: tuple[Child, ...]
 
 
 class Changed(msgspec.Struct, frozen=True, tag=True):
     """A container started or ended."""
 
 
-FromHost = Done | Listing | Changed
+FromHost = Done | Started | Listing | Changed

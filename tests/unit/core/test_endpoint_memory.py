@@ -28,3 +28,7 @@ def test_two_fleets_of_an_endpoint_each_have_what_they_would_have_alone():
 
 def test_without_instances_there_is_nothing_to_divide():
     assert budgets([], 100) == {}
+
+
+def test_each_instance_has_its_types_memory_where_they_share_none():
+    assert budgets([instance("a", 1, 60), instance("b", 1, 40)], 0) == {"a.1.0": 60, "b.1.0": 40}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from hostler.host import containers as module
 from hostler.host.containers import Container, ContainerTable
-from hostler.wire.host_messages import Launch
+from hostler.wire.host_messages import Spawn
 
 
-def table(folder: Path, *launches: Launch) -> ContainerTable:
+def table(folder: Path, *spawns: Spawn) -> ContainerTable:
     """A table that runs nothing, with these containers in it already."""
     containers = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
-    containers.containers = {launch.id: Container(launch) for launch in launches}
+    containers.containers = {spawn.id: Container(spawn) for spawn in spawns}
     return containers
 
 
@@ -24,8 +24,8 @@ def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Pat
         writer.truncate(module.LOG_LIMIT + 1)
         writer.write(b"the last words\n")
         writer.flush()
-        launches = [Launch(name, "", str(tmp_path / name), {}, {}) for name in ("log", "small", "missing")]
-        table(tmp_path, *launches).trim_logs()
+        spawns = [Spawn(name, "", str(tmp_path / name), {}, {}) for name in ("log", "small", "missing")]
+        table(tmp_path, *spawns).trim_logs()
         writer.write(b"goes on\n")
     assert log.read_bytes() == b"goes on\n"
     assert (tmp_path / "log.1").read_bytes().endswith(b"the last words\n")
@@ -34,7 +34,7 @@ def test_a_log_that_has_grown_too_large_is_cut_and_its_end_is_kept(tmp_path: Pat
 
 
 def test_a_container_that_is_still_being_started_is_not_listed(tmp_path: Path) -> None:
-    assert table(tmp_path, Launch("one", "", "", {}, {})).list() == ()
+    assert table(tmp_path, Spawn("one", "", "", {}, {})).list() == ()
 
 
 async def test_stopping_an_unknown_container_is_no_error(tmp_path: Path) -> None:

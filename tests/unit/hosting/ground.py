@@ -13,8 +13,8 @@ import fakes
 from fakes import MACHINE
 
 from hostler.core.endpoints.status import EndpointView
-from hostler.engines.engine import Launch, Seen
-from hostler.engines.fake import FakeEngine
+from hostler.engines.engine import InstanceReport
+from hostler.engines.fake import FakeContainer, FakeEngine
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.reconciler import Reconciler
 from hostler.settings import Settings
@@ -67,7 +67,7 @@ class Container(fakes.ModelServer):
 class Engine(FakeEngine):
     """A fake engine whose containers answer on sockets below a folder. `container`: makes the next one."""
 
-    def __init__(self, folder: Path, container: Callable[[Launch], Container]) -> None:
+    def __init__(self, folder: Path, container: Callable[[FakeContainer], Container]) -> None:
         super().__init__()
         self.containers: dict[str, Container] = {}  # by id
         self.container = container
@@ -76,20 +76,20 @@ class Engine(FakeEngine):
         self._ending: list[asyncio.Task[None]] = []
         self._listening: dict[str, asyncio.Task[Server]] = {}  # by id
 
-    def _listen(self, launch: Launch) -> str:
-        path = self._folder / launch.id / "s"
+    def _listen(self, started: FakeContainer) -> str:
+        path = self._folder / started.id / "s"
         path.parent.mkdir(parents=True, exist_ok=True)
-        container = self.containers[launch.id] = self.container(launch)
+        container = self.containers[started.id] = self.container(started)
         if self.exits is None:
-            self._listening[launch.id] = asyncio.create_task(serve(container, path=str(path)))
+            self._listening[started.id] = asyncio.create_task(serve(container, path=str(path)))
         return f"unix:{path}"
 
-    async def start(self, launch: Launch) -> None:
+    async def start(self, id: str) -> InstanceReport:
         """See Engine."""
         await fakes.lag()
-        await super().start(launch)
+        return await super().start(id)
 
-    async def list(self) -> list[Seen]:
+    async def list(self) -> list[InstanceReport]:
         """See Engine."""
         await fakes.lag()
         return await super().list()
@@ -97,12 +97,18 @@ class Engine(FakeEngine):
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
         await fakes.lag()
-        await self._end(id)
+        for container in [container for container in self._listening if container.rpartition(".")[0] == id]:
+            await self._end(container)
         await super().stop(id, grace)
 
     def end(self, id: str, exit: int) -> None:
         """See FakeEngine."""
         super().end(id, exit)
+        self._ending.append(asyncio.create_task(self._end(id)))
+
+    def remove(self, id: str) -> None:
+        """See FakeEngine."""
+        super().remove(id)
         self._ending.append(asyncio.create_task(self._end(id)))
 
     async def _end(self, id: str) -> None:
@@ -253,6 +259,9 @@ class Ground:
         self.store = Store(self.folder / "hostler.db")
         self.metrics = Metrics()
 
+    async def end_gateway(self, pid: int) -> None:
+        """A silent gateway stays as it is."""
+
     @property
     def containers(self) -> dict[str, Container]:
         """All containers that were started, by id."""
@@ -310,8 +319,9 @@ class Ground:
         wrongs = fakes.watch()
         given = Settings(**{"data": self.folder, "startup_timeout": 5.0, **settings})
         control = fakes.Control(
-            given, self.engine, self.engine.end_gateway, metrics=self.metrics, machine=machine, warm_up_timeout=warm_up
-        )
+            given, self.engine.connect, self.end_gateway, metrics=self.metrics, machine=machine,
+            warm_up_timeout=warm_up,
+        )  # fmt: skip
         path = self.folder / "link.sock"
         await control.begin(path)
         reader, writer = await asyncio.open_unix_connection(str(path))

@@ -35,7 +35,7 @@ async def only(reconciler: Reconciler, *ids: str) -> None:
     assert runtimes.fleets() <= fleets
     assert {instance for *_, instance in gateways.residents} <= set(ids)
     assert gateways.unanswered() == []
-    assert {seen.id for seen in await reconciler.platform.engine.list()} == {f"{id}.0" for id in ids}
+    assert {seen.id for seen in await reconciler.platform.engine.list()} == set(ids)
 
 
 # --- a good update

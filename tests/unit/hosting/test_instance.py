@@ -10,12 +10,15 @@ import pytest
 from ground import PATIENCE, Container, Engine
 from simulated import Loop
 
+from hostler import contract
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
-from hostler.engines.engine import Launch, Seen
+from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.engines.fake import FakeContainer
+from hostler.engines.rooms import Rooms
 from hostler.failures import FILE
-from hostler.hosting.container import presentable
+from hostler.hosting import clock
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
@@ -26,7 +29,6 @@ from hostler.store import documents
 pytestmark = pytest.mark.simulated
 
 SPOT = InstanceKey("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
-FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 HURRY = {"ContainerStartupHealthCheckTimeoutInSeconds": 0.2}
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 
@@ -43,7 +45,8 @@ class Stage:
         self.disk = ArtifactCache(
             folder / "artifacts", EmbeddedSource(folder / "s3"), 2**30, ArchiveLimits(10**9, 1000, 1000.0)
         )
-        self.platform = Platform(self.settings, self.engine, self.disk, Metrics(), self.news.set)
+        rooms = Rooms(self.settings, self.disk)
+        self.platform = Platform(self.settings, self.engine.connect(rooms), rooms.logs, Metrics(), self.news.set)
 
     async def __aenter__(self) -> Stage:
         return self
@@ -62,11 +65,33 @@ class Stage:
                 self.news.clear()
                 await self.news.wait()
 
-    def launch(self, position: int) -> Launch:
-        return next(launch for launch in self.engine.started if launch.id == f"{SPOT.id}.{position}")
+    async def until_started(self) -> None:
+        """Wait until a container was started, and its instance has been told so."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.engine.started:
+                await self.engine.changed()
+        await asyncio.sleep(1.0)
 
-    def _container(self, launch: Launch) -> Container:
-        return Container(ping=self.pings.get(int(launch.id[-1]), 200))
+    def started(self, position: int) -> FakeContainer:
+        return next(container for container in self.engine.started if container.position == position)
+
+    def containers(self) -> Path:
+        """The folder of all containers' folders."""
+        return self.folder / "containers"
+
+    async def restart(self) -> InstanceReport:
+        """Connect a new control; return what it finds."""
+        self.engine.connect(Rooms(self.settings, self.disk))
+        (report,) = await self.engine.list()
+        return report
+
+    async def look(self, instance: Instance) -> None:
+        """Have the instance look at what the engine lists."""
+        (report,) = await self.engine.list()
+        await instance.look(report, whole=True)
+
+    def _container(self, started: FakeContainer) -> Container:
+        return Container(ping=self.pings.get(started.position, 200))
 
 
 @pytest.fixture
@@ -106,26 +131,26 @@ async def test_each_container_has_its_own_folder_log_name_and_environment(stage:
     )
     instance.begin()
     await stage.until(instance, "ready")
-    first, second = stage.launch(0), stage.launch(1)
+    first, second = stage.started(0), stage.started(1)
     assert (first.environment["A"], second.environment["A"]) == ("1", "2")
     assert (first.environment["HOSTNAME"], second.environment["HOSTNAME"]) == ("first", "container-2")
     assert "SAGEMAKER_MULTI_MODEL" not in first.environment
     assert second.environment["SAGEMAKER_MULTI_MODEL"] == "true"
-    assert (Path(first.folder) / "model").is_dir()
-    assert (Path(second.folder) / "models").is_dir()
-    logs = stage.folder / "logs" / "e1" / "v" / SPOT.id
-    assert [first.log, second.log] == [str(logs / "first.log"), str(logs / "container-2.log")]
-    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{launch.id}/s" for launch in (first, second))
+    assert (stage.containers() / first.id / "model").is_dir()
+    assert (stage.containers() / second.id / "models").is_dir()
+    logs = f"e1/v/{SPOT.id}"
+    assert [first.launch.log, second.launch.log] == [f"{logs}/first", f"{logs}/container-2"]
+    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{container.id}/s" for container in (first, second))
     await stopped(instance)
-    assert not list((stage.folder / "containers").iterdir())
+    assert not list(stage.containers().iterdir())
 
 
 async def test_a_container_that_is_alone_is_named_as_on_aws(stage: Stage) -> None:
     instance = stage.instance(ours())
     instance.begin()
     await stage.until(instance, "ready")
-    assert stage.launch(0).environment["HOSTNAME"] == "container-0.local"
-    assert stage.launch(0).log == str(stage.folder / "logs" / "e1" / "v" / f"{SPOT.id}.log")
+    assert stage.started(0).environment["HOSTNAME"] == "container-0.local"
+    assert stage.started(0).launch.log == f"e1/v/{SPOT.id}"
     await stopped(instance)
 
 
@@ -150,7 +175,7 @@ async def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it
     await stage.until(instance, "ready")
     stage.engine.end(f"{SPOT.id}.0", 3)
     for _ in range(2):  # the second time is no news
-        await instance.containers_ended(await _exited(stage))
+        await stage.look(instance)
     assert instance.state == "ended"
     assert instance.reason.startswith("The first container for production variant v did not pass the ping health")
     assert "The container exited with code 3. " in instance.reason
@@ -161,20 +186,15 @@ async def test_a_container_that_ends_is_named_and_the_others_are_stopped_with_it
     assert instance.state == "gone"
 
 
-async def _exited(stage: Stage) -> list[Seen]:
-    return [seen for seen in await stage.engine.list() if seen.exit is not None]
-
-
 @pytest.mark.parametrize("seed", range(12))
 async def test_all_containers_that_have_ended_are_named_with_their_causes(stage: Stage, seed: int) -> None:
     instance = stage.instance(*(ours(ContainerHostname=name) for name in ("one", "two", "three")))
     instance.begin()
     await stage.until(instance, "ready")
-    log = stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id, "three")
-    stage.engine.text[str(log)] = "ModuleNotFoundError: No module named 'cv2'"
+    stage.engine.text[f"{SPOT.id}.2"] = "ModuleNotFoundError: No module named 'cv2'"
     stage.engine.end(f"{SPOT.id}.0", 3)
     stage.engine.end(f"{SPOT.id}.2", 1)
-    await instance.containers_ended(await _exited(stage))
+    await stage.look(instance)
     assert instance.reason.startswith("The one, three container for production variant v did not pass the ping")
     assert " one: The container exited with code 3." in instance.reason
     assert " three: The container exited with code 1. Python found no module named cv2." in instance.reason
@@ -221,13 +241,13 @@ async def test_a_failure_that_a_server_left_is_the_cause_and_an_unreadable_one_l
     async with asyncio.timeout(PATIENCE):
         while not stage.engine.started:
             await stage.engine.changed()
-    folder = Path(stage.launch(0).folder)
+    folder = stage.containers() / f"{SPOT.id}.0"
     if left is not None:
         data = left.replace(b"%(base)s", bytes(folder)).replace(b"%(data)s", bytes(stage.folder))
         (folder / FILE).write_bytes(data)
-    stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = f"{SAID}\n"
+    stage.engine.text[f"{SPOT.id}.0"] = f"{SAID}\n"
     stage.engine.end(f"{SPOT.id}.0", 1)
-    await instance.containers_ended(await _exited(stage))
+    await stage.look(instance)
     assert instance.reason.partition(" for this endpoint. ")[2] == reason
     await stopped(instance)
 
@@ -251,7 +271,7 @@ async def test_an_artifact_that_is_missing_is_named_by_its_containers_number_and
     assert "NoSuchBucket" in instance.reason
     assert stage.engine.started == []
     await stopped(instance)
-    assert not list((stage.folder / "containers").iterdir())
+    assert not list(stage.containers().iterdir())
 
 
 async def test_a_submit_directory_that_is_no_address_is_the_users_mistake(stage: Stage) -> None:
@@ -275,8 +295,8 @@ async def test_a_container_that_the_engine_refuses_to_start_has_its_cause_behind
 
 
 async def test_a_wrong_port_is_found_by_looking(stage: Stage) -> None:
-    stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
-    stage.engine.ports[1_000_001] = (9000,)
+    stage.engine.address = lambda container: "tcp:127.0.0.1:9"  # where nobody listens
+    stage.engine.ports[f"{SPOT.id}.0"] = (9000,)
     instance = stage.instance(mine(), **HURRY)
     instance.begin()
     await stage.until(instance, "ended")
@@ -290,17 +310,112 @@ async def test_a_new_control_starts_only_the_containers_that_an_earlier_one_did_
     earlier.begin()
     await stage.until(earlier, "ready")
     await earlier.detach()
-    await stage.engine.stop(f"{SPOT.id}.1", 0)
-    before = {int(seen.labels["container"]): seen for seen in await stage.engine.list()}
+    stage.engine.remove(f"{SPOT.id}.1")
     stage.engine.started.clear()
+    before = await stage.restart()
 
     instance = stage.instance(*definitions)
     instance.begin(before)
     assert not instance.running
     await stage.until(instance, "ready")
-    assert [launch.environment["HOSTNAME"] for launch in stage.engine.started] == ["two"]
-    assert [container.seen and container.seen.labels["container"] for container in instance.containers] == [*"012"]
+    assert [container.environment["HOSTNAME"] for container in stage.engine.started] == ["two"]
+    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{SPOT.id}.{position}/s" for position in range(3))
     await stopped(instance)
+
+
+async def test_a_container_that_others_removed_ends_the_instance_and_is_named(stage: Stage) -> None:
+    instance = stage.instance(ours(ContainerHostname="one"), ours(ContainerHostname="two"))
+    instance.begin()
+    await stage.until(instance, "ready")
+    stage.engine.remove(f"{SPOT.id}.1")
+    await stage.look(instance)
+    assert instance.state == "ended"
+    assert instance.reason.startswith("The two container for production variant v did not pass the ping health check.")
+    assert "The container is there no more: others have removed it." in instance.reason
+    assert not instance.ended_by_itself
+    await stopped(instance)
+
+
+async def test_a_list_from_before_the_start_takes_nothing_away(stage: Stage) -> None:
+    instance = stage.instance(ours(), ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    before = instance.report
+    await instance.look(InstanceReport(SPOT.id, {}, (ContainerReport(), before.containers[1])), whole=False)
+    assert (instance.state, instance.report.containers) == ("ready", before.containers)
+    await stopped(instance)
+
+
+async def test_an_instance_for_which_there_is_no_room_in_time_ends_with_the_engines_reason(stage: Stage) -> None:
+    stage.engine.may_prepare.clear()
+    instance = stage.instance(ours(), **HURRY)
+    instance.begin()
+    await stage.until(instance, "fetching")
+    report = InstanceReport(SPOT.id, {}, (ContainerReport(),), trouble="All machines are full.")
+    await instance.look(report, whole=False)
+    await stage.until(instance, "ended")
+    assert instance.reason == "There was no room for the instance within 0.2 seconds. All machines are full."
+    await stopped(instance)
+
+
+async def test_an_instance_that_the_engine_calls_hopeless_ends_at_once(stage: Stage) -> None:
+    stage.engine.may_prepare.clear()
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "fetching")
+    report = InstanceReport(SPOT.id, {}, (ContainerReport(),), trouble="There is no such image.", hopeless=True)
+    await instance.look(report, whole=False)
+    assert (instance.state, instance.reason) == ("ended", "There is no such image.")
+    await stopped(instance)
+
+
+async def test_an_instance_that_others_end_leaves_and_one_that_starts_does_not(stage: Stage) -> None:
+    stage.pings = {0: 503}
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "starting")
+    await stage.until_started()
+    stage.engine.report(SPOT.id, leaving=True)
+    await stage.look(instance)
+    assert instance.state == "starting"
+    stage.engine.containers[f"{SPOT.id}.0"].ping = 200
+    await stage.until(instance, "ready")
+    await stage.look(instance)
+    assert instance.state == "leaving"
+    await stopped(instance)
+
+
+async def test_an_instance_whose_machine_is_lost_ends_with_the_first_ping_that_fails_too(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    stage.engine.report(SPOT.id, lost=True)
+    for _ in range(3):  # the engine's word alone ends nothing
+        await stage.look(instance)
+        await asyncio.sleep(0.5)
+    assert instance.state == "ready"
+    begun = clock.now()
+    stage.engine.containers[f"{SPOT.id}.0"].ping = 503
+    await stage.look(instance)
+    await stage.until(instance, "ended")
+    assert clock.now() - begun < contract.PING_TIMEOUT, "it is pinged at once, and once"
+    assert "Once its machine was lost, GET /ping was answered with 503" in instance.reason
+    await stopped(instance)
+
+
+async def test_an_engine_that_cannot_stop_an_instance_just_now_is_asked_again(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    instance.retire()
+    stage.engine.unreachable = "it restarts"
+    stopping = asyncio.create_task(instance.stop(0))
+    await asyncio.sleep(3.0)
+    assert instance.state == "stopping"
+    stage.engine.unreachable = ""
+    await stopping
+    assert instance.state == "gone"
+    assert await stage.engine.list() == []
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -315,51 +430,30 @@ async def test_an_instance_that_is_retired_while_it_comes_up_stops_and_leaves_no
     await stopped(instance)
     assert instance.state == "gone"
     assert await stage.engine.list() == []
-    assert not [*(stage.folder / "containers").glob("*")]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("", ""),
-        ("one\ntwo\n", "one\ntwo"),
-        ("\x1b[31mred\x1b[0m\tand\0", "?[31mred?[0m\tand?"),
-        (f"no model in {FOLDER}/model/x.json", "no model in /opt/ml/model/x.json"),
-        ('File "/usr/lib/python3.11/site-packages/a/b.py", line 3', 'File "b.py", line 3'),
-        ('File "/usr/lib/python3.11/json/decoder.py", line 3', 'File "decoder.py", line 3'),
-        ("no '/home/me/secret/a.txt', /home/me/", "no 'a.txt', me"),
-        ("--config=/home/me/a:/home/me/b file:///home/me/c", "--config=a:b file://c"),
-        ("exec /home/me/bin/prog: /home/me/bin/other", "exec /home/me/bin/prog: other"),
-        ("/home/mercury/a.txt /home/me-too/a.txt", "/home/mercury/a.txt /home/me-too/a.txt"),
-        ("no '/opt/app/config/x.yaml'", "no '/opt/app/config/x.yaml'"),
-        ("GET /v2/models/foo HTTP/1.1 404", "GET /v2/models/foo HTTP/1.1 404"),
-        (
-            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
-            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
-        ),
-    ],
-)
-def test_a_log_shows_none_of_this_machines_private_folders(text: str, shown: str) -> None:
-    assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
+    assert not [*stage.containers().glob("*")]
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_a_missing_interpreter_has_another_cause_than_a_missing_program(
-    stage: Stage, tmp_path: Path, seed: int
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_missing_interpreter_has_another_cause_than_a_missing_program_also_for_a_new_control(
+    stage: Stage, tmp_path: Path, seed: int, restarted: bool
 ) -> None:
     program = tmp_path / "serve it.py"
     program.write_text(f"#!{tmp_path}/venv/bin/python -u\n")
     program.chmod(0o700)
-
-    stage.engine.exits = 1
-    stage.engine.address = lambda launch: "tcp:127.0.0.1:9"  # where nobody listens
     stage.settings.images["mine"] = (str(program),)
+    stage.engine.address = lambda container: "tcp:127.0.0.1:9"  # where nobody listens
+    stage.engine.text[f"{SPOT.id}.0"] = f"bwrap: execvp {program}: No such file or directory"
+
     instance = stage.instance(mine())
-    stage.engine.text[str(stage.platform.log(SPOT.uid, SPOT.variant, SPOT.id))] = (
-        f"bwrap: execvp {program}: No such file or directory"
-    )
     instance.begin()
-    await stage.engine.changed()
-    await instance.containers_ended(await _exited(stage))
+    await stage.until_started()
+    if restarted:
+        await instance.detach()
+        instance = stage.instance(mine())
+        instance.begin(await stage.restart())
+        assert instance.containers[0].foreign
+    stage.engine.end(f"{SPOT.id}.0", 1)
+    await stage.look(instance)
     assert f": the interpreter {tmp_path}/venv/bin/python, which the first line of {program} nam" in instance.reason
     await stopped(instance)

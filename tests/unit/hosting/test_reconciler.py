@@ -6,8 +6,11 @@ import asyncio
 import time
 
 import pytest
-from ground import KEY, MACHINE, PATIENCE, Container, Ground, reason, record, seen, status
+from ground import KEY, MACHINE, PATIENCE, Container, Ground, passes, reason, record, seen, status
+from simulated import Loop
 
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.hosting import clock
 from hostler.wire import gateway_messages
 
 pytestmark = pytest.mark.simulated
@@ -27,8 +30,7 @@ async def test_a_container_that_exits_before_it_answers_fails_the_endpoint_with_
     async with ground.control() as (reconciler, gateway):
         ground.engine.exits = 3
         uid = ground.endpoint()
-        log = ground.folder / "logs" / uid / "v" / f"{uid}.1.0.0.0.log"
-        ground.engine.text[str(log)] = "No module named 'xgboost'"
+        ground.engine.text[f"{uid}.1.0.0.0.0"] = "No module named 'xgboost'"
         await status(reconciler, uid, "Failed")
         assert reason(reconciler, uid).startswith(
             "The primary container for production variant v did not pass the ping"
@@ -80,6 +82,81 @@ async def test_an_instance_that_ends_is_replaced_and_its_targets_are_published_n
         assert ground.metrics.containers_ended == 1
 
 
+def prompt() -> None:
+    """Let threads, engine and gateways need a few milliseconds, as on a machine that is not busy."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    loop.lags = (0.0, 0.001, 0.005, 0.02)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_container_that_others_removed_is_replaced_within_a_second(ground: Ground, seed: int) -> None:
+    prompt()
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        begun = clock.now()
+        ground.engine.remove(f"{uid}.1.0.1.0.0")
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.1"])
+        assert clock.now() - begun < 1.0
+        assert record(reconciler, uid).status == "InService"
+
+
+async def test_an_instance_that_others_end_is_replaced_beside_it_while_its_requests_come_back(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        old, new = f"{uid}.1.0.1.0", f"{uid}.1.0.1.1"
+        gateway.running.add(old)
+        ground.engine.report(old, leaving=True)
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.0", new])
+        assert old in {report.id for report in await ground.engine.list()}, "a request still runs there"
+        await passes(reconciler, lambda: ground.engine.in_service == {f"{uid}.1.0.0.0", new})
+        gateway.drained(old)
+        await passes(reconciler, lambda: reconciler.instances.get(old) is None)
+        assert record(reconciler, uid).status == "InService"
+
+
+async def test_an_instance_whose_machine_is_lost_is_replaced_though_it_cannot_be_stopped(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        lost, new = f"{uid}.1.0.0.0", f"{uid}.1.0.0.1"
+        ground.engine.report(lost, lost=True)
+        await asyncio.sleep(30.0)
+        assert gateway.places() == [lost], "it answers its pings"
+        ground.containers[f"{lost}.0"].ping = 0
+        ground.engine.cannot_stop.add(lost)
+        await gateway.until(lambda: gateway.places() == [new])
+        assert reconciler.instances[lost].state == "stopping"
+        ground.engine.cannot_stop.clear()
+        await passes(reconciler, lambda: lost not in reconciler.instances)
+
+
+async def test_what_no_control_started_stops_no_pass_and_is_left_alone(ground: Ground) -> None:
+    launch = ContainerLaunch("123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1", {}, log="x/y")
+    async with ground.control() as (reconciler, _):
+        for id, labels in (("stranger", {"for": "a test"}), ("other", {"uid": "1", "fleet": "first"})):
+            await ground.engine.prepare(InstanceLaunch(id, labels, (launch,)))
+            await ground.engine.start(id)
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        assert {report.id for report in await ground.engine.list()} == {"stranger", "other", f"{uid}.1.0.0.0"}
+
+
+async def test_a_log_that_the_engine_keeps_itself_is_shown_beside_those_in_files(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        ground.engine.text = {f"{uid}.1.0.{slot}.0.0": f"{slot} speaks" for slot in range(2)}
+        reconciler.platform.logs.open(f"{uid}/v/{uid}.1.0.1.0").write_text("in a file")
+        assert await reconciler.logs("us-east-1", "ep", 9) == [
+            {"container": f"v/{uid}.1.0.0.0", "log": "0 speaks"},
+            {"container": f"v/{uid}.1.0.1.0", "log": "in a file"},
+        ]
+        assert await reconciler.logs("us-east-1", "none", 9) is None
+
+
 async def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
@@ -87,7 +164,9 @@ async def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(
         for attempt in range(4):
             ground.engine.end(f"{uid}.1.0.0.{attempt}.0", 1)
             await gateway.until(lambda id=f"{uid}.1.0.0.{attempt + 1}": gateway.places() == [id])
-        assert [launch.id for launch in ground.engine.started] == [f"{uid}.1.0.0.{attempt}.0" for attempt in range(5)]
+        assert [container.id for container in ground.engine.started] == [
+            f"{uid}.1.0.0.{attempt}.0" for attempt in range(5)
+        ]
 
 
 async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) -> None:

@@ -23,6 +23,8 @@ class InstanceMemory:
 def budgets(instances: Sequence[InstanceMemory], machine: int) -> dict[str, int]:
     """Return each instance's budget by id, in bytes: all are scaled alike if their sum exceeds the machine's memory.
 
+    `machine`: bytes; 0: they share none, so each has what its type stands for.
+
     While an endpoint has two fleets, each fleet gets what it would have without the other, and the other endpoints
     what the larger fleet leaves them: an update must not cost the old fleet its targets, nor give the new one less
     than it has in the end.
@@ -34,6 +36,8 @@ def budgets(instances: Sequence[InstanceMemory], machine: int) -> dict[str, int]
     total = sum(largest.values())
 
     def scale(instance: InstanceMemory) -> float:
+        if not machine:
+            return 1.0
         together = total - largest[instance.uid] + fleets[instance.uid][instance.fleet]
         return min(1.0, machine / max(1, together))
 

@@ -61,6 +61,7 @@ class InstanceSeen:
     state: InstanceState
     ended_at: float = 0.0
     lived: float = 0.0  # how long it was ready: an instance that served well is replaced without delay
+    vacates: bool = False  # others end it, or nothing of it can be reached: no start waits until nothing is left of it
 
     @property
     def slot_key(self) -> SlotKey:
@@ -97,8 +98,8 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
 
     1. Slots: every revision that is listed gets its counts; an instance that revisions share is the oldest's.
     2. Stops: whatever has ended, is not desired, or is one too many in its slot (see `_kept`).
-    3. Starts: a slot has one instance at most, so its next starts when nothing is left of the one before, and after
-       a pause that grows with the attempts (see `backoff`).
+    3. Starts: a slot has one instance at most, so its next starts when nothing is left of the one before, or when
+       that one `vacates` it, and after a pause that grows with the attempts (see `backoff`).
     """
     by_slot: defaultdict[SlotKey, list[InstanceSeen]] = defaultdict(list)
     for instance in seen:
@@ -122,10 +123,10 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
     starts: list[StartInstance] = []
     waits: list[float] = []
     for slot, revision in desired.items():
-        if any(instance.state != "gone" for instance in by_slot[slot]):
+        if any(_occupies(instance) for instance in by_slot[slot]):
             continue
         last = max(by_slot[slot], key=lambda instance: instance.attempt, default=None)
-        due = now if last is None else last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
+        due = now if last is None else _due(last)
         if due > now:
             waits.append(due)
         else:
@@ -146,7 +147,22 @@ def backoff(attempt: int) -> float:
     return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
 
 
+_COMING_OR_READY = ("pending", "fetching", "starting", "ready")
+
+
+def _occupies(instance: InstanceSeen) -> bool:
+    """Whether the slot's next instance has to wait for this one."""
+    return instance.state in _COMING_OR_READY or (instance.state != "gone" and not instance.vacates)
+
+
+def _due(last: InstanceSeen) -> float:
+    """Return when the instance that follows `last` in its slot may start; 0: at once."""
+    if last.vacates and not last.ended_at:
+        return 0.0  # it did not fail
+    return last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
+
+
 def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:
     """Return the one instance of a slot that stays: a ready one before one on its way, the latest first."""
-    live = [instance for instance in instances if instance.state in ("pending", "fetching", "starting", "ready")]
+    live = [instance for instance in instances if instance.state in _COMING_OR_READY]
     return max(live, key=lambda instance: (instance.state == "ready", instance.attempt), default=None)

@@ -7,11 +7,12 @@ from typing import Literal
 
 from hostler.core.state_table import StateTable
 
-InstanceState = Literal["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
+InstanceState = Literal["pending", "fetching", "starting", "ready", "leaving", "ended", "stopping", "gone"]
 
 # pending: planned, nothing is done yet. fetching: its artifacts are on their way. starting: its containers start, and
-# not all have passed a ping. ready: requests may go there. ended: a container exited, is unhealthy or could not be
-# started; others of the instance may still run. stopping: its containers are being stopped. gone: nothing is left.
+# not all have passed a ping. ready: requests may go there. leaving: others end it: no more requests go there. ended: a
+# container exited, is unhealthy or could not be started; others of the instance may still run. stopping: its containers
+# are being stopped. gone: nothing is left.
 INSTANCE: StateTable[InstanceState] = StateTable(
     "instance",
     {
@@ -25,8 +26,11 @@ INSTANCE: StateTable[InstanceState] = StateTable(
         ("starting", "ready"): "ready",
         ("starting", "end"): "ended",
         ("starting", "stop"): "stopping",
+        ("ready", "leave"): "leaving",
         ("ready", "end"): "ended",
         ("ready", "stop"): "stopping",
+        ("leaving", "end"): "ended",
+        ("leaving", "stop"): "stopping",
         ("ended", "end"): "ended",  # its other containers exit too
         ("ended", "stop"): "stopping",
         ("stopping", "end"): "stopping",

@@ -14,9 +14,10 @@ from hostler.artifacts.storage import Placed
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, ModelCache
 from hostler.core.targets.states import Target
+from hostler.engines.sockets import own_sockets
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
-from hostler.hosting.container import Container, own_sockets
+from hostler.hosting.container import Container
 from hostler.hosting.instance import Instance
 from hostler.hosting.targets.models_api import LoadedModel, ModelsApi
 from hostler.wire.gateway_messages import Timing

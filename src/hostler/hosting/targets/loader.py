@@ -173,11 +173,9 @@ class TargetLoader:
             at.set_address(target, model)
             return reply, max(model.memory, placed.size, 1)
         async with at.load_slots:
-            assert container.seen is not None
-            engine, pid = at.instance.platform.engine, container.seen.pid
-            before = await asyncio.to_thread(engine.memory, pid)
+            before = await container.memory()
             reply = await at.api.load(placed.model_id, placed.shown, target)
-            after = await asyncio.to_thread(engine.memory, pid)
+            after = await container.memory()
         return reply, max(after - before, placed.size, 1)
 
     async def _loaded(self, at: InstanceTargets, target: str, begun: float, size: int) -> None:
@@ -197,7 +195,7 @@ class TargetLoader:
         if isinstance(error, CallTimedOut):
             message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
             if not await at.api.unload(at.placed[target].model_id):
-                at.instance.give_up(at.container, "It neither ended a load nor broke it off.")
+                await at.instance.give_up(at.container, "It neither ended a load nor broke it off.")
         else:
             await asyncio.sleep(LOST_LOAD)
             message = "the container broke off the load"

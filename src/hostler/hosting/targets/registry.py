@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from hostler.core.endpoints import instance_types, memory
+from hostler.core.endpoints import memory
 from hostler.core.endpoints.memory import InstanceMemory
 from hostler.core.targets import tags as target_tags
 from hostler.core.targets import warmup
@@ -26,7 +26,7 @@ from hostler.wire import gateway_messages
 class RuntimeRegistry:
     """A variant has a runtime for each of its fleets; gateways' requests name the fleet, and count while it serves.
 
-    `machine_memory`: bytes that all instances may have together. `warm_up_timeout`: seconds, see FleetWarmUp.
+    `machine_memory`: bytes that all instances share; 0: each has its own. `warm_up_timeout`: seconds, see FleetWarmUp.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class RuntimeRegistry:
         alive = [instance for instance in instances if instance.state != "gone"]
         if fixed := self._settings.instance_memory:
             return {instance.id: fixed for instance in alive}
-        sizes = ((i, instance_types.memory(i.variant.instance_type)) for i in alive)
+        sizes = ((i, i.platform.engine.size(i.variant.instance_type).memory) for i in alive)
         return memory.budgets(
             [InstanceMemory(i.id, i.key.uid, i.key.fleet, size) for i, size in sizes], self._machine_memory
         )

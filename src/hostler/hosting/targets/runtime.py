@@ -7,8 +7,6 @@ resident where, and which must leave, is decided in core.
 
 from __future__ import annotations
 
-import os
-
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.targets.quarantine import Quarantine
@@ -71,7 +69,8 @@ class TargetRuntime:
         assert container is not None
         keep = container.spec.model_cache
         loads = 1 if container.foreign else PARALLEL_LOADS
-        cache = ModelCache(budget, loads if keep else max(loads, 2 * (os.cpu_count() or 1)), keep, self._eviction)
+        cpus = instance.platform.engine.size(instance.variant.instance_type).cpus
+        cache = ModelCache(budget, loads if keep else max(loads, 2 * cpus), keep, self._eviction)
         joined = InstanceTargets(instance, container, cache, self._carry_out)
         await self._loader.restore(joined)
         for target in cache.resident():

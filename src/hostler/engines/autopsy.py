@@ -1,0 +1,85 @@
+"""What is left of a container of this machine that failed: its log, its program, its own report; fit to be shown.
+
+Everything here blocks for a moment, and is called in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hostler import contract, failures
+from hostler.engines.engine import Autopsy
+from hostler.engines.rooms import Room
+from hostler.failures import Failure
+from hostler.text import hide_folders, printable
+
+_HEAD = 256  # bytes at the begin of a program in which the system looks for an interpreter
+
+
+def examine(room: Room, log: str, data: Path) -> Autopsy:
+    """Read what a container has left in its room. `log`: the end of its output. `data`: the data folder."""
+    command = room.server.command
+    hidden = private_folders(data)
+
+    def show(text: str) -> str:
+        return presentable(text, room.folder, hidden, command)
+
+    program, interpreter = _program(command)
+    return Autopsy(
+        log=show(log),
+        failure=_shown_failure(failures.read(room.folder), show),
+        program=program,
+        interpreter=interpreter,
+    )
+
+
+def private_folders(data: Path) -> list[str]:
+    """Return the folders of this machine that a FailureReason must not show, though a container's log may.
+
+    They are the data and run folders, those of hostler and its libraries, and the home folder. Reads a file.
+    """
+    try:
+        run = [(data / "run").read_text()]  # the host wrote its run folder's path there
+    except (OSError, UnicodeDecodeError):
+        run = []
+    libraries = [sys.prefix] if sys.prefix != sys.base_prefix else []
+    return [str(data), *run, str(Path(__file__).parents[2]), os.path.expanduser("~"), *libraries]
+
+
+def presentable(text: str, folder: Path, private: Iterable[str | Path] = (), named: Collection[str] = ()) -> str:
+    """Return a log without empty lines, control characters, and this machine's folders.
+
+    The container's own folder becomes /opt/ml; a path in one of the `private` folders becomes its file name, unless
+    people have `named` it themselves; a character that would control a terminal becomes a question mark.
+    """
+    text = printable(text, "\t\r\n")
+    text = "\n".join(filter(str.strip, text.replace(str(folder), contract.BASE_DIR).splitlines()))
+    folders = {path for name in private for path in (str(name), os.path.realpath(name))}
+    return hide_folders(text, folders, named)
+
+
+def _program(command: Sequence[str]) -> tuple[str, str]:
+    """Return a command's program, and the interpreter in its first line; empty: none, or no such program here."""
+    program = command[0] if command else ""
+    try:
+        with open(shutil.which(program) or program, "rb") as file:
+            first = file.read(_HEAD).partition(b"\n")[0]
+    except (OSError, ValueError):
+        return program, ""
+    words = first[2:].decode(errors="replace").split() if first.startswith(b"#!") else []
+    return program, words[0] if words else ""
+
+
+def _shown_failure(failure: Failure | None, show: Callable[[str], str]) -> Failure | None:
+    """Make a failure fit to be shown, as a log is; None without a failure or without a line of text in its message."""
+    message = show(failure.message).partition("\n")[0] if failure else ""
+    if failure is None or not message:
+        return None
+    advice = " ".join(show(failure.advice).splitlines())
+    return msgspec.structs.replace(failure, message=message, advice=advice, line=show(failure.line))

@@ -1,0 +1,110 @@
+"""The rooms of containers on this machine: a folder, a storage, an environment and a log for each.
+
+The engines that run containers here share it. It does not know how a container is started or ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler import contract
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.storage import LocalStorage, in_thread
+from hostler.engines import images
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.engines.log_files import LogFiles
+from hostler.errors import EngineError
+from hostler.settings import Settings
+
+
+@dataclass
+class Room:
+    """One container's. `environment` lacks what is only known when it starts; None: it was found running."""
+
+    id: str  # of the instance, a dot, and the container's position
+    folder: Path  # becomes /opt/ml
+    log: str  # stream
+    server: images.Server
+    storage: LocalStorage
+    environment: dict[str, str] | None = None
+
+
+class Rooms:
+    """The rooms of all instances below the data folder. One control at a time has them."""
+
+    def __init__(self, settings: Settings, cache: ArtifactCache) -> None:
+        self.logs = LogFiles(settings.data / "logs")
+        self.settings = settings
+        self._cache = cache
+        self._folder = settings.data / "containers"
+        self._rooms: dict[str, dict[int, Room]] = {}  # by instance and position
+
+    def of(self, instance: str) -> dict[int, Room]:
+        """Return an instance's rooms by position; empty if it has none."""
+        return self._rooms.get(instance, {})
+
+    def folder(self, container: str) -> Path:
+        """Return a container's folder."""
+        return self._folder / container
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Room, ...]:
+        """Make the rooms that an instance has not yet; return all. Raises EngineError."""
+        rooms = self._rooms.get(launch.id, {})
+        made: dict[int, Room] = {}
+        for position, container in enumerate(launch.containers):
+            if position not in rooms:
+                server = images.resolve(container.image, self.settings, container.has_artifact)
+                room = made[position] = self._room(launch.id, position, server, container.log)
+                room.environment = self._environment(room, container)
+        rooms = self._rooms[launch.id] = {**rooms, **made}  # before they are made: `remove` finds what was begun
+        for position, room in made.items():
+            try:
+                await in_thread(self._make, room, launch.containers[position].multi_model)
+            except OSError as error:
+                raise EngineError(f"the container's folder cannot be made: {error.strerror or error}") from None
+        return tuple(rooms[position] for position in range(len(launch.containers)))
+
+    def adopt(self, instance: str, position: int, server: images.Server, log: str, shown: str) -> None:
+        """Take over the room of a container that an earlier control started. `shown`: its folder, as it sees it."""
+        rooms = self._rooms.setdefault(instance, {})
+        if position not in rooms:
+            rooms[position] = self._room(instance, position, server, log)
+        rooms[position].storage.shown = shown
+
+    async def remove(self, instance: str) -> None:
+        """Give up an ended instance's artifacts, and remove its folders. Its logs stay."""
+        for room in self._rooms.pop(instance, {}).values():
+            await room.storage.close()
+            await asyncio.to_thread(shutil.rmtree, room.folder, ignore_errors=True)
+
+    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
+        """Remove the folders of instances other than these, and than those that have rooms; return their names."""
+        kept = {*known, *self._rooms}
+        left = [path for path in self._folder.glob("*") if path.name.rpartition(".")[0] not in kept]
+        for path in left:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        return tuple(path.name for path in left)
+
+    def _room(self, instance: str, position: int, server: images.Server, log: str) -> Room:
+        id = f"{instance}.{position}"
+        folder = self.folder(id)
+        return Room(id, folder, log, server, LocalStorage(folder, self._cache, copy=bool(server.command)))
+
+    def _environment(self, room: Room, container: ContainerLaunch) -> dict[str, str]:
+        environment = dict(container.environment)
+        if not room.server.command:
+            environment[contract.ENV_ARTIFACTS] = str(self.settings.data / "artifacts")
+        if environment.get(contract.ENV_SUBMIT_DIRECTORY, "").startswith("s3://"):
+            environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
+        return environment
+
+    def _make(self, room: Room, multi_model: bool) -> None:
+        """Make the folder anew, empty: an attempt that control did not finish may have left files in it."""
+        shutil.rmtree(room.folder, ignore_errors=True)
+        room.folder.mkdir(parents=True, mode=0o700)
+        (room.folder / (contract.MODELS_DIR if multi_model else contract.MODEL_DIR)).mkdir()  # also when empty (§5.3)
+        self.logs.open(room.log)

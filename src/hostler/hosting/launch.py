@@ -1,0 +1,57 @@
+"""The three steps in which an instance's containers come up: room, artifacts, start. Each raises Unfit.
+
+It owns no state: the instance calls the steps in this order, and knows which containers run already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from hostler.core.endpoints import failure_reason
+from hostler.core.endpoints.failure_reason import Facts
+from hostler.engines.engine import Engine, InstanceLaunch, InstanceReport
+from hostler.errors import EngineError, NotStarted
+from hostler.hosting.container import Container, Unfit
+from hostler.hosting.instance_key import InstanceKey
+
+
+async def prepare(
+    engine: Engine, key: InstanceKey, containers: Sequence[Container], seconds: float, trouble: Callable[[], str]
+) -> None:
+    """Have the engine make room, also for what runs already: so each container gets its storage.
+
+    `trouble`: returns why the engine says that there is none yet.
+    """
+    launch = InstanceLaunch(key.id, key.labels(), tuple(container.launch() for container in containers))
+    try:
+        async with asyncio.timeout(seconds):
+            storages = await engine.prepare(launch)
+    except EngineError as error:
+        raise Unfit(str(error)) from None
+    except TimeoutError:
+        why = trouble() or "The engine did not say why."
+        raise Unfit(f"There was no room for the instance within {seconds:g} seconds. {why}") from None
+    for container, storage in zip(containers, storages, strict=True):
+        container.storage = storage
+
+
+async def fetch(containers: Iterable[Container]) -> None:
+    """Fetch the artifacts of these containers together; the first that fails ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for container in containers:
+                group.create_task(container.fetch())
+    except ExceptionGroup as failures:  # not `except*`, which raises a group again in Python 3.11.2
+        raise failures.exceptions[0] from None
+
+
+async def start(engine: Engine, key: InstanceKey, containers: Sequence[Container]) -> InstanceReport:
+    """Have the engine start the containers that do not run yet; return what runs."""
+    try:
+        return await engine.start(key.id)
+    except EngineError as error:
+        position = error.position if isinstance(error, NotStarted) else 0
+        cause = f"The container could not be started: {str(error).rstrip('.')}."
+        facts = Facts(containers[position].label, cause=cause)
+        raise Unfit(failure_reason.unhealthy(key.variant, [facts])) from None

@@ -1,0 +1,36 @@
+"""What is left of a container that failed is shown without this machine's folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostler.engines.autopsy import presentable
+
+FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("one\ntwo\n", "one\ntwo"),
+        ("\x1b[31mred\x1b[0m\tand\0", "?[31mred?[0m\tand?"),
+        (f"no model in {FOLDER}/model/x.json", "no model in /opt/ml/model/x.json"),
+        ('File "/usr/lib/python3.11/site-packages/a/b.py", line 3', 'File "b.py", line 3'),
+        ('File "/usr/lib/python3.11/json/decoder.py", line 3', 'File "decoder.py", line 3'),
+        ("no '/home/me/secret/a.txt', /home/me/", "no 'a.txt', me"),
+        ("--config=/home/me/a:/home/me/b file:///home/me/c", "--config=a:b file://c"),
+        ("exec /home/me/bin/prog: /home/me/bin/other", "exec /home/me/bin/prog: other"),
+        ("/home/mercury/a.txt /home/me-too/a.txt", "/home/mercury/a.txt /home/me-too/a.txt"),
+        ("no '/opt/app/config/x.yaml'", "no '/opt/app/config/x.yaml'"),
+        ("GET /v2/models/foo HTTP/1.1 404", "GET /v2/models/foo HTTP/1.1 404"),
+        (
+            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
+            "see https://host/home/me/b and 1/2, 3 /4/5 and a/b/c",
+        ),
+    ],
+)
+def test_a_log_shows_none_of_this_machines_private_folders(text: str, shown: str) -> None:
+    assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
