@@ -134,7 +134,7 @@ async def test_an_endpoint_comes_into_service_with_what_is_to_be_preloaded_and_a
         assert all(len(gateway.where(name)) == 1 for name in names)
         assert {gateway.where(name)[0] for name in names} == set(gateway.places())
         assert not gateway.refused, "nobody had asked"
-        assert "NoSuchKey" in only_runtime(reconciler).preloader.failures["missing"]
+        assert "NoSuchKey" in only_runtime(reconciler).failures["missing"]
     assert len([record for record in caplog.records if "missing" in record.getMessage()]) == 1
 
 
@@ -149,7 +149,7 @@ async def test_preloads_that_are_pinned_fill_one_instance_after_another_before_t
         await status(reconciler, uid, "InService")
         assert sorted(len(gateway.where(name)) for name in names) == [0, 1, 1, 1, 1, 1, 1]
         assert sorted(len(one.loads) for one in ground.containers.values()) == [3, 3]
-        ((target, why),) = only_runtime(reconciler).preloader.failures.items()
+        ((target, why),) = only_runtime(reconciler).failures.items()
         assert not gateway.where(target)
         assert "pin fewer" in why
     (record,) = caplog.records
@@ -178,7 +178,7 @@ async def test_a_preload_that_ends_its_container_does_so_once_and_the_endpoint_c
         ground.container = Container
         ground.engine.end(f"{uid}.1.0.0.0.0", 139)
         await status(reconciler, uid, "InService")
-        troubles = only_runtime(reconciler).preloader.failures
+        troubles = only_runtime(reconciler).failures
         await passes(reconciler, lambda: "ended while it loaded this model" in troubles.get("bad", ""))
         assert len(ground.containers) == 2
 
@@ -237,7 +237,7 @@ async def test_what_was_resident_is_loaded_again_from_the_disk_and_is_as_hot_as_
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: all(gateway.where(name) for name in "abcdef"))
         runtime = only_runtime(reconciler)
-        await passes(reconciler, lambda: not runtime.preloader.busy)
+        await passes(reconciler, lambda: not reconciler.runtimes.warm_up.busy())
         assert [target for target, _ in runtime.instances.hottest()[0]] == list("bfedca")
         assert ground.metrics.downloads == 0
         assert reconciler.runtimes.warm_up.remaining() == {}
@@ -248,7 +248,7 @@ async def test_the_hottest_come_first_and_only_as_many_as_there_is_room_for(grou
     async with ground.control(instance_memory=300) as (reconciler, gateway):
         await passes(
             reconciler,
-            lambda: all(gateway.where(name) for name in "bfe") and not only_runtime(reconciler).preloader.busy,
+            lambda: all(gateway.where(name) for name in "bfe") and not reconciler.runtimes.warm_up.busy(),
         )
         (container,) = ground.containers.values()
         assert sorted(container.loads) == ["b", "e", "f"]
@@ -262,7 +262,7 @@ async def test_a_hot_target_that_was_removed_meanwhile_is_skipped_without_a_word
     (ground.folder / "s3" / "box" / "p" / "b").unlink()
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: all(gateway.where(name) for name in "acdef"))
-        await passes(reconciler, lambda: not only_runtime(reconciler).preloader.busy)
+        await passes(reconciler, lambda: not reconciler.runtimes.warm_up.busy())
         assert not gateway.where("b")
     assert not caplog.records
 
@@ -323,7 +323,7 @@ async def test_a_file_that_cannot_be_read_is_logged_in_one_line_and_ignored(
     (ground.folder / FILE).write_bytes(content)
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: gateway.places())
-        assert not only_runtime(reconciler).preloader.busy
+        assert not reconciler.runtimes.warm_up.busy()
         await use(ground, gateway, "a")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING

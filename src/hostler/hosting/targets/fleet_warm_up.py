@@ -12,6 +12,7 @@ from hostler.core.targets import warmup
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets.hot_list import SAVE_EVERY, Hot, HotList, VariantKey
+from hostler.hosting.targets.preloader import Preloader
 from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.hosting.targets.serving import FleetKey
 
@@ -43,6 +44,7 @@ class FleetWarmUp:
         self._metrics = metrics
         self._changed = changed
         self._timeout = timeout
+        self._preloaders: dict[RuntimeKey, Preloader] = {}
         self._warm: dict[FleetKey, bool] = {}  # fleets whose warm-up has begun; whether it has ended
         self._saved = (0, 0, 0)  # loads, unloads and uses when the hot list was saved last
         self._save_at = 0.0
@@ -59,17 +61,21 @@ class FleetWarmUp:
         for (endpoint, variant, fleet), runtime in self._runtimes.items():
             if (endpoint, fleet) == (key, new):
                 before = self._runtimes.get((key, variant, old))
-                chosen = runtime.preloader.choose(before.instances.hottest() if before else [])
+                preloader = self._preloader((endpoint, variant, fleet), runtime)
+                chosen = preloader.choose(before.instances.hottest() if before else [])
                 if chosen:
-                    loads.append((runtime, chosen))
+                    loads.append((preloader, chosen))
         self._warm[key, new] = not loads
         if loads:
             self._work.spawn(self._load(key, new, loads))
 
-    async def _load(self, key: str, fleet: int, loads: list[tuple[TargetRuntime, list[tuple[str, str]]]]) -> None:
-        await asyncio.gather(
-            *(runtime.preloader.load(chosen, NEW_FLEET_LOADS, self._timeout) for runtime, chosen in loads)
-        )
+    def _preloader(self, key: RuntimeKey, runtime: TargetRuntime) -> Preloader:
+        if key not in self._preloaders:
+            self._preloaders[key] = Preloader(runtime)
+        return self._preloaders[key]
+
+    async def _load(self, key: str, fleet: int, loads: list[tuple[Preloader, list[tuple[str, str]]]]) -> None:
+        await asyncio.gather(*(preloader.load(chosen, NEW_FLEET_LOADS, self._timeout) for preloader, chosen in loads))
         if (key, fleet) in self._warm:
             self._warm[key, fleet] = True
             self._changed()
@@ -86,6 +92,7 @@ class FleetWarmUp:
         """Forget all other fleets."""
         self._hot_list.retain(key for key, _ in fleets)
         self._warm = {fleet: ended for fleet, ended in self._warm.items() if fleet in fleets}
+        self._preloaders = {key: preloader for key, preloader in self._preloaders.items() if (key[0], key[2]) in fleets}
 
     # --- after a restart ------------------------------------------------------------------------------------------
 
@@ -94,17 +101,26 @@ class FleetWarmUp:
         callers come first, and only into free memory. Each is requested once.
         """
         for (endpoint, variant, number), runtime in self._runtimes.items():
-            if (endpoint, number) == (key, fleet) and not runtime.preloader.busy:
+            if (endpoint, number) != (key, fleet):
+                continue
+            preloader = self._preloader((endpoint, variant, number), runtime)
+            if not preloader.busy:
                 remaining = self._hot_list.remaining((key, variant))
-                chosen = runtime.preloader.choose([remaining])
+                chosen = preloader.choose([remaining])
                 if chosen:
-                    self._work.spawn(self._refill(runtime, chosen, dict(remaining)))
+                    self._work.spawn(self._refill(preloader, (key, variant), chosen, dict(remaining)))
                 else:
                     self._hot_list.done((key, variant))
 
-    async def _refill(self, runtime: TargetRuntime, chosen: list[tuple[str, str]], sizes: dict[str, int]) -> None:
-        await runtime.preloader.load(chosen, SERVING_LOADS, sizes=sizes)
-        self._hot_list.done((runtime.key, runtime.variant))
+    async def _refill(
+        self, preloader: Preloader, variant: VariantKey, chosen: list[tuple[str, str]], sizes: dict[str, int]
+    ) -> None:
+        await preloader.load(chosen, SERVING_LOADS, sizes=sizes)
+        self._hot_list.done(variant)
+
+    def busy(self) -> bool:
+        """Whether anything is being loaded before anybody asks."""
+        return any(preloader.busy for preloader in self._preloaders.values())
 
     def remaining(self) -> dict[VariantKey, Hot]:
         """The hot targets of an earlier control that were not loaded again yet, by variant."""

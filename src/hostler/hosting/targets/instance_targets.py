@@ -1,4 +1,4 @@
-"""The targets of each instance that takes part in a runtime: its cache, and what the IO around it must remember.
+"""The targets of each instance that takes part in a runtime: its cache, and a record of each for the IO around it.
 
 It reads and keeps; what is done about a command is the runtime's.
 """
@@ -6,7 +6,6 @@ It reads and keeps; what is done about a command is the runtime's.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +22,36 @@ from hostler.hosting.targets.models_api import LoadedModel, ModelsApi
 from hostler.wire.gateway_messages import Timing
 
 
+@dataclass(eq=False, slots=True)
+class TargetRecord:
+    """A target on one instance, from its request until the cache calls it absent. Times are by clock.now."""
+
+    placed: Placed | None = None  # its artifact there; None: not fetched yet
+    address: str = ""  # of its own process, or else of the container, once it is loaded
+    workers: tuple[str, ...] = ()  # the addresses of its copies
+    requested_at: float | None = None  # when a gateway requested it first; None: none waits
+    timing: Timing | None = None  # of its fetch and load, until it is published
+    loading_since: float | None = None  # None: no load is under way
+
+    @property
+    def artifact(self) -> Placed:
+        """Its artifact, which the cache's commands Load, Publish and Unload imply."""
+        assert self.placed is not None
+        return self.placed
+
+
+@dataclass(eq=False, slots=True)
+class TargetHistory:
+    """What an instance remembers of a target that was fetched there once."""
+
+    memory: int | None = None  # bytes that it took the last time; None: never measured
+    size: int = 0  # bytes of its files
+    loads: int = 0
+
+
+_NO_HISTORY = TargetHistory()
+
+
 @dataclass(eq=False)
 class InstanceTargets:
     """An instance that takes part, with its targets. `carry_out` is called for each command of its cache."""
@@ -31,24 +60,23 @@ class InstanceTargets:
     container: Container  # the one that holds the targets
     cache: ModelCache
     carry_out: Callable[[InstanceTargets, Command], None]
-    placed: dict[str, Placed] = field(default_factory=dict)  # target -> its folder there
-    # Target -> the address of its own process, or else of the container, and those of its copies.
-    addresses: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    loading: dict[str, None] = field(default_factory=dict)  # targets whose load is not answered yet, the oldest first
-    timings: dict[str, Timing] = field(default_factory=dict)  # target -> of its last load
-    loads: Counter[str] = field(default_factory=Counter)  # target -> how often it was loaded
-    requested: dict[str, float] = field(default_factory=dict)  # target -> when it was first requested, by clock.now
+    records: dict[str, TargetRecord] = field(default_factory=dict)  # of the targets that are not absent
     work: BackgroundTasks = field(default_factory=BackgroundTasks)
+    _history: dict[str, TargetHistory] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
         self.api = ModelsApi(self.container)
         self.load_slots = asyncio.Semaphore(self.cache.parallel_loads)  # a foreign container's loads are measured
 
-    def run(self, commands: Sequence[Command]) -> None:
-        """Carry out the cache's commands, and see to it that the cache is asked again when it is due."""
+    def run(self, commands: Sequence[Command], target: str = "") -> None:
+        """Carry out the commands of an event of the cache, and see to it that the cache is asked again when it is due.
+
+        `target`: whose event it was.
+        """
         for command in commands:
             self.carry_out(self, command)
+        self.drop_if_absent(target)
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -59,36 +87,72 @@ class InstanceTargets:
     def _tick(self) -> None:
         self.run(self.cache.tick(clock.now()))
 
-    def request(self, target: str) -> None:
-        """Have the target loaded, for somebody who waits for it."""
-        self.run(self.cache.request(target, self.measured_size(target), clock.now()))
+    def request(self, target: str, *, requested_at: float | None = None) -> None:
+        """Have the target loaded, for somebody who waits for it: for a gateway since `requested_at`."""
+        record = self.record(target)
+        if record.requested_at is None:
+            record.requested_at = requested_at
+        self.run(self.cache.request(target, self.history(target).memory, clock.now()), target)
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def record(self, target: str) -> TargetRecord:
+        """The target's record; a new one if it is absent."""
+        record = self.records.get(target)
+        if record is None:
+            record = self.records[target] = TargetRecord()
+        return record
+
+    def drop_if_absent(self, target: str) -> None:
+        """Drop the target's record if its cache calls it absent."""
+        if target in self.records and self.cache.target(target) is None:
+            del self.records[target]
+
+    def history(self, target: str) -> TargetHistory:
+        """What the instance remembers of the target. To be read only."""
+        return self._history.get(target, _NO_HISTORY)
+
+    def set_placed(self, target: str, placed: Placed) -> TargetRecord:
+        """Take in where the target's artifact is, and its sizes."""
+        record, history = self.record(target), self._history.setdefault(target, TargetHistory())
+        record.placed, history.memory, history.size = placed, placed.memory, placed.size
+        return record
+
+    def set_loaded(self, target: str, memory: int) -> None:
+        """Count a load of the target, which took so many bytes."""
+        history = self._history[target]
+        history.memory, history.loads = memory, history.loads + 1
+
+    def set_address(self, target: str, model: LoadedModel) -> None:
+        """Take the target's addresses from what the container says of it."""
+        record, address = self.records[target], self.container.address
+        own = own_sockets(address, [model.socket] if model.socket else [])
+        record.address, record.workers = own[0] if own else address, own_sockets(address, model.sockets)
+
+    # --- sizes ----------------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:
         """Bytes that no target declares; < 0: over its budget."""
         return self.cache.budget - self.cache.used()
 
-    def measured_size(self, target: str) -> int | None:
-        """Bytes that the target took the last time; None: never measured, or not placed here."""
-        placed = self.placed.get(target)
-        return placed.memory if placed else None
-
     def expected_size(self, target: str) -> int:
         """Bytes, at least, as far as this instance knows: those of its files, if it was never loaded; 0: unknown."""
-        placed = self.placed.get(target)
-        return self.measured_size(target) or (placed.size if placed else 0)
+        history = self.history(target)
+        return history.memory or history.size
 
-    def set_address(self, target: str, model: LoadedModel) -> None:
-        """Take the target's addresses from what the container says of it."""
-        address = self.container.address
-        own = own_sockets(address, [model.socket] if model.socket else [])
-        self.addresses[target] = (own[0] if own else address, own_sockets(address, model.sockets))
+    # --- the end --------------------------------------------------------------------------------------------------
 
     async def discard(self, target: str) -> None:
         """Take the target out of the container's folder. It leaves the disk only when that is full, or at once if the
         cache keeps nothing.
         """
-        await self.container.storage.discard(self.placed[target].model_id, forget=not self.cache.keep)
+        await self.container.storage.discard(self.records[target].artifact.model_id, forget=not self.cache.keep)
+
+    def oldest_load(self) -> str:
+        """The target whose load has been under way for the longest time; empty: none is."""
+        loads = ((record.loading_since, target) for target, record in self.records.items())
+        return min(((since, target) for since, target in loads if since is not None), default=(0.0, ""))[1]
 
     def end(self) -> None:
         """Do nothing more for the instance."""

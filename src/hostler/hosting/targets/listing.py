@@ -59,7 +59,7 @@ def _entries(runtimes: Sequence[TargetRuntime]) -> Iterator[_Entry]:
         for at, target in runtime.instances.all():
             present.add((runtime.key, runtime.variant, target.name))
             pinned = at.cache.is_pinned(target.name)
-            yield _Entry(runtime, target, at.instance.id, pinned, at.loads[target.name])
+            yield _Entry(runtime, target, at.instance.id, pinned, at.history(target.name).loads)
     for runtime in runtimes:
         for name in dict.fromkeys((*runtime.policy.preload, *runtime.policy.pinned)):
             if (key := (runtime.key, runtime.variant, name)) not in present:
@@ -75,7 +75,7 @@ def _endpoint(key: str) -> dict[str, Any]:
 def _to_json(entry: _Entry, now: float) -> dict[str, Any]:
     runtime, target, instance, pinned, loads = entry
     loaded = target.state in LOADED
-    reason = "" if instance else runtime.preloader.failures.get(target.name, "")
+    reason = "" if instance else runtime.failures.get(target.name, "")
     leaves = runtime.policy.expires(target.name, target.used, target.calls) if loaded and not pinned else math.inf
     return _endpoint(runtime.key) | {
         "variant": runtime.variant,

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-import msgspec
-
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core.targets.quarantine import Quarantine
@@ -56,14 +54,14 @@ class TargetLoader:
             if placed is None:  # 1.
                 await at.api.unload(model.model_name)
                 continue
-            at.placed[placed.target] = placed
+            at.set_placed(placed.target, placed)
             if model.loading:  # 2.
-                at.run(at.cache.request(placed.target, None, clock.now()))
-                at.run(at.cache.abandoned(placed.target, clock.now()))  # until a gateway requests it again
+                at.run(at.cache.request(placed.target, None, clock.now()), placed.target)
+                at.run(at.cache.abandoned(placed.target, clock.now()), placed.target)  # until a gateway requests it
                 continue
             at.set_address(placed.target, model)
             size = model.memory or placed.memory or placed.size
-            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()))
+            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()), placed.target)
         for model_id in known:  # 3.
             await at.api.unload(model_id)
             await at.container.storage.discard(model_id)
@@ -86,16 +84,16 @@ class TargetLoader:
         try:
             placed = await self._fetch_with_room(at, target, key)
         except ArtifactError as error:
-            at.run(at.cache.fetch_failed(target, _kind(error), self._not_fetched(key, error), clock.now()))
+            at.run(at.cache.fetch_failed(target, _kind(error), self._not_fetched(key, error), clock.now()), target)
             return
         if placed.download or placed.extract:
             self._metrics.downloads += 1
             self._metrics.downloading_time += placed.download + placed.extract
-        at.placed[target] = placed
-        queue = max(0.0, begun - at.requested.get(target, begun))
-        at.timings[target] = Timing(queue, placed.download, placed.extract)
+        record = at.set_placed(target, placed)
+        queue = 0.0 if record.requested_at is None else max(0.0, begun - record.requested_at)
+        record.timing = Timing(queue, placed.download, placed.extract)
         size = placed.memory or placed.size
-        at.run(at.cache.fetched(target, max(size, 1), clock.now()))
+        at.run(at.cache.fetched(target, max(size, 1), clock.now()), target)
 
     async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str) -> Placed:
         """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
@@ -136,8 +134,8 @@ class TargetLoader:
         4. Any other status: the load has failed. A failure that ended a process of one of our own servers is tried
            once more, unless the target alone can be to blame.
         """
-        begun = clock.now()
-        at.loading[target] = None
+        record = at.records[target]
+        record.loading_since = begun = clock.now()
         try:
             reply, size = await self._load_measured(at, target)
         except CallFailed as error:  # 1.
@@ -145,11 +143,11 @@ class TargetLoader:
             return
         finally:
             if self._instances.get(at.instance.id) is at:  # else the runtime has yet to see which loads were open
-                at.loading.pop(target, None)
+                record.loading_since = None
         if reply.status == 507:  # 2.
             # Some servers keep the name of a model that found no memory, and would answer the next try with 409.
-            await at.api.unload(at.placed[target].model_id)
-            at.run(at.cache.refused(target, clock.now()))
+            await at.api.unload(record.artifact.model_id)
+            at.run(at.cache.refused(target, clock.now()), target)
         elif reply.status in (200, 409):  # 3.
             await self._loaded(at, target, begun, size)
         else:  # 4.
@@ -166,7 +164,7 @@ class TargetLoader:
 
         Raises CallFailed.
         """
-        container, placed = at.container, at.placed[target]
+        container, placed = at.container, at.records[target].artifact
         if not container.foreign:
             reply = await at.api.load(placed.model_id, placed.shown, target)
             model = decoded(reply, LoadedModel) if reply.status in (200, 409) else LoadedModel()
@@ -182,19 +180,21 @@ class TargetLoader:
         now = clock.now()
         self._metrics.model_loads += 1
         self._metrics.loading_time += now - begun
-        at.loads[target] += 1
-        timing = at.timings.get(target, Timing())
-        queue = begun - at.requested.get(target, begun) - timing.download - timing.extract
-        at.timings[target] = Timing(max(0.0, queue), timing.download, timing.extract, now - begun)
-        placed = at.placed[target] = msgspec.structs.replace(at.placed[target], memory=size)
-        at.run(at.cache.loaded(target, size, now))
-        await at.container.storage.remember(placed.model_id, size)  # after the event: no caller waits for it
+        at.set_loaded(target, size)
+        record = at.records[target]
+        timing = record.timing or Timing()
+        waited = 0.0 if record.requested_at is None else begun - record.requested_at
+        queue = max(0.0, waited - timing.download - timing.extract)
+        record.timing = Timing(queue, timing.download, timing.extract, now - begun)
+        model_id = record.artifact.model_id
+        at.run(at.cache.loaded(target, size, now), target)
+        await at.container.storage.remember(model_id, size)  # after the event: no caller waits for it
 
     async def _load_broken(self, at: InstanceTargets, target: str, error: CallFailed) -> None:
         """The call broke off. If the container has ended, TargetRuntime.leave takes over; else the load failed."""
         if isinstance(error, CallTimedOut):
             message = f"the container did not load it within {contract.LOAD_TIMEOUT:g} seconds"
-            if not await at.api.unload(at.placed[target].model_id):
+            if not await at.api.unload(at.records[target].artifact.model_id):
                 await at.instance.give_up(at.container, "It neither ended a load nor broke it off.")
         else:
             await asyncio.sleep(LOST_LOAD)
@@ -204,21 +204,20 @@ class TargetLoader:
     async def _load_failed(self, at: InstanceTargets, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
         await at.discard(target)
-        at.run(at.cache.load_failed(target, status, message, clock.now()))
+        at.run(at.cache.load_failed(target, status, message, clock.now()), target)
 
     # --- unload ---------------------------------------------------------------------------------------------------
 
     async def unload(self, at: InstanceTargets, target: str) -> None:
         """Have the container drop the target. Then: `unloaded`."""
         begun = clock.now()
-        await at.api.unload(at.placed[target].model_id)
+        await at.api.unload(at.records[target].artifact.model_id)
         await at.discard(target)
-        at.addresses.pop(target, None)
         self._departed.set()
         self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
         self._metrics.unloading_time += clock.now() - begun
-        at.run(at.cache.unloaded(target, clock.now()))
+        at.run(at.cache.unloaded(target, clock.now()), target)
 
 
 def _free_disk(at: InstanceTargets) -> bool:

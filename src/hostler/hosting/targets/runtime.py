@@ -7,6 +7,10 @@ resident where, and which must leave, is decided in core.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
 from hostler.core.targets.quarantine import Quarantine
@@ -20,11 +24,32 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets import refusals
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
 from hostler.hosting.targets.loader import ENDED_BY_LOAD, TargetLoader
-from hostler.hosting.targets.preloader import Preloader
 from hostler.wire import gateway_messages
+
+log = logging.getLogger("hostler.targets")
 
 PARALLEL_LOADS = 16  # of our own servers: a slow load has a process of its own, and delays no other
 EVICTION: dict[str, type[Lru]] = {"frequency": AdaptiveLrfu, "lru": Lru}  # the setting's values
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of `TargetRuntime.ensure`: the instance where the target is resident, or why it is not (`instance` is empty).
+
+    Both are empty if the instance has ended, or takes no part.
+    """
+
+    instance: str = ""
+    failure: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiters:
+    """Those who wait for a target."""
+
+    gateways: set[str] = field(default_factory=set)
+    ensured: dict[str, list[asyncio.Future[Outcome]]] = field(default_factory=dict)  # instance -> calls of `ensure`
+    tried: set[str] = field(default_factory=set)  # instances whose pins left it no room
 
 
 class TargetRuntime:
@@ -41,25 +66,25 @@ class TargetRuntime:
         self.key, self.variant, self.fleet = self._key = key
         self.policy = TargetPolicy()
         self.instances = JoinedInstances()
-        self.preloader = Preloader(self, self.instances, f"variant {self.variant} of {self.key}")
+        self.failures: dict[str, str] = {}  # target that the policy preloads -> why it was refused last
         self._eviction = EVICTION[eviction]
         self._gateways = gateways
         self._routed: frozenset[str] | None = (
             None  # the instances that get requests; None: another fleet serves, or none
         )
-        self._waiting: dict[str, set[str]] = {}  # target -> gateways that wait for it
-        self._tried: dict[str, set[str]] = {}  # target that is waited for -> instances whose pins left it no room
+        self._waiters: dict[str, _Waiters] = {}  # by target
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
         self._loader = TargetLoader(model_data_url, self.instances, self._quarantine, metrics)
 
     def tried(self, target: str) -> set[str]:
         """The instances whose pins left no room for a target that is waited for."""
-        return self._tried.get(target, set())
+        waiters = self._waiters.get(target)
+        return waiters.tried if waiters else set()
 
     def __repr__(self) -> str:
         where = f"{self.variant} of {self.key}"
-        return f"<TargetRuntime {where}: {self.instances}; waiting {self._waiting}; tried {self._tried}>"
+        return f"<TargetRuntime {where}: {self.instances}; waiting {self._waiters}>"
 
     # --- instances come and go ------------------------------------------------------------------------------------
 
@@ -89,9 +114,10 @@ class TargetRuntime:
             return
         ended.end()
         self._gateways.forget_instance(instance.id)
-        if instance.state == "ended" and ended.loading and ended.container in instance.culprits:
-            self._quarantine.blame(next(iter(ended.loading)), instance.ended_by_itself, clock.now())
-        self.preloader.instance_ended(instance.id)
+        if instance.state == "ended" and (oldest := ended.oldest_load()) and ended.container in instance.culprits:
+            self._quarantine.blame(oldest, instance.ended_by_itself, clock.now())
+        for target in list(self._waiters):
+            self._resolve(target, instance.id, Outcome())
         for target in ended.cache.waiting():
             self._place(target, hot=False)
 
@@ -105,7 +131,7 @@ class TargetRuntime:
     def set_policy(self, policy: TargetPolicy) -> None:
         if policy != self.policy:
             self.policy = policy
-            self.preloader.set_policy(policy)
+            self.failures = {target: why for target, why in self.failures.items() if target in policy.preload}
             for joined in self.instances:
                 joined.run(joined.cache.set_policy(policy, clock.now()))
 
@@ -115,9 +141,12 @@ class TargetRuntime:
             return
         self._routed = instances
         if instances is None:
-            self._waiting.clear()  # gateways ask the fleet that serves
-        for target in list(self._waiting):
-            self._place(target, hot=False)
+            for target, waiters in list(self._waiters.items()):  # gateways ask the fleet that serves
+                waiters.gateways.clear()
+                self._forget_waiters(target)
+        for target, waiters in list(self._waiters.items()):
+            if waiters.gateways:
+                self._place(target, hot=False)
 
     def cool(self, now: float) -> None:
         """Drop copies of targets that are hot no more."""
@@ -128,7 +157,9 @@ class TargetRuntime:
     def close(self) -> None:
         """Control leaves, or the fleet is gone."""
         self.instances.end()
-        self.preloader.end()
+        for target, waiters in list(self._waiters.items()):
+            for id in list(waiters.ensured):
+                self._resolve(target, id, Outcome())
 
     # --- what gateways report -------------------------------------------------------------------------------------
 
@@ -137,7 +168,7 @@ class TargetRuntime:
         if hot:
             self.copies.hot(target, clock.now())
         else:
-            self._waiting.setdefault(target, set()).add(gateway)
+            self._waiters.setdefault(target, _Waiters()).gateways.add(gateway)
         self._place(target, hot)
 
     def hit(self, instance: str, target: str, uses: int = 1) -> None:
@@ -148,24 +179,23 @@ class TargetRuntime:
         """The container does not have a target that was published, or (507) has no memory to run it."""
         if joined := self.instances.get(message.instance):
             event = joined.cache.out_of_memory if message.status == 507 else joined.cache.missing
-            joined.run(event(message.target, message.generation, clock.now()))
+            joined.run(event(message.target, message.generation, clock.now()), message.target)
 
     def abandoned(self, gateway: str, target: str) -> None:
         """The gateway's callers wait no more; if none waits at any gateway, a load that has not begun is cancelled."""
-        waiting = self._waiting.get(target)
-        if waiting is None:
+        waiters = self._waiters.get(target)
+        if waiters is None or gateway not in waiters.gateways:
             return
-        waiting.discard(gateway)
-        if not waiting:
-            del self._waiting[target]
-            self._tried.pop(target, None)
+        waiters.gateways.remove(gateway)
+        if not waiters.gateways:
+            self._forget_waiters(target)
             for joined in self.instances:
-                if not self.preloader.waits_for(target, joined.instance.id):
-                    joined.run(joined.cache.abandoned(target, clock.now()))
+                if joined.instance.id not in waiters.ensured:
+                    joined.run(joined.cache.abandoned(target, clock.now()), target)
 
     def unlinked(self, gateway: str) -> None:
         """The gateway is gone, and its callers with it."""
-        for target in list(self._waiting):
+        for target in list(self._waiters):
             self.abandoned(gateway, target)
 
     # --- placement ------------------------------------------------------------------------------------------------
@@ -175,52 +205,97 @@ class TargetRuntime:
         if self._routed is None:
             return
         if self._quarantine.refuses(target, clock.now()):
-            self._waiting.pop(target, None)
+            self._answer_gateways(target)
             self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
         elif chosen := self.instances.choose(target, hot, self._routed):  # else no instance can, or one copy more helps
-            self._request(chosen, target)
-
-    def _request(self, joined: InstanceTargets, target: str) -> None:
-        joined.requested.setdefault(target, clock.now())
-        joined.request(target)
+            chosen.request(target, requested_at=clock.now())
 
     def _place_elsewhere(self, joined: InstanceTargets, target: str) -> bool:
         """Pins leave the target no room there: request it on an instance not tried yet. False: there is none, or the
         target is not waited for.
         """
-        id = joined.instance.id
-        if target not in self._waiting and not self.preloader.waits_for(target, id):
+        id, waiters = joined.instance.id, self._waiters.get(target)
+        if waiters is None or not (waiters.gateways or id in waiters.ensured):
             return False
-        tried = self._tried.setdefault(target, set())
-        tried.add(id)
+        waiters.tried.add(id)
         candidates = self.instances.ids() if self._routed is None else self._routed
-        other = self.instances.choose(target, False, set(candidates) - tried)
+        other = self.instances.choose(target, False, set(candidates) - waiters.tried)
         if other is None:
             return False
-        self.preloader.redirected(target, id, other.instance.id)
-        if target in self._waiting:
-            self._request(other, target)
+        if ensured := waiters.ensured.pop(id, None):
+            waiters.ensured.setdefault(other.instance.id, []).extend(ensured)
+        other.request(target, requested_at=clock.now() if waiters.gateways else None)
         return True
 
-    # --- preloader.Loads ------------------------------------------------------------------------------------------
+    # --- without a request ----------------------------------------------------------------------------------------
 
-    def preload(self, target: str, instance: str) -> bool:
-        """See Loads."""
+    async def ensure(self, target: str, instance: str) -> Outcome:
+        """Have the target resident on the instance, or, if pins leave it no room there, on another.
+
+        Return once it is, or is refused. A load under way is shared. When this call is cancelled, a load that has not
+        begun is cancelled, too, unless somebody else waits for it.
+        """
         joined = self.instances.get(instance)
         if joined is None:
-            return False
+            return Outcome()
         if self._quarantine.refuses(target, clock.now()):
-            self.preloader.finished(target, instance, ENDED_BY_LOAD)
-            return False
+            self._note_failure(target, ENDED_BY_LOAD)
+            return Outcome(failure=ENDED_BY_LOAD)
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(target, _Waiters()).ensured.setdefault(instance, []).append(outcome)
         joined.request(target)
-        return True
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            self._leave(target, outcome)
+            raise
 
-    def cancel_preload(self, target: str, instance: str) -> None:
-        """See Loads."""
-        joined = self.instances.get(instance)
-        if joined and target not in self._waiting:
-            self._tried.pop(target, None)
-            joined.run(joined.cache.abandoned(target, clock.now()))
+    def _leave(self, target: str, outcome: asyncio.Future[Outcome]) -> None:
+        """A call of `ensure` was cancelled."""
+        waiters = self._waiters.get(target)
+        for id, ensured in [*waiters.ensured.items()] if waiters else ():
+            if outcome in ensured and waiters:
+                ensured.remove(outcome)
+                if not ensured:
+                    del waiters.ensured[id]
+                if not ensured and not waiters.gateways and (joined := self.instances.get(id)):
+                    self._forget_waiters(target)
+                    joined.run(joined.cache.abandoned(target, clock.now()), target)
+
+    # --- answers to those who wait --------------------------------------------------------------------------------
+
+    def _answer(self, target: str, instance: str, failure: str = "") -> None:
+        """The target is resident there, or not, for this reason: the gateways are told so, and `ensure` returns."""
+        self._answer_gateways(target)
+        self._resolve(target, instance, Outcome(failure=failure) if failure else Outcome(instance))
+        self._note_failure(target, failure)
+
+    def _answer_gateways(self, target: str) -> None:
+        if waiters := self._waiters.get(target):
+            waiters.gateways.clear()
+            self._forget_waiters(target)
+
+    def _resolve(self, target: str, instance: str, outcome: Outcome) -> None:
+        waiters = self._waiters.get(target)
+        for ensured in waiters.ensured.pop(instance, ()) if waiters else ():
+            if not ensured.done():
+                ensured.set_result(outcome)
+        self._forget_waiters(target)
+
+    def _forget_waiters(self, target: str) -> None:
+        """No gateway waits any more: forget what was tried, and all, if no `ensure` waits either."""
+        waiters = self._waiters.get(target)
+        if waiters and not waiters.gateways:
+            waiters.tried.clear()
+            if not waiters.ensured:
+                del self._waiters[target]
+
+    def _note_failure(self, target: str, failure: str) -> None:
+        if not failure:
+            self.failures.pop(target, None)
+        elif target in self.policy.preload and self.failures.get(target) != failure:
+            self.failures[target] = failure
+            log.warning("variant %s of %s: %s could not be preloaded: %s", self.variant, self.key, target, failure)
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -238,18 +313,16 @@ class TargetRuntime:
                 self._withdraw(joined, target, generation)
             case Refuse():
                 self._refuse(joined, command)
+                joined.drop_if_absent(command.target)
 
     def _publish(self, joined: InstanceTargets, target: str, generation: int) -> None:
-        self._waiting.pop(target, None)
-        self._tried.pop(target, None)
-        self.preloader.finished(target, joined.instance.id)
-        timing = joined.timings.pop(target, gateway_messages.Timing())
-        joined.requested.pop(target, None)
-        address, workers = joined.addresses.get(target, (joined.container.address, ()))
-        model = joined.placed[target].model_id
+        self._answer(target, joined.instance.id)
+        record = joined.records[target]
+        timing, record.timing, record.requested_at = record.timing or gateway_messages.Timing(), None, None
+        address, model = record.address or joined.container.address, record.artifact.model_id
         self._gateways.publish(
             gateway_messages.SetResident(
-                *self._key, target, joined.instance.id, generation, address, model, timing, workers
+                *self._key, target, joined.instance.id, generation, address, model, timing, record.workers
             )
         )
 
@@ -257,19 +330,17 @@ class TargetRuntime:
         def answered(busy: bool) -> None:
             if self.instances.get(joined.instance.id) is joined:
                 event = joined.cache.busy if busy else joined.cache.idle
-                joined.run(event(target, generation, clock.now()))
+                joined.run(event(target, generation, clock.now()), target)
 
         self._gateways.withdraw(gateway_messages.Withdraw(*self._key, target, joined.instance.id, generation), answered)
 
     def _refuse(self, joined: InstanceTargets, refuse: Refuse) -> None:
         target = refuse.target
-        joined.requested.pop(target, None)
+        joined.records[target].requested_at = None
         if refuse.by_pins and self._place_elsewhere(joined, target):
             return
-        self._waiting.pop(target, None)
-        self._tried.pop(target, None)
         message = refusals.message(refuse)
-        self.preloader.finished(target, joined.instance.id, message)
+        self._answer(target, joined.instance.id, message)
         self._send_refusal(gateway_messages.Refused(*self._key, target, refuse.kind, message, refuse.status))
 
     def _send_refusal(self, refused: gateway_messages.Refused) -> None:
