@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +79,15 @@ class Container(fakes.ModelServer):
         super().__call__(request)
 
     def load(self, request: Request) -> None:
-        loop = self._plant.loop
-        loop.call_later(loop.random.choice((0.0, 0.05, 2.0)), super().load, request)
+        loop, name = self._plant.loop, json.loads(request.body)["model_name"]
+        self.loading.add(name)
+        loop.call_later(loop.random.choice((0.0, 0.05, 2.0)), self._end_load, request, name)
+
+    def _end_load(self, request: Request, name: str) -> None:
+        if name in self.loading or name in self.models:
+            super().load(request)
+        else:  # an unload has broken it off
+            request.answer(500)
 
     def unload(self, request: Request, name: str) -> None:
         self._plant.is_unloaded(self, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Collection
 
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
@@ -24,32 +24,13 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets import refusals
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
 from hostler.hosting.targets.loader import ENDED_BY_LOAD, TargetLoader
+from hostler.hosting.targets.waiters import Outcome, Waiters
 from hostler.wire import gateway_messages
 
 log = logging.getLogger("hostler.targets")
 
 PARALLEL_LOADS = 16  # of our own servers: a slow load has a process of its own, and delays no other
 EVICTION: dict[str, type[Lru]] = {"frequency": AdaptiveLrfu, "lru": Lru}  # the setting's values
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of `TargetRuntime.ensure`: the instance where the target is resident, or why it is not (`instance` is empty).
-
-    Both are empty if the instance has ended, or takes no part.
-    """
-
-    instance: str = ""
-    failure: str = ""
-
-
-@dataclass(eq=False, slots=True)
-class _Waiters:
-    """Those who wait for a target."""
-
-    gateways: set[str] = field(default_factory=set)
-    ensured: dict[str, list[asyncio.Future[Outcome]]] = field(default_factory=dict)  # instance -> calls of `ensure`
-    tried: set[str] = field(default_factory=set)  # instances whose pins left it no room
 
 
 class TargetRuntime:
@@ -72,19 +53,18 @@ class TargetRuntime:
         self._routed: frozenset[str] | None = (
             None  # the instances that get requests; None: another fleet serves, or none
         )
-        self._waiters: dict[str, _Waiters] = {}  # by target
+        self._waiters = Waiters()
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
         self._loader = TargetLoader(model_data_url, self.instances, self._quarantine, metrics)
 
-    def tried(self, target: str) -> set[str]:
+    def tried(self, target: str) -> Collection[str]:
         """The instances whose pins left no room for a target that is waited for."""
-        waiters = self._waiters.get(target)
-        return waiters.tried if waiters else set()
+        return self._waiters.tried(target)
 
     def __repr__(self) -> str:
         where = f"{self.variant} of {self.key}"
-        return f"<TargetRuntime {where}: {self.instances}; waiting {self._waiters}>"
+        return f"<TargetRuntime {where}: {self.instances}; {self._waiters}>"
 
     # --- instances come and go ------------------------------------------------------------------------------------
 
@@ -116,8 +96,7 @@ class TargetRuntime:
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and (oldest := ended.oldest_load()) and ended.container in instance.culprits:
             self._quarantine.blame(oldest, instance.ended_by_itself, clock.now())
-        for target in list(self._waiters):
-            self._resolve(target, instance.id, Outcome())
+        self._waiters.end(instance.id)
         for target in ended.cache.waiting():
             self._place(target, hot=False)
 
@@ -141,12 +120,10 @@ class TargetRuntime:
             return
         self._routed = instances
         if instances is None:
-            for target, waiters in list(self._waiters.items()):  # gateways ask the fleet that serves
-                waiters.gateways.clear()
-                self._forget_waiters(target)
-        for target, waiters in list(self._waiters.items()):
-            if waiters.gateways:
-                self._place(target, hot=False)
+            for target in self._waiters.of_gateways():  # they ask the fleet that serves
+                self._waiters.remove_gateways(target)
+        for target in self._waiters.of_gateways():
+            self._place(target, hot=False)
 
     def cool(self, now: float) -> None:
         """Drop copies of targets that are hot no more."""
@@ -157,9 +134,7 @@ class TargetRuntime:
     def close(self) -> None:
         """Control leaves, or the fleet is gone."""
         self.instances.end()
-        for target, waiters in list(self._waiters.items()):
-            for id in list(waiters.ensured):
-                self._resolve(target, id, Outcome())
+        self._waiters.end()
 
     # --- what gateways report -------------------------------------------------------------------------------------
 
@@ -168,7 +143,7 @@ class TargetRuntime:
         if hot:
             self.copies.hot(target, clock.now())
         else:
-            self._waiters.setdefault(target, _Waiters()).gateways.add(gateway)
+            self._waiters.add_gateway(target, gateway)
         self._place(target, hot)
 
     def hit(self, instance: str, target: str, uses: int = 1) -> None:
@@ -183,19 +158,14 @@ class TargetRuntime:
 
     def abandoned(self, gateway: str, target: str) -> None:
         """The gateway's callers wait no more; if none waits at any gateway, a load that has not begun is cancelled."""
-        waiters = self._waiters.get(target)
-        if waiters is None or gateway not in waiters.gateways:
-            return
-        waiters.gateways.remove(gateway)
-        if not waiters.gateways:
-            self._forget_waiters(target)
+        if self._waiters.remove_gateway(target, gateway):
             for joined in self.instances:
-                if joined.instance.id not in waiters.ensured:
+                if not self._waiters.has_any(target, joined.instance.id):
                     joined.run(joined.cache.abandoned(target, clock.now()), target)
 
     def unlinked(self, gateway: str) -> None:
         """The gateway is gone, and its callers with it."""
-        for target in list(self._waiters):
+        for target in self._waiters.of_gateways():
             self.abandoned(gateway, target)
 
     # --- placement ------------------------------------------------------------------------------------------------
@@ -205,7 +175,7 @@ class TargetRuntime:
         if self._routed is None:
             return
         if self._quarantine.refuses(target, clock.now()):
-            self._answer_gateways(target)
+            self._waiters.remove_gateways(target)
             self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
         elif chosen := self.instances.choose(target, hot, self._routed):  # else no instance can, or one copy more helps
             chosen.request(target, requested_at=clock.now())
@@ -214,17 +184,16 @@ class TargetRuntime:
         """Pins leave the target no room there: request it on an instance not tried yet. False: there is none, or the
         target is not waited for.
         """
-        id, waiters = joined.instance.id, self._waiters.get(target)
-        if waiters is None or not (waiters.gateways or id in waiters.ensured):
+        id, waiters = joined.instance.id, self._waiters
+        if not waiters.has_any(target, id):
             return False
-        waiters.tried.add(id)
+        waiters.add_tried(target, id)
         candidates = self.instances.ids() if self._routed is None else self._routed
-        other = self.instances.choose(target, False, set(candidates) - waiters.tried)
+        other = self.instances.choose(target, False, set(candidates).difference(waiters.tried(target)))
         if other is None:
             return False
-        if ensured := waiters.ensured.pop(id, None):
-            waiters.ensured.setdefault(other.instance.id, []).extend(ensured)
-        other.request(target, requested_at=clock.now() if waiters.gateways else None)
+        waiters.move(target, id, other.instance.id)
+        other.request(target, requested_at=clock.now() if waiters.has_gateway(target) else None)
         return True
 
     # --- without a request ----------------------------------------------------------------------------------------
@@ -241,54 +210,22 @@ class TargetRuntime:
         if self._quarantine.refuses(target, clock.now()):
             self._note_failure(target, ENDED_BY_LOAD)
             return Outcome(failure=ENDED_BY_LOAD)
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(target, _Waiters()).ensured.setdefault(instance, []).append(outcome)
+        outcome = self._waiters.add(target, instance)
         joined.request(target)
         try:
             return await outcome
         except asyncio.CancelledError:
-            self._leave(target, outcome)
+            if abandoned := self.instances.get(self._waiters.remove(target, outcome)):
+                abandoned.run(abandoned.cache.abandoned(target, clock.now()), target)
             raise
-
-    def _leave(self, target: str, outcome: asyncio.Future[Outcome]) -> None:
-        """A call of `ensure` was cancelled."""
-        waiters = self._waiters.get(target)
-        for id, ensured in [*waiters.ensured.items()] if waiters else ():
-            if outcome in ensured and waiters:
-                ensured.remove(outcome)
-                if not ensured:
-                    del waiters.ensured[id]
-                if not ensured and not waiters.gateways and (joined := self.instances.get(id)):
-                    self._forget_waiters(target)
-                    joined.run(joined.cache.abandoned(target, clock.now()), target)
 
     # --- answers to those who wait --------------------------------------------------------------------------------
 
     def _answer(self, target: str, instance: str, failure: str = "") -> None:
-        """The target is resident there, or not, for this reason: the gateways are told so, and `ensure` returns."""
-        self._answer_gateways(target)
-        self._resolve(target, instance, Outcome(failure=failure) if failure else Outcome(instance))
+        """The target is resident there, or not, for this reason. Gateways get a message besides."""
+        self._waiters.remove_gateways(target)
+        self._waiters.resolve(target, instance, Outcome(failure=failure) if failure else Outcome(instance))
         self._note_failure(target, failure)
-
-    def _answer_gateways(self, target: str) -> None:
-        if waiters := self._waiters.get(target):
-            waiters.gateways.clear()
-            self._forget_waiters(target)
-
-    def _resolve(self, target: str, instance: str, outcome: Outcome) -> None:
-        waiters = self._waiters.get(target)
-        for ensured in waiters.ensured.pop(instance, ()) if waiters else ():
-            if not ensured.done():
-                ensured.set_result(outcome)
-        self._forget_waiters(target)
-
-    def _forget_waiters(self, target: str) -> None:
-        """No gateway waits any more: forget what was tried, and all, if no `ensure` waits either."""
-        waiters = self._waiters.get(target)
-        if waiters and not waiters.gateways:
-            waiters.tried.clear()
-            if not waiters.ensured:
-                del self._waiters[target]
 
     def _note_failure(self, target: str, failure: str) -> None:
         if not failure:
