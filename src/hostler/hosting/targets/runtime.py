@@ -50,9 +50,7 @@ class TargetRuntime:
         self.failures: dict[str, str] = {}  # target that the policy preloads -> why it was refused last
         self._eviction = EVICTION[eviction]
         self._gateways = gateways
-        self._routed: frozenset[str] | None = (
-            None  # the instances that get requests; None: another fleet serves, or none
-        )
+        self._routed: frozenset[str] | None = None  # the instances that get requests; None: the fleet does not serve
         self._waiters = Waiters()
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
