@@ -39,8 +39,8 @@ FAULTS = (
     Fault(
         "a slot gets its next instance while the last one still stops",
         "plan",
-        'if any(instance.state != "gone" for instance in by_slot[slot]):',
-        'if any(instance.state not in ("stopping", "gone") for instance in by_slot[slot]):',
+        'return instance.state in _COMING_OR_READY or (instance.state != "gone" and not instance.vacates)',
+        'return instance.state in _COMING_OR_READY or (instance.state == "ended" and not instance.vacates)',
     ),
     Fault(
         "instances of an endpoint that nobody desires run on",

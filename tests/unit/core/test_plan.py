@@ -100,14 +100,28 @@ def test_of_two_in_one_slot_the_ready_one_stays():
     assert plan([want((1, 1))], doubled, 0.0).actions == [StopInstance("e1.1.0.0.2")]
 
 
-uids, states = st.sampled_from(["e1", "e2"]), ["pending", "fetching", "starting", "ready", "ended", "stopping", "gone"]
+def test_the_slot_of_an_instance_that_others_end_is_free_at_once_and_of_a_lost_one_when_it_has_ended():
+    wants = [want((1, 1))]
+    leaving = seen(0, "leaving", attempt=3, vacates=True)
+    assert plan(wants, [leaving], 9.0).actions == [StopInstance("e1.1.0.0.3"), *starts(0, attempt=4)]
+    assert plan(wants, [replace(leaving, state="stopping")], 9.0).actions == starts(0, attempt=4)
+    assert plan(wants, [replace(leaving, state="stopping"), seen(0, "starting", attempt=4)], 9.0).actions == []
+    assert plan(wants, [seen(0, vacates=True)], 9.0).actions == [], "a lost machine that answers pings"
+    lost = seen(0, "ended", ended_at=9.0, lived=60.0, vacates=True)
+    assert plan(wants, [lost], 9.0).actions == [StopInstance("e1.1.0.0.0"), *starts(0, attempt=1)]
+    again = plan(wants, [seen(0, "stopping", attempt=2, ended_at=9.0, vacates=True)], 9.0)
+    assert (again.actions, again.wake_at) == ([], 10.0), "one that failed again and again is not started at once"
+
+
+uids = st.sampled_from(["e1", "e2"])
+states = ["pending", "fetching", "starting", "ready", "leaving", "ended", "stopping", "gone"]
 worlds = st.lists(
     st.builds(
-        lambda uid, fleet, variant, slot, attempt, state, ended_at: InstanceSeen(
-            id(uid, fleet, variant, slot, attempt), uid, fleet, variant, slot, attempt, state, ended_at
+        lambda uid, fleet, variant, slot, attempt, state, ended_at, vacates: InstanceSeen(
+            id(uid, fleet, variant, slot, attempt), uid, fleet, variant, slot, attempt, state, ended_at, vacates=vacates
         ),
         uids, st.integers(1, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 12),
-        st.sampled_from(states), st.floats(0, 50),
+        st.sampled_from(states), st.floats(0, 50), st.booleans(),
     ),
     max_size=14,
     unique_by=lambda instance: instance.id,
@@ -181,7 +195,11 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
 @settings(max_examples=50, deadline=None)
 @given(desires, worlds)
 def test_no_slot_is_given_a_second_instance(wants, world):
-    occupied = {instance.slot_key for instance in world if instance.state != "gone"}
+    occupied = {
+        instance.slot_key
+        for instance in world
+        if instance.state in states[:4] or (instance.state != "gone" and not instance.vacates)
+    }
     started = [action for action in plan(wants, world, 50.0).actions if isinstance(action, StartInstance)]
     places = [(start.uid, start.fleet, start.variant, start.slot) for start in started]
     assert len(set(places)) == len(places)

@@ -19,7 +19,7 @@ def test_an_instance_lives_through_its_states():
 
 
 def test_an_instance_can_be_stopped_until_it_is_being_stopped():
-    for state in ("pending", "fetching", "starting", "ready", "ended"):
+    for state in ("pending", "fetching", "starting", "ready", "leaving", "ended"):
         assert INSTANCE.next(state, "stop", "i") == "stopping"
 
 
