@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from hostler import names
+from hostler import model_files, names
 from hostler.errors import ArtifactBad, DiskFull, HostlerError
 from hostler.text import shorten
 
@@ -38,10 +38,11 @@ class ArchiveLimits:
 
 @dataclass(frozen=True)
 class Extracted:
-    """The content of the extracted folder: the sum of the files' sizes, and the number of files."""
+    """The content of the extracted folder. `data`: it certainly holds no user's code (model_files.is_data)."""
 
-    bytes: int
+    bytes: int  # of all files
     files: int
+    data: bool
 
 
 class Packed(Protocol):
@@ -73,6 +74,7 @@ class _Extraction:
         self._limits = limits
         self._size = 0  # bytes of the files
         self._files = 0
+        self._data = True  # of the files so far
         self._members = 0  # files and folders, including folders that have no member of their own
 
     def run(self) -> Extracted:
@@ -83,7 +85,7 @@ class _Extraction:
             self._stream.headers = 0
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
         self._stream.expect_end()
-        return Extracted(self._size, self._files)
+        return Extracted(self._size, self._files, self._data and self._files > 0)
 
     def _put(self, member: tarfile.TarInfo) -> None:
         name = _name(member)
@@ -119,13 +121,15 @@ class _Extraction:
         mode = 0o644 | (member.mode & 0o111)  # drop set-user-id and the like
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(descriptor, "wb") as file:
-            missing = member.size
+            missing, start = member.size, b""
             while missing:
                 piece = self._stream.take(min(missing, _PIECE))
                 if not piece:
                     raise ArtifactBad(f"The archive ends in the middle of {_quoted(member.name)}.")
                 file.write(piece)
                 missing -= len(piece)
+                start = start or piece[:1]
+        self._data = self._data and model_files.is_data(path.name, start)
         self._size += member.size
         self._files += 1
 

@@ -7,30 +7,19 @@ fills them. Knows nothing of instances and containers.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler.artifacts.archive import ArchiveLimits
-from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion, remove
-from hostler.artifacts.extractor import Extractor
+from hostler.artifacts.archive import ArchiveLimits, Extracted
+from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion, object_version, remove
+from hostler.artifacts.extractor import Extractor, Fetched
 from hostler.artifacts.source import ObjectChanged, Opened, Source, Unchanged
 from hostler.core.targets.victims_lru import Lru
 from hostler.errors import ArtifactBad, DiskFull
 
 VERSIONS = 3  # attempts at an object that changes while it is read
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """An artifact on disk, acquired for the caller until `ArtifactCache.release(id)`."""
-
-    id: str
-    path: Path  # the extracted folder; shared, so it must never be written to
-    size: int  # bytes, extracted
-    etag: str  # of the object's version
-    download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
-    extract: float = 0.0
 
 
 @dataclass
@@ -54,13 +43,13 @@ class ArtifactCache:
         self._budget = budget
         self._lru = Lru()  # a pin for each use
         self._memory: dict[str, int] = {}
-        self._versions: dict[str, ObjectVersion] = {}  # entry -> the version that it holds
+        self._entries: dict[str, Fetched] = {}  # by id; all those in _lru
         self._present: dict[tuple[str, str], str] = {}  # bucket and key -> entry of the last version found there
         self._lock = threading.Lock()  # of all that is above
         self._fetches: dict[tuple[str, str], _SharedFetch] = {}  # by bucket and key
         self._extractor = Extractor(self._folder, source, limits, self._admit)
         for entry in self._folder.adopt():
-            self._add(entry.version, entry.size)
+            self._add(Fetched(entry.version, self._folder.model(entry.version.id), entry.size, entry.data))
             if entry.memory is not None:
                 self._memory[entry.version.id] = entry.memory
 
@@ -93,13 +82,13 @@ class ArtifactCache:
     def acquire(self, id: str) -> Fetched | None:
         """Acquire an artifact that is on disk, without a request to S3; return None if it is not on disk."""
         with self._lock:
-            if id not in self._lru or not self._folder.model(id).is_dir():  # a person may have removed it
+            entry = self._entries.get(id)
+            if entry is None or not os.path.isdir(entry.path):  # a person may have removed it
                 return None
             self._lru.touch(id)
             self._lru.pin(id)
-            size = self._lru.size(id)
         self._folder.touch(id)
-        return Fetched(id, self._folder.model(id), size, self._versions[id].etag)
+        return entry
 
     def release(self, id: str) -> None:
         """Give up one use."""
@@ -110,7 +99,7 @@ class ArtifactCache:
     def forget(self, id: str) -> None:
         """Remove an artifact that is not in use; do nothing if it is. Blocks."""
         with self._lock:
-            evicted = self._evict([id]) if id in self._lru and not self._lru.pinned(id) else []
+            evicted = self._evict([id]) if id in self._entries and not self._lru.pinned(id) else []
         remove(evicted)
 
     async def remember(self, id: str, memory: int) -> None:
@@ -124,7 +113,7 @@ class ArtifactCache:
 
     def _remember(self, id: str, memory: int) -> None:
         with self._lock:
-            if id not in self._lru:
+            if id not in self._entries:
                 return
             self._memory[id] = memory
             self._folder.write_memory(id, memory)
@@ -169,7 +158,7 @@ class ArtifactCache:
         id = self._present.get((bucket, key))
         known = self.acquire(id) if id else None
         try:
-            opened = await self._source.open(bucket, key, known.etag if known else "")
+            opened = await self._source.open(bucket, key, known.version.etag if known else "")
         except BaseException:
             if known:
                 self.release(known.id)
@@ -191,13 +180,12 @@ class ArtifactCache:
         """
         cleared = False
         for _ in range(VERSIONS):
-            version, bad = ObjectVersion(bucket, key, opened.etag), None
+            version, bad = object_version(bucket, key, opened.etag), None
             try:
                 if fetched := self.acquire(version.id):  # 1.
                     self._present[bucket, key] = version.id
                     return fetched
-                size, download, extract = await self._extractor.extract(version, opened)
-                return Fetched(version.id, self._folder.model(version.id), size, version.etag, download, extract)
+                return await self._extractor.extract(version, opened)
             except DiskFull:  # 2.
                 if cleared or not await asyncio.to_thread(self.clear):
                     raise
@@ -216,26 +204,28 @@ class ArtifactCache:
         await opened.close()
         raise ArtifactBad("The object was changed again and again while it was read.")
 
-    def _admit(self, version: ObjectVersion, size: int, work: Path) -> None:
+    def _admit(self, version: ObjectVersion, extracted: Extracted, work: Path) -> Fetched:
         """Make room, put the prepared entry in place and acquire it once."""
+        id, size = version.id, extracted.bytes
         if size > self._budget:
             raise ArtifactBad(f"The artifact's {size} bytes are more than the disk budget of {self._budget}.")
         evicted: list[Path] = []
         try:
             with self._lock:
-                lost = version.id in self._lru  # a person removed the folder; the entry's uses still count
-                evicted += [self._folder.set_aside(version.id)] if lost else self._make_room(size)
-                self._folder.put(work, version.id)
+                lost = id in self._entries  # a person removed the folder; the entry's uses still count
+                evicted += [self._folder.set_aside(id)] if lost else self._make_room(size)
+                self._folder.put(work, id)
                 if not lost:
-                    self._add(version, size)
-                self._lru.pin(version.id)
+                    self._add(Fetched(version, self._folder.model(id), size, extracted.data))
+                self._lru.pin(id)
+                return self._entries[id]
         finally:
             remove(evicted)
 
-    def _add(self, version: ObjectVersion, size: int) -> None:
-        self._lru.add(version.id, size)
-        self._versions[version.id] = version
-        self._present[version.bucket, version.key] = version.id
+    def _add(self, entry: Fetched) -> None:
+        self._lru.add(entry.id, entry.size)
+        self._entries[entry.id] = entry
+        self._present[entry.version.bucket, entry.version.key] = entry.id
 
     def _make_room(self, size: int) -> list[Path]:
         excess = self._lru.total + size - self._budget
@@ -249,7 +239,7 @@ class ArtifactCache:
         for id in ids:
             self._lru.remove(id)
             self._memory.pop(id, None)
-            version = self._versions.pop(id)
-            if self._present.get(version[:2]) == id:
-                del self._present[version[:2]]
+            version = self._entries.pop(id).version
+            if self._present.get((version.bucket, version.key)) == id:
+                del self._present[version.bucket, version.key]
         return [self._folder.set_aside(id) for id in ids]

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from hostler import model_files
 from hostler.artifacts.archive import Extracted
 
 
@@ -32,11 +33,12 @@ class ObjectVersion(NamedTuple):
     bucket: str
     key: str
     etag: str
+    id: str  # the name of its entry: 32 hex digits, safe in a path
 
-    @property
-    def id(self) -> str:
-        """The name of its entry: 32 hex digits, safe in a path."""
-        return hashlib.sha256(f"{self.bucket}/{self.key} {self.etag}".encode()).hexdigest()[:32]
+
+def object_version(bucket: str, key: str, etag: str) -> ObjectVersion:
+    id = hashlib.sha256(f"{bucket}/{key} {etag}".encode()).hexdigest()[:32]
+    return ObjectVersion(bucket, key, etag, id)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -48,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True):
     bytes: int
     files: int
     boot: str
+    data: bool | None = None  # see Extracted; None: an earlier hostler wrote it
 
 
 class AdoptedEntry(NamedTuple):
@@ -55,6 +58,7 @@ class AdoptedEntry(NamedTuple):
 
     version: ObjectVersion
     size: int
+    data: bool  # see Extracted
     memory: int | None
 
 
@@ -72,20 +76,23 @@ class CacheFolder:
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
-        whole: list[tuple[float, ObjectVersion, int]] = []
+        whole: list[tuple[float, ObjectVersion, Entry]] = []
         for folder in self._root.iterdir():
             if folder == self._work:
                 continue
             try:
                 entry = msgspec.json.decode((folder / "entry").read_bytes(), type=Entry)
                 used = (folder / "entry").stat().st_mtime
-                version = ObjectVersion(entry.bucket, entry.key, entry.etag)
+                version = object_version(entry.bucket, entry.key, entry.etag)
                 self._check_whole(folder, version, entry)
             except (OSError, ValueError):
                 remove([self.set_aside(folder.name)])
                 continue
-            whole.append((used, version, entry.bytes))
-        return [AdoptedEntry(version, size, self._read_memory(version.id)) for _, version, size in sorted(whole)]
+            whole.append((used, version, entry))
+        return [
+            AdoptedEntry(version, entry.bytes, self._is_data(version.id, entry), self._read_memory(version.id))
+            for _, version, entry in sorted(whole, key=lambda each: each[:2])
+        ]
 
     def model(self, id: str) -> Path:
         """Return where an entry's extracted archive lies, whether or not the entry is in place."""
@@ -104,7 +111,9 @@ class CacheFolder:
 
     def write_entry(self, work: Path, version: ObjectVersion, extracted: Extracted) -> None:
         """Write the file `entry` of an entry that is being prepared."""
-        entry = Entry(version.bucket, version.key, version.etag, extracted.bytes, extracted.files, self._boot)
+        entry = Entry(
+            version.bucket, version.key, version.etag, extracted.bytes, extracted.files, self._boot, extracted.data
+        )
         (work / "entry").write_bytes(msgspec.json.encode(entry))
 
     def put(self, work: Path, id: str) -> None:
@@ -128,6 +137,12 @@ class CacheFolder:
         with contextlib.suppress(OSError, ValueError):
             return int((self._root / id / "memory").read_text())
         return None
+
+    def _is_data(self, id: str, entry: Entry) -> bool:
+        if entry.data is not None:
+            return entry.data
+        files = [path for path in self.model(id).rglob("*") if path.is_file()]
+        return bool(files) and all(model_files.is_data(path.name, _start(path)) for path in files)
 
     def _check_whole(self, folder: Path, version: ObjectVersion, entry: Entry) -> None:
         """Raise ValueError unless an entry is whole, under its own name.
@@ -159,6 +174,12 @@ def remove(folders: Iterable[Path]) -> None:
     """Remove folders that were set aside. May take long."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(path: Path) -> bytes:
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+        return file.read(1)
+    return b""
 
 
 def _boot() -> str:

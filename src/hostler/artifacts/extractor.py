@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from hostler.artifacts.archive import ArchiveLimits, Packed, extract
+from hostler.artifacts.archive import ArchiveLimits, Extracted, Packed, extract
 from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion
 from hostler.artifacts.pipe import Pipe
 from hostler.artifacts.source import ObjectChanged, Opened, OpenedFile, OpenedStream, Source
@@ -26,18 +26,26 @@ DOWNLOADS = 8  # at a time
 EXTRACTIONS = 2  # at a time, each in a thread; an extraction that waits for its download does not count
 
 
-class Extraction(NamedTuple):
-    """An object that was extracted, and what it took."""
+@dataclass(frozen=True)
+class Fetched:
+    """An artifact on disk, acquired for the caller until `ArtifactCache.release(id)`."""
 
+    version: ObjectVersion
+    path: Path  # the extracted folder; shared, so it must never be written to
     size: int  # bytes, extracted
-    download: float  # seconds
-    extract: float
+    data: bool  # it certainly holds no user's code
+    download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
+    extract: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.version.id
 
 
 class Extractor:
     """Extracts objects of `source` within `limits` into work folders of `folder`.
 
-    `admit` puts an entry in place, in the thread: its version, bytes and work folder.
+    `admit` puts an entry in place and acquires it, in the thread.
     """
 
     def __init__(
@@ -45,7 +53,7 @@ class Extractor:
         folder: CacheFolder,
         source: Source,
         limits: ArchiveLimits,
-        admit: Callable[[ObjectVersion, int, Path], None],
+        admit: Callable[[ObjectVersion, Extracted, Path], Fetched],
     ) -> None:
         self._folder = folder
         self._source = source
@@ -55,8 +63,8 @@ class Extractor:
         self._threads = ThreadPoolExecutor(DOWNLOADS + EXTRACTIONS, thread_name_prefix="extract")
         self._extracting = threading.Semaphore(EXTRACTIONS)
 
-    async def extract(self, version: ObjectVersion, opened: Opened) -> Extraction:
-        """Extract an opened version. Raises ObjectChanged, ArtifactBad, StorageUnavailable, DiskFull."""
+    async def extract(self, version: ObjectVersion, opened: Opened) -> Fetched:
+        """Extract an opened version; return it acquired. Raises ObjectChanged and any other ArtifactError."""
         if isinstance(opened, OpenedFile):
             return await self._read_file(version, opened)
         return await self._download(version, opened)
@@ -64,26 +72,26 @@ class Extractor:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _read_file(self, version: ObjectVersion, opened: OpenedFile) -> Extraction:
-        def read() -> Extraction:
+    async def _read_file(self, version: ObjectVersion, opened: OpenedFile) -> Fetched:
+        def read() -> Fetched:
             with _disk_errors(), self._extracting:
                 started = time.monotonic()
-                size = self._extract(version, opened.size, opened, opened.check)
-                return Extraction(size, started - begun, time.monotonic() - started)
+                fetched = self._extract(version, opened.size, opened, opened.check)
+                return replace(fetched, download=started - begun, extract=time.monotonic() - started)
 
         begun = time.monotonic()
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
-    async def _download(self, version: ObjectVersion, opened: OpenedStream) -> Extraction:
+    async def _download(self, version: ObjectVersion, opened: OpenedStream) -> Fetched:
         """Extract an object while it is downloaded.
 
         S3 breaks off an answer that nobody reads: if other downloads come first, the object is opened again after them.
         """
 
-        def read() -> Extraction:
+        def read() -> Fetched:
             with _disk_errors(), self._extracting:
-                size = self._extract(version, opened.size, pipe, lambda: None)
-                return Extraction(size, pipe.filled - begun, time.monotonic() - pipe.filled)
+                fetched = self._extract(version, opened.size, pipe, lambda: None)
+                return replace(fetched, download=pipe.filled - begun, extract=time.monotonic() - pipe.filled)
 
         waits = self._downloading.locked()
         if waits:
@@ -108,15 +116,14 @@ class Extractor:
             raise ObjectChanged("The object was changed while it was read.")
         return opened
 
-    def _extract(self, version: ObjectVersion, size: int, packed: Packed, check: Callable[[], None]) -> int:
-        """Extract into a work folder, call `check`, have the entry put in place; return its bytes. Blocks."""
+    def _extract(self, version: ObjectVersion, size: int, packed: Packed, check: Callable[[], None]) -> Fetched:
+        """Extract into a work folder, call `check`, and admit the entry. Blocks."""
         work = self._folder.make_work(version.id)
         try:
             extracted = extract(packed, size, work / "model", self._limits)
             check()
             self._folder.write_entry(work, version, extracted)
-            self._admit(version, extracted.bytes, work)
-            return extracted.bytes
+            return self._admit(version, extracted, work)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise

@@ -1,15 +1,14 @@
-"""The artifacts of one container, in its own folder.
+"""The artifacts of one container.
 
     <folder>/models/<model id>/model    a target of a multi-model container
     <folder>/model                      the model of a single-model container
     <folder>/code                       the code that SAGEMAKER_SUBMIT_DIRECTORY names
     <folder>/.placed/<name>             the artifact that was placed there: kept after a target was discarded, so that
                                         the same version comes back as long as it is on disk (§6.7)
-    <folder>/.placed/<model id>.was     a discarded target's folder, if it had nothing but its link
 
-Our own servers get symbolic links to the shared copy; a third party's container, which may write beside its model,
-gets copies. A folder with a link is moved away and back by one rename each: to remove it and make it anew would cost a
-target that comes and goes ten times as much. Knows nothing of loading and memory.
+A target that certainly runs no user's code needs no folder: our own servers are shown where it lies in the cache. One
+that may run some gets a symbolic link there, which stays when the target leaves. A third party's container, which may
+write beside its model, gets copies. Knows nothing of loading and memory.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from hostler import contract, names
-from hostler.artifacts.cache import ArtifactCache, Fetched
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.extractor import Fetched
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
-_WAS = ".was"
 _LONGEST = 65_536  # bytes of a note
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -72,10 +71,10 @@ class Storage(Protocol):
     """
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
-        """Return the targets in place, by model id; any others are removed.
+        """Return the targets in place, by model id, acquired again.
 
-        In place are those that the container holds (`held`: model ids), and those with a folder there: their load or
-        unload was under way.
+        In place are those that the container holds (`held`: model ids), and those of which a copy is there: their load
+        or unload was under way.
         """
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
@@ -90,8 +89,12 @@ class Storage(Protocol):
     async def fetch_code(self, bucket: str, key: str) -> Placed:
         """Place a user's packed code. Raises ArtifactError."""
 
-    async def discard(self, model_id: str, *, forget: bool = False) -> None:
-        """Take a target out. Its artifact stays on disk until the room is needed, or leaves at once (`forget`)."""
+    async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
+        """Take a target out. Its artifact stays on disk until the room is needed.
+
+        `failed`: this version does not come back by itself, the next fetch asks which one is present. `forget`: its
+        artifact leaves the disk at once.
+        """
 
     async def remember(self, model_id: str, memory: int) -> None:
         """Keep the measured memory (bytes) of a target in place, for as long as its artifact is on disk."""
@@ -108,123 +111,115 @@ class _Note(msgspec.Struct, frozen=True):
     key: str
     id: str
     size: int
+    etag: str = ""  # an earlier hostler wrote none
+
+
+class _InPlace(NamedTuple):
+    """The artifact in place of a name, by its id in the cache. It is acquired unless it is a copy."""
+
+    id: str
+    form: Literal["copy", "link", "shared"]
 
 
 class LocalStorage:
-    """Artifacts on this machine, below `folder`. `copy`: copies instead of links, for a third party's container.
+    """Artifacts on this machine, below `folder`. `copy`: each is a copy, for a third party's container.
 
-    `shown`: the folder's path, as the container sees it.
+    Set before the first fetch: `shown`, the folder's path as the container sees it; `scripts`: every target may run a
+    user's code, whatever it holds.
     """
 
-    def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool, shown: str = "") -> None:
-        self.shown = shown or str(folder)
+    def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool) -> None:
+        self.shown = str(folder)
+        self.scripts = False
         self._cache = cache
         self._folder = folder
         self._copy = copy
-        self._versions: dict[str, str] = {}  # model id -> version in place
-        self._acquired: dict[str, str] = {}  # model id -> artifact, acquired as long as its link is in place
+        self._notes: dict[str, _Note] = {}  # by name; all that are on disk
+        self._in_place: dict[str, _InPlace] = {}  # by name
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
-        return await in_thread(self._known)
+        return await in_thread(self._known, held)
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
-        """Place a target at `models/<model_id>/model`."""
-        path = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
-        return await self._fetch(model_id, target, bucket, key, path, link=not self._copy)
+        """Place a target, at `models/<model_id>/model` if it has a folder."""
+        return await self._fetch(model_id, target, bucket, key, _target_path(model_id), copy=self._copy)
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
         """Place the model at `model`."""
-        return await self._fetch("model", "", bucket, key, contract.MODEL_DIR, link=False)
+        return await self._fetch("model", "", bucket, key, contract.MODEL_DIR, copy=True)
 
     async def fetch_code(self, bucket: str, key: str) -> Placed:
         """Place the code at `code`."""
-        return await self._fetch("code", "", bucket, key, "code", link=False)
+        return await self._fetch("code", "", bucket, key, "code", copy=True)
 
-    async def discard(self, model_id: str, *, forget: bool = False) -> None:
-        if self._copy or not self._move_away(model_id):
+    async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
+        placed = self._in_place.get(model_id)
+        if placed is None:
+            return
+        if failed:
+            await in_thread(self._remove_note, model_id)
+        if placed.form == "copy" or (placed.form == "link" and (failed or self._holds_more_than_link(model_id))):
             await in_thread(self._remove, model_id)
         self._release(model_id)
-        version = self._versions.pop(model_id, None)
-        if forget and version:
-            await asyncio.to_thread(self._cache.forget, version)
+        if forget:
+            await asyncio.to_thread(self._cache.forget, placed.id)
 
     async def remember(self, model_id: str, memory: int) -> None:
-        if version := self._versions.get(model_id):
-            await self._cache.remember(version, memory)
+        if placed := self._in_place.get(model_id):
+            await self._cache.remember(placed.id, memory)
 
     async def close(self) -> None:
         """Release every artifact. The caller removes the folder."""
-        while self._acquired:
-            self._cache.release(self._acquired.popitem()[1])
+        for name in [*self._in_place]:
+            self._release(name)
 
     # --- placing --------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, name: str, target: str, bucket: str, key: str, path: str, *, link: bool) -> Placed:
-        """Place an artifact at `path` below the folder.
+    async def _fetch(self, name: str, target: str, bucket: str, key: str, path: str, *, copy: bool) -> Placed:
+        """Place an artifact, at `path` below the folder unless it is shown where it lies in the cache.
 
         1. Acquire the version that was placed there before, if it is still on disk (§6.7); else fetch the present one.
-        2. If the same link was moved away, move it back.
+        2. If it comes back, and is no copy, it is in place already.
         3. Else write the note, then make the link or the copy, in a thread.
         """
-        previous = self._note(name)
+        previous = self._notes.get(name)
         same_object = previous and (previous.bucket, previous.key) == (bucket, key)
         fetched = self._cache.acquire(previous.id) if previous and same_object else None  # 1.
         fetched = fetched or await self._cache.fetch(bucket, key)
-        note = _Note(target, bucket, key, fetched.id, fetched.size)
-        if link and note == previous and self._move_back(name, fetched.path):  # 2.
-            self._keep_acquired(name, fetched.id)
-        else:
-            await in_thread(self._put, name, note, fetched, path, link)  # 3.
-        self._versions[name] = fetched.id
-        return msgspec.structs.replace(
-            self._placed(name, note, path), download=fetched.download, extract=fetched.extract
-        )
+        note = _Note(target, bucket, key, fetched.id, fetched.size, fetched.version.etag)
+        form = "copy" if copy else self._form(fetched)
+        if note != previous or form == "copy" or (form == "link" and not self._is_linked(path, fetched.path)):  # 2.
+            try:
+                await in_thread(self._put, name, note, fetched.path, path, form)  # 3.
+            except BaseException as error:
+                self._cache.release(fetched.id)
+                if isinstance(error, OSError | shutil.Error):
+                    raise _translated(error) from None
+                raise
+        self._keep(name, _InPlace(fetched.id, form))
+        shown = str(fetched.path) if form == "shared" else f"{self.shown}/{path}"
+        return self._placed(name, note, shown, fetched.download, fetched.extract)
 
-    def _placed(self, name: str, note: _Note, path: str) -> Placed:
+    def _placed(self, name: str, note: _Note, shown: str, download: float = 0.0, extract: float = 0.0) -> Placed:
         memory = self._cache.memory(note.id)
-        return Placed(name, note.target, note.bucket, note.key, note.id, f"{self.shown}/{path}", note.size, memory)
+        return Placed(name, note.target, note.bucket, note.key, note.etag, shown, note.size, memory, download, extract)
 
-    def _known(self) -> dict[str, Placed]:
-        placed: dict[str, Placed] = {}
-        try:
-            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
-        except (OSError, StorageUnavailable):
-            return {}
-        for model_id in model_ids:
-            path = f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
-            note = self._note(model_id)
-            if note is None or not self._acquire(model_id, note.id, self._folder / path):
-                self._remove(model_id)
-                self._release(model_id)
-                continue
-            self._versions[model_id] = note.id
-            placed[model_id] = self._placed(model_id, note, path)
-        return placed
+    def _form(self, fetched: Fetched) -> Literal["link", "shared"]:
+        return "shared" if fetched.data and not self.scripts else "link"
 
-    def _put(self, name: str, note: _Note, fetched: Fetched, path: str, link: bool) -> None:
-        """Put an artifact in place. With a link it stays acquired; with a copy, or on an error, it is released."""
-        try:
-            self._write(name, note, fetched.path, path, link)
-        except BaseException as error:
-            self._cache.release(fetched.id)
-            if isinstance(error, OSError | shutil.Error):
-                raise _translated(error) from None
-            raise
-        if link:
-            self._keep_acquired(name, fetched.id)
-        else:
-            self._cache.release(fetched.id)
-
-    def _keep_acquired(self, name: str, id: str) -> None:
-        """Keep an artifact acquired for the link `name`; release the one that the link had before."""
+    def _keep(self, name: str, placed: _InPlace) -> None:
+        """Record what is in place; release what was there before, and the artifact of a copy, which is not shared."""
         self._release(name)
-        self._acquired[name] = id
+        self._in_place[name] = placed
+        if placed.form == "copy":
+            self._cache.release(placed.id)
 
     def _release(self, name: str) -> None:
-        if id := self._acquired.pop(name, None):
-            self._cache.release(id)
+        placed = self._in_place.pop(name, None)
+        if placed and placed.form != "copy":
+            self._cache.release(placed.id)
 
-    def _write(self, name: str, note: _Note, shared: Path, path: str, link: bool) -> None:
+    def _put(self, name: str, note: _Note, shared: Path, path: str, form: str) -> None:
         """Write the note, then the link or copy: whatever is in place has its note."""
         folder, _, last = path.rpartition("/")
         destination = (self._resolve(folder) if folder else self._folder) / last
@@ -235,10 +230,12 @@ class LocalStorage:
         with draft.open("xb") as file:  # never writes through a link
             file.write(msgspec.json.encode(note))
         draft.replace(notes / name)
-        _remove(notes / f"{name}{_WAS}")
+        self._notes[name] = note
+        if form == "shared":
+            return
         destination.parent.mkdir(parents=True, exist_ok=True)
         _remove(destination)
-        if link:
+        if form == "link":
             destination.symlink_to(shared)
         else:
             unfinished = destination.with_name(f".{destination.name}.new")
@@ -246,39 +243,63 @@ class LocalStorage:
             shutil.copytree(shared, unfinished)
             unfinished.rename(destination)
 
+    def _remove_note(self, name: str) -> None:
+        self._notes.pop(name, None)
+        (self._resolve(_NOTES) / name).unlink(missing_ok=True)
+
     def _remove(self, model_id: str) -> None:
         _remove(self._resolve(contract.MODELS_DIR) / model_id)
 
     # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
     # times as much.
 
-    def _move_away(self, model_id: str) -> bool:
-        """Move a target's folder out of `models`, for later. False if it has anything but a link, or no link."""
-        with contextlib.suppress(OSError), self._open_folders() as (models, notes):
-            with _open_folder(model_id, models) as folder:
-                os.readlink(contract.MODEL_DIR, dir_fd=folder)
-                only_link = os.listdir(folder) == [contract.MODEL_DIR]
-            if only_link:
-                os.rename(model_id, f"{model_id}{_WAS}", src_dir_fd=models, dst_dir_fd=notes)
-            return only_link
+    def _is_linked(self, path: str, shared: Path) -> bool:
+        try:
+            return os.readlink(self._folder / path) == str(shared)
+        except OSError:
+            return False
+
+    def _holds_more_than_link(self, model_id: str) -> bool:
+        """Return whether a script has put anything beside its target's link."""
+        models = self._folder / contract.MODELS_DIR
+        with contextlib.suppress(OSError), _open_folder(models) as within, _open_folder(model_id, within) as folder:
+            return os.listdir(folder) != [contract.MODEL_DIR]
         return False
 
-    def _move_back(self, model_id: str, shared: Path) -> bool:
-        """Move a target's folder back into `models`. False if there is none, or if its link is another artifact's."""
-        was = f"{model_id}{_WAS}"
-        with contextlib.suppress(OSError), self._open_folders() as (models, notes):
-            with _open_folder(was, notes) as folder:
-                if os.readlink(contract.MODEL_DIR, dir_fd=folder) != str(shared):
-                    return False
-            os.rename(was, model_id, src_dir_fd=notes, dst_dir_fd=models)
-            return True
-        return False
+    # --- after a restart ------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _open_folders(self) -> Iterator[tuple[int, int]]:
-        """Open the folders `models` and `.placed`; yield their descriptors."""
-        with _open_folder(self._folder / contract.MODELS_DIR) as models, _open_folder(self._folder / _NOTES) as notes:
-            yield models, notes
+    def _known(self, held: Collection[str]) -> dict[str, Placed]:
+        self._notes = self._read_notes()
+        return self._known_copies() if self._copy else self._known_shared(held)
+
+    def _known_copies(self) -> dict[str, Placed]:
+        """Return the targets whose copy is there; remove any other folder of a model."""
+        try:
+            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
+        except (OSError, StorageUnavailable):
+            return {}
+        placed: dict[str, Placed] = {}
+        for model_id in model_ids:
+            path, note = _target_path(model_id), self._notes.get(model_id)
+            if note is None or (self._folder / path).is_symlink() or not (self._folder / path).is_dir():
+                self._remove(model_id)
+                continue
+            self._in_place[model_id] = _InPlace(note.id, "copy")
+            placed[model_id] = self._placed(model_id, note, f"{self.shown}/{path}")
+        return placed
+
+    def _known_shared(self, held: Collection[str]) -> dict[str, Placed]:
+        """Acquire again the artifacts of the targets that the container holds, and return these targets."""
+        placed: dict[str, Placed] = {}
+        for model_id in held:
+            note = self._notes.get(model_id)
+            fetched = self._cache.acquire(note.id) if note else None
+            if note and fetched:
+                form = self._form(fetched)
+                self._keep(model_id, _InPlace(note.id, form))
+                shown = str(fetched.path) if form == "shared" else f"{self.shown}/{_target_path(model_id)}"
+                placed[model_id] = self._placed(model_id, note, shown)
+        return placed
 
     def _resolve(self, *parts: str) -> Path:
         """Return a path in the folder. Whatever links a container puts there, we never write elsewhere."""
@@ -287,24 +308,20 @@ class LocalStorage:
         except (names.UnsafeName, OSError, RuntimeError):  # RuntimeError: links in a circle
             raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
 
-    def _note(self, name: str) -> _Note | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError), _open_folder(self._folder / _NOTES) as notes:
-            note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)  # not blocked by a pipe
-            with open(note, "rb") as file:
-                return msgspec.json.decode(file.read(_LONGEST), type=_Note)
-        return None
+    def _read_notes(self) -> dict[str, _Note]:
+        """Read all notes that can be read, whatever a container has put beside them."""
+        read: dict[str, _Note] = {}
+        with contextlib.suppress(OSError), _open_folder(self._folder / _NOTES) as notes:
+            for name in os.listdir(notes):
+                with contextlib.suppress(OSError, msgspec.DecodeError):
+                    note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)
+                    with open(note, "rb") as file:  # not blocked by a pipe
+                        read[name] = msgspec.json.decode(file.read(_LONGEST), type=_Note)
+        return read
 
-    def _acquire(self, model_id: str, id: str, path: Path) -> bool:
-        """Acquire the artifact of a target, if that is a link. Return whether the target is in place."""
-        if not path.is_symlink():
-            return path.is_dir()
-        if self._acquired.get(model_id) == id:
-            return path.is_dir()
-        fetched = self._cache.acquire(id)
-        if fetched is None:
-            return False
-        self._acquired[model_id] = id
-        return path.readlink() == fetched.path
+
+def _target_path(model_id: str) -> str:
+    return f"{contract.MODELS_DIR}/{model_id}/{contract.MODEL_DIR}"
 
 
 @contextlib.contextmanager

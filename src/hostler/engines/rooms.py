@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Rooms:
                 await in_thread(self._make, room, launch.containers[position].multi_model)
             except OSError as error:
                 raise EngineError(f"the container's folder cannot be made: {error.strerror or error}") from None
+        for position, container in enumerate(launch.containers):  # also of a room that was taken over
+            rooms[position].storage.scripts = _names_script(container.environment)
         return tuple(rooms[position] for position in range(len(launch.containers)))
 
     def adopt(self, instance: str, position: int, server: images.Server, log: str, shown: str) -> None:
@@ -108,3 +110,8 @@ class Rooms:
         room.folder.mkdir(parents=True, mode=0o700)
         (room.folder / (contract.MODELS_DIR if multi_model else contract.MODEL_DIR)).mkdir()  # also when empty (§5.3)
         self.logs.open(room.log)
+
+
+def _names_script(environment: Mapping[str, str]) -> bool:
+    """Return whether a container's environment names a script, which then serves every model."""
+    return contract.ENV_PROGRAM in environment or contract.ENV_SUBMIT_DIRECTORY in environment

@@ -89,7 +89,7 @@ def out(archive: bytes, folder: Path, limits: ArchiveLimits = LIMITS) -> Extract
 
 
 GOOD = packed(member("model/a.bin", b"a" * 1000), member("model/code/inference.py", b"pass"))
-PLAIN = tar(member("model", os.urandom(5000)))
+PLAIN = tar(member("model", b"model" + os.urandom(4995)))
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
     # names
@@ -200,7 +200,7 @@ def test_a_hostile_archive_is_refused_with_a_sentence_and_leaves_nothing(tmp_pat
 
 
 def test_a_good_archive_comes_out_as_it_is(tmp_path: Path) -> None:
-    assert out(GOOD, tmp_path) == Extracted(bytes=1004, files=2)
+    assert out(GOOD, tmp_path) == Extracted(bytes=1004, files=2, data=False)
     assert (tmp_path / "out/model/a.bin").read_bytes() == b"a" * 1000
     assert (tmp_path / "out/model/code/inference.py").read_bytes() == b"pass"
 
@@ -211,7 +211,7 @@ def test_every_tar_format_is_read(tmp_path: Path, form: int) -> None:
     archive = packed(
         member("./", kind=tarfile.DIRTYPE), member("./a//b", b"b"), member(long, b"long"), member("é", b""), form=form
     )
-    assert out(archive, tmp_path) == Extracted(bytes=5, files=3)
+    assert out(archive, tmp_path) == Extracted(bytes=5, files=3, data=False)
     assert (tmp_path / "out/a/b").read_bytes() == b"b"
     assert (tmp_path / "out" / long).read_bytes() == b"long"
     assert (tmp_path / "out/é").read_bytes() == b""
@@ -219,12 +219,12 @@ def test_every_tar_format_is_read(tmp_path: Path, form: int) -> None:
 
 def test_gzip_in_several_members_and_padded_with_zeros_is_read(tmp_path: Path) -> None:
     archive = gzip.compress(PLAIN[:3000]) + gzip.compress(PLAIN[3000:]) + bytes(5000)
-    assert out(archive, tmp_path) == Extracted(bytes=5000, files=1)
+    assert out(archive, tmp_path) == Extracted(bytes=5000, files=1, data=False)
     assert (tmp_path / "out/model").read_bytes() == PLAIN[512:5512]
 
 
 def test_an_archive_of_no_files_is_an_empty_folder(tmp_path: Path) -> None:
-    assert out(packed(), tmp_path) == Extracted(bytes=0, files=0)
+    assert out(packed(), tmp_path) == Extracted(bytes=0, files=0, data=False)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -249,7 +249,7 @@ def test_a_small_archive_may_have_any_ratio(tmp_path: Path) -> None:
 
 def test_a_large_member_comes_out_whole(tmp_path: Path) -> None:
     data = os.urandom(MIB + 17)
-    assert out(packed(member("a", data), member("b", b"behind")), tmp_path) == Extracted(len(data) + 6, 2)
+    assert out(packed(member("a", data), member("b", b"behind")), tmp_path) == Extracted(len(data) + 6, 2, data=False)
     assert (tmp_path / "out/a").read_bytes() == data
     assert (tmp_path / "out/b").read_bytes() == b"behind"
 
@@ -298,3 +298,28 @@ def test_a_verdict_does_not_depend_on_how_the_bytes_come(tmp_path: Path, name: s
             verdicts.append(-1)
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
     assert verdicts[0] == verdicts[1]
+
+
+@pytest.mark.parametrize(
+    ("members", "data"),
+    [
+        ({"xgboost-model": b'{"learner": {}}'}, True),
+        ({"xgboost-model": b"{L\0"}, True),
+        ({"model.onnx": b"\x08\x0a"}, True),
+        ({"a/xgboost-model": b"{}", "b.json": b"{}"}, True),
+        ({"xgboost-model": b"\x80\x04"}, False),  # a pickle
+        ({"xgboost-model": b"binf"}, False),
+        ({"xgboost-model": b""}, False),
+        ({"xgboost-model": b"{}", "model.joblib": b"\x80\x04"}, False),
+        ({"model.pt": b"PK\x03\x04"}, False),
+        ({"xgboost-model": b"{}", "code/inference.py": b"import os"}, False),
+        ({"xgboost-model": b"{}", "code/inference.py": b"{}"}, False),
+        ({"xgboost-model": b"{}", "._xgboost-model": b"macOS"}, True),  # it is left out
+        ({}, False),
+    ],
+)
+def test_an_archive_is_data_alone_if_no_file_of_it_may_be_code(
+    tmp_path: Path, members: dict[str, bytes], data: bool
+) -> None:
+    archive = packed(*(member(name, content) for name, content in members.items()))
+    assert out(archive, tmp_path).data is data

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from packing import LIMITS, ArtifactSetup, CountingSource, archive
 
-from hostler.artifacts.cache import ArtifactCache, Fetched
-from hostler.artifacts.extractor import DOWNLOADS
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.extractor import DOWNLOADS, Fetched
 from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
 from small_disk import small_disk
 
@@ -501,5 +501,5 @@ async def test_a_file_of_the_same_size_and_time_is_another_version_before_and_wh
     assert (fetched.path / "model").read_bytes() == b"\3"
     [sidecar] = (tmp_path / "s3" / ".meta" / "bucket").iterdir()
     before = sidecar.stat()
-    assert await setup.cache.fetch("bucket", "m") == Fetched(fetched.id, fetched.path, fetched.size, fetched.etag)
+    assert await setup.cache.fetch("bucket", "m") == Fetched(fetched.version, fetched.path, 1, False)
     assert sidecar.stat().st_ino == before.st_ino  # the content was not read again

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from packing import ArtifactSetup
 
@@ -37,19 +40,49 @@ async def test_a_target_is_placed_listed_and_discarded(tmp_path: Path, copy: boo
     assert shown(placed).is_symlink() is not copy
     assert (placed.model_id, placed.target, placed.size) == (ID, "m.tar.gz", 5)
     assert placed.extract > 0
-    listed = await container.known([])
+    listed = await container.known([ID])
     assert list(listed) == [ID]
-    assert (listed[ID].target, listed[ID].version, listed[ID].shown) == ("m.tar.gz", placed.version, placed.shown)
+    again = listed[ID]
+    assert (again.target, again.version, again.shown) == ("m.tar.gz", placed.version, placed.shown)
     assert setup.cache.clear() is copy  # with a link the shared copy is in use, with a copy it is not
     await container.discard(ID)
     await container.discard(ID)
     assert await container.known([]) == {}
-    assert not shown(placed).parent.exists()
+    assert shown(placed).parent.exists() is not copy
     assert setup.cache.clear() is not copy
 
 
+async def test_a_target_that_runs_no_users_code_is_shown_where_it_lies_in_the_cache(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", **{"xgboost-model": b"{}"})
+    container = storage(setup)
+    placed = await container.fetch(ID, "m", "bucket", "m")
+    [id] = setup.entries()
+    assert shown(placed) == tmp_path / "artifacts" / id / "model"
+    assert [path.name for path in (tmp_path / "container").iterdir()] == [".placed"]
+    assert not setup.cache.clear()  # it is in use
+    for again in (await container.known([ID]))[ID], await container.fetch(ID, "m", "bucket", "m"):
+        assert (again.shown, again.version) == (placed.shown, placed.version)
+    await container.discard(ID)
+    assert setup.cache.clear()
+
+
+@pytest.mark.parametrize("form", ["copy", "scripts"])
+async def test_containers_that_may_run_a_script_on_any_model_get_a_folder_for_each(tmp_path: Path, form: str) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", **{"xgboost-model": b"{}"})
+    (tmp_path / "container").mkdir()
+    container = LocalStorage(tmp_path / "container", setup.cache, copy=form == "copy")
+    container.scripts = form == "scripts"
+    placed = await container.fetch(ID, "m", "bucket", "m")
+    assert shown(placed) == tmp_path / "container" / "models" / ID / "model"
+    assert shown(placed).is_symlink() is (form == "scripts")
+
+
 @pytest.mark.parametrize("copy", [False, True])
-async def test_after_a_restart_the_placed_targets_are_listed_and_acquired_again(tmp_path: Path, copy: bool) -> None:
+async def test_after_a_restart_the_targets_that_the_container_holds_are_acquired_again(
+    tmp_path: Path, copy: bool
+) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("a", model=b"a")
     setup.put("b", model=b"b")
@@ -60,10 +93,9 @@ async def test_after_a_restart_the_placed_targets_are_listed_and_acquired_again(
 
     setup = ArtifactSetup(tmp_path)
     container = storage(setup, copy=copy)
-    assert {id: placed.target for id, placed in (await container.known([])).items()} == {"a" * 32: "a"}
-    assert {id: placed.target for id, placed in (await container.known([])).items()} == {
-        "a" * 32: "a"
-    }  # acquires it once
+    for _ in range(2):  # the second time it acquires nothing
+        known = await container.known(["a" * 32, "c" * 32])
+        assert {id: placed.target for id, placed in known.items()} == {"a" * 32: "a"}
     setup.cache.clear()
     assert (tmp_path / "container/models" / ("a" * 32) / "model/model").read_bytes() == b"a"
     await container.discard("a" * 32)
@@ -71,14 +103,25 @@ async def test_after_a_restart_the_placed_targets_are_listed_and_acquired_again(
     assert setup.entries() == []
 
 
+async def test_a_copy_that_is_there_is_in_place_whether_the_container_holds_it_or_not(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("a", model=b"a")
+    placed = await storage(setup, copy=True).fetch(ID, "a", "bucket", "a")
+    setup.cache.clear()
+    (tmp_path / "container" / "models" / "half" / ".model.new").mkdir(parents=True)
+    known = await storage(ArtifactSetup(tmp_path), copy=True).known([])
+    assert known == {ID: msgspec.structs.replace(placed, download=0.0, extract=0.0)}
+    assert [path.name for path in (tmp_path / "container" / "models").iterdir()] == [ID]
+
+
 async def test_a_target_whose_artifact_is_missing_after_a_restart_is_not_listed(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("a", model=b"a")
-    placed = await storage(setup).fetch(ID, "a", "bucket", "a")
-    (tmp_path / "artifacts" / placed.version / "entry").unlink()
+    await storage(setup).fetch(ID, "a", "bucket", "a")
+    [id] = setup.entries()
+    (tmp_path / "artifacts" / id / "entry").unlink()
     container = storage(ArtifactSetup(tmp_path))
-    assert await container.known([]) == {}
-    assert not shown(placed).parent.exists()
+    assert await container.known([ID]) == {}
     assert (await container.fetch(ID, "a", "bucket", "a")).size == 1
 
 
@@ -87,7 +130,7 @@ async def test_the_version_that_an_instance_had_comes_back_without_a_request_to_
     setup.put("m", model=b"old")
     first = await storage(setup).fetch(ID, "m", "bucket", "m")
     container = storage(setup)
-    await container.known([])
+    await container.known([ID])
     setup.put("m", model=b"new")
     await container.discard(ID)
     requests = setup.source.requests
@@ -95,26 +138,63 @@ async def test_the_version_that_an_instance_had_comes_back_without_a_request_to_
     assert (again.version, setup.source.requests) == (first.version, requests)
     other = LocalStorage(tmp_path / "other", setup.cache, copy=False)
     (tmp_path / "other").mkdir()
-    assert (
-        await other.fetch(ID, "m", "bucket", "m")
-    ).version != first.version  # another instance takes what is there now
+    assert (await other.fetch(ID, "m", "bucket", "m")).version != first.version  # another instance takes what is there
+
+
+async def test_a_version_whose_load_failed_does_not_come_back_by_itself(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"old")
+    container = storage(setup)
+    first = await container.fetch(ID, "m", "bucket", "m")
+    await container.discard(ID, failed=True)
+    assert not shown(first).parent.exists()
+    again = await container.fetch(ID, "m", "bucket", "m")
+    assert (again.version, setup.source.unchanged, setup.source.opened) == (first.version, 1, 1)
+    await container.discard(ID, failed=True)
+    setup.put("m", model=b"new")
+    assert (await container.fetch(ID, "m", "bucket", "m")).version != first.version
 
 
 async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
     first = storage(setup)
-    models, notes = tmp_path / "container" / "models", tmp_path / "container" / ".placed"
+    notes = tmp_path / "container" / ".placed"
     folder = shown(await first.fetch(ID, "m", "bucket", "m")).parent
     made = [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino]
     for container in (first, storage(setup)):
-        await container.known([])
+        await container.known([ID])
         await container.discard(ID)
-        assert list(models.iterdir()) == []
         placed = await container.fetch(ID, "m", "bucket", "m")
         assert (shown(placed) / "model").read_bytes() == b"m"
         assert [folder.stat().st_ino, (folder / "model").lstat().st_ino, (notes / ID).stat().st_ino] == made
-    assert list(await container.known([])) == [ID]
+
+
+async def test_a_folder_of_an_earlier_hostler_is_taken_over(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", **{"xgboost-model": b"{}"})
+    first = await storage(setup).fetch(ID, "m", "bucket", "m")
+    [id] = setup.entries()
+    folder = tmp_path / "container"
+    (folder / "models" / ID).mkdir(parents=True)  # the target had a link, and others a folder moved away
+    (folder / "models" / ID / "model").symlink_to(first.shown)
+    (folder / ".placed" / f"{'b' * 32}.was").mkdir()
+    note = {"target": "m", "bucket": "bucket", "key": "m", "id": id, "size": 2}
+    (folder / ".placed" / ID).write_text(json.dumps(note))
+    entry = tmp_path / "artifacts" / id / "entry"
+    fields = json.loads(entry.read_text())
+    del fields["data"]
+    entry.write_text(json.dumps(fields))
+    setup = ArtifactSetup(tmp_path)
+    container = storage(setup)
+    assert list(await container.known([ID])) == [ID]
+    assert not setup.cache.clear()
+    await container.discard(ID)
+    requests = setup.source.requests
+    placed = await container.fetch(ID, "m", "bucket", "m")
+    assert (placed.shown, setup.source.requests) == (first.shown, requests)
+    await container.discard(ID)
+    assert setup.cache.clear()
 
 
 async def test_files_that_a_script_leaves_beside_its_link_are_removed_with_its_target(tmp_path: Path) -> None:
@@ -130,18 +210,19 @@ async def test_files_that_a_script_leaves_beside_its_link_are_removed_with_its_t
     assert (shown(placed) / "model").read_bytes() == b"m"
 
 
-async def test_a_kept_link_to_another_artifact_is_not_used(tmp_path: Path) -> None:
+async def test_a_link_that_leads_elsewhere_is_not_used(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
     container = storage(setup)
     placed = await container.fetch(ID, "m", "bucket", "m")
     victim = tmp_path / "victim"
     victim.mkdir()
-    was = tmp_path / "container" / ".placed" / f"{ID}.was"
-    for spoil in (lambda: (was / "model").unlink(), lambda: shutil.rmtree(was)):
+    link = shown(placed)
+    for spoil in (link.unlink, lambda: shutil.rmtree(link.parent)):
         await container.discard(ID)
         spoil()
-        (was / "model" if was.exists() else was).symlink_to(victim)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(victim)
         placed = await container.fetch(ID, "m", "bucket", "m")
         assert (shown(placed) / "model").read_bytes() == b"m"
     assert list(victim.iterdir()) == []
@@ -199,7 +280,7 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
     (tmp_path / "container" / "models" / ID).mkdir(parents=True)
     (tmp_path / "container" / "models" / ID / "model").symlink_to(victim)
     (tmp_path / "container" / "models" / "other").symlink_to(victim)
-    assert await container.known([]) == {}
+    assert await container.known([ID]) == {}
     placed = await container.fetch(ID, "m", "bucket", "m")  # the link itself is replaced
     assert not shown(placed).is_symlink()
     assert list(victim.iterdir()) == []
@@ -209,10 +290,24 @@ async def test_a_tampered_note_does_not_lead_out_of_the_folder(tmp_path: Path) -
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")
     container = storage(setup)
-    placed = await container.fetch(ID, "m", "bucket", "m")
+    await container.fetch(ID, "m", "bucket", "m")
+    [id] = setup.entries()
     note = tmp_path / "container" / ".placed" / ID
-    note.write_text(note.read_text().replace(placed.version, "../../../etc"))
-    assert await storage(setup).known([]) == {}
+    note.write_text(note.read_text().replace(id, "../../../etc"))
+    assert await storage(setup).known([ID]) == {}
+
+
+async def test_whatever_a_container_puts_beside_the_notes_is_left_out(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"m")
+    await storage(setup).fetch(ID, "m", "bucket", "m")
+    notes = tmp_path / "container" / ".placed"
+    os.mkfifo(notes / "pipe")
+    (notes / "link").symlink_to(notes / ID)
+    (notes / "text").write_text("text")
+    (notes / "folder").mkdir()
+    known = await storage(ArtifactSetup(tmp_path)).known(["pipe", "link", "text", "folder", "nothing", ID])
+    assert list(known) == [ID]
 
 
 async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes_back(tmp_path: Path) -> None:
@@ -226,7 +321,8 @@ async def test_an_artifact_that_a_person_removes_is_no_longer_in_place_and_comes
     assert (shown(again) / "model").read_bytes() == b"m"
     assert not setup.cache.clear()
     shutil.rmtree(tmp_path / "artifacts")
-    assert await container.known([]) == {}
+    assert await container.known([ID]) == {}
+    await container.close()
     assert setup.cache.clear()
 
 

@@ -143,11 +143,12 @@ class InstanceTargets:
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    async def discard(self, target: str) -> None:
-        """Take the target out of the container's folder. It leaves the disk only when that is full, or at once if the
-        cache keeps nothing.
+    async def discard(self, target: str, *, failed: bool = False) -> None:
+        """Take the target out of the storage, because its load has failed or it left. It leaves the disk only when that
+        is full, or at once if the cache keeps nothing.
         """
-        await self.container.storage.discard(self.records[target].artifact.model_id, forget=not self.cache.keep)
+        model_id = self.records[target].artifact.model_id
+        await self.container.storage.discard(model_id, failed=failed, forget=not self.cache.keep)
 
     def oldest_load(self) -> str:
         """The target whose load has been under way for the longest time; empty: none is."""

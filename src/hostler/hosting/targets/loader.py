@@ -203,7 +203,7 @@ class TargetLoader:
 
     async def _load_failed(self, at: InstanceTargets, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
-        await at.discard(target)
+        await at.discard(target, failed=True)
         at.run(at.cache.load_failed(target, status, message, clock.now()), target)
 
     # --- unload ---------------------------------------------------------------------------------------------------

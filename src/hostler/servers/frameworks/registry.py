@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hostler import model_files
 from hostler.contract import ENV_PROGRAM
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, installed
@@ -55,6 +56,6 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
 def _xgboost_pickle(folder: Path) -> bool:
     try:
         with artifact.model_file(folder, (artifact.XGBOOST_FILE,)).open("rb") as file:
-            return file.read(1) != b"{"  # today's native formats begin with this byte, and no pickle does
+            return file.read(1) != model_files.XGBOOST
     except (Unloadable, OSError):
         return False

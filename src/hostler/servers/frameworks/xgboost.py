@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from hostler import model_files
 from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact
@@ -77,7 +78,7 @@ def matrix(table: Any, feature_types: list[str] | None) -> Any:
 def _booster(file: Path) -> Any:
     data = _content(file)
     pickled = ""
-    if not data.startswith(b"{"):
+    if not data.startswith(model_files.XGBOOST):
         try:
             model = pickle.loads(data)
         except (MemoryError, ModuleNotFoundError):

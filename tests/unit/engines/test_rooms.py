@@ -1,0 +1,56 @@
+"""The rooms of containers on this machine."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hostler import contract
+from hostler.artifacts.archive import ArchiveLimits
+from hostler.artifacts.cache import ArtifactCache
+from hostler.artifacts.source import EmbeddedSource
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.engines.images import Server
+from hostler.engines.rooms import Rooms
+from hostler.settings import Settings
+
+IMAGE = "an-image"
+
+
+def rooms(folder: Path) -> Rooms:
+    source = EmbeddedSource(folder / "s3")
+    cache = ArtifactCache(folder / "artifacts", source, 1 << 30, ArchiveLimits(bytes=1 << 20, files=100, ratio=200))
+    return Rooms(Settings(data=folder), cache)
+
+
+def put_data(folder: Path) -> None:
+    """Put an artifact that is data alone into the bucket `box`."""
+    (folder / "s3" / "box").mkdir(parents=True)
+    with tarfile.open(folder / "s3" / "box" / "m", "w:gz") as tar:
+        info = tarfile.TarInfo("xgboost-model")
+        info.size = 2
+        tar.addfile(info, io.BytesIO(b"{}"))
+
+
+@pytest.mark.parametrize("variable", ["", contract.ENV_PROGRAM, contract.ENV_SUBMIT_DIRECTORY])
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_where_the_environment_names_a_script_every_target_has_a_folder(
+    tmp_path: Path, variable: str, adopted: bool
+) -> None:
+    put_data(tmp_path)
+    environment = {variable: "inference.py"} if variable else {}
+    launch = InstanceLaunch(
+        "i", {}, (ContainerLaunch(IMAGE, environment, multi_model=True, has_artifact=True, log="l"),)
+    )
+    made = rooms(tmp_path)
+    if adopted:
+        await made.prepare(launch)
+        made = rooms(tmp_path)
+        made.adopt("i", 0, Server("xgboost"), "l", "/shown")
+    (room,) = await made.prepare(launch)
+    placed = await room.storage.fetch("a" * 32, "m", "box", "m")
+    base = "/shown" if adopted else str(tmp_path / "containers" / "i.0")
+    assert placed.shown.startswith(base if variable else str(tmp_path / "artifacts"))
