@@ -189,6 +189,12 @@ class Settings:
         _seconds(0.1), 240.0, "time limit for a container to answer its first ping", advanced=True
     )
     invoke_timeout: float = _setting(_seconds(0.1), 60.0, "time limit for an invocation, loading included")
+    replace_after_timeouts: int = _setting(
+        _count(0),
+        3,
+        "calls in a row that time out in a container of [images] before its instance is replaced; 0: never",
+        advanced=True,
+    )
     drain_timeout: float = _setting(
         _seconds(0), 30.0, "time limit for requests in flight when hostler stops", advanced=True
     )

@@ -93,6 +93,10 @@ class ControlLink:
         """Report that no request waits for a target any more."""
         self._send(gateway_messages.Abandoned(*key))
 
+    def report_timeout(self, instance: str, container: int, in_a_row: int, request_id: str) -> None:
+        """Report that a container let a call time out, and how many in a row."""
+        self._send(gateway_messages.CallsTimedOut(instance, container, in_a_row, request_id))
+
     def _flush(self) -> None:
         self._hits_timer = None
         if self._used:

@@ -31,6 +31,9 @@ class Listener(Protocol):
     def unlinked(self, gateway: str) -> None: ...
 
 
+TimedOut = Callable[[gateway_messages.CallsTimedOut], None]
+
+
 @dataclass(eq=False)
 class Gateway:
     """One linked gateway."""
@@ -177,21 +180,25 @@ class Gateways:
 
     # --- the link -------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str, listener: Listener) -> asyncio.AbstractServer:
-        """Accept gateways' links at the socket `path`; their messages go to `listener`."""
-        return await asyncio.start_unix_server(partial(self._accept, listener), path)
+    async def serve(self, path: str, listener: Listener, timed_out: TimedOut) -> asyncio.AbstractServer:
+        """Accept gateways' links at the socket `path`; their messages go to `listener` and `timed_out`."""
+        return await asyncio.start_unix_server(partial(self._accept, listener, timed_out), path)
 
-    async def _accept(self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(
+        self, listener: Listener, timed_out: TimedOut, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
         try:
             hello = await frames.receive()
             if isinstance(hello, gateway_messages.Hello):
                 await self._opened.wait()
-                await self._listen(Gateway(hello.gateway, hello.pid, frames, last_message=clock.now()), listener)
+                await self._listen(
+                    Gateway(hello.gateway, hello.pid, frames, last_message=clock.now()), listener, timed_out
+                )
         finally:
             frames.close()
 
-    async def _listen(self, gateway: Gateway, listener: Listener) -> None:
+    async def _listen(self, gateway: Gateway, listener: Listener, timed_out: TimedOut) -> None:
         """Send it a snapshot, and receive its messages until it is gone."""
         frames = gateway.frames
         self.linked.add(gateway)
@@ -202,7 +209,10 @@ class Gateways:
         try:
             while (message := await frames.receive()) is not None:
                 gateway.last_message = clock.now()
-                await self._handle(gateway, message, listener)
+                if isinstance(message, gateway_messages.CallsTimedOut):
+                    timed_out(message)
+                else:
+                    await self._handle(gateway, message, listener)
         finally:
             self._unlink(gateway)
             listener.unlinked(gateway.name)

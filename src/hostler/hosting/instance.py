@@ -100,6 +100,16 @@ class Instance:
             self.culprits = (container,)
             self._end(failure_reason.unhealthy(self.key.variant, [facts]))
 
+    async def calls_timed_out(self, position: int, in_a_row: int, request_id: str) -> None:
+        """Calls have timed out at a container. If it is not ours, which replace what a call blocks, it is given up
+        after as many in a row as the setting says.
+        """
+        most, container = self.platform.settings.replace_after_timeouts, self.containers[position]
+        if container.foreign and 0 < most <= in_a_row:
+            seconds = self.platform.settings.invoke_timeout
+            cause = f"It answered pings, but let {in_a_row} calls in a row time out after {seconds:g} seconds each."
+            await self.give_up(container, f"{cause} The last one was request {request_id}.")
+
     async def look(self, report: InstanceReport, *, whole: bool) -> None:
         """Take note of what the engine says of it now. `whole`: it was asked after all containers were started.
 

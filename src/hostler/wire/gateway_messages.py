@@ -1,7 +1,8 @@
 """Messages between control and each gateway (docs/ARCHITECTURE.md, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
-Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, Counts.
+Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, CallsTimedOut,
+Counts.
 Control alone decides residency: a gateway sends a target's requests only to the residents that control published.
 """
 
@@ -253,6 +254,17 @@ class Abandoned(msgspec.Struct, frozen=True, tag=True):
     target: str
 
 
+class CallsTimedOut(msgspec.Struct, frozen=True, tag=True):
+    """A call had the whole of its time at a container and got no answer; so had all calls of this gateway that ended
+    there since its last answer, `in_a_row` with this one.
+    """
+
+    instance: str
+    container: int  # its position in the model
+    in_a_row: int
+    request_id: str  # of this call
+
+
 class VariantCount(msgspec.Struct, frozen=True, array_like=True):
     """Counters of one variant since the gateway started (sums, so that a lost message loses nothing).
 
@@ -280,4 +292,4 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Up = Hello | Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | Counts
+Up = Hello | Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | CallsTimedOut | Counts

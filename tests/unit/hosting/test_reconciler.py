@@ -65,6 +65,28 @@ async def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing
         assert "[images]" in reason(reconciler, uid)
 
 
+@pytest.mark.parametrize(
+    ("image", "most", "in_a_row", "replaced"),
+    [("mine/own:1", 3, 3, True), ("mine/own:1", 3, 2, False), ("mine/own:1", 0, 9, False), ("", 3, 9, False)],
+)
+async def test_a_foreign_container_that_lets_calls_in_a_row_time_out_is_replaced(
+    ground: Ground, image: str, most: int, in_a_row: int, replaced: bool
+) -> None:
+    images = {"mine/own:1": ("serve-it",)}
+    async with ground.control(images=images, replace_after_timeouts=most) as (reconciler, gateway):
+        uid = ground.endpoint(Mode="SingleModel", ModelDataUrl="", **({"Image": image} if image else {}))
+        await status(reconciler, uid, "InService")
+        gateway.frames.send(gateway_messages.CallsTimedOut(f"{uid}.1.0.0.0", 0, in_a_row, "the-request"))
+        gateway.frames.send(gateway_messages.CallsTimedOut("gone", 0, in_a_row, "another"))
+        if replaced:
+            await gateway.until(lambda: gateway.routes[KEY].variants[0].instances() == [f"{uid}.1.0.0.1"])
+            assert "the-request" in reconciler.instances[f"{uid}.1.0.0.0"].reason
+        else:
+            await reconciler.passed()
+            assert gateway.routes[KEY].variants[0].instances() == [f"{uid}.1.0.0.0"]
+        assert record(reconciler, uid).status == "InService"
+
+
 async def test_an_instance_that_ends_is_replaced_and_its_targets_are_published_nowhere(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.put("p/a.tar.gz")

@@ -41,6 +41,7 @@ class InvocationContext:
         self._prefix = str(uuid4())[:24]
         self._hot_reported: dict[TargetKey, float] = {}  # until when no other message about the target is sent
         self._sweeper: asyncio.TimerHandle | None = None
+        self.timeouts: dict[tuple[str, int], int] = {}  # (instance, container) -> calls timed out since its last answer
 
     def request_id(self) -> str:
         """Return a unique id that is shaped like a UUID, and cheaper."""
@@ -70,6 +71,13 @@ class InvocationContext:
         """Remove a resident that its container does not have, whatever control believed (status 0: no connection)."""
         self.routes.withdraw(key, backend.instance, backend.generation)
         self.link.report_missing(key, backend.instance, backend.generation, status)
+
+    def report_timeout(self, instance: str, container: int, request_id: str) -> None:
+        """Count and report a call that timed out at a container."""
+        if len(self.timeouts) > 1000:  # of instances that are gone, almost all
+            self.timeouts.clear()
+        in_a_row = self.timeouts[instance, container] = self.timeouts.get((instance, container), 0) + 1
+        self.link.report_timeout(instance, container, in_a_row, request_id)
 
     def _sweep(self) -> None:
         """Time out pending requests; again and again, as long as any wait."""

@@ -30,6 +30,7 @@ from hostler.wire.http_request import Headers, Request
 
 _ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
 _TRIES = 3  # backends that may refuse one request's connection before it waits for no other
+_WHOLE = 0.98  # of a call's time: a caller that has the same time-out may leave a little earlier
 _HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
 
 
@@ -186,7 +187,8 @@ class Invocation:
         if phase == "over":
             return
         if self.attempt is not None:
-            self.attempt.abort()
+            timed_out = self.arrived + _WHOLE * self.context.timeout < self.context.time()
+            self.attempt.abort(timed_out=timed_out and phase == "called")
         self._close(499, self.bytes_out)
         if phase == "waiting":
             self.context.dequeue(self)
@@ -323,9 +325,19 @@ class Attempt:
             buffer=invocation.buffer if position == to.last else contract.MAX_BETWEEN_CONTAINERS,
         )
 
-    def abort(self) -> None:
-        if self.exchange is not None:
-            self.exchange.abort()
+    def abort(self, timed_out: bool) -> None:
+        """Give the container up, because the caller has left. `timed_out`: after the whole of the call's time."""
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.abort()
+            if timed_out and exchange.started:
+                self._timed_out(exchange)
+
+    def _timed_out(self, exchange: Exchange) -> None:
+        """Report that the container has let the call time out, if it had the whole request."""
+        invocation = self.invocation
+        if not exchange.body_open:
+            invocation.context.report_timeout(self.backend.instance, invocation.position, invocation.id)
 
     def leave(self) -> None:
         """End the attempt: give its counts back."""
@@ -351,6 +363,9 @@ class Attempt:
 
     def replied(self, exchange: Exchange) -> None:
         invocation = self.invocation
+        timeouts = invocation.context.timeouts
+        if timeouts and (exchange.complete or exchange.parts):
+            timeouts.pop((self.backend.instance, invocation.position), None)
         if not 200 <= exchange.status < 300:
             if exchange.complete or invocation.position < invocation.resolution.last:
                 self._container_error(exchange, exchange.body)
@@ -400,6 +415,8 @@ class Attempt:
             invocation.send_again()
         # 5. The container may have begun work.
         else:
+            if isinstance(error, CallTimedOut) and error.started:
+                self._timed_out(exchange)
             invocation.reject(_call_error(invocation, error), failed=0)
 
     def _call_next(self, exchange: Exchange) -> None:
