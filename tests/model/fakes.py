@@ -90,7 +90,7 @@ class Control:
         """Listen for gateways, and reconcile."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self.server = await self.gateways.serve(str(path), self.runtimes, self.reconciler.calls_timed_out)
+        self.server = await self.gateways.serve(str(path), self.runtimes, self.reconciler.instances.calls_timed_out)
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:

@@ -93,7 +93,7 @@ async def control(run: Path, settings: Settings) -> None:
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    link_server = await gateways.serve(_free(run / "link.sock"), runtimes, reconciler.calls_timed_out)
+    link_server = await gateways.serve(_free(run / "link.sock"), runtimes, reconciler.instances.calls_timed_out)
     server = _Server(
         stop,
         uvicorn.Config(

@@ -12,9 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from hostler.core.endpoints.plan import InstanceSeen, SlotKey
 from hostler.core.endpoints.resources import VariantSpec, undesired
 from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+from hostler.wire.gateway_messages import CallsTimedOut
 
 log = logging.getLogger("hostler.instances")
 
@@ -27,6 +29,7 @@ class Instances(Mapping[str, Instance]):
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._by_id: dict[str, Instance] = {}
+        self._work = BackgroundTasks()
         self._strangers: set[str] = set()  # ids of what the engine lists, and no control has started
 
     def __getitem__(self, id: str) -> Instance:
@@ -112,8 +115,14 @@ class Instances(Mapping[str, Instance]):
         if removed := await self._platform.engine.sweep([*self]):
             log.info("removed what was left of %s", ", ".join(removed))
 
+    def calls_timed_out(self, message: CallsTimedOut) -> None:
+        """Give the instance up if too many calls in a row have timed out at one of its containers."""
+        if instance := self.get(message.instance):
+            self._work.spawn(instance.calls_timed_out(message.container, message.in_a_row, message.request_id))
+
     async def detach(self) -> None:
         """Control leaves; the containers go on."""
+        self._work.cancel()
         await asyncio.gather(*(instance.detach() for instance in self.values()), return_exceptions=True)
 
 

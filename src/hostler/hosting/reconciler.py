@@ -34,7 +34,6 @@ from hostler.hosting.targets.listing import list_targets
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
-from hostler.wire import gateway_messages
 
 log = logging.getLogger("hostler.reconciler")
 
@@ -250,11 +249,6 @@ class Reconciler:
             self._publish(endpoint)
         self.gateways.open()
         self.ready = True
-
-    def calls_timed_out(self, message: gateway_messages.CallsTimedOut) -> None:
-        """Replace the instance if too many calls in a row have timed out at one of its containers."""
-        if instance := self.instances.get(message.instance):
-            self._work.spawn(instance.calls_timed_out(message.container, message.in_a_row, message.request_id))
 
     # --- endpoints ------------------------------------------------------------------------------------------------
 

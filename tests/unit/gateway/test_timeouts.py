@@ -76,7 +76,8 @@ async def test_a_container_that_was_not_sent_the_whole_request_has_let_nothing_t
     await rig.start(rig.route("i1"))
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(
-        b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n" + bytes(300_000)
+        b"POST /endpoints/ep/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n"
+        + bytes(300_000)
     )
     await until(rig.sent)
     rig.expire()

@@ -70,7 +70,7 @@ async def test_an_image_that_nothing_can_run_fails_with_the_line_that_is_missing
     [("mine/own:1", 3, 3, True), ("mine/own:1", 3, 2, False), ("mine/own:1", 0, 9, False), ("", 3, 9, False)],
 )
 async def test_a_foreign_container_that_lets_calls_in_a_row_time_out_is_replaced(
-    ground: Ground, image: str, most: int, in_a_row: int, replaced: bool
+    ground: Ground, caplog: pytest.LogCaptureFixture, image: str, most: int, in_a_row: int, replaced: bool
 ) -> None:
     images = {"mine/own:1": ("serve-it",)}
     async with ground.control(images=images, replace_after_timeouts=most) as (reconciler, gateway):
@@ -80,7 +80,9 @@ async def test_a_foreign_container_that_lets_calls_in_a_row_time_out_is_replaced
         gateway.frames.send(gateway_messages.CallsTimedOut("gone", 0, in_a_row, "another"))
         if replaced:
             await gateway.until(lambda: gateway.routes[KEY].variants[0].instances() == [f"{uid}.1.0.0.1"])
-            assert "the-request" in reconciler.instances[f"{uid}.1.0.0.0"].reason
+            assert (
+                "3 calls in a row time out after 60 seconds each. The last one was request the-request." in caplog.text
+            )
         else:
             await reconciler.passed()
             assert gateway.routes[KEY].variants[0].instances() == [f"{uid}.1.0.0.0"]
