@@ -28,6 +28,7 @@ from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.targets.messages import TargetMessages
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
@@ -90,7 +91,9 @@ class Control:
         """Listen for gateways, and reconcile."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self.server = await self.gateways.serve(str(path), self.runtimes, self.reconciler.instances.calls_timed_out)
+        self.server = await self.gateways.serve(
+            str(path), TargetMessages(self.runtimes, self.wakeup.set), self.reconciler.instances.calls_timed_out
+        )
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:

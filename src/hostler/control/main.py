@@ -29,6 +29,7 @@ from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
+from hostler.hosting.targets.messages import TargetMessages
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.processes import lifeline
 from hostler.s3.app import s3_app
@@ -93,7 +94,9 @@ async def control(run: Path, settings: Settings) -> None:
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    link_server = await gateways.serve(_free(run / "link.sock"), runtimes, reconciler.instances.calls_timed_out)
+    link_server = await gateways.serve(
+        _free(run / "link.sock"), TargetMessages(runtimes, wakeup.set), reconciler.instances.calls_timed_out
+    )
     server = _Server(
         stop,
         uvicorn.Config(

@@ -13,6 +13,7 @@ from hostler.artifacts.storage import Placed
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, ModelCache
 from hostler.core.targets.states import Target
+from hostler.core.targets.tags import TargetPolicy
 from hostler.engines.sockets import own_sockets
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
@@ -93,6 +94,17 @@ class InstanceTargets:
         if record.requested_at is None:
             record.requested_at = requested_at
         self.run(self.cache.request(target, self.history(target).memory, clock.now()), target)
+
+    def resize(self, budget: int, policy: TargetPolicy) -> None:
+        """Set the instance's memory in bytes: more or fewer instances share the machine's."""
+        if budget != self.cache.budget:
+            self.cache.budget = budget
+            self.run(self.cache.set_policy(policy, clock.now()))
+
+    def missing(self, target: str, generation: int, *, no_memory: bool) -> None:
+        """The container does not have a target that was published, or has no memory to run it."""
+        event = self.cache.out_of_memory if no_memory else self.cache.missing
+        self.run(event(target, generation, clock.now()), target)
 
     # --- records --------------------------------------------------------------------------------------------------
 

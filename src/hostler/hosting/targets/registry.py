@@ -1,6 +1,6 @@
-"""The multi-model runtimes of all fleets: which instances take part, with how much memory, and which fleet serves.
+"""The multi-model runtimes of all fleets, by name, and the instances that take part in them.
 
-It is the gateways' listener: each message goes to the runtime that it concerns.
+What operators and routes say of them stands in policies.py and serving.py, which the runtimes read, too.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 
 from hostler.core.endpoints import memory
 from hostler.core.endpoints.memory import InstanceMemory
-from hostler.core.targets import tags as target_tags
 from hostler.core.targets import warmup
+from hostler.core.targets.tags import TargetPolicy
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets.fleet_warm_up import FleetWarmUp, RuntimeKey
 from hostler.hosting.targets.hot_list import HotList
+from hostler.hosting.targets.instance_targets import InstanceTargets
+from hostler.hosting.targets.policies import TargetPolicies
 from hostler.hosting.targets.runtime import TargetRuntime
 from hostler.hosting.targets.serving import FleetKey, ServingFleets
 from hostler.settings import Settings
-from hostler.wire import gateway_messages
 
 
 class RuntimeRegistry:
@@ -48,26 +49,23 @@ class RuntimeRegistry:
         self._metrics = metrics
         self._machine_memory = machine_memory
         self._changed = changed
-        self._runtimes: dict[str, TargetRuntime] = {}  # instance -> the runtime that it takes part in
-        self._joining: set[str] = set()  # ready instances whose residency is being rebuilt, and those that have joined
-        self._joined: set[str] = set()
-        self._default_policy = target_tags.TargetPolicy(settings.idle_ttl)
-        self._policies: dict[str, target_tags.TargetPolicy] = {}  # endpoint key -> from its tags
+        self.joined: dict[str, InstanceTargets] = {}  # the instances that take part, by id
+        self._joining: set[str] = set()  # ready instances whose residency is being rebuilt
+        self._policies = TargetPolicies(TargetPolicy(settings.idle_ttl))
         self._work = BackgroundTasks()
 
     def serves(self, instance: Instance) -> bool:
         """Whether requests may go to the instance: it is ready, and, if it is multi-model, its residency is known."""
-        return instance.state == "ready" and (instance.multi_model is None or instance.id in self._joined)
+        return instance.state == "ready" and (instance.multi_model is None or instance.id in self.joined)
 
     def targets(self, instance: Instance) -> list[str]:
         """The targets that are resident there, sorted."""
-        runtime = self.all.get(_key(instance))
-        return runtime.instances.resident().get(instance.id, []) if runtime else []
+        return sorted(self.joined[instance.id].cache.resident()) if instance.id in self.joined else []
 
     def instances(self) -> set[str]:
         """All instances that take part, or are about to."""
         in_runtimes = {id for runtime in self.all.values() for id in runtime.instances.ids()}
-        return {*self._joining, *self._joined, *self._runtimes, *in_runtimes}
+        return {*self._joining, *self.joined, *in_runtimes}
 
     def fleets(self) -> set[FleetKey]:
         """All fleets with a runtime or a warm-up, or that serve."""
@@ -85,36 +83,38 @@ class RuntimeRegistry:
         for instance in everyone:
             if instance.multi_model is None or instance.state != "ready":
                 continue
-            if instance.id in self._joined:
-                self.all[_key(instance)].resize(instance.id, budgets[instance.id])
+            if instance.id in self.joined:
+                self.joined[instance.id].resize(budgets[instance.id], self._policies.of(instance.key.endpoint_key))
             elif instance.id not in self._joining:
                 self._joining.add(instance.id)
                 self._work.spawn(self._join(instance, budgets[instance.id]))
 
     async def _join(self, instance: Instance, budget: int) -> None:
         assert instance.multi_model is not None
-        key, url = instance.key, instance.multi_model.spec.model_data_url
+        url = instance.multi_model.spec.model_data_url
         runtime = self.all.get(_key(instance))
         if runtime is None:
             runtime = self.all[_key(instance)] = TargetRuntime(
-                _key(instance), url, self._gateways, self._metrics, self._settings.eviction
+                _key(instance),
+                url,
+                self._policies,
+                self._serving,
+                self._gateways,
+                self._metrics,
+                self._settings.eviction,
             )
-            runtime.set_policy(self._policies.get(key.endpoint_key, self._default_policy))
-            runtime.serve(self._serving.instances(key.endpoint_key, key.fleet))
-        await runtime.join(instance, budget)
+        joined = await runtime.join(instance, budget)
+        self._joining.discard(instance.id)
         if instance.state == "ready":
-            self._joined.add(instance.id)
-            self._runtimes[instance.id] = runtime
+            self.joined[instance.id] = joined
         else:  # it ended meanwhile
-            self._joining.discard(instance.id)
             runtime.leave(instance)
         self._changed()
 
     def leave(self, instance: Instance) -> None:
         """The instance has ended, or is about to."""
-        self._joined.discard(instance.id)
         self._joining.discard(instance.id)
-        self._runtimes.pop(instance.id, None)
+        self.joined.pop(instance.id, None)
         if runtime := self.all.get(_key(instance)):
             runtime.leave(instance)
 
@@ -137,9 +137,10 @@ class RuntimeRegistry:
 
     def set_policies(self, tags: Mapping[str, Mapping[str, str]]) -> None:
         """Read the target policy of each endpoint, by its key, from its tags."""
-        self._policies = {key: target_tags.read(of_endpoint, self._default_policy) for key, of_endpoint in tags.items()}
+        changed = self._policies.read(tags)
         for (key, _, _), runtime in self.all.items():
-            runtime.set_policy(self._policies.get(key, self._default_policy))
+            if key in changed:
+                runtime.policy_changed()
 
     def cool(self, now: float) -> None:
         """Drop copies of targets that are hot no more."""
@@ -157,53 +158,24 @@ class RuntimeRegistry:
 
     def serve(self, key: str, fleet: int, instances: frozenset[str]) -> None:
         """The endpoint's requests go to these instances of this fleet from now on."""
-        self._serving.serve(key, fleet, instances)
-        self._route(key)
+        if self._serving.instances(key, fleet) != instances:
+            self._serving.serve(key, fleet, instances)
+            self._route(key)
 
     def stop_serving(self, key: str) -> None:
         """The endpoint's requests go nowhere."""
-        self._serving.stop(key)
-        self._route(key)
+        if self._serving.fleet(key) is not None:
+            self._serving.stop(key)
+            self._route(key)
 
     def _route(self, key: str) -> None:
-        for (endpoint, _, fleet), runtime in self.all.items():
+        for (endpoint, _, _), runtime in self.all.items():
             if endpoint == key:
-                runtime.serve(self._serving.instances(key, fleet))
+                runtime.route_changed()
 
-    def _serving_runtime(self, key: str, variant: str, fleet: int) -> TargetRuntime | None:
+    def serving(self, key: str, variant: str, fleet: int) -> TargetRuntime | None:
+        """The runtime, if its fleet serves."""
         return None if self._serving.instances(key, fleet) is None else self.all.get((key, variant, fleet))
-
-    # --- gateways.Listener ----------------------------------------------------------------------------------------
-
-    def acknowledged(self) -> None:
-        """See Listener, as for all that follow."""
-        self._changed()
-
-    def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None:
-        self.hit(need.hits)
-        if runtime := self._serving_runtime(need.key, need.variant, need.fleet):
-            runtime.requested(gateway, need.target, need.hot)
-
-    def hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None:
-        self.warm_up.uses += 1
-        for hit in hits:
-            if runtime := self._runtimes.get(hit.instance):
-                runtime.hit(hit.instance, hit.target, hit.uses)
-
-    def gone(self, gone: gateway_messages.TargetMissing) -> None:
-        if runtime := self._runtimes.get(gone.instance):
-            runtime.missing(gone)
-        if not gone.status:
-            self._changed()  # nothing listens there: the container may have ended
-
-    def abandoned(self, gateway: str, abandoned: gateway_messages.Abandoned) -> None:
-        if runtime := self._serving_runtime(abandoned.key, abandoned.variant, abandoned.fleet):
-            runtime.abandoned(gateway, abandoned.target)
-
-    def unlinked(self, gateway: str) -> None:
-        for runtime in self.all.values():
-            runtime.unlinked(gateway)
-        self._changed()
 
 
 def _key(instance: Instance) -> RuntimeKey:

@@ -24,6 +24,8 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets import refusals
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
 from hostler.hosting.targets.loader import ENDED_BY_LOAD, TargetLoader
+from hostler.hosting.targets.policies import TargetPolicies
+from hostler.hosting.targets.serving import ServingFleets
 from hostler.hosting.targets.waiters import Outcome, Waiters
 from hostler.wire import gateway_messages
 
@@ -40,21 +42,27 @@ class TargetRuntime:
         self,
         key: tuple[str, str, int],  # the endpoint's key, variant, fleet
         model_data_url: str,
+        policies: TargetPolicies,
+        serving: ServingFleets,
         gateways: Gateways,
         metrics: Metrics,
         eviction: str,
     ) -> None:
         self.key, self.variant, self.fleet = self._key = key
-        self.policy = TargetPolicy()
         self.instances = JoinedInstances()
         self.failures: dict[str, str] = {}  # target that the policy preloads -> why it was refused last
         self._eviction = EVICTION[eviction]
         self._gateways = gateways
-        self._routed: frozenset[str] | None = None  # the instances that get requests; None: the fleet does not serve
+        self._policies = policies
+        self._serving = serving
         self._waiters = Waiters()
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
         self._loader = TargetLoader(model_data_url, self.instances, self._quarantine, metrics)
+
+    @property
+    def policy(self) -> TargetPolicy:
+        return self._policies.of(self.key)
 
     def tried(self, target: str) -> Collection[str]:
         """The instances whose pins left no room for a target that is waited for."""
@@ -66,7 +74,7 @@ class TargetRuntime:
 
     # --- instances come and go ------------------------------------------------------------------------------------
 
-    async def join(self, instance: Instance, budget: int) -> None:
+    async def join(self, instance: Instance, budget: int) -> InstanceTargets:
         """Let a ready instance take part. What its container holds already (control restarted) is resident again."""
         container = instance.multi_model
         assert container is not None
@@ -81,6 +89,7 @@ class TargetRuntime:
                 self.copies.hot(target, clock.now())  # how hot it is, only an earlier control knew
         self.instances.add(joined)
         joined.run(cache.set_policy(self.policy, clock.now()))
+        return joined
 
     def leave(self, instance: Instance) -> None:
         """Drop the records of an instance that has ended, and place the targets anew for which callers wait there.
@@ -98,26 +107,16 @@ class TargetRuntime:
         for target in ended.cache.waiting():
             self._place(target, hot=False)
 
-    def resize(self, instance: str, budget: int) -> None:
-        """Set an instance's memory in bytes: more or fewer instances share the machine's."""
-        joined = self.instances.get(instance)
-        if joined is not None and joined.cache.budget != budget:
-            joined.cache.budget = budget
-            joined.run(joined.cache.set_policy(self.policy, clock.now()))
+    def policy_changed(self) -> None:
+        """Follow the endpoint's new policy."""
+        policy = self.policy
+        self.failures = {target: why for target, why in self.failures.items() if target in policy.preload}
+        for joined in self.instances:
+            joined.run(joined.cache.set_policy(policy, clock.now()))
 
-    def set_policy(self, policy: TargetPolicy) -> None:
-        if policy != self.policy:
-            self.policy = policy
-            self.failures = {target: why for target, why in self.failures.items() if target in policy.preload}
-            for joined in self.instances:
-                joined.run(joined.cache.set_policy(policy, clock.now()))
-
-    def serve(self, instances: frozenset[str] | None) -> None:
-        """Requests go to these instances from now on. None: to another fleet's, or nowhere."""
-        if self._routed == instances:
-            return
-        self._routed = instances
-        if instances is None:
+    def route_changed(self) -> None:
+        """Place anew the targets that gateways wait for: requests go to other instances, or another fleet's."""
+        if self._serving.instances(self.key, self.fleet) is None:
             for target in self._waiters.of_gateways():  # they ask the fleet that serves
                 self._waiters.remove_gateways(target)
         for target in self._waiters.of_gateways():
@@ -144,16 +143,6 @@ class TargetRuntime:
             self._waiters.add_gateway(target, gateway)
         self._place(target, hot)
 
-    def hit(self, instance: str, target: str, uses: int = 1) -> None:
-        if joined := self.instances.get(instance):
-            joined.cache.hit(target, uses, clock.now())
-
-    def missing(self, message: gateway_messages.TargetMissing) -> None:
-        """The container does not have a target that was published, or (507) has no memory to run it."""
-        if joined := self.instances.get(message.instance):
-            event = joined.cache.out_of_memory if message.status == 507 else joined.cache.missing
-            joined.run(event(message.target, message.generation, clock.now()), message.target)
-
     def abandoned(self, gateway: str, target: str) -> None:
         """The gateway's callers wait no more; if none waits at any gateway, a load that has not begun is cancelled."""
         if self._waiters.remove_gateway(target, gateway):
@@ -170,12 +159,13 @@ class TargetRuntime:
 
     def _place(self, target: str, hot: bool) -> None:
         """Request the target on the instance that should have it."""
-        if self._routed is None:
+        serving = self._serving.instances(self.key, self.fleet)
+        if serving is None:
             return
         if self._quarantine.refuses(target, clock.now()):
             self._waiters.remove_gateways(target)
             self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
-        elif chosen := self.instances.choose(target, hot, self._routed):  # else no instance can, or one copy more helps
+        elif chosen := self.instances.choose(target, hot, serving):  # else no instance can, or one copy more helps
             chosen.request(target, requested_at=clock.now())
 
     def _place_elsewhere(self, joined: InstanceTargets, target: str) -> bool:
@@ -186,7 +176,8 @@ class TargetRuntime:
         if not waiters.has_any(target, id):
             return False
         waiters.add_tried(target, id)
-        candidates = self.instances.ids() if self._routed is None else self._routed
+        serving = self._serving.instances(self.key, self.fleet)
+        candidates = self.instances.ids() if serving is None else serving
         other = self.instances.choose(target, False, set(candidates).difference(waiters.tried(target)))
         if other is None:
             return False
@@ -280,5 +271,5 @@ class TargetRuntime:
 
     def _send_refusal(self, refused: gateway_messages.Refused) -> None:
         """Send it to the gateways if this fleet serves: callers wait for that fleet alone."""
-        if self._routed is not None:
+        if self._serving.instances(self.key, self.fleet) is not None:
             self._gateways.refuse(refused)
