@@ -12,7 +12,7 @@ help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make slow    the tests that take minutes"
-	@echo "make mutants put each of 16 faults into a copy of the code; a test must catch each"
+	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
 	@echo "make goals   the times to start, to answer and to recover"

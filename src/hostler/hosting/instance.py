@@ -67,11 +67,6 @@ class Instance:
         return f"<instance {self.id} {self.state}{' ' + self.reason[:60] if self.reason else ''}>"
 
     @property
-    def lived(self) -> float:
-        """Seconds for which it was ready before it ended."""
-        return self.ended_at - self.ready_at if self.ready_at else 0.0
-
-    @property
     def addresses(self) -> tuple[str, ...]:
         """Where its containers listen, in the model's order, once they run."""
         return tuple(container.address for container in self.containers)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from hostler.core.endpoints.plan import InstanceSeen, SlotKey
+from hostler.core.endpoints.plan import InstanceFacts, SlotKey
 from hostler.core.endpoints.resources import VariantSpec, undesired
 from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.errors import EngineError
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
@@ -20,6 +22,7 @@ from hostler.wire.gateway_messages import CallsTimedOut
 
 log = logging.getLogger("hostler.instances")
 
+LISTED_WITHIN = 1.0  # seconds: whoever waits for the list publishes no route meanwhile
 LAST_STARTS = 10.0  # seconds in which the engine carries out the last requests of an earlier control
 
 
@@ -30,6 +33,7 @@ class Instances(Mapping[str, Instance]):
         self._platform = platform
         self._by_id: dict[str, Instance] = {}
         self._work = BackgroundTasks()
+        self._of: defaultdict[str, dict[str, Instance]] = defaultdict(dict)  # uid of an endpoint -> its instances by id
         self._strangers: set[str] = set()  # ids of what the engine lists, and no control has started
 
     def __getitem__(self, id: str) -> Instance:
@@ -43,21 +47,26 @@ class Instances(Mapping[str, Instance]):
 
     def of(self, uid: str) -> tuple[Instance, ...]:
         """The instances of an endpoint."""
-        return tuple(instance for instance in self.values() if instance.key.uid == uid)
+        return tuple(self._of[uid].values()) if uid in self._of else ()
 
-    def seen(self) -> list[InstanceSeen]:
-        """All of them, as the plan sees them."""
-        return [_seen(instance) for instance in self.values()]
+    def uids(self) -> list[str]:
+        """The endpoints that have instances, also those that are gone from the store."""
+        return [*self._of]
 
     # --- begin ----------------------------------------------------------------------------------------------------
 
     async def look(self, variant: Callable[[InstanceKey], VariantSpec | None]) -> None:
         """Compare the engine's list with these: take over what an earlier control started, see which have ended.
 
-        `variant`: an instance's; None if no endpoint desires it. Raises EngineError.
+        `variant`: an instance's; None if no endpoint desires it. Raises EngineError, also if there is no list in time.
         """
         asked = {id: len(instance.containers) for id, instance in self.items() if instance.running}
-        reports = {report.id: report for report in await self._platform.engine.list()}
+        try:
+            async with asyncio.timeout(LISTED_WITHIN):
+                listed = await self._platform.engine.list()
+        except TimeoutError:
+            raise EngineError(f"it gave no list within {LISTED_WITHIN:g} s") from None
+        reports = {report.id: report for report in listed}
         for id, containers in asked.items():  # what is missing from the list is there no more
             reports.setdefault(id, InstanceReport(id, {}, (ContainerReport(),) * containers))
         for id, report in reports.items():
@@ -85,7 +94,7 @@ class Instances(Mapping[str, Instance]):
         self._begin(key, variant, None)
 
     def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
-        instance = self._by_id[key.id] = Instance(self._platform, key, variant)
+        instance = self._by_id[key.id] = self._of[key.uid][key.id] = Instance(self._platform, key, variant)
         instance.begin(adopted)
 
     # --- end ------------------------------------------------------------------------------------------------------
@@ -107,7 +116,9 @@ class Instances(Mapping[str, Instance]):
         for id, instance in list(self.items()):
             slot = instance.key.slot_key
             if instance.state == "gone" and (slot not in desired or instance.key.attempt < last[slot]):
-                del self._by_id[id]
+                del self._by_id[id], self._of[instance.key.uid][id]
+                if not self._of[instance.key.uid]:
+                    del self._of[instance.key.uid]
 
     async def sweep(self) -> None:
         """Remove what an earlier control was making or removing when it ended; the engine may yet use some of it."""
@@ -126,9 +137,11 @@ class Instances(Mapping[str, Instance]):
         await asyncio.gather(*(instance.detach() for instance in self.values()), return_exceptions=True)
 
 
-def _seen(instance: Instance) -> InstanceSeen:
+def facts(instance: Instance, serves: bool) -> InstanceFacts:
+    """Return what the plan and the rollout of its endpoint are decided from."""
     key = instance.key
-    return InstanceSeen(
-        instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt,
-        instance.state, instance.ended_at, instance.lived, instance.report.leaving or instance.report.lost,
+    return InstanceFacts(
+        instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt, instance.state, key.revision,
+        instance.running, serves, instance.reason, instance.ready_at, instance.ended_at,
+        instance.report.leaving or instance.report.lost,
     )  # fmt: skip

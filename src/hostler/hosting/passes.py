@@ -1,33 +1,57 @@
-"""The passes of the reconciler, counted, so that others can wait for one."""
+"""The passes of the reconciler: when one is due; and counted, so that others can wait for one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
+
+from hostler.hosting import clock
+
+log = logging.getLogger("hostler.reconciler")
+
+SLOW_POLL = 2.0  # seconds between passes without a wake-up
+RETRY_AFTER = 0.5  # seconds until the pass after one that failed
 
 
 class Passes:
-    """Numbered from 1."""
+    """Numbered from 1. `wakeup`: set when something desired, or something that runs, has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, wakeup: asyncio.Event) -> None:
+        self._wakeup = wakeup
         self._ended = asyncio.Condition()
         self._last_begun = 0
         self._last_ended = 0
 
-    def begin(self) -> int:
-        """Return the number of the pass that begins now."""
+    async def run(self, make_pass: Callable[[], Awaitable[float | None]]) -> None:
+        """Make passes until cancelled. Each returns when the next is due, if nothing happens before."""
+        while True:
+            self._wakeup.clear()
+            wake_at = await self._run_one(make_pass)
+            pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - clock.now()))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wakeup.wait()
+            except TimeoutError:
+                pass
+
+    async def _run_one(self, make_pass: Callable[[], Awaitable[float | None]]) -> float | None:
         self._last_begun += 1
-        return self._last_begun
+        number = self._last_begun
+        try:
+            return await make_pass()
+        except Exception:  # the next pass begins anew
+            log.exception("a pass failed")
+        finally:
+            async with self._ended:
+                self._last_ended = number
+                self._ended.notify_all()
+        return clock.now() + RETRY_AFTER
 
-    async def end(self, number: int) -> None:
+    async def next(self) -> None:
+        """Wake the reconciler, and return when the next pass has ended; that may be one that runs now."""
         async with self._ended:
-            self._last_ended = number
-            self._ended.notify_all()
-
-    async def next(self, wake: Callable[[], None]) -> None:
-        """Call `wake`, and return when the next pass has ended; that may be one that runs now."""
-        async with self._ended:
-            wake()
+            self._wakeup.set()
             await self._ended.wait()
 
     async def until(self, true: Callable[[], bool], timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 Level-triggered: a pass may be run at any time, any number of times, and a new control, which remembers nothing, begins
 with one. The reconciler alone starts and stops instances, publishes routes, and writes an endpoint's outcome into the
-store. What an update waits for is in rollout.py.
+store. It decides nothing: core/endpoints/plan.py and rollout.py do.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from hostler import contract
-from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.plan import EndpointWant, StartInstance, StopInstance, plan, slots
+from hostler.core.endpoints import rollout
+from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, Plan, StartInstance, StopInstance, plan, slots
+from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Failed, Ready, Removed, decide
 from hostler.core.endpoints.status import EndpointView
 from hostler.core.targets import tags as target_tags
 from hostler.errors import EngineError
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.endpoint import Endpoint
-from hostler.hosting.endpoints import Desired, Endpoints
+from hostler.hosting.endpoints import Endpoints
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
-from hostler.hosting.instances import Instances
-from hostler.hosting.passes import Passes
+from hostler.hosting.instances import Instances, facts
+from hostler.hosting.passes import RETRY_AFTER, Passes
 from hostler.hosting.platform import Platform
+from hostler.hosting.publisher import Publisher
 from hostler.hosting.targets.listing import list_targets
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.store.records import EndpointRecord, Revision
@@ -37,9 +41,7 @@ from hostler.store.store import Store
 
 log = logging.getLogger("hostler.reconciler")
 
-SLOW_POLL = 2.0  # seconds between passes without a wake-up
 ENDED_GRACE = 1.0  # seconds from SIGTERM to SIGKILL for what is left of an instance that has ended
-RETRY_AFTER = 0.5  # seconds until the pass after one that failed
 
 
 @dataclass
@@ -56,9 +58,11 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self.instances = Instances(self.platform)
-        self.endpoints = Endpoints(self.instances, self.runtimes)
-        self.ready = False  # the first pass has taken over the running instances
-        self._passes = Passes()
+        self.endpoints = Endpoints()
+        self.ready = False  # what an earlier control left running has been taken over, and routes are sent
+        self._began: float | None = None  # when it saw the engine's list for the first time
+        self._publisher = Publisher(self.gateways, self.runtimes, self.wake)
+        self._passes = Passes(self.wakeup)
         self._work = BackgroundTasks()
 
     # --- what the API asks ----------------------------------------------------------------------------------------
@@ -69,51 +73,53 @@ class Reconciler:
 
     def view(self, record: EndpointRecord, revisions: tuple[Revision, ...]) -> EndpointView | None:
         """Return the view of an endpoint that was read just now; None before the first pass."""
-        return self.endpoints.view(record, revisions).view() if self.ready else None
-
-    def desired(self, uid: str) -> Desired | None:
-        """Return an endpoint and its revisions as the last pass read them; None: there was no such endpoint."""
-        return self.endpoints.desired(uid)
+        if not self.ready:
+            return None
+        instances = self._facts_of_instances(record.uid)
+        return rollout.view(self._facts(Endpoint(record, revisions), instances), ALL_AT_ONCE)
 
     async def passed(self) -> None:
         """Wake it, and return when the next pass has ended; that may be one that runs now."""
-        await self._passes.next(self.wake)
+        await self._passes.next()
 
     async def settled(self, uid: str, timeout: float) -> None:
         """Return when a pass that begins after now finds the endpoint at rest, or gone, or after `timeout` seconds."""
 
         def is_settled() -> bool:
-            desired = self.endpoints.desired(uid)
-            return desired is None or desired[0].status not in ("Creating", "Deleting", "Updating")
+            endpoint = self.endpoints.get(uid)
+            return endpoint is None or endpoint.record.status not in ("Creating", "Deleting", "Updating")
 
         await self._passes.until(is_settled, timeout)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Return every endpoint with its instances and resident targets, as JSON values."""
-        return [endpoint.summary(self.runtimes.targets) for endpoint in self.endpoints]
+        return [
+            endpoint.summary(self.instances.of(endpoint.record.uid), self.runtimes.targets)
+            for endpoint in self.endpoints
+        ]
 
     def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
         """Return an endpoint's targets, or all if `name` is empty (targets/listing.py); or why it can have none."""
-        key = f"{region}/{name}" if name else ""
-        if key:
-            endpoint = next((each for each in self.endpoints if each.key == key), None)
-            if endpoint is None:
-                return f"there is no endpoint {name!r} in {region}"
-            if not endpoint.is_multi_model:
-                return f"the endpoint {name!r} is not multi-model: it has no targets"
+        endpoint = self.endpoints.named(region, name)
+        if name and endpoint is None:
+            return f"there is no endpoint {name!r} in {region}"
+        if endpoint and not endpoint.is_multi_model:
+            return f"the endpoint {name!r} is not multi-model: it has no targets"
+        key = endpoint.key if endpoint else ""
         return list_targets(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
     async def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
         """Return the last `tail` bytes of each container's log, with its stream's name; None: no such endpoint."""
-        for endpoint in self.endpoints:
-            if endpoint.key == f"{region}/{name}":
-                logs = await asyncio.to_thread(self.platform.logs.tails, endpoint.record.uid, tail)
-                for container in (container for instance in endpoint.instances for container in instance.containers):
-                    stream = container.log.removeprefix(f"{endpoint.record.uid}/")
-                    if stream not in logs and (text := await container.tail(tail)):
-                        logs[stream] = text  # the engine keeps it itself
-                return [{"container": stream, "log": log} for stream, log in sorted(logs.items())]
-        return None
+        endpoint = self.endpoints.named(region, name)
+        if endpoint is None:
+            return None
+        uid = endpoint.record.uid
+        logs = await asyncio.to_thread(self.platform.logs.tails, uid, tail)
+        for container in (container for instance in self.instances.of(uid) for container in instance.containers):
+            stream = container.log.removeprefix(f"{uid}/")
+            if stream not in logs and (text := await container.tail(tail)):
+                logs[stream] = text  # the engine keeps it itself
+        return [{"container": stream, "log": log} for stream, log in sorted(logs.items())]
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -121,15 +127,7 @@ class Reconciler:
         """Run passes until cancelled; then leave the instances, whose containers run on."""
         watching = asyncio.create_task(self._watch_engine())
         try:
-            while True:
-                self.wakeup.clear()
-                wake_at = await self._pass_safely()
-                pause = SLOW_POLL if wake_at is None else min(SLOW_POLL, max(0.0, wake_at - clock.now()))
-                try:
-                    async with asyncio.timeout(pause):
-                        await self.wakeup.wait()
-                except TimeoutError:
-                    pass
+            await self._passes.run(self._pass)
         finally:
             watching.cancel()
             self._work.cancel()
@@ -141,63 +139,83 @@ class Reconciler:
             await self.platform.engine.changed()
             self.wake()
 
-    async def _pass_safely(self) -> float | None:
-        number = self._passes.begin()
-        try:
-            return await self._pass()
-        except EngineError as error:  # the host is busy or restarts something; the next pass asks again
-            log.warning("the engine could not be asked: %s", error)
-        except Exception:  # the next pass begins anew
-            log.exception("a pass failed")
-        finally:
-            await self._passes.end(number)
-        return clock.now() + RETRY_AFTER
-
     async def _pass(self) -> float | None:
         """Make one pass. Return when the next is due, if nothing happens before; None: only if something does."""
-        # 1. Read what is desired.
-        desired = await self.store_call(self.store.desired)
-        self.endpoints.set(desired)
+        # 1. Look: what is desired, and what runs.
+        looked = await self._look()
+        if self._began is None:
+            return clock.now() + RETRY_AFTER  # instances may run that are not known yet
+        # 2. Decide: what is to run, and where each endpoint's requests go.
+        now = clock.now()
+        seen = {uid: self._facts_of_instances(uid) for uid in self.instances.uids()}
+        decisions = {
+            endpoint.record.uid: decide(self._facts(endpoint, seen.get(endpoint.record.uid, ())), ALL_AT_ONCE, now)
+            for endpoint in self.endpoints
+        }
+        wants = [decision.want for decision in decisions.values()]
+        planned = plan(wants, [*chain(*seen.values())], now) if looked else Plan([], now + RETRY_AFTER)
+        # 3. Act: start instances, retire those that are to leave, and tend the targets of all.
+        retired = self._act(planned, wants)
+        self._tend_targets(wants, now)
+        # 4. Publish: the routes, and what came of each endpoint.
+        await self._publish(decisions, retired)
+        if looked:
+            await self.platform.engine.serving(self.gateways.routed())
+            self._end_silent_gateways()
+        times = (planned.wake_at, *(decision.resumes_until for decision in decisions.values()))
+        return min((time for time in times if time is not None), default=None)
+
+    # --- 1. look --------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> bool:
+        """Read the store, and see what runs and what has ended. Return whether the engine has answered."""
+        self.endpoints.set(await self.store_call(self.store.desired))
         tags = await self.store_call(self.store.tags_of_endpoints, target_tags.PREFIX)
         self.runtimes.set_policies({e.key: tags.get(e.record.arn, {}) for e in self.endpoints})
-        # 2. See what runs, and what has ended.
-        await self.instances.look(self.endpoints.variant)
+        looked = await self._look_at_engine()
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
-        # 3. Stop and start instances.
-        wants = [endpoint.want() for endpoint in self.endpoints]
-        outcome = plan(wants, self.instances.seen(), clock.now())
-        for action in outcome.actions:
+        return looked
+
+    async def _look_at_engine(self) -> bool:
+        try:
+            await self.instances.look(self.endpoints.variant)
+        except EngineError as error:  # it is busy, or restarts; the next pass asks again
+            log.warning("the engine could not be asked: %s", error)
+            return False
+        if self._began is None:
+            self._began = clock.now()
+        return True
+
+    # --- 2. decide ------------------------------------------------------------------------------------------------
+
+    def _facts(self, endpoint: Endpoint, instances: Iterable[InstanceFacts]) -> Facts:
+        key = endpoint.key
+        is_warm = partial(self.runtimes.warm_up.is_warm, key)
+        return endpoint.facts(
+            instances, is_warm, self._publisher.acknowledged(key), None if self.ready else self._began
+        )
+
+    def _facts_of_instances(self, uid: str) -> list[InstanceFacts]:
+        return [facts(instance, self.runtimes.serves(instance)) for instance in self.instances.of(uid)]
+
+    # --- 3. act ---------------------------------------------------------------------------------------------------
+
+    def _act(self, planned: Plan, wants: Sequence[EndpointWant]) -> list[Instance]:
+        """Start and retire instances, and forget those that are gone. Return the retired ones, for `_end`."""
+        retired = []
+        for action in planned.actions:
             match action:
                 case StartInstance():
                     self._start(action)
                 case StopInstance(id):
-                    self._stop(id)
-        # 4. Forget what is gone; let ready instances take part; bring targets to where they should be.
-        self._forget(wants)
-        self.runtimes.join(self.instances.values())
-        if not self.ready:
-            await self._take_over()
-        self.runtimes.cool(clock.now())
-        self.runtimes.warm_up.save(clock.now())
-        # 5. Publish routes, and write down what came of each endpoint.
-        for endpoint in self.endpoints:
-            self._publish(endpoint)
-            await self._write_outcome(endpoint)
-        await self.platform.engine.serving(self.gateways.routed())
-        self._end_silent_gateways()
-        return outcome.wake_at
-
-    def _forget(self, wants: list[EndpointWant]) -> None:
+                    instance = self.instances[id]
+                    instance.retire()
+                    self.runtimes.leave(instance)
+                    retired.append(instance)
         self.instances.forget({slot for want in wants for slot, _ in slots(want)})
-        fleets = {
-            (endpoint.key, revision.fleet) for endpoint in self.endpoints for revision in endpoint.rollout.desired()
-        }
-        remaining = {(i.key.endpoint_key, i.key.fleet) for i in self.instances.values() if i.state != "gone"}
-        self.runtimes.retain(fleets | remaining)
-
-    # --- instances ------------------------------------------------------------------------------------------------
+        return retired
 
     def _start(self, action: StartInstance) -> None:
         endpoint = self.endpoints[action.uid]
@@ -209,83 +227,59 @@ class Reconciler:
         )  # fmt: skip
         self.instances.start(key, variant)
 
-    def _stop(self, id: str) -> None:
-        instance = self.instances[id]
-        ended = instance.state == "ended"
-        instance.retire()
-        if instance.key.uid in self.endpoints:
-            self._publish(self.endpoints[instance.key.uid])
-        self.runtimes.leave(instance)
-        self._work.spawn(self._end(instance, ended))
-
-    async def _end(self, instance: Instance, ended: bool) -> None:
-        """End an instance that no route includes any more, after the requests that run there have come back."""
-        if not ended:
-            uid = instance.key.uid
-            deleting = uid not in self.endpoints or self.endpoints[uid].record.deleting
+    async def _end(self, instance: Instance) -> None:
+        """End a retired instance that no route includes any more, after the requests that run there have come back."""
+        if not instance.ended_at:
+            endpoint = self.endpoints.get(instance.key.uid)
+            deleting = endpoint is None or endpoint.record.deleting
             longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
             await self.gateways.drain(instance.id, longest)
-        await self.instances.end(instance, ENDED_GRACE if ended else contract.STOP_GRACE)
+        await self.instances.end(instance, ENDED_GRACE if instance.ended_at else contract.STOP_GRACE)
 
-    async def _take_over(self) -> None:
-        """Before the first snapshot, wait until what served before serves again, for one ping's time at most."""
-        deadline = clock.now() + contract.PING_TIMEOUT + 1
-        while clock.now() < deadline:
-            self.runtimes.join(self.instances.values())
-            coming = [
-                instance
-                for endpoint in self.endpoints
-                for instance in endpoint.instances
-                if (serving := endpoint.rollout.serving())
-                and instance.key.fleet == serving.fleet
-                and instance.running
-                and instance.state in ("pending", "starting", "ready")
-            ]
-            if all(self.runtimes.serves(instance) for instance in coming):
-                break
-            await asyncio.sleep(0.01)
-        self._work.spawn(self.instances.sweep())
-        for endpoint in self.endpoints:
-            self._publish(endpoint)
+    def _tend_targets(self, wants: Sequence[EndpointWant], now: float) -> None:
+        """Let ready instances take part, bring targets to where they should be, and forget fleets of which nothing is
+        left.
+        """
+        desired = {(self.endpoints[want.uid].key, revision.fleet) for want in wants for revision in want.revisions}
+        remaining = {(i.key.endpoint_key, i.key.fleet) for i in self.instances.values() if i.state != "gone"}
+        self.runtimes.retain(desired | remaining)
+        self.runtimes.join(self.instances.values())
+        self.runtimes.cool(now)
+        self.runtimes.warm_up.save(now)
+
+    # --- 4. publish -----------------------------------------------------------------------------------------------
+
+    async def _publish(self, decisions: Mapping[str, Decision], retired: Iterable[Instance]) -> None:
+        # 1. Send the routes; the first ones only when what ran before this control serves again.
+        if not any(decision.resumes_until for decision in decisions.values()):
+            for uid, decision in decisions.items():
+                self._publisher.publish(self.endpoints[uid].key, decision, self.instances)
+            if not self.ready:
+                self._open()
+        # 2. End what was retired: no route includes it any more.
+        for instance in retired:
+            self._work.spawn(self._end(instance))
+        # 3. Write the outcomes into the store.
+        for uid, decision in decisions.items():
+            await self._write_outcome(uid, decision)
+
+    def _open(self) -> None:
+        """Send the first snapshot to the gateways."""
         self.gateways.open()
         self.ready = True
+        self._work.spawn(self.instances.sweep())
 
-    # --- endpoints ------------------------------------------------------------------------------------------------
-
-    def _publish(self, endpoint: Endpoint) -> None:
-        rollout = endpoint.rollout
-        if fleets := rollout.fleets_to_warm():
-            self.runtimes.warm_up.start(endpoint.key, *fleets)
-        if (route := endpoint.route()) and (serving := rollout.serving()):
-            self.runtimes.serve(endpoint.key, serving.fleet, route.instances())
-            self.gateways.set_route(route)
-            if rollout.is_at_strength():
-                self.runtimes.warm_up.refill(endpoint.key, serving.fleet)
-        else:
-            self.runtimes.stop_serving(endpoint.key)
-            self.gateways.drop_route(endpoint.key)
-
-    async def _write_outcome(self, endpoint: Endpoint) -> None:
-        """Write the endpoint's outcome into the store, once there is one: ready, failed, or removed."""
-        record, rollout, newest = endpoint.record, endpoint.rollout, endpoint.rollout.newest
-        if record.deleting:
-            await self._finish_delete(endpoint)
-        elif reason := rollout.failure():
-            await self.store_call(
-                self.store.mark_failed, record.uid, newest.number, reason[: failure_reason.LIMIT], time.time()
-            )
-            self.wake()
-        elif not rollout.settled and rollout.serving() is newest and self.gateways.in_force(endpoint.key):
-            await self.store_call(self.store.mark_ready, record.uid, newest.number, time.time())
-            self.wake()
-
-    async def _finish_delete(self, endpoint: Endpoint) -> None:
-        """Remove the record last, when nothing of the endpoint is left."""
-        if any(instance.state != "gone" for instance in endpoint.instances):
-            return
-        uid = endpoint.record.uid
-        await asyncio.to_thread(self.platform.logs.remove, uid)
-        await self.store_call(self.store.remove, uid)
+    async def _write_outcome(self, uid: str, decision: Decision) -> None:
+        match decision.outcome:
+            case Ready(revision):
+                await self.store_call(self.store.mark_ready, uid, revision, time.time())
+            case Failed(revision, reason):
+                await self.store_call(self.store.mark_failed, uid, revision, reason, time.time())
+            case Removed():
+                await asyncio.to_thread(self.platform.logs.remove, uid)
+                await self.store_call(self.store.remove, uid)
+            case None:
+                return
         self.wake()
 
     def _end_silent_gateways(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from hostler.core.endpoints.resources import VariantSpec
+from hostler.core.endpoints.resources import RevisionSpec
 from hostler.core.endpoints.status import endpoint_status
 from hostler.store import documents
 from hostler.store.documents import Document as Document
@@ -70,9 +70,9 @@ class Revision:
     requested: float  # time of the call
 
     @cached_property
-    def variants(self) -> tuple[VariantSpec, ...]:
-        """The config's variants, in its order."""
-        return documents.variants(self.config, self.models)
+    def spec(self) -> RevisionSpec:
+        """What it desires, its variants in the config's order."""
+        return RevisionSpec(self.number, self.fleet, documents.variants(self.config, self.models))
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,25 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostler.core.endpoints.plan import (
-    EndpointWant,
-    InstanceSeen,
-    RevisionWant,
-    StartInstance,
-    StopInstance,
-    VariantWant,
-    backoff,
-    plan,
-)
+from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, StartInstance, StopInstance, backoff, plan
+from hostler.core.endpoints.resources import ModelSpec, RevisionSpec, VariantSpec
+
+
+def variants(*counts: int) -> tuple[VariantSpec, ...]:
+    return tuple(VariantSpec(f"v{index}", ModelSpec(()), count) for index, count in enumerate(counts))
 
 
 def want(*revisions: tuple[int, int] | tuple[int, int, int], uid: str = "e1") -> EndpointWant:
     """(number, count) of each revision, one variant; a third number is the fleet, where that is another's."""
-    return EndpointWant(
-        uid, tuple(RevisionWant(n, *(fleet or [n]), (VariantWant(0, count),)) for n, count, *fleet in revisions)
-    )
+    return EndpointWant(uid, tuple(RevisionSpec(n, *(fleet or [n]), variants(count)) for n, count, *fleet in revisions))
 
 
 def id(uid: str, fleet: int, variant: int, slot: int, attempt: int) -> str:
     return f"{uid}.{fleet}.{variant}.{slot}.{attempt}"
 
 
-def seen(slot: int = 0, state: str = "ready", fleet: int = 1, attempt: int = 0, **more) -> InstanceSeen:
-    return InstanceSeen(id("e1", fleet, 0, slot, attempt), "e1", fleet, 0, slot, attempt, state, **more)
+def seen(slot: int = 0, state: str = "ready", fleet: int = 1, attempt: int = 0, **more) -> InstanceFacts:
+    return InstanceFacts(id("e1", fleet, 0, slot, attempt), "e1", fleet, 0, slot, attempt, state, **more)
 
 
 def starts(*slots: int, fleet: int = 1, attempt: int = 0, revision: int | None = None) -> list[StartInstance]:
@@ -70,7 +64,7 @@ def test_later_replacements_wait_longer_and_longer():
 
 
 def test_an_instance_that_served_well_is_replaced_at_once():
-    result = plan([want((1, 1))], [seen(0, "gone", attempt=9, ended_at=100.0, lived=60.0)], 100.0)
+    result = plan([want((1, 1))], [seen(0, "gone", attempt=9, ready_at=40.0, ended_at=100.0)], 100.0)
     assert result.actions == starts(0, attempt=10)
 
 
@@ -107,7 +101,7 @@ def test_the_slot_of_an_instance_that_others_end_is_free_at_once_and_of_a_lost_o
     assert plan(wants, [replace(leaving, state="stopping")], 9.0).actions == starts(0, attempt=4)
     assert plan(wants, [replace(leaving, state="stopping"), seen(0, "starting", attempt=4)], 9.0).actions == []
     assert plan(wants, [seen(0, vacates=True)], 9.0).actions == [], "a lost machine that answers pings"
-    lost = seen(0, "ended", ended_at=9.0, lived=60.0, vacates=True)
+    lost = seen(0, "ended", ready_at=-51.0, ended_at=9.0, vacates=True)
     assert plan(wants, [lost], 9.0).actions == [StopInstance("e1.1.0.0.0"), *starts(0, attempt=1)]
     again = plan(wants, [seen(0, "stopping", attempt=2, ended_at=9.0, vacates=True)], 9.0)
     assert (again.actions, again.wake_at) == ([], 10.0), "one that failed again and again is not started at once"
@@ -117,8 +111,9 @@ uids = st.sampled_from(["e1", "e2"])
 states = ["pending", "fetching", "starting", "ready", "leaving", "ended", "stopping", "gone"]
 worlds = st.lists(
     st.builds(
-        lambda uid, fleet, variant, slot, attempt, state, ended_at, vacates: InstanceSeen(
-            id(uid, fleet, variant, slot, attempt), uid, fleet, variant, slot, attempt, state, ended_at, vacates=vacates
+        lambda uid, fleet, variant, slot, attempt, state, ended_at, vacates: InstanceFacts(
+            id(uid, fleet, variant, slot, attempt), uid, fleet, variant, slot, attempt, state,
+            ended_at=ended_at, vacates=vacates,
         ),
         uids, st.integers(1, 3), st.integers(0, 1), st.integers(0, 2), st.integers(0, 12),
         st.sampled_from(states), st.floats(0, 50), st.booleans(),
@@ -133,10 +128,7 @@ revisions = st.lists(
 endpoints = st.builds(
     lambda uid, revisions: EndpointWant(
         uid,
-        tuple(
-            RevisionWant(number, min(fleet, number), tuple(VariantWant(i, c) for i, c in enumerate(counts)))
-            for number, fleet, counts in revisions
-        ),
+        tuple(RevisionSpec(number, min(fleet, number), variants(*counts)) for number, fleet, counts in revisions),
     ),
     uids,
     revisions,
@@ -149,7 +141,7 @@ def applied(world, actions):
     stopped = {action.id for action in actions if isinstance(action, StopInstance)}
     started = [action for action in actions if isinstance(action, StartInstance)]
     return [replace(i, state="stopping") if i.id in stopped else i for i in world] + [
-        InstanceSeen(
+        InstanceFacts(
             id(s.uid, s.fleet, s.variant, s.slot, s.attempt), s.uid, s.fleet, s.variant, s.slot, s.attempt, "pending"
         )
         for s in started
@@ -183,10 +175,10 @@ def test_from_any_state_the_plan_comes_to_rest_with_what_is_desired_and_nothing_
     assert all(instance.state in ("ready", "gone") for instance in world)
     assert living == sorted(
         {
-            (want.uid, revision.fleet, variant.index, slot)
+            (want.uid, revision.fleet, index, slot)
             for want in wants
             for revision in want.revisions
-            for variant in revision.variants
+            for index, variant in enumerate(revision.variants)
             for slot in range(variant.count)
         }
     )

@@ -380,9 +380,7 @@ async def passes(reconciler: Reconciler, true: Callable[[], object]) -> None:
 
 def record(reconciler: Reconciler, uid: str) -> EndpointRecord:
     """The endpoint as the last pass read it."""
-    desired = reconciler.desired(uid)
-    assert desired is not None
-    return desired[0]
+    return reconciler.endpoints[uid].record
 
 
 def reason(reconciler: Reconciler, uid: str) -> str:
@@ -392,9 +390,8 @@ def reason(reconciler: Reconciler, uid: str) -> str:
 
 def seen(reconciler: Reconciler, uid: str) -> EndpointView:
     """What DescribeEndpoint shows of the endpoint, as of the last pass."""
-    desired = reconciler.desired(uid)
-    assert desired is not None
-    view = reconciler.view(*desired)
+    endpoint = reconciler.endpoints[uid]
+    view = reconciler.view(endpoint.record, endpoint.revisions)
     assert view is not None
     return view
 
@@ -403,7 +400,7 @@ async def status(reconciler: Reconciler, uid: str, status: str) -> None:
     """Wait until the endpoint has a status (`gone`: there is no such endpoint)."""
 
     def has_status() -> bool:
-        desired = reconciler.desired(uid)
-        return reconciler.ready and (desired[0].status if desired else "gone") == status
+        endpoint = reconciler.endpoints.get(uid)
+        return reconciler.ready and (endpoint.record.status if endpoint else "gone") == status
 
     await passes(reconciler, has_status)

@@ -8,8 +8,8 @@ from mutants import Run, Unfit, mutated, verdict
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_there_are_sixteen_faults_with_names_of_their_own():
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 16
+def test_there_are_thirty_two_faults_with_names_of_their_own():
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 32
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

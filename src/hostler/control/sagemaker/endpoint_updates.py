@@ -2,7 +2,7 @@
 
 Each writes one more revision of the endpoint, wakes the lifecycle, and delays the answer as CreateEndpoint does.
 UpdateEndpoint's revision gets instances of its own; the other operation's uses the instances that serve. Which of them
-an update waits for is decided in hosting/rollout.py.
+an update waits for is decided in core/endpoints/rollout.py.
 """
 
 from __future__ import annotations

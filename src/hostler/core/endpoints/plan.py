@@ -10,27 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hostler.core.endpoints.resources import RevisionSpec
 from hostler.core.endpoints.status import InstanceState
 
 FIRST_BACKOFF = 0.5  # seconds before the second replacement; the first comes at once
 LONGEST_BACKOFF = 30.0
 
 SlotKey = tuple[str, int, int, int]  # uid, fleet, variant index, slot
-
-
-@dataclass(frozen=True)
-class VariantWant:
-    index: int  # position in the endpoint config: ids hold no user's text
-    count: int
-
-
-@dataclass(frozen=True)
-class RevisionWant:
-    """Revisions of one `fleet` share its instances, and differ in counts alone."""
-
-    number: int
-    fleet: int
-    variants: tuple[VariantWant, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +27,12 @@ class EndpointWant:
     """
 
     uid: str
-    revisions: tuple[RevisionWant, ...]
+    revisions: tuple[RevisionSpec, ...]
 
 
 @dataclass(frozen=True)
-class InstanceSeen:
-    """An instance as it is. `ended_at` and `lived` count once it has ended (clock and unit of `now`: seconds).
+class InstanceFacts:
+    """An instance as it is. Times are by the clock of `now`, in seconds.
 
     An instance that is `gone` may still be listed, and the last of a slot should be: it carries the count of attempts
     and the back-off. Without it the next attempt is only the first again.
@@ -59,13 +45,22 @@ class InstanceSeen:
     slot: int
     attempt: int
     state: InstanceState
+    revision: int = 0  # that it was started for: if it fails, so does the revision
+    running: bool = False  # all its containers were started
+    serves: bool = False  # requests may be sent there
+    reason: str = ""  # why it ended by itself: a FailureReason
+    ready_at: float = 0.0  # 0: never
     ended_at: float = 0.0
-    lived: float = 0.0  # how long it was ready: an instance that served well is replaced without delay
     vacates: bool = False  # others end it, or nothing of it can be reached: no start waits until nothing is left of it
 
     @property
     def slot_key(self) -> SlotKey:
         return (self.uid, self.fleet, self.variant, self.slot)
+
+    @property
+    def lived(self) -> float:
+        """How long it was ready before it ended: an instance that served well is replaced without delay."""
+        return self.ended_at - self.ready_at if self.ready_at else 0.0
 
 
 @dataclass(frozen=True)
@@ -93,15 +88,15 @@ class Plan:
     wake_at: float | None
 
 
-def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float) -> Plan:
+def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceFacts], now: float) -> Plan:
     """Bring the instances nearer to what is desired. Applied again and again, it comes to rest.
 
     1. Slots: every revision that is listed gets its counts; an instance that revisions share is the oldest's.
-    2. Stops: whatever has ended, is not desired, or is one too many in its slot (see `_kept`).
+    2. Stops: whatever has ended, is not desired, or is one too many in its slot (see `kept`).
     3. Starts: a slot has one instance at most, so its next starts when nothing is left of the one before, or when
        that one `vacates` it, and after a pause that grows with the attempts (see `backoff`).
     """
-    by_slot: defaultdict[SlotKey, list[InstanceSeen]] = defaultdict(list)
+    by_slot: defaultdict[SlotKey, list[InstanceFacts]] = defaultdict(list)
     for instance in seen:
         by_slot[instance.slot_key].append(instance)
 
@@ -112,11 +107,11 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
             desired.setdefault(slot, revision)
 
     # 2. Stops.
-    kept = {slot: _kept(by_slot[slot]) for slot in desired}
+    stay = {slot: kept(by_slot[slot]) for slot in desired}
     stops = [
         StopInstance(instance.id)
         for instance in seen
-        if instance.state not in ("stopping", "gone") and instance is not kept.get(instance.slot_key)
+        if instance.state not in ("stopping", "gone") and instance is not stay.get(instance.slot_key)
     ]
 
     # 3. Starts.
@@ -137,9 +132,9 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceSeen], now: float
 def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
     """Yield the slots that should have an instance, each with every revision that desires it."""
     for revision in want.revisions:
-        for variant in revision.variants:
+        for index, variant in enumerate(revision.variants):
             for slot in range(variant.count):
-                yield (want.uid, revision.fleet, variant.index, slot), revision.number
+                yield (want.uid, revision.fleet, index, slot), revision.number
 
 
 def backoff(attempt: int) -> float:
@@ -150,19 +145,19 @@ def backoff(attempt: int) -> float:
 _COMING_OR_READY = ("pending", "fetching", "starting", "ready")
 
 
-def _occupies(instance: InstanceSeen) -> bool:
+def _occupies(instance: InstanceFacts) -> bool:
     """Whether the slot's next instance has to wait for this one."""
     return instance.state in _COMING_OR_READY or (instance.state != "gone" and not instance.vacates)
 
 
-def _due(last: InstanceSeen) -> float:
+def _due(last: InstanceFacts) -> float:
     """Return when the instance that follows `last` in its slot may start; 0: at once."""
     if last.vacates and not last.ended_at:
         return 0.0  # it did not fail
     return last.ended_at + max(0.0, backoff(last.attempt) - last.lived)
 
 
-def _kept(instances: list[InstanceSeen]) -> InstanceSeen | None:
+def kept(instances: Sequence[InstanceFacts]) -> InstanceFacts | None:
     """Return the one instance of a slot that stays: a ready one before one on its way, the latest first."""
     live = [instance for instance in instances if instance.state in _COMING_OR_READY]
     return max(live, key=lambda instance: (instance.state == "ready", instance.attempt), default=None)

@@ -60,6 +60,15 @@ class VariantSpec:
     startup_timeout: float | None = None  # from its containers' start until all pass their pings
 
 
+@dataclass(frozen=True)
+class RevisionSpec:
+    """One desired state of an endpoint. Revisions of one `fleet` share its instances: counts and weights may differ."""
+
+    number: int
+    fleet: int
+    variants: tuple[VariantSpec, ...]  # at least one; their position is part of an instance's identity
+
+
 def undesired(name: str, containers: int) -> VariantSpec:
     """Return the spec of a running instance that no endpoint desires, which only serves to stop it."""
     labels = [PRIMARY] if containers == 1 else [f"container-{number}" for number in range(1, containers + 1)]
