@@ -13,8 +13,11 @@ def own_sockets(address: str, names: Iterable[str]) -> tuple[str, ...]:
 
     A name with a slash, or of a link, is left out: the container chose it. A server that listens on a port has none.
     """
+    listed = [*names]
+    if not listed or not address.startswith("unix:"):
+        return ()
     folder = Path(address.removeprefix("unix:")).parent
-    return tuple(f"unix:{folder / name}" for name in names if address.startswith("unix:") and _is_socket(folder, name))
+    return tuple(f"unix:{folder / name}" for name in listed if _is_socket(folder, name))
 
 
 def _is_socket(folder: Path, name: str) -> bool:

@@ -6,7 +6,6 @@ It gathers the whole answer. Connections, and what can go wrong on them, are `ht
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -83,11 +82,11 @@ async def call(
     head = render(f"{method} {path} HTTP/1.1", lines)
     future: asyncio.Future[Reply] = loop.create_future()
     used = pool or Pool(connect_timeout=timeout)
-    exchange = used.send(_Gather(future), address, head, body, deadline=math.inf, bodyless=method == "HEAD")
+    deadline = loop.time() + timeout
+    exchange = used.send(_Gather(future), address, head, body, deadline=deadline, bodyless=method == "HEAD")
     try:
-        async with asyncio.timeout(timeout):
-            return await future
-    except TimeoutError:
+        return await future
+    except CallTimedOut:
         raise CallTimedOut(f"no whole answer in {timeout:g} s", started=exchange.started) from None
     finally:
         exchange.abort()  # without effect on an answer that is whole

@@ -320,6 +320,8 @@ class ModelCache:
     def _make_way(self, now: float) -> list[Command]:
         """One departure for each target that met a full container, whatever the declared bytes say."""
         ledger, commands = self._ledger, list[Command]()
+        if not ledger.waiting_for_departure:
+            return commands
         leaving = sum(ledger.counts[state] for state in LEAVING)
         for target in list(ledger.waiting_for_departure)[leaving:]:
             if (victim := ledger.memory.first_victim()) is not None:

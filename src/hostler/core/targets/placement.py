@@ -33,7 +33,9 @@ def choose(target: str, instances: Sequence[Candidate], hot: bool, size: int = 0
     order that has them, so that no instance evicts while another has room. `hot` asks for one more copy beside those
     that are resident: one copy comes at a time, and None means that one is on its way, or every instance has one.
     """
-    order = sorted(instances, key=lambda candidate: _score(target, candidate.instance), reverse=True)
+    order = instances
+    if len(order) > 1:
+        order = sorted(order, key=lambda candidate: _score(target, candidate.instance), reverse=True)
     resident, leaving, coming, absent = (
         [candidate for candidate in order if candidate.state == state]
         for state in ("resident", "leaving", "coming", "absent")

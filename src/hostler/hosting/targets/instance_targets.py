@@ -78,22 +78,22 @@ class InstanceTargets:
         for command in commands:
             self.carry_out(self, command)
         self.drop_if_absent(target)
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if (due := self.cache.next_tick()) is not None:
-            delay = max(0.0, due - clock.now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+        due = self.cache.next_tick()
+        if due is not None and (self._timer is None or due < self._timer.when()):  # one that is early does no harm
+            if self._timer:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _tick(self) -> None:
+        self._timer = None
         self.run(self.cache.tick(clock.now()))
 
-    def request(self, target: str, *, requested_at: float | None = None) -> None:
-        """Have the target loaded, for somebody who waits for it: for a gateway since `requested_at`."""
+    def request(self, target: str, now: float, *, by_gateway: bool = True) -> None:
+        """Have the target loaded, for a gateway or a call of `ensure` that waits for it."""
         record = self.record(target)
-        if record.requested_at is None:
-            record.requested_at = requested_at
-        self.run(self.cache.request(target, self.history(target).memory, clock.now()), target)
+        if by_gateway and record.requested_at is None:
+            record.requested_at = now
+        self.run(self.cache.request(target, self.history(target).memory, now), target)
 
     def resize(self, budget: int, policy: TargetPolicy) -> None:
         """Set the instance's memory in bytes: more or fewer instances share the machine's."""

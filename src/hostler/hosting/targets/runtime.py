@@ -105,7 +105,7 @@ class TargetRuntime:
             self._quarantine.blame(oldest, instance.ended_by_itself, clock.now())
         self._waiters.end(instance.id)
         for target in ended.cache.waiting():
-            self._place(target, hot=False)
+            self._place(target, False, clock.now())
 
     def policy_changed(self) -> None:
         """Follow the endpoint's new policy."""
@@ -120,7 +120,7 @@ class TargetRuntime:
             for target in self._waiters.of_gateways():  # they ask the fleet that serves
                 self._waiters.remove_gateways(target)
         for target in self._waiters.of_gateways():
-            self._place(target, hot=False)
+            self._place(target, False, clock.now())
 
     def cool(self, now: float) -> None:
         """Drop copies of targets that are hot no more."""
@@ -137,11 +137,12 @@ class TargetRuntime:
 
     def requested(self, gateway: str, target: str, hot: bool) -> None:
         """A gateway's callers wait for a target, or (`hot`) one more copy of it would help."""
+        now = clock.now()
         if hot:
-            self.copies.hot(target, clock.now())
+            self.copies.hot(target, now)
         else:
             self._waiters.add_gateway(target, gateway)
-        self._place(target, hot)
+        self._place(target, hot, now)
 
     def abandoned(self, gateway: str, target: str) -> None:
         """The gateway's callers wait no more; if none waits at any gateway, a load that has not begun is cancelled."""
@@ -157,16 +158,16 @@ class TargetRuntime:
 
     # --- placement ------------------------------------------------------------------------------------------------
 
-    def _place(self, target: str, hot: bool) -> None:
+    def _place(self, target: str, hot: bool, now: float) -> None:
         """Request the target on the instance that should have it."""
         serving = self._serving.instances(self.key, self.fleet)
         if serving is None:
             return
-        if self._quarantine.refuses(target, clock.now()):
+        if self._quarantine.refuses(target, now):
             self._waiters.remove_gateways(target)
             self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
         elif chosen := self.instances.choose(target, hot, serving):  # else no instance can, or one copy more helps
-            chosen.request(target, requested_at=clock.now())
+            chosen.request(target, now)
 
     def _place_elsewhere(self, joined: InstanceTargets, target: str) -> bool:
         """Pins leave the target no room there: request it on an instance not tried yet. False: there is none, or the
@@ -182,7 +183,7 @@ class TargetRuntime:
         if other is None:
             return False
         waiters.move(target, id, other.instance.id)
-        other.request(target, requested_at=clock.now() if waiters.has_gateway(target) else None)
+        other.request(target, clock.now(), by_gateway=waiters.has_gateway(target))
         return True
 
     # --- without a request ----------------------------------------------------------------------------------------
@@ -196,11 +197,12 @@ class TargetRuntime:
         joined = self.instances.get(instance)
         if joined is None:
             return Outcome()
-        if self._quarantine.refuses(target, clock.now()):
+        now = clock.now()
+        if self._quarantine.refuses(target, now):
             self._note_failure(target, ENDED_BY_LOAD)
             return Outcome(failure=ENDED_BY_LOAD)
         outcome = self._waiters.add(target, instance)
-        joined.request(target)
+        joined.request(target, now, by_gateway=False)
         try:
             return await outcome
         except asyncio.CancelledError:
