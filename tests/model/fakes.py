@@ -25,10 +25,10 @@ from hostler.core.targets import warmup
 from hostler.engines.engine import Engine
 from hostler.engines.rooms import Rooms
 from hostler.hosting.gateway_links import Gateways
+from hostler.hosting.gateway_reports import GatewayReports
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.messages import TargetMessages
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
 from hostler.store.store import Store
@@ -91,9 +91,8 @@ class Control:
         """Listen for gateways, and reconcile."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self.server = await self.gateways.serve(
-            str(path), TargetMessages(self.runtimes, self.wakeup.set), self.reconciler.instances.calls_timed_out
-        )
+        reports = GatewayReports(self.runtimes, self.reconciler.instances, self.wakeup.set)
+        self.server = await self.gateways.serve(str(path), reports.receive, reports.unlinked)
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:

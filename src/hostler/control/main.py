@@ -26,10 +26,10 @@ from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
 from hostler.errors import UserError
 from hostler.hosting.gateway_links import Gateways
+from hostler.hosting.gateway_reports import GatewayReports
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
-from hostler.hosting.targets.messages import TargetMessages
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.processes import lifeline
 from hostler.s3.app import s3_app
@@ -94,9 +94,8 @@ async def control(run: Path, settings: Settings) -> None:
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    link_server = await gateways.serve(
-        _free(run / "link.sock"), TargetMessages(runtimes, wakeup.set), reconciler.instances.calls_timed_out
-    )
+    reports = GatewayReports(runtimes, reconciler.instances, wakeup.set)
+    link_server = await gateways.serve(_free(run / "link.sock"), reports.receive, reports.unlinked)
     server = _Server(
         stop,
         uvicorn.Config(

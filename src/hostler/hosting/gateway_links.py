@@ -1,7 +1,7 @@
 """Control's side of the links with the gateways.
 
 It owns the published routes and residents with their versions, and which gateways have acknowledged them. It decides
-nothing: the reconciler and the target runtimes publish, and the gateways' messages go to `Listener`.
+nothing: the reconciler and the target runtimes publish, and gateway_reports.py takes in what gateways report.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
 from hostler.hosting import clock
 from hostler.wire import gateway_messages
@@ -20,18 +18,8 @@ from hostler.wire.frames import Frames
 SILENCE = 5.0  # seconds without a message after which the host ends a linked gateway
 
 
-class Listener(Protocol):
-    """Receives the gateways' messages, see wire/gateway_messages.py. Called on the loop: must not block."""
-
-    def acknowledged(self) -> None: ...
-    def needed(self, gateway: str, need: gateway_messages.TargetRequest) -> None: ...
-    def hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None: ...
-    def gone(self, gone: gateway_messages.TargetMissing) -> None: ...
-    def abandoned(self, gateway: str, abandoned: gateway_messages.Abandoned) -> None: ...
-    def unlinked(self, gateway: str) -> None: ...
-
-
-TimedOut = Callable[[gateway_messages.CallsTimedOut], None]
+Receive = Callable[[str, gateway_messages.Up], None]  # a gateway's message, by the gateway's name
+Unlinked = Callable[[str], None]  # by name: the gateway is gone
 
 
 @dataclass(eq=False)
@@ -180,25 +168,23 @@ class Gateways:
 
     # --- the link -------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str, listener: Listener, timed_out: TimedOut) -> asyncio.AbstractServer:
-        """Accept gateways' links at the socket `path`; their messages go to `listener` and `timed_out`."""
-        return await asyncio.start_unix_server(partial(self._accept, listener, timed_out), path)
+    async def serve(self, path: str, receive: Receive, unlinked: Unlinked) -> asyncio.AbstractServer:
+        """Accept gateways' links at the socket `path`. `receive` gets each message, also one for the link alone."""
 
-    async def _accept(
-        self, listener: Listener, timed_out: TimedOut, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
-        try:
-            hello = await frames.receive()
-            if isinstance(hello, gateway_messages.Hello):
-                await self._opened.wait()
-                await self._listen(
-                    Gateway(hello.gateway, hello.pid, frames, last_message=clock.now()), listener, timed_out
-                )
-        finally:
-            frames.close()
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
+            try:
+                hello = await frames.receive()
+                if isinstance(hello, gateway_messages.Hello):
+                    await self._opened.wait()
+                    gateway = Gateway(hello.gateway, hello.pid, frames, last_message=clock.now())
+                    await self._receive_all(gateway, receive, unlinked)
+            finally:
+                frames.close()
 
-    async def _listen(self, gateway: Gateway, listener: Listener, timed_out: TimedOut) -> None:
+        return await asyncio.start_unix_server(accept, path)
+
+    async def _receive_all(self, gateway: Gateway, receive: Receive, unlinked: Unlinked) -> None:
         """Send it a snapshot, and receive its messages until it is gone."""
         frames = gateway.frames
         self.linked.add(gateway)
@@ -209,38 +195,27 @@ class Gateways:
         try:
             while (message := await frames.receive()) is not None:
                 gateway.last_message = clock.now()
-                if isinstance(message, gateway_messages.CallsTimedOut):
-                    timed_out(message)
-                else:
-                    await self._handle(gateway, message, listener)
+                receive(gateway.name, message)
+                await self._handle(gateway, message)
         finally:
             self._unlink(gateway)
-            listener.unlinked(gateway.name)
+            unlinked(gateway.name)
             async with self._drained:
                 self._drained.notify_all()
 
-    async def _handle(self, gateway: Gateway, message: gateway_messages.Up, listener: Listener) -> None:
+    async def _handle(self, gateway: Gateway, message: gateway_messages.Up) -> None:
+        """Take in what concerns the link."""
         match message:
-            case gateway_messages.TargetRequest():
-                listener.needed(gateway.name, message)
-            case gateway_messages.Hits():
-                listener.hit(message.hits)
             case gateway_messages.Withdrawn():
-                listener.hit(message.hits)
                 self._answered(gateway, (_key(message), message.generation), message.busy)
             case gateway_messages.Drained(instance):
                 async with self._drained:
                     self._draining.get(instance, set()).add(gateway)
                     self._drained.notify_all()
-            case gateway_messages.TargetMissing():
-                listener.gone(message)
-            case gateway_messages.Abandoned():
-                listener.abandoned(gateway.name, message)
             case gateway_messages.Counts():
                 gateway.counts = message
             case gateway_messages.Ack() if message.epoch == self.epoch:
                 gateway.version = max(gateway.version, message.version)
-                listener.acknowledged()
 
     def _answered(self, gateway: Gateway, key: tuple[ResidentKey, int], busy: bool) -> None:
         withdrawal = self._withdrawals.get(key)

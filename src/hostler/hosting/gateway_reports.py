@@ -1,0 +1,56 @@
+"""What gateways report: each message goes to the runtime, the instance's targets or the instance that it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hostler.hosting import clock
+from hostler.hosting.instances import Instances
+from hostler.hosting.targets.registry import RuntimeRegistry
+from hostler.wire import gateway_messages
+
+
+class GatewayReports:
+    """`changed`: called when a pass of the reconciler may be due."""
+
+    def __init__(self, runtimes: RuntimeRegistry, instances: Instances, changed: Callable[[], None]) -> None:
+        self._runtimes = runtimes
+        self._instances = instances
+        self._changed = changed
+
+    def receive(self, gateway: str, message: gateway_messages.Up) -> None:
+        """Take in one message. It runs on the loop: it must not block."""
+        match message:
+            case gateway_messages.TargetRequest(key, variant, fleet, target, hits, hot):
+                self._hit(hits)
+                if runtime := self._runtimes.serving(key, variant, fleet):
+                    runtime.requested(gateway, target, hot)
+            case gateway_messages.Hits(hits):
+                self._hit(hits)
+            case gateway_messages.Withdrawn():
+                self._hit(message.hits)
+            case gateway_messages.TargetMissing():
+                if targets := self._runtimes.joined.get(message.instance):
+                    targets.missing(message.target, message.generation, no_memory=message.status == 507)
+                if not message.status:
+                    self._changed()  # nothing listens there: the container may have ended
+            case gateway_messages.Abandoned(key, variant, fleet, target):
+                if runtime := self._runtimes.serving(key, variant, fleet):
+                    runtime.abandoned(gateway, target)
+            case gateway_messages.CallsTimedOut():
+                self._instances.calls_timed_out(message)
+            case gateway_messages.Ack():
+                self._changed()
+
+    def unlinked(self, gateway: str) -> None:
+        """The gateway is gone, and its callers with it."""
+        for runtime in self._runtimes.all.values():
+            runtime.unlinked(gateway)
+        self._changed()
+
+    def _hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None:
+        self._runtimes.warm_up.uses += 1
+        now, joined = clock.now(), self._runtimes.joined
+        for hit in hits:
+            if targets := joined.get(hit.instance):
+                targets.cache.hit(hit.target, hit.uses, now)
