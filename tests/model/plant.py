@@ -100,6 +100,7 @@ class Host(FakeEngine):
     def __init__(self, plant: Plant) -> None:
         super().__init__()
         self.containers: dict[str, Container] = {}
+        self.taken: set[str] = set()  # instances of which others have removed a container, or that they are to end
         self.trouble = ""  # how new starts go: refuse, or a kind of container
         self._plant = plant
         self._starting: dict[str, asyncio.Task[None]] = {}
@@ -148,6 +149,7 @@ class Host(FakeEngine):
                 await container.close()
                 del self.containers[id]
             await super().halt(id, 0.0)
+            self.taken.discard(id.rpartition(".")[0])
         finally:
             del self._stopping[id]
 
@@ -160,6 +162,19 @@ class Host(FakeEngine):
         if (container := self.fake(id)) and container.exit is None:
             super().end(id, exit)
             self._plant.spawn(self.containers[id].close())
+
+    def report(self, instance: str, **fields: object) -> None:
+        """See FakeEngine."""
+        super().report(instance, **fields)
+        if "leaving" in fields:
+            self.taken.add(instance)
+
+    def remove(self, id: str) -> None:
+        """Others remove a container."""
+        super().remove(id)
+        container = self.containers.pop(id)
+        self.taken.add(container.instance)
+        self._plant.spawn(container.close())
 
     async def close(self) -> None:
         """Finish all starts and stops, and close what remains."""
@@ -507,7 +522,9 @@ class Plant:
     def well(self, name: str) -> set[str]:
         """Return an endpoint's instances; none if any of them is damaged, of which control may not know yet."""
         own = [container for container in self.host.containers.values() if container.endpoint == name]
-        return {c.instance for c in own} if all(self.host.runs(c.id) and c.kind == "good" for c in own) else set()
+        instances = {container.instance for container in own}
+        well = all(self.host.runs(container.id) and container.kind == "good" for container in own)
+        return instances if well and not instances & self.host.taken else set()
 
     def has_all(self, name: str, counts: dict[str, int]) -> bool:
         """Whether an endpoint has just these instances, all of one fleet, and every gateway has its route."""
@@ -608,6 +625,7 @@ class Plant:
 
         of = {container.instance: container for container in self.host.containers.values()}
         same("containers", self.running(), {name: instances for name, instances in expected.items() if instances})
+        same("instances that others took", self.host.taken & set(of), set())
         same("containers that have ended", {id for id in self.host.containers if not self.host.runs(id)}, set())
         live = {instance.id for instance in control.reconciler.instances.values() if instance.state != "gone"}
         same("instances", live, set(of))

@@ -174,6 +174,26 @@ class Walk:
             self._endanger(container)
             self.plant.kill(container, exit)
 
+    async def step_remove(self) -> None:
+        """Others remove a container: the engine lists it no more."""
+        if container := self._container():
+            self.plant.log(f"{container.id} is removed")
+            self._endanger(container)
+            self.plant.hurts(container)
+            self.plant.host.remove(container.id)
+
+    async def step_leave(self) -> None:
+        """Others are about to end an instance, or its machine is said to be lost; then perhaps it answers no more."""
+        if container := self._container():
+            fate = self.draw.choice(("leaving", "lost", "lost and deaf"))
+            self.plant.log(f"{container.instance} is {fate}")
+            self._endanger(container)
+            self.plant.hurt.add(container.endpoint)  # its route may lose all instances
+            self.plant.host.report(container.instance, **{fate.partition(" ")[0]: True})
+            if fate == "lost and deaf" and container.kind == "good":
+                self.plant.hurts(container)
+                container.kind = "deaf"
+
     async def step_sicken(self) -> None:
         if container := self._container():
             kind = self.draw.choice(("sick", "deaf", "good"))
@@ -384,8 +404,8 @@ MODELS = {
 WEIGHTS = {
     "create_model": 4, "delete_model": 1, "create_config": 6, "delete_config": 1.5,
     "create_endpoint": 6, "update": 8, "scale": 8, "delete": 1.5, "race": 2, "cut": 1, "describe": 10, "list": 2,
-    "time": 30, "kill": 4, "sicken": 2, "trouble": 2, "restart": 1, "gateway": 3, "invoke": 8, "rest": 0.5,
-    "tag": 4,
+    "time": 30, "kill": 4, "remove": 2, "leave": 3, "sicken": 2, "trouble": 2, "restart": 1, "gateway": 3, "invoke": 8,
+    "rest": 0.5, "tag": 4,
 }  # fmt: skip
 TAG_VALUES = {
     "hostler:idle-ttl": ("0", "2", "30"),
