@@ -81,7 +81,7 @@ class Rooms:
         """Give up an ended instance's artifacts, and remove its folders. Its logs stay."""
         for room in self._rooms.pop(instance, {}).values():
             await room.storage.close()
-            await asyncio.to_thread(shutil.rmtree, room.folder, ignore_errors=True)
+        await asyncio.to_thread(self._remove_folders, instance)
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """Remove the folders of instances other than these, and than those that have rooms; return their names."""
@@ -103,6 +103,12 @@ class Rooms:
         if environment.get(contract.ENV_SUBMIT_DIRECTORY, "").startswith("s3://"):
             environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
         return environment
+
+    def _remove_folders(self, instance: str) -> None:
+        """Remove all folders of an instance, also of containers that an earlier control did not start."""
+        for path in self._folder.glob("*"):
+            if path.name.rpartition(".")[0] == instance:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _make(self, room: Room, multi_model: bool) -> None:
         """Make the folder anew, empty: an attempt that control did not finish may have left files in it."""
