@@ -127,6 +127,7 @@ class Host(FakeEngine):
             self.address = lambda _: f"unix:{path}"
             self.containers[started.id] = container
             await super().run(started)
+            self.taken.discard(started.instance)  # it is whole again, or a later one of that name
             if container.kind == "crash":
                 loop.call_later(loop.random.choice(LATE), self.end, started.id, 1)
         finally:
