@@ -65,6 +65,7 @@ class InstanceTargets:
     work: BackgroundTasks = field(default_factory=BackgroundTasks)
     _history: dict[str, TargetHistory] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
+    _due: float = 0.0  # when the timer rings
 
     def __post_init__(self) -> None:
         self.api = ModelsApi(self.container)
@@ -79,9 +80,10 @@ class InstanceTargets:
             self.carry_out(self, command)
         self.drop_if_absent(target)
         due = self.cache.next_tick()
-        if due is not None and (self._timer is None or due < self._timer.when()):  # one that is early does no harm
+        if due is not None and (self._timer is None or due < self._due):  # one that is early does no harm
             if self._timer:
                 self._timer.cancel()
+            self._due = due
             self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _tick(self) -> None:
