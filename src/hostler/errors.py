@@ -41,9 +41,16 @@ class ValidationException(ApiError):
 
 
 class ArtifactError(HostlerError):
-    """An artifact cannot be provided. `transient`: a later attempt may succeed."""
+    """An artifact cannot be provided. `transient`: a later attempt may succeed. `version`: of the object, its ETag, if
+    that is at fault.
+    """
 
     transient = False
+    version = ""
+
+
+class ArtifactUnchanged(ArtifactError):
+    """The version that the caller does not want again is still the present one."""
 
 
 class ArtifactMissing(ArtifactError):

@@ -20,6 +20,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from hop_endpoints import deploy, image
+from running import hostler_up
+from uploads import BEFORE, refused_after_upload
 
 MIB = 2**20
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAHOSTLERTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-for-a-test"}
@@ -268,3 +271,22 @@ asyncio.run(main())
     assert output.splitlines() == [
         "m0 0 GET", "m0 0 GET", "m1 1 GET", "missing NoSuchKey GET", "m0 1 GET", "m0 1 GET",
     ]  # fmt: skip
+
+
+def test_a_target_uploaded_to_that_s3_after_a_refusal_is_served_at_once(weed: Weed, tmp_path: Path) -> None:
+    home = tmp_path / "up"  # of the hostler, too
+    (home / ".aws").mkdir(parents=True)
+    keys = "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
+    (home / ".aws" / "credentials").write_text(f"[default]\n{keys}")
+    client = weed.client()
+    with hostler_up(home, s3_endpoint=weed.endpoint) as hostler:
+        for before in BEFORE:
+            name = f"uploads-{before.replace(' ', '-')}"
+            container = {"Image": image("sagemaker-xgboost"), "ModelDataUrl": f"s3://models/{name}/"}
+            deploy(hostler, name, [container | {"Mode": "MultiModel"}])
+            times = 200 if before == "nothing" else 50
+
+            def put(key: str, body: bytes, name: str = name) -> None:
+                client.put_object(Bucket="models", Key=f"{name}/{key}", Body=body)
+
+            assert not refused_after_upload(hostler, name, put, before, times)

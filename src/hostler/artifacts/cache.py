@@ -17,7 +17,7 @@ from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion, object_ve
 from hostler.artifacts.extractor import Extractor, Fetched
 from hostler.artifacts.source import ObjectChanged, Opened, Source, Unchanged
 from hostler.core.targets.victims_lru import Lru
-from hostler.errors import ArtifactBad, DiskFull
+from hostler.errors import ArtifactBad, ArtifactUnchanged, DiskFull
 
 VERSIONS = 3  # attempts at an object that changes while it is read
 
@@ -46,7 +46,7 @@ class ArtifactCache:
         self._entries: dict[str, Fetched] = {}  # by id; all those in _lru
         self._present: dict[tuple[str, str], str] = {}  # bucket and key -> entry of the last version found there
         self._lock = threading.Lock()  # of all that is above
-        self._fetches: dict[tuple[str, str], _SharedFetch] = {}  # by bucket and key
+        self._fetches: dict[tuple[str, str, str], _SharedFetch] = {}  # by the arguments of `fetch`
         self._extractor = Extractor(self._folder, source, limits, self._admit)
         for entry in self._folder.adopt():
             self._add(Fetched(entry.version, self._folder.model(entry.version.id), entry.size, entry.data))
@@ -58,17 +58,18 @@ class ArtifactCache:
         """Bytes of all entries."""
         return self._lru.total
 
-    async def fetch(self, bucket: str, key: str) -> Fetched:
+    async def fetch(self, bucket: str, key: str, failed: str = "") -> Fetched:
         """Return the artifact's present version, acquired for the caller. All callers share one fetch.
 
-        Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull. If a caller is cancelled, the fetch goes on
-        for the others.
+        Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull; ArtifactUnchanged if the present version's
+        ETag is `failed`. If a caller is cancelled, the fetch goes on for the others.
         """
-        shared = self._fetches.get((bucket, key))
+        call = (bucket, key, failed)
+        shared = self._fetches.get(call)
         if shared is None:
-            task = asyncio.create_task(self._run_fetch(bucket, key), name=f"fetch s3://{bucket}/{key}")
+            task = asyncio.create_task(self._run_fetch(call), name=f"fetch s3://{bucket}/{key}")
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps no waiter is left
-            shared = self._fetches[bucket, key] = _SharedFetch(task)
+            shared = self._fetches[call] = _SharedFetch(task)
         shared.waiters += 1
         try:
             return await asyncio.shield(shared.task)
@@ -139,32 +140,33 @@ class ArtifactCache:
 
     # --- fetching -------------------------------------------------------------------------------------------------
 
-    async def _run_fetch(self, bucket: str, key: str) -> Fetched:
+    async def _run_fetch(self, call: tuple[str, str, str]) -> Fetched:
         """Fetch; then acquire the artifact once for each waiter, with no `await` before the task ends."""
         try:
-            fetched = await self._fetch_present(bucket, key)
+            fetched = await self._fetch_present(*call)
         except BaseException:
-            del self._fetches[bucket, key]
+            del self._fetches[call]
             raise
-        shared = self._fetches.pop((bucket, key))
+        shared = self._fetches.pop(call)
         with self._lock:
             for _ in range(shared.waiters):
                 self._lru.pin(fetched.id)
         self.release(fetched.id)
         return fetched
 
-    async def _fetch_present(self, bucket: str, key: str) -> Fetched:
+    async def _fetch_present(self, bucket: str, key: str, failed: str) -> Fetched:
         """Return the object's present version, acquired once: that which was there last, if it is on disk."""
-        id = self._present.get((bucket, key))
-        known = self.acquire(id) if id else None
+        id = "" if failed else self._present.get((bucket, key), "")
+        known = self.acquire(id)
         try:
-            opened = await self._source.open(bucket, key, known.version.etag if known else "")
+            opened = await self._source.open(bucket, key, known.version.etag if known else failed)
         except BaseException:
             if known:
                 self.release(known.id)
             raise
         if isinstance(opened, Unchanged):
-            assert known is not None
+            if known is None:
+                raise ArtifactUnchanged("The version that has failed is still present.")
             return known
         if known:
             self.release(known.id)
@@ -193,7 +195,7 @@ class ArtifactCache:
             except ObjectChanged:  # 3.
                 pass
             except ArtifactBad as error:
-                bad = error
+                bad, error.version = error, version.etag
             finally:
                 await opened.close()
             again = await self._source.open(bucket, key, version.etag if bad else "")
@@ -212,11 +214,15 @@ class ArtifactCache:
         evicted: list[Path] = []
         try:
             with self._lock:
-                lost = id in self._entries  # a person removed the folder; the entry's uses still count
-                evicted += [self._folder.set_aside(id)] if lost else self._make_room(size)
-                self._folder.put(work, id)
-                if not lost:
+                if id not in self._entries:
+                    evicted = self._make_room(size)
+                    self._folder.put(work, id)
                     self._add(Fetched(version, self._folder.model(id), size, extracted.data))
+                elif os.path.isdir(self._entries[id].path):
+                    evicted = [work]  # another fetch came first
+                else:  # a person removed the folder; the entry's uses still count
+                    evicted = [self._folder.set_aside(id)]
+                    self._folder.put(work, id)
                 self._lru.pin(id)
                 return self._entries[id]
         finally:

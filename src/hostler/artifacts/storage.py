@@ -56,7 +56,7 @@ class Placed(msgspec.Struct, frozen=True):
     target: str  # empty for `model` and `code`
     bucket: str
     key: str
-    version: str  # of the object; no two versions of any object have the same
+    version: str  # of the object: its ETag; empty: an earlier hostler placed it
     shown: str  # the folder's path, as the container sees it
     size: int  # bytes, extracted
     memory: int | None = None  # bytes that its last load took; None: it was never measured
@@ -77,10 +77,10 @@ class Storage(Protocol):
         or unload was under way.
         """
 
-    async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
         """Place a target's artifact. The version that was in place before comes back if it is still on disk (§6.7).
 
-        Raises ArtifactError.
+        `failed`: a version that must not come back: raises ArtifactUnchanged if it is present. Raises ArtifactError.
         """
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
@@ -140,9 +140,9 @@ class LocalStorage:
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         return await in_thread(self._known, held)
 
-    async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
         """Place a target, at `models/<model_id>/model` if it has a folder."""
-        return await self._fetch(model_id, target, bucket, key, _target_path(model_id), copy=self._copy)
+        return await self._fetch(model_id, target, bucket, key, _target_path(model_id), failed, copy=self._copy)
 
     async def fetch_model(self, bucket: str, key: str) -> Placed:
         """Place the model at `model`."""
@@ -175,7 +175,9 @@ class LocalStorage:
 
     # --- placing --------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, name: str, target: str, bucket: str, key: str, path: str, *, copy: bool) -> Placed:
+    async def _fetch(
+        self, name: str, target: str, bucket: str, key: str, path: str, failed: str = "", *, copy: bool
+    ) -> Placed:
         """Place an artifact, at `path` below the folder unless it is shown where it lies in the cache.
 
         1. Acquire the version that was placed there before, if it is still on disk (§6.7); else fetch the present one.
@@ -183,9 +185,9 @@ class LocalStorage:
         3. Else write the note, then make the link or the copy, in a thread.
         """
         previous = self._notes.get(name)
-        same_object = previous and (previous.bucket, previous.key) == (bucket, key)
-        fetched = self._cache.acquire(previous.id) if previous and same_object else None  # 1.
-        fetched = fetched or await self._cache.fetch(bucket, key)
+        comes_back = not failed and previous and (previous.bucket, previous.key) == (bucket, key)
+        fetched = self._cache.acquire(previous.id) if previous and comes_back else None  # 1.
+        fetched = fetched or await self._cache.fetch(bucket, key, failed)
         note = _Note(target, bucket, key, fetched.id, fetched.size, fetched.version.etag)
         form = "copy" if copy else self._form(fetched)
         if note != previous or form == "copy" or (form == "link" and not self._is_linked(path, fetched.path)):  # 2.

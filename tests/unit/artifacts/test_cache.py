@@ -16,7 +16,7 @@ from packing import LIMITS, ArtifactSetup, CountingSource, archive
 
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import DOWNLOADS, Fetched
-from hostler.errors import ArtifactBad, ArtifactMissing, DiskFull, StorageUnavailable
+from hostler.errors import ArtifactBad, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from small_disk import small_disk
 
 PATIENCE = 10.0  # seconds, past which a test hangs
@@ -118,6 +118,44 @@ async def test_a_bad_archive_leaves_nothing_on_disk(tmp_path: Path) -> None:
         with pytest.raises(ArtifactBad, match="not in gzip's format"):
             await setup.cache.fetch("bucket", "m.tar.gz")
         assert setup.entries() == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_version_that_has_failed_is_fetched_only_if_another_is_present(tmp_path: Path, streamed: bool) -> None:
+    setup = ArtifactSetup(tmp_path, streamed=streamed)
+    (setup.bucket / "m").write_bytes(b"no archive")
+    with pytest.raises(ArtifactBad) as bad:
+        await setup.cache.fetch("bucket", "m")
+    assert bad.value.version
+    opened = setup.source.opened
+    with pytest.raises(ArtifactUnchanged):
+        await setup.cache.fetch("bucket", "m", bad.value.version)
+    assert setup.source.opened == opened
+    setup.put("m", model=b"m")
+    fetched = await setup.cache.fetch("bucket", "m", bad.value.version)
+    assert (fetched.path / "model").read_bytes() == b"m"
+    setup.cache.release(fetched.id)
+    with pytest.raises(ArtifactUnchanged):  # it is on disk, but its load has failed
+        await setup.cache.fetch("bucket", "m", fetched.version.etag)
+    assert setup.cache.clear()
+
+
+async def test_two_fetches_of_an_object_at_once_keep_one_artifact(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"m")
+    setup.source.gate.clear()
+    fetches = [asyncio.create_task(setup.cache.fetch("bucket", "m", failed)) for failed in ("", "v1", "v2")]
+    await asyncio.sleep(0)
+    setup.source.gate.set()
+    first, *others = await asyncio.gather(*fetches)
+    inode = first.path.stat().st_ino
+    assert {each.path for each in others} == {first.path}
+    assert setup.entries() == [first.id]
+    for _ in range(3):
+        assert not setup.cache.clear()
+        assert first.path.stat().st_ino == inode
+        setup.cache.release(first.id)
+    assert setup.cache.clear()
 
 
 async def test_a_new_version_of_an_object_is_another_artifact(tmp_path: Path) -> None:
@@ -433,7 +471,9 @@ async def test_an_object_that_waits_for_other_downloads_is_opened_again_after_th
     names = [f"m{number}" for number in range(DOWNLOADS + 2)]
     for name in names:
         setup.put(name, model=b"old")
-    fetching = [asyncio.create_task(setup.cache.fetch("bucket", name)) for name in names]
+    fetching = [asyncio.create_task(setup.cache.fetch("bucket", name)) for name in names[:DOWNLOADS]]
+    await until(lambda: source.opened == DOWNLOADS)
+    fetching += [asyncio.create_task(setup.cache.fetch("bucket", name)) for name in names[DOWNLOADS:]]
     await until(lambda: source.opened == len(names))
     setup.put(names[-1], model=b"new")
     for _ in range(3 * len(names)):

@@ -14,7 +14,7 @@ import pytest
 from packing import ArtifactSetup
 
 from hostler.artifacts.storage import LocalStorage, Placed, in_thread
-from hostler.errors import ArtifactMissing, StorageUnavailable
+from hostler.errors import ArtifactMissing, ArtifactUnchanged, StorageUnavailable
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -153,6 +153,18 @@ async def test_a_version_whose_load_failed_does_not_come_back_by_itself(tmp_path
     await container.discard(ID, failed=True)
     setup.put("m", model=b"new")
     assert (await container.fetch(ID, "m", "bucket", "m")).version != first.version
+
+
+async def test_a_version_that_must_not_come_back_does_not_though_it_is_on_disk(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"old")
+    container = storage(setup)
+    first = await container.fetch(ID, "m", "bucket", "m")
+    await container.discard(ID)
+    with pytest.raises(ArtifactUnchanged):
+        await container.fetch(ID, "m", "bucket", "m", first.version)
+    setup.put("m", model=b"new")
+    assert (await container.fetch(ID, "m", "bucket", "m", first.version)).version != first.version
 
 
 async def test_a_target_that_comes_back_finds_its_folder_and_link_again(tmp_path: Path) -> None:

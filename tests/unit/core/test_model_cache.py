@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from model_cache_invariants import check
 
@@ -85,13 +87,94 @@ def test_any_number_of_callers_make_one_load():
     assert cache.request("a", None, 0.0) == [Publish("a", 2)], "a late request is answered again"
 
 
-def test_a_failure_answers_for_a_moment_and_then_it_is_tried_again():
+def test_a_failure_without_a_version_answers_for_a_moment_and_then_it_is_tried_again():
     cache = ModelCache(100)
     cache.request("a", None, 0.0)
-    refuse = Refuse("a", "missing", "no such key")
-    assert cache.fetch_failed("a", "missing", "no such key", 0.0) == [refuse]
+    refuse = Refuse("a", "unavailable", "no answer")
+    assert cache.fetch_failed("a", "unavailable", "no answer", 0.0) == [refuse]
     assert cache.request("a", None, FAILED_FOR / 2) == [refuse]
     assert cache.request("a", None, FAILED_FOR) == [Fetch("a")]
+
+
+def test_a_missing_object_is_asked_for_again_by_every_request_but_one_at_a_time():
+    cache = ModelCache(100)
+    assert cache.request("a", None, 0.0) == [Fetch("a")]
+    assert cache.request("a", None, 0.0) == []
+    refuse = Refuse("a", "missing", "no such key")
+    assert cache.fetch_failed("a", "missing", "no such key", 0.0) == [refuse]
+    assert cache.request("a", None, 0.0) == [Fetch("a")]
+    assert cache.fetched("a", 10, 0.0, "v1") == [Load("a")]
+
+
+def failed_load(cache: ModelCache) -> Refuse:
+    cache.request("a", None, 0.0)
+    assert cache.fetched("a", 10, 0.0, "v1") == [Load("a")]
+    (refuse,) = cache.load_failed("a", 500, "broken", 0.0)
+    assert refuse == Refuse("a", "bad", "broken", 500, version="v1")
+    return refuse
+
+
+def failed_fetch(cache: ModelCache) -> Refuse:
+    cache.request("a", None, 0.0)
+    (refuse,) = cache.fetch_failed("a", "bad", "no archive", 0.0, "v1")
+    assert refuse == Refuse("a", "bad", "no archive", version="v1")
+    return refuse
+
+
+def too_big_to_load(cache: ModelCache) -> Refuse:
+    cache.request("a", None, 0.0)
+    (refuse,) = cache.fetched("a", 101, 0.0, "v1")
+    assert (refuse.kind, refuse.version) == ("too_big", "v1")
+    return refuse
+
+
+@pytest.mark.parametrize("fail", [failed_load, failed_fetch, too_big_to_load])
+def test_a_failure_of_a_version_answers_only_while_that_version_is_present(fail: Callable[[ModelCache], Refuse]):
+    cache = ModelCache(100)
+    refuse = fail(cache)
+    for _ in range(2):
+        assert cache.request("a", None, 0.5) == [Fetch("a", failed="v1")]
+        assert cache.request("a", None, 0.5) == []
+        assert cache.unchanged("a") == [refuse]
+    assert cache.request("a", None, 0.5) == [Fetch("a", failed="v1")]
+    assert cache.fetched("a", 10, 0.5, "v2") == [Load("a")]
+    assert cache.loaded("a", 10, 0.5) == [Publish("a", 2)]
+
+
+def test_a_failed_version_is_tried_again_after_a_moment():
+    cache = ModelCache(100)
+    failed_load(cache)
+    assert cache.request("a", None, FAILED_FOR) == [Fetch("a")]
+
+
+def test_a_version_that_was_too_big_is_refused_only_while_it_is_present():
+    cache = ModelCache(100)
+    assert cache.request("a", 101, 0.0, "v1") == [Fetch("a", failed="v1")]
+    (refuse,) = cache.unchanged("a")
+    assert (refuse.kind, refuse.needed, refuse.budget) == ("too_big", 101, 100)
+    assert cache.request("a", 101, 0.0, "v1") == [Fetch("a", failed="v1")]
+    assert cache.fetched("a", 10, 0.0, "v2") == [Load("a")]
+
+
+def test_a_version_that_others_know_to_fail_is_not_loaded():
+    cache = ModelCache(100)
+    known = Refuse("a", "bad", "it ends containers", version="v1")
+    assert cache.request("a", None, 0.0, failure=known) == [Fetch("a", failed="v1")]
+    assert cache.unchanged("a") == [known]
+    unknown = Refuse("a", "bad", "it ends containers")
+    assert cache.request("a", None, 0.0, failure=unknown) == [unknown]
+
+
+def test_a_version_that_failed_is_asked_for_after_the_unload_that_a_request_met():
+    cache = holding(100, a=10)
+    cache.missing("a", 2, 0.0)
+    cache.request("a", None, 0.0)
+    cache.fetched("a", 10, 0.0, "v1")
+    refuse, unload = cache.loaded("a", 101, 0.0)
+    assert (refuse.kind, unload) == ("too_big", Unload("a"))
+    assert cache.request("a", None, 0.0) == []
+    assert cache.unloaded("a", 0.0) == [Fetch("a", failed="v1")]
+    assert cache.unchanged("a") == [refuse]
 
 
 def test_a_load_that_fails_after_an_eviction_frees_what_it_declared():

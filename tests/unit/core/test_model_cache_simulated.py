@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_cache_invariants import check
 
-from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Unload, Withdraw
+from hostler.core.targets.model_cache import Command, Fetch, Load, ModelCache, Publish, Refuse, Unload, Withdraw
+from hostler.core.targets.recent_failures import FAILED_FOR
 from hostler.core.targets.tags import TargetPolicy
 from hostler.core.targets.victims_lrfu import AdaptiveLrfu
 from hostler.core.targets.victims_lru import Lru
@@ -80,6 +81,9 @@ class Instance(RuleBasedStateMachine):
         self.withdrawn: set[tuple[str, int]] = set()  # publications that were ever asked back
         self.lost: dict[str, int] = {}  # target -> the last publication that a 404 ended, and with it all before
         self.asked: dict[tuple[str, int], set[int]] = {}  # Withdraw -> gateways that have not answered
+        self.present: dict[str, str] = {}  # target -> version of its object in S3, if another than v0
+        self.fetched: dict[str, str] = {}  # target -> version that was fetched last, well or not
+        self.failed: dict[str, tuple[str, float]] = {}  # target -> version that failed last, and when
         self.refusals: dict[str, int] = {}  # target whose load the container refused -> refusals that may yet follow
 
     @initialize(
@@ -99,13 +103,21 @@ class Instance(RuleBasedStateMachine):
 
     # --- the shell ---
 
-    def carry_out(self, commands: list[Command]) -> None:
+    def carry_out(self, commands: list[Command], *, again: bool = False) -> None:
+        """`again`: a failure that is among them is one of before."""
         for command in commands:
             target = command.target
+            if isinstance(command, Refuse) and command.version and not again:
+                assert command.version == self.fetched.get(target)
+                self.failed[target] = (command.version, self.now)
             if isinstance(command, Fetch | Load | Unload):
                 assert all(job.target != target for job in self.jobs), "one job for a target at a time"
                 self.jobs.append(command)
+                if isinstance(command, Fetch) and command.failed:
+                    assert command.failed == self.failed[target][0]
                 if isinstance(command, Load):
+                    version, since = self.failed.get(target, ("", 0.0))
+                    assert version != self.fetched[target] or self.now >= since + FAILED_FOR, "a storm of loads"
                     self.declared[target] = SIZES[target]
                     assert sum(self.declared.values()) <= self.cache.budget, "a load must fit into what is declared"
                 if isinstance(command, Unload):
@@ -143,7 +155,9 @@ class Instance(RuleBasedStateMachine):
             self.cache.hit(used, 1, self.now)
         if kind == "request":
             self.wants.setdefault(target, set()).add(index)
-            self.carry_out(self.cache.request(target, None, self.now))
+            commands = self.cache.request(target, None, self.now)
+            assert not any(isinstance(each, Refuse) and each.version for each in commands), "an upload is seen at once"
+            self.carry_out(commands)
         elif kind == "abandoned":
             gateways = self.wants.get(target, set())
             gateways.discard(index)
@@ -221,23 +235,26 @@ class Instance(RuleBasedStateMachine):
         for _ in range(min(count, len(self.gateways[index].up))):
             self.hear_from(index)
 
+    @rule(name=names)
+    def somebody_uploads_another_version(self, name: str) -> None:
+        self.present[name] = f"v{int(self.present.get(name, 'v0')[1:]) + 1}"
+
     @precondition(lambda self: self.jobs)
     @rule(
-        pick=picks, outcome=st.sampled_from(["well", "well", "well", "failed"]), extra=st.sampled_from([0, 15, 60, 100])
-    )
+        pick=picks, outcome=st.sampled_from(["well", "well", "well", "failed", "missing", "unreachable"]),
+        extra=st.sampled_from([0, 15, 60, 100]),
+    )  # fmt: skip
     def a_job_ends(self, pick: int, outcome: str, extra: int) -> None:
         job = self.jobs.pop(pick % len(self.jobs))
         target, size = job.target, SIZES[job.target]
-        if isinstance(job, Fetch) and outcome == "well":
-            self.carry_out(self.cache.fetched(target, size, self.now))
-        elif isinstance(job, Fetch):
-            self.carry_out(self.cache.fetch_failed(target, "missing", "no such key", self.now))
+        if isinstance(job, Fetch):
+            self.a_fetch_ends(job, outcome)
         elif isinstance(job, Unload):
             self.assert_unused(target)
             self.in_container.pop(target, None)
             del self.declared[target]
             self.carry_out(self.cache.unloaded(target, self.now))
-        elif outcome == "failed":
+        elif outcome != "well":
             del self.declared[target]
             self.carry_out(self.cache.load_failed(target, 500, "broken", self.now))
         elif target == "never" or sum(self.in_container.values()) + size > self.room:
@@ -246,6 +263,23 @@ class Instance(RuleBasedStateMachine):
         else:
             self.in_container[target] = self.declared[target] = size + extra
             self.carry_out(self.cache.loaded(target, size + extra, self.now))
+
+    def a_fetch_ends(self, job: Fetch, outcome: str) -> None:
+        target, version = job.target, self.present.get(job.target, "v0")
+        if outcome == "unreachable":
+            self.carry_out(self.cache.fetch_failed(target, "unavailable", "no answer", self.now))
+        elif outcome == "missing":
+            self.carry_out(self.cache.fetch_failed(target, "missing", "no such key", self.now))
+        elif job.failed == version:
+            commands = self.cache.unchanged(target)
+            assert [(each.target, each.version) for each in commands] == [(target, version)]
+            self.carry_out(commands, again=True)
+        elif outcome == "failed":
+            self.fetched[target] = version
+            self.carry_out(self.cache.fetch_failed(target, "bad", "no archive", self.now, version))
+        else:
+            self.fetched[target] = version
+            self.carry_out(self.cache.fetched(target, SIZES[target], self.now, version))
 
     def refuse(self, target: str) -> None:
         """The container has no memory for the load: each refusal but the last makes one other target leave."""

@@ -55,6 +55,47 @@ async def test_a_load_that_fails_is_refused_with_the_containers_words_and_leaves
         assert list((ground.folder / "containers" / f"{uid}.1.0.0.0.0" / "models").iterdir()) == []
 
 
+@pytest.mark.parametrize("before", ["missing", "no archive", "broken"])
+async def test_an_object_that_is_uploaded_after_a_refusal_is_served_at_once(ground: Ground, before: str) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.container = lambda: Container(broken=before == "broken")
+        await status(reconciler, ground.endpoint(), "InService")
+        (container,) = ground.containers.values()
+        bucket = ground.folder / "s3" / "box"
+        for number in range(20):
+            target = f"{number}.tar.gz"
+            if before == "broken":
+                container.broken = True
+                ground.put(f"p/{target}")
+            elif before == "no archive":
+                (bucket / "p").mkdir(parents=True, exist_ok=True)
+                (bucket / "p" / target).write_bytes(b"no archive")
+            for _ in range(3):
+                gateway.need(target)
+                await gateway.until(lambda: gateway.refused)
+                assert gateway.refused.pop().kind == ("missing" if before == "missing" else "bad")
+            container.broken = False
+            ground.put(f"p/{target}", b"y" * 100)
+            gateway.need(target)
+            await gateway.until(lambda target=target: gateway.refused or gateway.where(target))
+            assert not gateway.refused
+
+
+async def test_a_storm_of_requests_for_a_version_that_failed_is_one_load(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.put("p/a.tar.gz")
+        ground.container = lambda: Container(broken=True)
+        await status(reconciler, ground.endpoint(), "InService")
+        for _ in range(50):
+            gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.refused)
+        for _ in range(50):
+            gateway.need("a.tar.gz")
+        await gateway.until(lambda: len(gateway.refused) > 1)
+        assert ground.metrics.model_load_failures == 1
+        assert {refused.message for refused in gateway.refused} == {"no such luck"}
+
+
 async def test_the_least_recently_used_target_leaves_when_there_is_no_room(ground: Ground) -> None:
     async with ground.control(instance_memory=200) as (reconciler, gateway):
         for name in "abc":
@@ -261,6 +302,10 @@ async def test_a_target_that_ends_a_worker_while_it_is_loaded_is_refused_before_
         assert not container.loads
         gateway.need("good")
         await gateway.until(lambda: gateway.where("good"))
+        ground.put("p/bad", b"another version")
+        gateway.need("bad")
+        await gateway.until(lambda: gateway.where("bad"))
+        assert len(gateway.refused) == 2
 
 
 async def test_a_target_is_not_blamed_for_a_worker_that_others_may_have_ended(ground: Ground) -> None:

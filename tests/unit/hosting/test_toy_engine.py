@@ -44,7 +44,7 @@ class ToyStorage:
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         return {id: placed for id, placed in self.placed.items() if id in held}
 
-    async def fetch(self, model_id: str, target: str, bucket: str, key: str) -> Placed:
+    async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
         placed = self.placed[model_id] = Placed(model_id, target, bucket, key, "v1", f"/toy/{key}", 10)
         return placed
 
@@ -54,7 +54,7 @@ class ToyStorage:
     async def fetch_code(self, bucket: str, key: str) -> Placed:
         return await self.fetch("code", "", bucket, key)
 
-    async def discard(self, model_id: str, *, forget: bool = False) -> None:
+    async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
         self.placed.pop(model_id, None)
 
     async def remember(self, model_id: str, memory: int) -> None:

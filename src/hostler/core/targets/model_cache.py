@@ -123,8 +123,13 @@ class ModelCache:
 
     # --- callers ---
 
-    def request(self, target: str, size: int | None, now: float) -> list[Command]:
-        """Callers wait for the target. `size`: bytes that it took the last time, if that is known."""
+    def request(
+        self, target: str, size: int | None, now: float, version: str = "", failure: Refuse | None = None
+    ) -> list[Command]:
+        """Callers wait for the target. `size`: bytes that it took the last time, if that is known, in that `version`.
+
+        `failure`: of a version that must not be loaded, as others know.
+        """
         self._ledger.memory.touch(target)
         state = self._ledger.state(target)
         if entry := self._ledger.targets.get(target):
@@ -136,12 +141,13 @@ class ModelCache:
             return [self._stay(target, "request", now), *self._settle(now)]
         if state not in ("absent", "unloading"):
             return []  # the answer is on its way
-        if refuse := self._failures.get(target, now):
-            return [refuse]
-        if size is not None and size > self.budget - self._ledger.pinned_bytes:
-            return [self._too_big(target, size)]
+        failure = failure or self._failures.get(target, now)
+        if failure is None and size is not None and size > self.budget - self._ledger.pinned_bytes:
+            failure = self._too_big(target, size, version)
+        if failure and not failure.version:
+            return [failure]
         entry = self._ledger.move(target, "request")
-        entry.awaited, entry.tries = True, None
+        entry.awaited, entry.tries, entry.failure = True, None, failure
         return self._fetch(entry)
 
     def hit(self, target: str, uses: int, now: float) -> None:
@@ -168,14 +174,26 @@ class ModelCache:
 
     # --- outcomes of commands ---
 
-    def fetched(self, target: str, size: int, now: float) -> list[Command]:
-        """The target's artifact lies on disk. `size`: bytes that loading it will take, as far as is known."""
-        self._ledger.move(target, "fetched", size)
+    def fetched(self, target: str, size: int, now: float, version: str = "") -> list[Command]:
+        """This version of the target's artifact lies on disk. `size`: bytes that loading it will take, as far as is
+        known.
+        """
+        entry = self._ledger.move(target, "fetched", size)
+        entry.version, entry.failure = version, None
         return [self._turn_away(target, now)] if size > self.budget else self._settle(now)
 
-    def fetch_failed(self, target: str, kind: RefusalKind, message: str, now: float) -> list[Command]:
+    def fetch_failed(
+        self, target: str, kind: RefusalKind, message: str, now: float, version: str = ""
+    ) -> list[Command]:
+        """`version`: of the object, if that is at fault."""
         self._ledger.move(target, "fetch_failed")
-        return [self._fail(Refuse(target, kind, message), now)]
+        return [self._fail(Refuse(target, kind, message, version=version), now)]
+
+    def unchanged(self, target: str) -> list[Command]:
+        """The version that has failed is still present: its failure answers again."""
+        failure = self._ledger.move(target, "unchanged").failure
+        assert failure is not None
+        return [failure]
 
     def loaded(self, target: str, size: int, now: float) -> list[Command]:
         """The container holds the target; `size` is measured (bytes)."""
@@ -187,8 +205,8 @@ class ModelCache:
 
     def load_failed(self, target: str, status: int, message: str, now: float) -> list[Command]:
         """The container answered the load with `status` (0: not at all), and does not hold the target."""
-        self._ledger.move(target, "load_failed")
-        refuse = self._fail(Refuse(target, "bad", message, status), now)
+        entry = self._ledger.move(target, "load_failed")
+        refuse = self._fail(Refuse(target, "bad", message, status, version=entry.version), now)
         return [refuse, *self._departed(), *self._settle(now)]
 
     def refused(self, target: str, now: float) -> list[Command]:
@@ -374,7 +392,9 @@ class ModelCache:
 
     def _fetch(self, entry: Target) -> list[Command]:
         """Also when a reload was pending: what was unloaded may have left the disk too."""
-        return [Fetch(entry.name)] if entry.state == "fetching" else []
+        if entry.state != "fetching":
+            return []
+        return [Fetch(entry.name, entry.failure.version if entry.failure else "")]
 
     def _departed(self) -> list[Command]:
         """A target has left the container: the first that waits for that may try again."""
@@ -400,7 +420,7 @@ class ModelCache:
 
     def _turn_away(self, target: str, now: float, size: int | None = None) -> Refuse:
         entry = self._ledger.move(target, "too_big", size)
-        return self._fail(self._too_big(target, entry.size), now)
+        return self._fail(self._too_big(target, entry.size, entry.version), now)
 
     def _fail(self, refuse: Refuse, now: float) -> Refuse:
         self._failures.add(refuse, now)
@@ -411,10 +431,11 @@ class ModelCache:
         self._ledger.move(target, "no_memory")
         return self._fail(Refuse(target, "no_memory", status=507, by_pins=bool(pinned), pinned=pinned), now)
 
-    def _too_big(self, target: str, size: int) -> Refuse:
+    def _too_big(self, target: str, size: int, version: str) -> Refuse:
+        by_pins = size <= self.budget
         return Refuse(
-            target, "too_big", status=507, by_pins=size <= self.budget,
-            needed=size, budget=self.budget, pinned_bytes=self._ledger.pinned_bytes,
+            target, "too_big", status=507, by_pins=by_pins, needed=size, budget=self.budget,
+            pinned_bytes=self._ledger.pinned_bytes, version="" if by_pins else version,
         )  # fmt: skip
 
     def _is_late(self, target: str, event: str, generation: int) -> bool:

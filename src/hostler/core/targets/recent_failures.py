@@ -1,4 +1,8 @@
-"""The refusals of the last moment: a storm of callers must not become a storm of downloads and loads."""
+"""The refusals of the last moment: a storm of callers must not become a storm of downloads and loads.
+
+A failure of one version of an object stands for that version alone: before it answers again, it must be found out
+whether another is present by now. A missing object has no version, and is not remembered. All others stand by time.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,11 @@ class RecentFailures:
     def add(self, refuse: Refuse, now: float) -> None:
         self._forget(now)
         self._refusals.pop(refuse.target, None)
-        self._refusals[refuse.target] = (now + FAILED_FOR, refuse)
+        if refuse.kind != "missing":
+            self._refusals[refuse.target] = (now + FAILED_FOR, refuse)
 
     def get(self, target: str, now: float) -> Refuse | None:
-        """The refusal that still answers for the target."""
+        """The refusal that still answers for the target, or for one version of it."""
         self._forget(now)
         return self._refusals[target][1] if target in self._refusals else None
 

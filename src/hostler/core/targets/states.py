@@ -29,6 +29,7 @@ TARGET: StateTable[State] = StateTable(
         ("absent", "restore"): "resident",
         ("fetching", "fetched"): "queued",
         ("fetching", "fetch_failed"): "absent",
+        ("fetching", "unchanged"): "absent",
         ("queued", "start"): "loading",
         ("queued", "too_big"): "absent",
         ("queued", "no_memory"): "absent",
@@ -73,6 +74,8 @@ class Target:
     used: float = 0.0  # when it was last requested, found in use, or loaded; on the clock of its cache
     calls: int = 0  # uses that gateways have reported since it came
     awaited: bool = False  # callers wait for it here, as far as is known
+    version: str = ""  # of the object that was fetched
+    failure: Refuse | None = None  # of a version that failed shortly before it was requested, until it is fetched
     tries: int | None = None  # refusals by the container (507) before the last; None: none yet since it was requested
 
     def __str__(self) -> str:
@@ -90,9 +93,13 @@ ORDERS: dict[str, Callable[[Target], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Bring the target's artifact to the disk. Then: fetched or fetch_failed."""
+    """Bring the target's artifact to the disk. Then: fetched or fetch_failed.
+
+    `failed`: a version that has just failed. If it is still present, nothing is fetched. Then: unchanged.
+    """
 
     target: str
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,7 @@ class Refuse:
     budget: int = 0  # ... that the instance has, ...
     pinned_bytes: int = 0  # ... and that its pinned targets take
     pinned: int = 0  # `no_memory`: targets that are pinned there
+    version: str = ""  # of the object, if that is at fault: another version may be served
 
 
 Command = Fetch | Load | Publish | Withdraw | Unload | Refuse

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hostler.artifacts.storage import Placed
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, ModelCache
-from hostler.core.targets.states import Target
+from hostler.core.targets.states import Refuse, Target
 from hostler.core.targets.tags import TargetPolicy
 from hostler.engines.sockets import own_sockets
 from hostler.hosting import clock
@@ -45,7 +45,8 @@ class TargetRecord:
 class TargetHistory:
     """What an instance remembers of a target that was fetched there once."""
 
-    memory: int | None = None  # bytes that it took the last time; None: never measured
+    version: str = ""  # of the object that was fetched last
+    memory: int | None = None  # bytes that this version took the last time; None: never measured
     size: int = 0  # bytes of its files
     loads: int = 0
 
@@ -90,12 +91,16 @@ class InstanceTargets:
         self._timer = None
         self.run(self.cache.tick(clock.now()))
 
-    def request(self, target: str, now: float, *, by_gateway: bool = True) -> None:
-        """Have the target loaded, for a gateway or a call of `ensure` that waits for it."""
+    def request(self, target: str, now: float, *, by_gateway: bool = True, failure: Refuse | None = None) -> None:
+        """Have the target loaded, for a gateway or a call of `ensure` that waits for it.
+
+        `failure`: of a version that must not be loaded.
+        """
         record = self.record(target)
         if by_gateway and record.requested_at is None:
             record.requested_at = now
-        self.run(self.cache.request(target, self.history(target).memory, now), target)
+        history = self.history(target)
+        self.run(self.cache.request(target, history.memory, now, history.version, failure), target)
 
     def resize(self, budget: int, policy: TargetPolicy) -> None:
         """Set the instance's memory in bytes: more or fewer instances share the machine's."""
@@ -130,6 +135,7 @@ class InstanceTargets:
         """Take in where the target's artifact is, and its sizes."""
         record, history = self.record(target), self._history.setdefault(target, TargetHistory())
         record.placed, history.memory, history.size = placed, placed.memory, placed.size
+        history.version = placed.version
         return record
 
     def set_loaded(self, target: str, memory: int) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core.targets.quarantine import Quarantine
-from hostler.errors import ArtifactError, ArtifactMissing, DiskFull, StorageUnavailable
+from hostler.errors import ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from hostler.hosting import clock
 from hostler.hosting.container import decoded
 from hostler.hosting.instance import SENT_BY_OTHERS
@@ -77,14 +77,21 @@ class TargetLoader:
 
     # --- fetch ----------------------------------------------------------------------------------------------------
 
-    async def fetch(self, at: InstanceTargets, target: str) -> None:
-        """Bring the target's artifact into the container's storage. Then: `fetched` or `fetch_failed`."""
+    async def fetch(self, at: InstanceTargets, target: str, failed: str) -> None:
+        """Bring the target's artifact into the container's storage. Then: `fetched` or `fetch_failed`.
+
+        `failed`: a version that has just failed. If it is still present: `unchanged`.
+        """
         key = names.join_key(self._prefix, target)
         begun = clock.now()
         try:
-            placed = await self._fetch_with_room(at, target, key)
+            placed = await self._fetch_with_room(at, target, key, failed)
+        except ArtifactUnchanged:
+            at.run(at.cache.unchanged(target), target)
+            return
         except ArtifactError as error:
-            at.run(at.cache.fetch_failed(target, _kind(error), self._not_fetched(key, error), clock.now()), target)
+            why = self._not_fetched(key, error)
+            at.run(at.cache.fetch_failed(target, _kind(error), why, clock.now(), error.version), target)
             return
         if placed.download or placed.extract:
             self._metrics.downloads += 1
@@ -93,14 +100,14 @@ class TargetLoader:
         queue = 0.0 if record.requested_at is None else max(0.0, begun - record.requested_at)
         record.timing = Timing(queue, placed.download, placed.extract)
         size = placed.memory or placed.size
-        at.run(at.cache.fetched(target, max(size, 1), clock.now()), target)
+        at.run(at.cache.fetched(target, max(size, 1), clock.now(), placed.version), target)
 
-    async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str) -> Placed:
+    async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
         """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
         model_id = names.model_id(self._bucket, key)
         while True:
             try:
-                return await at.container.storage.fetch(model_id, target, self._bucket, key)
+                return await at.container.storage.fetch(model_id, target, self._bucket, key, failed)
             except DiskFull:
                 departed = self._departed
                 if not any(_free_disk(each) for each in (at, *self._instances)):
@@ -154,7 +161,7 @@ class TargetLoader:
             ended = None if at.container.foreign else decoded(reply, LoadFailure).process_ended
             if ended is None:
                 await self._load_failed(at, target, reply.status, reply.body.decode(errors="replace"))
-            elif self._quarantine.blame(target, ended not in SENT_BY_OTHERS, clock.now()):
+            elif self._quarantine.blame(target, record.artifact.version, ended not in SENT_BY_OTHERS, clock.now()):
                 await self._load_failed(at, target, 0, ENDED_BY_LOAD)
             else:  # as a target is requested again where it ended the whole container
                 await self.load(at, target)

@@ -102,7 +102,8 @@ class TargetRuntime:
         ended.end()
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and (oldest := ended.oldest_load()) and ended.container in instance.culprits:
-            self._quarantine.blame(oldest, instance.ended_by_itself, clock.now())
+            version = ended.records[oldest].artifact.version
+            self._quarantine.blame(oldest, version, instance.ended_by_itself, clock.now())
         self._waiters.end(instance.id)
         for target in ended.cache.waiting():
             self._place(target, False, clock.now())
@@ -163,11 +164,17 @@ class TargetRuntime:
         serving = self._serving.instances(self.key, self.fleet)
         if serving is None:
             return
-        if self._quarantine.refuses(target, now):
+        failure = self._quarantined(target, now)
+        if chosen := self.instances.choose(target, hot, serving):  # else no instance can, or one copy more helps
+            chosen.request(target, now, failure=failure)
+        elif failure:
             self._waiters.remove_gateways(target)
-            self._send_refusal(gateway_messages.Refused(*self._key, target, "bad", ENDED_BY_LOAD))
-        elif chosen := self.instances.choose(target, hot, serving):  # else no instance can, or one copy more helps
-            chosen.request(target, now)
+            self._send_refusal(gateway_messages.Refused(*self._key, target, failure.kind, failure.message))
+
+    def _quarantined(self, target: str, now: float) -> Refuse | None:
+        """The failure of the version of the target that must not be loaded now."""
+        version = self._quarantine.refused(target, now)
+        return None if version is None else Refuse(target, "bad", ENDED_BY_LOAD, version=version)
 
     def _place_elsewhere(self, joined: InstanceTargets, target: str) -> bool:
         """Pins leave the target no room there: request it on an instance not tried yet. False: there is none, or the
@@ -183,7 +190,8 @@ class TargetRuntime:
         if other is None:
             return False
         waiters.move(target, id, other.instance.id)
-        other.request(target, clock.now(), by_gateway=waiters.has_gateway(target))
+        now = clock.now()
+        other.request(target, now, by_gateway=waiters.has_gateway(target), failure=self._quarantined(target, now))
         return True
 
     # --- without a request ----------------------------------------------------------------------------------------
@@ -198,11 +206,8 @@ class TargetRuntime:
         if joined is None:
             return Outcome()
         now = clock.now()
-        if self._quarantine.refuses(target, now):
-            self._note_failure(target, ENDED_BY_LOAD)
-            return Outcome(failure=ENDED_BY_LOAD)
         outcome = self._waiters.add(target, instance)
-        joined.request(target, now, by_gateway=False)
+        joined.request(target, now, by_gateway=False, failure=self._quarantined(target, now))
         try:
             return await outcome
         except asyncio.CancelledError:
@@ -229,8 +234,8 @@ class TargetRuntime:
 
     def _carry_out(self, joined: InstanceTargets, command: Command) -> None:
         match command:
-            case Fetch(target):
-                joined.work.spawn(self._loader.fetch(joined, target))
+            case Fetch(target, failed):
+                joined.work.spawn(self._loader.fetch(joined, target, failed))
             case Load(target):
                 joined.work.spawn(self._loader.load(joined, target))
             case Unload(target):
