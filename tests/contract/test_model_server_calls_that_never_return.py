@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -320,3 +322,33 @@ def test_a_server_wakes_only_while_its_processes_are_called(server: Container) -
     for name in ("idle", "inline"):
         server.ask("DELETE", f"/models/{name}")
     assert os.path.exists(f"/proc/{server.process.pid}")
+
+
+def test_a_load_that_comes_before_the_end_of_the_model_s_process_is_reported_is_a_load(server: Container) -> None:
+    """Callers see its end at once, and the platform has it loaded again: that must not be taken for loaded."""
+    socket = load(server, "ends", PLAIN)
+    pid = int(server.ask("POST", "/invocations", b"1", to=socket, content_type="text/csv").json)
+    [fork_server] = tree.children(server.process.pid)
+    os.kill(fork_server, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: refuses(server, socket))
+        with contextlib.closing(server.connect(timeout=PATIENCE)) as connection:
+            body = b'{"model_name": "ends", "url": "/opt/ml/models/ends/model"}'
+            connection.request("POST", "/models", body, {"Content-Type": "application/json"})
+            time.sleep(0.3)  # in which it is read
+            os.kill(fork_server, signal.SIGCONT)
+            answer = connection.getresponse()
+            assert (answer.status, "socket" in json.loads(answer.read())) == (200, True)
+    finally:
+        os.kill(fork_server, signal.SIGCONT)
+    server.ask("DELETE", "/models/ends")
+
+
+def refuses(server: Container, socket: str) -> bool:
+    with contextlib.closing(server.connect(socket)) as connection:
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            return True
+        return False

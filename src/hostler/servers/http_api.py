@@ -168,6 +168,7 @@ class ContainerApi:
             _refuse(request, 400, "model_name is not one path segment of at most 256 characters.")
             return
         try:
+            await self._registry.notice_exit(name)
             if name in self._models:
                 raise LoadFailed(409, f"Model {name} is already registered.")
             folder = self._environment.folder(registration.url)

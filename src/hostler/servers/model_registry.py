@@ -16,6 +16,7 @@ from hostler.servers import error_text
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, installed, registry
 from hostler.servers.frameworks.predictor import Unloadable
+from hostler.servers.runners.process import ProcessRunner
 from hostler.servers.runners.process_loader import ProcessLoader
 from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runner
 
@@ -72,6 +73,12 @@ class ModelRegistry:
 
     def is_loading(self, name: str) -> bool:
         return name in self._loads
+
+    async def notice_exit(self, name: str) -> None:
+        """Forget a model whose process has ended. Its callers see that at once, the fork server reports it later."""
+        model = self.models.get(name)
+        if model is not None and isinstance(model.runner, ProcessRunner) and not model.runner.listens():
+            await asyncio.wait([model.runner.exited])
 
     async def unload(self, name: str) -> None:
         """Unload a model; return when its calls in flight are answered. Its memory is returned soon after.

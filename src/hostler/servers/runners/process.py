@@ -107,6 +107,18 @@ class ProcessRunner:
             await asyncio.wait([reading_report])
             transport.close()
 
+    def listens(self) -> bool:
+        """Whether the system takes connections for it: until the process ends, which is reported later."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(self.path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            except BlockingIOError:  # it hangs, and its backlog is full
+                pass
+            return True
+
     def take_name(self, name: str) -> None:
         """Atomically take over this socket name by a rename; new connections come here."""
         path = self.path.with_name(name)
