@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MISTAKE = sys.argv[1]
+WORKER = threading.Lock()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer GET /ping with the status in the mistake's name, else 200; there is no other route."""
+    """Answer GET /ping with the status in the mistake's name, else 200; POST is for the mistake `hangs` alone."""
 
     status = int(MISTAKE.partition("-")[2]) if MISTAKE.startswith("ping-") else 200
 
@@ -23,6 +25,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(self.status if self.path == "/ping" else 404)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def do_POST(self) -> None:
+        """Echo the body. `hang` never returns, and after it no other call does: the only worker is busy."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with WORKER:
+            if body == b"hang":
+                threading.Event().wait()
+            self.send_response(200 if MISTAKE == "hangs" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None: ...
 

@@ -16,6 +16,7 @@ import httptools
 
 from hostler.contract import MAX_BODY
 from hostler.wire.http_head import HEADER_BYTES, HEADERS, NAMES
+from hostler.wire.http_phases import ENDING
 from hostler.wire.http_request import Connection, Request
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class ReadConnection(Connection, Protocol):
     """The connection, as far as its reader uses it."""
 
     deadline: float  # loop time
-    discarding: bool  # nothing more is parsed
+    phase: int  # http_phases
     queue: deque[Request]
 
     def refuse(self, status: int, text: str) -> None: ...
@@ -72,7 +73,7 @@ class RequestReader:
         self._clock = clock
         self._parser = httptools.HttpRequestParser(self)
         self._headers: dict[str, str] = {}  # where header fields go
-        self._head_read = False  # the head of `unfinished` is whole
+        self.head_read = False  # the head of `unfinished` is whole
         self._url = b""
         self._repeated = 0  # headers that repeat another's name
         self._fed = 0  # bytes of the feed that is being parsed
@@ -83,21 +84,21 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Parse what has arrived; refuse the request if it breaks HTTP/1.1 or a limit."""
-        connection, unfinished, head_read = self._connection, self.unfinished, self._head_read
+        connection, unfinished, head_read = self._connection, self.unfinished, self.head_read
         self._fed = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if not connection.discarding and len(data) > upgrade.args[0]:
+            if connection.phase < ENDING and len(data) > upgrade.args[0]:
                 self.feed(data[upgrade.args[0] :])
                 return
         except httptools.HttpParserError as error:
-            if not connection.discarding:
+            if connection.phase < ENDING:
                 cause = error.__context__
                 if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, _Stop):
                     log.error("a parser callback failed", exc_info=cause)
                 connection.refuse(400, "The request is not well-formed HTTP/1.1.")
-        if unfinished is not None and unfinished is self.unfinished and not connection.discarding:
+        if unfinished is not None and unfinished is self.unfinished and connection.phase < ENDING:
             self._bound(head_read, len(data))
 
     def give_up(self) -> Request | None:
@@ -108,7 +109,7 @@ class RequestReader:
     def _bound(self, head_read: bool, fed: int) -> None:
         """Bound the bytes that become neither head nor body, of a request that this feed neither began nor ended."""
         limits = self._limits
-        if not self._head_read:
+        if not self.head_read:
             self._partial_bytes += fed
             if self._partial_bytes > limits.header_bytes:
                 self._connection.refuse(431, "The request's header fields are too large.")
@@ -130,14 +131,13 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         connection = self._connection
-        if connection.discarding:
+        if connection.phase >= ENDING:
             raise _Stop
         self.unfinished = request = Request(connection)
         self._headers = request.headers
-        self._head_read = False
+        self.head_read = False
         self._url = b""
         self._repeated = self._partial_bytes = 0
-        connection.deadline = self._clock.now + self._limits.header_time
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -150,7 +150,7 @@ class RequestReader:
             headers[key] = value.decode("latin-1")
 
     def _repeat(self, key: str, value: bytes) -> None:
-        if self._head_read:
+        if self.head_read:
             return
         if key == "host":
             self._stop(400, "The request has more than one Host header.")
@@ -191,10 +191,9 @@ class RequestReader:
                 self._stop(413, f"HTTP content length exceeded {limits.body} bytes.")
         if "expect" in headers:
             self._check_expectation(request)
-        self._head_read, self._headers = True, {}  # trailers are dropped
+        self.head_read, self._headers = True, {}  # trailers are dropped
         self._body_bytes = self._raw_bytes = self._progress = 0
         # 5. The connection's queue.
-        connection.deadline = self._clock.now + limits.body_time
         connection.queue.append(request)
         if len(connection.queue) >= limits.pipelined:
             request.close = True
@@ -244,7 +243,7 @@ class RequestReader:
 
     def on_body(self, part: bytes) -> None:
         request = self.unfinished
-        if self._connection.discarding or request is None:
+        if self._connection.phase >= ENDING or request is None:
             raise _Stop
         self._body_bytes += len(part)
         if self._limits.body is not None and self._body_bytes > self._limits.body:
@@ -259,4 +258,4 @@ class RequestReader:
         request.complete = True
         self.unfinished = None
         if request.close:
-            self._connection.discarding = True  # no request may follow this one
+            self._connection.phase = ENDING  # no request may follow this one

@@ -21,6 +21,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 
+from hostler.wire.http_phases import BODY, CLOSING, ENDING, HANDLING, HEAD, IDLE, LINGERING, LOST, NAMES
 from hostler.wire.http_reader import PIPELINED_BYTES, ConnectionLimits, RequestReader
 from hostler.wire.http_request import Headers, Request
 
@@ -40,9 +41,7 @@ def plain_refusal(status: int, text: str) -> tuple[bytes, str, Headers]:
 class _Connection(asyncio.Protocol):
     """One peer. Reads as far as backpressure allows, and hands requests to the handler one by one.
 
-    Its deadline is that of its phase: idle (`idle_time`), a head arrives (`header_time`), a body arrives (`body_time`),
-    lingering or closing (`linger_time`). While the handler works there is none. A peer that does not read its answer
-    has `write_time` besides.
+    Its deadline is that of its phase (http_phases). A peer that does not read its answer has `write_time` besides.
     """
 
     transport: asyncio.Transport
@@ -50,10 +49,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.limits = server.limits
+        self.phase: int = IDLE
         self.deadline = math.inf  # of the phase, loop time
         self.write_deadline = math.inf  # of a peer that does not read
         self.closing = False  # the server closes
-        self.discarding = False  # nothing more is parsed: what comes is thrown away
         self.queue: deque[Request] = deque()  # read, not yet handled
         self._reader = RequestReader(self, server.limits, server)
         self._active: Request | None = None  # handed to the handler, not yet answered
@@ -62,16 +61,24 @@ class _Connection(asyncio.Protocol):
         self._body_paused = False  # the handler asked for that
         self._discarded_bytes = 0
 
+    def __repr__(self) -> str:
+        return f"<connection: {NAMES[self.phase]}, {len(self.queue)} requests queued>"
+
+    def _enter(self, phase: int, seconds: float) -> None:
+        """Enter a phase, or begin its time anew."""
+        self.phase = phase
+        self.deadline = self.server.now + seconds
+
     # --- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.closing = self.server.closing
         self.server.opened(self)
-        self.deadline = self.server.now + self.limits.idle_time
+        self._enter(IDLE, self.limits.idle_time)
         if len(self.server.connections) > self.limits.connections:
             self.refuse(503, "Too many connections.")
-            self._advance()
+            self.advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.closed(self)
@@ -80,7 +87,7 @@ class _Connection(asyncio.Protocol):
         self._active = None
         self._reader.give_up()
         self.queue.clear()
-        self.discarding = True
+        self._enter(LOST, math.inf)
         for request in requests:
             request.disconnect()
 
@@ -98,15 +105,15 @@ class _Connection(asyncio.Protocol):
             self._active.on_write_blocked(False)
 
     def data_received(self, data: bytes) -> None:
-        if self.discarding:
+        if self.phase >= ENDING:
             self._discard(len(data))
             return
         self._reader.feed(data)
-        self._advance()
+        self.advance()
 
     # --- handling
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
         """Hand over every request that may be handled now, and pass on what arrived for the request in flight."""
         if self._advancing:
             return
@@ -126,11 +133,13 @@ class _Connection(asyncio.Protocol):
                 if request.refusal is not None:
                     self._answer_refusal(request, *request.refusal)
                     break
+                if self.phase < ENDING:
+                    self.phase = HANDLING
                 self._handle(request)
         finally:
             self._advancing = False
         # 3. Reading pauses or resumes.
-        if queue or self.paused or self._body_paused or self._reader.unfinished is not None:
+        if queue or self.paused or self._body_paused or self._reader.unfinished is not None or self.phase == BODY:
             self.regulate()
 
     def _ready(self, request: Request) -> bool:
@@ -155,7 +164,7 @@ class _Connection(asyncio.Protocol):
         """Pause or resume reading: as the handler asked, and never more ahead than the buffer."""
         active = self._active
         pause = False
-        if active is not None and not self.discarding:
+        if active is not None and self.phase < ENDING:
             pause = self._body_paused
             if not pause and not active.complete and self.limits.buffer is not None and active.sink is None:
                 pause = active.buffered > self.limits.buffer
@@ -166,8 +175,18 @@ class _Connection(asyncio.Protocol):
             if pause:
                 self.transport.pause_reading()
             else:
-                self.deadline = self.server.now + self.limits.body_time
                 self.transport.resume_reading()
+        if self.phase < ENDING:
+            self._take_note(active)
+
+    def _take_note(self, active: Request | None) -> None:
+        """Enter the phase of a request that has come in part, or that the handler has."""
+        if active is not None and (active.complete or self.paused):
+            self.phase = HANDLING
+        elif self._reader.unfinished is not None:
+            phase = BODY if self._reader.head_read else HEAD
+            if self.phase != phase:
+                self._enter(phase, self.limits.body_time if phase == BODY else self.limits.header_time)
 
     def pause_body(self, request: Request) -> None:
         if request is self._active:
@@ -186,22 +205,22 @@ class _Connection(asyncio.Protocol):
         if not request.complete or request.refusal is not None:
             self._linger()
         elif request.close:
-            self.deadline = self.server.now + self.limits.linger_time
-            self.transport.close()
+            self.close()
         else:
-            limits, unfinished = self.limits, self._reader.unfinished
-            self.deadline = self.server.now + (limits.header_time if unfinished else limits.idle_time)
-            if self.queue or self.paused:
-                self._advance()
-            elif self.closing and unfinished is None:
-                self.transport.close()
+            if self.phase < ENDING:
+                self.phase = IDLE
+                self.deadline = self.server.now + self.limits.idle_time
+            if self.queue or self.paused or self._reader.unfinished is not None:
+                self.advance()
+            elif self.closing:
+                self.close()
 
     # --- refusing and closing
 
     def refuse(self, status: int, text: str) -> None:
         """Answer an error after the answers that come before it on this connection, and read no more."""
         request = self._reader.give_up()
-        self.discarding = True
+        self.phase = ENDING
         # 1. Its handler streams the body that went wrong: it is as if the peer had left.
         if request is not None and request is self._active:
             request.disconnect()
@@ -224,46 +243,63 @@ class _Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close after the last answer, but throw away what the peer still sends, so that it sees no reset first."""
-        self.discarding = True
-        self.deadline = self.server.now + self.limits.linger_time
+        self._enter(LINGERING, self.limits.linger_time)
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
         self.regulate()
+
+    def close(self) -> None:
+        """Close once the last answer is out."""
+        self._enter(CLOSING, self.limits.linger_time)
+        self.transport.close()
 
     def _discard(self, size: int) -> None:
         self._discarded_bytes += size
         if self._discarded_bytes > self.limits.linger_bytes:
             self.transport.abort()
 
-    def expired(self) -> None:
-        """End the phase whose deadline has passed."""
-        now = self.server.now
-        # 1. The peer does not read its answer, or lingered for too long.
-        if self.write_deadline < now or (self.discarding and self._active is None):
-            self.transport.abort()
-        # 2. The handler works: its time is not the peer's.
-        elif self._active is not None and (self._active.complete or self.paused):
-            self.deadline = now + self.limits.body_time
-        # 3. A request arrives too slowly.
-        elif self._reader.unfinished is not None:
-            self.refuse(408, "The request did not arrive in time.")
-            self._advance()
-        # 4. The connection was idle.
-        elif self._active is None:
-            self.deadline = now + self.limits.linger_time
-            self.discarding = True
-            self.transport.close()
-
     def close_when_idle(self) -> None:
         """Close, because the server does: an idle connection after `closing_time`, a busy one with its answer."""
         self.closing = True
-        if self._active is None and not self.queue and self._reader.unfinished is None:
+        if self.phase == IDLE:
             if self.limits.closing_time:
                 self.deadline = min(self.deadline, self.server.now + self.limits.closing_time)
-                return
-            self.discarding = True
-            self.deadline = self.server.now + self.limits.linger_time
-            self.transport.close()
+            else:
+                self.close()
+
+    # --- a phase's time is up
+
+    def expired(self) -> None:
+        """End the phase whose deadline has passed, or break the connection of a peer that does not read its answer."""
+        if self.write_deadline < self.server.now:
+            self.transport.abort()
+        else:
+            _EXPIRED[self.phase](self)
+
+
+def _refuse_slow(connection: _Connection) -> None:
+    connection.refuse(408, "The request did not arrive in time.")
+    connection.advance()
+
+
+def _wait_for_handler(connection: _Connection) -> None:
+    connection.deadline = math.inf  # its time is not the peer's
+
+
+def _break(connection: _Connection) -> None:
+    connection.transport.abort()
+
+
+_EXPIRED: dict[int, Callable[[_Connection], None]] = {
+    IDLE: _Connection.close,
+    HEAD: _refuse_slow,
+    BODY: _refuse_slow,
+    HANDLING: _wait_for_handler,
+    ENDING: _wait_for_handler,
+    LINGERING: _break,
+    CLOSING: _break,
+    LOST: _break,
+}
 
 
 class Server:
