@@ -50,6 +50,8 @@ class FakeEngine:
         self.refuse = ""  # if set, no container starts, for this reason
         self.may_prepare = asyncio.Event()  # while it is not set, `prepare` waits
         self.may_prepare.set()
+        self.may_list = asyncio.Event()  # while it is not set, `list` waits
+        self.may_list.set()
         self.unreachable = ""  # if set, `list` and `stop` raise EngineError with this text
         self.cannot_stop: set[str] = set()  # instances whose `stop` raises EngineError
         self.exits: int | None = None  # if set, a container exits with this code at once
@@ -130,6 +132,7 @@ class FakeEngine:
 
     async def list(self) -> list[InstanceReport]:
         """See Engine."""
+        await self.may_list.wait()
         if self.unreachable:
             raise EngineError(self.unreachable)
         started = [instance for instance in self._instances.values() if instance.containers]

@@ -288,3 +288,65 @@ async def test_the_machines_memory_is_shared_when_instances_ask_for_more_than_it
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
         assert set(reconciler.runtimes.budgets(reconciler.instances.values()).values()) == {MACHINE // 2}
+
+
+# --- while the engine gives no list
+
+
+def cut_off(ground: Ground, how: str) -> None:
+    """Let the engine refuse to answer, or not answer at all, until `reach`."""
+    if how == "refuses":
+        ground.engine.unreachable = "the host went away"
+    else:
+        ground.engine.may_list.clear()
+
+
+def reach(ground: Ground) -> None:
+    ground.engine.unreachable = ""
+    ground.engine.may_list.set()
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_a_route_loses_an_instance_that_answers_no_pings_and_its_slot_waits(ground: Ground, how: str) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        first, second = gateway.places()
+        cut_off(ground, how)
+        ground.containers[f"{first}.0"].ping = 503
+        await gateway.until(lambda: gateway.places() == [second])
+        for _ in range(3):
+            await reconciler.passed()
+        assert len(ground.engine.started) == 2
+        assert not ground.engine.stopped
+        reach(ground)
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.1", second])
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_what_needs_no_list_comes_to_its_end(ground: Ground, how: str) -> None:
+    async with ground.control(startup_timeout=60.0) as (reconciler, gateway):
+        held = Container(ping=503)
+        ground.container = lambda: held
+        uid = ground.endpoint()
+        await passes(reconciler, lambda: f"{uid}.1.0.0.0.0" in ground.containers)
+        cut_off(ground, how)
+        held.ping = 200
+        await status(reconciler, uid, "InService")
+        assert gateway.places() == [f"{uid}.1.0.0.0"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_a_new_control_starts_and_publishes_nothing_before_it_knows_what_runs(ground: Ground, how: str) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+    cut_off(ground, how)
+    async with ground.control() as (reconciler, gateway):
+        for _ in range(3):
+            await reconciler.passed()
+        assert not reconciler.ready
+        assert gateway.snapshot is None
+        reach(ground)
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.0"])
+        assert len(ground.engine.started) == 1
