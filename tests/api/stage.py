@@ -40,7 +40,7 @@ class Lifecycle:
     def wake(self):
         if self.paused:
             return
-        for endpoint, revisions in self._store.desired():
+        for endpoint, revisions, _ in self._store.changes().endpoints:
             name = f"{endpoint.name} {revisions[-1].config['EndpointConfigName']}"
             if endpoint.deleting and "stuck" not in endpoint.name:
                 self._store.remove(endpoint.uid)
@@ -55,12 +55,12 @@ class Lifecycle:
         return _view(record, revisions)
 
     async def settled(self, uid, timeout):
-        statuses = {endpoint.uid: endpoint.status for endpoint, _ in self._store.desired()}
+        statuses = {endpoint.uid: endpoint.status for endpoint, *_ in self._store.changes().endpoints}
         if statuses.get(uid) in ("Creating", "Updating", "Deleting"):
             await asyncio.sleep(timeout)
 
     def describe_all(self):
-        return [{"region": endpoint.region, "name": endpoint.name} for endpoint, _ in self._store.desired()]
+        return [{"region": endpoint.region, "name": endpoint.name} for endpoint, *_ in self._store.changes().endpoints]
 
     def targets(self, region, name, match, order, limit):
         if name and self._store.endpoint(region, name) is None:

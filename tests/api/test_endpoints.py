@@ -105,7 +105,7 @@ def test_a_running_endpoint_does_not_need_its_config_and_its_models(stage):
     sagemaker.delete_model(ModelName="m")
     sagemaker.delete_endpoint_config(EndpointConfigName="Config")
     assert sagemaker.describe_endpoint(EndpointName="ep")["EndpointStatus"] == "InService"
-    ((_, (revision,)),) = stage.context.store.desired()
+    ((_, (revision,), _),) = stage.context.store.changes().endpoints
     assert revision.models["m"]["PrimaryContainer"] == {"Image": "img:1"}
     assert revision.config["ProductionVariants"] == [VARIANT]
 
@@ -155,7 +155,7 @@ def test_a_create_whose_client_disconnects_takes_effect(tmp_path):
         )
         with socket.create_connection(("127.0.0.1", stage.port)) as connection:
             connection.sendall(head.encode() + body)
-            while not stage.context.store.desired():
+            while not stage.context.store.changes().endpoints:
                 pass
         assert sagemaker.describe_endpoint(EndpointName="stuck")["EndpointStatus"] == "Creating"
         assert sagemaker.list_models()["Models"]

@@ -141,7 +141,7 @@ def test_an_update_to_the_same_config_is_a_deployment_of_its_own(stage):
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", "old")
     old, new = (d["ProductionVariants"][0]["DeployedImages"][0]["ResolutionTime"] for d in (before, after))
     assert new > old
-    ((_, (revision,)),) = stage.context.store.desired()
+    ((_, (revision,), _),) = stage.context.store.changes().endpoints
     assert (revision.number, revision.fleet) == (2, 2)
 
 
@@ -475,7 +475,7 @@ def test_weights_and_counts_change_with_the_same_instances(stage):
     assert shares(after) == {"a": (0.5, 0.5, 2, 2), "b": (3.0, 3.0, 1, 1)}
     for name in ("VariantName", "DeployedImages"):
         assert [v[name] for v in after["ProductionVariants"]] == [v[name] for v in before["ProductionVariants"]]
-    ((_, (revision,)),) = stage.context.store.desired()
+    ((_, (revision,), _),) = stage.context.store.changes().endpoints
     assert (revision.number, revision.fleet) == (2, 1)
     weights(sagemaker, {"VariantName": "b", "DesiredWeight": 7})
     assert shares(describe(sagemaker)) == {"a": (0.5, 0.5, 2, 2), "b": (7.0, 7.0, 1, 1)}

@@ -596,7 +596,9 @@ class Plant:
     def is_in_service(self, name: str, document: dict[str, Any]) -> None:
         """An endpoint is in service: then no linked gateway has an older route."""
         weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in document["ProductionVariants"]}
-        [now] = [revisions[0].fleet for record, revisions in self.control.store.desired() if record.name == name]
+        [now] = [
+            revisions[0].fleet for record, revisions, _ in self.control.store.changes().endpoints if record.name == name
+        ]
         for gateway in self.gateways.values():
             if gateway.epoch == self.control.gateways.epoch and (route := gateway.routes.get(f"{REGION}/{name}")):
                 routed = {variant.name: variant.weight for variant in route.variants}
@@ -633,10 +635,10 @@ class Plant:
         same("states", {i.state for i in control.reconciler.instances.values()} - {"gone"}, {"ready"} if of else set())
         same("folders", {path.name for path in (self.folder / "containers").glob("*")}, set(self.host.containers))
         uids = {container.labels["uid"] for container in of.values()}
-        desired = control.store.desired()
-        same("records", {record.name for record, _ in desired}, set(expected))
+        desired = control.store.changes().endpoints
+        same("records", {record.name for record, *_ in desired}, set(expected))
         logs = {path.name for path in (self.folder / "logs").glob("*")}
-        if extra := logs - {record.uid for record, _ in desired}:
+        if extra := logs - {record.uid for record, *_ in desired}:
             differences.append(f"logs: {extra}")
         fleets = {(uid, int(c.labels["fleet"])) for c in of.values() for uid in [c.labels["uid"]]}
         gone = [i.id for i in control.reconciler.instances.values() if (i.key.uid, i.key.fleet) not in fleets]

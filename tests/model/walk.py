@@ -306,7 +306,7 @@ class Walk:
     def _endanger(self, container: Container) -> None:
         """The endpoint's update may fail if this container's instance belongs to it."""
         name = container.endpoint
-        newest = {r.uid: r.revision for r, _ in self.plant.control.store.desired()}
+        newest = {r.uid: r.revision for r, *_ in self.plant.control.store.changes().endpoints}
         uid, revision = container.revision
         if newest.get(uid) == revision or any(state and state.scaling for state in self.rules.states(name)):
             self.rules.endanger(name)

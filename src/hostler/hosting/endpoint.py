@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hostler.core.endpoints.plan import InstanceFacts
@@ -16,12 +17,13 @@ from hostler.wire import gateway_messages
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`revisions`: from the ready one to the newest."""
+    """See StoredEndpoint."""
 
     record: EndpointRecord
     revisions: tuple[Revision, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """region/EndpointName"""
         return f"{self.record.region}/{self.record.name}"

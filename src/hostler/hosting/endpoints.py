@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.instance_key import InstanceKey
-from hostler.store.records import EndpointRecord, Revision
+from hostler.store.records import Changes
 
 
 class Endpoints:
-    """By uid. `set` alone changes them."""
+    """By uid. `take_in` alone changes them."""
 
     def __init__(self) -> None:
+        self.number: int | None = None  # of the last change that was taken in
         self._by_uid: dict[str, Endpoint] = {}
 
-    def set(self, desired: Sequence[tuple[EndpointRecord, tuple[Revision, ...]]]) -> None:
-        """These are all endpoints, each with its revisions from the ready one to the newest."""
-        self._by_uid = {record.uid: Endpoint(record, revisions) for record, revisions in desired}
+    def take_in(self, changes: Changes) -> None:
+        self.number = changes.number
+        self._by_uid |= {stored.record.uid: Endpoint(*stored) for stored in changes.endpoints}
+        for uid in changes.removed:
+            self._by_uid.pop(uid, None)
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._by_uid

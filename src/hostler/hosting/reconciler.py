@@ -21,7 +21,6 @@ from hostler.core.endpoints import rollout
 from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, Plan, StartInstance, StopInstance, plan, slots
 from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Failed, Ready, Removed, decide
 from hostler.core.endpoints.status import EndpointView
-from hostler.core.targets import tags as target_tags
 from hostler.errors import EngineError
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
@@ -36,7 +35,7 @@ from hostler.hosting.platform import Platform
 from hostler.hosting.publisher import Publisher
 from hostler.hosting.targets.listing import list_targets
 from hostler.hosting.targets.registry import RuntimeRegistry
-from hostler.store.records import EndpointRecord, Revision
+from hostler.store.records import Changes, EndpointRecord, Revision
 from hostler.store.store import Store
 
 log = logging.getLogger("hostler.reconciler")
@@ -169,9 +168,10 @@ class Reconciler:
 
     async def _look(self) -> bool:
         """Read the store, and see what runs and what has ended. Return whether the engine has answered."""
-        self.endpoints.set(await self.store_call(self.store.desired))
-        tags = await self.store_call(self.store.tags_of_endpoints, target_tags.PREFIX)
-        self.runtimes.set_policies({e.key: tags.get(e.record.arn, {}) for e in self.endpoints})
+        changes: Changes = await self.store_call(self.store.changes, self.endpoints.number)
+        if changes.number != self.endpoints.number:
+            self.endpoints.take_in(changes)
+            self.runtimes.set_policies({endpoint.key: endpoint.tags for endpoint in self.endpoints if endpoint.tags})
         looked = await self._look_at_engine()
         for instance in self.instances.values():
             if instance.state == "ended":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hostler.core.endpoints.resources import RevisionSpec
 from hostler.core.endpoints.status import endpoint_status
@@ -73,6 +73,23 @@ class Revision:
     def spec(self) -> RevisionSpec:
         """What it desires, its variants in the config's order."""
         return RevisionSpec(self.number, self.fleet, documents.variants(self.config, self.models))
+
+
+class StoredEndpoint(NamedTuple):
+    """An endpoint with everything that is desired of it. `revisions`: from the ready one to the newest."""
+
+    record: EndpointRecord
+    revisions: tuple[Revision, ...]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has changed since an earlier change. `number`: the last change that is included."""
+
+    number: int
+    endpoints: tuple[StoredEndpoint, ...]  # oldest first
+    removed: frozenset[str] = frozenset()  # uids
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, true, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from hostler.errors import HostlerError
 from hostler.store import documents
-from hostler.store.records import Document, EndpointRecord, Kind, ListQuery, Record, Revision
-from hostler.store.tables import STATUS, endpoints, open_file, records, revisions, tags
+from hostler.store.records import (
+    Changes,
+    Document,
+    EndpointRecord,
+    Kind,
+    ListQuery,
+    Record,
+    Revision,
+    StoredEndpoint,
+)
+from hostler.store.tables import STATUS, changes, endpoints, open_file, records, revisions, tags
 
 
 class NameTaken(HostlerError):
@@ -112,6 +121,7 @@ class Store:
             revision |= {"deployment": documents.deployment(document), "asked": created}
             connection.execute(insert(revisions), revision)
             _put_tags(connection, arn, new_tags)
+            _changed(connection, number)
             return _endpoint(connection.execute(select(endpoints).where(endpoints.c.id == number)).one())
 
     def update_endpoint(
@@ -145,6 +155,7 @@ class Store:
             revision |= {"config": config, "models": dict(models), "deployment": deployment, "asked": now}
             connection.execute(insert(revisions), revision)
             values = {"revision": expected_revision + 1, "modified": round(now, 3)}
+            _changed(connection, number)
             query = update(endpoints).where(endpoints.c.id == number).values(values).returning(endpoints)
             return _endpoint(connection.execute(query).one())
 
@@ -181,25 +192,27 @@ class Store:
         with self.database.begin() as connection:
             connection.execute(update(endpoints).where(*conditions, endpoints.c.deleting.is_(False)).values(values))
             row = connection.execute(select(endpoints).where(*conditions)).one_or_none()
+            if row is not None:
+                _changed(connection, row.id)
         return None if row is None else _endpoint(row)
 
     # --- for the reconciler ---------------------------------------------------------------------------------------
 
-    def desired(self) -> list[tuple[EndpointRecord, tuple[Revision, ...]]]:
-        """Return every endpoint of every region, oldest first, with its revisions from the ready one to the newest."""
-        query = (
-            select(revisions)
-            .join(endpoints, revisions.c.endpoint == endpoints.c.id)
-            .where(revisions.c.number >= endpoints.c.ready_revision)
-            .order_by(revisions.c.number)
-        )
+    def changes(self, since: int | None = None) -> Changes:
+        """Return what has changed after a change; None: every endpoint of every region."""
+        changed: ColumnElement[bool] = true()
         with self.database.begin() as connection:
-            stored = [_endpoint(row) for row in connection.execute(select(endpoints).order_by(endpoints.c.id))]
-            revisions_of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in stored}
-            for row in connection.execute(query):
-                revision = _revision(row)
-                revisions_of[revision.uid].append(revision)
-        return [(endpoint, tuple(revisions_of[endpoint.uid])) for endpoint in stored]
+            query = select(changes.c.number, changes.c.endpoint)
+            if since is not None:
+                query = query.where(changes.c.number > since)
+                changed = endpoints.c.id.in_(select(changes.c.endpoint).where(changes.c.number > since))
+            rows = connection.execute(query).all()
+            number = max((row.number for row in rows), default=since or 0)
+            if since is not None and not rows:
+                return Changes(number, ())
+            stored = _stored_endpoints(connection, changed)
+        removed = frozenset(f"{row.endpoint:08x}" for row in rows) - {endpoint.record.uid for endpoint in stored}
+        return Changes(number, stored, removed)
 
     def mark_ready(self, uid: str, revision: int, now: float) -> None:
         """Record that a revision is InService. Does nothing if the endpoint is marked for deletion.
@@ -216,6 +229,7 @@ class Store:
                 values["config_name"] = documents.config_name(config)
                 ready = select(endpoints.c.ready_revision).where(endpoints.c.id == number)
                 previous = connection.execute(ready).scalar_one()
+                _changed(connection, number)
                 # 1. The revision that Describe shows.
                 connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
                 # 2. The revisions that are not used any more.
@@ -232,6 +246,7 @@ class Store:
         values = {"failed_revision": revision, "failure_reason": reason, "modified": round(now, 3)}
         with self.database.begin() as connection:
             connection.execute(update(endpoints).where(*_not_deleting(uid)).values(values))
+            _changed(connection, int(uid, 16))
 
     def remove(self, uid: str) -> None:
         """Delete an endpoint, its revisions and its tags, which frees its name. Does nothing for an unknown `uid`."""
@@ -239,6 +254,7 @@ class Store:
             query = delete(endpoints).where(endpoints.c.id == int(uid, 16)).returning(endpoints.c.arn)
             arn = connection.execute(query).scalar_one_or_none()
             connection.execute(delete(tags).where(tags.c.arn == arn))
+            _changed(connection, int(uid, 16))
 
     # --- tags -----------------------------------------------------------------------------------------------------
 
@@ -250,6 +266,7 @@ class Store:
             merged = _tags(connection, arn)
             if len(merged) > limit:
                 raise TooManyTags(f"{arn} would have {len(merged)} tags")
+            _tags_changed(connection, arn)
         return merged
 
     def list_tags(self, arn: str) -> dict[str, str]:
@@ -258,20 +275,22 @@ class Store:
             _check_resource(connection, arn)
             return _tags(connection, arn)
 
-    def tags_of_endpoints(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Return endpoint ARN -> tags whose keys begin with `prefix` in any letter case; no entry without such tags."""
-        query = select(tags).join(endpoints, tags.c.arn == endpoints.c.arn)
-        tags_of: dict[str, dict[str, str]] = {}
-        with self.database.begin() as connection:
-            for row in connection.execute(query.where(tags.c.key.startswith(prefix, autoescape=True))):
-                tags_of.setdefault(row.arn, {})[row.key] = row.value
-        return tags_of
-
     def delete_tags(self, arn: str, keys: Iterable[str]) -> None:
         """Delete tags of a resource; unknown keys are ignored. Raises ResourceNotFound."""
         with self.database.begin() as connection:
             _check_resource(connection, arn)
             connection.execute(delete(tags).where(tags.c.arn == arn, tags.c.key.in_(list(keys))))
+            _tags_changed(connection, arn)
+
+
+def _changed(connection: Connection, endpoint: int) -> None:
+    """Note that an endpoint, its revisions or its tags have changed."""
+    connection.execute(insert(changes).prefix_with("OR REPLACE").values(endpoint=endpoint))
+
+
+def _tags_changed(connection: Connection, arn: str) -> None:
+    for number in connection.execute(select(endpoints.c.id).where(endpoints.c.arn == arn)).scalars():
+        _changed(connection, number)
 
 
 def _not_deleting(uid: str) -> tuple[ColumnElement[bool], ...]:
@@ -280,6 +299,21 @@ def _not_deleting(uid: str) -> tuple[ColumnElement[bool], ...]:
 
 def _record_named(kind: Kind, region: str, name: str) -> tuple[ColumnElement[bool], ...]:
     return records.c.kind == kind, records.c.region == region, records.c.key == name.lower()
+
+
+def _stored_endpoints(connection: Connection, chosen: ColumnElement[bool]) -> tuple[StoredEndpoint, ...]:
+    """Return the chosen endpoints, oldest first."""
+    stored = [_endpoint(row) for row in connection.execute(select(endpoints).where(chosen).order_by(endpoints.c.id))]
+    revisions_of: dict[str, list[Revision]] = {endpoint.uid: [] for endpoint in stored}
+    used = revisions.c.number >= endpoints.c.ready_revision
+    query = select(revisions).join(endpoints, revisions.c.endpoint == endpoints.c.id).where(chosen, used)
+    for row in connection.execute(query.order_by(revisions.c.number)):
+        revision = _revision(row)
+        revisions_of[revision.uid].append(revision)
+    tags_of: dict[str, dict[str, str]] = {}
+    for row in connection.execute(select(tags).join(endpoints, tags.c.arn == endpoints.c.arn).where(chosen)):
+        tags_of.setdefault(row.arn, {})[row.key] = row.value
+    return tuple(StoredEndpoint(e, tuple(revisions_of[e.uid]), tags_of.get(e.arn, {})) for e in stored)
 
 
 def _endpoint_named(region: str, name: str) -> tuple[ColumnElement[bool], ...]:

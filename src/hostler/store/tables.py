@@ -89,6 +89,16 @@ tags = Table(
     Column("value", String, nullable=False),
 )
 
+# The last change of each endpoint, also of removed ones, under a number that only grows: so a reader finds what has
+# changed since it read last. It is of use until the file is opened again: `open_file` empties it.
+changes = Table(
+    "changes",
+    _metadata,
+    Column("number", Integer, primary_key=True),
+    Column("endpoint", Integer, nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+
 # EndpointRecord.status in SQL, so that the database filters, sorts and limits lists
 STATUS = case(
     (endpoints.c.deleting, "Deleting"),
@@ -132,8 +142,9 @@ def open_file(path: Path) -> Engine:
                 for earlier in range(version or VERSION, VERSION):  # 0: a new file
                     for statement in _UPGRADES.get(earlier, ()):
                         connection.exec_driver_sql(statement)
-                _metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            _metadata.create_all(connection)
+            connection.execute(changes.delete())
     except DatabaseError as error:
         raise UserError(f"{path} cannot be used as hostler's state: {error.orig}") from None
     return engine

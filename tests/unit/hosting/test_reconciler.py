@@ -201,7 +201,7 @@ async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) 
         ground.store.mark_deleting("us-east-1", "ep", time.time())
         await status(reconciler, uid, "gone")
         assert await ground.engine.list() == []
-        assert ground.store.desired() == []
+        assert ground.store.changes().endpoints == ()
         assert list((ground.folder / "containers").iterdir()) == []
         assert list((ground.folder / "logs").iterdir()) == []
         assert reconciler.instances == {}

@@ -139,7 +139,7 @@ def test_an_endpoint_is_created_with_its_first_revision(store):
     assert (endpoint.created, endpoint.modified, endpoint.config_name) == (5.0, 5.0, "Config")
     assert len(endpoint.uid) == 8
     assert store.endpoint(REGION, "EP") == endpoint
-    ((desired, (revision,)),) = store.desired()
+    ((desired, (revision,), _),) = store.changes().endpoints
     assert desired == endpoint
     assert (revision.uid, revision.number) == (endpoint.uid, 1)
     assert (revision.config, revision.models) == (CONFIG, {"m": {"ModelName": "m"}})
@@ -163,7 +163,7 @@ def test_an_endpoint_goes_through_every_status(store):
     assert store.endpoint(REGION, "ep") == deleting
     store.remove(uid)
     assert store.endpoint(REGION, "ep") is None
-    assert store.desired() == []
+    assert store.changes().endpoints == ()
     assert store.revision(uid, 1) is None
 
 
@@ -174,7 +174,7 @@ def test_marks_on_a_removed_endpoint_are_ignored(store):
     store.mark_failed(uid, 1, "late", 2.0)
     store.remove(uid)
     assert store.mark_deleting(REGION, "ep", 5.0) is None
-    assert store.desired() == []
+    assert store.changes().endpoints == ()
 
 
 def test_a_uid_is_never_used_twice(store):
@@ -195,10 +195,10 @@ def test_an_endpoints_name_is_taken_until_it_is_removed(store):
     assert store.list_tags(endpoint.arn) == {}
 
 
-def test_desired_holds_every_region_oldest_first(store):
+def test_changes_hold_every_region_oldest_first(store):
     create_endpoint(store, "b")
     create_endpoint(store, "a", region="us-east-1")
-    assert [endpoint.name for endpoint, _ in store.desired()] == ["b", "a"]
+    assert [endpoint.name for endpoint, *_ in store.changes().endpoints] == ["b", "a"]
 
 
 def test_sql_and_python_fold_the_same_status_from_every_state(store, path):
@@ -244,12 +244,12 @@ def test_an_update_is_a_revision_with_a_fleet_of_its_own_and_is_shown_once_it_is
     store.mark_ready(endpoint.uid, 1, 2.0)
     updating = change(store, endpoint)
     assert (updating.status, updating.revision, updating.config_name) == ("Updating", 2, "Config")
-    ((_, revisions),) = store.desired()
+    ((_, revisions, _),) = store.changes().endpoints
     assert [(revision.number, revision.fleet) for revision in revisions] == [(1, 1), (2, 2)]
     store.mark_ready(endpoint.uid, 2, 8.0)
     updated = store.endpoint(REGION, "ep")
     assert (updated.status, updated.config_name, updated.modified) == ("InService", "Other", 8.0)
-    ((_, revisions),) = store.desired()
+    ((_, revisions, _),) = store.changes().endpoints
     assert [revision.number for revision in revisions] == [2]
 
 
@@ -382,7 +382,7 @@ def test_a_file_of_version_1_is_upgraded(path):
     connection.close()
     store = Store(path)
     assert [store.endpoint("r", name).status for name in ("good", "bad")] == ["InService", "Failed"]
-    upgraded = [revision for _, (revision,) in store.desired()]
+    upgraded = [revision for _, (revision,), _ in store.changes().endpoints]
     assert [(revision.fleet, revision.deployment, revision.requested) for revision in upgraded] == [
         (1, {"a": 1}, 1.5),
         (1, None, 1),
@@ -436,5 +436,79 @@ def test_exactly_one_of_several_racing_creates_of_one_name_wins(store, path, tog
         thread.join(30)
     (winner,) = [number for number in results if number is not None]
     assert len(results) == callers
-    assert len(store.desired()) == 1
+    assert len(store.changes().endpoints) == 1
     assert store.list_tags(f"arn:{REGION}:endpoint/ep") == {"who": str(winner)}
+
+
+# --- what has changed
+
+
+def changed(store, since):
+    """What has changed since a change: the endpoints' names, the uids of the removed ones, and the last number."""
+    changes = store.changes(since)
+    return [stored.record.name for stored in changes.endpoints], changes.removed, changes.number
+
+
+def test_a_reader_sees_each_change_once(store):
+    uid = create_endpoint(store, "a").uid
+    other = create_endpoint(store, "b")
+    names, removed, number = changed(store, None)
+    assert (names, removed) == (["a", "b"], frozenset())
+    assert changed(store, number) == ([], frozenset(), number)
+    store.mark_ready(uid, 1, 2.0)
+    assert changed(store, number)[0] == ["a"]
+    number = changed(store, number)[2]
+    assert changed(store, number) == ([], frozenset(), number)
+    store.mark_failed(other.uid, 1, "no", 2.0)
+    store.mark_deleting(REGION, "a", 3.0)
+    names, _, number = changed(store, number)
+    assert names == ["a", "b"]
+    store.remove(uid)
+    names, removed, number = changed(store, number)
+    assert (names, removed) == ([], {uid})
+    assert changed(store, number) == ([], frozenset(), number)
+
+
+def test_an_update_and_tags_are_changes_of_their_endpoint_alone(store):
+    endpoint = create_endpoint(store, "a")
+    create_endpoint(store, "b")
+    store.mark_ready(endpoint.uid, 1, 2.0)
+    number = store.changes().number
+    change(store, endpoint)
+    (stored,) = store.changes(number).endpoints
+    assert [revision.number for revision in stored.revisions] == [1, 2]
+    number = store.changes().number
+    store.add_tags(endpoint.arn, {"k": "v"}, 50)
+    (stored,) = store.changes(number).endpoints
+    assert stored.tags["k"] == "v"
+    number = store.changes().number
+    store.delete_tags(endpoint.arn, ["k"])
+    (stored,) = store.changes(number).endpoints
+    assert "k" not in stored.tags
+    number = store.changes().number
+    store.create_record("model", model("m"), {"k": "v"})
+    assert changed(store, number) == ([], frozenset(), number)
+
+
+def test_a_refused_change_is_none(store):
+    endpoint = create_endpoint(store, "a")
+    number = store.changes().number
+    with pytest.raises(NotInService):
+        change(store, endpoint)
+    with pytest.raises(TooManyTags):
+        store.add_tags(endpoint.arn, {"k": "v", "l": "w"}, 1)
+    assert changed(store, number) == ([], frozenset(), number)
+
+
+def test_changes_are_counted_on_in_a_file_that_an_earlier_version_wrote(store, path):
+    endpoint = create_endpoint(store, "a")
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE changes")
+    connection.close()
+    again = Store(path)
+    names, removed, number = changed(again, None)
+    assert (names, removed) == (["a"], frozenset())
+    again.mark_ready(endpoint.uid, 1, 2.0)
+    assert changed(again, number)[0] == ["a"]
+    again.close()
