@@ -42,4 +42,4 @@ class Publisher:
         self._runtimes.serve(key, fleet, route.instances())
         self._gateways.set_route(route)
         if decision.refill is not None:
-            self._runtimes.warm_up.refill(key, decision.refill)
+            self._runtimes.warm_up.refill(key, decision.refill, (each.variant.name for each in decision.route.variants))

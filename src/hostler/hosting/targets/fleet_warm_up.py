@@ -6,7 +6,7 @@ It keeps which fleets are warm, and the hot list of the data folder, so that a r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hostler.core.targets import warmup
 from hostler.hosting.background import BackgroundTasks
@@ -96,14 +96,15 @@ class FleetWarmUp:
 
     # --- after a restart ------------------------------------------------------------------------------------------
 
-    def refill(self, key: str, fleet: int) -> None:
+    def refill(self, key: str, fleet: int, variants: Iterable[str]) -> None:
         """Load the preloads and the hot list's targets on a serving fleet at its full strength: one by one, so that
         callers come first, and only into free memory. Each is requested once.
         """
-        for (endpoint, variant, number), runtime in self._runtimes.items():
-            if (endpoint, number) != (key, fleet):
+        for variant in variants:
+            runtime = self._runtimes.get((key, variant, fleet))
+            if runtime is None:
                 continue
-            preloader = self._preloader((endpoint, variant, number), runtime)
+            preloader = self._preloader((key, variant, fleet), runtime)
             if not preloader.busy:
                 remaining = self._hot_list.remaining((key, variant))
                 chosen = preloader.choose([remaining])
