@@ -157,6 +157,24 @@ async def test_an_instance_whose_machine_is_lost_is_replaced_though_it_cannot_be
         await passes(reconciler, lambda: lost not in reconciler.instances)
 
 
+async def test_while_the_engine_cannot_be_asked_routes_follow_the_pings_and_targets_are_loaded(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.put("p/a.tar.gz")
+        uid = ground.endpoint(count=2)
+        await status(reconciler, uid, "InService")
+        ground.engine.unreachable = "it stands still"
+        first, second = gateway.places()
+        ground.containers[f"{first}.0"].ping = 0
+        await gateway.until(lambda: gateway.places() == [second])
+        gateway.need("a.tar.gz")
+        await gateway.until(lambda: gateway.where("a.tar.gz") == [second])
+        assert not ground.engine.stopped
+        ground.engine.unreachable = ""
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.1", second])
+        await passes(reconciler, lambda: first not in reconciler.instances)
+        assert record(reconciler, uid).status == "InService"
+
+
 async def test_what_no_control_started_stops_no_pass_and_is_left_alone(ground: Ground) -> None:
     launch = ContainerLaunch("123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1", {}, log="x/y")
     async with ground.control() as (reconciler, _):
