@@ -110,6 +110,7 @@ class Variant:
     target_position: int  # of the multi-model container; -1 if there is none
     least_outstanding: bool  # requests go to the backend with the fewest in flight, not to a random one
     pools: tuple[Pool, ...]
+    only_pool: Pool | None  # if there is one
     shares: Weights  # of the pools
     counter: Counter
     invoked_line: str  # the line of an answer's head that names the variant
@@ -126,8 +127,7 @@ class Variant:
 
     def draw(self, number: float) -> Pool:
         """Return the pool that the number draws by share: its last digits do, because the first drew the variant."""
-        pools = self.pools
-        return pools[0] if len(pools) == 1 else pools[self.shares.index(number * 2**20 % 1.0)]
+        return self.pools[self.shares.index(number * 2**20 % 1.0)]
 
 
 class Endpoint:
@@ -137,13 +137,13 @@ class Endpoint:
         self.key = key
         self.region, _, self.name = key.partition("/")
         self.variants = {variant.name: variant for variant in variants}
+        self.only = variants[0] if len(variants) == 1 else None
         self._order = variants
         self._weights = Weights(variant.weight for variant in variants)
 
     def draw(self, number: float) -> Variant:
         """Return the variant that the number draws by weight; the first if all weigh nothing (undefined by AWS)."""
-        order = self._order
-        return order[0] if len(order) == 1 else order[self._weights.index(number)]
+        return self._order[self._weights.index(number)]
 
 
 class Routes:
@@ -183,6 +183,7 @@ class Routes:
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
         multi_model = [position for position, container in enumerate(new.containers) if container.multi_model]
+        pools = tuple(self._pool(key, new.name, pool, old.pool(pool.fleet) if old else None) for pool in new.pools)
         return Variant(
             new.name,
             new.weight,
@@ -191,7 +192,8 @@ class Routes:
             multi_model=bool(multi_model),
             target_position=multi_model[0] if multi_model else -1,
             least_outstanding=new.routing == "LEAST_OUTSTANDING_REQUESTS",
-            pools=tuple(self._pool(key, new.name, pool, old.pool(pool.fleet) if old else None) for pool in new.pools),
+            pools=pools,
+            only_pool=pools[0] if len(pools) == 1 else None,
             shares=Weights(pool.share for pool in new.pools),
             counter=self.counters.of(key, new.name),
             invoked_line=header_line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),

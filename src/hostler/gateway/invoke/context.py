@@ -35,6 +35,7 @@ class InvocationContext:
     log: AccessLog | None = None
 
     def __post_init__(self) -> None:
+        self.number = self.rng.random  # at least 0 and less than 1; draws variants and pools
         self.time = monotonic  # the loop's own clock, but finer: uvloop's stands still within a turn
         self.in_flight = 0
         self._ids = count(1)

@@ -130,7 +130,7 @@ class Invocation:
         context, before = self.context, self.resolution
         if context.routes.endpoints.get(before.endpoint.key) is not before.endpoint:
             try:
-                self.resolution = resolve(context.routes, self.asked, context.rng.random(), before)
+                self.resolution = resolve(context.routes, self.asked, context.number(), before)
                 self._begin_chain_again()
             except errors.InvokeError as error:
                 self.reject(error)

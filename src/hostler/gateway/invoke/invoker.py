@@ -33,7 +33,7 @@ class Invoker:
             context.request_id(), self.regions.of(headers.get("authorization")), name, headers, size, kind.takes_target
         )
         try:
-            invocation = kind(context, request, asked, resolve(context.routes, asked, context.rng.random()))
+            invocation = kind(context, request, asked, resolve(context.routes, asked, context.number()))
         except errors.InvokeError as error:
             self.refuse(request, name, error, asked.id)
             return

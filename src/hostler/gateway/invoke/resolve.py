@@ -63,8 +63,8 @@ def resolve(routes: Routes, request: InvokeRequest, number: float, before: Resol
     # 4. The variant: the named one, or a drawn one. Its pool: a drawn one.
     named = headers.get(H_TARGET_VARIANT)
     if named is None and before is None:
-        variant = endpoint.draw(number)
-        pool = variant.draw(number)
+        variant = endpoint.only or endpoint.draw(number)
+        pool = variant.only_pool or variant.draw(number)
     else:
         variant = _variant(endpoint, named, number, before)
         pool = (before and variant.pool(before.pool.fleet)) or variant.draw(number)
