@@ -7,7 +7,6 @@ begun work no error is a 500 or 503, because clients send such requests again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -23,7 +22,7 @@ _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 class InvokeError(HostlerError):
     """The error that an invocation ends with. `kind` is AWS's exception name, empty for the bare 413."""
 
-    def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: Any) -> None:
+    def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: str | int) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind

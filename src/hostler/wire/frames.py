@@ -6,7 +6,7 @@ Both links (gateway-control, control-host) use it. It knows nothing of what the 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ _LIMIT = 64 * 2**20
 class Frames(Generic[Incoming]):
     """One end of a link. `incoming`: the union of message structs that the other end may send."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Any) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: object) -> None:
         self._reader = reader
         self._writer = writer
         self._encoder = msgspec.msgpack.Encoder()

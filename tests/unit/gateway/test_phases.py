@@ -139,6 +139,11 @@ async def test_every_event_in_every_phase_does_what_the_table_says(tmp_path: Pat
     stage.context.pool.close()
 
 
+def test_the_picture_in_the_decision_is_the_table() -> None:
+    decision = Path(__file__).parents[3] / "docs/decisions/0022-phases-and-pools.md"
+    assert f"```mermaid\n{PHASES.mermaid()}\n```" in decision.read_text()
+
+
 def test_every_phase_can_be_reached_and_left_and_over_is_the_end() -> None:
     assert set(PHASES.transitions.values()) | {"arriving"} == set(ALL_PHASES)
     assert {event for _, event in PHASES.transitions} == set(EVENTS)
