@@ -114,16 +114,17 @@ class Instance:
         4. Its machine is lost: a ping that fails now ends it, but the engine's word alone does not.
         """
         if self.state in ("ended", "stopping", "gone"):
+            self.report = msgspec.structs.replace(self.report, lost=report.lost)  # perhaps it cannot be stopped
             return
-        before, now = self.report.containers, report.containers
-        if not whole:  # a start may have ended since
-            now = tuple(new if new.address else old for new, old in zip(now, before, strict=True))
-        self.report = msgspec.structs.replace(report, containers=now)
+        pairs = [*zip(report.containers, self.report.containers, strict=True)]
         ended = [
             container
-            for container, new, old in zip(self.containers, now, before, strict=True)
-            if new.exit is not None or (old.address and not new.address)
+            for container, (new, old) in zip(self.containers, pairs, strict=True)
+            if new.exit is not None or (whole and old.address and not new.address)
         ]
+        # What is there no more is remembered as it was; and a start may have ended since the engine was asked.
+        known = tuple(new if new.address else old for new, old in pairs)
+        self.report = msgspec.structs.replace(report, containers=known)
         if ended:  # 1.
             await self._containers_ended(ended)
         elif report.hopeless and self.state != "ready":  # 2.

@@ -333,6 +333,10 @@ async def test_a_container_that_others_removed_ends_the_instance_and_is_named(st
     assert instance.reason.startswith("The two container for production variant v did not pass the ping health check.")
     assert "The container is there no more: others have removed it." in instance.reason
     assert not instance.ended_by_itself
+    assert not instance.containers[1].foreign, "what it was is remembered"
+    stage.engine.report(SPOT.id, lost=True)
+    await stage.look(instance)
+    assert instance.report.lost, "nothing waits until it is stopped"
     await stopped(instance)
 
 
