@@ -102,9 +102,9 @@ class HotPath:
         gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
         self.caller = self._connection(gateway._handle, ConnectionLimits(body=None, buffer=http_client.BUFFER))
         self.direct = self._connection(lambda request: request.answer(200, b"[0.123456789]"), ConnectionLimits())
-        self.container = http_client._Connection(gateway.context.pool, "unix:/c")
+        self.container = http_client._Connection(gateway.context.connections, "unix:/c")
         self.container.connection_made(NullTransport())  # type: ignore[arg-type]
-        gateway.context.pool.keep(self.container)
+        gateway.context.connections.keep(self.container)
         self.parsers = httptools.HttpRequestParser(NullCallbacks()), httptools.HttpResponseParser(NullCallbacks())
 
     def _connection(

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from hostler.gateway import errors
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import end_to_end, render
 from hostler.wire.http_request import Request
@@ -20,9 +20,9 @@ _CONNECT = 5.0  # seconds
 
 @dataclass
 class Passthrough:
-    """Passes requests on to the socket of control. Its pool is its own, because control closes idle connections."""
+    """Passes requests on to the socket of control. Its connections are its own, because control closes idle ones."""
 
-    pool: Pool
+    pool: ConnectionPool
     address: str
 
     def __post_init__(self) -> None:

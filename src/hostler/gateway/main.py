@@ -35,7 +35,7 @@ from hostler.gateway.region import Regions
 from hostler.gateway.routes import Routes
 from hostler.processes import lifeline
 from hostler.settings import Settings
-from hostler.wire.http_client import BUFFER, Pool
+from hostler.wire.http_client import BUFFER, ConnectionPool
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import Server, serve
 
@@ -61,10 +61,10 @@ class Gateway:
         self.link = ControlLink(str(run / "link.sock"), name, routes, pending, counters, self._traffic)
         self.log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
         self.context = InvocationContext(
-            routes, pending, self.link, Pool(), config.invoke_timeout, rng or Random(), self.log
+            routes, pending, self.link, ConnectionPool(), config.invoke_timeout, rng or Random(), self.log
         )
         self.invoker = Invoker(self.context, Regions(config.region))
-        self.passthrough = Passthrough(Pool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
+        self.passthrough = Passthrough(ConnectionPool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         host_check = HostCheck((config.host, *config.allowed_hosts))
         self._handle = Dispatcher(host_check, self.invoker, self.passthrough).handle
         self.authenticator: Authenticator | None = None
@@ -91,7 +91,7 @@ class Gateway:
         for result in await asyncio.gather(*self.tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 log.error("a part of the gateway failed", exc_info=result)
-        self.context.pool.close()
+        self.context.connections.close()
         self.passthrough.pool.close()
         if self.log is not None:
             await self.log.close()

@@ -23,7 +23,7 @@ from hostler.hosting import clock
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.wire.http_call import Reply, call
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
 LOG_TAIL = 16 * 1024  # bytes at the end of a container's log that are searched for the cause of its failure
@@ -102,7 +102,7 @@ class Container:
 
     async def call(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None,
-        *, timeout: float, pool: Pool | None = None,
+        *, timeout: float, pool: ConnectionPool | None = None,
     ) -> Reply:  # fmt: skip
         """Make an HTTP call to it. Raises CallFailed."""
         return await call(self.address, method, path, headers=headers, body=body, timeout=timeout, pool=pool)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import render
 
@@ -67,7 +67,7 @@ async def call(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     timeout: float,
-    pool: Pool | None = None,
+    pool: ConnectionPool | None = None,
 ) -> Reply:
     """Send one request, on a connection of its own or one of the pool's. `path` is percent-encoded, with its query.
 
@@ -81,7 +81,7 @@ async def call(
         lines.append(("Content-Length", str(len(body))))
     head = render(f"{method} {path} HTTP/1.1", lines)
     future: asyncio.Future[Reply] = loop.create_future()
-    used = pool or Pool(connect_timeout=timeout)
+    used = pool or ConnectionPool(connect_timeout=timeout)
     deadline = loop.time() + timeout
     exchange = used.send(_Gather(future), address, head, body, deadline=deadline, bodyless=method == "HEAD")
     try:

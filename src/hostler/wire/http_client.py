@@ -1,8 +1,8 @@
 """Our HTTP/1.1 client: a pool of keep-alive connections to `unix:/path` and `tcp:host:port` addresses.
 
 It owns everything that can go wrong between us and a server: stale connections, early and cut answers, silence. It
-knows nothing of what requests mean. `Pool.send` works by callbacks, without a task, so that a request to a server whose
-connection is open costs a write and a read; `http_call` is a plain coroutine for everything that is not hot.
+knows nothing of what requests mean. `ConnectionPool.send` works by callbacks, without a task, so that a request to a
+server whose connection is open costs a write and a read; `http_call` is a plain coroutine for what is not hot.
 
 A request is sent again only if no server can have read it: the connection was used before, nothing was answered, and
 the system says that the bytes did not arrive.
@@ -38,7 +38,7 @@ class _Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, pool: Pool, address: str) -> None:
+    def __init__(self, pool: ConnectionPool, address: str) -> None:
         self.pool = pool
         self.address = address
         self.exchange: Exchange | None = None
@@ -231,7 +231,7 @@ class _Connection(asyncio.Protocol):
 
 
 @dataclass(repr=False)
-class Pool:
+class ConnectionPool:
     """Keep-alive connections by address.
 
     `idle` is how long (seconds) an unused TCP connection may be used again; unix ones are never capped unless
@@ -253,7 +253,7 @@ class Pool:
 
     def __repr__(self) -> str:
         idle = ", ".join(f"{len(connections)} to {address}" for address, connections in self._idle.items())
-        return f"<Pool: {len(self.active)} requests on their way; idle connections: {idle or 'none'}>"
+        return f"<ConnectionPool: {len(self.active)} requests on their way; idle connections: {idle or 'none'}>"
 
     def idle_connections(self, address: str) -> int:
         """Return the number of connections to the address that are open and unused."""

@@ -34,7 +34,7 @@ class Caller(Protocol):
     """The sender of a request. After `failed` or `ended`, or an `Exchange.abort`, nothing more is called."""
 
     def ready(self, exchange: Exchange) -> None:
-        """Write the body of a streamed request: there is a connection. May be called within `Pool.send`."""
+        """Write the body of a streamed request: there is a connection. May be called within `ConnectionPool.send`."""
 
     def replied(self, exchange: Exchange) -> None:
         """Take the answer's head, and `exchange.body` as far as it came; all of it if `exchange.complete`.
@@ -62,7 +62,7 @@ class ExchangeConnection(Protocol):
 
 
 class Exchange:
-    """One request and its answer, made by `Pool.send`."""
+    """One request and its answer, made by `ConnectionPool.send`."""
 
     status = 0
     complete = False  # the answer is whole

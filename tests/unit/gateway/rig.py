@@ -264,14 +264,14 @@ class Rig:
         """The time of every invocation is up."""
         for waiter in self.gateway.context.pending.waiting():
             waiter.deadline = 0.0
-        pool = self.gateway.context.pool
+        pool = self.gateway.context.connections
         for exchange in pool.active:
             exchange.deadline = 0.0
         pool.sweep()
 
     def sent(self) -> bool:
         """Whether some request is with a container, which has not answered."""
-        return any(exchange.started for exchange in self.gateway.context.pool.active)
+        return any(exchange.started for exchange in self.gateway.context.connections.active)
 
     @property
     def in_flight(self) -> int:

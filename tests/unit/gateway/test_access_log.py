@@ -125,7 +125,7 @@ async def test_a_caller_who_hangs_up_is_499_and_an_answer_that_breaks_off_is_cut
     await until(lambda: len(waiting) == 2)
     waiting[1].start(200, [], 1_000_000)
     waiting[1].write(b"x" * 300_000)
-    await until(lambda: rig.gateway.context.pool.active and not call.done())
+    await until(lambda: rig.gateway.context.connections.active and not call.done())
     await until(lambda: not waiting[1].unsent)
     waiting[1].abort()
     await asyncio.gather(call, return_exceptions=True)

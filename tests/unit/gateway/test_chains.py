@@ -134,11 +134,11 @@ async def test_one_deadline_holds_for_the_whole_chain_and_its_error_names_who_wa
     await rig.start(rig.several("i1"))
     calling = asyncio.create_task(failure(rig))
     await first.arrived.wait()
-    (exchange,) = rig.gateway.context.pool.active
+    (exchange,) = rig.gateway.context.connections.active
     deadline = exchange.deadline
     first.seen[0].answer(200)
     await second.arrived.wait()
-    (exchange,) = rig.gateway.context.pool.active
+    (exchange,) = rig.gateway.context.connections.active
     assert exchange.deadline == deadline
     rig.expire()
     failed = await calling

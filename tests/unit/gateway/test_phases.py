@@ -134,9 +134,9 @@ async def test_every_event_in_every_phase_does_what_the_table_says(tmp_path: Pat
         assert not stage.context.in_flight
         assert not stage.context.pending
         assert not stage.context.routes.in_flight()
-    for exchange in [*stage.context.pool.active]:
+    for exchange in [*stage.context.connections.active]:
         exchange.abort()
-    stage.context.pool.close()
+    stage.context.connections.close()
 
 
 def test_the_picture_in_the_decision_is_the_table() -> None:

@@ -182,7 +182,7 @@ async def test_what_fails_before_the_first_byte_is_an_ordinary_error(rig: Rig, n
     calling = asyncio.create_task(stream(rig))
     if "timed out" in words:
         await container.arrived.wait()
-        (exchange,) = rig.gateway.context.pool.active
+        (exchange,) = rig.gateway.context.connections.active
         await until(lambda: script is not begin or exchange.status)
         rig.expire()
     with pytest.raises(botocore.exceptions.ClientError) as caught:
@@ -219,7 +219,7 @@ async def test_what_fails_later_is_a_frame_and_a_proper_end(
     await caller.headed()
     assert await caller.part() == b"first"
     if code == "ModelInvocationTimeExceeded":  # eight minutes have gone
-        for exchange in rig.gateway.context.pool.active:
+        for exchange in rig.gateway.context.connections.active:
             assert exchange.deadline > rig.gateway.context.time() + contract.MAX_STREAM - GUARD
         rig.expire()
     then(streams[0])
@@ -275,7 +275,7 @@ async def test_a_slow_caller_slows_the_container(rig: Rig) -> None:
     caller = await Caller().begin(rig, limit=65_536)
     await until(lambda: streams)
     await caller.headed()
-    pool = rig.gateway.context.pool
+    pool = rig.gateway.context.connections
     await until(lambda: all(exchange.paused for exchange in pool.active))
     assert streams[0].unsent > size // 2
     got = 0

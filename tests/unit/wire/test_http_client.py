@@ -15,7 +15,7 @@ import pytest
 from turns import GUARD, settle, until
 
 from hostler.wire.http_call import call
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallCut, CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import render
 
@@ -68,7 +68,7 @@ class Caller:
 class Upstream:
     """A server by script: one script per connection, in order; the last one serves all further connections."""
 
-    def __init__(self, address: str, pool: Pool) -> None:
+    def __init__(self, address: str, pool: ConnectionPool) -> None:
         self.address = address
         self.pool = pool
         self.connections = 0
@@ -87,7 +87,7 @@ class Upstream:
 
 @asynccontextmanager
 async def serving(*scripts: Script, tcp: bool = False, **pool: Any) -> AsyncIterator[Upstream]:
-    upstream = Upstream("", Pool(**pool))
+    upstream = Upstream("", ConnectionPool(**pool))
     running: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -358,7 +358,7 @@ async def test_what_a_server_that_ends_has_not_read_to_its_end_it_cannot_have_ha
 ) -> None:
     """A process that is killed: the system resets the connections from which it has not read all bytes."""
     head = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", str(length))])
-    pool, loop, caller = Pool(), asyncio.get_running_loop(), Caller()
+    pool, loop, caller = ConnectionPool(), asyncio.get_running_loop(), Caller()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         listening.listen()

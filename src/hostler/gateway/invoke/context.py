@@ -1,4 +1,4 @@
-"""All that the invocations of one gateway share: routes, the requests that wait, the link, the pool, their number.
+"""All that the invocations of one gateway share: routes, pending requests, link, connections, number.
 
 It decides nothing about a single invocation.
 """
@@ -16,7 +16,7 @@ from hostler.gateway.access_log import AccessLog
 from hostler.gateway.control_link import ControlLink
 from hostler.gateway.pending import PendingRequest, PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 
 _SWEEP = 0.25  # seconds between two looks for pending requests whose deadline has passed
 _HOT_EVERY = 1.0  # seconds between two messages that one target is hot
@@ -29,7 +29,7 @@ class InvocationContext:
     routes: Routes
     pending: PendingRequests
     link: ControlLink
-    pool: Pool
+    connections: ConnectionPool  # to containers
     timeout: float
     rng: Random
     log: AccessLog | None = None

@@ -282,7 +282,7 @@ class Invocation:
 
 
 class Attempt:
-    """An invocation with one backend, from the call of a container there until it leaves. A caller of the pool."""
+    """An invocation with one backend, from the call of a container there until it leaves. A Caller of the client."""
 
     __slots__ = ("backend", "error", "exchange", "invocation", "worker")
 
@@ -315,7 +315,7 @@ class Attempt:
         # 3. The call.
         invocation.sent = context.time()
         head = f"{upstream.head}{invocation.call_line()}" if upstream.runs_in_process else upstream.head
-        self.exchange = context.pool.send(
+        self.exchange = context.connections.send(
             self,
             address,
             container_head(head, headers, content_type, target, length or 0),
@@ -351,7 +351,7 @@ class Attempt:
         if worker is not None:
             worker.count -= 1
 
-    # --- the pool's callbacks
+    # --- callbacks of the client
 
     def ready(self, exchange: Exchange) -> None:
         """Pass the request's body on while it arrives: there is a connection."""

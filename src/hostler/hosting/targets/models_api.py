@@ -10,7 +10,7 @@ import msgspec
 from hostler import contract
 from hostler.hosting.container import Container, decoded
 from hostler.wire.http_call import Reply
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -44,7 +44,7 @@ class ModelsApi:
     def __init__(self, container: Container) -> None:
         self._container = container
         # A foreign server may close idle connections, so each call to it gets a new one.
-        self._pool = None if container.foreign else Pool(connect_timeout=CONNECT_TIMEOUT)
+        self._pool = None if container.foreign else ConnectionPool(connect_timeout=CONNECT_TIMEOUT)
 
     async def load(self, model: str, url: str, target: str) -> Reply:
         """POST /models. Raises CallFailed."""

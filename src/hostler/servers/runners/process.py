@@ -23,7 +23,7 @@ from hostler.processes import forkserver, tree
 from hostler.servers.processes.call_notes import CallWatch
 from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec
 from hostler.servers.runners.runner import LoadFailed
-from hostler.wire.http_client import Pool
+from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import render
 from hostler.wire.http_request import Request
@@ -172,7 +172,7 @@ class ProcessFactory:
         self._folder = folder  # for the processes' sockets
         self._processes: dict[int, ProcessRunner] = {}  # that have not exited
         self._number = 0
-        self._pool = Pool(connect_timeout=5.0)
+        self._pool = ConnectionPool(connect_timeout=5.0)
         self.watch = CallWatch(self.kill)
 
     def new(self, label: str) -> ProcessRunner:
