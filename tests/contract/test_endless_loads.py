@@ -31,7 +31,7 @@ line = forkserver.start(partial(main._run_child, config), installed.preload, Non
 
 async def load(loader, name, framework):
     try:
-        await loader.load(LoadRequest(name, Path(base) / name, framework, ()))
+        await loader.load(LoadRequest(name, Path(base) / name), *framework)
     except LoadFailed as error:
         return [error.status, str(error)]
     return "loaded"
@@ -40,11 +40,11 @@ async def play():
     factory = ProcessFactory(line, Path(base))
     [fork_server] = tree.children(os.getpid())
     if kind == "worker":
-        loader = WorkerPool(factory, 2, load_timeout=3.0)
+        loader = WorkerPool(config, factory, 2, load_timeout=3.0)
         await loader.start()
     else:
         loader = ProcessLoader(factory, 1 if kind == "process" else 2, 3.0)
-    framework = "sklearn" if kind == "worker" else "script"
+    framework = [] if kind == "worker" else ["script"]
     before = tree.children(fork_server)
     outcomes = [await load(loader, "endless", framework)]
     async with asyncio.timeout(60):

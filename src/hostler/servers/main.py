@@ -104,9 +104,9 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
     factory = ProcessFactory(fork_server, sockets)
     shared: Loader
     if config.workers == 1:
-        shared = InlineLoader(config)
+        shared = InlineLoader(config, isolates=True)
     else:
-        shared = workers = WorkerPool(factory, config.workers)
+        shared = workers = WorkerPool(config, factory, config.workers)
         try:
             await workers.start()
         except LoadFailed as error:
@@ -114,7 +114,7 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
             return 1
     # The load of an only model has the time that the endpoint config gives the container's start.
     load_timeout = contract.LOAD_TIMEOUT if config.multi_model else None
-    registry = ModelRegistry(config, shared, ProcessLoader(factory, config.workers, load_timeout))
+    registry = ModelRegistry(shared, ProcessLoader(factory, config.workers, load_timeout))
     api = ContainerApi(config, registry)
     handle = api.handle
     limits = ConnectionLimits(body=config.max_body)

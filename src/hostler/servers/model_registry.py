@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hostler.servers import error_text
-from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, installed, registry
-from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.runners.process import ProcessRunner
 from hostler.servers.runners.process_loader import ProcessLoader
-from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, Runner
+from hostler.servers.runners.runner import Loader, LoadFailed, LoadRequest, NeedsProcess, Runner
 
 
 @dataclass(frozen=True)
@@ -35,15 +30,18 @@ class _Load:
 
     url: str
     task: asyncio.Task[Runner]
-    shared: bool = False  # in a process with other models: it cannot be broken off
+    shared: bool = True  # in a process with other models, as far as is known: it cannot be broken off
+    unwanted: bool = False  # it was unloaded, or the server ends
 
 
 class ModelRegistry:
-    """Models by name. Every method runs on the loop. Without an `isolated` loader, the shared one loads all of them."""
+    """Models by name. Every method runs on the loop.
 
-    def __init__(self, environment: Environment, shared: Loader, isolated: ProcessLoader | None = None) -> None:
+    The `isolated` loader loads those that the shared one does not; without it, the shared one must load all of them.
+    """
+
+    def __init__(self, shared: Loader, isolated: ProcessLoader | None = None) -> None:
         self.models: dict[str, LoadedModel] = {}
-        self._environment = environment
         self._shared = shared
         self._isolated = isolated
         self._loop = asyncio.get_running_loop()
@@ -87,6 +85,7 @@ class ModelRegistry:
         Raises KeyError if the model is neither loaded nor loading.
         """
         if load := self._loads.get(name):
+            load.unwanted = True
             if not (load.shared or load.task.cancelling()):
                 load.task.cancel()
             await asyncio.wait([load.task])
@@ -96,30 +95,26 @@ class ModelRegistry:
 
     async def close(self) -> None:
         """End the models' processes, after their calls in flight; break off the loads in processes of their own."""
-        breaking_off = [load.task for load in self._loads.values() if not load.shared]
-        for task in breaking_off:
-            task.cancel()
-        loaders: list[Loader] = [self._shared, *([self._isolated] if self._isolated else [])]
-        await asyncio.gather(*breaking_off, *(loader.close() for loader in loaders), return_exceptions=True)
+        breaking_off = []
+        for load in self._loads.values():
+            load.unwanted = True
+            if not load.shared:
+                load.task.cancel()
+                breaking_off.append(load.task)
+        closing = [self._shared.close(), *([self._isolated.close()] if self._isolated else [])]
+        await asyncio.gather(*breaking_off, *closing, return_exceptions=True)
 
     async def _load(self, name: str, folder: Path, target: str) -> Runner:
+        request = LoadRequest(name, folder, target)
         try:
-            framework, isolated, files = await self._loop.run_in_executor(None, self._inspect, folder)
-        except Unloadable as error:
-            failure = error_text.failure(error, self._environment)
-            raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
-        request = LoadRequest(name, folder, framework, files, target)
-        if isolated and self._isolated:
-            return await self._isolated.load(request)
-        self._loads[name].shared = True
-        return await self._shared.load(request)
-
-    def _inspect(self, folder: Path) -> tuple[str, bool, Sequence[artifact.Stamp]]:
-        """Return an artifact's framework, whether it needs a process of its own, and its files. Raises Unloadable."""
-        framework = artifact.framework(folder, self._environment)
-        if missing := installed.missing(framework):
-            raise missing
-        return framework, registry.needs_process(folder, framework), artifact.stamps(folder)
+            return await self._shared.load(request)
+        except NeedsProcess as needed:
+            assert self._isolated is not None
+            load = self._loads[name]
+            load.shared = False
+            if load.unwanted:
+                raise asyncio.CancelledError from None
+            return await self._isolated.load(request, needed.framework)
 
     def _loaded(self, name: str, url: str, load: asyncio.Task[Runner]) -> None:
         del self._loads[name]

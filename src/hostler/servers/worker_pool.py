@@ -22,10 +22,14 @@ import msgspec
 
 from hostler.contract import H_TARGET_MODEL, LOAD_TIMEOUT, MODELS
 from hostler.failures import Failure
+from hostler.servers import error_text
+from hostler.servers.environment import Environment
+from hostler.servers.frameworks.predictor import Unloadable
+from hostler.servers.frameworks.registry import inspect
 from hostler.servers.processes.protocol import DRAIN
 from hostler.servers.runners.process import ProcessFactory, ProcessRunner
 from hostler.servers.runners.replicas import ReplicaRunner, ReplicaSet
-from hostler.servers.runners.runner import LoadFailed, LoadRequest
+from hostler.servers.runners.runner import LoadFailed, LoadRequest, NeedsProcess
 from hostler.wire.http_call import call
 from hostler.wire.http_exchange import CallFailed, CallTimedOut
 
@@ -58,7 +62,10 @@ class _Reply(msgspec.Struct):
 class WorkerPool:
     """Loads each model into every worker. Call `start` once before any load."""
 
-    def __init__(self, factory: ProcessFactory, number: int, load_timeout: float = LOAD_TIMEOUT) -> None:
+    def __init__(
+        self, environment: Environment, factory: ProcessFactory, number: int, load_timeout: float = LOAD_TIMEOUT
+    ) -> None:
+        self._environment = environment
         self._factory = factory
         self._number = number
         self._load_timeout = load_timeout  # seconds
@@ -73,7 +80,18 @@ class WorkerPool:
         await self._workers.start(self._number, prefix="w")
 
     async def load(self, request: LoadRequest) -> ReplicaRunner:
-        """Load a model into every worker, and again if another model's load interrupted it. Raises LoadFailed."""
+        """Load a model into every worker, and again if another model's load interrupted it.
+
+        Raises LoadFailed, and NeedsProcess.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(None, inspect, request.folder, self._environment)
+        except Unloadable as error:
+            failure = error_text.failure(error, self._environment)
+            raise LoadFailed(500, error_text.text(error, self._environment), failure=failure) from None
+        if found.needs_process:
+            raise NeedsProcess(found.framework)
         while True:
             with contextlib.suppress(_OtherLoadFailed):
                 return await self._load_everywhere(request)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import statistics
+import threading
 import weakref
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def copy(model: Path, folder: Path) -> Path:
 
 
 async def test_targets_that_are_loaded_and_unloaded_report_the_same_memory(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("first", "/first", copy(model, tmp_path / "first"))  # its width's probes are made
     told = []
     for number in range(40):
@@ -65,7 +67,7 @@ async def test_targets_that_are_loaded_and_unloaded_report_the_same_memory(model
 
 
 async def test_a_model_that_is_loaded_again_reports_the_same_memory(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     folder = copy(model, tmp_path / "m")
     first = (await registry.load("m", "/m", folder)).runner.memory
     await registry.unload("m")
@@ -77,7 +79,7 @@ async def test_a_model_that_is_loaded_again_reports_the_same_memory(model: Path,
 
 
 async def test_an_unloaded_model_is_freed_before_the_next_load(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     await registry.load("leaves", "/m", model)
     seen = watched(registry, "leaves")
     await registry.unload("leaves")
@@ -86,7 +88,7 @@ async def test_an_unloaded_model_is_freed_before_the_next_load(model: Path, tmp_
 
 
 async def test_without_another_load_an_unloaded_model_is_freed_after_the_delay(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=0.0))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=0.0))
     for _ in range(3):
         await registry.load("leaves", "/m", model)
         seen = watched(registry, "leaves")
@@ -97,7 +99,7 @@ async def test_without_another_load_an_unloaded_model_is_freed_after_the_delay(m
 
 
 async def test_a_large_model_is_freed_before_its_unload_is_answered(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     each = (await registry.load("m", "/m", model)).runner.memory
     names = [f"m{number}" for number in range(TRIM_AT_ONCE // each + 1)]
     for name in names:
@@ -110,7 +112,7 @@ async def test_a_large_model_is_freed_before_its_unload_is_answered(model: Path,
 
 
 async def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     torn = copy(model, tmp_path / "torn")
     (torn / "xgboost-model").write_bytes((model / "xgboost-model").read_bytes()[:1000])
     for _ in range(2):
@@ -120,42 +122,41 @@ async def test_a_load_that_fails_leaves_the_next_one_as_it_would_be(model: Path,
     assert list(registry.models) == ["m"]
 
 
-async def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None:
+def test_the_heap_is_changed_by_many_at_once_and_measured_by_one_alone() -> None:
     heap, log = Heap(), list[str]()
-    first, second = asyncio.Event(), asyncio.Event()
+    both, end = threading.Barrier(3), threading.Event()
 
-    async def change(name: str, over: asyncio.Event) -> None:
-        async with heap.changed():
-            log.append(f"{name} begins")
-            await over.wait()
-            log.append(f"{name} ends")
+    def change() -> None:
+        with heap.changed():
+            both.wait(PATIENCE)
+            end.wait(PATIENCE)
+            log.append("changed")
 
-    async def measure() -> None:
-        async with heap.measured():
+    def measure() -> None:
+        with heap.measured():
             log.append("measuring")
-            await asyncio.sleep(0)
             log.append("measured")
 
-    async def turns() -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
+    def change_late() -> None:
+        with heap.changed():
+            log.append("late")
 
-    tasks = [asyncio.create_task(one) for one in (change("a", first), change("b", second), measure())]
-    await turns()
-    tasks.append(asyncio.create_task(change("late", first)))
-    await turns()
-    assert log == ["a begins", "b begins"]
-    first.set()
-    await turns()
-    assert log[2:] == ["a ends"]
-    second.set()
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*tasks)
-    assert log[3:] == ["b ends", "measuring", "measured", "late begins", "late ends"]
+    threads = [threading.Thread(target=each) for each in (change, change, measure, change_late)]
+    for thread in threads[:2]:
+        thread.start()
+    both.wait(PATIENCE)
+    threads[2].start()
+    while not heap.measuring:  # it waits
+        os.sched_yield()
+    threads[3].start()
+    end.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert log == ["changed", "changed", "measuring", "measured", "late"]
 
 
 async def test_sixteen_concurrent_loads_of_measured_artifacts_report_their_memory(model: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(ENVIRONMENT, InlineLoader(ENVIRONMENT, trim_delay=NEVER))
+    registry = ModelRegistry(InlineLoader(ENVIRONMENT, trim_delay=NEVER))
     names = [str(number) for number in range(16)]
     folders = {name: copy(model, tmp_path / name) for name in names}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hostler import model_files
 from hostler.contract import ENV_PROGRAM
@@ -11,6 +13,22 @@ from hostler.servers.frameworks import artifact, installed
 from hostler.servers.frameworks.predictor import Predictor, Unloadable
 
 OWN_PROCESS_SIZE = 2**20  # bytes; unpickling a larger artifact blocks the interpreter noticeably
+
+
+class Inspection(NamedTuple):
+    """What an artifact's folder says of its load."""
+
+    framework: str
+    needs_process: bool
+    files: Sequence[artifact.Stamp]
+
+
+def inspect(folder: Path, environment: Environment) -> Inspection:
+    """Inspect an artifact. Raises Unloadable."""
+    framework = artifact.framework(folder, environment)
+    if missing := installed.missing(framework):
+        raise missing
+    return Inspection(framework, needs_process(folder, framework), artifact.stamps(folder))
 
 
 def needs_process(folder: Path, framework: str) -> bool:

@@ -45,9 +45,7 @@ async def _serve(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
     loader = InlineLoader(environment, notes=CallNotes(fds.page, fds.bell))
-    api = ContainerApi(
-        replace(environment, multi_model=True, socket=""), ModelRegistry(environment, loader), failures=True
-    )
+    api = ContainerApi(replace(environment, multi_model=True, socket=""), ModelRegistry(loader), failures=True)
     limits = ConnectionLimits(body=environment.max_body)
     server = await serve(partial(_handle, api), path=spec.socket, limits=limits)
     send_report(fds.report, LoadReport(200))

@@ -16,12 +16,14 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
 
 from hostler.failures import Code
@@ -31,7 +33,7 @@ from hostler.servers.frameworks import installed, registry
 from hostler.servers.frameworks.predictor import LONG_BODY, Predictor, Reply, Stream, Unloadable
 from hostler.servers.processes import call_notes, fork_guard
 from hostler.servers.processes.call_notes import CallNotes
-from hostler.servers.runners.runner import LoadFailed, LoadRequest
+from hostler.servers.runners.runner import LoadFailed, LoadRequest, NeedsProcess
 from hostler.wire.http_request import Request
 
 TRIM_DELAY = 1.0  # seconds until freed memory is returned to the system
@@ -180,42 +182,58 @@ def _size_of(artifact_id: int) -> _Size:
 
 
 class Heap:
-    """A lock on the heap, shared by many changes or held by one measurement."""
+    """A lock on the heap for threads, shared by many changes or held by one measurement."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._turn = threading.Condition()
         self._changes = 0
-        self._unchanged = asyncio.Event()
-        self._unchanged.set()
+        self.measuring = False  # a measurement runs, or waits for the changes that have begun
 
-    @contextlib.asynccontextmanager
-    async def changed(self) -> AsyncIterator[None]:
-        async with self._lock:
-            self._changes += 1
-            self._unchanged.clear()
+    @contextlib.contextmanager
+    def changed(self, wait: bool = True) -> Iterator[bool]:
+        """Wait while the heap is measured, or yield False: then it must not be changed."""
+        with self._turn:
+            may = self._turn.wait_for(lambda: not self.measuring, None if wait else 0.0)
+            self._changes += may
+        try:
+            yield may
+        finally:
+            with self._turn:
+                self._changes -= may
+                self._turn.notify_all()
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        with self._turn:
+            self._turn.wait_for(lambda: not self.measuring)
+            self.measuring = True
+            self._turn.wait_for(lambda: not self._changes)
         try:
             yield
         finally:
-            self._changes -= 1
-            if not self._changes:
-                self._unchanged.set()
-
-    @contextlib.asynccontextmanager
-    async def measured(self) -> AsyncIterator[None]:
-        async with self._lock:
-            await self._unchanged.wait()
-            yield
+            with self._turn:
+                self.measuring = False
+                self._turn.notify_all()
 
 
 class InlineLoader:
-    """Loads models into this process, frees them, and trims the heap."""
+    """Loads models into this process, frees them, and trims the heap.
+
+    `isolates`: models that need a process of their own are not loaded here.
+    """
 
     def __init__(
-        self, environment: Environment, trim_delay: float = TRIM_DELAY, *, notes: CallNotes | None = None
+        self,
+        environment: Environment,
+        trim_delay: float = TRIM_DELAY,
+        *,
+        isolates: bool = False,
+        notes: CallNotes | None = None,
     ) -> None:
         self._environment = environment
-        self._notes = notes  # of the calls, if a server watches this process
         self._trim_delay = trim_delay
+        self._isolates = isolates
+        self._notes = notes  # of the calls, if a server watches this process
         self._loop = asyncio.get_running_loop()
         self._loads = ThreadPoolExecutor(os.cpu_count(), "loads")
         self._long_calls = ThreadPoolExecutor(1, "long-calls")
@@ -226,47 +244,55 @@ class InlineLoader:
         self._trim_task: asyncio.Task[None] | None = None
 
     async def load(self, request: LoadRequest) -> InlineRunner:
-        """Load a model. Raises LoadFailed."""
-        size = _size_of(hash(tuple(request.files)))
-        async with self._heap.changed() if size.bytes else self._heap.measured():
-            _free(self._take_unloaded())
-            try:
-                predictor = await self._loop.run_in_executor(self._loads, partial(self._load, request, size))
-            except (Exception, SystemExit) as error:
-                message = error_text.text(error, self._environment)
-                if traceback := error_text.load_traceback(error, self._environment):
-                    print(traceback, file=sys.stderr, flush=True)
-                    message = f"{message}\n{traceback}"
-                failure = error_text.failure(error, self._environment)
-                raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
-            finally:
-                self._trim_soon()
+        """Load a model. Raises LoadFailed, and NeedsProcess."""
+        with self._heap.changed(wait=False) as may:
+            if may:  # not on the load's thread, which would keep some of the memory for itself: see malloc's tcache
+                _free(self._take_unloaded())
+        try:
+            predictor, size = await self._loop.run_in_executor(self._loads, self._inspect_and_load, request.folder)
+        except NeedsProcess:
+            raise
+        except (Exception, SystemExit) as error:
+            message = error_text.text(error, self._environment)
+            if traceback := error_text.load_traceback(error, self._environment):
+                print(traceback, file=sys.stderr, flush=True)
+                message = f"{message}\n{traceback}"
+            failure = error_text.failure(error, self._environment)
+            raise LoadFailed(507 if error_text.out_of_memory(error) else 500, message, failure=failure) from None
+        finally:
+            self._trim_soon()
         return InlineRunner(
-            predictor,
-            size.bytes,
-            self._environment,
-            self._long_calls,
-            self._release,
-            notes=self._notes,
-            label=request.label,
+            predictor, size, self._environment, self._long_calls, self._release, notes=self._notes, label=request.label
         )
 
     async def close(self) -> None:
         """Do nothing: models here exit with the server's process."""
 
-    def _load(self, request: LoadRequest, size: _Size) -> Predictor:
-        """Load a model, on a thread, and measure its size if that is unknown: at least the bytes of its files."""
-        installed.import_modules(request.framework)  # before the measurement: this memory is not the model's
+    def _inspect_and_load(self, folder: Path) -> tuple[Predictor, int]:
+        """Load a model, on a thread. Returns it with its size in bytes.
+
+        Raises NeedsProcess, and what `registry.load` raises.
+        """
+        found = registry.inspect(folder, self._environment)
+        if found.needs_process and self._isolates:
+            raise NeedsProcess(found.framework)
+        size = _size_of(hash(tuple(found.files)))
+        with self._heap.changed() if size.bytes else self._heap.measured():
+            return self._load(folder, found, size), size.bytes
+
+    def _load(self, folder: Path, found: registry.Inspection, size: _Size) -> Predictor:
+        """Load a model, and measure its size if that is unknown: at least the bytes of its files."""
+        installed.import_modules(found.framework)  # before the measurement: this memory is not the model's
         before = 0 if size.bytes else memory.in_use()
         try:
             with fork_guard.exit_if_forked():
-                predictor = registry.load(request.folder, request.framework, self._environment)
+                predictor = registry.load(folder, found.framework, self._environment)
         except (Exception, SystemExit):
             raise
         except BaseException as error:  # asyncio would treat some of these as its own
             raise Unloadable(f"loading it raised {type(error).__name__}", Code.SCRIPT_RAISED) from error
         if not size.bytes:
-            size.bytes = max(memory.in_use() - before, sum(file.size for file in request.files))
+            size.bytes = max(memory.in_use() - before, sum(file.size for file in found.files))
         return predictor
 
     async def _release(self, predictor: Predictor, size: int) -> None:
@@ -295,8 +321,12 @@ class InlineLoader:
             await self._trim()
 
     async def _trim(self) -> None:
-        async with self._heap.changed():
-            await self._loop.run_in_executor(self._loads, _free_and_trim, self._take_unloaded())
+        await self._loop.run_in_executor(self._loads, self._free_and_trim, self._take_unloaded())
+
+    def _free_and_trim(self, unloaded: list[Predictor]) -> None:
+        with self._heap.changed():
+            _free(unloaded)
+            memory.trim()
 
 
 def _free(unloaded: list[Predictor]) -> None:
@@ -305,8 +335,3 @@ def _free(unloaded: list[Predictor]) -> None:
     unloaded.clear()
     if any(watch() is not None for watch in watches):
         gc.collect()
-
-
-def _free_and_trim(unloaded: list[Predictor]) -> None:
-    _free(unloaded)
-    memory.trim()

@@ -21,14 +21,14 @@ class ProcessLoader:
         self._load_timeout = load_timeout
         self._running: set[ProcessRunner | ReplicaSet] = set()
 
-    async def load(self, request: LoadRequest) -> ProcessRunner | ReplicaRunner:
+    async def load(self, request: LoadRequest, framework: str) -> ProcessRunner | ReplicaRunner:
         """Load a model. Raises LoadFailed."""
         if self._replicas == 1:
-            process = await self._start(request)
+            process = await self._start(request, framework)
             self._running.add(process)
             process.exited.add_done_callback(lambda _: self._running.discard(process))
             return process
-        replicas = ReplicaSet(partial(self._start, request))
+        replicas = ReplicaSet(partial(self._start, request, framework))
         await replicas.start(self._replicas)
         self._running.add(replicas)
 
@@ -45,9 +45,9 @@ class ProcessLoader:
         """End the processes of all models after their calls in flight."""
         await asyncio.gather(*(process.close() for process in [*self._running]))
 
-    async def _start(self, request: LoadRequest) -> ProcessRunner:
+    async def _start(self, request: LoadRequest, framework: str) -> ProcessRunner:
         """Start a process and have it load the model. Raises LoadFailed."""
         process = self._factory.new(request.label)
-        await process.load(request.folder, request.framework, self._load_timeout)
+        await process.load(request.folder, framework, self._load_timeout)
         process.memory = max(process.memory, artifact.size(request.folder))
         return process

@@ -7,13 +7,12 @@ A runner is one loaded model that can be called: in the server's process (inline
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hostler.failures import Failure
-from hostler.servers.frameworks.artifact import Stamp
 from hostler.wire.http_request import Request
 
 
@@ -31,14 +30,20 @@ class LoadFailed(Exception):
         self.failure = failure
 
 
+class NeedsProcess(Exception):
+    """A loader of models that share a process does not load this one; `framework` does."""
+
+    def __init__(self, framework: str) -> None:
+        super().__init__(framework)
+        self.framework = framework
+
+
 @dataclass(frozen=True)
 class LoadRequest:
-    """A model to load: its artifact's folder, the framework that loads it, and its files."""
+    """A model to load, from its artifact's folder."""
 
     name: str
     folder: Path
-    framework: str
-    files: Sequence[Stamp]
     target: str = ""  # of which the platform says that it is the model
 
     @property
@@ -73,10 +78,10 @@ class Runner(Protocol):
 
 
 class Loader(Protocol):
-    """Makes runners of one kind."""
+    """Makes runners of models that share a process."""
 
     async def load(self, request: LoadRequest) -> Runner:
-        """Load a model. Raises LoadFailed."""
+        """Load a model. Raises LoadFailed, and NeedsProcess."""
 
     async def close(self) -> None:
         """End the processes of all models, loaded or loading, after their calls in flight."""
