@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hostler import contract
@@ -49,13 +50,17 @@ class Environment:
         if "\0" in url or ".." in url.split("/"):
             raise BadFolder(404, "A path that leads upwards is not allowed in url")
         path = self.below_base(url)
-        real = Path(os.path.realpath(path))
-        roots = [Path(os.path.realpath(root)) for root in (self.base, self.artifacts) if root]
-        if not any(real.is_relative_to(root) and real != root for root in roots):
+        real = os.path.realpath(path)
+        if not real.startswith(self._roots):
             raise BadFolder(400, f"The url is not below {contract.BASE_DIR}")
-        if not real.is_dir():
+        if not os.path.isdir(real):
             raise BadFolder(404, f"There is no folder at the url: {self.contract_paths(url)}")
         return path
+
+    @cached_property
+    def _roots(self) -> tuple[str, ...]:
+        """The real paths of the folders below which models lie, each with a slash at its end."""
+        return tuple(os.path.join(os.path.realpath(root), "") for root in (self.base, self.artifacts) if root)
 
     def below_base(self, path: str) -> Path:
         """Return the path on this machine of a path of the contract (/opt/ml/...); any other path unchanged."""
