@@ -2,8 +2,8 @@
 
     python tools/structure.py
 
-Exit code 1: a value is over its budget and not in EXCEPTIONS, or an exception is no longer needed. Complexity is
-McCabe's, as ruff's rule C901 counts it.
+Exit code 1: a value is over its budget and not in EXCEPTIONS, an exception is no longer needed, or code below the API
+reads AWS's shapes. Complexity is McCabe's, as ruff's rule C901 counts it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = "hostler"
 BUDGETS = {"lines of a file": 500, "methods of a class": 25, "lines of a class": 250, "complexity of a function": 12}
 CYCLE = "import cycle"
+ANYS = 3.0  # budget of `Any` per 1,000 lines below the API
+
+# The packages of the APIs and of their clients: they read and write AWS's shapes, whose members only AWS's schema
+# types. Everything else is below the API: it has types, and no member's name of AWS's as a key.
+API = ("control", "aws", "cli", "s3")
+LIFT = "store/documents.py"  # lifts documents into specs, so it alone below the API knows the members' names
+_MEMBER = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)?").fullmatch
 
 # (measure, location) -> why it may be over its budget. A cycle's location is its modules, with commas between.
 _EVENTS = "one state machine: a method for each event of a target, each decision and each move, over one ledger"
@@ -63,7 +70,7 @@ def main() -> int:
     modules = read(SOURCE, PACKAGE)
     measured = measure(modules, complexities(SOURCE, modules))
     print("\n".join([*table(measured, EXCEPTIONS), *notes(modules, measured)]))
-    faults = complaints(measured, EXCEPTIONS)
+    faults = complaints(measured, EXCEPTIONS) + lapses(modules)
     print("\n".join(faults) or "structure: within its budgets")
     return 1 if faults else 0
 
@@ -200,6 +207,48 @@ def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
     return reached
 
 
+# --- below the API ------------------------------------------------------------------------------------------------
+
+
+def below_api(modules: Iterable[Module]) -> list[Module]:
+    return [module for module in modules if module.path.split("/")[1] not in API]
+
+
+def anys(modules: Iterable[Module]) -> float:
+    """Return how often `Any` stands in 1,000 lines."""
+    lines = sum(len(module.text.splitlines()) for module in modules)
+    return 1000 * sum(_is_any(node) for module in modules for node in ast.walk(module.tree)) / max(1, lines)
+
+
+def _is_any(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "Any"
+
+
+def member_keys(module: Module) -> list[int]:
+    """Return the lines in which a text that looks like a member's name of AWS's is a key."""
+    keys: list[ast.expr] = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Subscript):
+            keys.append(node.slice)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
+            keys += node.args[:1]
+    return [
+        key.lineno
+        for key in keys
+        if isinstance(key, ast.Constant) and isinstance(key.value, str) and _MEMBER(key.value)
+    ]
+
+
+def lapses(modules: Sequence[Module]) -> list[str]:
+    """Return a line if there is too much `Any` below the API, and one for each key that is a member's name."""
+    below = below_api(modules)
+    lines = [f"Any below the API: {anys(below):.1f} per 1,000 lines, more than {ANYS:g}"] if anys(below) > ANYS else []
+    for module in below:
+        if not module.path.endswith(LIFT):
+            lines += [f"a member's name is a key: {module.path}, line {line}" for line in member_keys(module)]
+    return lines
+
+
 # --- report -------------------------------------------------------------------------------------------------------
 
 
@@ -227,15 +276,15 @@ def _quantile(ordered: Sequence[int], part: float) -> int:
 
 
 def notes(modules: Sequence[Module], measures: Measures) -> list[str]:
-    """Return the figures without a budget: Any, broad excepts, comments, and cycles that later imports close."""
+    """Return further figures: Any, broad excepts, comments, and cycles that later imports close."""
     lines = sum(len(module.text.splitlines()) for module in modules)
     nodes = [node for module in modules for node in ast.walk(module.tree)]
-    untyped = sum(isinstance(node, ast.Name) and node.id == "Any" for node in nodes)
     broad = sum(_is_broad(node) for node in nodes)
     comments = sum(line.lstrip().startswith("#") for module in modules for line in module.text.splitlines())
     return [
-        f"{len(modules)} files, {lines:,} lines; per 1,000 lines: {untyped / lines * 1000:.1f} Any,"
-        f" {comments / lines * 1000:.1f} full-line comments; {broad} broad excepts",
+        f"{len(modules)} files, {lines:,} lines; per 1,000 lines: {anys(modules):.1f} Any"
+        f" ({anys(below_api(modules)):.1f} below the API), {comments / lines * 1000:.1f} full-line comments;"
+        f" {broad} broad excepts",
         *(f"closed by an import in a function or for type checkers: {', '.join(cycle)}" for cycle in measures.late),
     ]
 

@@ -14,12 +14,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from hostler.errors import UserError
 
-Parse = Callable[[Any], Any]  # from text or a TOML value; raises ValueError with a text for people
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+Parse = Callable[[object], T]  # from text or a TOML value; raises ValueError with a text for people
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _MAX = 2**62
@@ -29,7 +31,7 @@ _YEAR = 365 * 86_400.0
 _DATA = Path("~/.hostler")
 
 
-def size(value: str | int) -> int:
+def size(value: object) -> int:
     """Parse `256MiB`, `2GB` or a plain number to bytes. Raises ValueError."""
     match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)\s*", str(value))
     if not match or match[2].lower() not in _UNITS:
@@ -37,8 +39,8 @@ def size(value: str | int) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _between(parse: Parse, minimum: float, maximum: float) -> Parse:
-    def parse_between(value: Any) -> Any:
+def _between(parse: Parse[N], minimum: float, maximum: float) -> Parse[N]:
+    def parse_between(value: object) -> N:
         number = parse(value)
         if number < minimum:
             raise ValueError(f"{value} is less than {minimum:g}")
@@ -49,40 +51,40 @@ def _between(parse: Parse, minimum: float, maximum: float) -> Parse:
     return parse_between
 
 
-def _number(kind: type[int] | type[float], minimum: float, maximum: float, description: str) -> Parse:
-    def parse(value: Any) -> Any:
+def _number(kind: Callable[[str], N], minimum: float, maximum: float, description: str) -> Parse[N]:
+    def parse(value: object) -> N:
         try:
             number = kind(str(value))  # from text, because int() would accept a TOML 1.5 or true
+            if not math.isnan(number):
+                return number
         except ValueError:
-            number = math.nan
-        if math.isnan(number):
-            raise ValueError(f"{value!r} is not {description}")
-        return number
+            pass
+        raise ValueError(f"{value!r} is not {description}")
 
     return _between(parse, minimum, maximum)
 
 
-def _count(minimum: int, maximum: int = _MAX) -> Parse:
+def _count(minimum: int, maximum: int = _MAX) -> Parse[int]:
     return _number(int, minimum, maximum, "a whole number")
 
 
-def _seconds(minimum: float) -> Parse:
+def _seconds(minimum: float) -> Parse[float]:
     return _number(float, minimum, _YEAR, "a number of seconds")
 
 
-def _size(minimum: int) -> Parse:
+def _size(minimum: int) -> Parse[int]:
     return _between(size, minimum, _MAX)
 
 
-def _memory(value: Any) -> int:
+def _memory(value: object) -> int:
     count = _size(0)(value)
     if 0 < count < 2**20 and str(value).strip().isdigit():
         raise ValueError(f"{value} means bytes; did you mean {value}MiB?")
-    return int(count)
+    return count
 
 
-def _one_of(*choices: str) -> Parse:
-    def parse(value: Any) -> str:
+def _one_of(*choices: str) -> Parse[str]:
+    def parse(value: object) -> str:
         if value not in choices:
             raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
         return str(value)
@@ -90,7 +92,7 @@ def _one_of(*choices: str) -> Parse:
     return parse
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, (str, Path)):
         raise ValueError(f"{value!r} is not text")
     text = str(value)
@@ -101,18 +103,18 @@ def _text(value: Any) -> str:
     return text
 
 
-def _folder(value: Any) -> Path:
+def _folder(value: object) -> Path:
     folder = Path(os.path.expanduser(_text(value)))
     if str(folder).startswith("~"):
         raise ValueError(f"the home folder in {str(value)!r} cannot be found")
     return folder.absolute()
 
 
-def _root(value: Any) -> str:
+def _root(value: object) -> str:
     return "" if value == "" else str(_folder(value))
 
 
-def _s3(value: Any) -> str:
+def _s3(value: object) -> str:
     if value in ("", "aws"):
         return str(value)
     try:
@@ -127,7 +129,7 @@ def _s3(value: Any) -> str:
     return url.geturl().rstrip("/")
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     text = str(value).lower()
     if text in ("1", "true", "yes", "on"):
         return True
@@ -136,14 +138,14 @@ def _flag(value: Any) -> bool:
     raise ValueError(f"{value!r} is not true or false")
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: object) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"{value!r} is not a list of names")
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _setting(parse: Parse, default: Any, text: str, *, advanced: bool = False) -> Any:
+def _setting(parse: Parse[T], default: T, text: str, *, advanced: bool = False) -> T:
     return field(default=default, metadata={"parse": parse, "help": text, "advanced": advanced})
 
 
@@ -151,7 +153,7 @@ class Description(NamedTuple):
     """One setting, for the documents and for the CLI's help."""
 
     name: str
-    default: Any
+    default: object
     help: str
     advanced: bool  # few users need to change it; README lists these apart
 
@@ -264,7 +266,7 @@ class Settings:
         ]
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
+def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
     """Resolve the settings. `flags`: values from the command line; None: not given.
 
     Raises UserError for an unknown name, a value that does not parse, or a hostler.toml that is not TOML.
@@ -317,11 +319,11 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(variable(name), match and variable(match)) for name, match in zip(unknown, similar, strict=True)]
 
 
-def _as_dict(settings: Settings) -> dict[str, Any]:
+def _as_dict(settings: Settings) -> dict[str, object]:
     return {f.name: getattr(settings, f.name) for f in fields(settings)}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -334,7 +336,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _images(table: Any, path: Path) -> dict[str, tuple[str, ...]]:
+def _images(table: object, path: Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(table, dict):
         raise UserError(f"{path}: [images] must be a table of image = command")
     images: dict[str, tuple[str, ...]] = {}
@@ -379,7 +381,7 @@ def access_keys(settings: Settings) -> dict[str, str]:
     return table
 
 
-def dump(settings: Settings) -> dict[str, Any]:
+def dump(settings: Settings) -> dict[str, object]:
     """Return the settings as JSON values, for a child process."""
     return {
         **_as_dict(settings),

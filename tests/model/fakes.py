@@ -74,7 +74,7 @@ class Control:
         self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up_timeout)
         self.reconciler = Reconciler(
             self.store,
-            self.store_thread.call,
+            self.store_thread,
             Platform(settings, connect(rooms), rooms.logs, metrics, self.wakeup.set),
             self.gateways,
             self.runtimes,

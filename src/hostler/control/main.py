@@ -76,7 +76,7 @@ async def control(run: Path, settings: Settings) -> None:
     runtimes = RuntimeRegistry(settings, gateways, metrics, engine.pooled, changed=wakeup.set)
     reconciler = Reconciler(
         store=store,
-        store_call=store_thread.call,
+        store_thread=store_thread,
         platform=Platform(settings, engine, rooms.logs, metrics, changed=wakeup.set),
         gateways=gateways,
         runtimes=runtimes,

@@ -6,8 +6,8 @@ It decides nothing about its instance, which calls it in the right order, and it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -149,7 +149,7 @@ class Container:
             log=left.log,
         )
 
-    async def _fetch(self, fetch: Callable[[str, str], Any], url: str) -> Any:
+    async def _fetch(self, fetch: Callable[[str, str], Awaitable[Shape]], url: str) -> Shape:
         """Fetch an artifact; repeat it after a transient error, until the budget is used up. Raises Unfit."""
         try:
             bucket, key = names.data_url(url)

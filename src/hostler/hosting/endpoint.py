@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from hostler.core.endpoints.plan import InstanceFacts
 from hostler.core.endpoints.resources import VariantSpec
@@ -58,7 +57,7 @@ class Endpoint:
         """Whether any of its containers holds targets."""
         return any(variant.model.multi_model for revision in self.revisions for variant in revision.spec.variants)
 
-    def summary(self, instances: Iterable[Instance], targets: Callable[[Instance], list[str]]) -> dict[str, Any]:
+    def summary(self, instances: Iterable[Instance], targets: Callable[[Instance], list[str]]) -> dict[str, object]:
         """JSON values for `hostler ls`: each variant of each fleet that has instances, older fleets first."""
         record = self.record
         by_variant: dict[tuple[int, str], list[Instance]] = {}

@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
 
 from hostler import contract
 from hostler.core.endpoints import rollout
@@ -35,8 +34,9 @@ from hostler.hosting.platform import Platform
 from hostler.hosting.publisher import Publisher
 from hostler.hosting.targets.listing import list_targets
 from hostler.hosting.targets.registry import RuntimeRegistry
-from hostler.store.records import Changes, EndpointRecord, Revision
+from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
+from hostler.store.thread import StoreThread
 
 log = logging.getLogger("hostler.reconciler")
 
@@ -48,11 +48,11 @@ class Reconciler:
     """Runs the passes, and answers the API's questions about endpoints (Lifecycle of control/context.py)."""
 
     store: Store
-    store_call: Callable[..., Any]  # runs a function of the store on the store's own thread
+    store_thread: StoreThread  # for every call of the store
     platform: Platform
     gateways: Gateways
     runtimes: RuntimeRegistry
-    end_gateway: Callable[[int], Coroutine[Any, Any, None]]  # by pid; the host starts another
+    end_gateway: Callable[[int], Coroutine[object, None, None]]  # by pid; the host starts another
     wakeup: asyncio.Event  # set when something desired, or something that runs, has changed
 
     def __post_init__(self) -> None:
@@ -90,14 +90,14 @@ class Reconciler:
 
         await self._passes.until(is_settled, timeout)
 
-    def describe_all(self) -> list[dict[str, Any]]:
+    def describe_all(self) -> list[dict[str, object]]:
         """Return every endpoint with its instances and resident targets, as JSON values."""
         return [
             endpoint.summary(self.instances.of(endpoint.record.uid), self.runtimes.targets)
             for endpoint in self.endpoints
         ]
 
-    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, Any] | str:
+    def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, object] | str:
         """Return an endpoint's targets, or all if `name` is empty (targets/listing.py); or why it can have none."""
         endpoint = self.endpoints.named(region, name)
         if name and endpoint is None:
@@ -168,7 +168,7 @@ class Reconciler:
 
     async def _look(self) -> bool:
         """Read the store, and see what runs and what has ended. Return whether the engine has answered."""
-        changes: Changes = await self.store_call(self.store.changes, self.endpoints.number)
+        changes = await self.store_thread.call(self.store.changes, self.endpoints.number)
         if changes.number != self.endpoints.number:
             self.endpoints.take_in(changes)
             self.runtimes.set_policies({endpoint.key: endpoint.tags for endpoint in self.endpoints if endpoint.tags})
@@ -272,12 +272,12 @@ class Reconciler:
     async def _write_outcome(self, uid: str, decision: Decision) -> None:
         match decision.outcome:
             case Ready(revision):
-                await self.store_call(self.store.mark_ready, uid, revision, time.time())
+                await self.store_thread.call(self.store.mark_ready, uid, revision, time.time())
             case Failed(revision, reason):
-                await self.store_call(self.store.mark_failed, uid, revision, reason, time.time())
+                await self.store_thread.call(self.store.mark_failed, uid, revision, reason, time.time())
             case Removed():
                 await asyncio.to_thread(self.platform.logs.remove, uid)
-                await self.store_call(self.store.remove, uid)
+                await self.store_thread.call(self.store.remove, uid)
             case None:
                 return
         self.wake()

@@ -21,7 +21,6 @@ import asyncio
 import bisect
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -152,7 +151,7 @@ class ContainerApi:
             else self._entry(name, self._models[name])
             for name in page
         ]
-        listing: dict[str, Any] = {"models": entries}
+        listing: dict[str, object] = {"models": entries}
         if start + len(page) < len(names):
             listing["nextPageToken"] = page[-1]
         _answer(request, listing)
@@ -197,19 +196,19 @@ class ContainerApi:
         else:
             _answer(request, {"status": f'Model "{name}" unregistered'})
 
-    def _entry(self, name: str, model: LoadedModel) -> dict[str, Any]:
+    def _entry(self, name: str, model: LoadedModel) -> dict[str, object]:
         return {"modelName": name, "modelUrl": model.url, **self._details(model)}
 
-    def _details(self, model: LoadedModel) -> dict[str, Any]:
+    def _details(self, model: LoadedModel) -> dict[str, object]:
         return {"memory": model.runner.memory, **self._sockets(model)}
 
-    def _sockets(self, model: LoadedModel) -> dict[str, Any]:
+    def _sockets(self, model: LoadedModel) -> dict[str, object]:
         sockets = model.runner.sockets
         if not (sockets and self._names_sockets):
             return {}
         return {"sockets": sockets} if len(sockets) > 1 else {"socket": sockets[0]}
 
-    def _start(self, request: Request, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, request: Request, work: Coroutine[object, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,10 +224,10 @@ def _allows(request: Request, method: str) -> bool:
     return False
 
 
-def _answer(request: Request, value: dict[str, Any]) -> None:
+def _answer(request: Request, value: dict[str, object]) -> None:
     request.answer(200, msgspec.json.encode(value))
 
 
-def _refuse(request: Request, status: int, message: str, **more: Any) -> None:
+def _refuse(request: Request, status: int, message: str, **more: object) -> None:
     body = {"code": status, "type": _TYPES.get(status, "InternalServerException"), "message": message, **more}
     request.answer(status, msgspec.json.encode(body))

@@ -29,6 +29,8 @@ from hostler.store.records import (
 )
 from hostler.store.tables import STATUS, changes, endpoints, open_file, records, revisions, tags
 
+TableRow = Row[Any]  # its columns are attributes
+
 
 class NameTaken(HostlerError):
     """A resource of that kind and region has that name already, in some letter case."""
@@ -320,20 +322,19 @@ def _endpoint_named(region: str, name: str) -> tuple[ColumnElement[bool], ...]:
     return endpoints.c.region == region, endpoints.c.key == name.lower()
 
 
-def _insert_unique(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any:
-    """Insert a row and return the first column of its key. The unique index detects a taken name. Raises NameTaken."""
+def _insert_unique(connection: Connection, table: Table, row: Mapping[str, object]) -> int:
+    """Insert a row and return its number. The unique index detects a taken name. Raises NameTaken."""
     try:
-        key = connection.execute(insert(table), row).inserted_primary_key
+        return connection.execute(insert(table), row).lastrowid
     except IntegrityError:
         raise NameTaken(f"{row['arn']} exists already") from None
-    return key and key[0]
 
 
 def _page(
     connection: Connection, table: Table, page_query: ListQuery, conditions: list[ColumnElement[bool]]
-) -> Iterable[Row[Any]]:
+) -> Iterable[TableRow]:
     """Select a page by keyset: rows after the last one seen, so that rows created meanwhile shift nothing (§2.0)."""
-    columns: dict[str, ColumnElement[Any]] = {"Name": table.c.key, "CreationTime": table.c.created, "Status": STATUS}
+    columns: dict[str, ColumnElement[object]] = {"Name": table.c.key, "CreationTime": table.c.created, "Status": STATUS}
     where = [*conditions, table.c.region == page_query.region]
     if page_query.name_contains:
         where.append(table.c.key.contains(page_query.name_contains.lower(), autoescape=True))
@@ -374,14 +375,14 @@ def _tags(connection: Connection, arn: str) -> dict[str, str]:
     return {row.key: row.value for row in connection.execute(query)}
 
 
-def _record(row: Row[Any]) -> Record:
+def _record(row: TableRow) -> Record:
     return Record(row.region, row.name, row.arn, row.created, row.document)
 
 
-def _endpoint(row: Row[Any]) -> EndpointRecord:
+def _endpoint(row: TableRow) -> EndpointRecord:
     fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(EndpointRecord) if f.name != "uid"}
     return EndpointRecord(**fields, uid=f"{row.id:08x}")
 
 
-def _revision(row: Row[Any]) -> Revision:
+def _revision(row: TableRow) -> Revision:
     return Revision(f"{row.endpoint:08x}", row.number, row.fleet, row.config, row.models, row.deployment, row.asked)

@@ -24,6 +24,7 @@ def measured(**texts: str) -> Measures:
 def test_the_source_is_within_its_budgets_or_excepted_with_a_reason():
     found = structure.read(SOURCE, PACKAGE)
     assert complaints(measure(found, structure.complexities(SOURCE, found)), EXCEPTIONS) == []
+    assert structure.lapses(found) == []
 
 
 def test_every_function_has_a_complexity(tmp_path):
@@ -77,3 +78,19 @@ def test_an_exception_needs_a_reason_and_something_that_is_over_its_budget():
     assert complaints(found, {("lines of a file", "p/a.py"): "a table of data"}) == []
     assert "has no reason" in complaints(found, {("lines of a file", "p/a.py"): " "})[0]
     assert "remove its exception" in complaints(measured(b=""), {("lines of a file", "p/b.py"): "once"})[0]
+
+
+def test_code_below_the_api_has_types():
+    text = "from typing import Any\nx: Any\n" + "y = 1\n" * 300
+    assert structure.anys(modules(**{"store.a": text})) == 1000 / 302
+    assert structure.lapses(modules(**{"store.a": text})) == ["Any below the API: 3.3 per 1,000 lines, more than 3"]
+    assert structure.lapses(modules(**{"control.a": text, "aws.a": text, "cli.a": text, "s3.a": text})) == []
+
+
+def test_below_the_api_no_member_of_awss_is_a_key():
+    text = "a['ModelName']\nb.get('Mode', 1)\nc.pop('Tags')\n"
+    found = [f"a member's name is a key: p/hosting/a.py, line {line}" for line in (1, 2, 3)]
+    assert structure.lapses(modules(**{"hosting.a": text})) == found
+    assert structure.lapses(modules(**{"control.a": text, "store.documents": text})) == []
+    others = "a['mode']\nb.get('PATH')\nc['HOSTLER_X']\nd[Mode]\nf('ModelName')\nif 'Mode' in text: ...\n"
+    assert structure.lapses(modules(**{"hosting.a": others})) == []

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hostler.core.targets.states import LOADED, ORDERS, State, Target
 from hostler.hosting.targets.runtime import TargetRuntime
@@ -28,7 +28,7 @@ class _Entry(NamedTuple):
 
 def list_targets(
     runtimes: Iterable[TargetRuntime], endpoint: str, match: str, order: str, limit: int, now: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the first `limit` targets (0: all) as JSON values; `total`, how many there are; and `endpoints`, the
     multi-model ones, with what holds for all of their targets.
 
@@ -67,12 +67,12 @@ def _entries(runtimes: Sequence[TargetRuntime]) -> Iterator[_Entry]:
                 yield _Entry(runtime, Target(name), pinned=runtime.policy.pins(name))
 
 
-def _endpoint(key: str) -> dict[str, Any]:
+def _endpoint(key: str) -> dict[str, object]:
     region, _, endpoint = key.partition("/")
     return {"region": region, "endpoint": endpoint}
 
 
-def _to_json(entry: _Entry, now: float) -> dict[str, Any]:
+def _to_json(entry: _Entry, now: float) -> dict[str, object]:
     runtime, target, instance, pinned, loads = entry
     loaded = target.state in LOADED
     reason = "" if instance else runtime.failures.get(target.name, "")

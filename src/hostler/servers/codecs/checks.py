@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hostler.servers.frameworks.predictor import Rejected
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def check_table(table: Any, width: int) -> Any:
+
+def check_table(table: np.ndarray, width: int) -> np.ndarray:
     """Return the table as two-dimensional float64. Raises Rejected (400) for another width, or infinite numbers."""
     import numpy as np
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hostler.servers.codecs import checks
 from hostler.servers.frameworks.predictor import Rejected
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CHECKED_CELLS = 64  # of a body with a wrong number of columns, which may be no CSV at all
 _LINE_END, _UNDERSCORE = b"\n_"  # as numbers: `in` finds them in a fraction of the time that it takes for bytes
@@ -32,7 +35,7 @@ def row(body: bytes, width: int) -> list[float] | None:
     return None if math.inf in values or -math.inf in values or _UNDERSCORE in body else values
 
 
-def table(body: bytes, width: int) -> Any:
+def table(body: bytes, width: int) -> np.ndarray:
     """Return a two-dimensional array, empty cells as NaN. Raises Rejected (400). `width` 0: any number of columns."""
     import numpy as np
 
@@ -52,7 +55,8 @@ def table(body: bytes, width: int) -> Any:
         if "_" in text:  # a digit separator to Python
             raise ValueError
         numbers = (float(field) if field.strip() else math.nan for line in rows for field in line.split(delimiter))
-        return np.fromiter(numbers, np.float64, count=len(rows) * columns).reshape(len(rows), columns)
+        table: np.ndarray = np.fromiter(numbers, np.float64, count=len(rows) * columns)
+        return table.reshape(len(rows), columns)
     except ValueError:
         raise Rejected(400, "The CSV body has a cell that is no number.") from None
 
@@ -63,10 +67,10 @@ def _check_numbers(fields: list[str]) -> None:
         float(field.strip() or math.nan)
 
 
-def lines(values: Iterable[Any]) -> bytes:
+def lines(values: Iterable[object]) -> bytes:
     """Encode rows as lines: values between commas, a newline after each line."""
     return "".join(f"{_joined(row)}\n" for row in values).encode()
 
 
-def _joined(row: Any) -> str:
+def _joined(row: object) -> str:
     return ",".join(map(str, row)) if isinstance(row, list) else str(row)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hostler.servers.frameworks.predictor import Rejected
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _EXACT = 2**53  # every integer below it is a float64
 
@@ -44,7 +47,7 @@ def parse(body: bytes) -> Any:
         raise Rejected(400, f"The body is not JSON: {reason}") from None
 
 
-def instances(value: Any) -> Any:
+def instances(value: object) -> list[object]:
     """Return the rows of a request: a list, or the value of "instances" (each a list, or {"features": [...]})."""
     if isinstance(value, dict):
         if "instances" not in value:
@@ -55,7 +58,7 @@ def instances(value: Any) -> Any:
     return [features(instance) for instance in value]
 
 
-def features(instance: Any) -> Any:
+def features(instance: object) -> object:
     """Return the features of an instance, also in the two shapes of SageMaker's common JSON format."""
     if isinstance(instance, dict):
         if "features" in instance:
@@ -67,29 +70,30 @@ def features(instance: Any) -> Any:
     return instance
 
 
-def table(values: Any) -> Any:
+def table(values: Iterable[object]) -> np.ndarray:
     """Return rows of numbers as a float64 array, null as NaN. Raises Rejected (400)."""
     import numpy as np
 
     if any(isinstance(cell, str) for row in values for cell in (row if isinstance(row, list) else (row,))):
         raise Rejected(400, "The JSON body holds text where a number is wanted.")
     try:
-        return np.array(values, dtype=np.float64)
+        table: np.ndarray = np.array(values, dtype=np.float64)
+        return table
     except (ValueError, TypeError, OverflowError):
         raise Rejected(400, "The JSON body is not rows of numbers, all of one length.") from None
 
 
-def encoded(value: Any) -> bytes:
+def encoded(value: object) -> bytes:
     """Encode plain values, and arrays and their scalars by `tolist`. Raises TypeError, ValueError."""
     return json.dumps(value, default=_plain).encode()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a prediction of type {type(value).__name__} has no JSON form")
 
 
-def lines(values: Sequence[Any]) -> bytes:
+def lines(values: Iterable[object]) -> bytes:
     """Encode values as JSON Lines, a newline after each."""
     return b"".join(encoded(value) + b"\n" for value in values)

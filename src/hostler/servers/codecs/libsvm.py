@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hostler.servers.codecs import checks
 from hostler.servers.frameworks.predictor import Rejected
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_CELLS = 2**24  # of one request's table, which may be far larger than its sparse body
 
 
-def table(body: bytes, width: int) -> Any:
+def table(body: bytes, width: int) -> np.ndarray:
     """Return rows of `[label] index:value ...`; an index is a column, zero-based; columns without one are NaN.
 
     Raises Rejected: 400 for a body that does not parse or fit, 413 for one of too many cells.

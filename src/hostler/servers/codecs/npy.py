@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import math
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hostler.servers.frameworks.predictor import Rejected
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LONGEST_CACHED = 256  # bytes; longer headers are not cached
 
 
-def array(body: bytes) -> Any:
+def array(body: bytes) -> np.ndarray:
     """Return the array of an NPY file of plain numbers; it is never larger than the file. Raises Rejected (400)."""
     import numpy as np
 
@@ -22,10 +25,11 @@ def array(body: bytes) -> Any:
     size = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != len(body) - start:
         raise Rejected(400, "The NPY body is not as long as its header says.")
-    return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    numbers: np.ndarray = np.frombuffer(body, dtype, offset=start)
+    return numbers.reshape(shape, order="F" if fortran else "C")
 
 
-def _parsed_header(body: bytes) -> tuple[tuple[int, ...], bool, Any, int]:
+def _parsed_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Return the shape, whether it is in Fortran order, the dtype and the numbers' offset. Raises Rejected (400)."""
     import numpy as np
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hostler.servers.codecs import checks, csv, json, libsvm, npy
 from hostler.servers.codecs.media import CSV, JSON, JSON_LINES, LIBSVM, NPY, X_LIBSVM
 from hostler.servers.frameworks.predictor import Rejected
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CELL = 32  # bytes; few numbers take more
 
@@ -22,7 +25,7 @@ def plain_row(body: bytes, content_type: str, width: int) -> list[float] | None:
     return None
 
 
-def table(body: bytes, content_type: str, width: int) -> Any:
+def table(body: bytes, content_type: str, width: int) -> np.ndarray:
     """Return a body's rows as a two-dimensional float64 array, missing values as NaN.
 
     `width` is the required number of columns, 0 for any. One-dimensional JSON and NPY are one row.
@@ -44,7 +47,7 @@ def table(body: bytes, content_type: str, width: int) -> Any:
     return checks.check_table(values, width)
 
 
-def float32(table: Any) -> Any:
+def float32(table: np.ndarray) -> np.ndarray:
     """Convert rows to float32. Raises Rejected (400) for a number beyond its range."""
     import numpy as np
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-_ONE_JOB: dict[str, tuple[Any, ...]] = {
+_ONE_JOB: dict[str, tuple[object, ...]] = {
     "n_jobs": (None, 1)
 }  # several threads add up trees in the order in which they finish
 
 _METHODS = ("predict", "predict_proba", "transform")
 
 # By class, the values that its parameters may have.
-_MODELS: dict[str, dict[str, tuple[Any, ...]]] = {
+_MODELS: dict[str, dict[str, tuple[object, ...]]] = {
     "DecisionTreeClassifier": {},
     "DecisionTreeRegressor": {},
     "ExtraTreeClassifier": {},
@@ -29,7 +29,7 @@ _MODELS: dict[str, dict[str, tuple[Any, ...]]] = {
     "HistGradientBoostingClassifier": {},
     "HistGradientBoostingRegressor": {"loss": ("squared_error", "absolute_error", "quantile")},  # others end in exp
 }
-_STEPS: dict[str, dict[str, tuple[Any, ...]]] = {
+_STEPS: dict[str, dict[str, tuple[object, ...]]] = {
     "FunctionTransformer": {"func": (None,)},  # "passthrough" of a fitted ColumnTransformer
     "MaxAbsScaler": {},
     "MinMaxScaler": {},
@@ -60,14 +60,14 @@ def _step(transformer: Any) -> bool:
     return _listed(transformer, _STEPS)
 
 
-def _listed(estimator: Any, classes: dict[str, dict[str, tuple[Any, ...]]]) -> bool:
+def _listed(estimator: object, classes: dict[str, dict[str, tuple[object, ...]]]) -> bool:
     parameters = classes.get(_class(estimator))
     return parameters is not None and all(
         getattr(estimator, name, "") in allowed for name, allowed in parameters.items()
     )
 
 
-def _class(estimator: Any) -> str:
+def _class(estimator: object) -> str:
     """Return the name of scikit-learn's own class; empty for other classes, and if a method was replaced."""
     cls = type(estimator)
     if not cls.__module__.startswith("sklearn.") or not getattr(estimator, "__dict__", {}).keys().isdisjoint(_METHODS):

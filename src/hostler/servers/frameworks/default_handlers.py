@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from typing import Any
 
 from hostler.servers.codecs import csv, json, media, npy, request_rows
 from hostler.servers.frameworks.predictor import Rejected
@@ -12,7 +11,7 @@ from hostler.servers.frameworks.predictor import Rejected
 _TYPES = (media.JSON, media.CSV, media.NPY)
 
 
-def decoded(body: bytes, content_type: str) -> Any:
+def decoded(body: bytes, content_type: str) -> object:
     """Return the body's array; of JSON the plain value, if it is no list or numpy is missing. Raises Rejected."""
     if content_type == media.JSON:
         value = json.parse(body)
@@ -32,7 +31,7 @@ def decoded(body: bytes, content_type: str) -> Any:
     raise Rejected(415, f"Content type {content_type} is not supported. Supported: {', '.join(_TYPES)}.")
 
 
-def encoded(prediction: Any, accept: str, default: str) -> tuple[bytes, str]:
+def encoded(prediction: object, accept: str, default: str) -> tuple[bytes, str]:
     """Return body and content type of a prediction: an array, a tensor, or plain values. Raises Rejected (406)."""
     answer_type = media.accepted(accept, _TYPES, default)
     if hasattr(prediction, "detach"):  # a tensor, perhaps with a gradient

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -52,7 +51,7 @@ class Onnx:
 
     max_batch = 1
 
-    def __init__(self, session: Any, environment: Environment) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, environment: Environment) -> None:
         self._session = session
         self._inputs = [_Input(declared) for declared in session.get_inputs()]
         self._outputs = [output.name for output in session.get_outputs()]
@@ -77,7 +76,7 @@ class Onnx:
             raise Rejected(400, f"{error} {self._takes}") from None
         return self._encoded(values, call)
 
-    def _encoded(self, outputs: Sequence[Any], call: Call) -> Reply:
+    def _encoded(self, outputs: Sequence[object], call: Call) -> Reply:
         only = outputs[0] if len(outputs) == 1 else None
         if isinstance(only, np.ndarray):
             return Reply(200, *default_handlers.encoded(only, call.accept, self._default))
@@ -85,7 +84,7 @@ class Onnx:
         values = dict(zip(self._outputs, outputs, strict=True)) if only is None else only
         return Reply(200, json.encoded(values), answer_type)
 
-    def _feed(self, body: bytes, content_type: str) -> dict[str, Any]:
+    def _feed(self, body: bytes, content_type: str) -> dict[str, np.ndarray]:
         if content_type == media.JSON:
             return self._named(json.parse(body))
         if content_type not in (media.CSV, media.NPY):
@@ -96,7 +95,7 @@ class Onnx:
         array = request_rows.table(body, content_type, 0) if content_type == media.CSV else npy.array(body)
         return {self._inputs[0].name: self._inputs[0].fitted(array)}
 
-    def _named(self, value: Any) -> dict[str, Any]:
+    def _named(self, value: object) -> dict[str, np.ndarray]:
         names = {declared.name for declared in self._inputs}
         if isinstance(value, dict) and set(value) == {"inputs"} != names:
             value = value["inputs"]
@@ -114,28 +113,30 @@ class Onnx:
 class _Input:
     """An input as the model declares it. A dimension without a size takes any size; no dimensions take any shape."""
 
-    def __init__(self, declared: Any) -> None:
+    def __init__(self, declared: onnxruntime.NodeArg) -> None:
         self.name: str = declared.name
         if declared.type not in _TYPES:
             raise Unloadable(f"its input {self.name} is a {declared.type}, which no request can hold")
         self._type = np.dtype(_TYPES[declared.type])
-        self._shape: list[Any] = declared.shape
+        self._shape: list[int | str | None] = declared.shape
 
     def __str__(self) -> str:
         type_name = "text" if self._type.kind == "O" else self._type.name
         return f"{self.name}: {type_name} [{', '.join(str(size or '?') for size in self._shape)}]"
 
-    def array(self, value: Any) -> Any:
+    def array(self, value: object) -> np.ndarray:
         """Return the array of a JSON value; null is NaN. Raises Rejected (400)."""
         try:
-            array = np.array(value)
-            if array.dtype.kind == "O" and not any(isinstance(cell, str) for cell in array.flat):
+            array: np.ndarray = np.array(value)
+            if array.dtype.kind == "O" and not any(map(_is_text, array.flat)):
                 array = np.array(value, dtype=np.float64)
         except (ValueError, TypeError, OverflowError):
             raise Rejected(400, f"{self.name} is not an array of numbers or text, all rows of one length.") from None
-        return np.array(value, dtype=object) if array.dtype.kind == "U" else array
+        if array.dtype.kind == "U":
+            array = np.array(value, dtype=object)
+        return array
 
-    def fitted(self, array: Any) -> Any:
+    def fitted(self, array: np.ndarray) -> np.ndarray:
         """Return the array in the declared shape and type. Raises Rejected (400) if it does not fit without loss."""
         declared = self._shape
         if declared and array.ndim == len(declared) - 1 and (declared[0] == 1 or not isinstance(declared[0], int)):
@@ -147,8 +148,8 @@ class _Input:
             raise Rejected(400, f"{self.name} has the shape {list(array.shape)}.")
         return self._typed(array)
 
-    def _typed(self, array: Any) -> Any:
-        text = array.dtype.kind == "O" and all(isinstance(cell, str) for cell in array.flat)
+    def _typed(self, array: np.ndarray) -> np.ndarray:
+        text = array.dtype.kind == "O" and all(map(_is_text, array.flat))
         if self._type.kind == "O":
             if not text:
                 raise Rejected(400, f"{self.name} holds something else than text.")
@@ -156,8 +157,13 @@ class _Input:
         if array.dtype.kind == "O":
             raise Rejected(400, f"{self.name} holds text where a number is wanted.")
         with np.errstate(all="ignore"):
-            converted = array.astype(self._type)
+            converted: np.ndarray = array.astype(self._type)
         lost = np.isinf(converted) & ~np.isinf(array) if self._type.kind == "f" else converted != array
         if lost.any():
             raise Rejected(400, f"{self.name} holds {array[lost].flat[0]}, which is no {self._type.name}.")
-        return np.ascontiguousarray(converted)
+        contiguous: np.ndarray = np.ascontiguousarray(converted)
+        return contiguous
+
+
+def _is_text(cell: object) -> bool:
+    return isinstance(cell, str)

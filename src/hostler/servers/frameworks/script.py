@@ -17,6 +17,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hostler.contract import CODE_DIR
@@ -54,7 +55,7 @@ def load(folder: Path, environment: Environment) -> Script:
     if before := getattr(module, "pre_model_fn", None):
         _call(before, str(folder))
     model = _call(model_fn, str(folder))
-    decode: Callable[[bytes, str], Any] = default_handlers.decoded
+    decode: Callable[[bytes, str], object] = default_handlers.decoded
     if not transform:
         kind = _kind(model, steps[1], environment)
         decode = _decoder(model, kind, steps[1])
@@ -66,7 +67,7 @@ def load(folder: Path, environment: Environment) -> Script:
     return Script(model, transform, steps, decode, environment.default_accept or media.JSON)
 
 
-def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
+def _kind(model: object, predict_fn: object, environment: Environment) -> str:
     """Return whose image's defaults the script gets: xgboost, sklearn, torch or script; `auto`: by its model."""
     if environment.framework == "torch" and installed.missing("torch"):
         return "script"
@@ -79,11 +80,11 @@ def _kind(model: Any, predict_fn: Any, environment: Environment) -> str:
     return "sklearn" if predict_fn is None else "script"
 
 
-def _is_a(model: Any, module: str, name: str) -> bool:
+def _is_a(model: object, module: str, name: str) -> bool:
     return isinstance(model, getattr(sys.modules.get(module), name, ()))
 
 
-def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
+def _own_predict(model: object, kind: str) -> Callable[[Any, Any], object] | None:
     """Return the image's default predict_fn: the model's own prediction, if it has one."""
     if kind == "torch" and _is_a(model, "torch.nn", "Module"):
         from hostler.servers.frameworks import torch
@@ -96,7 +97,7 @@ def _own_predict(model: Any, kind: str) -> Callable[[Any, Any], Any] | None:
     return lambda data, model: model.predict(data)
 
 
-def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], Any]:
+def _decoder(model: Any, kind: str, predict_fn: object) -> Callable[[bytes, str], object]:
     """Return the image's default input_fn for a body of bytes: (body, media type) to the input of predict_fn."""
     if kind == "sklearn":
         return _rows
@@ -119,7 +120,7 @@ def _decoder(model: Any, kind: str, predict_fn: Any) -> Callable[[bytes, str], A
     )
 
 
-def _imported(program: Path) -> Any:
+def _imported(program: Path) -> ModuleType:
     """Import the script as a module under its own name, with its folder first on the path."""
     sys.path.insert(0, str(program.parent))
     spec = importlib.util.spec_from_file_location(program.stem, program)
@@ -132,7 +133,7 @@ def _imported(program: Path) -> Any:
     return module
 
 
-def _call(function: Callable[..., Any], *values: Any) -> Any:
+def _call(function: Callable[..., object], *values: object) -> object:
     """Call one of the script's functions, with a context as the last argument if it takes one more."""
     try:
         parameters = len(inspect.signature(function).parameters)
@@ -148,7 +149,12 @@ class Script:
     max_batch = 1
 
     def __init__(
-        self, model: Any, transform: Any, steps: list[Any], decode: Callable[[bytes, str], Any], default: str
+        self,
+        model: object,
+        transform: Any,
+        steps: list[Any],
+        decode: Callable[[bytes, str], object],
+        default: str,
     ) -> None:
         self._model = model
         self._transform = transform
@@ -162,7 +168,7 @@ class Script:
     def _reply(self, call: Call) -> Reply | Stream:
         content_type = media.type_of(call.content_type) or media.JSON
         accept = call.accept if media.type_of(call.accept) not in ("", media.ANY) else self._default
-        data: Any = call.body
+        data: bytes | str = call.body
         if content_type in _TEXT:
             try:
                 data = call.body.decode()
@@ -187,14 +193,14 @@ class Script:
         return Reply(200, _bytes(output), str(answer_type))
 
 
-def _rows(body: bytes, content_type: str) -> Any:
+def _rows(body: bytes, content_type: str) -> object:
     """Decode a body as AWS's scikit-learn image does: CSV is rows of float32, even a single row."""
     if content_type == media.CSV:
         return request_rows.float32(request_rows.table(body, content_type, 0))
     return default_handlers.decoded(body, content_type)
 
 
-def _bytes(output: Any) -> bytes:
+def _bytes(output: object) -> bytes:
     if isinstance(output, bytes | bytearray | memoryview):
         return bytes(output)
     return output.encode() if isinstance(output, str) else json.encoded(output)

@@ -69,19 +69,19 @@ class Sklearn:
     def _row(self, call: Call) -> list[float] | None:
         return request_rows.plain_row(call.body, _content_type(call), self._width) if self._width else None
 
-    def _predicted(self, table: Any) -> list[Any]:
-        values = self._model.predict(table)
+    def _predicted(self, rows: np.ndarray | list[object]) -> list[object]:
+        values = self._model.predict(rows)
         return values.tolist() if hasattr(values, "tolist") else list(values)
 
     def _answer_type(self, call: Call) -> str:
         return media.accepted(call.accept, _ANSWER_TYPES, self._default)
 
-    def _encoded(self, values: list[Any], answer_type: str) -> Reply:
+    def _encoded(self, values: list[object], answer_type: str) -> Reply:
         if answer_type == media.CSV:
             return Reply(200, csv.lines(values), answer_type)
         return Reply(200, json.lines(values) if answer_type == media.JSON_LINES else json.encoded(values), answer_type)
 
-    def _rows(self, body: bytes, content_type: str) -> Any:
+    def _rows(self, body: bytes, content_type: str) -> np.ndarray | list[object]:
         """Return the request's rows; for a model of text, JSON strings as they are, one document each."""
         if content_type == media.JSON and not self._width:
             texts = json.instances(json.parse(body))

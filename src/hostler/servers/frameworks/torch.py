@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +32,7 @@ def load(folder: Path, environment: Environment) -> TorchScript:
     return TorchScript(module, environment)
 
 
-def tensor(body: bytes, content_type: str) -> Any:
+def tensor(body: bytes, content_type: str) -> object:
     """Return a request's tensor, typed as by AWS's default input_fn; a value that is no array of numbers unchanged."""
     import numpy as np
 
@@ -46,7 +45,7 @@ def tensor(body: bytes, content_type: str) -> Any:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def predict(data: Any, model: Any) -> Any:
+def predict(data: torch.Tensor, model: torch.nn.Module) -> object:
     """Predict as AWS's default predict_fn does, for a script without one."""
     with torch.no_grad():
         return model.eval()(data)
@@ -57,7 +56,7 @@ class TorchScript:
 
     max_batch = 1
 
-    def __init__(self, module: Any, environment: Environment) -> None:
+    def __init__(self, module: torch.nn.Module, environment: Environment) -> None:
         self._module = module.eval()  # once: it takes as long as a call of a small model
         self._default = environment.default_accept or media.JSON
 

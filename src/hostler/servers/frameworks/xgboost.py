@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import get_ident
-from typing import Any
 
 import numpy as np
 import xgboost
@@ -70,12 +69,12 @@ def proof_of(file: artifact.Stamp) -> Proof:
     return Proof()
 
 
-def matrix(table: Any, feature_types: list[str] | None) -> Any:
+def matrix(table: np.ndarray, feature_types: list[str] | None) -> xgboost.DMatrix:
     """Return a DMatrix of float32 rows, missing values as NaN."""
     return xgboost.DMatrix(table, feature_types=feature_types, enable_categorical=True, nthread=1)
 
 
-def _booster(file: Path) -> Any:
+def _booster(file: Path) -> xgboost.Booster:
     data = _content(file)
     pickled = ""
     if not data.startswith(model_files.XGBOOST):
@@ -130,7 +129,7 @@ class XGBoost:
 
     max_batch = _MAX_BATCH
 
-    def __init__(self, booster: Any, environment: Environment, proof: Proof | None = None) -> None:
+    def __init__(self, booster: xgboost.Booster, environment: Environment, proof: Proof | None = None) -> None:
         proof = proof or Proof()
         # One row takes twice as long on two threads. There is nothing to validate, which takes as long as half a call.
         booster.set_param({"nthread": 1, "validate_parameters": False})
@@ -203,7 +202,7 @@ class XGBoost:
             replies[number] = self._reply([value], answer_type)
         queued.clear()
 
-    def _table(self, body: bytes, content_type: str) -> Any:
+    def _table(self, body: bytes, content_type: str) -> np.ndarray:
         try:
             return request_rows.float32(request_rows.table(body, content_type or media.LIBSVM, self._width))
         except Rejected as error:
@@ -211,7 +210,7 @@ class XGBoost:
                 raise
             raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 
-    def _predict(self, table: Any, buffer: _RowBuffer | None) -> list[Any]:
+    def _predict(self, table: np.ndarray, buffer: _RowBuffer | None) -> list[object]:
         if buffer and len(table) <= buffer.room:
             buffer.fill(table)
             return buffer.predict(self._booster.handle, len(table))
@@ -221,7 +220,7 @@ class XGBoost:
             values = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
         return values.tolist()  # type: ignore[no-any-return]
 
-    def _reply(self, values: list[Any], answer_type: str) -> Reply:
+    def _reply(self, values: list[object], answer_type: str) -> Reply:
         if answer_type == media.CSV:
             if self._multi_model and not isinstance(values[0], list):
                 return Reply(200, ",".join(map(str, values)).encode(), answer_type)
@@ -234,7 +233,7 @@ class XGBoost:
         return Reply(200, json.lines(scores), answer_type)
 
 
-def _same(values: Any, expected: Any) -> bool:
+def _same(values: object, expected: object) -> bool:
     return np.shape(values) == np.shape(expected) and bool(np.array_equal(values, expected, equal_nan=True))
 
 
@@ -276,11 +275,11 @@ class _RowBuffer:
         except OverflowError:
             raise Rejected(400, "The body holds a number that is too large.") from None
 
-    def fill(self, table: Any) -> None:
+    def fill(self, table: np.ndarray) -> None:
         """Write a table of float32 with at most `room` rows."""
         self._buffer[: table.nbytes] = table.tobytes()
 
-    def predict(self, handle: ctypes.c_void_p, rows: int) -> list[Any]:
+    def predict(self, handle: ctypes.c_void_p, rows: int) -> list[object]:
         """Return a booster's prediction for each of the first `rows` rows: a float, or a list of floats."""
         if _LIBRARY.XGBoosterPredictFromDense(handle, self._interfaces[rows - 1], *self._arguments):
             raise _error()
