@@ -62,6 +62,7 @@ class Gateways:
     residents: dict[ResidentKey, gateway_messages.SetResident] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._now = clock.of_loop()
         self._opened = asyncio.Event()
         self._withdrawals: dict[tuple[ResidentKey, int], _Withdrawal] = {}
         self._since: dict[str, int] = {}  # endpoint key -> version of its route
@@ -177,7 +178,7 @@ class Gateways:
                 hello = await frames.receive()
                 if isinstance(hello, gateway_messages.Hello):
                     await self._opened.wait()
-                    gateway = Gateway(hello.gateway, hello.pid, frames, last_message=clock.now())
+                    gateway = Gateway(hello.gateway, hello.pid, frames, last_message=self._now())
                     await self._receive_all(gateway, receive, unlinked)
             finally:
                 frames.close()
@@ -194,7 +195,7 @@ class Gateways:
             frames.send(gateway_messages.Drain(instance))
         try:
             while (message := await frames.receive()) is not None:
-                gateway.last_message = clock.now()
+                gateway.last_message = self._now()
                 receive(gateway.name, message)
                 await self._handle(gateway, message)
         finally:

@@ -17,6 +17,7 @@ class GatewayReports:
         self._runtimes = runtimes
         self._instances = instances
         self._changed = changed
+        self._now = clock.of_loop()
 
     def receive(self, gateway: str, message: gateway_messages.Up) -> None:
         """Take in one message. It runs on the loop: it must not block."""
@@ -50,7 +51,7 @@ class GatewayReports:
 
     def _hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None:
         self._runtimes.warm_up.uses += 1
-        now, joined = clock.now(), self._runtimes.joined
+        now, joined = self._now(), self._runtimes.joined
         for hit in hits:
             if targets := joined.get(hit.instance):
                 targets.cache.hit(hit.target, hit.uses, now)

@@ -69,6 +69,7 @@ class InstanceTargets:
     _due: float = 0.0  # when the timer rings
 
     def __post_init__(self) -> None:
+        self._now = clock.of_loop()
         self.api = ModelsApi(self.container)
         self.load_slots = asyncio.Semaphore(self.cache.parallel_loads)  # a foreign container's loads are measured
 
@@ -89,7 +90,7 @@ class InstanceTargets:
 
     def _tick(self) -> None:
         self._timer = None
-        self.run(self.cache.tick(clock.now()))
+        self.run(self.cache.tick(self._now()))
 
     def request(self, target: str, now: float, *, by_gateway: bool = True, failure: Refuse | None = None) -> None:
         """Have the target loaded, for a gateway or a call of `ensure` that waits for it.
@@ -106,12 +107,12 @@ class InstanceTargets:
         """Set the instance's memory in bytes: more or fewer instances share the machine's."""
         if budget != self.cache.budget:
             self.cache.budget = budget
-            self.run(self.cache.set_policy(policy, clock.now()))
+            self.run(self.cache.set_policy(policy, self._now()))
 
     def missing(self, target: str, generation: int, *, no_memory: bool) -> None:
         """The container does not have a target that was published, or has no memory to run it."""
         event = self.cache.out_of_memory if no_memory else self.cache.missing
-        self.run(event(target, generation, clock.now()), target)
+        self.run(event(target, generation, self._now()), target)
 
     # --- records --------------------------------------------------------------------------------------------------
 

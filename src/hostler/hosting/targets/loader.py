@@ -38,6 +38,7 @@ class TargetLoader:
         self._instances = instances
         self._quarantine = quarantine
         self._metrics = metrics
+        self._now = clock.of_loop()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
 
     async def restore(self, at: InstanceTargets) -> None:
@@ -56,12 +57,12 @@ class TargetLoader:
                 continue
             at.set_placed(placed.target, placed)
             if model.loading:  # 2.
-                at.run(at.cache.request(placed.target, None, clock.now()), placed.target)
-                at.run(at.cache.abandoned(placed.target, clock.now()), placed.target)  # until a gateway requests it
+                at.run(at.cache.request(placed.target, None, self._now()), placed.target)
+                at.run(at.cache.abandoned(placed.target, self._now()), placed.target)  # until a gateway requests it
                 continue
             at.set_address(placed.target, model)
             size = model.memory or placed.memory or placed.size
-            at.run(at.cache.restore(placed.target, max(size, 1), clock.now()), placed.target)
+            at.run(at.cache.restore(placed.target, max(size, 1), self._now()), placed.target)
         for model_id in known:  # 3.
             await at.api.unload(model_id)
             await at.container.storage.discard(model_id)
@@ -83,7 +84,7 @@ class TargetLoader:
         `failed`: a version that has just failed. If it is still present: `unchanged`.
         """
         key = names.join_key(self._prefix, target)
-        begun = clock.now()
+        begun = self._now()
         try:
             placed = await self._fetch_with_room(at, target, key, failed)
         except ArtifactUnchanged:
@@ -91,7 +92,7 @@ class TargetLoader:
             return
         except ArtifactError as error:
             why = self._not_fetched(key, error)
-            at.run(at.cache.fetch_failed(target, _kind(error), why, clock.now(), error.version), target)
+            at.run(at.cache.fetch_failed(target, _kind(error), why, self._now(), error.version), target)
             return
         if placed.download or placed.extract:
             self._metrics.downloads += 1
@@ -100,7 +101,7 @@ class TargetLoader:
         queue = 0.0 if record.requested_at is None else max(0.0, begun - record.requested_at)
         record.timing = Timing(queue, placed.download, placed.extract)
         size = placed.memory or placed.size
-        at.run(at.cache.fetched(target, max(size, 1), clock.now(), placed.version), target)
+        at.run(at.cache.fetched(target, max(size, 1), self._now(), placed.version), target)
 
     async def _fetch_with_room(self, at: InstanceTargets, target: str, key: str, failed: str) -> Placed:
         """Fetch; while the disk is full of resident targets, idle ones leave one by one. Raises ArtifactError."""
@@ -142,7 +143,7 @@ class TargetLoader:
            once more, unless the target alone can be to blame.
         """
         record = at.records[target]
-        record.loading_since = begun = clock.now()
+        record.loading_since = begun = self._now()
         try:
             reply, size = await self._load_measured(at, target)
         except CallFailed as error:  # 1.
@@ -154,14 +155,14 @@ class TargetLoader:
         if reply.status == 507:  # 2.
             # Some servers keep the name of a model that found no memory, and would answer the next try with 409.
             await at.api.unload(record.artifact.model_id)
-            at.run(at.cache.refused(target, clock.now()), target)
+            at.run(at.cache.refused(target, self._now()), target)
         elif reply.status in (200, 409):  # 3.
             await self._loaded(at, target, begun, size)
         else:  # 4.
             ended = None if at.container.foreign else decoded(reply, LoadFailure).process_ended
             if ended is None:
                 await self._load_failed(at, target, reply.status, reply.body.decode(errors="replace"))
-            elif self._quarantine.blame(target, record.artifact.version, ended not in SENT_BY_OTHERS, clock.now()):
+            elif self._quarantine.blame(target, record.artifact.version, ended not in SENT_BY_OTHERS, self._now()):
                 await self._load_failed(at, target, 0, ENDED_BY_LOAD)
             else:  # as a target is requested again where it ended the whole container
                 await self.load(at, target)
@@ -184,7 +185,7 @@ class TargetLoader:
         return reply, max(after - before, placed.size, 1)
 
     async def _loaded(self, at: InstanceTargets, target: str, begun: float, size: int) -> None:
-        now = clock.now()
+        now = self._now()
         self._metrics.model_loads += 1
         self._metrics.loading_time += now - begun
         at.set_loaded(target, size)
@@ -211,20 +212,21 @@ class TargetLoader:
     async def _load_failed(self, at: InstanceTargets, target: str, status: int, message: str) -> None:
         self._metrics.model_load_failures += 1
         await at.discard(target, failed=True)
-        at.run(at.cache.load_failed(target, status, message, clock.now()), target)
+        at.run(at.cache.load_failed(target, status, message, self._now()), target)
 
     # --- unload ---------------------------------------------------------------------------------------------------
 
     async def unload(self, at: InstanceTargets, target: str) -> None:
         """Have the container drop the target. Then: `unloaded`."""
-        begun = clock.now()
+        begun = self._now()
         await at.api.unload(at.records[target].artifact.model_id)
         await at.discard(target)
         self._departed.set()
         self._departed = asyncio.Event()
         self._metrics.model_unloads += 1
-        self._metrics.unloading_time += clock.now() - begun
-        at.run(at.cache.unloaded(target, clock.now()), target)
+        now = self._now()
+        self._metrics.unloading_time += now - begun
+        at.run(at.cache.unloaded(target, now), target)
 
 
 def _free_disk(at: InstanceTargets) -> bool:

@@ -56,6 +56,7 @@ class TargetRuntime:
         self._policies = policies
         self._serving = serving
         self._waiters = Waiters()
+        self._now = clock.of_loop()
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
         self._loader = TargetLoader(model_data_url, self.instances, self._quarantine, metrics)
@@ -86,9 +87,9 @@ class TargetRuntime:
         await self._loader.restore(joined)
         for target in cache.resident():
             if self.instances.where(target):
-                self.copies.hot(target, clock.now())  # how hot it is, only an earlier control knew
+                self.copies.hot(target, self._now())  # how hot it is, only an earlier control knew
         self.instances.add(joined)
-        joined.run(cache.set_policy(self.policy, clock.now()))
+        joined.run(cache.set_policy(self.policy, self._now()))
         return joined
 
     def leave(self, instance: Instance) -> None:
@@ -103,17 +104,17 @@ class TargetRuntime:
         self._gateways.forget_instance(instance.id)
         if instance.state == "ended" and (oldest := ended.oldest_load()) and ended.container in instance.culprits:
             version = ended.records[oldest].artifact.version
-            self._quarantine.blame(oldest, version, instance.ended_by_itself, clock.now())
+            self._quarantine.blame(oldest, version, instance.ended_by_itself, self._now())
         self._waiters.end(instance.id)
         for target in ended.cache.waiting():
-            self._place(target, False, clock.now())
+            self._place(target, False, self._now())
 
     def policy_changed(self) -> None:
         """Follow the endpoint's new policy."""
         policy = self.policy
         self.failures = {target: why for target, why in self.failures.items() if target in policy.preload}
         for joined in self.instances:
-            joined.run(joined.cache.set_policy(policy, clock.now()))
+            joined.run(joined.cache.set_policy(policy, self._now()))
 
     def route_changed(self) -> None:
         """Place anew the targets that gateways wait for: requests go to other instances, or another fleet's."""
@@ -121,7 +122,7 @@ class TargetRuntime:
             for target in self._waiters.of_gateways():  # they ask the fleet that serves
                 self._waiters.remove_gateways(target)
         for target in self._waiters.of_gateways():
-            self._place(target, False, clock.now())
+            self._place(target, False, self._now())
 
     def cool(self, now: float) -> None:
         """Drop copies of targets that are hot no more."""
@@ -138,7 +139,7 @@ class TargetRuntime:
 
     def requested(self, gateway: str, target: str, hot: bool) -> None:
         """A gateway's callers wait for a target, or (`hot`) one more copy of it would help."""
-        now = clock.now()
+        now = self._now()
         if hot:
             self.copies.hot(target, now)
         else:
@@ -150,7 +151,7 @@ class TargetRuntime:
         if self._waiters.remove_gateway(target, gateway):
             for joined in self.instances:
                 if not self._waiters.has_any(target, joined.instance.id):
-                    joined.run(joined.cache.abandoned(target, clock.now()), target)
+                    joined.run(joined.cache.abandoned(target, self._now()), target)
 
     def unlinked(self, gateway: str) -> None:
         """The gateway is gone, and its callers with it."""
@@ -190,7 +191,7 @@ class TargetRuntime:
         if other is None:
             return False
         waiters.move(target, id, other.instance.id)
-        now = clock.now()
+        now = self._now()
         other.request(target, now, by_gateway=waiters.has_gateway(target), failure=self._quarantined(target, now))
         return True
 
@@ -205,14 +206,14 @@ class TargetRuntime:
         joined = self.instances.get(instance)
         if joined is None:
             return Outcome()
-        now = clock.now()
+        now = self._now()
         outcome = self._waiters.add(target, instance)
         joined.request(target, now, by_gateway=False, failure=self._quarantined(target, now))
         try:
             return await outcome
         except asyncio.CancelledError:
             if abandoned := self.instances.get(self._waiters.remove(target, outcome)):
-                abandoned.run(abandoned.cache.abandoned(target, clock.now()), target)
+                abandoned.run(abandoned.cache.abandoned(target, self._now()), target)
             raise
 
     # --- answers to those who wait --------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ class TargetRuntime:
         def answered(busy: bool) -> None:
             if self.instances.get(joined.instance.id) is joined:
                 event = joined.cache.busy if busy else joined.cache.idle
-                joined.run(event(target, generation, clock.now()), target)
+                joined.run(event(target, generation, self._now()), target)
 
         self._gateways.withdraw(gateway_messages.Withdraw(*self._key, target, joined.instance.id, generation), answered)
 
