@@ -65,9 +65,8 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Storage(Protocol):
-    """The artifacts of one container. Calls for one model id come one at a time.
-
-    After a restart of control `known` comes first.
+    """The artifacts of one container. Calls for one model id come one at a time, but a fetch may come while the target
+    before it is taken out. After a restart of control `known` comes first.
     """
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
@@ -136,6 +135,7 @@ class LocalStorage:
         self._copy = copy
         self._notes: dict[str, _Note] = {}  # by name; all that are on disk
         self._in_place: dict[str, _InPlace] = {}  # by name
+        self._leaving: dict[str, asyncio.Future[None]] = {}  # model id -> the removal of its files
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
         return await in_thread(self._known, held)
@@ -156,11 +156,14 @@ class LocalStorage:
         placed = self._in_place.get(model_id)
         if placed is None:
             return
-        if failed:
-            await in_thread(self._remove_note, model_id)
-        if placed.form == "copy" or (placed.form == "link" and (failed or self._holds_more_than_link(model_id))):
-            await in_thread(self._remove, model_id)
         self._release(model_id)
+        folder = placed.form == "copy" or (placed.form == "link" and (failed or self._holds_more_than_link(model_id)))
+        if failed or folder:
+            self._leaving[model_id] = asyncio.ensure_future(in_thread(self._remove, model_id, failed, folder))
+            try:
+                await self._leaving[model_id]
+            finally:
+                del self._leaving[model_id]
         if forget:
             await asyncio.to_thread(self._cache.forget, placed.id)
 
@@ -184,6 +187,8 @@ class LocalStorage:
         2. If it comes back, and is no copy, it is in place already.
         3. Else write the note, then make the link or the copy, in a thread.
         """
+        if leaving := self._leaving.get(name):
+            await asyncio.wait([leaving])
         previous = self._notes.get(name)
         comes_back = not failed and previous and (previous.bucket, previous.key) == (bucket, key)
         fetched = self._cache.acquire(previous.id) if previous and comes_back else None  # 1.
@@ -245,12 +250,12 @@ class LocalStorage:
             shutil.copytree(shared, unfinished)
             unfinished.rename(destination)
 
-    def _remove_note(self, name: str) -> None:
-        self._notes.pop(name, None)
-        (self._resolve(_NOTES) / name).unlink(missing_ok=True)
-
-    def _remove(self, model_id: str) -> None:
-        _remove(self._resolve(contract.MODELS_DIR) / model_id)
+    def _remove(self, model_id: str, note: bool, folder: bool) -> None:
+        if note:
+            self._notes.pop(model_id, None)
+            (self._resolve(_NOTES) / model_id).unlink(missing_ok=True)
+        if folder:
+            _remove(self._resolve(contract.MODELS_DIR) / model_id)
 
     # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
     # times as much.
@@ -284,7 +289,7 @@ class LocalStorage:
         for model_id in model_ids:
             path, note = _target_path(model_id), self._notes.get(model_id)
             if note is None or (self._folder / path).is_symlink() or not (self._folder / path).is_dir():
-                self._remove(model_id)
+                self._remove(model_id, note=False, folder=True)
                 continue
             self._in_place[model_id] = _InPlace(note.id, "copy")
             placed[model_id] = self._placed(model_id, note, f"{self.shown}/{path}")

@@ -240,6 +240,21 @@ async def test_a_link_that_leads_elsewhere_is_not_used(tmp_path: Path) -> None:
     assert list(victim.iterdir()) == []
 
 
+async def test_a_target_may_be_fetched_while_its_copy_is_being_removed(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"m")
+    container = storage(setup, copy=True)
+    for _ in range(20):
+        await container.fetch(ID, "m", "bucket", "m")
+        leaving = asyncio.create_task(container.discard(ID, failed=True))
+        await asyncio.sleep(0)
+        placed = await container.fetch(ID, "m", "bucket", "m")
+        await leaving
+        assert (shown(placed) / "model").read_bytes() == b"m"
+        assert list(await container.known([])) == [ID]
+        await container.discard(ID)
+
+
 async def test_placing_again_acquires_once(tmp_path: Path) -> None:
     setup = ArtifactSetup(tmp_path)
     setup.put("m", model=b"m")

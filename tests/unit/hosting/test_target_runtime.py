@@ -126,6 +126,26 @@ async def test_a_target_in_use_stays_and_another_leaves(ground: Ground) -> None:
         assert not gateway.where("b")
 
 
+async def test_a_target_that_nobody_waits_for_any_more_makes_room_on_the_disk(ground: Ground) -> None:
+    async with ground.control(instance_memory=150, disk_budget=250) as (reconciler, gateway):
+        for name in "abc":
+            ground.put(f"p/{name}", name.encode() * 100)
+        await status(reconciler, ground.endpoint(), "InService")
+        gateway.need("a")
+        await gateway.until(lambda: gateway.where("a"))
+        gateway.busy = {"a"}
+        gateway.need("b")
+        await asyncio.sleep(10.0)  # it waits for room in memory
+        assert not gateway.where("b")
+        gateway.abandon("b")
+        await asyncio.sleep(1.0)
+        gateway.need("c")
+        await asyncio.sleep(1.0)
+        gateway.busy = set()
+        await gateway.until(lambda: gateway.refused or gateway.where("c"))
+        assert not gateway.refused
+
+
 async def test_a_container_without_memory_is_relieved_of_a_target_and_asked_again(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         ground.container = lambda: Container(room=2)

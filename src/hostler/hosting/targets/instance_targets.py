@@ -124,9 +124,11 @@ class InstanceTargets:
         return record
 
     def drop_if_absent(self, target: str) -> None:
-        """Drop the target's record if its cache calls it absent."""
+        """Drop the target's record if its cache calls it absent. What was never loaded leaves the storage."""
         if target in self.records and self.cache.target(target) is None:
-            del self.records[target]
+            placed = self.records.pop(target).placed
+            if placed is not None:
+                self.work.spawn(self.container.storage.discard(placed.model_id, forget=not self.cache.keep))
 
     def history(self, target: str) -> TargetHistory:
         """What the instance remembers of the target. To be read only."""
@@ -168,7 +170,8 @@ class InstanceTargets:
         """Take the target out of the storage, because its load has failed or it left. It leaves the disk only when that
         is full, or at once if the cache keeps nothing.
         """
-        model_id = self.records[target].artifact.model_id
+        record = self.records[target]
+        model_id, record.placed = record.artifact.model_id, None
         await self.container.storage.discard(model_id, failed=failed, forget=not self.cache.keep)
 
     def oldest_load(self) -> str:
