@@ -60,6 +60,7 @@ class Reconciler:
         self.endpoints = Endpoints()
         self.ready = False  # what an earlier control left running has been taken over, and routes are sent
         self._began: float | None = None  # when it saw the engine's list for the first time
+        self._ending: set[str] = set()  # retired instances that are being ended
         self._publisher = Publisher(self.gateways, self.runtimes, self.wake)
         self._passes = Passes(self.wakeup)
         self._work = BackgroundTasks()
@@ -154,10 +155,10 @@ class Reconciler:
         wants = [decision.want for decision in decisions.values()]
         planned = plan(wants, [*chain(*seen.values())], now) if looked else Plan([], now + RETRY_AFTER)
         # 3. Act: start instances, retire those that are to leave, and tend the targets of all.
-        retired = self._act(planned, wants)
+        self._act(planned, wants)
         self._tend_targets(wants, now)
         # 4. Publish: the routes, and what came of each endpoint.
-        await self._publish(decisions, retired)
+        await self._publish(decisions)
         if looked:
             await self.platform.engine.serving(self.gateways.routed())
             self._end_silent_gateways()
@@ -202,9 +203,8 @@ class Reconciler:
 
     # --- 3. act ---------------------------------------------------------------------------------------------------
 
-    def _act(self, planned: Plan, wants: Sequence[EndpointWant]) -> list[Instance]:
-        """Start and retire instances, and forget those that are gone. Return the retired ones, for `_end`."""
-        retired = []
+    def _act(self, planned: Plan, wants: Sequence[EndpointWant]) -> None:
+        """Start and retire instances, and forget those that are gone."""
         for action in planned.actions:
             match action:
                 case StartInstance():
@@ -213,9 +213,7 @@ class Reconciler:
                     instance = self.instances[id]
                     instance.retire()
                     self.runtimes.leave(instance)
-                    retired.append(instance)
         self.instances.forget({slot for want in wants for slot, _ in slots(want)})
-        return retired
 
     def _start(self, action: StartInstance) -> None:
         endpoint = self.endpoints[action.uid]
@@ -226,15 +224,6 @@ class Reconciler:
             action.variant, action.slot, action.attempt,
         )  # fmt: skip
         self.instances.start(key, variant)
-
-    async def _end(self, instance: Instance) -> None:
-        """End a retired instance that no route includes any more, after the requests that run there have come back."""
-        if not instance.ended_at:
-            endpoint = self.endpoints.get(instance.key.uid)
-            deleting = endpoint is None or endpoint.record.deleting
-            longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
-            await self.gateways.drain(instance.id, longest)
-        await self.instances.end(instance, ENDED_GRACE if instance.ended_at else contract.STOP_GRACE)
 
     def _tend_targets(self, wants: Sequence[EndpointWant], now: float) -> None:
         """Let ready instances take part, bring targets to where they should be, and forget fleets of which nothing is
@@ -249,16 +238,18 @@ class Reconciler:
 
     # --- 4. publish -----------------------------------------------------------------------------------------------
 
-    async def _publish(self, decisions: Mapping[str, Decision], retired: Iterable[Instance]) -> None:
+    async def _publish(self, decisions: Mapping[str, Decision]) -> None:
         # 1. Send the routes; the first ones only when what ran before this control serves again.
         if not any(decision.resumes_until for decision in decisions.values()):
             for uid, decision in decisions.items():
                 self._publisher.publish(self.endpoints[uid].key, decision, self.instances)
             if not self.ready:
                 self._open()
-        # 2. End what was retired: no route includes it any more.
-        for instance in retired:
-            self._work.spawn(self._end(instance))
+        # 2. End what is retired: no route includes it any more.
+        for instance in self.instances.values():
+            if instance.state == "stopping" and instance.id not in self._ending:
+                self._ending.add(instance.id)
+                self._work.spawn(self._end(instance))
         # 3. Write the outcomes into the store.
         for uid, decision in decisions.items():
             await self._write_outcome(uid, decision)
@@ -268,6 +259,18 @@ class Reconciler:
         self.gateways.open()
         self.ready = True
         self._work.spawn(self.instances.sweep())
+
+    async def _end(self, instance: Instance) -> None:
+        """End a retired instance, after the requests that run there have come back."""
+        try:
+            if not instance.ended_at:
+                endpoint = self.endpoints.get(instance.key.uid)
+                deleting = endpoint is None or endpoint.record.deleting
+                longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
+                await self.gateways.drain(instance.id, longest)
+            await self.instances.end(instance, ENDED_GRACE if instance.ended_at else contract.STOP_GRACE)
+        finally:
+            self._ending.discard(instance.id)
 
     async def _write_outcome(self, uid: str, decision: Decision) -> None:
         match decision.outcome:
