@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -92,9 +92,9 @@ class ProcessRunner:
         reader = asyncio.StreamReader(_LONGEST_REPORT)
         file = os.fdopen(pipe, "rb", buffering=0)
         transport, _ = await self._factory.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-        reading_report: asyncio.Future[Any] = asyncio.ensure_future(reader.readuntil())
+        reading_report = asyncio.ensure_future(reader.readuntil())
         try:
-            either: list[asyncio.Future[Any]] = [reading_report, self.exited]
+            either: tuple[asyncio.Future[bytes] | asyncio.Future[str], ...] = (reading_report, self.exited)
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not reading_report.done():
                 await asyncio.wait([reading_report], timeout=0.1)  # the report may be in the pipe still
