@@ -16,10 +16,10 @@ _MANY_BYTES = (
     "The model takes 2621440 bytes (2.5MiB) of memory, and an instance of this endpoint has 8388608 (8.0MiB), of"
     " which 6291456 (6.0MiB) are held by models that the tag hostler:pin has stay: pin fewer."
 )
-_FULL = "The container has no memory for the model, and no other model is left to unload."
+_FULL = "The container has no memory for the model, and no other model is left to unload for it."
 _FULL_OF_PINNED = (
-    "The container has no memory for the model, and no other model is left to unload but 2 that the tag hostler:pin"
-    " has stay."
+    "The container has no memory for the model, and no other model is left to unload for it but 2 that the tag"
+    " hostler:pin has stay."
 )
 
 

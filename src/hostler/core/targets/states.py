@@ -76,7 +76,7 @@ class Target:
     awaited: bool = False  # callers wait for it here, as far as is known
     version: str = ""  # of the object that was fetched
     failure: Refuse | None = None  # of a version that failed shortly before it was requested, until it is fetched
-    tries: int | None = None  # refusals by the container (507) before the last; None: none yet since it was requested
+    tries: int | None = None  # loads still to try after refusals (507); None: no refusal since it was requested
 
     def __str__(self) -> str:
         return f"{self.name} {self.state} {self.size}" + (f" g{self.generation}" if self.generation else "")

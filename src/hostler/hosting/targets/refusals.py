@@ -27,5 +27,5 @@ def _too_big(refuse: Refuse) -> str:
 
 
 def _no_memory(refuse: Refuse) -> str:
-    text = "The container has no memory for the model, and no other model is left to unload"
+    text = "The container has no memory for the model, and no other model is left to unload for it"
     return text + (f" but {refuse.pinned} that the tag hostler:pin has stay." if refuse.pinned else ".")
