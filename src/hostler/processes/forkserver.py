@@ -89,14 +89,23 @@ def start(
     `run` and `preload` as for ForkServer. Call it before any thread and any loop. Raises OSError.
     """
     ours, theirs = socket.socketpair()
-    if os.fork():
+    ignored = (signal.SIGTERM, signal.SIGINT)  # by the fork server: the client signals its processes itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)  # until the fork server ignores them
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return ours
     code = 1
     try:
         ours.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # the client signals its processes itself
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with contextlib.suppress(OSError):
             tree.adopt_orphans()  # so that it can end its children's descendants, too
         ForkServer(theirs, run, preload, lifeline=lifeline).serve()
