@@ -123,7 +123,7 @@ class _InPlace(NamedTuple):
 class LocalStorage:
     """Artifacts on this machine, below `folder`. `copy`: each is a copy, for a third party's container.
 
-    Set before the first fetch: `shown`, the folder's path as the container sees it; `scripts`: every target may run a
+    Set before any other call: `shown`, the folder's path as the container sees it; `scripts`: every target may run a
     user's code, whatever it holds.
     """
 

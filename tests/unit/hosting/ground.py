@@ -13,6 +13,7 @@ import fakes
 from fakes import MACHINE
 
 from hostler.core.endpoints.status import EndpointView
+from hostler.engines import engine as engines
 from hostler.engines.engine import InstanceReport
 from hostler.engines.fake import FakeContainer, FakeEngine
 from hostler.hosting.metrics import Metrics
@@ -309,17 +310,18 @@ class Ground:
     @contextlib.asynccontextmanager
     async def control(
         self, *, linking: bool = True, warm_up: float = PATIENCE, machine: int = MACHINE,
-        **settings: Any,
+        engine: engines.Engine | None = None, **settings: Any,
     ) -> AsyncIterator[tuple[Reconciler, Gateway]]:  # fmt: skip
         """Run a control, and a gateway.
 
         linking: the gateway links at once. warm_up: seconds that a new fleet's warm-up may take. machine:
-        bytes of memory that all instances share.
+        bytes of memory that all instances share. engine: another one than the fake.
         """
+        connect = self.engine.connect if engine is None else lambda _: engine
         wrongs = fakes.watch()
         given = Settings(**{"data": self.folder, "startup_timeout": 5.0, **settings})
         control = fakes.Control(
-            given, self.engine.connect, self.end_gateway, metrics=self.metrics, machine=machine,
+            given, connect, self.end_gateway, metrics=self.metrics, machine=machine,
             warm_up_timeout=warm_up,
         )  # fmt: skip
         path = self.folder / "link.sock"

@@ -252,7 +252,8 @@ async def test_a_new_control_takes_over_what_runs_and_loads_nothing_again(ground
         assert len(ground.engine.started) == 1
 
 
-async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the_end_of(ground: Ground) -> None:
+async def die_during_load(ground: Ground) -> Container:
+    """Run a control until it has asked a container to load a target, which the container does not answer."""
     ground.put("p/a.tar.gz")
     async with ground.control() as (reconciler, gateway):
         uid = ground.endpoint()
@@ -261,22 +262,20 @@ async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the
         container.silent = True
         gateway.need("a.tar.gz")
         await container.asked.wait()
+    return container
+
+
+async def test_a_new_control_takes_up_a_load_that_an_earlier_one_did_not_see_the_end_of(ground: Ground) -> None:
+    container = await die_during_load(ground)
     container.silent = False
-    async with ground.control() as (reconciler, gateway):
+    async with ground.control() as (_, gateway):
         await gateway.until(lambda: gateway.where("a.tar.gz"))
         assert len(container.models) == 1
         assert container.unloads == []
 
 
 async def test_a_new_control_does_not_load_a_target_that_its_container_neither_holds_nor_loads(ground: Ground) -> None:
-    ground.put("p/a.tar.gz")
-    async with ground.control() as (reconciler, gateway):
-        uid = ground.endpoint()
-        await status(reconciler, uid, "InService")
-        container = ground.containers[f"{uid}.1.0.0.0.0"]
-        container.silent = True
-        gateway.need("a.tar.gz")
-        await container.asked.wait()
+    container = await die_during_load(ground)
     container.loading.clear()
     async with ground.control() as (_, gateway):
         await gateway.until(lambda: gateway.places())

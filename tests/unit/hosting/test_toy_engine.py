@@ -6,29 +6,23 @@ The toy's containers are servers in this process, and its artifacts are in memor
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import fakes
 import pytest
-from ground import KEY, Gateway, Ground, passes, reason, status
+from ground import KEY, Ground, passes, reason, status
 
 from hostler.artifacts.storage import Placed, Storage
 from hostler.engines.engine import (
     Autopsy,
     ContainerLaunch,
     ContainerReport,
-    Engine,
     InstanceLaunch,
     InstanceReport,
     Size,
 )
-from hostler.hosting.reconciler import Reconciler
-from hostler.settings import Settings
-from hostler.wire import gateway_messages
-from hostler.wire.frames import Frames
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
@@ -159,28 +153,9 @@ class ToyEngine:
         return InstanceReport(id, self._launches[id].labels, containers)
 
 
-@contextlib.asynccontextmanager
-async def control(ground: Ground, engine: Engine) -> AsyncIterator[tuple[Reconciler, Gateway]]:
-    """Run a control as control/main.py connects it, but for the one line that names the engine."""
-    settings = Settings(data=ground.folder, startup_timeout=5.0)
-    control = fakes.Control(settings, lambda _: engine, ground.end_gateway, machine=engine.pooled)
-    path = ground.folder / "link.sock"
-    await control.begin(path)
-    reader, writer = await asyncio.open_unix_connection(str(path))
-    gateway = Gateway(Frames(reader, writer, gateway_messages.Down))
-    running = asyncio.create_task(gateway.run())
-    try:
-        yield control.reconciler, gateway
-    finally:
-        await control.die()
-        writer.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
 async def test_an_endpoint_is_served_updated_and_deleted_on_a_toy_engine(ground: Ground) -> None:
     engine = ToyEngine(ground.folder)
-    async with control(ground, engine) as (reconciler, gateway):
+    async with ground.control(engine=engine, machine=engine.pooled) as (reconciler, gateway):
         uid = ground.endpoint(count=2)
         await status(reconciler, uid, "InService")
         assert gateway.places() == [f"{uid}.1.0.0.0", f"{uid}.1.0.1.0"]
@@ -195,7 +170,7 @@ async def test_an_endpoint_is_served_updated_and_deleted_on_a_toy_engine(ground:
         ground.update(uid, {"v": 1})
         await gateway.until(lambda: gateway.places() == [f"{uid}.2.0.0.0"])
         await status(reconciler, uid, "InService")
-    async with control(ground, engine) as (reconciler, gateway):  # what runs is taken over
+    async with ground.control(engine=engine, machine=engine.pooled) as (reconciler, gateway):  # what runs is taken over
         await gateway.until(lambda: gateway.places() == [f"{uid}.2.0.0.0"])
         gateway.need("a")
         await gateway.until(lambda: gateway.where("a"))
@@ -208,7 +183,7 @@ async def test_an_endpoint_is_served_updated_and_deleted_on_a_toy_engine(ground:
 
 async def test_a_failure_on_a_toy_engine_has_its_words(ground: Ground) -> None:
     engine = ToyEngine(ground.folder)
-    async with control(ground, engine) as (reconciler, _):
+    async with ground.control(engine=engine, machine=engine.pooled) as (reconciler, _):
         engine.ping = 503
         uid = ground.endpoint(Mode="SingleModel", ModelDataUrl="s3://box/m.tar.gz")
         await passes(reconciler, lambda: any(instance.running for instance in reconciler.instances.values()))
