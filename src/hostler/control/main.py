@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import json
 import logging
 import signal
@@ -40,6 +41,7 @@ from hostler.store.thread import StoreThread
 
 
 def main() -> None:
+    faulthandler.enable()  # a crash in native code leaves its traceback on stderr
     parser = argparse.ArgumentParser(prog="hostler.control.main")
     parser.add_argument("--run", type=Path, required=True, help="the run folder")
     parser.add_argument("--lifeline", type=int, required=True, help="read end of the host's pipe")

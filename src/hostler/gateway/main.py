@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import json
 import logging
@@ -118,6 +119,7 @@ async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
 
 
 def main() -> None:
+    faulthandler.enable()  # a crash in native code leaves its traceback on stderr
     parser = argparse.ArgumentParser(prog="hostler.gateway.main", description="hostler's data plane")
     parser.add_argument("--run", type=Path, required=True, help="the private run folder")
     parser.add_argument("--lifeline", type=int, required=True, help="read end of the host's pipe")
