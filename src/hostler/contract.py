@@ -28,6 +28,7 @@ ENV_HOSTNAME = "HOSTNAME"
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
 ENV_LIFELINE = "HOSTLER_LIFELINE"  # descriptor of a pipe's read end; the server exits at once when the pipe closes
 ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts; a model's folder may link into it
+ENV_IMAGE = "HOSTLER_IMAGE"  # repository and tag of AWS's image, such as sagemaker-xgboost:1.5-1; empty: any other
 ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | auto
 
 SERVE = "serve"  # the only argument of a container's command (§5.1)

@@ -105,7 +105,7 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
                 (*findings,), f"the command {server.command[0]} under [images]: what it takes, it knows alone"
             )
         try:
-            inspection = _Inspection(folder, server.framework, variables)
+            inspection = _Inspection(folder, server, variables)
         except ValueError as error:
             return Report((*findings, Finding("error", "--env", f"{error}.")))
         return Report((*findings, *inspection.findings()), inspection.server)
@@ -136,13 +136,13 @@ def _added_by_macos(name: str) -> bool:
 
 
 class _Inspection:
-    """The inspection of an extracted archive. `framework`: xgboost, sklearn, torch or auto, as in images.py."""
+    """The inspection of an extracted archive, for a server of our own."""
 
-    def __init__(self, folder: Path, framework: str, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, server: images.Server, variables: Mapping[str, str]) -> None:
         """Raises ValueError for a variable with which no server starts."""
         self._folder = folder
-        ours = {contract.ENV_FRAMEWORK: framework, contract.ENV_BASE_DIR: str(folder.parent)}
-        self._environment = environment.read({**variables, **ours})
+        ours = {contract.ENV_FRAMEWORK: server.framework, contract.ENV_IMAGE: server.image}
+        self._environment = environment.read({**variables, **ours, contract.ENV_BASE_DIR: str(folder.parent)})
         self.server = ""
 
     def findings(self) -> Iterator[Finding]:

@@ -11,48 +11,18 @@ import re
 from dataclasses import dataclass
 
 from hostler.errors import EngineError
+from hostler.servers.images import table
+from hostler.servers.images.refused import Refused
 from hostler.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# AWS's own images, in any account and region, by repository name.
-FRAMEWORKS = {
-    "sagemaker-xgboost": "xgboost",
-    "xgboost": "xgboost",
-    "sagemaker-scikit-learn": "sklearn",
-    "pytorch-inference": "torch",
-    "pytorch-inference-graviton": "torch",
-    "pytorch-inference-arm64": "torch",
-    "huggingface-pytorch-inference": "torch",
-    "huggingface-tensorflow-inference": "auto",
-}
-_ONNX = (
-    "Export the model to ONNX: an archive with a model.onnx is served under the name pytorch-inference, or under any"
-    " image name that nobody knows."
-)
-# Repository names that no server here replaces, and advice.
-REFUSED = (
-    (
-        re.compile(r"(?:sagemaker-)?tritonserver"),
-        "Triton Inference Server is not among hostler's servers, and a model repository is not read. Where its model is"
-        " model.onnx or TorchScript (model.pt), put that at the top of an archive: it is served under the name"
-        " pytorch-inference, or under any image name that nobody knows.",
-    ),
-    (
-        re.compile(r"(?:sagemaker-)?mxnet(?:-inference|-serving)?(?:-eia)?"),
-        f"Apache MXNet is retired, and not among hostler's servers. {_ONNX}",
-    ),
-    (
-        re.compile(r"(?:sagemaker-tensorflow(?:-serving|-scriptmode)?|tensorflow-inference)(?:-eia|-graviton|-arm64)?"),
-        "TensorFlow Serving is not among hostler's servers, and its scripts' handlers are not the toolkit's."
-        f" {_ONNX} A script with model_fn and predict_fn is served there, too.",
-    ),
-)
 _HUB = (
     "There is no model data, and nothing here fetches a model from the Hugging Face Hub. Put the model into an archive,"
     " with code/inference.py that has model_fn and predict_fn, and name it as ModelDataUrl."
 )
 _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,13 +31,14 @@ class Server:
 
     framework: str = ""  # xgboost | sklearn | torch | auto
     command: tuple[str, ...] = ()
+    image: str = ""  # repository and tag of AWS's image, whose profile our own server has; empty: any other
 
 
 def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
     """Return the server for an image.
 
     1. [images] of hostler.toml names a command, by the exact URI or the URI without tag and digest.
-    2. AWS's own images, by repository name, are replaced by our servers; for some there is none.
+    2. AWS's own images, by repository name, are replaced by our servers; for some there is none (servers/images).
     3. Any other image with an artifact runs our own server, which detects the framework, unless `strict_images`.
 
     docs/images.md has this as a table. Raises EngineError with advice, at least a line for hostler.toml.
@@ -78,14 +49,14 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
             return Server(command=settings.images[uri])
     hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
     if match := _AWS.match(name):  # 2.
-        repository = match["repository"]
-        if repository.startswith("huggingface-") and repository in FRAMEWORKS and not has_artifact:
+        repository, tag = match["repository"], _tag(image)
+        found = table.find(repository, tag)
+        if isinstance(found, Refused):
+            raise EngineError(f"Nothing here can run the image {image}. {found.advice} {hint}")
+        if found and found.family == "huggingface" and not has_artifact:
             raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
-        if repository in FRAMEWORKS:
-            return Server(framework=FRAMEWORKS[repository])
-        for pattern, advice in REFUSED:
-            if pattern.fullmatch(repository):
-                raise EngineError(f"Nothing here can run the image {image}. {advice} {hint}")
+        if found:
+            return Server(framework=found.framework, image=f"{repository}:{tag}" if tag else repository)
     if not has_artifact:  # 3.
         raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
     if settings.strict_images:
@@ -104,3 +75,9 @@ def _untagged(image: str) -> str:
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return head + slash + last.partition(":")[0]
+
+
+def _tag(image: str) -> str:
+    """Return the URI's tag; empty if it has none, or something else in its place."""
+    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    return tag if _TAG.fullmatch(tag) else ""

@@ -39,6 +39,7 @@ class _Note(msgspec.Struct, frozen=True):
     log: str
     framework: str
     command: tuple[str, ...]
+    image: str = ""  # absent from the notes of version 0.1.0
 
 
 class ProcessEngine:
@@ -100,7 +101,7 @@ class ProcessEngine:
         for child in children.values():
             if note := self._note(child):
                 notes[note.instance] = note
-                server = images.Server(note.framework, note.command)
+                server = images.Server(note.framework, note.command, note.image)
                 self._rooms.adopt(note.instance, note.position, server, note.log, child.base)
         self._children = children
         return [self._report(note.instance, note.labels, note.containers) for note in notes.values()]
@@ -140,7 +141,9 @@ class ProcessEngine:
 
     def _spawn(self, launch: InstanceLaunch, position: int, room: Room) -> Spawn:
         server, containers = room.server, len(launch.containers)
-        note = _Note(launch.id, position, containers, launch.labels, room.log, server.framework, server.command)
+        note = _Note(
+            launch.id, position, containers, launch.labels, room.log, server.framework, server.command, server.image
+        )  # fmt: skip
         return Spawn(
             id=room.id, folder=str(room.folder), log=str(self._rooms.logs.path(room.log)),
             environment=room.environment or {}, labels={_LABEL: msgspec.json.encode(note).decode()},

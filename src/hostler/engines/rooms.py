@@ -100,6 +100,7 @@ class Rooms:
         environment = dict(container.environment)
         if not room.server.command:
             environment[contract.ENV_ARTIFACTS] = str(self.settings.data / "artifacts")
+            environment[contract.ENV_IMAGE] = room.server.image
         if environment.get(contract.ENV_SUBMIT_DIRECTORY, "").startswith("s3://"):
             environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
         return environment

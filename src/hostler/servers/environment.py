@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from hostler import contract
+from hostler.servers.images import table
+from hostler.servers.images.profile import Profile
 from hostler.text import is_count
 
 MAX_WORKERS = 64  # a typing error must not fill the machine with processes
@@ -31,6 +33,7 @@ class Environment:
     base: Path  # the contract's /opt/ml
     multi_model: bool
     framework: str  # xgboost | sklearn | torch | onnx | script | auto
+    image: str  # repository and tag of AWS's image; empty: any other image
     program: str  # a script's file name
     program_named: bool  # the script is required, on every image
     submit_directory: str  # a folder for the script outside the artifact; empty: none
@@ -56,6 +59,14 @@ class Environment:
         if not os.path.isdir(real):
             raise BadFolder(404, f"There is no folder at the url: {self.contract_paths(url)}")
         return path
+
+    def profile(self, framework: str) -> Profile:
+        """Return the profile of the container's image; for an unknown image, that of an artifact's framework."""
+        repository, _, tag = self.image.partition(":")
+        found = table.find(repository, tag)
+        if isinstance(found, Profile):
+            return found
+        return table.of_framework(framework if self.framework == "auto" else self.framework)
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
@@ -87,6 +98,7 @@ def read(environ: Mapping[str, str]) -> Environment:
         artifacts=Path(environ[contract.ENV_ARTIFACTS]) if environ.get(contract.ENV_ARTIFACTS) else None,
         multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
         framework=environ.get(contract.ENV_FRAMEWORK) or "auto",
+        image=environ.get(contract.ENV_IMAGE, ""),
         program=environ.get(contract.ENV_PROGRAM) or contract.DEFAULT_PROGRAM,
         program_named=bool(environ.get(contract.ENV_PROGRAM)),
         submit_directory=environ.get(contract.ENV_SUBMIT_DIRECTORY, ""),

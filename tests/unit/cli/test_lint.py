@@ -407,8 +407,9 @@ def test_a_finding_has_the_code_of_the_failure_that_a_server_leaves(
     settings = Settings()
     report = inspect(packed(tmp_path, files), image, settings, variables)
     assert [finding.code for finding in report.findings if finding.level == "error"] == [code]
-    kind = images.resolve(image, settings, has_artifact=True).framework if image else "auto"
-    base = {"SAGEMAKER_BASE_DIR": str(tmp_path / "ml"), "HOSTLER_FRAMEWORK": kind}
+    server = images.resolve(image, settings, has_artifact=True) if image else images.Server(framework="auto")
+    base = {"SAGEMAKER_BASE_DIR": str(tmp_path / "ml"), "HOSTLER_FRAMEWORK": server.framework}
+    base["HOSTLER_IMAGE"] = server.image
     server_settings = environment.read({**base, **variables})
     with pytest.raises(Exception) as raised, warnings.catch_warnings(action="ignore"):  # noqa: PT011  # of any kind
         registry.load(

@@ -8,36 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.images import FRAMEWORKS, REFUSED, Server, resolve
+from hostler.engines.images import Server, resolve
 from hostler.errors import EngineError
+from hostler.servers.images.refused import REFUSED
+from hostler.servers.images.table import PROFILES
 from hostler.settings import Settings
 
 ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
 
 
 @pytest.mark.parametrize(
-    ("image", "framework"),
+    ("place", "name", "framework"),
     [
-        (f"{ECR}/sagemaker-xgboost:1.7-1", "xgboost"),
-        ("257758044811.dkr.ecr.us-east-2.amazonaws.com/sagemaker-xgboost:1.5-1-cpu-py3", "xgboost"),
-        ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:latest", "xgboost"),
-        (f"{ECR}/sagemaker-scikit-learn@sha256:0123", "sklearn"),
-        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch-inference:2.1-cpu-py310", "torch"),
-        ("763104351884.dkr.ecr-fips.us-gov-west-1.amazonaws.com/pytorch-inference", "torch"),
-        (f"{ECR}/pytorch-inference-graviton:1", "torch"),
+        (ECR, "sagemaker-xgboost:1.7-1", "xgboost"),
+        ("257758044811.dkr.ecr.us-east-2.amazonaws.com", "sagemaker-xgboost:1.5-1-cpu-py3", "xgboost"),
+        ("811284229777.dkr.ecr.us-east-1.amazonaws.com", "xgboost:latest", "xgboost"),
+        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn", "pytorch-inference:2.1-cpu-py310", "torch"),
+        ("763104351884.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "pytorch-inference", "torch"),
+        (ECR, "pytorch-inference-graviton:1", "torch"),
     ],
 )
-def test_awss_own_images_are_recognised_by_name_in_any_account_region_and_tag(image: str, framework: str) -> None:
-    assert resolve(image, Settings(), has_artifact=False) == Server(framework=framework)
+def test_awss_own_images_are_recognised_in_any_account_and_region(place: str, name: str, framework: str) -> None:
+    assert resolve(f"{place}/{name}", Settings(), has_artifact=False) == Server(framework=framework, image=name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "image"),
+    [
+        ("sagemaker-scikit-learn@sha256:0123", "sagemaker-scikit-learn"),
+        ("sagemaker-scikit-learn:1.2-1@sha256:0123", "sagemaker-scikit-learn:1.2-1"),
+        ("sagemaker-scikit-learn:-no", "sagemaker-scikit-learn"),
+    ],
+)
+def test_a_server_is_handed_repository_and_tag_and_no_digest(uri: str, image: str) -> None:
+    server = resolve(f"{ECR}/{uri}", Settings(), has_artifact=False)
+    assert server == Server(framework="sklearn", image=image)
 
 
 HUGGING_FACE = f"{ECR}/huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04"
 
 
 def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.LogCaptureFixture) -> None:
-    assert resolve(HUGGING_FACE, Settings(), has_artifact=True) == Server(framework="torch")
+    assert resolve(HUGGING_FACE, Settings(), has_artifact=True).framework == "torch"
     tensorflow = HUGGING_FACE.replace("pytorch", "tensorflow")
-    assert resolve(tensorflow, Settings(strict_images=True), has_artifact=True) == Server(framework="auto")
+    assert resolve(tensorflow, Settings(strict_images=True), has_artifact=True).framework == "auto"
     with pytest.raises(EngineError, match=r"nothing here fetches a model from the Hugging Face Hub.*ModelDataUrl"):
         resolve(HUGGING_FACE, Settings(), has_artifact=False)
 
@@ -88,6 +102,6 @@ def test_the_page_of_images_names_every_repository_that_is_known() -> None:
     named = {
         name for row in re.findall(r"^\|([^|]*)\|", page, re.MULTILINE) for name in re.findall(r"`([a-z0-9-]+)`", row)
     }
-    assert set(FRAMEWORKS) <= named
+    assert set(PROFILES) <= named
     for refused, _ in REFUSED:
         assert any(refused.fullmatch(name) for name in named)

@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime
 
 from hostler.servers import error_text
-from hostler.servers.codecs import json, media, npy, request_rows
+from hostler.servers.codecs import arrays, json, media, npy, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, default_handlers
+from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
 _TYPES = {
@@ -79,7 +79,7 @@ class Onnx:
     def _encoded(self, outputs: Sequence[object], call: Call) -> Reply:
         only = outputs[0] if len(outputs) == 1 else None
         if isinstance(only, np.ndarray):
-            return Reply(200, *default_handlers.encoded(only, call.accept, self._default))
+            return Reply(200, *arrays.encoded(only, call.accept, self._default))
         answer_type = media.accepted(call.accept, (media.JSON,), media.JSON)
         values = dict(zip(self._outputs, outputs, strict=True)) if only is None else only
         return Reply(200, json.encoded(values), answer_type)

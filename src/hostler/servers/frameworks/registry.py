@@ -66,9 +66,23 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
         from hostler.servers.frameworks import onnx
 
         return onnx.load(folder, environment)
-    from hostler.servers.frameworks import script
+    return _script(folder, environment)
 
-    return script.load(folder, environment)
+
+def _script(folder: Path, environment: Environment) -> Predictor:
+    """Load an artifact's script as the toolkit of the container's image does."""
+    toolkit = environment.profile("script").toolkit(environment.multi_model)
+    if toolkit == "containers":
+        from hostler.servers.scripts import containers_toolkit
+
+        return containers_toolkit.load(folder, environment)
+    if toolkit == "huggingface":
+        from hostler.servers.scripts import huggingface_toolkit
+
+        return huggingface_toolkit.load(folder, environment)
+    from hostler.servers.scripts import inference_toolkit
+
+    return inference_toolkit.load(folder, environment)
 
 
 def _xgboost_pickle(folder: Path) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from hostler.servers import error_text
-from hostler.servers.codecs import media, request_rows
+from hostler.servers.codecs import arrays, media, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, default_handlers
+from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
 
@@ -36,7 +36,7 @@ def tensor(body: bytes, content_type: str) -> object:
     """Return a request's tensor, typed as by AWS's default input_fn; a value that is no array of numbers unchanged."""
     import numpy as np
 
-    array = default_handlers.decoded(body, content_type)
+    array = arrays.decoded(body, content_type)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         return array
     if content_type != media.NPY:
@@ -82,5 +82,5 @@ class TorchScript:
                 "RuntimeError: "
             )  # the last line of TorchScript's traceback
             raise Rejected(400, f"The model does not take this input, {described}: {reason}\n{message}") from None
-        body, answer_type = default_handlers.encoded(prediction, call.accept, self._default)
+        body, answer_type = arrays.encoded(prediction, call.accept, self._default)
         return Reply(200, body, answer_type)

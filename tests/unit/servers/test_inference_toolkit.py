@@ -13,8 +13,8 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
-from hostler.servers.frameworks import script
 from hostler.servers.frameworks.predictor import Call, Rejected, Unloadable
+from hostler.servers.scripts import inference_toolkit as script
 
 SHOW = """
 def model_fn(d): return None

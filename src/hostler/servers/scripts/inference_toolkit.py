@@ -12,59 +12,47 @@ of its pieces.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from hostler.contract import CODE_DIR
 from hostler.failures import Code
-from hostler.servers.codecs import json, media, request_rows
+from hostler.servers.codecs import arrays, json, media, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, default_handlers, installed, requirements
+from hostler.servers.frameworks import installed
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
+from hostler.servers.scripts import loading
 
 _TEXT = (media.JSON, media.CSV)  # bodies that a script gets as text, as from the toolkit
 
 
 def load(folder: Path, environment: Environment) -> Script:
     """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
-    program = artifact.program(folder, environment)
-    if program is None:
-        text = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
-        raise artifact.no_model(folder, text)
-    if (program.parent / "requirements.txt").is_file():
-        missing = requirements.missing(program.parent / "requirements.txt")
-        print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
-        print(f". What is not: {', '.join(missing)}" if missing else "")
-    module = _imported(program)
-    transform = getattr(module, "transform_fn", None)
-    steps = [getattr(module, name, None) for name in ("input_fn", "predict_fn", "output_fn")]
-    if transform and any(steps):
+    script = loading.functions(folder, environment)
+    steps = [script.input, script.predict, script.output]
+    if script.transform and any(steps):
         raise Unloadable(
-            f"{program.name} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others",
+            f"{script.program} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others",
             Code.FUNCTIONS_CLASH,
         )
-    model_fn = getattr(module, "model_fn", None)
-    if model_fn is None:
-        raise Unloadable(f"{program.name} has no model_fn", Code.NO_MODEL_FN)
-    if before := getattr(module, "pre_model_fn", None):
-        _call(before, str(folder))
-    model = _call(model_fn, str(folder))
-    decode: Callable[[bytes, str], object] = default_handlers.decoded
-    if not transform:
+    if script.model is None:
+        raise Unloadable(f"{script.program} has no model_fn", Code.NO_MODEL_FN)
+    if script.before_load:
+        _call(script.before_load, str(folder))
+    model = _call(script.model, str(folder))
+    decode: Callable[[bytes, str], object] = arrays.decoded
+    if not script.transform:
         kind = _kind(model, steps[1], environment)
         decode = _decoder(model, kind, steps[1])
         steps[1] = steps[1] or _own_predict(model, kind)
         if steps[1] is None:
-            raise Unloadable(f"{program.name} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
-    if warm_up := getattr(module, "model_warmup_fn", None):
-        _call(warm_up, str(folder), model)
-    return Script(model, transform, steps, decode, environment.default_accept or media.JSON)
+            raise Unloadable(f"{script.program} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
+    if script.warm_up:
+        _call(script.warm_up, str(folder), model)
+    return Script(model, script.transform, steps, decode, environment.default_accept or media.JSON)
 
 
 def _kind(model: object, predict_fn: object, environment: Environment) -> str:
@@ -102,7 +90,7 @@ def _decoder(model: Any, kind: str, predict_fn: object) -> Callable[[bytes, str]
     if kind == "sklearn":
         return _rows
     if kind == "script":
-        return default_handlers.decoded
+        return arrays.decoded
     if kind == "torch":
         from hostler.servers.frameworks import torch
 
@@ -118,19 +106,6 @@ def _decoder(model: Any, kind: str, predict_fn: object) -> Callable[[bytes, str]
     return lambda body, answer_type: xgboost.matrix(
         request_rows.float32(request_rows.table(body, answer_type, width)), types
     )
-
-
-def _imported(program: Path) -> ModuleType:
-    """Import the script as a module under its own name, with its folder first on the path."""
-    sys.path.insert(0, str(program.parent))
-    spec = importlib.util.spec_from_file_location(program.stem, program)
-    if spec is None or spec.loader is None:
-        raise Unloadable(f"{program.name} is not a Python module", Code.OTHER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[program.stem] = module
-    with fork_guard.exit_if_forked():
-        spec.loader.exec_module(module)
-    return module
 
 
 def _call(function: Callable[..., object], *values: object) -> object:
@@ -184,7 +159,7 @@ class Script:
             if self._output:
                 output = _call(self._output, output, accept)
             elif not isinstance(output, Iterator):
-                output = default_handlers.encoded(output, accept, self._default)
+                output = arrays.encoded(output, accept, self._default)
         answer_type = accept
         if isinstance(output, tuple) and len(output) == 2:
             output, answer_type = output
@@ -197,7 +172,7 @@ def _rows(body: bytes, content_type: str) -> object:
     """Decode a body as AWS's scikit-learn image does: CSV is rows of float32, even a single row."""
     if content_type == media.CSV:
         return request_rows.float32(request_rows.table(body, content_type, 0))
-    return default_handlers.decoded(body, content_type)
+    return arrays.decoded(body, content_type)
 
 
 def _bytes(output: object) -> bytes:

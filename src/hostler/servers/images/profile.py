@@ -1,0 +1,48 @@
+"""What an image of AWS does: a profile, by its family and version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["xgboost", "sklearn", "pytorch", "huggingface", "script"]  # `script`: of no image
+# Who calls a script's functions: sagemaker_inference, sagemaker_containers, or sagemaker_huggingface_inference_toolkit.
+Toolkit = Literal["inference", "containers", "huggingface"]
+
+_VERSION = re.compile(r"(\d{1,4}(?:\.\d{1,4})*)(?:-(\d{1,4}))?(?![^-])")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What an image does in one of its two modes, for one model or for many."""
+
+    toolkit: Toolkit
+    default_accept: str  # the answer's media type, for a call without Accept
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An image. `framework` loads its artifacts: xgboost | sklearn | torch, or auto for what the artifact shows."""
+
+    family: Family
+    version: tuple[int, ...]  # that of the tag: (1, 5, 1) of `1.5-1`, (2, 3, 0) of `2.3.0-cpu-py311`
+    framework: str
+    single: Mode
+    multi: Mode
+
+    def mode(self, multi_model: bool) -> Mode:
+        return self.multi if multi_model else self.single
+
+    def default_accept(self, multi_model: bool) -> str:
+        return self.mode(multi_model).default_accept
+
+    def toolkit(self, multi_model: bool) -> Toolkit:
+        return self.mode(multi_model).toolkit
+
+
+def version(tag: str) -> tuple[int, ...]:
+    """Return the version that a tag begins with, `-1` of `1.5-1` included; empty if it begins with none."""
+    if not (match := _VERSION.match(tag)):
+        return ()
+    return tuple(int(number) for number in (*match[1].split("."), *([match[2]] if match[2] else [])))

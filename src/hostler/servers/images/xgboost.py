@@ -1,0 +1,22 @@
+"""AWS's XGBoost images: aws/sagemaker-xgboost-container, a branch for each version."""
+
+from __future__ import annotations
+
+from hostler.servers.images.profile import Mode, Profile, version
+
+REPOSITORIES = ("sagemaker-xgboost", "xgboost")
+VERSIONS = (
+    (0, 90, 1), (0, 90, 2), (1, 0, 1), (1, 2, 1), (1, 2, 2), (1, 3, 1), (1, 5, 1), (1, 7, 1), (3, 0, 5),
+)  # fmt: skip
+NEWEST = VERSIONS[-1]
+
+
+def profile(repository: str, tag: str) -> Profile:
+    found = version(tag)
+    return Profile(
+        family="xgboost",
+        version=found if found in VERSIONS else NEWEST,
+        framework="xgboost",
+        single=Mode("containers", default_accept="text/csv"),
+        multi=Mode("inference", default_accept="text/csv"),
+    )

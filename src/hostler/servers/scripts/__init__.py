@@ -1,0 +1,1 @@
+"""A user's script, called as the toolkit of its image calls it: a module for each toolkit."""
