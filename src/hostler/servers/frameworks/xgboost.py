@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import struct
 import weakref
 from collections.abc import Sequence
@@ -28,11 +27,10 @@ from threading import get_ident
 import numpy as np
 import xgboost
 
-from hostler import model_files
 from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact
-from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
+from hostler.servers.frameworks import artifact, xgboost_files
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply
 
 _ANSWER_TYPES = (media.CSV, media.JSON, media.JSON_LINES)
 _MAX_BATCH = 64  # calls; larger batches are no faster
@@ -51,7 +49,7 @@ def load(folder: Path, environment: Environment) -> XGBoost:
     """Load `xgboost-model`, or the only file. Raises Unloadable, MemoryError, and what a pickle's code raises."""
     file = artifact.model_file(folder, (artifact.XGBOOST_FILE,))
     proof = proof_of(artifact.stamp(os.stat(file)))
-    return XGBoost(_booster(file), environment, proof)
+    return XGBoost(xgboost_files.load(file).booster, environment, proof)
 
 
 @dataclass(slots=True)
@@ -72,56 +70,6 @@ def proof_of(file: artifact.Stamp) -> Proof:
 def matrix(table: np.ndarray, feature_types: list[str] | None) -> xgboost.DMatrix:
     """Return a DMatrix of float32 rows, missing values as NaN."""
     return xgboost.DMatrix(table, feature_types=feature_types, enable_categorical=True, nthread=1)
-
-
-def _booster(file: Path) -> xgboost.Booster:
-    data = _content(file)
-    pickled = ""
-    if not data.startswith(model_files.XGBOOST):
-        try:
-            model = pickle.loads(data)
-        except (MemoryError, ModuleNotFoundError):
-            raise
-        except Exception as error:
-            pickled = f"as a pickle: {error}; "
-        else:
-            booster = model.get_booster() if hasattr(model, "get_booster") else model
-            if not isinstance(booster, xgboost.Booster):
-                raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
-            return booster
-    if _cut_short(data):
-        raise Unloadable(f"{file.name} does not load: {pickled}it does not end as an XGBoost model does")
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(data)
-    except (xgboost.core.XGBoostError, ValueError) as error:
-        if "bad_alloc" in str(error):
-            raise MemoryError("the model does not fit in memory") from None
-        raise Unloadable(f"{file.name} does not load: {pickled}as an XGBoost model: {_first_line(error)}") from None
-    return booster
-
-
-def _content(file: Path) -> bytearray:
-    """Read a file into the type that the library takes, without a second copy."""
-    with file.open("rb") as source:
-        data = bytearray(os.fstat(source.fileno()).st_size)
-        source.readinto(data)
-    return data
-
-
-def _cut_short(data: bytearray) -> bool:
-    """True if a binary (UBJSON) model is truncated: on one in twenty the library's reader crashes or never returns.
-
-    The keys are sorted, so the version comes last. The reader is safe with text (JSON).
-    """
-    text = data[1:2] and data[1] in b'" \t\r\n}'
-    return not text and not (b"version" in data[-64:] and data.endswith(b"}"))
-
-
-def _first_line(error: Exception) -> str:
-    """Return an error's first line; a stack trace of the library follows it."""
-    lines = [line.partition(": ")[2] or line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 class XGBoost:

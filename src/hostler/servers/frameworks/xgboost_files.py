@@ -1,0 +1,72 @@
+"""XGBoost's model files: as saved by the library (JSON, UBJSON), and pickled boosters."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import xgboost
+
+from hostler import model_files
+from hostler.servers.frameworks.predictor import Unloadable
+
+
+class ModelFile(NamedTuple):
+    """A model file's booster, and of its form what the image's predictions depend on."""
+
+    booster: xgboost.Booster
+    pickled: bool
+    best_trees: int  # `best_ntree_limit`, which a pickled booster carries as an attribute of Python's; 0: none
+
+
+def load(file: Path) -> ModelFile:
+    """Read a model file: as saved, or pickled. Raises Unloadable, MemoryError, and what a pickle's code raises."""
+    data = _content(file)
+    pickled = ""
+    if not data.startswith(model_files.XGBOOST):
+        try:
+            model = pickle.loads(data)
+        except (MemoryError, ModuleNotFoundError):
+            raise
+        except Exception as error:
+            pickled = f"as a pickle: {error}; "
+        else:
+            booster = model.get_booster() if hasattr(model, "get_booster") else model
+            if not isinstance(booster, xgboost.Booster):
+                raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
+            return ModelFile(booster, True, int(getattr(booster, "best_ntree_limit", 0)))
+    if _cut_short(data):
+        raise Unloadable(f"{file.name} does not load: {pickled}it does not end as an XGBoost model does")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(data)
+    except (xgboost.core.XGBoostError, ValueError) as error:
+        if "bad_alloc" in str(error):
+            raise MemoryError("the model does not fit in memory") from None
+        raise Unloadable(f"{file.name} does not load: {pickled}as an XGBoost model: {_first_line(error)}") from None
+    return ModelFile(booster, False, 0)
+
+
+def _content(file: Path) -> bytearray:
+    """Read a file into the type that the library takes, without a second copy."""
+    with file.open("rb") as source:
+        data = bytearray(os.fstat(source.fileno()).st_size)
+        source.readinto(data)
+    return data
+
+
+def _cut_short(data: bytearray) -> bool:
+    """True if a binary (UBJSON) model is truncated: on one in twenty the library's reader crashes or never returns.
+
+    The keys are sorted, so the version comes last. The reader is safe with text (JSON).
+    """
+    text = data[1:2] and data[1] in b'" \t\r\n}'
+    return not text and not (b"version" in data[-64:] and data.endswith(b"}"))
+
+
+def _first_line(error: Exception) -> str:
+    """Return an error's first line; a stack trace of the library follows it."""
+    lines = [line.partition(": ")[2] or line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
