@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from hostler.errors import EngineError
-from hostler.servers.images import table
+from hostler.servers.images import refused, table
 from hostler.servers.images.refused import Refused
 from hostler.settings import Settings
 
@@ -39,7 +39,8 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
 
     1. [images] of hostler.toml names a command, by the exact URI or the URI without tag and digest.
     2. AWS's own images, by repository name, are replaced by our servers; for some there is none (servers/images).
-    3. Any other image with an artifact runs our own server, which detects the framework, unless `strict_images`.
+    3. Any other image with an artifact runs our own server, which detects the framework, unless `strict_images`, or its
+       name is that of a model server which nothing here stands in for.
 
     docs/images.md has this as a table. Raises EngineError with advice, at least a line for hostler.toml.
     """
@@ -52,17 +53,23 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
         repository, tag = match["repository"], _tag(image)
         found = table.find(repository, tag)
         if isinstance(found, Refused):
-            raise EngineError(f"Nothing here can run the image {image}. {found.advice} {hint}")
+            raise _refused(image, found, hint)
         if found and found.family == "huggingface" and not has_artifact:
             raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
         if found:
             return Server(framework=found.framework, image=f"{repository}:{tag}" if tag else repository)
-    if not has_artifact:  # 3.
+    if server := refused.find_server(name):  # 3.
+        raise _refused(image, server, hint)
+    if not has_artifact:
         raise EngineError(f"Nothing here can run the image {image}, and there is no model data to serve. {hint}")
     if settings.strict_images:
         raise EngineError(f"Nothing here is known to run the image {image}, and strict_images is set. {hint}")
     _warn_once(image, hint)
     return Server(framework="auto")
+
+
+def _refused(image: str, found: Refused, hint: str) -> EngineError:
+    return EngineError(f"Nothing here can run the image {image}. It is {found.what}. {found.advice} {hint}")
 
 
 @functools.cache

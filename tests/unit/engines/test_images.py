@@ -10,7 +10,7 @@ import pytest
 
 from hostler.engines.images import Server, resolve
 from hostler.errors import EngineError
-from hostler.servers.images.refused import REFUSED
+from hostler.servers.images import refused
 from hostler.servers.images.table import PROFILES
 from hostler.settings import Settings
 
@@ -59,11 +59,15 @@ def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("repository", "advice"),
     [
-        ("sagemaker-tritonserver", "Triton Inference Server is not among .* model.onnx or TorchScript"),
-        ("mxnet-inference", "MXNet is retired.* Export the model to ONNX"),
-        ("sagemaker-mxnet-serving-eia", "MXNet is retired"),
-        ("tensorflow-inference", "TensorFlow Serving is not among .* model_fn and predict_fn"),
-        ("sagemaker-tensorflow-serving", "TensorFlow Serving is not among"),
+        ("sagemaker-tritonserver", "Triton Inference Server, .* model.onnx or TorchScript"),
+        ("mxnet-inference", "MXNet, which is retired.* Export the model to ONNX"),
+        ("sagemaker-mxnet-serving-eia", "MXNet, which is retired"),
+        ("tensorflow-inference", "TensorFlow Serving, .* model_fn and predict_fn"),
+        ("sagemaker-tensorflow-serving", "TensorFlow Serving"),
+        ("linear-learner", "one of Amazon's built-in algorithms.* XGBoost"),
+        ("djl-inference", r"DJL Serving \(LMI\).* huggingface-pytorch-inference"),
+        ("huggingface-pytorch-tgi-inference", r"Text Generation Inference \(TGI\)"),
+        ("huggingface-pytorch-inference-neuronx", "Neuron chips"),
     ],
 )
 def test_an_image_that_no_server_replaces_is_refused_with_advice(repository: str, advice: str) -> None:
@@ -73,6 +77,15 @@ def test_an_image_that_no_server_replaces_is_refused_with_advice(repository: str
             resolve(image, Settings(), has_artifact)
     settings = Settings(images={f"{ECR}/{repository}": ("server",)})
     assert resolve(image, settings, has_artifact=True) == Server(command=("server",))
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["nvcr.io/nvidia/tritonserver:24.01-py3", "vllm/vllm-openai", "ghcr.io/huggingface/text-generation-inference:3.0"],
+)
+def test_a_known_model_server_is_refused_in_any_registry(image: str) -> None:
+    with pytest.raises(EngineError, match=r"It is .*under \[images\]"):
+        resolve(image, Settings(), has_artifact=True)
 
 
 def test_a_mapped_image_runs_its_command_and_the_exact_uri_wins() -> None:
@@ -103,5 +116,5 @@ def test_the_page_of_images_names_every_repository_that_is_known() -> None:
         name for row in re.findall(r"^\|([^|]*)\|", page, re.MULTILINE) for name in re.findall(r"`([a-z0-9-]+)`", row)
     }
     assert set(PROFILES) <= named
-    for refused, _ in REFUSED:
-        assert any(refused.fullmatch(name) for name in named)
+    for pattern, _ in (*refused.REPOSITORIES, *refused.SERVERS):
+        assert any(re.fullmatch(pattern, name) for name in named), pattern

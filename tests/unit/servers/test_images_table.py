@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from pathlib import Path
+
 import pytest
 
 from hostler.servers import environment
@@ -53,6 +57,21 @@ def test_an_image_has_the_profile_of_its_tag_or_of_the_newest_version(
 def test_an_image_without_a_stand_in_is_refused_and_one_that_nobody_knows_is_neither() -> None:
     assert isinstance(table.find("tritonserver", "23.01-py3"), refused.Refused)
     assert table.find("my-own", "1") is None
+
+
+def test_every_repository_that_the_sagemaker_sdk_knows_is_served_or_refused() -> None:
+    """Source: image_uri_config of the installed SDK."""
+    spec = importlib.util.find_spec("sagemaker")
+    assert spec
+    assert spec.submodule_search_locations
+    configs = [*Path(spec.submodule_search_locations[0], "image_uri_config").glob("*.json")]
+    repositories = {name for config in configs for name in re.findall(r'"repository": "([^"]+)"', config.read_text())}
+    assert len(repositories) > 80
+    assert not sorted(name for name in repositories if table.find(name, "1.0") is None)
+
+
+def test_no_repository_is_both_served_and_refused() -> None:
+    assert not [repository for repository in table.PROFILES if refused.find(repository)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostler.servers.images.profile import Mode, Profile, version
 
-REPOSITORIES = ("pytorch-inference", "pytorch-inference-graviton", "pytorch-inference-arm64")
+REPOSITORIES = ("pytorch-inference", "pytorch-inference-graviton", "pytorch-inference-arm64", "sagemaker-pytorch")
 NEWEST = (2, 6, 0)
 
 
