@@ -6,8 +6,6 @@ Exceptions of other libraries become these where they enter. Each protocol rende
 
 from __future__ import annotations
 
-from typing import Literal
-
 
 class HostlerError(Exception):
     """Base class of hostler's own errors. `str(error)` is a sentence for people."""
@@ -58,14 +56,18 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactBad(ArtifactError):
-    """The archive is invalid: not gzip, truncated, with unsafe members, or over the limits.
+    """The artifact is invalid.
 
-    `fault`: link (a member is a link), limit (a limit of the settings is exceeded), or empty for every other fault.
+    `advice`: a sentence that says what helps; empty if nothing but another artifact does.
     """
 
-    def __init__(self, message: str, fault: Literal["link", "limit", ""] = "") -> None:
+    def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
-        self.fault = fault
+        self.advice = advice
+
+
+class ArchiveBad(ArtifactBad):
+    """The archive cannot be extracted, or must not be: not gzip, truncated, with unsafe members, or over the limits."""
 
 
 class StorageUnavailable(ArtifactError):

@@ -45,6 +45,13 @@ def download(name: str) -> str:
     )
 
 
+def extract(name: str) -> str:
+    return (
+        f'Failed to extract model data archive for container "container_1" from URL "s3://{BUCKET}/{name}.tar.gz".'
+        " Please ensure that the object located at the URL is a valid tar.gz archive. "
+    )
+
+
 # Programs under [images]: `tests/containers/faulty.py` defines each.
 PROGRAMS = {
     "not-listening": (
@@ -123,16 +130,16 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         f" slow, {SLOW} Its last lines: loading",
     ),
 }
-NOT_DOWNLOADED: dict[str, tuple[bytes, str]] = {
+NOT_FETCHED: dict[str, tuple[bytes, str]] = {
     "missing": (
         b"",
-        "NoSuchKey: The specified key does not exist. It is looked for in hostler's own S3: put it there (aws s3"
-        " cp), or name another S3 with s3_endpoint in hostler.toml.",
+        f"{download('missing')}NoSuchKey: The specified key does not exist. It is looked for in hostler's own S3: put"
+        " it there (aws s3 cp), or name another S3 with s3_endpoint in hostler.toml.",
     ),
     "zip": (
         b"PK\x03\x04",
-        "The archive is a zip: a gzipped tar is expected. Pack it again (tar --dereference -czf model.tar.gz -C FOLDER"
-        f" .). {LINT}",
+        f"{extract('zip')}The archive is a zip: a gzipped tar is expected. Pack it again: tar -czf model.tar.gz -C"
+        f" FOLDER . {LINT}",
     ),
 }
 
@@ -140,9 +147,9 @@ NOT_DOWNLOADED: dict[str, tuple[bytes, str]] = {
 def test_each_mistake_ends_in_failed_with_its_cause_and_advice(tmp_path: Path) -> None:
     reasons = {name: UNHEALTHY + text for name, text in PROGRAMS.items()}
     reasons |= {name: UNHEALTHY + text for name, (_, text) in ARCHIVES.items()}
-    reasons |= {name: download(name) + text for name, (_, text) in NOT_DOWNLOADED.items()}
+    reasons |= {name: text for name, (_, text) in NOT_FETCHED.items()}
     with hostler_up(tmp_path / "up", hold=0, startup_timeout=BUDGET, config=_mapped(tmp_path)) as hostler:
-        for name, (packed, _) in {**ARCHIVES, **NOT_DOWNLOADED}.items():
+        for name, (packed, _) in {**ARCHIVES, **NOT_FETCHED}.items():
             hostler.put(f"{name}.tar.gz", packed)
             _model(hostler, name, Image=ANY_IMAGE, ModelDataUrl=f"s3://{BUCKET}/{name}.tar.gz")
             if name == "missing":  # CreateModel checks that it exists
@@ -259,9 +266,9 @@ def test_an_archive_with_a_link_is_refused_before_anything_starts(tmp_path: Path
     with hostler_up(tmp_path / "up", hold=0) as hostler:
         hostler.put("link.tar.gz", (tmp_path / "packed.tar.gz").read_bytes())
         _create(hostler, "link", Image=ANY_IMAGE, ModelDataUrl=f"s3://{BUCKET}/link.tar.gz")
-        assert _failed(hostler, "link")["FailureReason"] == download("link") + (
-            "The archive's member 'xgboost-model' is a link, which model archives must not hold. Pack it again (tar"
-            f" --dereference -czf model.tar.gz -C FOLDER .). {LINT}"
+        assert _failed(hostler, "link")["FailureReason"] == extract("link") + (
+            "The archive's member 'xgboost-model' is a symbolic link, which model archives must not hold. Put the file"
+            f" itself there: tar --dereference -czf model.tar.gz -C FOLDER . {LINT}"
         )
         with pytest.raises(ClientError, match="not found"):
             hostler.runtime.invoke_endpoint(EndpointName="link", Body=b"1")

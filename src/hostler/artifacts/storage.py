@@ -31,6 +31,7 @@ from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
 _LONGEST = 65_536  # bytes of a note
+_PIECE = 1 << 16  # bytes of a sparse file that are copied at a time, and left a hole if all are zeros
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -247,7 +248,7 @@ class LocalStorage:
         else:
             unfinished = destination.with_name(f".{destination.name}.new")
             _remove(unfinished)
-            shutil.copytree(shared, unfinished)
+            shutil.copytree(shared, unfinished, copy_function=_copy_file)
             unfinished.rename(destination)
 
     def _remove(self, model_id: str, note: bool, folder: bool) -> None:
@@ -346,6 +347,22 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _copy_file(source: str, destination: str) -> None:
+    """Copy a file, with its mode and times; holes stay holes."""
+    status = os.stat(source)
+    if status.st_blocks * 512 >= status.st_size:
+        shutil.copy2(source, destination)
+        return
+    with open(source, "rb") as read, open(destination, "xb") as written:
+        while piece := read.read(_PIECE):
+            if piece.strip(b"\0"):
+                written.write(piece)
+            else:
+                written.seek(len(piece), os.SEEK_CUR)
+        written.truncate()
+    shutil.copystat(source, destination)
 
 
 def _translated(error: OSError) -> Exception:

@@ -93,7 +93,7 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             with archive.open("rb") as packed:
                 extract(packed, archive.stat().st_size, folder, limits)
         except ArtifactBad as error:
-            return Report((*findings, Finding("error", archive.name, f"{error} {_repacked(error)}")))
+            return Report((*findings, Finding("error", archive.name, f"{error} {error.advice}".rstrip())))
         except OSError as error:
             raise UserError(f"{archive} cannot be read: {error.strerror}") from None
         has_server = not findings  # without a server, no layout of the model is right or wrong
@@ -109,14 +109,6 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
         except ValueError as error:
             return Report((*findings, Finding("error", "--env", f"{error}.")))
         return Report((*findings, *inspection.findings()), inspection.server)
-
-
-def _repacked(error: ArtifactBad) -> str:
-    if error.fault == "link":
-        return "Put the file itself there: tar --dereference -czf model.tar.gz -C FOLDER ."
-    if error.fault == "limit":
-        return "If that is meant so, raise archive_max_bytes, archive_max_files or archive_max_ratio in hostler.toml."
-    return "Pack it again: tar -czf model.tar.gz -C FOLDER ."
 
 
 def _foreign_members(archive: Path) -> Iterator[Finding]:

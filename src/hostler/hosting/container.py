@@ -18,7 +18,7 @@ from hostler.core.endpoints.failure_reason import Facts, Ping
 from hostler.core.endpoints.resources import ContainerSpec
 from hostler.engines.engine import ContainerLaunch, ContainerReport
 from hostler.engines.sockets import own_sockets
-from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing
+from hostler.errors import ArtifactError
 from hostler.hosting import clock
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
@@ -154,7 +154,7 @@ class Container:
         try:
             bucket, key = names.data_url(url)
         except names.UnsafeName as error:
-            raise self._not_fetched(url, error) from None
+            raise self._not_fetched(url, ArtifactError(str(error))) from None
         deadline = clock.now() + self._budget
         pause = 0.2
         while True:
@@ -167,11 +167,9 @@ class Container:
                     continue
                 raise self._not_fetched(url, error) from None
 
-    def _not_fetched(self, url: str, error: Exception) -> Unfit:
-        missing, bad = isinstance(error, ArtifactMissing), isinstance(error, ArtifactBad)
+    def _not_fetched(self, url: str, error: ArtifactError) -> Unfit:
         embedded = not self._platform.settings.s3_endpoint
-        why = f"{str(error).rstrip('.')}."
-        return Unfit(failure_reason.not_fetched(self.position, url, why, missing=missing, bad=bad, embedded=embedded))
+        return Unfit(failure_reason.not_fetched(self.position, url, error, embedded=embedded))
 
 
 class _Pinged(msgspec.Struct):

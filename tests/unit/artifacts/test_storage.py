@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -287,6 +288,23 @@ async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_
     assert await container.known([]) == {}  # these are no targets
     assert setup.cache.clear()
     assert (shown(placed) / "weights").read_bytes() == b"mine"
+
+
+async def test_a_copy_of_a_sparse_file_keeps_its_holes(tmp_path: Path) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", model=b"x")
+    content = tmp_path / "sparse"
+    with content.open("wb") as file:
+        file.seek(300_000)
+        file.write(b"middle")
+        file.truncate(1_000_000)
+    command = ["tar", "--format=posix", "-Sczf", str(setup.bucket / "m"), "-C", str(tmp_path), "sparse"]
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    placed = await storage(setup).fetch_model("bucket", "m")
+    copied = shown(placed) / "sparse"
+    assert copied.read_bytes() == content.read_bytes()
+    assert copied.stat().st_blocks * 512 < 200_000
+    assert placed.size == 1_000_000
 
 
 async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Path) -> None:

@@ -334,9 +334,17 @@ def test_a_broken_archive_has_the_error_of_the_extraction(tmp_path: Path, conten
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("m", tarfile.SYMTYPE, "The archive's member 'm' is a link, which model archives must not hold. Put the file"
-         " itself there: tar --dereference -czf model.tar.gz -C FOLDER ."),
+        ("m", tarfile.SYMTYPE, "The archive's member 'm' is a symbolic link, which model archives must not hold. Put"
+         " the file itself there: tar --dereference -czf model.tar.gz -C FOLDER ."),
         ("m", tarfile.FIFOTYPE, "The archive's member 'm' is a device or a pipe, which model archives must not hold."
+         " Leave it out: tar --exclude=NAME -czf model.tar.gz -C FOLDER ."),
+        ("m", tarfile.LNKTYPE, "The archive's member 'm' is a hard link to '/etc/passwd', which is not a file before it"
+         " in the archive. Put the file itself there: tar --hard-dereference -czf model.tar.gz -C FOLDER ."),
+        ("m", b"M", "The archive's member 'm' is the rest of a file that begins in another volume. Pack it in one"
+         " volume (no -M): tar -czf model.tar.gz -C FOLDER ."),
+        ("m", b"D", "The archive's member 'm' is a folder of an incremental backup. Pack it without"
+         " --listed-incremental (-g): tar -czf model.tar.gz -C FOLDER ."),
+        ("m", b"Z", "The archive's member 'm' is of the kind 'Z', which is no file and no folder."
          f" {AGAIN}"),
         ("a/../../m", tarfile.REGTYPE, "The archive has a member with an unsafe name, 'a/../../m': it holds the segment"
          f" '..'. {AGAIN}"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hostler import failures
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
+from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 from hostler.failures import ADVICE, Code, Failure
 
 AWS = (
@@ -346,36 +347,41 @@ def test_containers_that_failed_alike_share_a_cause_and_others_are_named() -> No
 
 
 @pytest.mark.parametrize(
-    ("url", "why", "kind", "text"),
+    ("url", "error", "embedded", "text"),
     [
-        ("s3://b/k.tar.gz", "NoSuchKey: The specified key does not exist.", {"missing": True},
+        ("s3://b/k.tar.gz", ArtifactMissing("NoSuchKey: The specified key does not exist."), True,
          "NoSuchKey: The specified key does not exist. It is looked for in hostler's own S3: put it there (aws s3"
          " cp), or"
          " name another S3 with s3_endpoint in hostler.toml."),
-        ("s3://b/k.tar.gz", "AccessDenied: Access Denied.", {"missing": True, "embedded": False},
+        ("s3://b/k.tar.gz", ArtifactMissing("AccessDenied: Access Denied"), False,
          "AccessDenied: Access Denied. It is looked for in the S3 that s3_endpoint in hostler.toml names."),
-        ("s3://b/k/", "NoSuchKey.", {"missing": True},
-         "NoSuchKey. A container that is not multi-model takes one archive: name that, not a folder."),
-        ("file:///k", "It is not a file.", {"missing": True}, "It is not a file."),
-        ("s3://b/k.tar.gz", "The archive's member 'x' is a link, which model archives must not hold.", {"bad": True},
-         "The archive's member 'x' is a link, which model archives must not hold. Pack it again (tar --dereference -czf"
-         f" model.tar.gz -C FOLDER .). {LINT}"),
-        ("s3://b/k.tar.gz", "S3 answered 503.", {}, "S3 answered 503."),
+        ("file:///k", ArtifactMissing("It is not a file."), True, "It is not a file."),
+        ("s3://b/k.tar.gz", StorageUnavailable("S3 answered 503."), True, "S3 answered 503."),
+        ("s3://b/k.tar.gz", ArtifactBad("It was changed again and again."), True, "It was changed again and again."),
     ],
 )  # fmt: skip
 def test_an_artifact_that_was_not_fetched_keeps_awss_sentence(
-    url: str, why: str, kind: dict[str, bool], text: str
+    url: str, error: ArtifactError, embedded: bool, text: str
 ) -> None:
-    flags = {"missing": False, "bad": False, "embedded": True, **kind}
-    assert failure_reason.not_fetched(1, url, why, **flags) == (
+    assert failure_reason.not_fetched(1, url, error, embedded=embedded) == (
         f'Failed to download model data for container "container_2" from URL: "{url}". Please ensure that there is an'
         " object located at the URL and that the role passed to CreateModel has permissions to download the object."
         f" {text}"
     )
 
 
+def test_an_archive_that_was_not_extracted_has_awss_sentence_of_that() -> None:
+    error = ArchiveBad("The archive's member 'x' is a link.", "Pack it again: tar.")
+    assert failure_reason.not_fetched(0, "s3://b/k.tar.gz", error, embedded=True) == (
+        'Failed to extract model data archive for container "container_1" from URL "s3://b/k.tar.gz". Please ensure'
+        f" that the object located at the URL is a valid tar.gz archive. The archive's member 'x' is a link. Pack it"
+        f" again: tar. {LINT}"
+    )
+
+
 def test_an_address_that_is_very_long_costs_no_word_of_the_reason() -> None:
-    text = failure_reason.not_fetched(0, "s3://b/" + "k" * 1017, "NoSuchKey.", missing=True, bad=False, embedded=True)
+    error = ArtifactMissing("NoSuchKey.")
+    text = failure_reason.not_fetched(0, "s3://b/" + "k" * 1017, error, embedded=True)
     assert len(text) == failure_reason.LIMIT
     assert text.endswith("s3_endpoint in hostler.toml.")
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from hostler import failures
 from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing
 from hostler.failures import Code, Failure
 from hostler.text import shorten
 
@@ -105,33 +106,42 @@ def _log_without_failure(facts: Facts) -> str:
     return f"{before}\n{after}".strip("\n")
 
 
-def not_fetched(position: int, url: str, why: str, *, missing: bool, bad: bool, embedded: bool) -> str:
-    """Return the FailureReason for an artifact that was not fetched. `position` counts from 0; `why` is a sentence.
+def not_fetched(position: int, url: str, error: ArtifactError, *, embedded: bool) -> str:
+    """Return the FailureReason for an artifact that was not fetched. `position` counts from 0.
 
-    `missing`: S3 has no such object; `bad`: the object is not an archive that may be extracted. `embedded`: the S3 is
-    hostler's own.
+    `embedded`: the S3 is hostler's own.
     """
-    if missing and url.endswith("/"):
-        help = "A container that is not multi-model takes one archive: name that, not a folder."
-    elif missing and url.startswith("file://"):
+    if isinstance(error, ArtifactMissing):
+        help = _missing(url, embedded)
+    elif isinstance(error, ArtifactBad):
+        help = error.advice
+    else:
         help = ""
-    elif missing and embedded:
-        help = (
+    why = f"{str(error).rstrip('.')}."
+    container = f'for container "container_{position + 1}" from URL'
+    if isinstance(error, ArchiveBad):
+        before = f'Failed to extract model data archive {container} "'
+        after = '". Please ensure that the object located at the URL is a valid tar.gz archive.'
+        help = f"{help} {failures.LINT}"
+    else:
+        before = f'Failed to download model data {container}: "'
+        after = (
+            '". Please ensure that there is an object located at the URL and that the role passed to CreateModel has'
+            " permissions to download the object."
+        )
+    after = f"{after} {shorten(why, _QUOTED)} {help}".rstrip()
+    return before + shorten(url, LIMIT - len(before) - len(after)) + after
+
+
+def _missing(url: str, embedded: bool) -> str:
+    if url.startswith("file://"):
+        return ""
+    if embedded:
+        return (
             "It is looked for in hostler's own S3: put it there (aws s3 cp), or name another S3 with s3_endpoint in"
             " hostler.toml."
         )
-    elif missing:
-        help = "It is looked for in the S3 that s3_endpoint in hostler.toml names."
-    elif bad:
-        help = f"Pack it again (tar --dereference -czf model.tar.gz -C FOLDER .). {failures.LINT}"
-    else:
-        help = ""
-    before = f'Failed to download model data for container "container_{position + 1}" from URL: "'
-    after = (
-        '". Please ensure that there is an object located at the URL and that the role passed to CreateModel has'
-        f" permissions to download the object. {shorten(why, _QUOTED)} {help}"
-    ).rstrip()
-    return before + shorten(url, LIMIT - len(before) - len(after)) + after
+    return "It is looked for in the S3 that s3_endpoint in hostler.toml names."
 
 
 def diagnosis(facts: Facts) -> Diagnosis:

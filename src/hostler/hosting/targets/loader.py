@@ -11,7 +11,7 @@ from typing import Literal
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
 from hostler.core.targets.quarantine import Quarantine
-from hostler.errors import ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
+from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from hostler.hosting import clock
 from hostler.hosting.container import decoded
 from hostler.hosting.instance import SENT_BY_OTHERS
@@ -120,6 +120,8 @@ class TargetLoader:
                     pass
 
     def _not_fetched(self, key: str, error: ArtifactError) -> str:
+        if isinstance(error, ArtifactBad):
+            return f"{error} {error.advice}".rstrip()
         if not isinstance(error, ArtifactMissing):
             return str(error)
         where = f"bucket: {self._bucket}, key: {key}"
