@@ -30,6 +30,7 @@ class Code(StrEnum):
     FOLDER_TOO_DEEP = "folder_too_deep"  # the same, and all files are in one folder of the archive
     MODEL_FILE = "model_file"  # the model's file does not load
     CODE_NEEDED = "code_needed"  # only a script can make a model of the file
+    OTHER_SERVER = "other_server"  # the artifact is made for a model server that nothing here stands in for
     SCRIPT_MISSING = "script_missing"  # the script that SAGEMAKER_PROGRAM names does not exist
     SCRIPT_RAISED = "script_raised"  # the artifact's own code raised an exception
     NO_MODEL_FN = "no_model_fn"
@@ -103,6 +104,11 @@ def install_module(module: str) -> str:
         f"Install the package that has it (such as pip install {package(module)}) where hostler is installed: here, an"
         " archive's requirements.txt is not."
     )
+
+
+def map_image(name: str) -> str:
+    """Return the advice for an image that nothing here stands in for. `name`: its URI without tag and digest."""
+    return f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
 
 
 def package(module: str) -> str:

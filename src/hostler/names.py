@@ -41,6 +41,13 @@ def log_group_arn(region: str, endpoint_name: str) -> str:
 FILES = "file://"  # the bucket in the S3Url of a file; no bucket of S3 can have this name
 
 
+def untagged(image: str) -> str:
+    """Return an image's URI without tag and digest. A colon before the last slash belongs to a port."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
 class S3Url(NamedTuple):
     """A bucket and a key; the key may be empty or end in `/` (a prefix). For a file: FILES, and its path below `/`."""
 

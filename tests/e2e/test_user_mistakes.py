@@ -108,6 +108,14 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
         " is in"
         f" that folder, not the folder (tar -czf model.tar.gz -C my-model .). {LINT}",
     ),
+    "lmi": (
+        targets.archive({"serving.properties": b"engine=Python", "model.joblib": b""}),
+        "The model does not load: serving.properties configures DJL Serving (LMI), which nothing here stands in for. A"
+        " model's folder from the Hugging Face Hub (config.json and weights) is served under the name"
+        " huggingface-pytorch-inference, and a script with model_fn and predict_fn under pytorch-inference. Map it to a"
+        ' command in hostler.toml: under [images], "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine" ='
+        ' "/path/to/program".',
+    ),
     "script-import-error": (
         targets.script_target("import a_module_that_nobody_has"),
         "The model does not load: ModuleNotFoundError: No module named 'a_module_that_nobody_has'. Install the package"

@@ -184,7 +184,7 @@ class _Inspection:
         return min(scripts, key=lambda name: (not name.startswith(contract.CODE_DIR), name), default="")
 
     def _no_model(self, error: Unloadable, files: list[str]) -> Finding:
-        if folder := artifact.too_deep(files):
+        if error.code != Code.OTHER_SERVER and (folder := artifact.too_deep(files)):
             help = f"{failures.PACK_INSIDE}: {failures.pack_inside(folder)}"
             message = f"All files lie in this folder, none at the archive's top. {help}"
             return Finding("error", f"{folder}/", message, Code.FOLDER_TOO_DEEP)

@@ -10,6 +10,7 @@ import logging
 import re
 from dataclasses import dataclass
 
+from hostler import failures, names
 from hostler.errors import EngineError
 from hostler.servers.images import refused, table
 from hostler.servers.images.refused import Refused
@@ -44,11 +45,11 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
 
     docs/images.md has this as a table. Raises EngineError with advice, at least a line for hostler.toml.
     """
-    name = _untagged(image)
+    name = names.untagged(image)
     for uri in (image, name):  # 1.
         if uri in settings.images:
             return Server(command=settings.images[uri])
-    hint = f'Map it to a command in hostler.toml: under [images], "{name}" = "/path/to/program".'
+    hint = failures.map_image(name)
     if match := _AWS.match(name):  # 2.
         repository, tag = match["repository"], _tag(image)
         found = table.find(repository, tag)
@@ -75,13 +76,6 @@ def _refused(image: str, found: Refused, hint: str) -> EngineError:
 @functools.cache
 def _warn_once(image: str, hint: str) -> None:
     log.warning("image %s is not known here: hostler's own server runs its model data instead. %s", image, hint)
-
-
-def _untagged(image: str) -> str:
-    """Return the URI without tag and digest. A colon before the last slash belongs to a port."""
-    name = image.partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    return head + slash + last.partition(":")[0]
 
 
 def _tag(image: str) -> str:

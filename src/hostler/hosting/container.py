@@ -146,6 +146,7 @@ class Container:
             failure=None if exit is None else left.failure,
             program="" if exit is None else left.program,
             interpreter="" if exit is None else left.interpreter,
+            image=self.spec.image,
             log=left.log,
         )
 

@@ -395,6 +395,8 @@ NESTED: dict[str, str | bytes] = {"m/xgboost-model": "{}", "m/a": ""}
         ({"a.txt": "", "b.txt": ""}, "", {}, Code.NO_MODEL),
         ({"a.txt": "", "b.txt": ""}, SKLEARN, {}, Code.NO_MODEL),
         (NESTED, "", {}, Code.FOLDER_TOO_DEEP),
+        ({"serving.properties": "engine=Python", "model.joblib": "x"}, "", {}, Code.OTHER_SERVER),
+        ({"densenet/config.pbtxt": "x", "densenet/1/model.onnx": "x"}, "", {}, Code.OTHER_SERVER),
         ({"model.joblib": "x"}, SKLEARN, {"SAGEMAKER_PROGRAM": "serve.py"}, Code.SCRIPT_MISSING),
         ({"model.safetensors": "x", "config.json": ""}, PYTORCH, {}, Code.CODE_NEEDED),
         ({"code/inference.py": "x = 1\n"}, "", {}, Code.NO_MODEL_FN),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -253,6 +255,13 @@ MISTAKES = {
         ),
         "The model does not load: the artifact is a model of Hugging Face's libraries (a), which is loaded by code. Add"
         " code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript.",
+    ),
+    "an archive for another model server": (
+        dataclasses.replace(
+            ours(Code.OTHER_SERVER, "serving.properties configures DJL Serving (LMI)", "Do that."), image="me/lmi:1"
+        ),
+        "The model does not load: serving.properties configures DJL Serving (LMI). Do that. Map it to a command in"
+        ' hostler.toml: under [images], "me/lmi" = "/path/to/program".',
     ),
     "one folder too deep": (
         ours(

@@ -46,6 +46,38 @@ def test_the_framework_is_recognized_by_the_files(tmp_path: Path, names: list[st
     assert artifact.framework(filled(tmp_path, *names), told(tmp_path)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (("serving.properties", "model.joblib"), r"serving\.properties configures DJL Serving"),
+        (("serving.properties", "model.py", "xgboost-model"), "configures DJL Serving"),
+        (("config.pbtxt", "model.onnx"), r"config\.pbtxt configures Triton"),
+        (("densenet/config.pbtxt", "densenet/1/model.onnx"), r"densenet/config\.pbtxt is of a model repository"),
+        (("1/saved_model.pb", "1/variables/variables.index"), r"1/saved_model\.pb is TensorFlow's SavedModel"),
+        (("export/Servo/1/saved_model.pb",), "TensorFlow's SavedModel"),
+        (("model.keras",), "Keras"),
+        (("bundle.json", "root/model.json"), "MLeap bundle"),
+        (("metadata/part-00000", "stages/0_a/metadata/part-00000"), "as Spark ML saves it"),
+        (("model.neuron", "config.json"), "Neuron chips"),
+        (("model-symbol.json", "model-0000.params"), "Apache MXNet"),
+        (("llama.gguf",), r"llama\.cpp"),
+        (("model_algo-1",), "one of Amazon's built-in algorithms"),
+    ],
+)
+def test_an_archive_for_another_model_server_is_an_error_that_says_whose(
+    tmp_path: Path, files: tuple[str, ...], text: str
+) -> None:
+    filled(tmp_path, *files)
+    with pytest.raises(Unloadable, match=f"{text}.* which nothing here stands in for.*under \\[images\\]") as caught:
+        artifact.framework(tmp_path, told(tmp_path))
+    assert caught.value.code == Code.OTHER_SERVER
+
+
+def test_a_script_is_served_whatever_lies_beside_it(tmp_path: Path) -> None:
+    filled(tmp_path, "serving.properties", "code/inference.py")
+    assert artifact.framework(tmp_path, told(tmp_path)) == "script"
+
+
 def test_an_artifact_without_a_model_is_an_error_that_lists_the_possible_files(tmp_path: Path) -> None:
     with pytest.raises(
         Unloadable, match=r"neither code/inference\.py, nor xgboost-model.*It holds a, b, c, d, e and 2 more"

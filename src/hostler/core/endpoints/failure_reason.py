@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hostler import failures
+from hostler import failures, names
 from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
 from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing
 from hostler.failures import Code, Failure
@@ -62,6 +62,7 @@ class Facts:
     failure: Failure | None = None  # its report, if it is a server of ours; fit to be shown
     program: str = ""  # of a mapped command
     interpreter: str = ""  # in the program's first line
+    image: str = ""
     log: str = ""  # its end, fit to be shown
 
 
@@ -179,7 +180,7 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     event = f"was ended by signal {-code}{_signal(-code)}" if code < 0 else f"exited with code {code}"
     ended = f"The container {event}" + ("." if facts.served else " before it answered a ping.")
     if facts.failure is not None:
-        return _reported(facts.failure, ended, facts.ours)
+        return _reported(facts, facts.failure, ended)
     log = facts.log
     if not facts.served and (diagnosed := _not_started(facts)):
         return diagnosed
@@ -235,14 +236,16 @@ _UNSEEN = ("/run/", "/var/run/")
 _OWN_FOLDERS = ("/tmp/", "/var/tmp/", *_UNSEEN)
 
 
-def _reported(failure: Failure, ended: str, ours: bool) -> Diagnosis:
+def _reported(facts: Facts, failure: Failure, ended: str) -> Diagnosis:
     """Word the failure that one of our own servers has reported."""
     code, advice = failure.code, failure.advice
     if not advice:  # the message may come from an exception in a script or a library
-        code, advice = _by_words(failure, ours)
+        code, advice = _by_words(failure, facts.ours)
     advice = shorten(advice, _QUOTED + 1)
     message = shorten(failure.message, max(_QUOTED, _REPORTED - len(advice)))
     explanation = _EXPLAINED.get(code, "")
+    if code == Code.OTHER_SERVER and facts.image:
+        advice = f"{advice} {failures.map_image(names.untagged(facts.image))}"
     begin = "The model does not load" if failure.loading else ended[:-1]
     return Diagnosis(f"{begin}: {f'{message}{explanation}'.rstrip('.')}.", advice)
 

@@ -14,6 +14,7 @@ from hostler import failures
 from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
 from hostler.failures import Code
 from hostler.servers.environment import Environment
+from hostler.servers.frameworks import foreign
 from hostler.servers.frameworks.predictor import Unloadable
 
 XGBOOST_FILE = "xgboost-model"
@@ -51,6 +52,8 @@ def framework(folder: Path, environment: Environment) -> str:
         return environment.framework
     any_image = environment.framework == "auto"
     names = files(folder)
+    if any_image:
+        foreign.check_configuration(names)
     if any_image and XGBOOST_FILE in names:
         return "xgboost"
     endings: tuple[str, ...] = ()
@@ -65,6 +68,8 @@ def framework(folder: Path, environment: Environment) -> str:
         )
         sentence = f"{advice[0].upper()}{advice[1:]}."
         raise Unloadable(f"{cause}: {advice}", Code.CODE_NEEDED, cause=cause, advice=sentence)
+    if any_image:
+        foreign.check_models(folder)
     if any_image and len(names) == 1:
         return "xgboost"
     raise no_model(
