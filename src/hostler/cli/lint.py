@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -135,6 +135,7 @@ class _Inspection:
         self._folder = folder
         ours = {contract.ENV_FRAMEWORK: server.framework, contract.ENV_IMAGE: server.image}
         self._environment = environment.read({**variables, **ours, contract.ENV_BASE_DIR: str(folder.parent)})
+        self._profile = self._environment.profile("script")
         self.server = ""
 
     def findings(self) -> Iterator[Finding]:
@@ -226,7 +227,7 @@ class _Inspection:
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
         reported = set()
         for module, line, late in sorted(_imports(tree), key=lambda imported: imported[1]):
-            if module in reported or _is_installed(module, folder):
+            if module in reported or _is_installed(module, [folder, *self._profile.module_folders()]):
                 continue
             reported.add(module)
             when = "when that function is called" if late else "when it is loaded"
@@ -239,7 +240,7 @@ class _Inspection:
 
     def _requirements(self) -> Iterator[Finding]:
         for file in (self._folder / contract.CODE_DIR / _REQUIREMENTS, self._folder / _REQUIREMENTS):
-            if file.is_file() and (missing := requirements.missing(file)):
+            if file.is_file() and (missing := requirements.missing(file, self._profile)):
                 yield Finding(
                     "warning", self._name(file),
                     f"It is not installed here by itself, and not installed are: {', '.join(missing)}. Where hostler is"
@@ -331,12 +332,13 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
                     pending.append((child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)))
 
 
-def _is_installed(module: str, folder: Path) -> bool:
+def _is_installed(module: str, folders: Sequence[Path]) -> bool:
+    files = [f"{module}{suffix}" for suffix in importlib.machinery.all_suffixes()]
     try:
         return (
             module in sys.stdlib_module_names
-            or (folder / module).is_dir()
-            or any((folder / f"{module}{suffix}").is_file() for suffix in importlib.machinery.all_suffixes())
+            or any((folder / module).is_dir() for folder in folders)
+            or any((folder / file).is_file() for folder in folders for file in files)
             or importlib.util.find_spec(module) is not None  # finds a top module without importing it
         )
     except (ImportError, ValueError, OSError):  # OSError: a name that no file can have

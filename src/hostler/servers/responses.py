@@ -41,9 +41,9 @@ def send(
         _Streaming(request, reply, environment, notes, label).begin()
         return
     try:
-        request.answer(reply.status, reply.body, reply.content_type)
+        request.answer(reply.status, reply.body, reply.content_type, reply.headers)
     except ValueError:
-        request.answer(500, b"The answer's content type cannot be sent in a header.", "text/plain")
+        request.answer(500, b"The answer's content type or a header cannot be sent in a header.", "text/plain")
 
 
 @contextlib.contextmanager

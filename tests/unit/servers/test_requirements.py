@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hostler.servers.frameworks import requirements
+from hostler.servers.images import table
+from hostler.servers.images.profile import Profile
 
 PYTEST = importlib.metadata.version("pytest")
 
@@ -35,4 +37,14 @@ PYTEST = importlib.metadata.version("pytest")
 )
 def test_a_line_of_requirements_is_installed_or_absent(tmp_path: Path, line: str, absent: list[str]) -> None:
     (tmp_path / "requirements.txt").write_text(f"{line}\n")
-    assert requirements.missing(tmp_path / "requirements.txt") == absent
+    assert requirements.missing(tmp_path / "requirements.txt", table.of_framework("script")) == absent
+
+
+@pytest.mark.parametrize(
+    ("image", "absent"), [("sagemaker-scikit-learn", []), ("pytorch-inference", ["Sagemaker_containers"])]
+)
+def test_a_toolkit_that_the_image_has_is_not_missing(tmp_path: Path, image: str, absent: list[str]) -> None:
+    (tmp_path / "requirements.txt").write_text("Sagemaker_containers==2.8.6\n")
+    profile = table.find(image, "")
+    assert isinstance(profile, Profile)
+    assert requirements.missing(tmp_path / "requirements.txt", profile) == absent

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 _LONGEST_CACHED = 256  # bytes; longer headers are not cached
 
 
-def array(body: bytes) -> np.ndarray:
-    """Return the array of an NPY file of plain numbers; it is never larger than the file. Raises Rejected (400)."""
+def array(body: bytes, kinds: str = "biuf") -> np.ndarray:
+    """Return the array of an NPY file; it is never larger than the file. Raises Rejected (400).
+
+    `kinds`: numpy's kinds of cells that it may have, by default plain numbers.
+    """
     import numpy as np
 
     end = 10 + int.from_bytes(body[8:10], "little")  # of the header of version 1.0, the usual one
     header = _cached_header if body[6:8] == b"\x01\x00" and end <= _LONGEST_CACHED else _parsed_header
     shape, fortran, dtype, start = header(body[:end] if header is _cached_header else body)
+    if dtype.hasobject or dtype.kind not in kinds:
+        raise Rejected(400, "The NPY body holds something else than numbers.")
     size = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size != len(body) - start:
         raise Rejected(400, "The NPY body is not as long as its header says.")
@@ -44,8 +49,6 @@ def _parsed_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
         raise
     except Exception as error:  # any exception of the parser's is the header's fault
         raise Rejected(400, f"The body is not NPY: {type(error).__name__}") from None
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise Rejected(400, "The NPY body holds something else than numbers.")
     return shape, fortran, dtype, stream.tell()
 
 

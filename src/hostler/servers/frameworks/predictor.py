@@ -27,6 +27,7 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     content_type: str
+    headers: tuple[tuple[str, str], ...] = ()  # further ones
 
 
 class Stream(NamedTuple):

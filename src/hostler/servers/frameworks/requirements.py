@@ -6,16 +6,18 @@ import importlib.metadata
 import re
 from pathlib import Path
 
+from hostler.servers.images.profile import Profile
+
 _LINE = re.compile(
     r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*\(?(?:==\s*([\w.+!-]+)\s*\)?$)?", re.ASCII
 )
 
 
-def missing(file: Path) -> list[str]:
+def missing(file: Path, profile: Profile) -> list[str]:
     """Return the missing packages by name; with `==` if another version than the required one is installed.
 
-    Only exact versions are compared. Addresses, options, and requirements with a condition (`; python_version < "3"`)
-    are ignored.
+    A package that the image's profile stands in for is not missing. Only exact versions are compared. Addresses,
+    options, and requirements with a condition (`; python_version < "3"`) are ignored.
     """
     packages: list[str] = []
     for line in file.read_text(errors="replace").splitlines():
@@ -27,7 +29,8 @@ def missing(file: Path) -> list[str]:
         try:
             installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            packages.append(name)
+            if not profile.stands_in_for(name):
+                packages.append(name)
         else:
             if version and _release(version) != _release(installed):
                 packages.append(f"{name}=={version}")

@@ -16,4 +16,5 @@ def profile(repository: str, tag: str) -> Profile:
         framework="torch" if repository == "huggingface-pytorch-inference" else "auto",
         single=mode,
         multi=mode,
+        modules=("inference", "huggingface", "mms"),
     )

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Family = Literal["xgboost", "sklearn", "pytorch", "huggingface", "script"]  # `script`: of no image
 # Who calls a script's functions: sagemaker_inference, sagemaker_containers, or sagemaker_huggingface_inference_toolkit.
 Toolkit = Literal["inference", "containers", "huggingface"]
 
+_MODULES = Path(__file__).parent / "modules"
+_PACKAGES = {  # the folder of `modules` that stands in for a package
+    "sagemaker-containers": "containers",
+    "sagemaker-inference": "inference",
+    "sagemaker-pytorch-inference": "pytorch",
+    "sagemaker-huggingface-inference-toolkit": "huggingface",
+    "multi-model-server": "mms",
+}
 _VERSION = re.compile(r"(\d{1,4}(?:\.\d{1,4})*)(?:-(\d{1,4}))?(?![^-])")
 
 
@@ -19,6 +28,7 @@ class Mode:
 
     toolkit: Toolkit
     default_accept: str  # the answer's media type, for a call without Accept
+    transform_fn: bool = True  # whether it calls a script's transform_fn; where not, it ignores it
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class Profile:
     framework: str
     single: Mode
     multi: Mode
+    modules: tuple[str, ...] = ()  # folders of images/modules: what a script can import, where it is not installed
 
     def mode(self, multi_model: bool) -> Mode:
         return self.multi if multi_model else self.single
@@ -39,6 +50,14 @@ class Profile:
 
     def toolkit(self, multi_model: bool) -> Toolkit:
         return self.mode(multi_model).toolkit
+
+    def module_folders(self) -> list[Path]:
+        """Return the folders of `modules`, for the end of a script's path: a package that is installed comes first."""
+        return [_MODULES / name for name in self.modules]
+
+    def stands_in_for(self, package: str) -> bool:
+        """Whether a package's modules are among those of `modules`. `package`: its name in a requirements.txt."""
+        return _PACKAGES.get(package.lower().replace("_", "-")) in self.modules
 
 
 def version(tag: str) -> tuple[int, ...]:

@@ -11,5 +11,10 @@ NEWEST = (2, 6, 0)
 def profile(repository: str, tag: str) -> Profile:
     mode = Mode("inference", default_accept="application/json")
     return Profile(
-        family="pytorch", version=version(tag) or NEWEST, framework="torch", single=mode, multi=mode,
-    )  # fmt: skip
+        family="pytorch",
+        version=version(tag) or NEWEST,
+        framework="torch",
+        single=mode,
+        multi=mode,
+        modules=("inference", "pytorch"),
+    )

@@ -11,10 +11,12 @@ NEWEST = VERSIONS[-1]
 
 def profile(repository: str, tag: str) -> Profile:
     found = version(tag)
+    number = found if found in VERSIONS else NEWEST
     return Profile(
         family="sklearn",
-        version=found if found in VERSIONS else NEWEST,
+        version=number,
         framework="sklearn",
-        single=Mode("containers", default_accept="application/json"),
+        single=Mode("containers", default_accept="application/json", transform_fn=number >= (1, 2, 1)),
         multi=Mode("inference", default_accept="application/json"),
+        modules=("containers", "inference", "sklearn"),
     )

@@ -15,7 +15,7 @@ PROFILES: dict[str, Callable[[str, str], Profile]] = {
 _OF_FRAMEWORK = {"xgboost": "sagemaker-xgboost", "sklearn": "sagemaker-scikit-learn"}
 _OF_FRAMEWORK |= dict.fromkeys(("torch", "onnx"), "pytorch-inference")
 _TOOLKIT = Mode("inference", default_accept="application/json")
-_SCRIPT = Profile("script", (), "auto", single=_TOOLKIT, multi=_TOOLKIT)
+_SCRIPT = Profile("script", (), "auto", single=_TOOLKIT, multi=_TOOLKIT, modules=("inference",))
 
 
 def find(repository: str, tag: str) -> Profile | Refused | None:

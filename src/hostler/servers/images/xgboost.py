@@ -13,10 +13,12 @@ NEWEST = VERSIONS[-1]
 
 def profile(repository: str, tag: str) -> Profile:
     found = version(tag)
+    number = found if found in VERSIONS else NEWEST
     return Profile(
         family="xgboost",
-        version=found if found in VERSIONS else NEWEST,
+        version=number,
         framework="xgboost",
-        single=Mode("containers", default_accept="text/csv"),
+        single=Mode("containers", default_accept="text/csv", transform_fn=number >= (1, 0, 1)),
         multi=Mode("inference", default_accept="text/csv"),
+        modules=("containers", "inference", "xgboost"),
     )

@@ -24,7 +24,7 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks import installed
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.processes import fork_guard
-from hostler.servers.scripts import loading
+from hostler.servers.scripts import defaults, loading
 
 _TEXT = (media.JSON, media.CSV)  # bodies that a script gets as text, as from the toolkit
 
@@ -44,7 +44,10 @@ def load(folder: Path, environment: Environment) -> Script:
         _call(script.before_load, str(folder))
     model = _call(script.model, str(folder))
     decode: Callable[[bytes, str], object] = arrays.decoded
-    if not script.transform:
+    supplied = defaults.of(environment.profile("script").family, multi_model=True)
+    if supplied and not script.transform and (script.predict or callable(getattr(model, "predict", None))):
+        steps = [own or default for own, default in zip(steps, supplied, strict=True)]
+    elif not script.transform:
         kind = _kind(model, steps[1], environment)
         decode = _decoder(model, kind, steps[1])
         steps[1] = steps[1] or _own_predict(model, kind)

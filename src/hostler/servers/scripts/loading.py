@@ -32,16 +32,26 @@ class Functions(NamedTuple):
     warm_up: Function | None
 
 
+class Defaults(NamedTuple):
+    """The functions that an image supplies where a script has none; called as a script's own, without a context."""
+
+    input: Function  # (body, content type): text of JSON and CSV, else bytes
+    predict: Function  # (data, model)
+    output: Function  # (prediction, accept)
+
+
 def functions(folder: Path, environment: Environment) -> Functions:
     """Import the artifact's script. Raises Unloadable, and whatever the script raises."""
     program = artifact.program(folder, environment)
     if program is None:
         text = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
         raise artifact.no_model(folder, text)
+    profile = environment.profile("script")
     if (program.parent / "requirements.txt").is_file():
-        missing = requirements.missing(program.parent / "requirements.txt")
+        missing = requirements.missing(program.parent / "requirements.txt", profile)
         print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
         print(f". What is not: {', '.join(missing)}" if missing else "")
+    sys.path.extend(str(folder) for folder in profile.module_folders())
     module = _imported(program)
     names = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn", "pre_model_fn", "model_warmup_fn")
     return Functions(program.name, *(getattr(module, name, None) for name in names))

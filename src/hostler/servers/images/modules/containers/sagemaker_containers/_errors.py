@@ -1,0 +1,3 @@
+from hostler.servers.scripts.containers_encoders import ClientError, UnsupportedFormatError
+
+__all__ = ["ClientError", "UnsupportedFormatError"]

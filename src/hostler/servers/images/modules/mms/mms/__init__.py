@@ -1,0 +1,1 @@
+"""What scripts import of mms, where it is not installed: awslabs/multi-model-server."""

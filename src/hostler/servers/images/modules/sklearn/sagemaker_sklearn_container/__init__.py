@@ -1,0 +1,1 @@
+"""What scripts import of sagemaker_sklearn_container: aws/sagemaker-scikit-learn-container."""

@@ -1,0 +1,1 @@
+"""What scripts import of sagemaker_xgboost_container: aws/sagemaker-xgboost-container."""

@@ -1,0 +1,116 @@
+"""What Flask answers with, without Flask: a Response that a script makes, and the answers that a script's values are.
+
+Scripts on the scikit-learn and XGBoost images return Flask's Response, or sagemaker_containers' own, which differs in
+its default media type alone. An object of Flask's, where that is installed, is used by the same few members.
+Sources: pallets/flask, app.py make_response; pallets/werkzeug, wrappers and utils.get_content_type.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+from wsgiref.headers import Headers
+
+from hostler.servers.frameworks.predictor import Reply, Stream
+
+_HTML = "text/html"
+_WITH_CHARSET = ("application/javascript", "application/ecmascript", "application/sql", "application/xml")
+_OF_THE_CONNECTION = ("connection", "content-length", "content-type", "date", "server", "transfer-encoding")
+
+
+class Response:
+    """An answer as Flask's has it: `get_data()`, `status_code`, `headers`, `mimetype`, `content_type`."""
+
+    default_mimetype = _HTML
+
+    def __init__(
+        self,
+        response: str | bytes | Iterable[str | bytes] | None = None,
+        status: int | str | None = None,
+        headers: Any = None,
+        mimetype: str | None = None,
+        content_type: str | None = None,
+        direct_passthrough: bool = False,
+    ) -> None:
+        self.headers = Headers([(str(key), str(value)) for key, value in _pairs(headers)])
+        if content_type is None and (mimetype is not None or "Content-Type" not in self.headers):
+            content_type = with_charset(mimetype or self.default_mimetype)
+        if content_type is not None:
+            self.headers["Content-Type"] = content_type
+        self.status_code = int(str(status or 200).partition(" ")[0]) if not isinstance(status, int) else int(status)
+        self.direct_passthrough = direct_passthrough
+        self.response: Iterable[str | bytes] = ()
+        if isinstance(response, str | bytes | bytearray):
+            self.set_data(response)
+        elif response is not None:
+            self.response = response
+
+    @property
+    def status(self) -> str:
+        try:
+            return f"{self.status_code} {http.HTTPStatus(self.status_code).phrase.upper()}"
+        except ValueError:
+            return f"{self.status_code} UNKNOWN"
+
+    @property
+    def content_type(self) -> str:
+        return self.headers["Content-Type"] or ""
+
+    @property
+    def mimetype(self) -> str:
+        return self.content_type.partition(";")[0].strip().lower()
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the body is made piece by piece."""
+        return not hasattr(self.response, "__len__")
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        return (piece.encode() if isinstance(piece, str) else bytes(piece) for piece in self.response)
+
+    def set_data(self, value: str | bytes) -> None:
+        self.response = [value.encode() if isinstance(value, str) else bytes(value)]
+
+    def get_data(self, as_text: bool = False) -> Any:
+        self.response = list(self.iter_encoded())
+        body = b"".join(self.iter_encoded())
+        return body.decode(errors="replace") if as_text else body
+
+    data = property(get_data, set_data)
+
+
+def with_charset(mimetype: str) -> str:
+    """Return the content type of a media type: text has its charset."""
+    text = mimetype.startswith("text/") or mimetype in _WITH_CHARSET or mimetype.endswith("+xml")
+    return f"{mimetype}; charset=utf-8" if text else mimetype
+
+
+def answer(value: Any) -> Reply | Stream:
+    """Return the answer that a view's value is. Raises TypeError for a value that is none.
+
+    A Response goes through: body, status, content type, headers. Text and bytes are HTML, a dict is JSON. An iterator,
+    also a Response's, is sent piece by piece.
+    """
+    if callable(getattr(value, "get_data", None)) and hasattr(value, "status_code"):
+        if getattr(value, "is_streamed", False) and value.status_code == http.HTTPStatus.OK:
+            return Stream(value.iter_encoded(), value.content_type)
+        headers = tuple((key, text) for key, text in value.headers.items() if key.lower() not in _OF_THE_CONNECTION)
+        return Reply(value.status_code, value.get_data(), value.content_type or _HTML, headers)
+    if isinstance(value, str):
+        return Reply(200, value.encode(), with_charset(_HTML))
+    if isinstance(value, bytes | bytearray):
+        return Reply(200, bytes(value), with_charset(_HTML))
+    if isinstance(value, Iterator):
+        return Stream(value, with_charset(_HTML))
+    if isinstance(value, dict):
+        return Reply(200, f"{json.dumps(value, sort_keys=True, separators=(',', ':'))}\n".encode(), "application/json")
+    raise TypeError(
+        f"the script's last function returned a {type(value).__name__}, which is no answer: an answer is text, bytes, a"
+        " dict, a Response, or a body and its media type"
+    )
+
+
+def _pairs(headers: Any) -> Iterable[tuple[object, object]]:
+    return headers.items() if hasattr(headers, "items") else headers or ()
