@@ -16,7 +16,7 @@ ACCOUNT = "123456789012"
 
 
 class UnsafeName(ValueError):
-    """A name that must not become a path or a key: `..`, backslash, NUL, absolute, empty, percent-encoded dots."""
+    """A name that must not become a path or a key: `..`, backslash, NUL, absolute, empty."""
 
 
 def partition(region: str) -> str:
@@ -59,7 +59,6 @@ class S3Url(NamedTuple):
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ENCODED = re.compile(r"%(?:2e|2f|5c|00|25)", re.IGNORECASE)
 _S3_HOST = r"s3[.\-](?:dualstack\.)?(?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?"
 _VIRTUAL_HOST = re.compile(rf"(?P<bucket>[a-z0-9][a-z0-9.\-]*)\.{_S3_HOST}")
 _PATH_HOST = re.compile(_S3_HOST)
@@ -105,13 +104,11 @@ def file_path(root: str, key: str) -> Path:
 def target_model(text: str) -> str:
     """Normalize TargetModel: strip one leading slash and check that the rest is a plain relative key (§6.1).
 
-    Raises UnsafeName with the reason: empty, `.` or `..` segments (also percent-encoded), backslash, control
-    characters, absolute after the strip, an empty segment, longer than 1024 characters.
+    Nothing is decoded: `%2F` in a key is these three characters. Raises UnsafeName with the reason: empty, `.` or `..`
+    segments, backslash, control characters, absolute after the strip, an empty segment, longer than 1024 characters.
     """
     name = text[1:] if text.startswith("/") else text
     check_relative(name)
-    if _ENCODED.search(name):
-        raise UnsafeName("it holds a percent-encoded dot, slash, backslash, NUL or percent sign")
     return name
 
 

@@ -133,7 +133,7 @@ TABLE = [
     Case("us-east-1/many v 1 [b] primary", "many", {MODEL: "/b"}),
     Case("400 ", "many", {MODEL: "../b"}),
     Case("400 ", "many", {MODEL: "b//c"}),
-    Case("400 ", "many", {MODEL: "%2e%2e/b"}),
+    Case("us-east-1/many v 1 [%2e%2e/b] primary", "many", {MODEL: "%2e%2e/b"}),
     Case("400 Request the-id is missing a target model header.", "many"),
     Case("400 Endpoint plain is not a multi-model endpoint", "plain", {MODEL: "a"}),
     Case("400 Endpoint many is a multi-model endpoint, and", "many", {MODEL: "a"}, takes_target=False),
