@@ -54,6 +54,8 @@ H_ENABLE_EXPLANATIONS = "x-amzn-sagemaker-enable-explanations"
 H_INFERENCE_COMPONENT = "x-amzn-sagemaker-inference-component"
 H_SESSION_ID = "x-amzn-sagemaker-session-id"
 H_PREFIX_AWARE_ID = "x-amzn-sagemaker-prefix-aware-id"
+H_TRACE_PARENT = "traceparent"  # both of W3C Trace Context
+H_TRACE_STATE = "tracestate"
 
 # Our own, for processes of our own model servers alone: "request-id until [stream-until]". The times are seconds since
 # the epoch, with decimals: when the caller's wait ends, and when it ends for a stream whose first piece was sent.

@@ -16,6 +16,7 @@ from hostler.contract import MAX_BETWEEN_CONTAINERS
 from hostler.wire import gateway_messages
 from hostler.wire.http_request import Request
 
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
@@ -36,6 +37,7 @@ async def test_an_answer_is_the_next_request_with_its_content_type(rig: Rig) -> 
         accept="image/png",
         X_Amzn_SageMaker_Custom_Attributes="mine",
         X_Amzn_SageMaker_Inference_Id="7",
+        **TRACE,
     )
     assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"x>a>b>c", "text/c")
     assert "x-amzn-sagemaker-custom-attributes" not in reply.headers  # the last container's count, and it set none
@@ -52,6 +54,7 @@ async def test_an_answer_is_the_next_request_with_its_content_type(rig: Rig) -> 
             "accept": "image/png",
             "x-amzn-sagemaker-custom-attributes": "mine",
             "x-amzn-sagemaker-inference-id": "7",
+            **TRACE,
             "content-length": str(len(body)),
         }
     (sums,) = rig.gateway.context.routes.counters.sums()

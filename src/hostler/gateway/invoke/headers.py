@@ -36,6 +36,8 @@ _FORWARDED = (
     ("accept", "Accept: "),
     (contract.H_CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Custom-Attributes: "),
     (contract.H_INFERENCE_ID, "X-Amzn-SageMaker-Inference-Id: "),
+    (contract.H_TRACE_PARENT, "traceparent: "),
+    (contract.H_TRACE_STATE, "tracestate: "),
 )
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
-from hostler.contract import H_CALL, INVOCATIONS
+from hostler.contract import H_CALL, H_TRACE_PARENT, H_TRACE_STATE, INVOCATIONS
 from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.call_notes import CallWatch
@@ -30,7 +30,7 @@ from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
 _LONGEST_REPORT = 2**20  # bytes; several times what the longest error text takes
-_FORWARDED = ("content-type", "accept", H_CALL)  # headers; so are those that begin with:
+_FORWARDED = ("content-type", "accept", H_CALL, H_TRACE_PARENT, H_TRACE_STATE)  # headers; so are those that begin with:
 _AMAZON = "x-amzn-"
 
 
