@@ -11,6 +11,7 @@ import click
 
 from hostler.cli.http import get, url
 from hostler.cli.options import KEY, Failure, data_option, find_running
+from hostler.settings import variable
 
 _SHELLS: dict[str, Callable[[str, str], str]] = {
     "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
@@ -43,6 +44,8 @@ def env(data: str | None, **forms: bool) -> None:
         "AWS_REGION": resolved.region,
         "AWS_DEFAULT_REGION": resolved.region,
     }
+    if data:  # hostler's own commands in that shell go there, too
+        variables[variable("data")] = str(resolved.data.absolute())
     if resolved.s3_url:
         variables["AWS_ENDPOINT_URL_S3"] = resolved.s3_url
     elif resolved.signatures == "off":

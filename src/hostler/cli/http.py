@@ -39,9 +39,14 @@ def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = N
     except (OSError, HTTPException) as error:
         cause = getattr(error, "reason", error)
         cause = getattr(cause, "strerror", None) or cause
-        raise Failure(f"no hostler answers at {base} ({cause}); start one: hostler up") from None
+        raise no_answer(base, str(cause)) from None
     except ValueError:
         raise Failure(f"what answers at {base} is not hostler") from None
+
+
+def no_answer(base: str, cause: str = "") -> Failure:
+    """Return the error for a hostler that is not there."""
+    return Failure(f"no hostler answers at {base}{f' ({cause})' if cause else ''}; start one: hostler up")
 
 
 def _signed(resolved: Settings, address: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hostler.cli.http import url
+from hostler.cli.http import no_answer, url
 from hostler.cli.options import KEY, Failure, data_option, find_running, json_option, region_option
 from hostler.settings import Settings
 
@@ -93,7 +93,7 @@ def _invoke(resolved: Settings, endpoint: str, body: bytes, request: dict[str, s
     """Send one InvokeEndpoint through botocore, without retries. Raises Failure."""
     import botocore.session
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
     patience = Config(retries={"total_max_attempts": 1}, read_timeout=resolved.invoke_timeout + 10, proxies={})
     parameters = {name: value for name, value in request.items() if value is not None}
@@ -109,5 +109,7 @@ def _invoke(resolved: Settings, endpoint: str, body: bytes, request: dict[str, s
     except ClientError as error:
         message = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
         raise Failure(f"{error.response['Error']['Code']}: {message}") from None
+    except EndpointConnectionError:
+        raise no_answer(url(resolved)) from None
     except BotoCoreError as error:
         raise Failure(str(error)) from None

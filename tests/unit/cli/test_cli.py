@@ -99,7 +99,17 @@ def running(data: Path, **more: Any) -> Iterator[None]:
 
 def test_env_names_the_address_that_the_data_folder_remembers(tmp_path: Path):
     with running(tmp_path, port=0):
-        assert json.loads(run("env", "--json", "--data", str(tmp_path)).stdout) == variables("http://127.0.0.1:2")
+        printed = json.loads(run("env", "--json", "--data", str(tmp_path)).stdout)
+        assert printed == variables("http://127.0.0.1:2") | {"HOSTLER_DATA": str(tmp_path)}
+
+
+@pytest.mark.parametrize("words", [("ls",), ("logs", "e"), ("invoke", "e", "--body", "1")])
+def test_after_env_has_named_a_data_folder_the_other_commands_ask_the_hostler_of_that_folder(
+    words: tuple[str, ...], tmp_path: Path
+):
+    with running(tmp_path, port=0):
+        printed = json.loads(run("env", "--json", "--data", os.path.relpath(tmp_path)).stdout)
+        assert "http://127.0.0.1:2" in run(*words, **printed).stderr  # that of the folder, where nobody answers
 
 
 def test_env_prints_the_settings_of_the_running_hostler_and_not_those_of_the_shell(tmp_path: Path):
@@ -188,7 +198,8 @@ def test_a_missing_hostler_is_one_line_and_exit_code_1(words: tuple[str, ...]):
     assert result.stdout == ""
     assert result.stderr.startswith("hostler: ")
     assert result.stderr.count("\n") == 1
-    assert "http://127.0.0.1:1" in result.stderr
+    assert "no hostler answers at http://127.0.0.1:1" in result.stderr
+    assert result.stderr.endswith("; start one: hostler up\n")
 
 
 @pytest.mark.parametrize(
