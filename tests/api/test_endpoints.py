@@ -53,6 +53,36 @@ def test_an_endpoint_is_in_service_when_create_returns(sagemaker):
     }
 
 
+def test_describe_shows_the_configs_pools_its_metrics_config_and_data_capture_that_is_off(sagemaker):
+    pools = [{"InstanceType": "ml.m5.large", "Priority": 2}, {"InstanceType": "ml.m5.xlarge", "Priority": 1}]
+    capture = {
+        "InitialSamplingPercentage": 5,
+        "DestinationS3Uri": "s3://b",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    variant = {"VariantName": "v", "ModelName": "m", "InstancePools": pools, "InitialInstanceCount": 2}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="pools",
+        ProductionVariants=[variant],
+        DataCaptureConfig={"EnableCapture": False} | capture,
+        MetricsConfig={"MetricPublishFrequencyInSeconds": 60},
+    )
+    create(sagemaker, "ep", "pools")
+    described = sagemaker.describe_endpoint(EndpointName="ep")
+    assert described["MetricsConfig"] == {"MetricPublishFrequencyInSeconds": 60}
+    assert described["DataCaptureConfig"] == {
+        "EnableCapture": False,
+        "CaptureStatus": "Stopped",
+        "CurrentSamplingPercentage": 5,
+        "DestinationS3Uri": "s3://b",
+        "KmsKeyId": "",
+    }
+    assert described["ProductionVariants"][0]["InstancePools"] == [
+        {"InstanceType": "ml.m5.large", "CurrentInstanceCount": 0},
+        {"InstanceType": "ml.m5.xlarge", "CurrentInstanceCount": 2},
+    ]
+
+
 def test_the_waiters_first_describe_succeeds(sagemaker):
     create(sagemaker, "ep")
     once = {"MaxAttempts": 1, "Delay": 1}

@@ -23,11 +23,17 @@ def variant_spec(variant: Document, model: Document) -> VariantSpec:
         model=model_spec(model),
         count=variant.get("InitialInstanceCount", 1),
         weight=weight(variant),
-        instance_type=variant.get("InstanceType", ""),
+        instance_type=instance_type(variant),
         routing=variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
         download_timeout=variant.get("ModelDataDownloadTimeoutInSeconds"),
         startup_timeout=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
     )
+
+
+def instance_type(variant: Document) -> str:
+    """Return a variant's instance type: with InstancePools that of the highest priority, the lowest number."""
+    pools = sorted(variant.get("InstancePools", []), key=lambda pool: int(pool["Priority"]))
+    return str(pools[0]["InstanceType"] if pools else variant.get("InstanceType", ""))
 
 
 def model_spec(model: Document) -> ModelSpec:

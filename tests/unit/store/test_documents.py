@@ -68,3 +68,9 @@ def test_a_containers_data_may_be_a_data_source() -> None:
     assert container.model_data_url == "s3://b/m.tar.gz"
     assert not container.multi_model
     assert container.model_cache
+
+
+def test_a_variant_with_pools_has_the_instance_type_of_the_highest_priority():
+    pools = [{"InstanceType": "ml.m5.large", "Priority": 2}, {"InstanceType": "ml.m5.xlarge", "Priority": 1}]
+    spec = documents.variant_spec({"VariantName": "v", "InstancePools": pools}, {"PrimaryContainer": BARE})
+    assert spec.instance_type == "ml.m5.xlarge"

@@ -15,7 +15,7 @@ from hostler.control.sagemaker.aws_messages import already_exists, could_not_fin
 from hostler.control.sagemaker.tags import read_tags
 from hostler.core.endpoints.status import VariantView
 from hostler.errors import ApiError
-from hostler.store.documents import definitions, weight
+from hostler.store.documents import definitions, instance_type, weight
 from hostler.store.records import Document, Revision
 from hostler.store.store import NameTaken
 
@@ -68,6 +68,8 @@ async def describe_endpoint(context: Context, region: str, request: Document) ->
         "LastModifiedTime": endpoint.modified,
         "FailureReason": endpoint.failure_reason or None,
         "LastDeploymentConfig": (newest if is_changing else current).deployment or None,
+        "MetricsConfig": current.config.get("MetricsConfig"),
+        "DataCaptureConfig": _capture_off(current.config),
     }
     if view is not None or endpoint.ready_revision:
         fleet_revision = await context.store_thread.call(context.store.revision, endpoint.uid, current.fleet) or current
@@ -145,6 +147,19 @@ def _all_in_service(revision: Revision) -> list[VariantView]:
     return [VariantView(variant["VariantName"], variant["InitialInstanceCount"]) for variant in variants]
 
 
+def _capture_off(config: Document) -> Document | None:
+    """Return the DataCaptureConfigSummary of a config whose data capture is off; None if it has none (§2.5)."""
+    if (capture := config.get("DataCaptureConfig")) is None:
+        return None
+    return {
+        "EnableCapture": False,
+        "CaptureStatus": "Stopped",
+        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+        "DestinationS3Uri": capture["DestinationS3Uri"],
+        "KmsKeyId": capture.get("KmsKeyId", ""),
+    }
+
+
 def _pending(revision: Revision, views: Iterable[VariantView], since: float) -> Document:
     """Return the PendingDeploymentSummary of a revision with a new fleet."""
     variants = _variants(revision, revision, views, revision.requested, since)
@@ -197,6 +212,12 @@ def _variant(
         "CurrentInstanceCount": view.current_count if view else 0,
         "DesiredInstanceCount": desired_config["InitialInstanceCount"],
     }
+    if pools := config.get("InstancePools"):
+        counts = {instance_type(config): summary["CurrentInstanceCount"]}  # all instances are of one pool
+        summary["InstancePools"] = [
+            {"InstanceType": pool["InstanceType"], "CurrentInstanceCount": counts.get(pool["InstanceType"], 0)}
+            for pool in pools
+        ]
     if view and view.phase:
         summary["VariantStatus"] = [{"Status": view.phase, "StatusMessage": view.phase_message, "StartTime": since}]
     return summary

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from hostler.aws import check, json_protocol, service
 from hostler.control.context import Context
-from hostler.control.sagemaker import endpoint_configs, endpoint_updates, endpoints, models, tags
+from hostler.control.sagemaker import endpoint_configs, endpoint_updates, endpoints, members, models, tags
 from hostler.errors import ApiError
 from hostler.store.records import Document
 
@@ -54,5 +54,7 @@ class Api:
             raise ApiError("UnknownOperationException", message)
         if content_type.partition(";")[0].strip().lower() not in (json_protocol.CONTENT_TYPE, "application/json"):
             raise check.SerializationException(f"The Content-Type must be {json_protocol.CONTENT_TYPE}.")
-        request = check.read(self._service.operations[name].input, json_protocol.parse(body))
+        shape = self._service.operations[name].input
+        request = check.read(shape, json_protocol.parse(body))
+        members.check(shape, request)
         return json_protocol.render(await OPERATIONS[name](context, region, request))

@@ -54,7 +54,7 @@ class VariantSpec:
     model: ModelSpec
     count: int = 1  # instances that it desires
     weight: float = 1.0  # its share of the requests is its part of the sum of all weights
-    instance_type: str = ""  # empty: it has InstancePools
+    instance_type: str = ""  # empty: no document names one
     routing: Routing = "RANDOM"
     download_timeout: float | None = None  # for a container's artifacts
     startup_timeout: float | None = None  # from its containers' start until all pass their pings

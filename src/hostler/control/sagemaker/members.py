@@ -1,0 +1,105 @@
+"""The members of AWS's shapes: read, refused, or only stored by their operations. Any other is refused, too.
+
+So a member that a newer model of AWS's brings is refused by its name until its part here is decided.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostler.aws.service import Shape
+from hostler.control.sagemaker.aws_messages import not_hosted
+
+# Shape -> members that have an effect here, or values that are refused.
+READ = {
+    shape: frozenset(members.split())
+    for shape, members in {
+        "CreateModelInput": "ModelName PrimaryContainer Containers InferenceExecutionConfig Tags"
+        " EnableNetworkIsolation",
+        "ContainerDefinition": "ContainerHostname Image ImageConfig Mode ModelDataUrl ModelDataSource Environment"
+        " AdditionalModelDataSources MultiModelConfig",
+        "ImageConfig": "RepositoryAccessMode",
+        "ModelDataSource": "S3DataSource",
+        "AdditionalModelDataSource": "ChannelName S3DataSource",
+        "S3ModelDataSource": "S3Uri S3DataType CompressionType",
+        "MultiModelConfig": "ModelCacheSetting",
+        "InferenceExecutionConfig": "Mode",
+        "Tag": "Key Value",
+        "DescribeModelInput": "ModelName",
+        "DeleteModelInput": "ModelName",
+        "CreateEndpointConfigInput": "EndpointConfigName ProductionVariants DataCaptureConfig Tags"
+        " EnableNetworkIsolation MetricsConfig",
+        "ProductionVariant": "VariantName ModelName InitialInstanceCount InstanceType InstancePools"
+        " InitialVariantWeight ModelDataDownloadTimeoutInSeconds ContainerStartupHealthCheckTimeoutInSeconds"
+        " RoutingConfig",
+        "InstancePool": "InstanceType ModelNameOverride Priority",
+        "ProductionVariantRoutingConfig": "RoutingStrategy",
+        "DataCaptureConfig": "EnableCapture",
+        "MetricsConfig": "EnableEnhancedMetrics EnableDetailedObservability",
+        "DescribeEndpointConfigInput": "EndpointConfigName",
+        "DeleteEndpointConfigInput": "EndpointConfigName",
+        "CreateEndpointInput": "EndpointName EndpointConfigName DeploymentConfig Tags",
+        "DescribeEndpointInput": "EndpointName",
+        "DeleteEndpointInput": "EndpointName",
+        "UpdateEndpointInput": "EndpointName EndpointConfigName RetainAllVariantProperties"
+        " ExcludeRetainedVariantProperties DeploymentConfig RetainDeploymentConfig",
+        "VariantProperty": "VariantPropertyType",
+        "UpdateEndpointWeightsAndCapacitiesInput": "EndpointName DesiredWeightsAndCapacities",
+        "DesiredWeightAndCapacity": "VariantName DesiredWeight DesiredInstanceCount",
+        "ListModelsInput": "SortBy SortOrder NextToken MaxResults NameContains CreationTimeBefore CreationTimeAfter",
+        "ListEndpointConfigsInput": "SortBy SortOrder NextToken MaxResults NameContains CreationTimeBefore"
+        " CreationTimeAfter",
+        "ListEndpointsInput": "SortBy SortOrder NextToken MaxResults NameContains CreationTimeBefore CreationTimeAfter"
+        " LastModifiedTimeBefore LastModifiedTimeAfter StatusEquals",
+        "AddTagsInput": "ResourceArn Tags",
+        "ListTagsInput": "ResourceArn NextToken MaxResults",
+        "DeleteTagsInput": "ResourceArn TagKeys",
+    }.items()
+}
+# Shape -> members that their operation refuses, with all that is below them, in words of its own.
+REFUSED = {
+    shape: frozenset(members.split())
+    for shape, members in {
+        "ContainerDefinition": "ModelPackageName InferenceSpecificationName ContainerMetricsConfig",
+        "CreateEndpointConfigInput": "AsyncInferenceConfig ExplainerConfig ShadowProductionVariants"
+        " CrossRegionTrafficConfig",
+        "ProductionVariant": "ServerlessConfig ManagedInstanceScaling",
+        "S3ModelDataSource": "HubAccessConfig ManifestS3Uri ETag ManifestEtag",
+        "DesiredWeightAndCapacity": "ServerlessUpdateConfig",
+    }.items()
+}
+# Shape -> members that are checked in form, stored and shown, and have no effect, with all that is below them.
+# docs/additions.md names them.
+STORED = {
+    shape: frozenset(members.split())
+    for shape, members in {
+        "CreateModelInput": "ExecutionRoleArn VpcConfig",
+        "ImageConfig": "RepositoryAuthConfig",
+        "S3ModelDataSource": "ModelAccessConfig",
+        "CreateEndpointConfigInput": "KmsKeyId ExecutionRoleArn VpcConfig",
+        "ProductionVariant": "VariantInstanceProvisionTimeoutInSeconds AcceleratorType CoreDumpConfig VolumeSizeInGB"
+        " EnableSSMAccess InferenceAmiVersion CapacityReservationConfig AcceleratorPartitionLayouts",
+        "ProductionVariantRoutingConfig": "PrefixAwareRoutingConfig",
+        "DataCaptureConfig": "InitialSamplingPercentage DestinationS3Uri KmsKeyId CaptureOptions"
+        " CaptureContentTypeHeader",
+        "MetricsConfig": "MetricPublishFrequencyInSeconds",
+        "DeploymentConfig": "BlueGreenUpdatePolicy RollingUpdatePolicy AutoRollbackConfiguration",
+    }.items()
+}
+_NONE: frozenset[str] = frozenset()
+
+
+def check(shape: Shape, document: dict[str, Any], path: str = "") -> None:
+    """Raise ValidationException for the first member of a checked document that is in none of the tables."""
+    for name, value in document.items():
+        member = f"{path}{name}"
+        if name in STORED.get(shape.name, _NONE) or name in REFUSED.get(shape.name, _NONE):
+            continue
+        if name not in READ.get(shape.name, _NONE):
+            raise not_hosted(member)
+        member_shape = shape.members[name]
+        if member_shape.type == "structure":
+            check(member_shape, value, f"{member}.")
+        elif member_shape.element and member_shape.element.type == "structure":
+            for element in value:
+                check(member_shape.element, element, f"{member}.")
