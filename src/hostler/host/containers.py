@@ -19,6 +19,7 @@ from pathlib import Path
 from hostler import contract
 from hostler.errors import EngineError
 from hostler.host import sandbox
+from hostler.host.namespaces import Allowed, View
 from hostler.host.ports import Ports, ports_environment
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import exit_words, wait_unless_hurried
@@ -52,7 +53,7 @@ class Container:
     def child(self) -> Child:
         """Return the container as control is sent it."""
         spawn = self.spawn
-        return Child(spawn.id, self.pid, self.address, self.started, spawn.labels, self.exit, self.base)
+        return Child(spawn.id, self.pid, self.address, self.started, spawn.labels, self.exit, self.base, spawn.isolated)
 
 
 class ContainerTable:
@@ -60,7 +61,7 @@ class ContainerTable:
 
     def __init__(
         self, run: Path, data: Path, lifeline: int, reaper: Reaper, zygote: ZygoteClient, bubblewrap: bool,
-        changed: Callable[[], None],
+        allowed: Allowed, changed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._run = run
         self._data = data
@@ -68,6 +69,7 @@ class ContainerTable:
         self._reaper = reaper
         self._zygote = zygote
         self._bubblewrap = bubblewrap
+        self._allowed = allowed
         self._changed = changed
         self._ports = Ports()
         self.containers: dict[str, Container] = {}
@@ -135,15 +137,24 @@ class ContainerTable:
 
     async def _fork(self, container: Container) -> None:
         spawn = container.spawn
+        if spawn.isolated and self._allowed.isolation:
+            raise EngineError(
+                f"it is to have no network, and this machine does not allow that: {self._allowed.isolation}"
+            )
         sockets = self._sockets(spawn)
         container.address = f"unix:{sockets}/s"
+        view = None
+        if not self._allowed.opt_ml:
+            container.base = contract.BASE_DIR
+            artifacts = spawn.environment.get(contract.ENV_ARTIFACTS, "")
+            view = View(spawn.folder, artifacts, spawn.isolated, str(self._run), str(sockets))
         environment = {
             **_inherited(),
             **ONE_THREAD,
-            "HOME": spawn.folder,
-            "TMPDIR": f"{sockets}/tmp",
-            **spawn.environment,
-            contract.ENV_BASE_DIR: spawn.folder,
+            "HOME": container.base,
+            "TMPDIR": f"{container.base if view else sockets}/tmp",
+            **{name: _container_path(container, value) for name, value in spawn.environment.items()},
+            contract.ENV_BASE_DIR: container.base,
             contract.ENV_BIND_TO_PORT: str(
                 contract.DEFAULT_PORT
             ),  # as every container has it; ours listens on its socket
@@ -152,7 +163,7 @@ class ContainerTable:
             contract.ENV_FRAMEWORK: spawn.framework,
         }
         with self._reaper.spawning():
-            pid = await self._zygote.fork(Fork(spawn.folder, spawn.log, _checked(environment), spawn.framework))
+            pid = await self._zygote.fork(Fork(spawn.folder, spawn.log, _checked(environment), spawn.framework, view))
             self._watch(container, pid)
 
     async def _execute(self, container: Container) -> None:

@@ -18,11 +18,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostler import contract
 from hostler import settings as settings_module
 from hostler.errors import UserError
-from hostler.host import data_dir, listener, sandbox
+from hostler.host import data_dir, listener, namespaces, sandbox
 from hostler.host.containers import ContainerTable
 from hostler.host.control_socket import HostLink
+from hostler.host.namespaces import Allowed
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import Respawned
 from hostler.host.zygote_client import ZygoteClient
@@ -70,10 +72,13 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
         bubblewrap = settings.bubblewrap != "off" and sandbox.bubblewrap_works()
         if settings.bubblewrap == "on" and not bubblewrap:
             raise UserError("bubblewrap does not work here, and the setting `bubblewrap` is on")
+        allowed = namespaces.trial()
+        if allowed.opt_ml:
+            _say(f"There is no {contract.BASE_DIR} for scripts and hostler's own servers here: {allowed.opt_ml}")
         with listener.listen(settings.host, settings.port, _PORT_WAIT if was_killed else 0.0) as bound:
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap).run())
+                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run())
             finally:
                 data_dir.remove_run_folder(settings.data, folder)
         _say("stopped")
@@ -96,13 +101,15 @@ def _prepare(settings: Settings) -> Path:
 
 class _Host:
     def __init__(
-        self, settings: Settings, programs: Programs, folder: Path, listener: socket.socket, bubblewrap: bool
-    ) -> None:
+        self, settings: Settings, programs: Programs, folder: Path, listener: socket.socket, bubblewrap: bool,
+        allowed: Allowed,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._programs = programs
         self._folder = folder
         self._listener = listener
         self._bubblewrap = bubblewrap
+        self._allowed = allowed
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()  # a second signal: nobody gets time to finish
         self._ready = False
@@ -125,7 +132,7 @@ class _Host:
         zygote = ZygoteClient(self._programs.server, lifeline, reaper)
         link = HostLink(self._end_gateway)
         containers = ContainerTable(
-            self._folder, self._settings.data, lifeline, reaper, zygote, self._bubblewrap, link.changed
+            self._folder, self._settings.data, lifeline, reaper, zygote, self._bubblewrap, self._allowed, link.changed
         )
         await link.serve(self._folder / "host.sock", containers)
         control = self._respawned("control", self._programs.control, reaper, lifeline)

@@ -19,6 +19,8 @@ from typing import NoReturn
 
 import msgspec
 
+from hostler import contract
+from hostler.host import namespaces
 from hostler.processes.forkserver import ForkServer
 from hostler.processes.tree import adopt_orphans
 
@@ -41,12 +43,16 @@ IMPORTS_AHEAD = tuple(dict.fromkeys(module for framework in _AHEAD for module in
 
 
 class Fork(msgspec.Struct, frozen=True):
-    """A container to fork. `environment` is its whole environment; its output goes to the file `log`."""
+    """A container to fork. `environment` is its whole environment; its output goes to the file `log`.
+
+    `view`: what it sees in namespaces of its own; None: this machine does not allow them.
+    """
 
     folder: str
     log: str
     environment: dict[str, str]
     framework: str
+    view: namespaces.View | None = None
 
 
 def main() -> None:
@@ -85,7 +91,9 @@ def run_container(server: str, lifeline: int, spec: bytes, fds: list[int]) -> No
         adopt_orphans()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")  # out of memory, the kernel kills a container before any of hostler's processes
-        os.chdir(fork.folder)
+        if fork.view:
+            _enter(fork.view)
+        os.chdir(contract.BASE_DIR if fork.view else fork.folder)
         os.environ.clear()
         os.environ.update(fork.environment)
         for stream in (sys.stdout, sys.stderr):
@@ -105,6 +113,13 @@ def run_container(server: str, lifeline: int, spec: bytes, fds: list[int]) -> No
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         os._exit(code)
+
+
+def _enter(view: namespaces.View) -> None:
+    try:
+        namespaces.enter(view)
+    except OSError as error:  # such as: the system's limit of namespaces is reached
+        sys.exit(f"The container gets no namespaces of its own: {error.strerror}.")
 
 
 if __name__ == "__main__":

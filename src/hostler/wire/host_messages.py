@@ -23,6 +23,7 @@ class Spawn(msgspec.Struct, frozen=True):
     labels: dict[str, str]  # opaque to the host; control recognizes its containers by them
     framework: str = ""  # xgboost | sklearn | torch | onnx | script | auto
     command: tuple[str, ...] = ()
+    isolated: bool = False  # without any network but its own loopback; refused where that cannot be
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Child(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     exit: int | None = None
     base: str = ""  # the base folder as the container itself sees it: Spawn.folder, or /opt/ml where that is bound
+    isolated: bool = False
 
 
 # --- control to host ----------------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from hostler.host import containers as module
 from hostler.host.containers import Container, ContainerTable
+from hostler.host.namespaces import Allowed
 from hostler.wire.host_messages import Spawn
 
 
 def table(folder: Path, *spawns: Spawn) -> ContainerTable:
     """A table that runs nothing, with these containers in it already."""
-    containers = ContainerTable(folder, folder, -1, None, None, False, lambda: None)  # type: ignore[arg-type]
+    containers = ContainerTable(folder, folder, -1, None, None, False, Allowed(), lambda: None)  # type: ignore[arg-type]
     containers.containers = {spawn.id: Container(spawn) for spawn in spawns}
     return containers
 
