@@ -25,6 +25,7 @@ from hostler.artifacts.archive import ArchiveLimits, extract
 from hostler.engines import images
 from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.failures import Code
+from hostler.host import namespaces
 from hostler.servers import environment
 from hostler.servers.frameworks import artifact, installed, requirements
 from hostler.servers.frameworks.predictor import Unloadable
@@ -223,6 +224,7 @@ class _Inspection:
             message = f"It has {_TRANSFORM} beside {', '.join(beside)}. Have one or the others, not both."
             yield Finding("error", name, message, Code.FUNCTIONS_CLASH)
         yield from self._imports(script.parent, name, tree)
+        yield from self._opt_ml(name, tree)
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
         reported = set()
@@ -236,6 +238,17 @@ class _Inspection:
                 f"It imports {module}, which is not installed here: it fails {when}. Install the package that has it"
                 " where hostler is installed, or put the module beside the script.",
                 Code.MODULE_MISSING,
+            )  # fmt: skip
+
+    def _opt_ml(self, name: str, tree: ast.Module) -> Iterator[Finding]:
+        """Warn of the first path below /opt/ml, if this machine does not let scripts have that folder."""
+        lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Constant) and _is_in_base(node.value)]
+        if lines and (refused := namespaces.trial().opt_ml):
+            yield Finding(
+                "warning", f"{name}:{min(lines)}",
+                f"It names a path in {contract.BASE_DIR}, which is there on AWS and not here ({refused}). Let"
+                f" model_fn use the folder that it is given; elsewhere, take {contract.ENV_BASE_DIR} of the"
+                f" environment, if that is set, instead of {contract.BASE_DIR}.",
             )  # fmt: skip
 
     def _requirements(self) -> Iterator[Finding]:
@@ -330,6 +343,10 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
                     pending.append((ast.Module(child.orelse, []), late))
                 case _:
                     pending.append((child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)))
+
+
+def _is_in_base(value: object) -> bool:
+    return isinstance(value, str) and f"{value}/".startswith(f"{contract.BASE_DIR}/")
 
 
 def _is_installed(module: str, folders: Sequence[Path]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -218,4 +219,5 @@ def _check(result: int, failed: str) -> None:
     """Raise OSError for a system call that failed."""
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{failed}: {os.strerror(number)}")
+        why = "the system's limit is reached" if number == errno.ENOSPC else os.strerror(number)
+        raise OSError(number, f"{failed}: {why}")
