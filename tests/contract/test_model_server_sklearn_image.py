@@ -13,7 +13,9 @@ SCRIPT = """
 from sagemaker_containers.beta.framework import content_types, encoders, worker
 from sagemaker_sklearn_container import serving
 
-def model_fn(d): return None
+import logging
+
+def model_fn(d): logging.getLogger("mine").info("loading %s", "it")
 def input_fn(body, content_type):
     if content_type == "text/plain":
         raise LookupError("no such row")
@@ -42,6 +44,29 @@ def test_a_script_is_served_without_its_name(server: Container) -> None:
     assert (answer.status, answer.json) == (200, [2.0, 4.0])
 
 
+def test_what_a_script_logs_is_in_the_log_as_the_image_formats_it(server: Container) -> None:
+    assert "INFO - mine - loading it\n" in server.output()
+
+
+def test_a_module_that_is_installed_comes_before_ours(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    installed = tmp_path / "packages/sagemaker_containers/beta/framework"
+    installed.mkdir(parents=True)
+    (installed / "worker.py").write_text("NAME = 'the real one'\n")
+    text = """
+        from sagemaker_containers.beta.framework import worker
+        from sagemaker_inference import content_types
+        def model_fn(d): return None
+        def transform_fn(*_): return worker.NAME
+    """
+    script(tmp_path / "model", text)
+    for package in (installed, installed.parent, installed.parent.parent):
+        (package / "__init__.py").touch()
+    with running(tmp_path, packages=tmp_path / "packages", **SKLEARN) as container:
+        container.wait()
+        assert container.ask("POST", "/invocations", b"").text == "the real one"
+
+
 def test_headers_of_a_response_are_sent(server: Container) -> None:
     (socket,) = server.ask("GET", "/ping").json["sockets"]  # where gateways send invocations
     with contextlib.closing(server.connect(socket)) as connection:
@@ -55,7 +80,7 @@ def test_a_scripts_error_is_told_with_its_traceback(server: Container) -> None:
     answer = server.ask("POST", "/invocations", b"x", content_type="text/plain")
     assert answer.status == 500
     assert answer.text.startswith("no such row\nTraceback")
-    assert 'inference.py", line 8, in input_fn' in answer.text
+    assert 'inference.py", line 10, in input_fn' in answer.text
 
 
 def test_no_script_is_asked_for_execution_parameters(server: Container) -> None:

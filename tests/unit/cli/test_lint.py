@@ -261,6 +261,13 @@ def test_a_script_that_the_environment_names_is_examined(tmp_path: Path, script:
     assert result.output.startswith(f"error: {script}: It has no model_fn.")
 
 
+def test_the_images_own_modules_are_not_missing_for_it(tmp_path: Path) -> None:
+    text = f"from sagemaker_containers.beta.framework import worker\n{GOOD}"
+    archive = packed(tmp_path, {"code/inference.py": text, "code/requirements.txt": "sagemaker-containers==2.8.6\n"})
+    assert lint(archive, SKLEARN).output.startswith("Nothing found.")
+    assert lint(archive, PYTORCH).output.startswith("error: code/inference.py:1: It imports sagemaker_containers,")
+
+
 @pytest.mark.parametrize("image", [SKLEARN, PYTORCH, ""])
 def test_a_script_that_the_environment_may_name_is_no_error(tmp_path: Path, image: str) -> None:
     result = lint(packed(tmp_path, {"code/train.py": GOOD, "code/a.txt": ""}), image)

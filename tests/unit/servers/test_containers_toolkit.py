@@ -39,14 +39,16 @@ def transform_fn(model, body, content_type, accept): return {}
 
 @pytest.fixture(autouse=True)
 def _imports_of_its_own() -> Iterator[None]:
-    path = list(sys.path)
+    path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
-    sys.modules.pop("inference", None)
+    for name in set(sys.modules) - modules:
+        if name == "inference" or name.startswith("sagemaker_"):
+            del sys.modules[name]
 
 
 def loaded(folder: Path, text: str, image: str = "sagemaker-scikit-learn:1.2-1", multi: bool = False) -> Predictor:
-    (folder / "code").mkdir()
+    (folder / "code").mkdir(parents=True)
     (folder / "code/inference.py").write_text(text)
     variables = {"SAGEMAKER_BASE_DIR": str(folder), "HOSTLER_IMAGE": image, "SAGEMAKER_MULTI_MODEL": str(multi).lower()}
     return registry.load(folder, "script", environment.read({**variables, "HOSTLER_FRAMEWORK": "sklearn"}))
@@ -274,6 +276,12 @@ def test_a_value_is_answered_as_flask_answers_it(value: Any, answer: Reply) -> N
     assert flask_response.answer(value) == answer
 
 
+def test_a_list_is_json_from_version_2_on(tmp_path: Path) -> None:
+    text = "def model_fn(d): return 0\ndef transform_fn(m, b, c, a): return [1, {'b': 2}]\n"
+    assert reply(loaded(tmp_path, text, "sagemaker-xgboost:3.0-5"), b"")[:3] == (200, b'[1,{"b":2}]\n', JSON)
+    assert status(loaded(tmp_path / "older", text, "sagemaker-xgboost:1.7-1"), b"") == 500
+
+
 @pytest.mark.parametrize("value", [None, 1, [1], np.zeros(1), 1.5])
 def test_a_value_that_flask_has_no_answer_for_is_an_error(value: Any) -> None:
     with pytest.raises(TypeError, match="which is no answer"):
@@ -332,6 +340,11 @@ def test_behind_multi_model_csv_is_read_by_numpy_whose_records_and_texts_are_no_
     tmp_path: Path, body: bytes
 ) -> None:
     assert status(loaded(tmp_path, ECHO, multi=True), body, CSV) == 500
+
+
+@pytest.mark.parametrize("content_type", ["application/x-npz", "image/png"])
+def test_behind_multi_model_other_types_are_a_500(tmp_path: Path, content_type: str) -> None:
+    assert status(loaded(tmp_path, ECHO, multi=True), b"1,2", content_type) == 500
 
 
 def test_behind_multi_model_a_prediction_is_written_as_accept_says(tmp_path: Path) -> None:

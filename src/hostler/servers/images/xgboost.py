@@ -18,7 +18,9 @@ def profile(repository: str, tag: str) -> Profile:
         family="xgboost",
         version=number,
         framework="xgboost",
-        single=Mode("containers", default_accept="text/csv", transform_fn=number >= (1, 0, 1)),
+        single=Mode(
+            "containers", default_accept="text/csv", transform_fn=number >= (1, 0, 1), flask=3 if number >= (3,) else 1
+        ),
         multi=Mode("inference", default_accept="text/csv"),
         modules=("containers", "inference", "xgboost"),
     )

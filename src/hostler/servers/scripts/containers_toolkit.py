@@ -14,6 +14,7 @@ body or a media type that they do not take.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,14 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks.predictor import Call, Reply, Stream, Unloadable
 from hostler.servers.scripts import defaults, flask_response, loading
 from hostler.servers.scripts.containers_encoders import UTF8_TYPES, ClientError
+from hostler.servers.scripts.loading import Defaults, Functions
+
+_LOG = "%(asctime)s %(levelname)s - %(name)s - %(message)s"  # of the images' serving.py
 
 
 def load(folder: Path, environment: Environment) -> Script:
     """Import the script and load its model. Raises Unloadable, and whatever the script raises."""
+    logging.basicConfig(format=_LOG, level=logging.INFO)
     script = loading.functions(folder, environment)
     profile = environment.profile("script")
     if not profile.single.transform_fn:  # an older image
@@ -45,7 +50,7 @@ def load(folder: Path, environment: Environment) -> Script:
         raise Unloadable(f"{script.program} has {either}", Code.NO_PREDICT_FN)
     supplied = defaults.of(profile.family, multi_model=False)
     assert supplied
-    return Script(model, script, supplied, environment.default_accept or media.JSON)
+    return Script(model, script, supplied, environment)
 
 
 class Script:
@@ -53,15 +58,14 @@ class Script:
 
     max_batch = 1
 
-    def __init__(
-        self, model: object, script: loading.Functions, supplied: loading.Defaults, default_accept: str
-    ) -> None:
+    def __init__(self, model: object, script: Functions, supplied: Defaults, environment: Environment) -> None:
         self._model = model
         self._input = script.input or supplied.input
         self._predict = script.predict or supplied.predict
         self._output = script.output or supplied.output
         self._transform = script.transform or self._in_steps
-        self._default_accept = default_accept
+        self._default_accept = environment.default_accept or media.JSON
+        self._flask = environment.profile("script").single.flask
 
     def predict(self, calls: Sequence[Call]) -> list[Reply | Stream]:
         try:
@@ -79,7 +83,7 @@ class Script:
         if isinstance(value, tuple):  # 4.
             body, mimetype = value[0], value[1]
             value = flask_response.Response(body, mimetype=mimetype or media.JSON)
-        return flask_response.answer(value)
+        return flask_response.answer(value, self._flask)
 
     def _in_steps(self, model: object, body: Any, content_type: str, accept: str) -> object:
         data = self._input(body, content_type)

@@ -32,7 +32,12 @@ SINGLE = Defaults(_input, _predict, _output)
 
 
 def _input_of_many(body: Any, content_type: str) -> Any:
-    """Return a body's array as the toolkit decodes it: one row is a table's row, of JSON and CSV as float32."""
+    """Return a body's array as the toolkit decodes it: one row is a table's row, of JSON and CSV as float32.
+
+    The image has a toolkit that knows no NPZ.
+    """
+    if content_type not in inference_encoders.SUPPORTED_CONTENT_TYPES:
+        raise inference_encoders.UnsupportedFormatError(content_type)
     array = inference_encoders.decode(body, content_type)
     if len(array.shape) == 1:
         array = array.reshape(1, -1)
