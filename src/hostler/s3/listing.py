@@ -7,9 +7,10 @@ import binascii
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
-from hostler.s3.buckets import Buckets, Object, S3Error
+from hostler.s3.buckets import Buckets, ObjectMetadata, S3Error
 from hostler.s3.xml import Value, document, time
 from hostler.text import is_count
 
@@ -17,17 +18,23 @@ _MAX_KEYS = 1000
 _AFTER_ALL = "\U0010ffff"  # sorts after every character: appended to a prefix, it sorts after all keys with that prefix
 
 
+class Found(NamedTuple):
+    key: str
+    metadata: ObjectMetadata
+
+
 @dataclass(frozen=True)
 class Page:
-    items: list[Object | str]  # a str is a common prefix
+    items: list[Found | str]  # a str is a common prefix
     truncated: bool
 
 
 def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str, max_keys: int) -> Page:
     """Return up to `max_keys` objects and common prefixes after `after`, in the order of their bytes. Blocks."""
-    items: list[Object | str] = []
+    items: list[Found | str] = []
     last_prefix = ""
-    for key in buckets.keys(bucket, prefix, after):
+    for entry in buckets.entries(bucket, prefix, after):
+        key = entry.key
         if last_prefix and key.startswith(last_prefix):
             continue
         end = key.find(delimiter, len(prefix)) if delimiter else -1
@@ -41,7 +48,7 @@ def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str,
             items.append(last_prefix := common_prefix)
             continue
         with contextlib.suppress(S3Error):  # removed in the meantime
-            items.append(buckets.find_object(bucket, key))
+            items.append(Found(key, buckets.metadata(bucket, entry)))
     return Page(items, truncated=False)
 
 
@@ -57,7 +64,7 @@ def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> byt
     after = _read_token(token) if is_v2 and "continuation-token" in query else start
     max_keys = _count(query.get("max-keys", str(_MAX_KEYS)))
     result = page(buckets, bucket, prefix, delimiter, after, max_keys)
-    objects = [item for item in result.items if isinstance(item, Object)]
+    objects = [item for item in result.items if isinstance(item, Found)]
     prefixes = [item for item in result.items if isinstance(item, str)]
     last = result.items[-1] if result.items else ""
     fields: list[tuple[str, Value]] = [("Name", bucket), ("Prefix", encode(prefix))]
@@ -80,10 +87,10 @@ def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> byt
     return document("ListBucketResult", fields)
 
 
-def _contents(item: Object, key: str) -> Value:
+def _contents(item: Found, key: str) -> Value:
     return [
         ("Key", key),
-        ("LastModified", time(item.modified)),
+        ("LastModified", time(item.metadata.modified)),
         ("ETag", f'"{item.metadata.etag}"'),
         ("Size", item.metadata.size),
         ("StorageClass", "STANDARD"),

@@ -44,7 +44,8 @@ class ObjectCalls:
         received = await asyncio.to_thread(copy_object, self._buckets, source, None)
         stored = await asyncio.to_thread(self._commit, received, request.bucket, request.key, headers)
         return xml_response(
-            "CopyObjectResult", [("LastModified", xml.time(stored.modified)), ("ETag", f'"{stored.metadata.etag}"')]
+            "CopyObjectResult",
+            [("LastModified", xml.time(stored.metadata.modified)), ("ETag", f'"{stored.metadata.etag}"')],
         )
 
     async def get_object(self, request: S3Request) -> Response:

@@ -133,6 +133,6 @@ def _matches(etags: str, version: Object) -> bool:
 def _is_later(version: Object, since: str) -> bool:
     """Return whether the object is newer than an HTTP date. No object is newer than a date that cannot be parsed."""
     try:
-        return int(version.modified) > email.utils.parsedate_to_datetime(since).timestamp()
+        return int(version.metadata.modified) > email.utils.parsedate_to_datetime(since).timestamp()
     except (ValueError, TypeError, OverflowError):
         return False

@@ -68,7 +68,7 @@ def object_headers(version: Object, request: S3Request) -> dict[str, str]:
         **version.metadata.headers,
         **overrides,
         "etag": f'"{version.metadata.etag}"',
-        "last-modified": email.utils.formatdate(version.modified, usegmt=True),
+        "last-modified": email.utils.formatdate(version.metadata.modified, usegmt=True),
         "accept-ranges": "bytes",
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from hostler.s3.buckets import S3Error
 
 Value = str | int | bool | Sequence[tuple[str, "Value"]]
 
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -30,7 +30,7 @@ def _content(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
-        return escape(str(value), {"\r": "&#13;"})
+        return str(value).translate(_ESCAPED)
     return "".join(f"<{name}>{_content(child)}</{name}>" for name, child in value)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from hostler.s3.buckets import Buckets, S3Error, WriteCondition
 from hostler.s3.file_version import file_version
+from hostler.s3.listing import page
 from small_disk import small_disk
 
 
@@ -98,17 +99,39 @@ def test_an_object_keeps_its_metadata_when_its_file_changes_but_not_its_content(
 
 
 def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
-    """The first reader stores the ETag in the sidecar."""
+    """The first reader stores the ETag in the sidecar, unless the file is small."""
     put(buckets, "put", b"data", "8d777f385d3dfec8815d20f7496026dc")
     put(buckets, "parts", b"data", "0123-2")
     dropped = buckets.root / "bucket" / "dropped"
-    dropped.write_bytes(b"data")
-    buckets.find_object("bucket", "dropped")
+    dropped.write_bytes(bytes(2 << 20))
+    dropped.with_name("small").write_bytes(b"data")
+    for key in ("dropped", "small"):
+        buckets.find_object("bucket", key)
     sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
     for key in ("put", "parts", "dropped"):
         metadata = Buckets(buckets.root).find_object("bucket", key).metadata
         assert metadata.file_version == file_version((buckets.root / "bucket" / key).stat())
     assert sidecars == {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
+
+
+def test_a_file_that_is_written_again_in_the_same_tick_of_the_clock_is_another_version(buckets: Buckets) -> None:
+    dropped = buckets.root / "bucket" / "dropped"
+    for number in range(200):
+        data = b"%03d" % number
+        dropped.write_bytes(data)
+        assert buckets.find_object("bucket", "dropped").metadata.etag == hashlib.md5(data).hexdigest()
+
+
+def test_a_listed_file_that_has_changed_since_has_its_new_etag(buckets: Buckets) -> None:
+    dropped = buckets.root / "bucket" / "dropped"
+    for data in (b"one", b"two"):
+        dropped.with_name("new").write_bytes(data)
+        os.utime(dropped.with_name("new"), (1, 1))
+        dropped.with_name("new").rename(dropped)
+        for _ in range(2):
+            [found] = page(buckets, "bucket", "", "", "", 10).items
+            assert not isinstance(found, str)
+            assert (found.key, found.metadata.etag) == ("dropped", hashlib.md5(data).hexdigest())
 
 
 def test_a_sidecar_holds_the_version_of_the_file_as_stamp(buckets: Buckets) -> None:
