@@ -109,6 +109,36 @@ class WriteCondition(NamedTuple):
 UNCONDITIONAL = WriteCondition()
 
 
+class _Sidecars:
+    """The sidecars below `root`, and the metadata of objects that were found before."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._remembered: dict[tuple[str, str], ObjectMetadata] = {}
+
+    def path(self, bucket: str, key: str) -> Path:
+        return self.root / bucket / hashlib.sha256(key.encode()).hexdigest()
+
+    def read(self, bucket: str, key: str) -> list[ObjectMetadata]:
+        try:
+            return msgspec.json.decode(self.path(bucket, key).read_bytes(), type=_Sidecar).versions
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
+
+    def remembered(self, bucket: str, key: str, version: FileVersion) -> ObjectMetadata | None:
+        """Return the metadata of a file's version that was found before."""
+        metadata = self._remembered.get((bucket, key))
+        return metadata if metadata is not None and metadata.file_version == version else None
+
+    def remember(self, bucket: str, key: str, metadata: ObjectMetadata) -> None:
+        """Keep metadata in memory, unless another version of the file could still get the same times."""
+        if time.time_ns() - max(metadata.file_version.mtime, metadata.file_version.ctime) <= _SETTLED:
+            return
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        self._remembered[bucket, key] = metadata
+
+
 class Bucket(msgspec.Struct, frozen=True):
     name: str
     created: float  # epoch seconds
@@ -136,8 +166,7 @@ class Buckets:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._sidecars = root / ".meta"
-        self._remembered: dict[tuple[str, str], ObjectMetadata] = {}  # by bucket and key, as last found
+        self._sidecars = _Sidecars(root / ".meta")
         root.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -160,7 +189,7 @@ class Buckets:
     def bucket(self, name: str) -> Bucket:
         folder = self._bucket_folder(name)
         try:
-            record = msgspec.json.decode((self._sidecars / name / "bucket").read_bytes(), type=_BucketRecord)
+            record = msgspec.json.decode((self._sidecars.root / name / "bucket").read_bytes(), type=_BucketRecord)
         except (FileNotFoundError, msgspec.DecodeError):
             try:
                 record = _BucketRecord(folder.stat().st_mtime, "us-east-1")
@@ -176,9 +205,11 @@ class Buckets:
             with contextlib.suppress(S3Error):
                 self._bucket_folder(name)
                 return False
-            (self._sidecars / name).mkdir(parents=True, exist_ok=True)
+            (self._sidecars.root / name).mkdir(parents=True, exist_ok=True)
             self._write_file(
-                self._sidecars / name / "bucket", msgspec.json.encode(_BucketRecord(time.time(), region)), durable=True
+                self._sidecars.root / name / "bucket",
+                msgspec.json.encode(_BucketRecord(time.time(), region)),
+                durable=True,
             )
             (self.root / name).mkdir()
             _sync_folder(self.root)
@@ -194,7 +225,7 @@ class Buckets:
                     os.rmdir(path)
             except OSError as error:  # a file that is no object (a link, a socket) is not ours to remove
                 raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
-            shutil.rmtree(self._sidecars / name, ignore_errors=True)  # a folder that a person made has none
+            shutil.rmtree(self._sidecars.root / name, ignore_errors=True)  # a folder that a person made has none
 
     def _bucket_folder(self, bucket: str) -> Path:
         folder = self.root / bucket
@@ -291,7 +322,7 @@ class Buckets:
         with _commit_lock, contextlib.suppress(S3Error):
             path = self.find_object(bucket, key).path
             path.unlink()
-            self._sidecar_path(bucket, key).unlink(missing_ok=True)
+            self._sidecars.path(bucket, key).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 while path.parent != folder:
                     path = path.parent
@@ -316,17 +347,13 @@ class Buckets:
 
     def _object_metadata(self, bucket: str, key: str, path: str, status: os.stat_result) -> ObjectMetadata:
         version = file_version(status)
-        remembered = self._remembered.get((bucket, key))
-        if remembered is not None and remembered.file_version == version:
+        if remembered := self._sidecars.remembered(bucket, key, version):
             return remembered
-        stored = self._read_sidecar(bucket, key)
+        stored = self._sidecars.read(bucket, key)
         metadata = next((metadata for metadata in stored if metadata.file_version == version), None)
         if metadata is None:
             metadata = self._read_metadata(bucket, key, Path(path), stored)
-        if time.time_ns() - max(metadata.file_version.mtime, metadata.file_version.ctime) > _SETTLED:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[bucket, key] = metadata
+        self._sidecars.remember(bucket, key, metadata)
         return metadata
 
     def _read_metadata(self, bucket: str, key: str, path: Path, stored: list[ObjectMetadata]) -> ObjectMetadata:
@@ -352,23 +379,14 @@ class Buckets:
         """Return the metadata of the version in place, in a list; an empty list if the sidecar has none of it."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             current = file_version(path.lstat())
-            return [metadata for metadata in self._read_sidecar(bucket, key) if metadata.file_version == current][:1]
+            return [metadata for metadata in self._sidecars.read(bucket, key) if metadata.file_version == current][:1]
         return []
 
     def _write_sidecar(self, bucket: str, key: str, versions: list[ObjectMetadata], *, durable: bool) -> None:
         """Write a sidecar. `durable`: its metadata cannot be computed again, so it must survive a power failure."""
-        sidecar = self._sidecar_path(bucket, key)
+        sidecar = self._sidecars.path(bucket, key)
         sidecar.parent.mkdir(parents=True, exist_ok=True)
         self._write_file(sidecar, msgspec.json.encode(_Sidecar(key, versions)), durable=durable)
-
-    def _read_sidecar(self, bucket: str, key: str) -> list[ObjectMetadata]:
-        try:
-            return msgspec.json.decode(self._sidecar_path(bucket, key).read_bytes(), type=_Sidecar).versions
-        except (FileNotFoundError, msgspec.DecodeError):
-            return []
-
-    def _sidecar_path(self, bucket: str, key: str) -> Path:
-        return self._sidecars / bucket / hashlib.sha256(key.encode()).hexdigest()
 
     def _write_file(self, path: Path, data: bytes, *, durable: bool) -> None:
         file, temporary = self.stage()
