@@ -284,7 +284,7 @@ class Buckets:
             try:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
-                    self._remove_empty(path, folder)
+                    _remove_empty(path, folder)
                 previous = self._current(bucket, key, path)
                 # 1. The sidecar names both versions: after a crash, the file in place has its own metadata.
                 self._write_sidecar(bucket, key, [metadata, *previous], durable=True)
@@ -403,7 +403,6 @@ class Buckets:
     def _check_condition(self, bucket: str, key: str, condition: WriteCondition) -> None:
         if condition == UNCONDITIONAL:
             return
-        failed = S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
         try:
             etag = self.find_object(bucket, key).metadata.etag
         except S3Error:
@@ -411,13 +410,7 @@ class Buckets:
                 raise
             return
         if condition.absent or etag != condition.etag:
-            raise failed
-
-    @staticmethod
-    def _remove_empty(path: Path, folder: Path) -> None:
-        for nested, _, _ in os.walk(path, topdown=False):
-            if Path(nested) != folder:
-                os.rmdir(nested)
+            raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
 
 def _path(folder: Path, key: str) -> Path:
@@ -431,6 +424,13 @@ def _unusable_key(reason: str) -> S3Error:
     return S3Error(
         "InvalidArgument", f"Objects are kept as plain files here, and this key cannot be one: {reason}", 400
     )
+
+
+def _remove_empty(path: Path, folder: Path) -> None:
+    """Remove a folder and those in it, but not the bucket's. Raises OSError if a file lies in one."""
+    for nested, _, _ in os.walk(path, topdown=False):
+        if Path(nested) != folder:
+            os.rmdir(nested)
 
 
 def _md5(file: BufferedReader, size: int) -> str:
