@@ -89,6 +89,37 @@ def test_scikit_learn_prepares_for_xgboost_and_a_script_finishes(hostler: Hostle
     hostler.sm.delete_endpoint(EndpointName="priced")
 
 
+# As in AWS's example of a pipeline: a script that answers by the toolkit's own Response.
+RESPONDING = """
+from sagemaker_containers.beta.framework import content_types, encoders, worker
+
+def model_fn(model_dir): return 2
+
+def predict_fn(rows, factor): return rows * factor
+
+def output_fn(prediction, accept):
+    if prediction.sum() < 0:
+        return worker.Response("a negative sum", status=422, mimetype="text/plain")
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": "doubled"}
+    return worker.Response(encoders.encode(prediction, content_types.CSV), mimetype=accept, headers=headers)
+"""
+
+
+def test_a_scripts_response_reaches_the_caller_with_its_status_type_and_attributes(
+    hostler: Hostler, put: Callable[..., str]
+) -> None:
+    name = "responding"
+    deploy(hostler, name, [{"Image": SKLEARN, "ModelDataUrl": put(name, inference=RESPONDING)}])
+    answer = invoke(hostler, name, b'"1","2"\n3,4\n', Accept="text/csv")
+    assert (answer["ContentType"], answer["CustomAttributes"]) == ("text/csv; charset=utf-8", "doubled")
+    assert answer["Body"] == b"2.0,4.0\n6.0,8.0\n"
+    with pytest.raises(hostler.runtime.exceptions.ModelError) as raised:
+        invoke(hostler, name, b"-1,-2")
+    assert raised.value.response["OriginalStatusCode"] == 422
+    assert raised.value.response["OriginalMessage"] == "a negative sum"
+    hostler.sm.delete_endpoint(EndpointName=name)
+
+
 @pytest.mark.require("torch")
 def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[..., str]):
     trained: list[Any] = []
