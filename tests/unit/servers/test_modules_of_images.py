@@ -71,6 +71,15 @@ assert utils.read_file("file") == "text"
 assert environment.code_dir == "/opt/ml/model/code"
 assert environment.Environment().module_name == "inference"
 assert logging.get_logger().name == "sagemaker-inference"
+from sagemaker_inference.default_handler_service import DefaultHandlerService
+from sagemaker_inference.transformer import Transformer
+class Service(DefaultHandlerService):
+    def __init__(self):
+        super().__init__(Transformer(default_inference_handler=handler))
+try:
+    Service().handle([], None)
+except NotImplementedError as error:
+    assert "calls a script's functions itself" in str(error)
 """
 SPARSE = """
 import scipy.sparse
