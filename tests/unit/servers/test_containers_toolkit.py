@@ -288,6 +288,12 @@ def test_a_value_that_flask_has_no_answer_for_is_an_error(value: Any) -> None:
         flask_response.answer(value)
 
 
+@pytest.mark.parametrize("value", [Response([5]), Response("x", 100), Response("x", 600)])
+def test_a_response_that_cannot_be_sent_is_an_error(value: Response) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"a piece of a Response|none of 200 to 599"):
+        flask_response.answer(value)
+
+
 def test_a_tuple_is_a_body_and_its_media_type(tmp_path: Path) -> None:
     text = "def model_fn(d): return 0\ndef transform_fn(m, body, c, accept): return body.upper(), 'text/plain'\n"
     found = reply(loaded(tmp_path, text), b"said")
@@ -311,7 +317,7 @@ def test_a_response_has_flasks_members() -> None:
     response.data = "other"
     response.headers["X-A"] = "1"
     assert flask_response.answer(response) == Reply(422, b"other", "text/plain; charset=utf-8", (("X-A", "1"),))
-    assert Response(status=799).status == "799 UNKNOWN"
+    assert Response(status=599).status == "599 UNKNOWN"
 
 
 # --- many models: sagemaker_sklearn_container/handler_service.py, sagemaker_inference ------------------------------

@@ -68,10 +68,10 @@ class Response:
         return not hasattr(self.response, "__len__")
 
     def iter_encoded(self) -> Iterator[bytes]:
-        return (piece.encode() if isinstance(piece, str) else bytes(piece) for piece in self.response)
+        return map(_encoded, self.response)
 
     def set_data(self, value: str | bytes) -> None:
-        self.response = [value.encode() if isinstance(value, str) else bytes(value)]
+        self.response = [_encoded(value)]
 
     def get_data(self, as_text: bool = False) -> Any:
         self.response = list(self.iter_encoded())
@@ -81,6 +81,14 @@ class Response:
     data = property(get_data, set_data)
 
 
+def _encoded(piece: str | bytes) -> bytes:
+    if isinstance(piece, str):
+        return piece.encode()
+    if not isinstance(piece, bytes | bytearray | memoryview):  # bytes(5) would be five bytes
+        raise TypeError(f"a piece of a Response is text or bytes, and this is a {type(piece).__name__}")
+    return bytes(piece)
+
+
 def with_charset(mimetype: str) -> str:
     """Return the content type of a media type: text has its charset."""
     text = mimetype.startswith("text/") or mimetype in _WITH_CHARSET or mimetype.endswith("+xml")
@@ -88,7 +96,7 @@ def with_charset(mimetype: str) -> str:
 
 
 def answer(value: Any, version: int = 1) -> Reply | Stream:
-    """Return the answer that a view's value is to a major version of Flask. Raises TypeError for a value that is none.
+    """Return the answer that a view's value is to a major version of Flask. Raises TypeError, ValueError if it is none.
 
     A Response goes through: body, status, content type, headers. Text and bytes are HTML; a dict is JSON, and a list
     from version 2 on. An iterator, also a Response's, is sent piece by piece.
@@ -96,6 +104,8 @@ def answer(value: Any, version: int = 1) -> Reply | Stream:
     if callable(getattr(value, "get_data", None)) and hasattr(value, "status_code"):
         if getattr(value, "is_streamed", False) and value.status_code == http.HTTPStatus.OK:
             return Stream(value.iter_encoded(), value.content_type)
+        if not 200 <= value.status_code <= 599:  # an answer below is not the last one to a request
+            raise ValueError(f"the script's Response has the status {value.status_code}, which is none of 200 to 599")
         headers = tuple((key, text) for key, text in value.headers.items() if key.lower() not in _OF_THE_CONNECTION)
         return Reply(value.status_code, value.get_data(), value.content_type or _HTML, headers)
     if isinstance(value, str):
