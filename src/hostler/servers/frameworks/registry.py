@@ -12,6 +12,7 @@ from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, installed
 from hostler.servers.frameworks.predictor import Predictor, Unloadable
 
+_HEAD = 512  # bytes, by which a model of XGBoost's is recognised
 OWN_PROCESS_SIZE = 2**20  # bytes; unpickling a larger artifact blocks the interpreter noticeably
 
 
@@ -88,6 +89,11 @@ def _script(folder: Path, environment: Environment) -> Predictor:
 def _xgboost_pickle(folder: Path) -> bool:
     try:
         with artifact.model_file(folder, (artifact.XGBOOST_FILE,)).open("rb") as file:
-            return file.read(1) != model_files.XGBOOST
+            start = file.read(_HEAD)
     except (Unloadable, OSError):
         return False
+    if start.startswith(model_files.XGBOOST):
+        return False
+    from hostler.servers.frameworks import xgboost_binary
+
+    return not xgboost_binary.looks_binary(start)

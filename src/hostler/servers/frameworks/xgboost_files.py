@@ -1,4 +1,4 @@
-"""XGBoost's model files: as saved by the library (JSON, UBJSON), and pickled boosters."""
+"""XGBoost's model files: as any version from 0.90 on saves them, and pickled boosters and estimators."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import xgboost
 
 from hostler import model_files
+from hostler.servers.frameworks import xgboost_binary, xgboost_old
 from hostler.servers.frameworks.predictor import Unloadable
 
 
@@ -23,30 +24,40 @@ class ModelFile(NamedTuple):
 
 def load(file: Path) -> ModelFile:
     """Read a model file: as saved, or pickled. Raises Unloadable, MemoryError, and what a pickle's code raises."""
+    xgboost_old.teach()
     data = _content(file)
-    pickled = ""
-    if not data.startswith(model_files.XGBOOST):
-        try:
-            model = pickle.loads(data)
-        except (MemoryError, ModuleNotFoundError):
-            raise
-        except Exception as error:
-            pickled = f"as a pickle: {error}; "
-        else:
-            booster = model.get_booster() if hasattr(model, "get_booster") else model
-            if not isinstance(booster, xgboost.Booster):
-                raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
-            return ModelFile(booster, True, int(getattr(booster, "best_ntree_limit", 0)))
-    if _cut_short(data):
-        raise Unloadable(f"{file.name} does not load: {pickled}it does not end as an XGBoost model does")
-    booster = xgboost.Booster()
+    if is_saved(data):
+        return ModelFile(_saved(file, data), False, 0)
+    try:
+        model = pickle.loads(data)
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise Unloadable(f"{file.name} does not load: as a pickle: {_first_line(error)}") from None
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    if not isinstance(booster, xgboost.Booster):
+        raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
+    return ModelFile(booster, True, int(getattr(booster, "best_ntree_limit", 0)))
+
+
+def is_saved(start: bytes | bytearray) -> bool:
+    """Return whether a file that begins so is a model as the library saves it; else it can only be a pickle."""
+    return start.startswith(model_files.XGBOOST) or xgboost_old.is_old(start)
+
+
+def _saved(file: Path, data: bytearray) -> xgboost.Booster:
+    if not xgboost_old.is_old(data) and _cut_short(data):
+        raise Unloadable(f"{file.name} does not load: it does not end as an XGBoost model does")
+    booster = xgboost.Booster({"nthread": 1})  # more threads take longer to start than a small model takes to load
     try:
         booster.load_model(data)
+    except xgboost_binary.Damaged as error:
+        raise Unloadable(f"{file.name} does not load: {error}") from None
     except (xgboost.core.XGBoostError, ValueError) as error:
         if "bad_alloc" in str(error):
             raise MemoryError("the model does not fit in memory") from None
-        raise Unloadable(f"{file.name} does not load: {pickled}as an XGBoost model: {_first_line(error)}") from None
-    return ModelFile(booster, False, 0)
+        raise Unloadable(f"{file.name} does not load: as an XGBoost model: {_first_line(error)}") from None
+    return booster
 
 
 def _content(file: Path) -> bytearray:
