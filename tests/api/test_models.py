@@ -33,6 +33,12 @@ def test_a_primary_container_is_described_as_one_with_its_defaults(sagemaker):
     assert not {"Containers", "Tags", "InferenceExecutionConfig", "ExecutionRoleArn"} & described.keys()
 
 
+@pytest.mark.parametrize("isolated", [True, False])
+def test_network_isolation_is_described_as_it_was_given(sagemaker, isolated):
+    sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE, EnableNetworkIsolation=isolated)
+    assert sagemaker.describe_model(ModelName="m")["EnableNetworkIsolation"] is isolated
+
+
 def test_a_packed_object_may_also_be_named_as_a_data_source(sagemaker):
     source = {"S3DataSource": {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
     sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": "i", "ModelDataSource": source})
@@ -234,7 +240,6 @@ NOT_HOSTED = {
         "PrimaryContainer": data_source(S3DataType="S3Prefix", CompressionType="None")
     },
     "ModelDataSource with ETag": {"PrimaryContainer": data_source(ETag="e")},
-    "EnableNetworkIsolation": {"PrimaryContainer": SINGLE, "EnableNetworkIsolation": True},
 }
 
 

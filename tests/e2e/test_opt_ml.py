@@ -118,6 +118,10 @@ def test_where_namespaces_are_refused_scripts_run_as_before_and_start_says_so(tm
         script += "def predict_fn(data, model): return model\ndef output_fn(p, accept): return p\n"
         _host(started, "plain", script, {})
         assert _invoke(started, "plain").decode() == f"cat{Path('/opt/ml').exists()}"
+        # EnableNetworkIsolation is never ignored.
+        reason = _host(started, "isolated", script, {}, EnableNetworkIsolation=True)
+        assert "EnableNetworkIsolation" in reason
+        assert "namespaces" in reason
     finally:
         assert process.end() == 0
 

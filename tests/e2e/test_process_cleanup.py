@@ -25,6 +25,7 @@ from hosts import SOURCE, Host, hosting, none_of, until
 from standins import DESCENDANTS
 
 from hostler.engines.host_client import HostClient
+from hostler.host import namespaces
 from hostler.processes.tree import descendants, parents
 from hostler.wire.host_messages import Child
 
@@ -65,9 +66,9 @@ def listed(host: Host) -> dict[str, Child]:
     return {child.id: child for child in with_client(host, lambda client: client.list())}
 
 
-def start(host: Host, id: str, kind: str, **environment: str) -> set[int]:
+def start(host: Host, id: str, kind: str, *, isolated: bool = False, **environment: str) -> set[int]:
     """Start a container with descendants of every kind; return their pids."""
-    spawn = host.spawn(id, kind, **environment)
+    spawn = msgspec.structs.replace(host.spawn(id, kind, **environment), isolated=isolated)
     with_client(host, lambda client: client.start(spawn))
     until(f"{id} is up", (Path(spawn.folder) / "environment").exists)
     pid = listed(host)[id].pid
@@ -185,6 +186,30 @@ def test_a_command_that_is_killed_inside_its_sandbox_is_reported_as_killed(host:
 def _is_command(pid: int) -> bool:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return command[0].endswith(b"python") and b"standins.py" in command[1]
+
+
+def test_isolated_containers_end_like_all_others_and_with_a_killed_host(
+    tmp_path: Path, require: Callable[..., None]
+) -> None:
+    require("bwrap")
+    if refused := namespaces.trial().isolation:
+        pytest.skip(f"this machine allows no network namespaces: {refused}")
+    with hosting(tmp_path, HOSTLER_BUBBLEWRAP="on") as host:
+        for kind in KINDS:
+            family = start(host, f"stopped-{kind}", kind, isolated=True)
+            # SIGTERM reaches it: else this would hang.
+            with_client(host, lambda client, id=f"stopped-{kind}": client.stop(id, 600.0))  # type: ignore[misc]
+            assert none_of(family)
+        family = start(host, "inner", "executed", isolated=True)
+        inside = descendants(listed(host)["inner"].pid)
+        os.kill(next(pid for pid in inside if _is_command(pid)), signal.SIGKILL)
+        until("its exit is reported", lambda: listed(host)["inner"].exit == -signal.SIGKILL)
+        until("its descendants have ended", lambda: none_of(family))
+        for kind in KINDS:
+            start(host, kind, kind, isolated=True, STANDIN_STUBBORN="1")
+        family = host.family()
+        host.process.kill()
+        until("all processes of the killed host have ended", lambda: none_of(family))
 
 
 def test_a_host_that_gets_sigterm_leaves_no_process_and_no_run_folder(tmp_path: Path, bubblewrap: str) -> None:

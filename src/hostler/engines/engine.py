@@ -31,11 +31,15 @@ class ContainerLaunch(msgspec.Struct, frozen=True):
 
 
 class InstanceLaunch(msgspec.Struct, frozen=True):
-    """How an instance is to run. `labels` are opaque: by them another control knows the instance again."""
+    """How an instance is to run. `labels` are opaque: by them another control knows the instance again.
+
+    `isolated`: no container has a network; one that would have it is not started.
+    """
 
     id: str  # [a-z0-9.-]{1,38}; everything is idempotent by it
     labels: dict[str, str]
     containers: tuple[ContainerLaunch, ...]
+    isolated: bool = False
 
 
 class ContainerReport(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
+from hostler import contract
 from hostler.artifacts.storage import Storage
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
@@ -81,6 +82,10 @@ class ProcessEngine:
             if isinstance(outcome, BaseException):
                 raise outcome
             self._children[outcome.id] = outcome
+            if launch.isolated and not outcome.isolated:
+                raise NotStarted(
+                    position, "the host is of an earlier version, without EnableNetworkIsolation: restart it"
+                )
             rooms[position].storage.shown = outcome.base
         return self._report(id, launch.labels, len(launch.containers))
 
@@ -129,7 +134,7 @@ class ProcessEngine:
         if (child := self._children.get(room.id)) is None or not room.server.command:
             return found
         listening = await asyncio.to_thread(_listening, child.pid)
-        port = int(child.address.rpartition(":")[2])
+        port = contract.DEFAULT_PORT if child.isolated else int(child.address.rpartition(":")[2])
         return msgspec.structs.replace(found, port=port, listening=listening)
 
     async def serving(self, ids: Collection[str]) -> None:
@@ -148,6 +153,7 @@ class ProcessEngine:
             id=room.id, folder=str(room.folder), log=str(self._rooms.logs.path(room.log)),
             environment=room.environment or {}, labels={_LABEL: msgspec.json.encode(note).decode()},
             framework=server.framework, command=server.command,
+            isolated=launch.isolated,
         )  # fmt: skip
 
     def _report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
@@ -176,8 +182,10 @@ def _memory(pid: int) -> int:
 
 def _listening(pid: int) -> tuple[int, ...]:
     """Return the TCP ports on which a process tree listens, ascending."""
-    sockets = {socket for process in (pid, *descendants(pid)) for socket in _sockets(process)}
-    ports = {port for table in ("tcp", "tcp6") for port, socket in _listeners(table) if socket in sockets}
+    ports: set[int] = set()
+    for process in (pid, *descendants(pid)):
+        sockets = {*_sockets(process)}
+        ports |= {port for table in ("tcp", "tcp6") for port, socket in _listeners(process, table) if socket in sockets}
     return tuple(sorted(ports))
 
 
@@ -193,13 +201,13 @@ def _sockets(pid: int) -> Iterator[int]:
         pass  # ended, or of another user
 
 
-def _listeners(table: str) -> Iterator[tuple[int, int]]:
-    """Yield (port, inode) of each listening socket in a table of /proc/net. Containers share this machine's network."""
+def _listeners(pid: int, table: str) -> Iterator[tuple[int, int]]:
+    """Yield (port, inode) of each listening socket in a table of a process's network."""
     try:
-        with open(f"/proc/net/{table}", "rb") as file:
+        with open(f"/proc/{pid}/net/{table}", "rb") as file:
             for line in list(file)[1:]:
                 words = line.split()
                 if words[3] == b"0A":
                     yield int(words[1].rpartition(b":")[2], 16), int(words[9])
     except OSError:
-        pass  # a machine without IPv6
+        pass  # a machine without IPv6, or it has ended

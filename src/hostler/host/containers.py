@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ log = logging.getLogger("hostler.host")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # the variables that a container inherits
+_BACKLOG = 4096  # connections that wait for an isolated container's relay
 LOG_LIMIT = 64 * 2**20  # bytes; a larger log is cut, and its last half kept beside it as `.1`
 
 
@@ -108,7 +110,7 @@ class ContainerTable:
             return
         await container.start_done.wait()
         if container.pid and container.exit is None:
-            if container.wrapped:
+            if container.wrapped and not container.spawn.isolated:  # else the shim passes it on
                 sandbox.terminate_wrapped(container.pid)
             else:
                 kill(container.pid, signal.SIGTERM)
@@ -137,10 +139,7 @@ class ContainerTable:
 
     async def _fork(self, container: Container) -> None:
         spawn = container.spawn
-        if spawn.isolated and self._allowed.isolation:
-            raise EngineError(
-                f"it is to have no network, and this machine does not allow that: {self._allowed.isolation}"
-            )
+        self._check_isolation(spawn)
         sockets = self._sockets(spawn)
         container.address = f"unix:{sockets}/s"
         view = None
@@ -168,9 +167,13 @@ class ContainerTable:
 
     async def _execute(self, container: Container) -> None:
         spawn = container.spawn
+        self._check_isolation(spawn)
         sockets = self._sockets(spawn)
-        container.port = self._ports.take()
-        container.address = f"tcp:127.0.0.1:{container.port}"
+        if spawn.isolated:  # its ports are its own
+            port, container.address = contract.DEFAULT_PORT, f"unix:{sockets}/s"
+        else:
+            port = container.port = self._ports.take()
+            container.address = f"tcp:127.0.0.1:{port}"
         container.wrapped = self._bubblewrap
         container.base = contract.BASE_DIR if self._bubblewrap else spawn.folder
         environment = {
@@ -180,22 +183,32 @@ class ContainerTable:
             "TMPDIR": "/tmp" if self._bubblewrap else f"{sockets}/tmp",
             **{name: _container_path(container, value) for name, value in spawn.environment.items()},
             contract.ENV_BASE_DIR: container.base,
-            **ports_environment(container.port),
+            **ports_environment(port),
         }
         if not self._bubblewrap:  # Java reads no other variable, and two of its servers would share /tmp
             environment.setdefault("JAVA_TOOL_OPTIONS", f"-Djava.io.tmpdir={sockets}/tmp")
         command = sandbox.with_serve(spawn.command)
         folder = Path(spawn.folder)
-        output = os.open(spawn.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with contextlib.ExitStack() as opened:
+            output = os.open(spawn.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            opened.callback(os.close, output)
             if self._bubblewrap:
-                pid = sandbox.start_wrapped(command, _checked(environment), folder, output, self._data)
+                listener = opened.enter_context(_listening(f"{sockets}/s")) if spawn.isolated else None
+                relay = sandbox.Relay(listener.fileno(), port, self._lifeline) if listener else None
+                hidden = (self._data, self._run)
+                pid = sandbox.start_wrapped(command, _checked(environment), folder, output, hidden, relay)
             else:
                 pid = sandbox.start_shimmed(command, _checked(environment), folder, output, self._lifeline)
-        finally:
-            os.close(output)
         sandbox.prefer_for_oom_kill(pid)
         self._watch(container, pid)
+
+    def _check_isolation(self, spawn: Spawn) -> None:
+        """Raise EngineError if a container must have no network, and this machine cannot take it away."""
+        reason = self._allowed.isolation
+        if not reason and spawn.command and not self._bubblewrap:
+            reason = "a command has no network only under bubblewrap, which does not work here or is switched off"
+        if spawn.isolated and reason:
+            raise EngineError(f"its model has EnableNetworkIsolation, which this machine does not allow: {reason}")
 
     def _watch(self, container: Container, pid: int) -> None:
         container.pid = pid
@@ -221,6 +234,18 @@ class ContainerTable:
         sockets.mkdir(parents=True)
         (sockets / "tmp").symlink_to(temporary)
         return sockets
+
+
+def _listening(path: str) -> socket.socket:
+    """Return a listening unix socket at the path."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _inherited() -> dict[str, str]:

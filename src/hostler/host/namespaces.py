@@ -68,7 +68,8 @@ def enter(view: View) -> None:
     5. Bind what stays visible.
     6. Give up the capabilities that would lead out, and in a user namespace all of them.
     """
-    own_user = _unshare(view.isolated)  # 1.
+    own_user = _unshare(_CLONE_NEWNS | (_CLONE_NEWNET if view.isolated else 0))  # 1.
+    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(_opened(view.folder))
         kept = [
@@ -95,6 +96,15 @@ def enter(view: View) -> None:
         _drop_capabilities(())
     elif view.isolated:
         _drop_capabilities(_KEPT)
+
+
+def enter_network() -> None:
+    """Move this process, which must have a single thread, into a network of its own, which has a loopback alone.
+
+    For a command that gets its mounts by bubblewrap. Raises OSError, which names the step.
+    """
+    _unshare(_CLONE_NEWNET)
+    _start_loopback()
 
 
 def trial() -> Allowed:
@@ -136,12 +146,11 @@ def _tried(view: View) -> str:
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _unshare(network: bool) -> bool:
-    """Unshare the mounts, and the network. Returns whether it took a user namespace, where this process has all rights.
+def _unshare(wanted: int) -> bool:
+    """Unshare namespaces. Returns whether that took one of users, too, in which this process has all capabilities.
 
     Root takes one only where it may not unshare otherwise.
     """
-    wanted = _CLONE_NEWNS | (_CLONE_NEWNET if network else 0)
     own_user = os.geteuid() != 0 or _libc.unshare(wanted) != 0
     if own_user:
         user, group = os.geteuid(), os.getegid()
@@ -153,7 +162,6 @@ def _unshare(network: bool) -> bool:
         ):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
-    _mount(None, "/", None, _MS_REC | _MS_SLAVE)
     return own_user
 
 

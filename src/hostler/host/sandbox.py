@@ -2,7 +2,8 @@
 
 There are two sandboxes. Under bubblewrap the container has its own folder at /opt/ml, a root rebuilt from the
 machine's, its own /tmp, and a pid namespace that ends with it. Where bubblewrap does not work, a shim ends the whole
-process tree; nothing is mounted, and SAGEMAKER_BASE_DIR names the folder. The network is shared in both.
+process tree; nothing is mounted, and SAGEMAKER_BASE_DIR names the folder. The network is shared in both, unless the
+container is isolated: then the shim runs bubblewrap in a network of its own, and relays calls from a unix socket.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, NotRequired, TypedDict
 
 from hostler import contract
 from hostler.processes.spawn import spawn
@@ -28,6 +29,15 @@ from hostler.processes.tree import children, kill
 log = logging.getLogger("hostler.host")
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+
+
+class Plan(TypedDict):
+    """What the shim runs. Its own environment is the host's, so that Python finds its modules."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    relay: NotRequired[tuple[int, int]]  # with bubblewrap as command: a listening unix socket, and the container's port
 
 
 def with_serve(command: Sequence[str]) -> list[str]:
@@ -40,7 +50,7 @@ def bubblewrap_works() -> bool:
     if shutil.which("bwrap") is None:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        options = bubblewrap_options(Path(folder), Path(folder) / "nothing", ())
+        options = bubblewrap_options(Path(folder), (), ())
         with _memory_file(options) as file:
             try:
                 trial = subprocess.run(
@@ -55,28 +65,47 @@ def bubblewrap_works() -> bool:
     return trial.returncode == 0
 
 
-def start_wrapped(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int, data: Path) -> int:
+class Relay(NamedTuple):
+    """How an isolated container gets its calls."""
+
+    listener: int  # descriptor of a listening unix socket
+    port: int  # on its own loopback
+    lifeline: int  # the host's, for the shim
+
+
+def start_wrapped(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int, hidden: Sequence[Path],
+    relay: Relay | None,
+) -> int:  # fmt: skip
     """Start a command under bubblewrap; its base folder is /opt/ml, its hostname the environment's HOSTNAME.
 
-    Returns bubblewrap's pid. Raises OSError.
+    Returns the pid of bubblewrap; with a `relay`, that of the shim, which is its parent. Raises OSError.
     """
     name = environment.get(contract.ENV_HOSTNAME, "")
     named = ["--hostname", name] if _HOSTNAME.fullmatch(name) else []
     with _memory_file([hosts_file(*named[1:])]) as hosts:
         names = [*named, "--ro-bind-data", str(hosts.fileno()), "/etc/hosts"]
-        with _memory_file([*bubblewrap_options(folder, data, command), *names]) as file:
-            argv = ["bwrap", "--args", str(file.fileno()), "--", *command]
-            return spawn(argv, environment, output=output, keep=[file.fileno(), hosts.fileno()])
+        options = bubblewrap_options(folder, hidden, command, isolated=relay is not None)
+        with _memory_file([*options, *names]) as file:
+            argv = [shutil.which("bwrap") or "bwrap", "--args", str(file.fileno()), "--", *command]
+            keep = [file.fileno(), hosts.fileno()]
+            if relay is None:
+                return spawn(argv, environment, output=output, keep=keep)
+            plan = Plan(command=argv, environment=dict(environment), folder="/", relay=(relay.listener, relay.port))
+            return _start_shim(plan, output, relay.lifeline, [*keep, relay.listener])
 
 
 def start_shimmed(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int, lifeline: int
 ) -> int:
     """Start a command under the shim. Returns the shim's pid. Raises OSError."""
-    plan = json.dumps({"command": [*command], "environment": dict(environment), "folder": str(folder)})
-    with _memory_file([plan]) as file:
+    return _start_shim(Plan(command=[*command], environment=dict(environment), folder=str(folder)), output, lifeline)
+
+
+def _start_shim(plan: Plan, output: int, lifeline: int, keep: Iterable[int] = ()) -> int:
+    with _memory_file([json.dumps(plan)]) as file:
         argv = [sys.executable, "-P", "-m", "hostler.host.shim", str(lifeline), str(file.fileno())]
-        return spawn(argv, os.environ, output=output, keep=[lifeline, file.fileno()])
+        return spawn(argv, os.environ, output=output, keep=[lifeline, file.fileno(), *keep])
 
 
 def prefer_for_oom_kill(pid: int) -> None:
@@ -100,12 +129,16 @@ def wrapped_exit(code: int) -> int:
     return 128 - code if 128 < code <= 128 + 64 else code
 
 
-def bubblewrap_options(folder: Path, data: Path, command: Sequence[str]) -> list[str]:
-    """Return bubblewrap's options. Later mounts cover earlier ones.
+def bubblewrap_options(
+    folder: Path, hidden: Sequence[Path], command: Sequence[str], *, isolated: bool = False
+) -> list[str]:
+    """Return bubblewrap's options. Later mounts cover earlier ones. `hidden`: folders that it must not see.
 
     The root, /etc and /opt are built from their entries, so that the container may create files beside them (AWS's
     inference toolkit writes /etc/sagemaker-mms.properties) without touching the machine's.
     """
+    # Of /run, only the targets of links elsewhere: its sockets must not be reachable. One is that of a resolver.
+    run = ("/run/current-system",) if isolated else ("/run/systemd/resolve", "/run/current-system")
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     visible = _below_tmp(command)
@@ -113,11 +146,10 @@ def bubblewrap_options(folder: Path, data: Path, command: Sequence[str]) -> list
         *_entries("/", without=("dev", "etc", "opt", "proc", "run", "tmp")),
         "--dir", "/etc", *_entries("/etc", without=("hosts", "sagemaker-mms.properties")),
         "--dir", "/opt", *_entries("/opt", without=("ml",)),
-        # Of /run, only the targets of links elsewhere: its sockets must not be reachable.
-        "--dir", "/run", *_read_only("/run/systemd/resolve", "/run/current-system"),
+        "--dir", "/run", *_read_only(*run),
         "--dev", "/dev", "--proc", "/proc", *_read_only("/proc/sys"),  # which root may write to without any capability
         "--bind", str(temporary), "/var/tmp", "--bind", str(temporary), "/tmp", *_read_only(*visible),
-        *_hidden(os.path.realpath(data), visible),
+        *(word for path in hidden for word in _hidden(os.path.realpath(path), visible)),
         "--bind", str(folder), contract.BASE_DIR, "--chdir", contract.BASE_DIR,
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL",
     ]  # fmt: skip
@@ -132,10 +164,10 @@ def hosts_file(*names: str) -> str:
     return "\n".join([lines, *(f"127.0.0.1\t{name}" for name in names)]) + "\n"
 
 
-def _hidden(data: str, visible: Sequence[str]) -> list[str]:
-    """Cover the data folder, unless it is invisible anyway: a mount point would be created for it."""
-    invisible = _is_below(data, ("/dev", "/proc", "/run", "/tmp", "/var/tmp")) and not _is_below(data, visible)
-    return ["--tmpfs", data] if os.path.isdir(data) and not invisible else []
+def _hidden(path: str, visible: Sequence[str]) -> list[str]:
+    """Cover a folder, unless it is invisible anyway: a mount point would be created for it."""
+    invisible = _is_below(path, ("/dev", "/proc", "/run", "/tmp", "/var/tmp")) and not _is_below(path, visible)
+    return ["--tmpfs", path] if os.path.isdir(path) and not invisible else []
 
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:

@@ -1,5 +1,7 @@
 """The shim: runs one command and ends its whole process tree with it, where bubblewrap does not work.
 
+It also runs bubblewrap itself, for a command that has no network: in a network namespace, with the relay to it.
+
 It adopts the command's orphans. The whole tree ends when the command ends, when the host's lifeline closes, and when
 the shim itself is killed (then the host finds the orphans). SIGTERM is passed to the command.
 
@@ -12,18 +14,12 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
-from typing import TypedDict
 
+from hostler.host import namespaces, relay
+from hostler.host.sandbox import Plan, terminate_wrapped
 from hostler.processes.tree import adopt_orphans, end_descendants, kill, reap
-
-
-class Plan(TypedDict):
-    """The command to run. The shim's own environment is the host's, so that Python finds its modules."""
-
-    command: list[str]
-    environment: dict[str, str]
-    folder: str
 
 
 def main() -> None:
@@ -37,7 +33,13 @@ def main() -> None:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda number, frame: None)
+    relayed = plan.get("relay")
     try:
+        if relayed:
+            namespaces.enter_network()  # before there is another thread
+            listener = socket.socket(fileno=relayed[0])
+            listener.set_inheritable(False)
+            relay.start(listener, relayed[1])
         pid = _start(plan)
     except OSError as error:
         print(f"{plan['command'][0]}: {error.strerror}", file=sys.stderr)
@@ -48,7 +50,10 @@ def main() -> None:
         if lifeline in ready:
             break
         if signal.SIGTERM in os.read(woken, 512):
-            kill(pid, signal.SIGTERM)
+            if relayed:
+                terminate_wrapped(pid)
+            else:
+                kill(pid, signal.SIGTERM)
         code = _reap(pid)
     end_descendants()
     _exit_like(code)

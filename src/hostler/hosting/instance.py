@@ -202,7 +202,10 @@ class Instance:
         if missing:
             self._move("fetch")
         engine = self.platform.engine
-        await launch.prepare(engine, self.key, self.containers, self._startup, lambda: self.report.trouble)  # 1.
+        await launch.prepare(
+            engine, self.key, self.containers, self._startup, lambda: self.report.trouble,
+            isolated=self.variant.model.network_isolation,
+        )  # 1.  # fmt: skip
         await launch.fetch(missing)  # 2.
         self._move("start")
         if missing:  # 3.

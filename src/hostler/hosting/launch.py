@@ -17,13 +17,14 @@ from hostler.hosting.instance_key import InstanceKey
 
 
 async def prepare(
-    engine: Engine, key: InstanceKey, containers: Sequence[Container], seconds: float, trouble: Callable[[], str]
-) -> None:
+    engine: Engine, key: InstanceKey, containers: Sequence[Container], seconds: float, trouble: Callable[[], str],
+    *, isolated: bool,
+) -> None:  # fmt: skip
     """Have the engine make room, also for what runs already: so each container gets its storage.
 
     `trouble`: returns why the engine says that there is none yet.
     """
-    launch = InstanceLaunch(key.id, key.labels(), tuple(container.launch() for container in containers))
+    launch = InstanceLaunch(key.id, key.labels(), tuple(container.launch() for container in containers), isolated)
     try:
         async with asyncio.timeout(seconds):
             storages = await engine.prepare(launch)

@@ -51,7 +51,7 @@ def model_spec(model: Document) -> ModelSpec:
         label = PRIMARY if alone and mode == "Serial" else named or f"container-{number}"
         hostname = named or (contract.ONLY_HOSTNAME if alone else label)
         containers.append(_container_spec(definition, label, hostname))
-    return ModelSpec(tuple(containers), mode)
+    return ModelSpec(tuple(containers), mode, network_isolation=bool(model.get("EnableNetworkIsolation")))
 
 
 def _container_spec(definition: Document, label: str, hostname: str) -> ContainerSpec:

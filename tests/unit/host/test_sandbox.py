@@ -79,7 +79,7 @@ def mounts(options: list[str]) -> dict[str, str]:
 
 def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_path: Path) -> None:
     found = mounts(
-        sandbox.bubblewrap_options(tmp_path, tmp_path / "not", ("/tmp/program/bin/run", "/usr/bin/x", "--flag"))
+        sandbox.bubblewrap_options(tmp_path, [tmp_path / "not"], ("/tmp/program/bin/run", "/usr/bin/x", "--flag"))
     )
     assert {to for to, kind in found.items() if kind == "--bind"} == {"/opt/ml", "/tmp", "/var/tmp"}
     assert "/usr" in found
@@ -90,10 +90,10 @@ def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_pa
 
 def test_the_data_folder_is_covered_only_where_it_could_be_seen(tmp_path: Path) -> None:
     data = Path("/usr/lib")  # some folder that is there, and not in a place that a container does not see
-    options = sandbox.bubblewrap_options(tmp_path, data, ())
+    options = sandbox.bubblewrap_options(tmp_path, [data], ())
     assert options[options.index("--tmpfs") + 1] == str(data)
-    assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, data / "not there", ())
+    assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, [data / "not there"], ())
     beside = Path("/tmp") / tmp_path.relative_to("/tmp") if tmp_path.is_relative_to("/tmp") else None
     if beside:
-        assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, beside, ())
-        assert "--tmpfs" in sandbox.bubblewrap_options(tmp_path, beside, (str(beside / "program"),))
+        assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, [beside], ())
+        assert "--tmpfs" in sandbox.bubblewrap_options(tmp_path, [beside], (str(beside / "program"),))

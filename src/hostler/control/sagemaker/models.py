@@ -71,8 +71,6 @@ def _with_defaults(container: Document) -> Document:
 def _check(request: Document) -> None:
     if bool(request.get("PrimaryContainer")) == bool(request.get("Containers")):
         raise ValidationException("Exactly one of PrimaryContainer and Containers must be given.")  # rule 1
-    if request.get("EnableNetworkIsolation"):
-        raise not_hosted("EnableNetworkIsolation")
     containers = definitions(request)
     for container in containers:
         _check_container(container)

@@ -35,10 +35,14 @@ class ContainerSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`mode`: its containers are invoked one after the other, or each by its hostname."""
+    """`mode`: its containers are invoked one after the other, or each by its hostname.
+
+    `network_isolation`: no container has a network.
+    """
 
     containers: tuple[ContainerSpec, ...]
     mode: Mode = "Serial"
+    network_isolation: bool = False
 
     @property
     def multi_model(self) -> bool:
