@@ -99,20 +99,21 @@ class Engine(FakeEngine):
         """See Engine."""
         await fakes.lag()
         for container in [container for container in self._listening if container.rpartition(".")[0] == id]:
-            await self._end(container)
+            await self.hang_up(container)
         await super().stop(id, grace)
 
     def end(self, id: str, exit: int) -> None:
         """See FakeEngine."""
         super().end(id, exit)
-        self._ending.append(asyncio.create_task(self._end(id)))
+        self._ending.append(asyncio.create_task(self.hang_up(id)))
 
     def remove(self, id: str) -> None:
         """See FakeEngine."""
         super().remove(id)
-        self._ending.append(asyncio.create_task(self._end(id)))
+        self._ending.append(asyncio.create_task(self.hang_up(id)))
 
-    async def _end(self, id: str) -> None:
+    async def hang_up(self, id: str) -> None:
+        """Close a container's connections; it takes no more."""
         if listening := self._listening.pop(id, None):
             await (await listening).close(0.0)
 
@@ -121,7 +122,7 @@ class Engine(FakeEngine):
         await asyncio.gather(*self._ending)
         await asyncio.sleep(1.0)  # what has just connected is accepted
         for id in [*self._listening]:
-            await self._end(id)
+            await self.hang_up(id)
         await asyncio.sleep(1.0)  # the last connections close
 
 

@@ -301,6 +301,21 @@ async def test_a_target_that_ends_its_container_while_it_is_loaded_is_refused_be
         await gateway.until(lambda: gateway.where("good") == [f"{uid}.1.0.0.1"])
 
 
+async def test_a_target_whose_load_has_not_reached_its_container_is_not_to_blame_for_the_container_s_end(
+    ground: Ground,
+) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.put("p/a")
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        await ground.engine.hang_up(f"{uid}.1.0.0.0.0")
+        gateway.need("a")
+        await asyncio.sleep(1.0)
+        ground.engine.end(f"{uid}.1.0.0.0.0", 1)
+        await gateway.until(lambda: gateway.refused or gateway.where("a"))
+        assert gateway.where("a") == [f"{uid}.1.0.0.1"]
+
+
 @pytest.mark.parametrize("ends", [[3], [-11], [-9, -9]], ids=str)
 async def test_a_target_that_ends_a_worker_while_it_is_loaded_is_refused_before_it_ends_another(
     ground: Ground, ends: list[int]

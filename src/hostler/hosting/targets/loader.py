@@ -207,6 +207,8 @@ class TargetLoader:
             if not await at.api.unload(at.records[target].artifact.model_id):
                 await at.instance.give_up(at.container, "It neither ended a load nor broke it off.")
         else:
+            if not error.received:
+                at.records[target].loading_since = None  # the container has not seen it, so it has not ended of it
             await asyncio.sleep(LOST_LOAD)
             message = "the container broke off the load"
         await self._load_failed(at, target, 0, message)
