@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from hostler.errors import ApiError
 from hostler.hosting import clock
 
 log = logging.getLogger("hostler.reconciler")
@@ -40,6 +41,8 @@ class Passes:
         number = self._last_begun
         try:
             return await make_pass()
+        except ApiError as error:  # above all a full disk, which every pass meets until there is room
+            log.warning("a pass failed: %s", error)
         except Exception:  # the next pass begins anew
             log.exception("a pass failed")
         finally:
