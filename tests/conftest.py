@@ -28,7 +28,10 @@ settings.load_profile("hostler")
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
-_PACKAGES = ("torch",)
+_PACKAGES = (
+    "sagemaker_inference",
+    "torch",
+)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def output_fn(prediction, accept):
 
 def test_a_script_with_four_functions_is_called_as_the_toolkit_calls_it(server: Container, load: Load) -> None:
     told = load(STEPS)
-    answer = server.invoke("s", b'{"a": 1}', "application/json; charset=utf-8")
+    answer = server.invoke("s", b'{"a": 1}', "application/json")
     assert answer.status == 200
     assert answer.content_type == "application/json"
     folder = str(server.folder / "models/s/model")
@@ -506,3 +506,38 @@ def _settles(server: Container, wanted: int) -> None:
     while len(tree.descendants(server.process.pid)) != wanted:
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+HEADERS = """
+import os
+def model_fn(model_dir, context):
+    with open("label.txt") as file:
+        return file.read(), os.getcwd() == model_dir == context.system_properties["model_dir"]
+def input_fn(body, kind, context):
+    return [kind, context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")]
+def predict_fn(data, model):
+    return [*data, *model]
+def output_fn(prediction, accept, context):
+    context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "seen")
+    context.set_response_header(0, "Transfer-Encoding", "chunked")
+    context.set_response_status(422, "refused")
+    return prediction
+"""
+
+
+def test_a_call_through_the_server_has_its_headers_and_keeps_the_scripts(tmp_path: Path) -> None:
+    with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", HOSTLER_IMAGE="pytorch-inference:2.3.0-cpu-py311") as server:
+        server.wait()
+        sockets = {}
+        for name in ("cat", "dog"):
+            (script(server.model(name), HEADERS) / "label.txt").write_text(name)
+            sockets[name] = server.loaded(name)["socket"]
+        for name in ("cat", "dog", "cat"):
+            for to in ("s", sockets[name]):
+                with contextlib.closing(server.connect(to)) as connection:
+                    sent = {"Content-Type": "Text/X; a=B", "X-Amzn-SageMaker-Custom-Attributes": f"for {name}"}
+                    connection.request("POST", f"/models/{name}/invoke", b"x", sent)
+                    response = connection.getresponse()
+                    assert response.status == 422
+                    assert response.headers["X-Amzn-SageMaker-Custom-Attributes"] == "seen"
+                    assert json.loads(response.read()) == ["Text/X; a=B", f"for {name}", name, True]

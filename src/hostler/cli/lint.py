@@ -216,7 +216,7 @@ class _Inspection:
             yield Finding("error", f"{name}{error.line}", message, Code.SCRIPT_RAISED)
             return
         defined = _Definitions(tree)
-        if "model_fn" not in defined:
+        if "model_fn" not in defined and not self._has_default_model():
             message = f"It has no model_fn. {failures.define_model_fn()}"
             yield Finding("error", name, message, Code.NO_MODEL_FN)
         beside = [step for step in _STEPS if step in defined.certain]
@@ -225,6 +225,11 @@ class _Inspection:
             yield Finding("error", name, message, Code.FUNCTIONS_CLASH)
         yield from self._imports(script.parent, name, tree)
         yield from self._opt_ml(name, tree)
+
+    def _has_default_model(self) -> bool:
+        """Whether the image loads a file of the artifact's for a script without model_fn."""
+        endings = self._environment.profile("script").default_model
+        return any(name.endswith(endings) for name in artifact.files(self._folder))
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:
         reported = set()

@@ -62,6 +62,11 @@ def text(error: BaseException, environment: Environment) -> str:
     return _end(_hidden(message, environment))
 
 
+def own_message(error: BaseException, environment: Environment) -> str:
+    """Return the error's own message, empty if it has none, without this machine's folders."""
+    return _end(_hidden(_message(error), environment))
+
+
 def failure(error: BaseException, environment: Environment) -> Failure:
     """Return the error as data, by its type and code; wording matters only for a library that ran out of memory."""
     code, cause, advice = Code.SCRIPT_RAISED, text(error, environment), ""

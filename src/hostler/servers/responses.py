@@ -17,7 +17,7 @@ from hostler.wire.http_request import Request
 
 def call_of(request: Request) -> Call:
     headers = request.headers
-    return Call(request.body, headers.get("content-type", ""), headers.get("accept", ""))
+    return Call(request.body, headers.get("content-type", ""), headers.get("accept", ""), headers)
 
 
 def replies(predictor: Predictor, calls: Sequence[Call], environment: Environment) -> Sequence[Reply | Stream]:
@@ -33,7 +33,7 @@ def replies(predictor: Predictor, calls: Sequence[Call], environment: Environmen
 def send(
     request: Request, reply: Reply | Stream, environment: Environment, notes: CallNotes | None = None, label: str = ""
 ) -> None:
-    """Answer a request with its reply; 500 if the reply's content type cannot be a header.
+    """Answer a request with its reply; 500 if one of the reply's headers cannot be sent.
 
     A stream's pieces are noted as calls while they are made.
     """
@@ -43,7 +43,7 @@ def send(
     try:
         request.answer(reply.status, reply.body, reply.content_type, reply.headers)
     except ValueError:
-        request.answer(500, b"The answer's content type or a header cannot be sent in a header.", "text/plain")
+        request.answer(500, b"The answer's content type, or another of its headers, cannot be sent.", "text/plain")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@ It knows neither HTTP nor any framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from hostler.failures import ADVICE, Code
@@ -19,6 +20,7 @@ class Call(NamedTuple):
     body: bytes
     content_type: str
     accept: str
+    headers: Mapping[str, str] = MappingProxyType({})  # all of the request's, by names in lower case
 
 
 class Reply(NamedTuple):

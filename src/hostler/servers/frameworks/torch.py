@@ -22,14 +22,19 @@ def load(folder: Path, environment: Environment) -> TorchScript:
     """Load model.pt, model.pth, or the only such file. Raises Unloadable and MemoryError."""
     torch.set_num_threads(1)  # more threads do not speed up one row
     file = artifact.model_file(folder, artifact.TORCH_FILES, artifact.TORCH_ENDINGS)
+    return TorchScript(module(file), environment)
+
+
+def module(file: Path) -> torch.nn.Module:
+    """Load a file of TorchScript. Raises Unloadable and MemoryError."""
     artifact.check_torchscript(file)
     try:
-        module = torch.jit.load(str(file), map_location="cpu")
+        loaded: torch.nn.Module = torch.jit.load(str(file), map_location="cpu")
+        return loaded
     except MemoryError:
         raise
     except Exception as error:
         raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
-    return TorchScript(module, environment)
 
 
 def tensor(body: bytes, content_type: str) -> object:
@@ -43,12 +48,6 @@ def tensor(body: bytes, content_type: str) -> object:
         array = request_rows.float32(array)
     # torch needs it writable and in this machine's byte order.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-
-
-def predict(data: torch.Tensor, model: torch.nn.Module) -> object:
-    """Predict as AWS's default predict_fn does, for a script without one."""
-    with torch.no_grad():
-        return model.eval()(data)
 
 
 class TorchScript:

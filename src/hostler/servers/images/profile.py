@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,10 @@ class Profile:
     single: Mode
     multi: Mode
     modules: tuple[str, ...] = ()  # folders of images/modules: what a script can import, where it is not installed
+    server_version: str = "1.1.11"  # what a script's context says: of the last Multi Model Server
+    default_model: tuple[str, ...] = ()  # endings of the file that a script without model_fn is served with
+    # Environment variables that the image sets. Values that begin with /opt/ml are paths of the contract.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def mode(self, multi_model: bool) -> Mode:
         return self.multi if multi_model else self.single

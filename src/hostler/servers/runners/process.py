@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import msgspec
 
-from hostler.contract import H_CALL, H_TRACE_PARENT, H_TRACE_STATE, INVOCATIONS
+from hostler.contract import H_CALL, H_CUSTOM_ATTRIBUTES, H_TRACE_PARENT, H_TRACE_STATE, INVOCATIONS
 from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.call_notes import CallWatch
@@ -218,6 +218,12 @@ def _is_forwarded(name: str) -> bool:
     return name in _FORWARDED or name.startswith(_AMAZON)
 
 
+def _attributes(exchange: Exchange) -> tuple[tuple[str, str], ...]:
+    """Return the one further header of an answer that InvokeEndpoint returns."""
+    attributes = exchange.headers.get(H_CUSTOM_ATTRIBUTES)
+    return () if attributes is None else ((H_CUSTOM_ATTRIBUTES, attributes),)
+
+
 def _decoded(reading_report: asyncio.Future[bytes]) -> LoadReport:
     """Return the report in the pipe's first line, or a failure if code of the artifact wrote to the pipe before."""
     try:
@@ -258,12 +264,13 @@ class _Forwarded:
         content_type = exchange.headers.get("content-type", "application/octet-stream")
         if exchange.complete:
             self._finish()
-            self._request.answer(exchange.status, exchange.body, content_type)
+            self._request.answer(exchange.status, exchange.body, content_type, _attributes(exchange))
             return
         length = exchange.headers.get("content-length")
         self._head_sent = True
         self._request.on_write_blocked = exchange.throttle
-        self._request.start(exchange.status, [("Content-Type", content_type)], int(length) if length else None)
+        headers = [("Content-Type", content_type), *_attributes(exchange)]
+        self._request.start(exchange.status, headers, int(length) if length else None)
         self._request.write(exchange.body)
 
     def received(self, exchange: Exchange, data: bytes) -> None:

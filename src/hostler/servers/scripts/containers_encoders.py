@@ -66,7 +66,7 @@ def csv_to_numpy(text: str, dtype: object = None) -> np.ndarray:
 def npy_to_numpy(body: bytes) -> np.ndarray:
     """Return the array of an NPY body. Raises ClientError."""
     try:
-        return npy.array(body, _ANY_KIND)
+        return npy.array(bytes(body), _ANY_KIND)
     except Rejected as error:
         raise ClientError(str(error)) from None
 

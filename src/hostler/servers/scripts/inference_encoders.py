@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from hostler.servers.codecs import media
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SUPPORTED_CONTENT_TYPES = {media.JSON, media.CSV, media.NPY}  # of answers
 _NPZ = "application/x-npz"
+_NPZ_LIMIT = 2**29  # bytes, unpacked
 
 
 class UnsupportedFormatError(Exception):
@@ -62,10 +64,24 @@ def csv_to_numpy(text: str, dtype: Any = None) -> np.ndarray:
 
 
 def npz_to_sparse(body: bytes) -> Any:
-    """Return the sparse matrix of scipy's NPZ; arrays of objects are refused."""
+    """Return the sparse matrix of scipy's NPZ. Raises ValueError: for arrays of objects, for a body that unpacks to
+    too much, and for an index out of range, which libraries would follow outside their memory.
+    """
     import scipy.sparse
 
-    return scipy.sparse.load_npz(io.BytesIO(body))
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _NPZ_LIMIT:
+            raise ValueError(f"it unpacks to more than {_NPZ_LIMIT // 2**20} MB")
+        matrix = scipy.sparse.load_npz(io.BytesIO(body))
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # any exception of the reader's is the body's fault
+        raise ValueError(f"The body is no NPZ of a sparse matrix: {error or type(error).__name__}") from None
+    return matrix
 
 
 def array_to_csv(values: Any) -> str:
@@ -97,3 +113,11 @@ def encode(values: object, content_type: str) -> str | bytes:
         raise UnsupportedFormatError(content_type)
     encoded: str | bytes = encoders[content_type](values)
     return encoded
+
+
+def encode_accepted(values: object, accept: str) -> tuple[str | bytes, str]:
+    """Return the body and its media type: the first of Accept's that there is. Raises as `encode` does."""
+    for media_type in accept.replace(" ", "").split(","):
+        if media_type in SUPPORTED_CONTENT_TYPES:
+            return encode(values, media_type), media_type
+    raise UnsupportedFormatError(accept)

@@ -1,10 +1,8 @@
-"""A user's script by the rules of AWS's inference toolkit (§5.10). It runs in a process of its own, never elsewhere.
+"""A user's script as sagemaker_inference calls it (transformer.py; §5.10). It runs in a process of its own alone.
 
 `model_fn(model_dir)`, then for each call `transform_fn(model, data, content_type, accept)`, or `input_fn`, `predict_fn`
-and `output_fn`; each may take a context as one more argument (None here). A missing function has a default: JSON, CSV
-and NPY to arrays, and arrays to the same. Without numpy, JSON is left as it is. On the XGBoost image the default input
-is a DMatrix, on the PyTorch image a tensor, on the scikit-learn image CSV is always rows; on these, the model itself
-predicts.
+and `output_fn`; each may take the context as one more argument. A missing function has the default of the image
+(defaults.py). The content type is that of the request as it came, with its parameters.
 
 If the last function returns an iterator of bytes or str, the answer is streamed. Other calls are answered between two
 of its pieces.
@@ -13,112 +11,69 @@ of its pieces.
 from __future__ import annotations
 
 import inspect
+import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from hostler import contract
 from hostler.failures import Code
-from hostler.servers.codecs import arrays, json, media, request_rows
+from hostler.servers import error_text
+from hostler.servers.codecs import media
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import installed
+from hostler.servers.frameworks import artifact
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
-from hostler.servers.processes import fork_guard
 from hostler.servers.scripts import defaults, loading
-
-_TEXT = (media.JSON, media.CSV)  # bodies that a script gets as text, as from the toolkit
+from hostler.servers.scripts.containers_encoders import UTF8_TYPES
+from hostler.servers.scripts.context import Context, RequestProcessor
+from hostler.servers.scripts.loading import Defaults, Function, Functions
 
 
 def load(folder: Path, environment: Environment) -> Script:
-    """Import the script and call its `model_fn`. Raises Unloadable, and whatever the script raises."""
+    """Import the script and load its model. Raises Unloadable, and whatever the script raises."""
     script = loading.functions(folder, environment)
-    steps = [script.input, script.predict, script.output]
-    if script.transform and any(steps):
+    if script.transform and (script.input or script.predict or script.output):
         raise Unloadable(
             f"{script.program} has transform_fn beside input_fn, predict_fn or output_fn: it is one or the others",
             Code.FUNCTIONS_CLASH,
         )
-    if script.model is None:
+    profile = environment.profile("script")
+    supplied = defaults.of(profile.family, multi_model=True)
+    model_fn = script.model
+    if model_fn is None and supplied and any(name.endswith(profile.default_model) for name in artifact.files(folder)):
+        model_fn = supplied.model
+    if model_fn is None:
         raise Unloadable(f"{script.program} has no model_fn", Code.NO_MODEL_FN)
+    name = folder.parent.name if environment.multi_model else contract.MODEL_DIR
+    context = Context(name, folder, profile.server_version)
     if script.before_load:
-        _call(script.before_load, str(folder))
-    model = _call(script.model, str(folder))
-    decode: Callable[[bytes, str], object] = arrays.decoded
-    supplied = defaults.of(environment.profile("script").family, multi_model=True)
-    if supplied and not script.transform and (script.predict or callable(getattr(model, "predict", None))):
-        steps = [own or default for own, default in zip(steps, supplied, strict=True)]
-    elif not script.transform:
-        kind = _kind(model, steps[1], environment)
-        decode = _decoder(model, kind, steps[1])
-        steps[1] = steps[1] or _own_predict(model, kind)
-        if steps[1] is None:
-            raise Unloadable(f"{script.program} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
+        bound(script.before_load, 1, context)(str(folder))
+    model = bound(model_fn, 1, context)(str(folder))
+    supplied = supplied or defaults.of_model(model, script.predict is not None)
+    own = not supplied.method or callable(getattr(model, supplied.method, None))
+    if not (script.transform or script.predict or own):
+        raise Unloadable(f"{script.program} has neither predict_fn nor transform_fn", Code.NO_PREDICT_FN)
     if script.warm_up:
-        _call(script.warm_up, str(folder), model)
-    return Script(model, script.transform, steps, decode, environment.default_accept or media.JSON)
+        bound(script.warm_up, 2, context)(str(folder), model)
+    return Script(model, script, supplied, context, environment)
 
 
-def _kind(model: object, predict_fn: object, environment: Environment) -> str:
-    """Return whose image's defaults the script gets: xgboost, sklearn, torch or script; `auto`: by its model."""
-    if environment.framework == "torch" and installed.missing("torch"):
-        return "script"
-    if environment.framework != "auto":
-        return environment.framework
-    if predict_fn is None and _is_a(model, "xgboost", "Booster"):
-        return "xgboost"
-    if predict_fn is None and _is_a(model, "torch.nn", "Module"):
-        return "torch"
-    return "sklearn" if predict_fn is None else "script"
+def bound(function: Function, count: int, context: Context) -> Function:
+    """Return a script's function as one of `count` arguments, for one that takes a context as one more, too.
 
+    One of any other number raises TypeError when it is called, as from the toolkit.
+    """
+    taken = len(inspect.signature(function).parameters)
+    if taken == count:
+        return function
+    name = getattr(function, "__name__", type(function).__name__)
 
-def _is_a(model: object, module: str, name: str) -> bool:
-    return isinstance(model, getattr(sys.modules.get(module), name, ()))
+    def call(*values: object) -> object:
+        if taken != count + 1:
+            raise TypeError(f"{name} takes {taken} arguments but {count} were given.")
+        return function(*values, context)
 
-
-def _own_predict(model: object, kind: str) -> Callable[[Any, Any], object] | None:
-    """Return the image's default predict_fn: the model's own prediction, if it has one."""
-    if kind == "torch" and _is_a(model, "torch.nn", "Module"):
-        from hostler.servers.frameworks import torch
-
-        return torch.predict
-    if kind in ("torch", "script") or not callable(getattr(model, "predict", None)):
-        return None
-    if kind == "xgboost":
-        return lambda data, model: model.predict(data, validate_features=False)
-    return lambda data, model: model.predict(data)
-
-
-def _decoder(model: Any, kind: str, predict_fn: object) -> Callable[[bytes, str], object]:
-    """Return the image's default input_fn for a body of bytes: (body, media type) to the input of predict_fn."""
-    if kind == "sklearn":
-        return _rows
-    if kind == "script":
-        return arrays.decoded
-    if kind == "torch":
-        from hostler.servers.frameworks import torch
-
-        return torch.tensor
-    from hostler.servers.frameworks import xgboost
-
-    # A script with a predict_fn may take other columns than its model does.
-    width, types = (
-        (model.num_features(), model.feature_types)
-        if predict_fn is None and _is_a(model, "xgboost", "Booster")
-        else (0, None)
-    )
-    return lambda body, answer_type: xgboost.matrix(
-        request_rows.float32(request_rows.table(body, answer_type, width)), types
-    )
-
-
-def _call(function: Callable[..., object], *values: object) -> object:
-    """Call one of the script's functions, with a context as the last argument if it takes one more."""
-    try:
-        parameters = len(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # a built-in function
-        parameters = len(values)
-    with fork_guard.exit_if_forked():
-        return function(*values, None) if parameters == len(values) + 1 else function(*values)
+    return call
 
 
 class Script:
@@ -127,58 +82,82 @@ class Script:
     max_batch = 1
 
     def __init__(
-        self,
-        model: object,
-        transform: Any,
-        steps: list[Any],
-        decode: Callable[[bytes, str], object],
-        default: str,
+        self, model: object, script: Functions, supplied: Defaults, context: Context, environment: Environment
     ) -> None:
         self._model = model
-        self._transform = transform
-        self._input, self._predict, self._output = steps
-        self._decode = decode
-        self._default = default
+        self._context = context
+        self._environment = environment
+        self._default_accept = environment.default_accept or media.JSON
+        self._transform = bound(script.transform, 4, context) if script.transform else self._in_steps
+        self._input = bound(script.input or supplied.input, 2, context)
+        self._predict = bound(script.predict or supplied.predict, 2, context)
+        self._output = bound(script.output, 2, context) if script.output else None
+        self._encode = supplied.output
+        self._unknown_image = environment.profile("script").family == "script"
 
     def predict(self, calls: Sequence[Call]) -> list[Reply | Stream]:
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply | Stream:
-        content_type = media.type_of(call.content_type) or media.JSON
-        accept = call.accept if media.type_of(call.accept) not in ("", media.ANY) else self._default
-        data: bytes | str = call.body
-        if content_type in _TEXT:
-            try:
-                data = call.body.decode()
-            except UnicodeDecodeError:
-                raise Rejected(400, "The body is not UTF-8 text.") from None
-        if self._transform:
-            output = _call(self._transform, self._model, data, content_type, accept)
-        else:
-            model_input = (
-                _call(self._input, data, content_type) if self._input else self._decode(call.body, content_type)
-            )
-            output = _call(self._predict, model_input, self._model)
-            if self._output:
-                output = _call(self._output, output, accept)
-            elif not isinstance(output, Iterator):
-                output = arrays.encoded(output, accept, self._default)
-        answer_type = accept
-        if isinstance(output, tuple) and len(output) == 2:
-            output, answer_type = output
-        if isinstance(output, Iterator):
-            return Stream(output, str(answer_type))
-        return Reply(200, _bytes(output), str(answer_type))
+        request = self._context.begin(call.headers)
+        try:
+            accept = call.accept if call.accept not in ("", media.ANY) else self._default_accept
+            data = _text(call.body) if call.content_type in UTF8_TYPES else bytearray(call.body)
+            result, media_type = self._transform(self._model, data, call.content_type or None, accept), accept
+            if isinstance(result, tuple):
+                result, media_type = result[0], result[1]
+            if isinstance(result, Iterator):
+                return Stream(result, str(media_type))
+            request.add_response_property("content-type", media_type)
+            return _answer(result, request)
+        except Exception as error:
+            if self._unknown_image or error_text.out_of_memory(error):
+                raise
+            return self._failed(error)
+
+    def _in_steps(self, model: object, data: object, content_type: str | None, accept: str) -> object:
+        prediction = self._predict(self._input(data, content_type), model)
+        if self._output:
+            return self._output(prediction, accept)
+        return prediction if isinstance(prediction, Iterator) else self._encode(prediction, accept)
+
+    def _failed(self, error: Exception) -> Reply:
+        """Return the toolkit's answer to an exception: 500, unless it is one of the toolkit's own, with a status."""
+        print(error_text.user_traceback(error, self._environment), file=sys.stderr, end="", flush=True)
+        own = getattr(sys.modules.get("sagemaker_inference.errors"), "BaseInferenceToolkitError", ())
+        status = _status(error.status_code) if isinstance(error, own) else 500
+        message = error_text.own_message(error, self._environment) or "Invalid Request"
+        traceback = error_text.user_traceback(error, self._environment)
+        return Reply(status, f"{message}\n{traceback}".encode(), "text/plain")
 
 
-def _rows(body: bytes, content_type: str) -> object:
-    """Decode a body as AWS's scikit-learn image does: CSV is rows of float32, even a single row."""
-    if content_type == media.CSV:
-        return request_rows.float32(request_rows.table(body, content_type, 0))
-    return arrays.decoded(body, content_type)
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise Rejected(400, "The body is not UTF-8 text.") from None
 
 
-def _bytes(output: object) -> bytes:
-    if isinstance(output, bytes | bytearray | memoryview):
-        return bytes(output)
-    return output.encode() if isinstance(output, str) else json.encoded(output)
+def _answer(result: object, request: RequestProcessor) -> Reply:
+    """Return the answer as Multi Model Server and TorchServe send it (otf_message_handler.py)."""
+    if isinstance(result, str):
+        body = result.encode()
+    elif isinstance(result, bytes | bytearray):
+        body = bytes(result)
+    else:
+        try:
+            body = json.dumps(result, indent=2).encode()
+        except TypeError as error:
+            cause = f"Unsupported model output data type. The script returned a {type(result).__name__}: {error}."
+            return Reply(503, cause.encode(), "text/plain")
+    headers = request.get_response_headers()
+    sent = {"content-type": headers["content-type"]} | {name.lower(): str(value) for name, value in headers.items()}
+    attributes = sent.get(contract.H_CUSTOM_ATTRIBUTES)
+    # Of all further headers InvokeEndpoint returns this one alone.
+    more = () if attributes is None else ((contract.H_CUSTOM_ATTRIBUTES, attributes),)
+    return Reply(_status(request.get_response_status_code()), body, sent["content-type"], more)
+
+
+def _status(value: object) -> int:
+    """Return the status of an answer that a script has set; 500 for one that is none."""
+    return value if isinstance(value, int) and 200 <= value <= 599 else 500

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hostler.contract import CODE_DIR
 from hostler.failures import Code
@@ -16,7 +17,7 @@ from hostler.servers.frameworks import artifact, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.processes import fork_guard
 
-Function = Callable[..., Any]
+Function = Callable[..., object]
 
 
 class Functions(NamedTuple):
@@ -38,10 +39,16 @@ class Defaults(NamedTuple):
     input: Function  # (body, content type): text of JSON and CSV, else bytes
     predict: Function  # (data, model)
     output: Function  # (prediction, accept)
+    model: Function | None = None  # (model_dir)
+    method: str = "predict"  # what `predict` calls of the model; empty: the model itself
 
 
 def functions(folder: Path, environment: Environment) -> Functions:
-    """Import the artifact's script. Raises Unloadable, and whatever the script raises."""
+    """Make this process the script's own, and import the script. Raises Unloadable, and whatever the script raises.
+
+    The working directory is the model's folder. It is on the path, and before it `code`, as in the images: Multi Model
+    Server's and TorchServe's WorkerLifeCycle.java start a model's process in its folder, with that in PYTHONPATH.
+    """
     program = artifact.program(folder, environment)
     if program is None:
         text = f"the artifact has no {CODE_DIR}/{environment.program}, and no other place has it"
@@ -51,6 +58,12 @@ def functions(folder: Path, environment: Environment) -> Functions:
         missing = requirements.missing(program.parent / "requirements.txt", profile)
         print("requirements.txt is not installed here: what it names must be installed where hostler is", end="")
         print(f". What is not: {', '.join(missing)}" if missing else "")
+    for name, value in profile.variables.items():
+        os.environ.setdefault(name, str(environment.below_base(value)))
+    os.chdir(folder)
+    path = dict.fromkeys(str(place) for place in (program.parent, folder / CODE_DIR, folder))
+    sys.path[:0] = path
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # for the script's children
     sys.path.extend(str(folder) for folder in profile.module_folders())
     module = _imported(program)
     names = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn", "pre_model_fn", "model_warmup_fn")
@@ -58,8 +71,7 @@ def functions(folder: Path, environment: Environment) -> Functions:
 
 
 def _imported(program: Path) -> ModuleType:
-    """Import the script as a module under its own name, with its folder first on the path."""
-    sys.path.insert(0, str(program.parent))
+    """Import the script as a module under its own name."""
     spec = importlib.util.spec_from_file_location(program.stem, program)
     if spec is None or spec.loader is None:
         raise Unloadable(f"{program.name} is not a Python module", Code.OTHER)

@@ -1,10 +1,8 @@
-from pathlib import Path
 from typing import Any
 
-import torch
-from sagemaker_inference import content_types, decoder, default_inference_handler, encoder, errors, utils
+from sagemaker_inference import content_types, default_inference_handler
 
-from hostler.servers.frameworks.artifact import TORCH_ENDINGS, TORCH_FILES, model_file
+from hostler.servers.scripts import pytorch_defaults
 
 
 class DefaultPytorchInferenceHandler(default_inference_handler.DefaultInferenceHandler):
@@ -13,19 +11,13 @@ class DefaultPytorchInferenceHandler(default_inference_handler.DefaultInferenceH
     VALID_CONTENT_TYPES = (content_types.JSON, content_types.NPY)
 
     def default_model_fn(self, model_dir: str) -> Any:
-        return torch.jit.load(model_file(Path(model_dir), TORCH_FILES[:1], TORCH_ENDINGS), map_location="cpu")
+        return pytorch_defaults.model_fn(model_dir)
 
     def default_input_fn(self, input_data: Any, content_type: str) -> Any:
-        array = decoder.decode(input_data, content_type)
-        return torch.FloatTensor(array) if content_type in content_types.UTF8_TYPES else torch.from_numpy(array)
+        return pytorch_defaults.DEFAULTS.input(input_data, content_type)
 
     def default_predict_fn(self, data: Any, model: Any) -> Any:
-        with torch.no_grad():
-            return model.eval()(data)
+        return pytorch_defaults.predict_fn(data, model)
 
     def default_output_fn(self, prediction: Any, accept: str) -> str | bytes:
-        values = prediction.detach().cpu().tolist() if isinstance(prediction, torch.Tensor) else prediction
-        for content_type in utils.parse_accept(accept):
-            if content_type in encoder.SUPPORTED_CONTENT_TYPES:
-                return encoder.encode(values, content_type)
-        raise errors.UnsupportedFormatError(accept)
+        return pytorch_defaults.output_fn(prediction, accept)
