@@ -43,7 +43,7 @@ class Caller:
 
     def call(self, target: int) -> None:
         answer = ask(self._connection, "POST", f"/models/{target}/invoke", ROWS[0].encode(), content_type="text/csv")
-        assert abs(float(answer.body) - self._models.prediction(target, 0)) < 1e-6, answer
+        assert abs(json.loads(answer.body)[0] - self._models.prediction(target, 0)) < 1e-6, answer
 
     def unload(self, target: int) -> None:
         assert ask(self._connection, "DELETE", f"/models/{target}").status == 200

@@ -18,6 +18,9 @@ ENV_MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"  # "true" or unset, because some image
 ENV_PROGRAM = "SAGEMAKER_PROGRAM"
 ENV_SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
 ENV_DEFAULT_ACCEPT = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
+ENV_INFERENCE_ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # of the XGBoost images, as are the two below
+ENV_INFERENCE_OUTPUT = "SAGEMAKER_INFERENCE_OUTPUT"
+ENV_BATCH = "SAGEMAKER_BATCH"
 ENV_MAX_PAYLOAD_MB = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 ENV_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 ENV_REGION = "AWS_REGION"
@@ -28,6 +31,7 @@ ENV_HOSTNAME = "HOSTNAME"
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
 ENV_LIFELINE = "HOSTLER_LIFELINE"  # descriptor of a pipe's read end; the server exits at once when the pipe closes
 ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts; a model's folder may link into it
+ENV_LENIENT_BODIES = "HOSTLER_LENIENT_BODIES"  # the setting lenient_bodies is true; else unset
 ENV_IMAGE = "HOSTLER_IMAGE"  # repository and tag of AWS's image, such as sagemaker-xgboost:1.5-1; empty: any other
 ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | auto
 

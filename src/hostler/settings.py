@@ -237,6 +237,12 @@ class Settings:
     strict_images: bool = _setting(
         _flag, False, "refuse images that are neither known to hostler nor listed in [images]", advanced=True
     )
+    lenient_bodies: bool = _setting(
+        _flag,
+        False,
+        "accept JSON, JSON Lines and NPY for XGBoost models, whose image refuses them",
+        advanced=True,
+    )
     bubblewrap: str = _setting(
         _one_of("auto", "on", "off"),
         "auto",

@@ -116,7 +116,7 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
     sockets = {name for name in names if server.loaded(name).get("socket")}
     assert sockets == {"torch-large", "onnx-large", "script"}
     for _ in range(3):
-        assert float(server.invoke("xgboost", b"1,2,3").text) == said_by(trained, [[1, 2, 3]])[0]
+        assert server.invoke("xgboost", b"1,2,3").json == said_by(trained, [[1, 2, 3]])
         assert server.invoke("sklearn", b"1,2").json == fitted.predict([[1.0, 2.0]]).tolist()
         assert server.invoke("script", b"[1]", "application/json").json == [3]
         for name, answer in (("torch", 7.0), ("torch-large", 8.0), ("onnx", 9.0), ("onnx-large", 10.0)):

@@ -317,7 +317,7 @@ def test_a_body_that_does_not_parse_is_a_model_error(hostler: Hostler, content_t
 def test_an_unsupported_accept_header_is_a_model_error(hostler: Hostler) -> None:
     fields = [("X-Amzn-SageMaker-Target-Model", b"7.tar.gz"), ("Content-Type", b"text/csv"), ("Accept", b"image/png")]
     answer = request(hostler, "POST", "/endpoints/bad/invocations", fields, b"1,2")
-    assert (answer.status, json.loads(answer.body)["OriginalStatusCode"]) == (424, 406)
+    assert (answer.status, json.loads(answer.body)["OriginalStatusCode"]) == (424, 415)  # as that image's handler says
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

@@ -142,8 +142,13 @@ def test_one_direct_endpoint_of_four_frameworks(hostler: Hostler, put: Callable[
         ("onnx", ROWS, [[total + 100] for [total] in sums]),
         ("pytorch", ROWS, [[total + 200] for [total] in sums]),
     ):
-        more = {"ContentType": "application/json", "Accept": "application/json", "TargetContainerHostname": name}
-        answer = invoke(hostler, "four", json.dumps(body).encode(), **more)
+        more = {"Accept": "application/json", "TargetContainerHostname": name}
+        sent = json.dumps(body).encode()
+        if name == "xgboost":  # whose image takes no JSON
+            sent = "\n".join(",".join(map(str, row)) for row in body).encode()
+        else:
+            more["ContentType"] = "application/json"
+        answer = invoke(hostler, "four", sent, **more)
         assert answer["ContentType"] == "application/json"
         predictions = json.loads(answer["Body"])
         if name == "xgboost":

@@ -36,7 +36,6 @@ Level = Literal["error", "warning"]
 
 # The model file of each framework, as its server finds it: by these names, else the only file with these endings.
 _MODEL_FILES = {
-    "xgboost": ((artifact.XGBOOST_FILE,), ("",)),
     "sklearn": (artifact.PICKLES, artifact.PICKLE_ENDINGS),
     "torch": (artifact.TORCH_FILES, artifact.TORCH_ENDINGS),
     "onnx": (artifact.ONNX_FILES, artifact.ONNX_ENDINGS),
@@ -144,22 +143,20 @@ class _Inspection:
         try:
             framework = artifact.framework(self._folder, self._environment)
             script = artifact.program(self._folder, self._environment)
-            model = artifact.model_file(self._folder, *_MODEL_FILES[framework]) if framework in _MODEL_FILES else None
-            if model is not None and framework == "torch":
-                artifact.check_torchscript(model)
+            models = self._model_files(framework)
+            if models and framework == "torch":
+                artifact.check_torchscript(models[0])
         except Unloadable as error:
             yield self._no_model(error, files)
             return
         unnamed = self._unnamed_script()
-        if model is not None:
-            self.server = f"hostler's own server for {framework}, with {model.name}"
-            if not model.stat().st_size:
-                reason = (
-                    ""
-                    if model.name in _MODEL_FILES[framework][0]
-                    else "It is taken for the model, as the only such file. "
-                )
-                yield Finding("error", model.name, f"{reason}It is empty. Save the model again.", Code.MODEL_FILE)
+        if models:
+            model = models[0]
+            self.server = f"hostler's own server for {framework}, with {', '.join(path.name for path in models)}"
+            for path in models:
+                if not path.stat().st_size:
+                    message = f"{self._why_taken(path, models)}It is empty. Save the model again."
+                    yield Finding("error", path.name, message, Code.MODEL_FILE)
             if script:
                 yield Finding(
                     "warning", self._name(script),
@@ -176,6 +173,17 @@ class _Inspection:
             yield Finding("error", framework, f"{need} {failures.extra(framework)}", missing.code)
         if framework == "script":
             yield from self._requirements()
+
+    def _model_files(self, framework: str) -> list[Path]:
+        if framework == "xgboost":
+            return artifact.xgboost_files(self._folder, self._environment)
+        return [artifact.model_file(self._folder, *_MODEL_FILES[framework])] if framework in _MODEL_FILES else []
+
+    def _why_taken(self, model: Path, models: list[Path]) -> str:
+        if len(models) > 1:
+            return "It is taken for a model, as each file at the archive's top. "
+        names = (artifact.XGBOOST_FILE, *(name for names, _ in _MODEL_FILES.values() for name in names))
+        return "" if model.name in names else "It is taken for the model, as the only such file. "
 
     def _unnamed_script(self) -> str:
         """Return a script in code/ or at the top that SAGEMAKER_PROGRAM could name. Empty: none, or that is set."""

@@ -101,6 +101,8 @@ class Rooms:
         if not room.server.command:
             environment[contract.ENV_ARTIFACTS] = str(self.settings.data / "artifacts")
             environment[contract.ENV_IMAGE] = room.server.image
+            if self.settings.lenient_bodies:
+                environment[contract.ENV_LENIENT_BODIES] = "true"
         if environment.get(contract.ENV_SUBMIT_DIRECTORY, "").startswith("s3://"):
             environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
         return environment

@@ -38,6 +38,10 @@ class Environment:
     program_named: bool  # the script is required, on every image
     submit_directory: str  # a folder for the script outside the artifact; empty: none
     default_accept: str  # empty: the framework's default
+    ensemble: bool  # XGBoost: several models answer together, where the image does that
+    inference_output: str | None  # XGBoost: what SAGEMAKER_INFERENCE_OUTPUT selects; None: unset
+    batch: bool  # XGBoost: SAGEMAKER_BATCH is set
+    lenient_bodies: bool  # bodies are accepted that the image refuses
     max_body: int
     artifacts: Path | None  # another folder for models, to which the platform's links lead
     lifeline: int | None  # read end of the host's lifeline
@@ -103,6 +107,10 @@ def read(environ: Mapping[str, str]) -> Environment:
         program_named=bool(environ.get(contract.ENV_PROGRAM)),
         submit_directory=environ.get(contract.ENV_SUBMIT_DIRECTORY, ""),
         default_accept=environ.get(contract.ENV_DEFAULT_ACCEPT, ""),
+        ensemble=environ.get(contract.ENV_INFERENCE_ENSEMBLE, "true") == "true",
+        inference_output=environ.get(contract.ENV_INFERENCE_OUTPUT),
+        batch=bool(environ.get(contract.ENV_BATCH)),
+        lenient_bodies=bool(environ.get(contract.ENV_LENIENT_BODIES)),
         max_body=megabytes * 2**20 or contract.MAX_BODY,
         lifeline=int(lifeline) if lifeline else None,
         workers=_workers(environ),

@@ -32,5 +32,5 @@ def test_a_citys_model_is_packed_as_sagemaker_wants_it_and_is_the_same_every_tim
 
 def test_the_program_invokes_a_city_of_the_demo():
     assert "Houston_TX" in demo.CITIES
-    assert demo.PROGRAM == demo.SETUP + demo.INVOKE
+    assert demo.PROGRAM == demo.SETUP + demo.INVOKE + demo.READ
     assert demo.INVOKE.count("Houston_TX") == 1

@@ -123,10 +123,11 @@ ERRORS = {
         " .pt, .pth,"
         " .onnx. It holds weights.bin.",
     ),
-    "a wrong name for xgboost": (
-        {"model.bin": "x", "other.bin": "x"}, XGBOOST,
-        "error: the archive: the artifact holds no xgboost-model and no single file to take for it. It holds model.bin,"
-        " other.bin.",
+    "no model of an ensemble": (
+        {"model.bin": "", "other.bin": ""}, XGBOOST,
+        "error: model.bin: It is taken for a model, as each file at the archive's top. It is empty. Save the model"
+        " again.\nerror: other.bin: It is taken for a model, as each file at the archive's top. It is empty. Save the"
+        " model again.",
     ),
     "several pickles": (
         {"a.pkl": "x", "b.joblib": "x"}, SKLEARN,

@@ -82,7 +82,7 @@ def test_a_booster_needs_no_more_than_model_fn(tmp_path: Path, image: str) -> No
     rows = np.array([[1, 2, 3], [4, np.nan, 6]], dtype=np.float32)
     wanted = booster.predict(xgboost.DMatrix(rows), validate_features=False).tolist()
     assert answer(predictor, b"1,2,3\n4,,6", "text/csv") == wanted
-    assert answer(predictor, b"0:1 1:2 2:3\n0:4 2:6", "text/libsvm") == wanted
+    assert answer(predictor, b"9 0:1 1:2 2:3\n9 0:4 2:6", "text/libsvm") == wanted  # the first word is a label
     assert answer(predictor, b"1,2,3", "text/csv") == wanted[:1]
     for body in (b"1e39,2,3", b"a,b,c"):
         if image == "auto":

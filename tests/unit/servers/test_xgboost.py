@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,13 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
-from hostler.servers.frameworks import artifact
+from hostler.servers.frameworks import artifact, xgboost_rows
 from hostler.servers.frameworks import xgboost as ours
 from hostler.servers.frameworks.predictor import Call, Unloadable
 
 WIDTH = 6
 ENVIRONMENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true"})
+LENIENT = environment.read({"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_LENIENT_BODIES": "true"})
 
 
 def trained(trees: int = 8, categories: bool = False, **params: Any) -> Any:
@@ -62,7 +64,7 @@ def test_every_path_predicts_as_the_booster_does(params: dict[str, Any]) -> None
     rows = np.random.default_rng(4).normal(scale=2, size=(70, WIDTH)).astype(np.float32)
     rows[::3, 1] = np.nan
     rows[:, 0] = np.abs(np.round(rows[:, 0]))
-    predictor = ours.XGBoost(booster, ENVIRONMENT)
+    predictor = ours.XGBoost([booster], ENVIRONMENT)
     bodies = [",".join(map(repr, row.tolist())).encode() for row in rows]
     alone = [predictor.predict([Call(body, "text/csv", "application/json")])[0].body for body in bodies]
     together = [
@@ -74,32 +76,33 @@ def test_every_path_predicts_as_the_booster_does(params: dict[str, Any]) -> None
 
 
 def test_a_wrong_call_among_others_is_answered_alone() -> None:
-    predictor = ours.XGBoost(booster := trained(), ENVIRONMENT)
+    predictor = ours.XGBoost([booster := trained()], ENVIRONMENT)
     good = Call(b"1,2,3,4,5,6", "text/csv", "")
-    calls = [good, Call(b"1,2", "text/csv", ""), Call(b"", "", ""), Call(b"1e39,2,3,4,5,6", "text/csv", ""), good]
+    calls = [good, Call(b"1,2,", "text/json", ""), Call(b"", "", ""), Call(b"1e39,2,3,4,5,6", "text/csv", ""), good]
     replies = predictor.predict(calls)
-    assert [reply.status for reply in replies] == [200, 400, 204, 400, 200]
+    assert [reply.status for reply in replies] == [200, 415, 204, 400, 200]
     assert replies[0] == replies[4]
-    assert float(replies[0].body) == own(booster, np.array([[1, 2, 3, 4, 5, 6]]))[0]
+    assert json.loads(replies[0].body)[0] == own(booster, np.array([[1, 2, 3, 4, 5, 6]]))[0]
 
 
 def test_missing_values_may_be_left_out() -> None:
-    predictor = ours.XGBoost(booster := trained(), ENVIRONMENT)
+    booster = trained()
     wanted = own(booster, np.array([[1, math.nan, 3, 4, 5, math.nan]]))[0]
     for body, kind in (
         (b"1,,3,4,5,", "text/csv"),
         (b"0:1 2:3 3:4 4:5", ""),
         (b"[1,null,3,4,5,NaN]", "application/json"),
     ):
-        assert float(predictor.predict([Call(body, kind, "")])[0].body) == wanted
+        predictor = ours.XGBoost([booster], LENIENT)
+        assert json.loads(predictor.predict([Call(body, kind, "")])[0].body)[0] == wanted
 
 
 def test_a_wide_model_needs_no_wide_buffer() -> None:
     rows = np.zeros((2, 100_000), dtype=np.float32)
     rows[0, 7] = 1
     booster = xgboost.train({"nthread": 1, "max_depth": 1}, xgboost.DMatrix(rows, [0, 1]), 1)
-    predictor = ours.XGBoost(booster, ENVIRONMENT)
-    assert float(predictor.predict([Call(b"7:1", "text/libsvm", "")])[0].body) == own(booster, rows[:1])[0]
+    predictor = ours.XGBoost([booster], ENVIRONMENT)
+    assert json.loads(predictor.predict([Call(b"7:1", "text/libsvm", "")])[0].body)[0] == own(booster, rows[:1])[0]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_the_library_has_the_functions_of_its_c_api_that_are_called_directly(fun
 
 
 def test_rows_are_predicted_through_the_c_api_and_its_errors_are_raised() -> None:
-    buffer = ours._RowBuffer(WIDTH, 2)
+    buffer = xgboost_rows.RowBuffer(WIDTH, 2)
     booster = trained()
     for index, row in enumerate(rows := [[1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1]]):
         buffer.put(index, row)
@@ -133,7 +136,7 @@ def test_every_form_of_a_model_loads(tmp_path: Path, form: str) -> None:
     (tmp_path / "xgboost-model").write_bytes(data)
     predictor = ours.load(tmp_path, ENVIRONMENT)
     row = np.array([[1, 2, 3, 4, 5, 6]])
-    assert float(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+    assert json.loads(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body)[0] == own(booster, row)[0]
 
 
 def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(tmp_path: Path) -> None:
@@ -142,11 +145,13 @@ def test_a_file_that_is_loaded_again_is_proven_again_only_if_it_was_written_to(t
     for params in ({}, {"booster": "gblinear"}, {"objective": "binary:logistic"}):  # the quick ways serve not all
         booster = trained(**params)
         file.write_bytes(booster.save_raw("ubj"))
-        proof = ours.proof_of(artifact.stamp(file.stat()))
+        proof = xgboost_rows.proof_of(artifact.stamp(file.stat()))
         for proven in (False, True):
             assert proof.tried is proven
             predictor = ours.load(tmp_path, ENVIRONMENT)
-            assert float(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body) == own(booster, row)[0]
+            assert (
+                json.loads(predictor.predict([Call(b"1,2,3,4,5,6", "text/csv", "")])[0].body)[0] == own(booster, row)[0]
+            )
         assert proof.single is (params.get("booster") != "gblinear")
 
 
@@ -159,18 +164,19 @@ def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path
 
 
 def test_a_body_without_content_type_that_is_no_libsvm_is_rejected_with_the_assumed_type() -> None:
-    predictor = ours.XGBoost(trained(), ENVIRONMENT)
+    predictor = ours.XGBoost([trained()], ENVIRONMENT)
     reply = predictor.predict([Call(b"1,2,3,4,5,6", "", "")])[0]
     assert (reply.status, reply.body) == (
         400,
-        b"No Content-Type was given, so libsvm was assumed. The body is not libsvm.",
+        b"No Content-Type was given, so libsvm was assumed. Loading libsvm data failed: The body is not libsvm: it"
+        b" names no feature.",
     )
-    assert predictor.predict([Call(b"1,2", "text/libsvm", "")])[0].body == b"The body is not libsvm."
+    assert predictor.predict([Call(b"1,2", "text/libsvm", "")])[0].body.startswith(b"Loading libsvm data failed: ")
 
 
 def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
     boosters = [trained(), trained(objective="multi:softprob", num_class=3)]
-    predictors = [ours.XGBoost(booster, ENVIRONMENT) for booster in boosters]
+    predictors = [ours.XGBoost([booster], ENVIRONMENT) for booster in boosters]
     rows = np.random.default_rng(5).normal(size=(64, WIDTH)).astype(np.float32)
     calls = [Call(",".join(map(repr, row.tolist())).encode(), "text/csv", "application/json") for row in rows]
     wanted = [[str([value]).encode() for value in own(booster, rows)] for booster in boosters]
@@ -185,7 +191,7 @@ def test_rows_of_one_width_on_two_threads_do_not_meet() -> None:
 
 def test_bodies_of_every_form_in_one_batch_do_not_mix() -> None:
     booster = trained(objective="multi:softprob", num_class=3)
-    predictor = ours.XGBoost(booster, ENVIRONMENT)
+    predictor = ours.XGBoost([booster], LENIENT)
     stream = io.BytesIO()
     np.save(stream, np.float32([[1, 2, 3, 4, 5, 6]]))
     one, two = [[1.0, 2, 3, 4, 5, 6]], [[6.0, 5, 4, 3, 2, 1], [1, 1, 1, 2, 2, 2]]

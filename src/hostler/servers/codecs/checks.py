@@ -9,6 +9,8 @@ from hostler.servers.frameworks.predictor import Rejected
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_CELLS = 2**24  # of one request's table, which may be far larger than its body
+
 
 def check_table(table: np.ndarray, width: int) -> np.ndarray:
     """Return the table as two-dimensional float64. Raises Rejected (400) for another width, or infinite numbers."""
@@ -24,6 +26,12 @@ def check_table(table: np.ndarray, width: int) -> np.ndarray:
     if np.isinf(table).any():
         raise Rejected(400, "The body holds an infinite number.")
     return table
+
+
+def check_cells(cells: int) -> None:
+    """Raise Rejected (413) for a table of too many cells."""
+    if cells > MAX_CELLS:
+        raise Rejected(413, "The body has too many rows for one request: send fewer.")
 
 
 def text(body: bytes) -> str:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _CHECKED_CELLS = 64  # of a body with a wrong number of columns, which may be no CSV at all
 _LINE_END, _UNDERSCORE = b"\n_"  # as numbers: `in` finds them in a fraction of the time that it takes for bytes
-_DELIMITERS = (",", ";", "\t", "|", " ")
+_DELIMITERS = (",", "\t", ";", " ", ":")  # in the order in which Python's csv.Sniffer prefers them
+_SNIFFED = 512  # characters of the first line
 
 
 def row(body: bytes, width: int) -> list[float] | None:
@@ -39,9 +40,9 @@ def table(body: bytes, width: int) -> np.ndarray:
     """Return a two-dimensional array, empty cells as NaN. Raises Rejected (400). `width` 0: any number of columns."""
     import numpy as np
 
-    text = checks.text(body).strip("\r\n")
+    text = checks.text(body).strip()
     first = text.split("\n", 1)[0]
-    delimiter = next((delimiter for delimiter in _DELIMITERS if delimiter in first.strip()), ",")
+    delimiter = _delimiter(first[:_SNIFFED])
     columns = first.count(delimiter) + 1
     try:
         if width and columns != width:
@@ -54,7 +55,7 @@ def table(body: bytes, width: int) -> np.ndarray:
             raise Rejected(400, "The rows of the CSV body have different numbers of columns.")
         if "_" in text:  # a digit separator to Python
             raise ValueError
-        numbers = (float(field) if field.strip() else math.nan for line in rows for field in line.split(delimiter))
+        numbers = (float(field) if field else math.nan for line in rows for field in line.split(delimiter))
         table: np.ndarray = np.fromiter(numbers, np.float64, count=len(rows) * columns)
         return table.reshape(len(rows), columns)
     except ValueError:
@@ -64,7 +65,19 @@ def table(body: bytes, width: int) -> np.ndarray:
 def _check_numbers(fields: list[str]) -> None:
     """Raise ValueError if a field is no number."""
     for field in fields:
-        float(field.strip() or math.nan)
+        float(field or math.nan)
+
+
+def _delimiter(line: str) -> str:
+    """Return what csv.Sniffer takes for the delimiter of one line, a comma if that is a letter or a digit.
+
+    So does encoder.py of aws/sagemaker-xgboost-container.
+    """
+    for delimiter in _DELIMITERS:
+        if delimiter in line:
+            return delimiter
+    common = max(set(line), key=lambda character: (line.count(character), character), default=",")
+    return "," if common.isalnum() else common
 
 
 def lines(values: Iterable[object]) -> bytes:

@@ -12,6 +12,7 @@ JSON_LINES = "application/jsonlines"
 NPY = "application/x-npy"
 LIBSVM = "text/libsvm"
 X_LIBSVM = "text/x-libsvm"
+RECORDIO = "application/x-recordio-protobuf"
 ANY = "*/*"
 
 

@@ -16,6 +16,7 @@ from hostler.failures import Code
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import foreign
 from hostler.servers.frameworks.predictor import Unloadable
+from hostler.servers.images import xgboost
 
 XGBOOST_FILE = "xgboost-model"
 PICKLES = ("model.joblib", "model.pkl", "model.pickle")
@@ -54,7 +55,7 @@ def framework(folder: Path, environment: Environment) -> str:
     names = files(folder)
     if any_image:
         foreign.check_configuration(names)
-    if any_image and XGBOOST_FILE in names:
+    if any_image and any(name.startswith(XGBOOST_FILE) for name in names):
         return "xgboost"
     endings: tuple[str, ...] = ()
     for candidate in _BY_ENDING if any_image else ("torch", "onnx"):
@@ -116,6 +117,25 @@ def model_file(folder: Path, names: Sequence[str], endings: tuple[str, ...] = ("
         return folder / fitting[0]
     text = f"the artifact holds no {' or '.join(names)} and no single file to take for it. It holds {_listed(existing)}"
     raise no_model(folder, text)
+
+
+def xgboost_files(folder: Path, environment: Environment) -> list[Path]:
+    """Return the files of an artifact that the XGBoost image loads as models, by name. Raises Unloadable.
+
+    Since 1.2-2 these are all at the artifact's top, unless SAGEMAKER_INFERENCE_ENSEMBLE says otherwise
+    (get_loaded_booster in serve_utils.py of aws/sagemaker-xgboost-container). Before, it is the first that the system
+    lists: here `xgboost-model`, if there is one. An unknown image takes only files of that name, where there are any.
+    Scripts are left out, which the image would fail to load.
+    """
+    names = [name for name in files(folder) if not name.endswith(".py")]
+    named = [name for name in names if name.startswith(XGBOOST_FILE)]
+    if environment.framework == "auto" and named:
+        names = [XGBOOST_FILE] if XGBOOST_FILE in named else named
+    if not names:
+        return [model_file(folder, (XGBOOST_FILE,))]
+    if len(names) > 1 and not (environment.ensemble and xgboost.algorithm(environment.profile("xgboost")).ensembles):
+        names = [XGBOOST_FILE if XGBOOST_FILE in names else names[0]]
+    return [folder / name for name in names]
 
 
 def check_torchscript(file: Path) -> None:

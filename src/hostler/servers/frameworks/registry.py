@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from hostler import model_files
 from hostler.contract import ENV_PROGRAM
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, installed
-from hostler.servers.frameworks.predictor import Predictor, Unloadable
+from hostler.servers.frameworks.predictor import Predictor
 
 _HEAD = 512  # bytes, by which a model of XGBoost's is recognised
 OWN_PROCESS_SIZE = 2**20  # bytes; unpickling a larger artifact blocks the interpreter noticeably
@@ -87,11 +88,15 @@ def _script(folder: Path, environment: Environment) -> Predictor:
 
 
 def _xgboost_pickle(folder: Path) -> bool:
-    try:
-        with artifact.model_file(folder, (artifact.XGBOOST_FILE,)).open("rb") as file:
-            start = file.read(_HEAD)
-    except (Unloadable, OSError):
-        return False
+    """True if a file at the artifact's top may be a pickled model."""
+    with contextlib.suppress(OSError):
+        return any(_may_be_pickled(folder / name) for name in artifact.files(folder))
+    return False
+
+
+def _may_be_pickled(file: Path) -> bool:
+    with file.open("rb") as content:
+        start = content.read(_HEAD)
     if start.startswith(model_files.XGBOOST):
         return False
     from hostler.servers.frameworks import xgboost_binary

@@ -1,267 +1,195 @@
-"""XGBoost models. Predictions equal the booster's own; formats are those of AWS's XGBoost container.
+"""XGBoost models, without a script. Predictions equal the booster's own; bodies and answers are those of AWS's images.
 
-Accepted are the model files that `load` names, and the content types of codecs/request_rows.py. Answers:
-
-| | single model | multi-model |
-|---|---|---|
-| text/csv | one line a row | one-value rows joined by commas, as AWS's multi-model handler does |
-| application/json | {"predictions": [{"score": ...}]} | a list |
-| application/jsonlines | {"score": ...}, a line a row | the same |
-
-In both, a row of several values is a line of values joined by commas (AWS's multi-model handler writes Python lists,
-which are no CSV). No Content-Type means libsvm, and an empty body is answered 204, as in AWS's container.
+Models are read by xgboost_files.py, bodies by xgboost_bodies.py; xgboost_answers.py and xgboost_selection.py make the
+answers, and xgboost_rows.py is the quick way from rows to predictions. Here are the rules of the image's predictions
+(get_loaded_booster and predict in algorithm_mode/serve_utils.py of aws/sagemaker-xgboost-container): which files are
+models, with how many of its trees a model predicts, and what several models say together.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
-import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from threading import get_ident
 
+import msgspec
 import numpy as np
 import xgboost
 
-from hostler.servers.codecs import csv, json, media, request_rows
+from hostler.servers.codecs import media, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, xgboost_files
-from hostler.servers.frameworks.predictor import Call, Rejected, Reply
+from hostler.servers.frameworks import artifact, xgboost_answers, xgboost_bodies, xgboost_files, xgboost_rows
+from hostler.servers.frameworks import xgboost_selection as selection
+from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
+from hostler.servers.frameworks.xgboost_answers import Form
+from hostler.servers.frameworks.xgboost_files import ModelFile
+from hostler.servers.frameworks.xgboost_rows import Proof, RowBuffer
+from hostler.servers.images import xgboost as images
+from hostler.text import is_count
 
-_ANSWER_TYPES = (media.CSV, media.JSON, media.JSON_LINES)
-_MAX_BATCH = 64  # calls; larger batches are no faster
-_BUFFER_CELLS = 65_536
-_PROBES = 6  # rows
-_WHOLE, _GAPS = 0, 2  # indices of a probe without gaps and of one with
-_NARROW = 1_024  # columns; probes of wider models take too much memory to be cached
-_LIBRARY = xgboost.core._LIB
-_CONFIG = (
-    b'{"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0, "strict_shape": false, '
-    b'"missing": NaN, "cache_id": 0}'
-)
+_VOTING = ("multi:softmax", "binary:hinge")  # objectives whose predictions are labels
 
 
 def load(folder: Path, environment: Environment) -> XGBoost:
-    """Load `xgboost-model`, or the only file. Raises Unloadable, MemoryError, and what a pickle's code raises."""
-    file = artifact.model_file(folder, (artifact.XGBOOST_FILE,))
-    proof = proof_of(artifact.stamp(os.stat(file)))
-    return XGBoost(xgboost_files.load(file).booster, environment, proof)
+    """Load the artifact's models. Raises Unloadable, MemoryError, and what a pickle's code raises."""
+    algorithm = images.algorithm(environment.profile("xgboost"))
+    files = artifact.xgboost_files(folder, environment)
+    models = [_loaded(file, len(files)) for file in files]
+    boosters = [_cut_to_best(model, algorithm.saved_best_trees) for model in models]
+    proof = xgboost_rows.proof_of(artifact.stamp(os.stat(files[0])))
+    return XGBoost(boosters, environment, pickled=models[0].pickled, proof=proof)
 
 
-@dataclass(slots=True)
-class Proof:
-    """Which fast paths predict exactly what the booster's own predict does, as far as they were tried."""
-
-    tried: bool = False
-    inplace: bool = False
-    single: bool = False
-
-
-@lru_cache(maxsize=10_000)
-def proof_of(file: artifact.Stamp) -> Proof:
-    """Return a file's proof, shared by all its loads: proving takes half as long as a load."""
-    return Proof()
+def _loaded(file: Path, count: int) -> ModelFile:
+    try:
+        return xgboost_files.load(file)
+    except Unloadable as error:
+        if count == 1 or file.name.startswith(artifact.XGBOOST_FILE):
+            raise
+        text = f"{error}; this image takes each file at the archive's top for a model, and all of them predict together"
+        advice = f"Leave {file.name} out of the archive, or put it into a folder of it. {error.advice}"
+        raise Unloadable(text, error.code, cause=text, advice=advice) from None
 
 
-def matrix(table: np.ndarray, feature_types: list[str] | None) -> xgboost.DMatrix:
-    """Return a DMatrix of float32 rows, missing values as NaN."""
-    return xgboost.DMatrix(table, feature_types=feature_types, enable_categorical=True, nthread=1)
+def _cut_to_best(model: ModelFile, saved: bool) -> xgboost.Booster:
+    """Return a model's booster with its best trees alone, where early stopping has left their number.
+
+    In a pickle it is an attribute of Python's; in a saved model one of the booster's, which the libraries of some
+    images read. Trees that grow in parallel count one by one.
+    """
+    booster, best = model.booster, model.best_trees
+    if saved and not model.pickled and is_count(text := booster.attr("best_ntree_limit") or ""):
+        best = int(text)
+    if not best:
+        return booster
+    gradient_booster = msgspec.json.decode(booster.save_config())["learner"]["gradient_booster"]
+    trees = gradient_booster.get("gbtree", gradient_booster).get("gbtree_model_param")
+    if trees is None:  # a linear model
+        return booster
+    rounds = best // max(1, int(trees["num_parallel_tree"]))
+    return booster[:rounds] if 0 < rounds < booster.num_boosted_rounds() else booster
 
 
 class XGBoost:
-    """A booster, and the fast paths that are proven to predict the same."""
+    """A booster, and the fast paths that are proven to predict the same; or several boosters that predict together."""
 
-    max_batch = _MAX_BATCH
+    max_batch = xgboost_rows.MAX_BATCH
 
-    def __init__(self, booster: xgboost.Booster, environment: Environment, proof: Proof | None = None) -> None:
+    def __init__(
+        self,
+        boosters: Sequence[xgboost.Booster],
+        environment: Environment,
+        *,
+        pickled: bool = False,
+        proof: Proof | None = None,
+    ) -> None:
         proof = proof or Proof()
-        # One row takes twice as long on two threads. There is nothing to validate, which takes as long as half a call.
-        booster.set_param({"nthread": 1, "validate_parameters": False})
-        self._booster = booster
-        self._width: int = booster.num_features()
-        self._default = environment.default_accept or media.CSV
-        self._multi_model = environment.multi_model
+        for booster in boosters:
+            # One row takes twice as long on two threads. There is nothing to validate, which takes half of a call.
+            booster.set_param({"nthread": 1, "validate_parameters": False})
+        self._boosters = boosters
+        self._booster = boosters[0]
+        self._width: int = self._booster.num_features()
+        self._pickled = pickled
+        self._lenient = environment.lenient_bodies
+        self._unreadable = 400 if environment.multi_model else 415  # the status of a body that does not parse
+        self._form = self._chooser(environment)
+        self._votes = False
+        self._inplace = self._single = False
+        if len(boosters) > 1:
+            # The handler of many models knows no objective, so that it takes the mean of labels, too.
+            self._votes = not environment.multi_model and selection.objective(self._booster).name in _VOTING
+            return
         if not proof.tried:
-            self._prove(proof)
-            proof.tried = True
+            xgboost_rows.prove(self._booster, proof)
         self._inplace = proof.inplace
         self._single = proof.single
 
-    def _prove(self, proof: Proof) -> None:
-        """Compare the fast paths with the booster's own predict, on rows with and without gaps."""
-        if not self._width:
-            return
-        try:
-            types = self._booster.feature_types
-            probes = (_kept_probes if self._width <= _NARROW else _Probes)(self._width, tuple(types) if types else None)
-            expected = self._booster.predict(probes.matrix, validate_features=False)
-            if self._width > _BUFFER_CELLS:
-                proof.inplace = _same(self._booster.inplace_predict(probes.table, validate_features=False), expected)
-                return
-            for chosen in ([*range(_PROBES)], [_WHOLE], [_GAPS]):  # the library treats one row unlike several
-                for index, row in enumerate(chosen):
-                    probes.buffer.put(index, probes.table[row].tolist())
-                values = probes.buffer.predict(self._booster.handle, len(chosen))
-                if not _same(np.array(values, dtype=np.float32), expected[chosen]):
-                    return
-                proof.inplace = True  # it calls the same function of the library
-            proof.single = True
-        except (xgboost.core.XGBoostError, ValueError, AttributeError, OverflowError):
-            pass  # a model without these paths, such as a linear one
+    def _chooser(self, environment: Environment) -> xgboost_answers.Chooser:
+        algorithm = images.algorithm(environment.profile("xgboost"))
+        style = xgboost_answers.Style(
+            environment.multi_model, algorithm.answers_by_accept, environment.default_accept, environment.batch
+        )
+        selected = None
+        if algorithm.selects and not environment.multi_model and environment.inference_output is not None:
+            objective = selection.objective(self._booster)
+            selected = selection.selection(environment.inference_output, objective, algorithm.absolute_error)
+        return xgboost_answers.chooser(style, selected)
 
     def predict(self, calls: Sequence[Call]) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        queued: list[tuple[int, str]] = []
-        buffer = _row_buffer(self._width, get_ident()) if self._single else None
+        queued: list[tuple[int, Form]] = []
+        buffer = xgboost_rows.row_buffer(self._width, get_ident()) if self._single else None
         for number, call in enumerate(calls):
             try:
                 if not call.body:
                     replies[number] = Reply(204, b"", media.CSV)
                     continue
-                answer_type = media.accepted(call.accept, _ANSWER_TYPES, self._default)
-                content_type = media.type_of(call.content_type)
-                row = request_rows.plain_row(call.body, content_type, self._width) if buffer else None
+                form = self._form(call.accept)
+                kind = xgboost_bodies.kind(call.content_type, self._lenient)
+                row = request_rows.plain_row(call.body, kind, self._width) if buffer else None
                 if row is None:
-                    table = self._table(call.body, content_type)
+                    table = self._table(call.body, call.content_type, kind)
                     if not buffer or len(table) > 1:
                         self._flush(buffer, queued, replies)
-                        replies[number] = self._reply(self._predict(table, buffer), answer_type)
+                        replies[number] = _reply(self._predict(table, buffer), form)
                         continue
                     row = table[0].tolist()
                 assert buffer
                 buffer.put(len(queued), row)
-                queued.append((number, answer_type))
+                queued.append((number, form))
                 if len(queued) == buffer.room:
                     self._flush(buffer, queued, replies)
             except Rejected as error:
-                replies[number] = Reply(error.status, str(error).encode(), "text/plain")
+                replies[number] = _refusal(error)
+            except OverflowError:
+                replies[number] = _refusal(Rejected(self._unreadable, "The body holds a number that is too large."))
         self._flush(buffer, queued, replies)
         return [replies[number] for number in range(len(calls))]
 
-    def _flush(self, buffer: _RowBuffer | None, queued: list[tuple[int, str]], replies: dict[int, Reply]) -> None:
+    def _flush(self, buffer: RowBuffer | None, queued: list[tuple[int, Form]], replies: dict[int, Reply]) -> None:
         """Answer the calls whose rows are in the buffer."""
         if not (buffer and queued):
             return
-        for (number, answer_type), value in zip(queued, buffer.predict(self._booster.handle, len(queued)), strict=True):
-            replies[number] = self._reply([value], answer_type)
+        for (number, form), value in zip(queued, buffer.predict(self._booster.handle, len(queued)), strict=True):
+            replies[number] = _reply([value], form)
         queued.clear()
 
-    def _table(self, body: bytes, content_type: str) -> np.ndarray:
+    def _table(self, body: bytes, content_type: str, kind: str) -> np.ndarray:
         try:
-            return request_rows.float32(request_rows.table(body, content_type or media.LIBSVM, self._width))
+            return xgboost_bodies.table(body, kind, self._width, pickled=self._pickled, unreadable=self._unreadable)
         except Rejected as error:
             if content_type:
                 raise
             raise Rejected(error.status, f"No Content-Type was given, so libsvm was assumed. {error}") from None
 
-    def _predict(self, table: np.ndarray, buffer: _RowBuffer | None) -> list[object]:
+    def _predict(self, table: np.ndarray, buffer: RowBuffer | None) -> list[object]:
         if buffer and len(table) <= buffer.room:
             buffer.fill(table)
             return buffer.predict(self._booster.handle, len(table))
         if self._inplace:
             values = self._booster.inplace_predict(table, validate_features=False)
         else:
-            values = self._booster.predict(matrix(table, self._booster.feature_types), validate_features=False)
+            rows = xgboost_rows.matrix(table, self._booster.feature_types)
+            each = [booster.predict(rows, validate_features=False) for booster in self._boosters]
+            values = each[0] if len(each) == 1 else _majority(each) if self._votes else np.mean(each, axis=0)
         return values.tolist()  # type: ignore[no-any-return]
 
-    def _reply(self, values: list[object], answer_type: str) -> Reply:
-        if answer_type == media.CSV:
-            if self._multi_model and not isinstance(values[0], list):
-                return Reply(200, ",".join(map(str, values)).encode(), answer_type)
-            return Reply(200, csv.lines(values), answer_type)
-        if answer_type == media.JSON and self._multi_model:
-            return Reply(200, json.encoded(values), answer_type)
-        scores = [{"score": value} for value in values]
-        if answer_type == media.JSON:
-            return Reply(200, json.encoded({"predictions": scores}), answer_type)
-        return Reply(200, json.lines(scores), answer_type)
+
+def _reply(values: list[object], form: Form) -> Reply:
+    try:
+        return Reply(200, form.encode(values), form.content_type)
+    except Rejected as error:
+        return _refusal(error)
 
 
-def _same(values: object, expected: object) -> bool:
-    return np.shape(values) == np.shape(expected) and bool(np.array_equal(values, expected, equal_nan=True))
+def _refusal(error: Rejected) -> Reply:
+    return Reply(error.status, str(error).encode(), "text/plain")
 
 
-class _RowBuffer:
-    """A buffer for rows of one width, predicted directly through libxgboost's C API.
-
-    One row takes half the time of `inplace_predict`. Not for several threads at once.
-    """
-
-    def __init__(self, width: int, room: int) -> None:
-        self.room = room
-        self._row = struct.Struct(f"={width}f")
-        self._buffer = bytearray(self._row.size * room)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        self._interfaces = [  # the array interface of the first n rows
-            ctypes.c_char_p(
-                json.encoded({"data": [address, True], "shape": [rows + 1, width], "typestr": "<f4", "version": 3})
-            )
-            for rows in range(room)
-        ]
-        # The matrix into which a call puts the array. Without it each call makes its own and asks the system for this
-        # process's share of the processors: eleven system calls, a quarter of the time of one row.
-        proxy = ctypes.c_void_p()
-        if _LIBRARY.XGProxyDMatrixCreate(ctypes.byref(proxy)):
-            raise _error()
-        weakref.finalize(self, _LIBRARY.XGDMatrixFree, proxy)
-        self._shape = ctypes.POINTER(ctypes.c_uint64)()
-        self._dimensions = ctypes.c_uint64()
-        self._result = ctypes.POINTER(ctypes.c_float)()
-        self._arguments = (
-            *(ctypes.c_char_p(_CONFIG), proxy),
-            *(ctypes.byref(self._shape), ctypes.byref(self._dimensions), ctypes.byref(self._result)),
-        )
-
-    def put(self, index: int, values: list[float]) -> None:
-        """Write a row. Raises Rejected (400) for a number beyond float32."""
-        try:
-            self._row.pack_into(self._buffer, index * self._row.size, *values)
-        except OverflowError:
-            raise Rejected(400, "The body holds a number that is too large.") from None
-
-    def fill(self, table: np.ndarray) -> None:
-        """Write a table of float32 with at most `room` rows."""
-        self._buffer[: table.nbytes] = table.tobytes()
-
-    def predict(self, handle: ctypes.c_void_p, rows: int) -> list[object]:
-        """Return a booster's prediction for each of the first `rows` rows: a float, or a list of floats."""
-        if _LIBRARY.XGBoosterPredictFromDense(handle, self._interfaces[rows - 1], *self._arguments):
-            raise _error()
-        if self._dimensions.value == 1:
-            return self._result[:rows]
-        width = 1
-        for dimension in range(1, self._dimensions.value):
-            width *= self._shape[dimension]
-        return [self._result[row * width : (row + 1) * width] for row in range(rows)]
-
-
-@lru_cache(maxsize=1024)
-def _row_buffer(width: int, thread: int) -> _RowBuffer:
-    """Return the buffer that all models of a width share on a thread, each within one call of `predict`."""
-    return _RowBuffer(width, max(1, min(_MAX_BATCH, _BUFFER_CELLS // width)))
-
-
-class _Probes:
-    """Rows to compare the paths on, also as a DMatrix. Their seed is the width."""
-
-    def __init__(self, width: int, feature_types: tuple[str, ...] | None) -> None:
-        table = np.random.default_rng(width).normal(scale=3.0, size=(_PROBES, width)).astype(np.float32)
-        table[_GAPS, ::2] = np.nan
-        table[3] = np.nan
-        table[4] = np.abs(np.round(table[4]))  # categories are small whole numbers
-        self.table = table
-        self.matrix = matrix(table, list(feature_types) if feature_types else None)
-        self.buffer = _RowBuffer(width, _PROBES)
-
-
-# Making probes takes as long as using them. Only the loading thread uses them.
-_kept_probes = lru_cache(maxsize=64)(_Probes)
-
-
-def _error() -> Exception:
-    error: Exception = xgboost.core.XGBoostError(xgboost.core.py_str(_LIBRARY.XGBGetLastError()))
-    return error
+def _majority(each: list[np.ndarray]) -> np.ndarray:
+    """Return the most frequent of the models' labels for each row; of several, the smallest (scipy.stats.mode)."""
+    votes = (np.unique(row, return_counts=True) for row in np.stack(each, axis=-1))
+    winners: np.ndarray = np.array([labels[counts.argmax()] for labels, counts in votes])
+    return winners

@@ -95,13 +95,13 @@ def _table(body: str | bytes, content_type: str) -> object:
 
 
 def _matrix_of(model: Any) -> Any:
-    from hostler.servers.frameworks import xgboost
+    from hostler.servers.frameworks import xgboost_rows
 
     width, types = model.num_features(), model.feature_types
 
     def matrix(body: str | bytes, content_type: str) -> object:
         """Return a DMatrix as wide as the model. Raises Rejected."""
         data = body.encode() if isinstance(body, str) else bytes(body)
-        return xgboost.matrix(request_rows.float32(request_rows.table(data, content_type, width)), types)
+        return xgboost_rows.matrix(request_rows.float32(request_rows.table(data, content_type, width)), types)
 
     return matrix

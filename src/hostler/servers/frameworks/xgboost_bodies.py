@@ -1,0 +1,87 @@
+"""Bodies that the XGBoost image takes without a script: content types to rows.
+
+Sources: get_content_type in data_utils.py, parse_content_data and predict in algorithm_mode/serve_utils.py of
+aws/sagemaker-xgboost-container.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from hostler.servers.codecs import checks, csv, libsvm, media, recordio, request_rows
+from hostler.servers.frameworks.predictor import Rejected
+
+_TYPES = {
+    "csv": media.CSV,
+    media.CSV: media.CSV,
+    "libsvm": media.LIBSVM,
+    media.LIBSVM: media.LIBSVM,
+    media.X_LIBSVM: media.LIBSVM,
+    "recordio-protobuf": media.RECORDIO,
+    media.RECORDIO: media.RECORDIO,
+}
+_LENIENT = (media.JSON, media.JSON_LINES, media.NPY)
+_NAMES = {media.CSV: "csv", media.LIBSVM: "libsvm", media.RECORDIO: "recordio-protobuf"}
+
+
+@lru_cache(maxsize=256)
+def kind(header: str, lenient: bool) -> str:
+    """Return the media type of a Content-Type: without one libsvm; with `lenient` JSON, JSON Lines and NPY, too.
+
+    Raises Rejected (415).
+    """
+    content_type, *parameters = (part.strip().lower() for part in header.split(";"))
+    if not header:
+        return media.LIBSVM
+    found = _TYPES.get(content_type)
+    if found == media.CSV and any(_is_other_label_size(parameter) for parameter in parameters):
+        raise Rejected(415, f"{header} is not an accepted csv ContentType: its label_size must be 1.")
+    if found:
+        return found
+    if content_type not in _LENIENT:
+        raise Rejected(415, f"{header} is not an accepted ContentType: {', '.join(_TYPES)}.")
+    if lenient:
+        return content_type
+    raise Rejected(
+        415,
+        f"{header} is not an accepted ContentType: {', '.join(_TYPES)}. AWS's XGBoost image refuses such bodies;"
+        " hostler accepts them with lenient_bodies = true in hostler.toml.",
+    )
+
+
+def table(body: bytes, kind: str, width: int, *, pickled: bool, unreadable: int) -> np.ndarray:
+    """Return rows as float32, of the model's width: missing values are NaN, and so are columns that are left out.
+
+    `pickled`: the model was, so its image takes no CSV and no recordio-protobuf with more than one column left out.
+    Raises Rejected: `unreadable` for a body that does not parse, 400 for more columns than the model's, 413.
+    """
+    try:
+        if kind in _LENIENT:
+            return request_rows.float32(request_rows.table(body, kind, width))
+        rows = request_rows.float32(_decoded(body, kind))
+    except Rejected as error:
+        status = unreadable if error.status == 400 and kind not in _LENIENT else error.status
+        raise Rejected(
+            status, f"Loading {_NAMES[kind]} data failed: {error}" if kind in _NAMES else str(error)
+        ) from None
+    columns = rows.shape[1]
+    if columns == width or not width:
+        return rows
+    if columns > width or (pickled and columns < width - 1 and kind != media.LIBSVM):
+        raise Rejected(400, f"Unable to evaluate payload provided: it has {columns} columns; the model takes {width}.")
+    checks.check_cells(len(rows) * width)
+    padded: np.ndarray = np.pad(rows, ((0, 0), (0, width - columns)), constant_values=np.nan)
+    return padded
+
+
+def _decoded(body: bytes, kind: str) -> np.ndarray:
+    if kind == media.CSV:
+        return checks.check_table(csv.table(body, 0), 0)
+    return libsvm.table(body, 0) if kind == media.LIBSVM else checks.check_table(recordio.table(body), 0)
+
+
+def _is_other_label_size(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "label_size" and value.strip().strip('"') != "1"
