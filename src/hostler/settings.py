@@ -1,7 +1,7 @@
 """The table of settings: name, type, default, help. Precedence: flags > HOSTLER_* > hostler.toml > default.
 
 `hostler.toml` is read from the current folder or from the path in HOSTLER_CONFIG. Besides the settings below it may
-hold one table, `[images]`: image URI -> command (a string or a list of strings).
+hold one table, `[images]`: image URI -> command (a string or a list of strings), or {command, tmpfs}.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _ACCESS_KEY = re.compile(r"[\w.+=@-]{1,128}", re.ASCII).fullmatch
 _YEAR = 365 * 86_400.0
 
 _DATA = Path("~/.hostler")
+_NEVER_COVERED = ("/dev/", "/proc/", "/sys/", "/opt/ml/")  # by a tmpfs of a command
 
 
 def size(value: object) -> int:
@@ -250,6 +251,7 @@ class Settings:
         advanced=True,
     )
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tmpfs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # image -> folders that its command may write to
 
     @property
     def access_logs(self) -> Path:
@@ -282,7 +284,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
     if environ.get("HOSTLER_CONFIG") and not path.is_file():
         raise UserError(f"HOSTLER_CONFIG names {path}, which does not exist")
     table = _read_toml(path)
-    images = _images(table.pop("images", {}), path)
+    images, tmpfs = _images(table.pop("images", {}), path)
     parsers = {f.name: f.metadata["parse"] for f in fields(Settings) if f.metadata}
     for name in table:
         if name not in parsers:
@@ -306,7 +308,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
         values.setdefault("data", _folder(_DATA))
     except ValueError as error:
         raise UserError(f"data: {error}; choose a folder with --data") from None
-    return Settings(**values, images=images)
+    return Settings(**values, images=images, tmpfs=tmpfs)
 
 
 def variable(name: str) -> str:
@@ -342,11 +344,18 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _images(table: object, path: Path) -> dict[str, tuple[str, ...]]:
+def _images(table: object, path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Return the commands of the images, and the folders of those that have a table of their own."""
     if not isinstance(table, dict):
         raise UserError(f"{path}: [images] must be a table of image = command")
     images: dict[str, tuple[str, ...]] = {}
+    tmpfs: dict[str, tuple[str, ...]] = {}
     for image, command in table.items():
+        if isinstance(command, dict):
+            tmpfs[image] = _folders(command.get("tmpfs", []), f"{path}: [images] {image!r}")
+            if command.keys() - {"command", "tmpfs"}:
+                raise UserError(f"{path}: [images] {image!r}: it may have a command and tmpfs, and nothing else")
+            command = command.get("command")
         try:
             words = shlex.split(command) if isinstance(command, str) else command
         except ValueError:
@@ -354,7 +363,18 @@ def _images(table: object, path: Path) -> dict[str, tuple[str, ...]]:
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise UserError(f"{path}: [images] {image!r}: the command must be a string or a list of strings")
         images[image] = tuple(words)
-    return images
+    return images, tmpfs
+
+
+def _folders(value: object, where: str) -> tuple[str, ...]:
+    """Return folders that can be covered by empty ones. Raises UserError."""
+    folders = [os.path.normpath(each) for each in value if isinstance(each, str)] if isinstance(value, list) else None
+    if folders is None or not isinstance(value, list) or len(folders) < len(value):
+        raise UserError(f"{where}: tmpfs must be a list of folders")
+    for folder in folders:
+        if not folder.startswith("/") or folder.count("/") < 2 or "\0" in folder or folder.startswith(_NEVER_COVERED):
+            raise UserError(f"{where}: tmpfs names {folder!r}, which is no absolute path two levels below the root")
+    return tuple(folders)
 
 
 def access_keys(settings: Settings) -> dict[str, str]:
@@ -393,11 +413,13 @@ def dump(settings: Settings) -> dict[str, object]:
         **_as_dict(settings),
         "data": str(settings.data),
         "images": {k: list(v) for k, v in settings.images.items()},
+        "tmpfs": {k: list(v) for k, v in settings.tmpfs.items()},
     }
 
 
 def restore(table: Mapping[str, Any]) -> Settings:
     """Return the settings from the JSON values of `dump`."""
     images = {k: tuple(v) for k, v in table["images"].items()}
-    values = {**table, "data": Path(table["data"]), "allowed_hosts": tuple(table["allowed_hosts"]), "images": images}
-    return Settings(**values)
+    tmpfs = {k: tuple(v) for k, v in table.get("tmpfs", {}).items()}
+    known = {"data": Path(table["data"]), "allowed_hosts": tuple(table["allowed_hosts"])}
+    return Settings(**{**table, **known, "images": images, "tmpfs": tmpfs})

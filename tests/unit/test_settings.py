@@ -57,6 +57,18 @@ def test_images_are_commands_as_text_or_as_words(tmp_path: Path):
     assert load(tmp_path).images == {"a:1": ("python", "my server.py"), "b:1": ("b", "--x")}
 
 
+def test_an_image_may_have_folders_that_its_command_writes_to(tmp_path: Path):
+    (tmp_path / "hostler.toml").write_text(
+        '[images]\n"a:1" = {command = "serve-it", tmpfs = ["/var/lib/nginx/", "/var/log/nginx"]}\n"b:1" = "b"\n'
+    )
+    loaded = load(tmp_path)
+    assert loaded.images == {"a:1": ("serve-it",), "b:1": ("b",)}
+    assert loaded.tmpfs == {"a:1": ("/var/lib/nginx", "/var/log/nginx")}
+    assert settings.restore(json.loads(json.dumps(settings.dump(loaded)))) == loaded
+    of_an_earlier_host = {name: value for name, value in settings.dump(loaded).items() if name != "tmpfs"}
+    assert settings.restore(of_an_earlier_host).tmpfs == {}
+
+
 def test_the_root_of_files_is_absolute_or_empty(tmp_path: Path):
     assert load(tmp_path).file_root == ""
     assert load(tmp_path, HOSTLER_FILE_ROOT="").file_root == ""
@@ -79,6 +91,14 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("port = ", {}, "cannot be read"),
         ("[images]\nx = 3", {}, "[images] 'x'"),
         ("[images]\nx = ''", {}, "[images] 'x'"),
+        ("[images]\nx = {tmpfs = []}", {}, "[images] 'x'"),
+        ("[images]\nx = {command = 'x', user = 'root'}", {}, "[images] 'x': it may have a command and tmpfs"),
+        ("[images]\nx = {command = 'x', tmpfs = '/var/a'}", {}, "[images] 'x': tmpfs must be a list of folders"),
+        ("[images]\nx = {command = 'x', tmpfs = [3]}", {}, "[images] 'x': tmpfs must be a list of folders"),
+        ("[images]\nx = {command = 'x', tmpfs = ['/var']}", {}, "[images] 'x': tmpfs names '/var'"),
+        ("[images]\nx = {command = 'x', tmpfs = ['lib/x']}", {}, "[images] 'x': tmpfs names 'lib/x'"),
+        ("[images]\nx = {command = 'x', tmpfs = ['/opt/ml/model']}", {}, "[images] 'x': tmpfs names '/opt/ml/model'"),
+        ("[images]\nx = {command = 'x', tmpfs = ['/a/../..']}", {}, "[images] 'x': tmpfs names '/'"),
         ("images = 3", {}, "[images] must be a table"),
         ('[images]\nx = "\'"', {}, "[images] 'x': a quotation mark"),
         ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: 'http' is not a whole number"),

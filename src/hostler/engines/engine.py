@@ -123,11 +123,14 @@ class Engine(Protocol):
     async def memory(self, id: str, position: int) -> int:
         """Return the bytes of memory that a container holds; 0 if it has ended, or if that cannot be known."""
 
+    async def processor_time(self, id: str, position: int) -> float:
+        """Return the seconds of processor time that a container's processes have used; 0 if that cannot be known."""
+
     async def logs(self, id: str, position: int, tail: int) -> str:
         """Return the last `tail` bytes of a container's output as text; empty without any."""
 
     async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
-        """Look at a container that failed, and at the last `tail` bytes of its output."""
+        """Look at a container that failed, or does not come up, and at the last `tail` bytes of its output."""
 
     async def serving(self, ids: Collection[str]) -> None:
         """Take note of the instances that get requests now."""

@@ -59,6 +59,7 @@ class FakeEngine:
         self.text: dict[str, str] = {}  # container id -> its output
         self.bytes: dict[str, int] = {}  # container id -> memory
         self.ports: dict[str, tuple[int, ...]] = {}  # container id -> ports on which it listens
+        self.processor: dict[str, float] = {}  # container id -> seconds of processor time
         self.pooled = 0
         self.started: list[FakeContainer] = []  # every successful start, in order
         self.stopped: list[tuple[str, float]] = []  # every stop as (instance, grace), in order
@@ -148,6 +149,10 @@ class FakeEngine:
     async def memory(self, id: str, position: int) -> int:
         """See Engine."""
         return self.bytes.get(f"{id}.{position}", 0)
+
+    async def processor_time(self, id: str, position: int) -> float:
+        """See Engine."""
+        return self.processor.get(f"{id}.{position}", 0.0)
 
     async def logs(self, id: str, position: int, tail: int) -> str:
         """See Engine."""

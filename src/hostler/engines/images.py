@@ -33,6 +33,7 @@ class Server:
     framework: str = ""  # xgboost | sklearn | torch | auto
     command: tuple[str, ...] = ()
     image: str = ""  # repository and tag of AWS's image, whose profile our own server has; empty: any other
+    tmpfs: tuple[str, ...] = ()  # folders that the command may write to, empty at first
 
 
 def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
@@ -48,7 +49,7 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
     name = names.untagged(image)
     for uri in (image, name):  # 1.
         if uri in settings.images:
-            return Server(command=settings.images[uri])
+            return Server(command=settings.images[uri], tmpfs=settings.tmpfs.get(uri, ()))
     hint = failures.map_image(name)
     if match := _AWS.match(name):  # 2.
         repository, tag = match["repository"], _tag(image)

@@ -22,7 +22,7 @@ from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, Ins
 from hostler.engines.host_client import HostClient
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError, NotStarted
-from hostler.processes.tree import descendants, own_share
+from hostler.processes.tree import descendants, own_share, processor_time
 from hostler.wire.host_messages import Child, Spawn
 
 logger = logging.getLogger("hostler.engine")
@@ -120,6 +120,11 @@ class ProcessEngine:
         child = self._children.get(f"{id}.{position}")
         return 0 if child is None else await asyncio.to_thread(_memory, child.pid)
 
+    async def processor_time(self, id: str, position: int) -> float:
+        """See Engine."""
+        child = self._children.get(f"{id}.{position}")
+        return 0.0 if child is None else await asyncio.to_thread(_processor_time, child.pid)
+
     async def logs(self, id: str, position: int, tail: int) -> str:
         """See Engine."""
         room = self._rooms.of(id).get(position)
@@ -153,7 +158,7 @@ class ProcessEngine:
             id=room.id, folder=str(room.folder), log=str(self._rooms.logs.path(room.log)),
             environment=room.environment or {}, labels={_LABEL: msgspec.json.encode(note).decode()},
             framework=server.framework, command=server.command,
-            isolated=launch.isolated,
+            tmpfs=server.tmpfs, isolated=launch.isolated,
         )  # fmt: skip
 
     def _report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
@@ -178,6 +183,10 @@ class ProcessEngine:
 
 def _memory(pid: int) -> int:
     return sum(own_share(process) for process in (pid, *descendants(pid)))
+
+
+def _processor_time(pid: int) -> float:
+    return sum(processor_time(process) for process in (pid, *descendants(pid)))
 
 
 def _listening(pid: int) -> tuple[int, ...]:

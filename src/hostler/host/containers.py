@@ -195,8 +195,8 @@ class ContainerTable:
             if self._bubblewrap:
                 listener = opened.enter_context(_listening(f"{sockets}/s")) if spawn.isolated else None
                 relay = sandbox.Relay(listener.fileno(), port, self._lifeline) if listener else None
-                hidden = (self._data, self._run)
-                pid = sandbox.start_wrapped(command, _checked(environment), folder, output, hidden, relay)
+                walls = sandbox.Walls(folder, (self._data, self._run), spawn.tmpfs, relay)
+                pid = sandbox.start_wrapped(command, _checked(environment), output, walls)
             else:
                 pid = sandbox.start_shimmed(command, _checked(environment), folder, output, self._lifeline)
         sandbox.prefer_for_oom_kill(pid)

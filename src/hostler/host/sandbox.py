@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NotRequired, TypedDict
 
@@ -28,6 +29,7 @@ from hostler.processes.tree import children, kill
 
 log = logging.getLogger("hostler.host")
 
+_BUILT = ("/", "/etc", "/opt", "/run", "/tmp", "/var/tmp")  # folders to which entries can be added
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
@@ -40,6 +42,24 @@ class Plan(TypedDict):
     relay: NotRequired[tuple[int, int]]  # with bubblewrap as command: a listening unix socket, and the container's port
 
 
+class Relay(NamedTuple):
+    """How an isolated container gets its calls."""
+
+    listener: int  # descriptor of a listening unix socket
+    port: int  # on its own loopback
+    lifeline: int  # the host's, for the shim
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What a command under bubblewrap has and has not."""
+
+    folder: Path  # at /opt/ml
+    hidden: tuple[Path, ...] = ()  # folders that it must not see
+    tmpfs: tuple[str, ...] = ()  # folders that are its own, and empty at first
+    relay: Relay | None = None  # it has no network
+
+
 def with_serve(command: Sequence[str]) -> list[str]:
     """Return the command with the contract's only argument, `serve` (§5.1), at its end."""
     return [*command] if command[-1] == contract.SERVE else [*command, contract.SERVE]
@@ -50,7 +70,7 @@ def bubblewrap_works() -> bool:
     if shutil.which("bwrap") is None:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        options = bubblewrap_options(Path(folder), (), ())
+        options = bubblewrap_options(Walls(Path(folder)), ())
         with _memory_file(options) as file:
             try:
                 trial = subprocess.run(
@@ -65,31 +85,19 @@ def bubblewrap_works() -> bool:
     return trial.returncode == 0
 
 
-class Relay(NamedTuple):
-    """How an isolated container gets its calls."""
-
-    listener: int  # descriptor of a listening unix socket
-    port: int  # on its own loopback
-    lifeline: int  # the host's, for the shim
-
-
-def start_wrapped(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, output: int, hidden: Sequence[Path],
-    relay: Relay | None,
-) -> int:  # fmt: skip
+def start_wrapped(command: Sequence[str], environment: Mapping[str, str], output: int, walls: Walls) -> int:
     """Start a command under bubblewrap; its base folder is /opt/ml, its hostname the environment's HOSTNAME.
 
-    Returns the pid of bubblewrap; with a `relay`, that of the shim, which is its parent. Raises OSError.
+    Returns the pid of bubblewrap; with a relay, that of the shim, which is its parent. Raises OSError.
     """
     name = environment.get(contract.ENV_HOSTNAME, "")
     named = ["--hostname", name] if _HOSTNAME.fullmatch(name) else []
     with _memory_file([hosts_file(*named[1:])]) as hosts:
         names = [*named, "--ro-bind-data", str(hosts.fileno()), "/etc/hosts"]
-        options = bubblewrap_options(folder, hidden, command, isolated=relay is not None)
-        with _memory_file([*options, *names]) as file:
+        with _memory_file([*bubblewrap_options(walls, command), *names]) as file:
             argv = [shutil.which("bwrap") or "bwrap", "--args", str(file.fileno()), "--", *command]
             keep = [file.fileno(), hosts.fileno()]
-            if relay is None:
+            if (relay := walls.relay) is None:
                 return spawn(argv, environment, output=output, keep=keep)
             plan = Plan(command=argv, environment=dict(environment), folder="/", relay=(relay.listener, relay.port))
             return _start_shim(plan, output, relay.lifeline, [*keep, relay.listener])
@@ -129,17 +137,15 @@ def wrapped_exit(code: int) -> int:
     return 128 - code if 128 < code <= 128 + 64 else code
 
 
-def bubblewrap_options(
-    folder: Path, hidden: Sequence[Path], command: Sequence[str], *, isolated: bool = False
-) -> list[str]:
-    """Return bubblewrap's options. Later mounts cover earlier ones. `hidden`: folders that it must not see.
+def bubblewrap_options(walls: Walls, command: Sequence[str]) -> list[str]:
+    """Return bubblewrap's options. Later mounts cover earlier ones.
 
     The root, /etc and /opt are built from their entries, so that the container may create files beside them (AWS's
     inference toolkit writes /etc/sagemaker-mms.properties) without touching the machine's.
     """
     # Of /run, only the targets of links elsewhere: its sockets must not be reachable. One is that of a resolver.
-    run = ("/run/current-system",) if isolated else ("/run/systemd/resolve", "/run/current-system")
-    temporary = folder / "tmp"
+    run = ("/run/current-system",) if walls.relay else ("/run/systemd/resolve", "/run/current-system")
+    temporary = walls.folder / "tmp"
     temporary.mkdir(exist_ok=True)
     visible = _below_tmp(command)
     return [
@@ -149,8 +155,9 @@ def bubblewrap_options(
         "--dir", "/run", *_read_only(*run),
         "--dev", "/dev", "--proc", "/proc", *_read_only("/proc/sys"),  # which root may write to without any capability
         "--bind", str(temporary), "/var/tmp", "--bind", str(temporary), "/tmp", *_read_only(*visible),
-        *(word for path in hidden for word in _hidden(os.path.realpath(path), visible)),
-        "--bind", str(folder), contract.BASE_DIR, "--chdir", contract.BASE_DIR,
+        *_own(walls.tmpfs),
+        *(word for path in walls.hidden for word in _hidden(os.path.realpath(path), visible)),
+        "--bind", str(walls.folder), contract.BASE_DIR, "--chdir", contract.BASE_DIR,
         "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL",
     ]  # fmt: skip
 
@@ -162,6 +169,21 @@ def hosts_file(*names: str) -> str:
     except OSError:
         lines = "127.0.0.1\tlocalhost"
     return "\n".join([lines, *(f"127.0.0.1\t{name}" for name in names)]) + "\n"
+
+
+def _own(folders: Sequence[str]) -> list[str]:
+    """Cover folders by empty ones. Where the machine has no such folder, its parent is covered and built anew."""
+    options: list[str] = []
+    covered: set[str] = set()
+    for folder in folders:
+        parent = folder
+        while not os.path.isdir(parent):
+            parent = os.path.dirname(parent)
+        if parent != folder and parent not in (*_BUILT, *covered):
+            options += ["--tmpfs", parent, *_entries(parent, without=())]
+        covered.add(parent)
+        options += ["--tmpfs", folder] if parent == folder else ["--dir", folder]
+    return options
 
 
 def _hidden(path: str, visible: Sequence[str]) -> list[str]:

@@ -87,6 +87,10 @@ class Container:
         """Return the bytes of memory that it holds; 0: its engine cannot know that."""
         return await self._platform.engine.memory(self._key.id, self.position)
 
+    async def processor_time(self) -> float:
+        """Return the seconds of processor time that it has used; 0: its engine cannot know that."""
+        return await self._platform.engine.processor_time(self._key.id, self.position)
+
     async def tail(self, tail: int) -> str:
         """Return the last `tail` bytes of its output."""
         return await self._platform.engine.logs(self._key.id, self.position, tail)

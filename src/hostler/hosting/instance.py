@@ -24,6 +24,7 @@ from hostler.hosting import clock, launch
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+from hostler.hosting.standstill import Standstill
 
 log = logging.getLogger("hostler.instance")
 
@@ -215,12 +216,15 @@ class Instance:
     async def _until_healthy(self) -> None:
         begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
         pause = 0.01
+        standstills = {container: Standstill(container) for container in self.containers}
         while troubles := await self._troubles():
             now = clock.now()
             if not any(ping.refused for _, ping in troubles):
                 hopeful = now
             if now - hopeful > HOPELESS:
                 raise await self._unhealthy(troubles, f"In {HOPELESS:g} seconds")
+            if any([await standstills[container].look(ping) for container, ping in troubles]):
+                raise await self._unhealthy(troubles, f"In {now - begun:.0f} seconds")
             if now + pause > begun + self._startup:
                 raise await self._unhealthy(troubles, f"In {self._startup:g} seconds")
             await asyncio.sleep(pause)

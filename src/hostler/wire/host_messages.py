@@ -23,6 +23,7 @@ class Spawn(msgspec.Struct, frozen=True):
     labels: dict[str, str]  # opaque to the host; control recognizes its containers by them
     framework: str = ""  # xgboost | sklearn | torch | onnx | script | auto
     command: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()  # folders that a command may write to, empty at first; under bubblewrap alone
     isolated: bool = False  # without any network but its own loopback; refused where that cannot be
 
 

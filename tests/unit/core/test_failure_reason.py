@@ -51,6 +51,12 @@ def ours(code: str, message: str, advice: str | None = None, *, before: str = ""
 
 THEIRS = 'Traceback (most recent call last):\n  File "inference.py", line 1, in <module>'
 
+# As nginx 1.22 wrote them.
+NGINX_WRITES = """\
+nginx: [alert] could not open error log file: open() "/var/log/nginx/error.log" failed (30: Read-only file system)
+2026/11/30 08:14:45 [emerg] 3#3: mkdir() "/var/lib/nginx/body" failed (30: Read-only file system)"""
+NGINX_OWNS = '2026/11/30 08:14:56 [emerg] 3#3: chown("/var/lib/nginx/body", 65534) failed (1: Operation not permitted)'
+
 MISTAKES = {
     "not listening": (
         foreign(ping=Ping("/ping")),
@@ -63,6 +69,33 @@ MISTAKES = {
         "In 5 seconds, GET /ping was not answered: the container listens on port 9000, 9001, but it was told 20000, in"
         " SAGEMAKER_BIND_TO_PORT. Let it listen on the port that SAGEMAKER_BIND_TO_PORT names, and on 8080 only where"
         " that is not set: here each container has a port of its own. Its last lines: serving on 9000",
+    ),
+    "the port of the contract": (
+        foreign(ping=Ping("/ping"), listening=(8080,), log='open() failed: "/var/log/x/y" (Read-only file system)'),
+        "In 5 seconds, GET /ping was not answered: the container listens on port 8080, but it was told 20000, in"
+        " SAGEMAKER_BIND_TO_PORT. Let it listen on the port that SAGEMAKER_BIND_TO_PORT names, and on 8080 only where"
+        ' that is not set: here each container has a port of its own. Its last lines: open() failed: "/var/log/x/y"'
+        " (Read-only file system)",
+    ),
+    "a write that is refused": (
+        foreign(ping=Ping("/ping"), log=NGINX_WRITES),
+        "In 5 seconds, GET /ping was not answered. It could not write in /var/log/nginx, /var/lib/nginx: a command sees"
+        " this machine's files read-only. Give it folders of its own there, in memory: under [images] of hostler.toml,"
+        ' in place of the command, {command = "...", tmpfs = ["/var/log/nginx", "/var/lib/nginx"]}. Its last lines: '
+        + NGINX_WRITES,
+    ),
+    "a refused write, and its end": (
+        foreign(exit=1, log="ln: failed to create symbolic link '/var/log/nginx/access.log': Read-only file system"),
+        "The container exited with code 1 before it answered a ping. It could not write in /var/log/nginx: a command"
+        " sees this machine's files read-only. Give it folders of its own there, in memory: under [images] of"
+        ' hostler.toml, in place of the command, {command = "...", tmpfs = ["/var/log/nginx"]}. Its last lines: ln:'
+        " failed to create symbolic link '/var/log/nginx/access.log': Read-only file system",
+    ),
+    "an owner that cannot be changed": (
+        foreign(exit=0, log=NGINX_OWNS),
+        "The container exited with code 0 before it answered a ping. It could not change its user, or a file's owner: a"
+        " command has no such right here, even started by root. Let it keep its user (in nginx.conf: user root;), or"
+        f" let an ordinary user start hostler. Its last lines: {NGINX_OWNS}",
     ),
     "no HTTP": (
         foreign(ping=Ping("/ping"), listening=(20000,)),

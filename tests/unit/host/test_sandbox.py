@@ -9,6 +9,7 @@ import pytest
 
 from hostler.host import sandbox
 from hostler.host.ports import Ports, ports_environment
+from hostler.host.sandbox import Walls
 
 
 def test_serve_is_appended_once() -> None:
@@ -78,9 +79,8 @@ def mounts(options: list[str]) -> dict[str, str]:
 
 
 def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_path: Path) -> None:
-    found = mounts(
-        sandbox.bubblewrap_options(tmp_path, [tmp_path / "not"], ("/tmp/program/bin/run", "/usr/bin/x", "--flag"))
-    )
+    walls = Walls(tmp_path, (tmp_path / "not",))
+    found = mounts(sandbox.bubblewrap_options(walls, ("/tmp/program/bin/run", "/usr/bin/x", "--flag")))
     assert {to for to, kind in found.items() if kind == "--bind"} == {"/opt/ml", "/tmp", "/var/tmp"}
     assert "/usr" in found
     assert found["/tmp/program"] == "--ro-bind-try"
@@ -90,10 +90,31 @@ def test_the_container_gets_its_own_folder_and_sees_the_machine_read_only(tmp_pa
 
 def test_the_data_folder_is_covered_only_where_it_could_be_seen(tmp_path: Path) -> None:
     data = Path("/usr/lib")  # some folder that is there, and not in a place that a container does not see
-    options = sandbox.bubblewrap_options(tmp_path, [data], ())
+    options = sandbox.bubblewrap_options(Walls(tmp_path, (data,)), ())
     assert options[options.index("--tmpfs") + 1] == str(data)
-    assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, [data / "not there"], ())
+    assert "--tmpfs" not in sandbox.bubblewrap_options(Walls(tmp_path, (data / "not there",)), ())
     beside = Path("/tmp") / tmp_path.relative_to("/tmp") if tmp_path.is_relative_to("/tmp") else None
     if beside:
-        assert "--tmpfs" not in sandbox.bubblewrap_options(tmp_path, [beside], ())
-        assert "--tmpfs" in sandbox.bubblewrap_options(tmp_path, [beside], (str(beside / "program"),))
+        assert "--tmpfs" not in sandbox.bubblewrap_options(Walls(tmp_path, (beside,)), ())
+        assert "--tmpfs" in sandbox.bubblewrap_options(Walls(tmp_path, (beside,)), (str(beside / "program"),))
+
+
+def test_a_folder_of_its_own_covers_the_machines_or_is_made_in_a_parent_that_is_built_anew(tmp_path: Path) -> None:
+    options = sandbox.bubblewrap_options(Walls(tmp_path, tmpfs=("/usr/lib", "/usr/share/no-such/folder")), ())
+    assert options[options.index("--tmpfs") + 1] == "/usr/lib"
+    parent = options.index("--tmpfs", options.index("--tmpfs") + 1)
+    assert options[parent + 1] == "/usr/share"
+    assert {str(path) for path in list(Path("/usr/share").iterdir())[:5]} <= {*options[parent:]}
+    assert options[options.index("/usr/share/no-such/folder") - 1] == "--dir"
+
+
+def test_the_data_folder_stays_covered_where_a_folder_beside_it_is_made(tmp_path: Path) -> None:
+    options = sandbox.bubblewrap_options(Walls(tmp_path, hidden=(Path("/usr/lib"),), tmpfs=("/usr/no-such",)), ())
+    places = [place for place, word in enumerate(options) if word == "/usr/lib"]
+    assert options[places[-1] - 1] == "--tmpfs"
+
+
+def test_an_isolated_container_sees_no_resolvers_socket(tmp_path: Path) -> None:
+    relay = sandbox.Relay(listener=3, port=8080, lifeline=4)
+    assert "/run/systemd/resolve" not in sandbox.bubblewrap_options(Walls(tmp_path, relay=relay), ())
+    assert "/run/systemd/resolve" in sandbox.bubblewrap_options(Walls(tmp_path), ())

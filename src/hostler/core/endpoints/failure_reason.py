@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hostler import failures, names
-from hostler.contract import ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+from hostler.contract import DEFAULT_PORT, ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
+from hostler.core.endpoints import refused_writes
 from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing
 from hostler.failures import Code, Failure
 from hostler.text import shorten
@@ -202,7 +203,39 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
             f"Here it shares the machine's ports with others: let it bind {ENV_BIND_TO_PORT}, and for its own use ports"
             " in SAGEMAKER_SAFE_PORT_RANGE alone.",
         )
+    if refused := _refused(facts):
+        return Diagnosis(f"{ended} {refused.cause}", refused.help)
     return Diagnosis(ended, _help_by_code(code))
+
+
+def _refused(facts: Facts) -> Diagnosis | None:
+    """Diagnose by the log of a mapped command that its sandbox refused what it did."""
+    if facts.ours:
+        return None
+    if folders := refused_writes.folders(facts.log):
+        named = [shorten(folder, _PATH) for folder in folders]
+        tmpfs = ", ".join(f'"{folder}"' for folder in named)
+        return Diagnosis(
+            f"It could not write in {_listed(named)}: a command sees this machine's files read-only.",
+            "Give it folders of its own there, in memory: under [images] of hostler.toml, in place of the command,"
+            f' {{command = "...", tmpfs = [{tmpfs}]}}.',
+        )
+    if refused_writes.owner(facts.log):
+        return Diagnosis(
+            "It could not change its user, or a file's owner: a command has no such right here, even started by root.",
+            "Let it keep its user (in nginx.conf: user root;), or let an ordinary user start hostler.",
+        )
+    return None
+
+
+def explains_silence(facts: Facts) -> bool:
+    """Whether it is plain why a container that runs does not answer: nobody need wait for it any longer.
+
+    It listens on the port of the contract instead of its own, or its sandbox refused what it did.
+    """
+    if facts.port in facts.listening:
+        return False
+    return DEFAULT_PORT in facts.listening or _refused(facts) is not None
 
 
 def _not_started(facts: Facts) -> Diagnosis | None:
@@ -313,6 +346,8 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
             f"{check} was not answered with HTTP, though the container listens on its port, {facts.port}.",
             "It must speak HTTP/1.1 there, without TLS.",
         )
+    if facts.port and DEFAULT_PORT not in facts.listening and (refused := _refused(facts)):
+        return Diagnosis(f"{check} was not answered. {refused.cause}", refused.help)
     if facts.port and facts.listening:
         ports = ", ".join(map(str, facts.listening[:5]))
         return Diagnosis(
