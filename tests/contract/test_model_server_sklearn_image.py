@@ -13,14 +13,14 @@ SCRIPT = """
 from sagemaker_containers.beta.framework import content_types, encoders, worker
 from sagemaker_sklearn_container import serving
 
-import logging
+import logging, os
 
 def model_fn(d): logging.getLogger("mine").info("loading %s", "it")
 def input_fn(body, content_type):
     if content_type == "text/plain":
         raise LookupError("no such row")
     return serving.default_input_fn(body, content_type)
-def predict_fn(data, model): return data * 2
+def predict_fn(data, model): return data * 2 if os.environ["SM_MODEL_DIR"].endswith("model") else None
 def output_fn(prediction, accept):
     body = encoders.encode(prediction, content_types.JSON)
     headers = {"X-Amzn-SageMaker-Custom-Attributes": "a trace"}

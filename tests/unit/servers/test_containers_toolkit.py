@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from hostler.failures import Code
 from hostler.servers import environment, error_text
 from hostler.servers.frameworks import registry
 from hostler.servers.frameworks.predictor import Call, Predictor, Reply, Stream, Unloadable
+from hostler.servers.images import table
+from hostler.servers.images.profile import Profile
 from hostler.servers.scripts import flask_response
 from hostler.servers.scripts.containers_encoders import ClientError, UnsupportedFormatError
 from hostler.servers.scripts.flask_response import Response
@@ -37,14 +37,7 @@ def transform_fn(model, body, content_type, accept): return {}
 """
 
 
-@pytest.fixture(autouse=True)
-def _imports_of_its_own() -> Iterator[None]:
-    path, modules = list(sys.path), set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name == "inference" or name.startswith("sagemaker_"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("as_in_a_process_of_its_own")
 
 
 def loaded(folder: Path, text: str, image: str = "sagemaker-scikit-learn:1.2-1", multi: bool = False) -> Predictor:
@@ -353,7 +346,7 @@ def test_behind_multi_model_csv_is_read_by_numpy_whose_records_and_texts_are_no_
     assert status(loaded(tmp_path, ECHO, multi=True), body, CSV) == 500
 
 
-@pytest.mark.parametrize("content_type", ["application/x-npz", "image/png"])
+@pytest.mark.parametrize("content_type", ["application/x-npz", "text/csv; charset=utf-8", "image/png"])
 def test_behind_multi_model_other_types_are_a_500(tmp_path: Path, content_type: str) -> None:
     assert status(loaded(tmp_path, ECHO, multi=True), b"1,2", content_type) == 500
 
@@ -363,6 +356,24 @@ def test_behind_multi_model_a_prediction_is_written_as_accept_says(tmp_path: Pat
     assert reply(predictor, b"[[1, 2]]")[:3] == (200, b"[[1.0, 2.0]]", JSON)
     assert reply(predictor, b"[[1, 2]]", accept=CSV)[:3] == (200, b"1.0,2.0\n", CSV)
     assert status(predictor, b"[[1, 2]]", accept="image/png") == 500
+
+
+def test_behind_multi_model_a_function_may_take_a_context(tmp_path: Path) -> None:
+    text = """
+def model_fn(d, context): return context.system_properties["model_dir"] == d
+def predict_fn(data, model): return [model]
+"""
+    assert told(loaded(tmp_path, text, multi=True), b"[1]") == [True]
+
+
+@pytest.mark.parametrize(
+    ("tag", "wanted"), [("0.20.0-cpu-py3", None), ("0.23-1-cpu-py3", "/opt/ml/model"), ("1.2-1", "/opt/ml/model")]
+)
+def test_a_script_has_the_variables_that_the_image_sets(tag: str, wanted: str | None) -> None:
+    profile = table.find("sagemaker-scikit-learn", tag)
+    assert isinstance(profile, Profile)
+    assert profile.variables.get("SM_MODEL_DIR") == wanted
+    assert profile.variables["SAGEMAKER_SERVING_MODULE"] == "sagemaker_sklearn_container.serving:main"
 
 
 def test_the_encoders_errors_say_which_type_they_do_not_know() -> None:

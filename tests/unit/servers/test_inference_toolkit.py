@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,7 @@ def model_fn(d):
 """
 
 
-@pytest.fixture(autouse=True)
-def _imports_of_its_own() -> Iterator[None]:
-    path, folder, variables = list(sys.path), os.getcwd(), dict(os.environ)
-    yield
-    sys.path[:] = path
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
-    for name in ("inference", "net"):
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("as_in_a_process_of_its_own")
 
 
 def loaded(folder: Path, text: str, framework: str = "auto", image: str = "") -> script.Script:

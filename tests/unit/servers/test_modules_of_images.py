@@ -107,6 +107,13 @@ assert xgb_encoders.json_to_jsonlines({"predictions": [{"score": 1}, 2]}) == b'{
 assert str(UserError("no", caused_by=ValueError())) == "no (caused by ValueError)"
 assert exceptions.PlatformError().message == "unknown error occurred"
 """
+CONTEXT = """
+import pathlib
+from {}.context import Context, RequestProcessor
+context = Context("m", pathlib.Path("/opt/ml/model"), "1")
+assert context.system_properties["model_dir"] == "/opt/ml/model"
+assert RequestProcessor({{"x-a": "1"}}).get_request_property("X-A") == "1"
+"""
 MMS = """
 from mms.service import PredictionException
 error = PredictionException("no", 400)
@@ -126,10 +133,10 @@ def run(folders: list[str], text: str, where: Path) -> None:
 @pytest.mark.parametrize(
     ("repository", "text"),
     [
-        ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN),
-        ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST),
-        ("pytorch-inference", INFERENCE),
-        ("huggingface-pytorch-inference", INFERENCE + MMS),
+        ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN + CONTEXT.format("mms")),
+        ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST + CONTEXT.format("mms")),
+        ("pytorch-inference", INFERENCE + CONTEXT.format("ts")),
+        ("huggingface-pytorch-inference", INFERENCE + MMS + CONTEXT.format("mms")),
     ],
 )
 def test_each_module_that_scripts_import_is_there(tmp_path: Path, repository: str, text: str) -> None:

@@ -19,6 +19,7 @@ _PACKAGES = {  # the folder of `modules` that stands in for a package
     "sagemaker-pytorch-inference": "pytorch",
     "sagemaker-huggingface-inference-toolkit": "huggingface",
     "multi-model-server": "mms",
+    "torchserve": "torchserve",
 }
 _VERSION = re.compile(r"(\d{1,4}(?:\.\d{1,4})*)(?:-(\d{1,4}))?(?![^-])")
 

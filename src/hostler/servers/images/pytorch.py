@@ -25,7 +25,7 @@ def profile(repository: str, tag: str) -> Profile:
         framework="torch",
         single=mode,
         multi=mode,
-        modules=("inference", "pytorch"),
+        modules=("inference", "pytorch", "torchserve" if found >= _TORCHSERVE else "mms"),
         server_version="0.12.0" if found >= _TORCHSERVE else "1.1.11",
         default_model=(".pt", ".pth"),
         variables=_VARIABLES,

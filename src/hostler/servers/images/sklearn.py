@@ -7,16 +7,31 @@ from hostler.servers.images.profile import Mode, Profile, version
 REPOSITORIES = ("sagemaker-scikit-learn",)
 VERSIONS = ((0, 20, 0), (0, 23, 1), (1, 0, 1), (1, 2, 1), (1, 4, 2))
 NEWEST = VERSIONS[-1]
+_MANY = (0, 23, 1)  # the first version that serves many models
+# docker/*/final/Dockerfile.cpu
+_VARIABLES = {
+    "SAGEMAKER_SERVING_MODULE": "sagemaker_sklearn_container.serving:main",
+    "SAGEMAKER_TRAINING_MODULE": "sagemaker_sklearn_container.training:main",
+}
+_OF_MANY = {
+    "SM_MODEL_DIR": "/opt/ml/model",
+    "SM_INPUT": "/opt/ml/input",
+    "SM_INPUT_TRAINING_CONFIG_FILE": "/opt/ml/input/config/hyperparameters.json",
+    "SM_INPUT_DATA_CONFIG_FILE": "/opt/ml/input/config/inputdataconfig.json",
+    "SM_CHECKPOINT_CONFIG_FILE": "/opt/ml/input/config/checkpointconfig.json",
+}
 
 
 def profile(repository: str, tag: str) -> Profile:
     found = version(tag)
     number = found if found in VERSIONS else NEWEST
+    with_many = number >= _MANY
     return Profile(
         family="sklearn",
         version=number,
         framework="sklearn",
         single=Mode("containers", default_accept="application/json", transform_fn=number >= (1, 2, 1)),
         multi=Mode("inference", default_accept="application/json"),
-        modules=("containers", "inference", "sklearn"),
+        modules=("containers", "sklearn", *(("inference", "mms") if with_many else ())),
+        variables={**_VARIABLES, **(_OF_MANY if with_many else {})},
     )

@@ -43,7 +43,7 @@ def profile(repository: str, tag: str) -> Profile:
             "containers", default_accept="text/csv", transform_fn=found >= (1, 0, 1), flask=3 if found >= (3,) else 1
         ),
         multi=Mode("inference", default_accept="application/json"),
-        modules=("containers", "inference", "xgboost"),
+        modules=("containers", "inference", "xgboost", "mms"),
     )
 
 

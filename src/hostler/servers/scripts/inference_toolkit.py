@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from hostler.servers.scripts.loading import Defaults, Function, Functions
 
 def load(folder: Path, environment: Environment) -> Script:
     """Import the script and load its model. Raises Unloadable, and whatever the script raises."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)  # mms/model_service_worker.py
     script = loading.functions(folder, environment)
     if script.transform and (script.input or script.predict or script.output):
         raise Unloadable(

@@ -1,0 +1,3 @@
+from hostler.servers.scripts.context import Context, RequestProcessor
+
+__all__ = ["Context", "RequestProcessor"]

@@ -1,0 +1,1 @@
+"""What scripts import of ts, where it is not installed: pytorch/serve."""
