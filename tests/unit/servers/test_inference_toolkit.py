@@ -14,6 +14,7 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
+from hostler.servers.frameworks import registry
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Stream, Unloadable
 from hostler.servers.scripts import inference_toolkit as script
 
@@ -332,6 +333,30 @@ def predict_fn(data, model):
     served = "sagemaker_pytorch_serving_container"
     wanted = ["cat", True, True, "top", "top", served]
     assert answer(predictor, b"{}", "application/json") == wanted
+
+
+def test_a_script_adds_files_to_a_folder_of_its_own_where_its_files_are_shared(tmp_path: Path) -> None:
+    shared, target = tmp_path / "artifacts/ab12/model", tmp_path / "models/id/model"
+    (shared / "code").mkdir(parents=True)
+    (shared / "weights.txt").write_text("cat")
+    (shared / "code/inference.py").write_text("""
+import pathlib
+def model_fn(d): return d
+def predict_fn(data, model):
+    pathlib.Path("new.txt").write_text("new")
+    return [pathlib.Path(model, "new.txt").read_text(), pathlib.Path("weights.txt").read_text(), model]
+""")
+    target.parent.mkdir(parents=True)
+    target.symlink_to(shared)
+    variables = {"SAGEMAKER_BASE_DIR": str(tmp_path), "HOSTLER_IMAGE": PYTORCH[1], "SAGEMAKER_MULTI_MODEL": "true"}
+    for _ in range(2):  # again after a crash, and in a second process
+        predictor = registry.load(target, "script", environment.read(variables))
+        own = str(target.parent / "own-ab12")
+        body = predictor.predict([Call(b"{}", "application/json", "")])[0].body  # type: ignore[union-attr]
+        assert json.loads(body) == ["new", "cat", own]
+        sys.modules.pop("inference")
+    assert sorted(path.name for path in shared.rglob("*")) == ["code", "inference.py", "weights.txt"]
+    assert sorted(os.listdir(target.parent)) == ["model", "own-ab12"]
 
 
 def test_a_module_beside_the_script_comes_before_one_at_the_top(tmp_path: Path) -> None:

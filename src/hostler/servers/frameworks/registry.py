@@ -73,6 +73,9 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
 
 def _script(folder: Path, environment: Environment) -> Predictor:
     """Load an artifact's script as the toolkit of the container's image does."""
+    from hostler.servers.scripts import loading
+
+    folder = loading.own_folder(folder)
     toolkit = environment.profile("script").toolkit(environment.multi_model)
     if toolkit == "containers":
         from hostler.servers.scripts import containers_toolkit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,11 +44,31 @@ class Defaults(NamedTuple):
     method: str = "predict"  # what `predict` calls of the model; empty: the model itself
 
 
+def own_folder(folder: Path) -> Path:
+    """Return a folder with a model's files in which its script may make others.
+
+    The folder of a target is a link to files that containers share, read-only. Beside it, a tree of links to them is
+    made, once for all processes of the target; it is removed with the target. Any other folder is the model's own.
+    """
+    if not folder.is_symlink():
+        return folder
+    shared = folder.resolve()
+    own = folder.with_name(f"own-{shared.parent.name}")  # by the artifact: after a crash, a new one may be in its place
+    if not own.is_dir():
+        draft = folder.with_name(f".{own.name}.{os.getpid()}")
+        shutil.copytree(shared, draft, copy_function=os.symlink)
+        try:
+            draft.rename(own)
+        except OSError:  # another process of the target was faster
+            shutil.rmtree(draft)
+    return own
+
+
 def functions(folder: Path, environment: Environment) -> Functions:
     """Make this process the script's own, and import the script. Raises Unloadable, and whatever the script raises.
 
-    The working directory is the model's folder. It is on the path, and before it `code`, as in the images: Multi Model
-    Server's and TorchServe's WorkerLifeCycle.java start a model's process in its folder, with that in PYTHONPATH.
+    Multi Model Server and TorchServe run a model in its folder, which is on the path (WorkerLifeCycle.java), and before
+    it `code`. With sagemaker_containers it is neither: a script works in the container's folder.
     """
     program = artifact.program(folder, environment)
     if program is None:
@@ -60,8 +81,11 @@ def functions(folder: Path, environment: Environment) -> Functions:
         print(f". What is not: {', '.join(missing)}" if missing else "")
     for name, value in profile.variables.items():
         os.environ.setdefault(name, str(environment.below_base(value)))
-    os.chdir(folder)
-    path = dict.fromkeys(str(place) for place in (program.parent, folder / CODE_DIR, folder))
+    places = [program.parent, folder / CODE_DIR]
+    if profile.toolkit(environment.multi_model) != "containers":
+        os.chdir(folder)
+        places.append(folder)
+    path = dict.fromkeys(map(str, places))
     sys.path[:0] = path
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # for the script's children
     sys.path.extend(str(folder) for folder in profile.module_folders())
