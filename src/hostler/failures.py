@@ -29,6 +29,7 @@ class Code(StrEnum):
     NO_MODEL = "no_model"  # no possible model file, and no script
     FOLDER_TOO_DEEP = "folder_too_deep"  # the same, and all files are in one folder of the archive
     MODEL_FILE = "model_file"  # the model's file does not load
+    MODEL_FORM = "model_form"  # it is in a form that what is installed here does not read
     CODE_NEEDED = "code_needed"  # only a script can make a model of the file
     OTHER_SERVER = "other_server"  # the artifact is made for a model server that nothing here stands in for
     SCRIPT_MISSING = "script_missing"  # the script that SAGEMAKER_PROGRAM names does not exist

@@ -27,7 +27,7 @@ from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.failures import Code
 from hostler.host import namespaces
 from hostler.servers import environment
-from hostler.servers.frameworks import artifact, installed, requirements
+from hostler.servers.frameworks import artifact, installed, model_check, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.settings import Settings
 from hostler.text import printable
@@ -157,6 +157,9 @@ class _Inspection:
                 if not path.stat().st_size:
                     message = f"{self._why_taken(path, models)}It is empty. Save the model again."
                     yield Finding("error", path.name, message, Code.MODEL_FILE)
+                if unnamed != path.name:
+                    for certain, problem in model_check.problems(framework, path):
+                        yield Finding("error" if certain else "warning", path.name, str(problem), problem.code)
             if script:
                 yield Finding(
                     "warning", self._name(script),

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import sys
 import tarfile
 import warnings
@@ -27,6 +28,8 @@ XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SKLEARN = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1"
 PYTORCH = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3"
 GOOD = "def model_fn(model_dir):\n    return 1\n\ndef predict_fn(data, model):\n    return data\n"
+MODEL = '{"learner": {}, "version": [3, 0, 0]}'  # as XGBoost saves one, to the eye of who does not load it
+PICKLE = pickle.dumps([])
 INSTALL = "Install the package that has it where hostler is installed, or put the module beside the script."
 
 
@@ -65,10 +68,10 @@ def odd(folder: Path, name: str, kind: bytes, target: str = "") -> Path:
 
 
 CLEAN = [
-    ({"xgboost-model": "{}"}, "", "hostler's own server for xgboost, with xgboost-model"),
-    ({"xgboost-model": "{}"}, XGBOOST, "hostler's own server for xgboost, with xgboost-model"),
-    ({"any-name": "{}"}, XGBOOST, "hostler's own server for xgboost, with any-name"),
-    ({"model.joblib": "x", "notes.txt": ""}, SKLEARN, "hostler's own server for sklearn, with model.joblib"),
+    ({"xgboost-model": MODEL}, "", "hostler's own server for xgboost, with xgboost-model"),
+    ({"xgboost-model": MODEL}, XGBOOST, "hostler's own server for xgboost, with xgboost-model"),
+    ({"any-name": MODEL}, XGBOOST, "hostler's own server for xgboost, with any-name"),
+    ({"model.joblib": PICKLE, "notes.txt": ""}, SKLEARN, "hostler's own server for sklearn, with model.joblib"),
     ({"code/inference.py": GOOD, "model.joblib": "x"}, SKLEARN,
      "hostler's own server for scripts, with code/inference.py"),
     ({"inference.py": GOOD}, PYTORCH, "hostler's own server for scripts, with inference.py"),
@@ -200,7 +203,7 @@ def test_a_fault_is_one_line_with_its_remedy(
 
 WARNINGS = {
     "macOS's files": (
-        {"._model.joblib": "x", "model.joblib": "x", "__MACOSX/x": ""},
+        {"._model.joblib": "x", "model.joblib": PICKLE, "__MACOSX/x": ""},
         "warning: ._model.joblib: macOS's tar has added 2 such members. Here they are left out; handlers on AWS may"
         " stumble"
         " over them. Pack with COPYFILE_DISABLE=1 tar --no-xattrs -czf model.tar.gz -C FOLDER .",
@@ -220,7 +223,7 @@ WARNINGS = {
         " hostler is installed: pip install click==1.0",
     ),
     "a script beside a model": (
-        {"model.joblib": "x", "code/train.py": GOOD},
+        {"model.joblib": PICKLE, "code/train.py": GOOD},
         f"warning: code/train.py: It is ignored, unless {SDK}",
     ),
     "a script alone": (
@@ -234,7 +237,7 @@ WARNINGS = {
         f" is called. {INSTALL}",
     ),
     "a script on the xgboost image": (
-        {"xgboost-model": "{}", "code/inference.py": GOOD},
+        {"xgboost-model": MODEL, "code/inference.py": GOOD},
         "warning: code/inference.py: On this image it is ignored, unless the container's Environment has"
         " SAGEMAKER_PROGRAM.",
     ),
@@ -459,3 +462,58 @@ def test_a_path_that_is_no_file_is_wrong_usage(archive: str) -> None:
     result = lint(Path(archive)) if "://" not in archive else CliRunner().invoke(main, ["lint", archive])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
+
+
+OLD_XGBOOST = Path(__file__).parents[1] / "servers" / "old_xgboost"
+OLD_SKLEARN = Path(__file__).parents[1] / "servers" / "old_sklearn.tar.xz"
+
+
+def of_archive(archive: Path, member: str) -> bytes:
+    with tarfile.open(archive) as models:
+        return models.extractfile(member).read()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("version", ["0.90", "1.0.2", "1.3.3", "1.7.6", "3.0.5"])
+@pytest.mark.parametrize("form", ["binary", "booster"])
+def test_nothing_is_found_in_an_older_xgboosts_model_unless_it_is_cut_off(
+    tmp_path: Path, version: str, form: str
+) -> None:
+    data = of_archive(OLD_XGBOOST / f"{version}.tar.xz", f"{form}/softprob")
+    assert lint(packed(tmp_path, {"xgboost-model": data}), XGBOOST).output.startswith("Nothing found.")
+    cut = lint(packed(tmp_path, {"xgboost-model": data[: len(data) // 2]}), XGBOOST)
+    assert cut.exit_code == 1
+    assert "Save it again where it was made" in cut.output
+
+
+@pytest.mark.parametrize(
+    ("member", "line"),
+    [
+        ("0.20.4/logreg.joblib", "warning: model.joblib: It is a pickle of scikit-learn 0.20.4, which "),
+        ("0.20.4/dt.joblib", "error: model.joblib: It is a pickle of scikit-learn 0.20.4, which "),
+        ("1.2.1/dt.joblib", "error: model.joblib: It is a pickle of scikit-learn 1.2.1, which "),
+        ("1.4.2/gb.joblib", "error: model.joblib: It is a pickle of scikit-learn 1.4.2, which "),
+        ("1.6.1/dt.joblib", "warning: model.joblib: It is a pickle of scikit-learn 1.6.1, which "),
+    ],
+)
+def test_a_pickle_of_another_scikit_learn_is_named_with_what_helps(tmp_path: Path, member: str, line: str) -> None:
+    result = lint(packed(tmp_path, {"model.joblib": of_archive(OLD_SKLEARN, member)}), SKLEARN)
+    assert result.output.startswith(line)
+    assert "skl2onnx" in result.output
+    assert result.exit_code == (1 if line.startswith("error") else 0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", PICKLE[:-1], b"\x1f\x8bxx", pickle.dumps({"a": [1.5] * 20})[:40], b"x\x9cxx"]
+)
+def test_what_is_no_whole_pickle_is_an_error(tmp_path: Path, content: bytes) -> None:
+    result = lint(packed(tmp_path, {"model.joblib": content}), SKLEARN)
+    assert result.output.startswith("error: model.joblib: It is not a pickle, or it is cut off.")
+
+
+def test_a_pickle_that_names_a_missing_package_is_an_error_and_is_not_run(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    missing = b"\x80\x04\x8c\x0enobody_has_it.\x94\x8c\x01X\x94\x93."
+    assert "It needs nobody_has_it" in lint(packed(tmp_path, {"model.pkl": missing}), SKLEARN).output
+    code = b"cposix\nsystem\n(S'touch " + str(ran).encode() + b"'\ntR."
+    lint(packed(tmp_path, {"model.pkl": code}), SKLEARN)
+    assert not ran.exists()

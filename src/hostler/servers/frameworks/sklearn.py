@@ -12,7 +12,7 @@ import numpy as np
 
 from hostler.servers.codecs import csv, json, media, request_rows
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, batch_safety
+from hostler.servers.frameworks import artifact, batch_safety, old_imports, pickles, sklearn_old
 from hostler.servers.frameworks.predictor import Call, Rejected, Reply, Unloadable
 
 _ANSWER_TYPES = (media.JSON, media.CSV, media.JSON_LINES)
@@ -22,15 +22,32 @@ _MAX_BATCH = 16  # calls; other models' calls wait for a batch
 def load(folder: Path, environment: Environment) -> Sklearn:
     """Load model.joblib, model.pkl or the only pickle. Raises Unloadable, MemoryError, and what its code raises."""
     file = artifact.model_file(folder, artifact.PICKLES, artifact.PICKLE_ENDINGS)
+    old_imports.teach()
     try:
         model = joblib.load(file)
-    except (MemoryError, ModuleNotFoundError):
+        if sklearn_old.mismatch(file.name, pickles.sklearn_version(file)):
+            _try(model)
+    except MemoryError:
         raise
     except Exception as error:
+        if mismatch := sklearn_old.mismatch(file.name, pickles.sklearn_version(file), _first_line(error)):
+            raise mismatch from error
+        if isinstance(error, ModuleNotFoundError):
+            raise
         raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
     if not callable(getattr(model, "predict", None)):
         raise Unloadable(f"{file.name} holds a {type(model).__name__}, which has no predict")
     return Sklearn(model, environment)
+
+
+def _try(model: Any) -> None:
+    """Predict a row of zeros. Raises AttributeError if the model lacks what its class has in the installed version."""
+    with contextlib.suppress(ValueError, TypeError):  # the row may be none that the model takes
+        model.predict(np.zeros((1, int(getattr(model, "n_features_in_", 1)))))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(":.") or type(error).__name__
 
 
 class Sklearn:
