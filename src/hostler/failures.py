@@ -64,6 +64,7 @@ MEMORY = (
     "A smaller model, fewer instances or containers, or a machine with more memory helps; on AWS, a larger"
     " InstanceType."
 )
+SAVE_XGBOOST = "Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model."
 PACK_INSIDE = "Pack what is in that folder, not the folder"
 _NAMED = 60  # characters of a name
 

@@ -157,9 +157,8 @@ class _Inspection:
                 if not path.stat().st_size:
                     message = f"{self._why_taken(path, models)}It is empty. Save the model again."
                     yield Finding("error", path.name, message, Code.MODEL_FILE)
-                if unnamed != path.name:
-                    for certain, problem in model_check.problems(framework, path):
-                        yield Finding("error" if certain else "warning", path.name, str(problem), problem.code)
+                elif unnamed != path.name:
+                    yield from _form(framework, path)
             if script:
                 yield Finding(
                     "warning", self._name(script),
@@ -275,6 +274,11 @@ class _Inspection:
                     f"It is not installed here by itself, and not installed are: {', '.join(missing)}. Where hostler is"
                     f" installed: pip install {' '.join(missing)}",
                 )  # fmt: skip
+
+
+def _form(framework: str, model: Path) -> Iterator[Finding]:
+    for certain, problem in model_check.problems(framework, model):
+        yield Finding("error" if certain else "warning", model.name, str(problem), problem.code)
 
 
 def _program_advice(script: str) -> str:

@@ -1,8 +1,8 @@
 """Makes the pickles of one version of scikit-learn, and their answers: `python make_old_sklearn.py FOLDER`.
 
 It runs under that version, and writes FOLDER/<version>/. old_sklearn.tar.xz beside this file has the folders of 0.20.4
-(Python 3.6), 0.23.2 and 0.24.2 (3.7), 1.0.2 (3.8), 1.2.1 (3.9), 1.4.2 and 1.6.1 (3.10), each with joblib of the time. It
-is written for the oldest Python of these.
+(Python 3.6), 0.23.2 and 0.24.2 (3.7), 1.0.2 (3.8), 1.2.1 (3.9), 1.4.2 and 1.6.1 (3.10), each with the joblib of then.
+It is written for the oldest Python of these.
 """
 
 import json

@@ -20,8 +20,8 @@ import pytest
 import xgboost
 
 from hostler.servers import environment
+from hostler.servers.frameworks import old_imports, xgboost_binary, xgboost_files, xgboost_old
 from hostler.servers.frameworks import xgboost as ours
-from hostler.servers.frameworks import xgboost_binary, xgboost_files, xgboost_old
 from hostler.servers.frameworks.predictor import Call, Unloadable
 
 FOLDER = Path(__file__).parent / "old_xgboost"
@@ -95,12 +95,10 @@ def test_a_saved_model_and_a_pickled_booster_predict_as_they_did(tmp_path: Path,
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_pickled_estimator_predicts_the_labels_that_it_was_trained_with(tmp_path: Path, version: str) -> None:
     files, answers = old(version)
-    xgboost_old.teach()
+    old_imports.teach()
     for (form, kind), data in files.items():
         if form not in ("estimator", "joblib"):
             continue
-        if version == "0.90" and kind.startswith("classifier"):
-            continue  # scikit-learn's label encoder, in a module of scikit-learn 0.20
         model = pickle.loads(data) if form == "estimator" else joblib.load(io.BytesIO(data))
         model.n_jobs = 1
         assert same(version, model.predict(ROWS), answers[kind]["predictions"]), (form, kind)
@@ -119,7 +117,7 @@ def test_the_images_server_answers_for_a_model_in_the_old_form(tmp_path: Path, v
 
 def test_a_scripts_own_loading_reads_the_old_form(tmp_path: Path) -> None:
     files, answers = old("1.7.6")
-    xgboost_old.teach()
+    old_imports.teach()
     path = tmp_path / "model.bin"
     path.write_bytes(files["binary", "logistic"])
     for given in (path, str(path), bytearray(files["binary", "logistic"])):

@@ -16,7 +16,7 @@ from hostler.servers.frameworks import old_imports, pickles
 from hostler.servers.frameworks.predictor import Unloadable
 
 _SAVE_AGAIN = {  # of the frameworks that are checked
-    "xgboost": "Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model.",
+    "xgboost": failures.SAVE_XGBOOST,
     "sklearn": "Save it again where it was made: joblib.dump(model, 'model.joblib').",
 }
 _HEAD = 512  # bytes, in which XGBoost's old form is recognised
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 def problems(framework: str, file: Path) -> Iterator[Problem]:
     """Yield what speaks against a model's file. Raises OSError."""
-    if framework not in _SAVE_AGAIN or not file.stat().st_size or importlib.util.find_spec("numpy") is None:
+    if framework not in _SAVE_AGAIN or importlib.util.find_spec("numpy") is None:
         return
     if framework == "xgboost" and (saved := _saved(file)) is not None:
         if saved:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import xgboost
 
-from hostler import model_files
-from hostler.servers.frameworks import xgboost_binary, xgboost_old
+from hostler import failures, model_files
+from hostler.servers.frameworks import old_imports, xgboost_binary, xgboost_old
 from hostler.servers.frameworks.predictor import Unloadable
 
 
@@ -24,7 +24,7 @@ class ModelFile(NamedTuple):
 
 def load(file: Path) -> ModelFile:
     """Read a model file: as saved, or pickled. Raises Unloadable, MemoryError, and what a pickle's code raises."""
-    xgboost_old.teach()
+    old_imports.teach()
     data = _content(file)
     if is_saved(data):
         return ModelFile(_saved(file, data), False, 0)
@@ -33,7 +33,7 @@ def load(file: Path) -> ModelFile:
     except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:
-        raise Unloadable(f"{file.name} does not load: as a pickle: {_first_line(error)}") from None
+        raise _unreadable(file, f"as a pickle: {_first_line(error)}") from None
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     if not isinstance(booster, xgboost.Booster):
         raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
@@ -47,17 +47,23 @@ def is_saved(start: bytes | bytearray) -> bool:
 
 def _saved(file: Path, data: bytearray) -> xgboost.Booster:
     if not xgboost_old.is_old(data) and _cut_short(data):
-        raise Unloadable(f"{file.name} does not load: it does not end as an XGBoost model does")
+        raise _unreadable(file, "it does not end as an XGBoost model does")
     booster = xgboost.Booster({"nthread": 1})  # more threads take longer to start than a small model takes to load
     try:
         booster.load_model(data)
     except xgboost_binary.Damaged as error:
-        raise Unloadable(f"{file.name} does not load: {error}") from None
+        raise _unreadable(file, f"as an old binary model: {error}") from None
     except (xgboost.core.XGBoostError, ValueError) as error:
         if "bad_alloc" in str(error):
             raise MemoryError("the model does not fit in memory") from None
-        raise Unloadable(f"{file.name} does not load: as an XGBoost model: {_first_line(error)}") from None
+        raise _unreadable(file, f"as an XGBoost model: {_first_line(error)}") from None
     return booster
+
+
+def _unreadable(file: Path, reason: str) -> Unloadable:
+    cause = f"{file.name} does not load: {reason}"
+    advice = failures.SAVE_XGBOOST
+    return Unloadable(f"{cause}. {advice}", cause=cause, advice=advice)
 
 
 def _content(file: Path) -> bytearray:

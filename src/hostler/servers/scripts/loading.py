@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hostler.contract import CODE_DIR
 from hostler.failures import Code
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, requirements
+from hostler.servers.frameworks import artifact, old_imports, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.processes import fork_guard
 
@@ -89,6 +89,7 @@ def functions(folder: Path, environment: Environment) -> Functions:
     sys.path[:0] = path
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # for the script's children
     sys.path.extend(str(folder) for folder in profile.module_folders())
+    old_imports.teach()
     module = _imported(program)
     names = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn", "pre_model_fn", "model_warmup_fn")
     return Functions(program.name, *(getattr(module, name, None) for name in names))
