@@ -99,7 +99,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, dict[str, str], str, st
         files(model__pkl=b"Ino number\n."), "sklearn", {}, Code.MODEL_FILE, "model.pkl does not load: invalid", "",
     ),
     "a damaged model of XGBoost": (
-        files(**{"xgboost-model": b"{"}), "xgboost", {}, Code.MODEL_FILE, "xgboost-model does not load: ", "",
+        files(**{"xgboost-model": b"{"}), "xgboost", {}, Code.MODEL_FILE, "xgboost-model does not load: ",
+        "Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model.",
     ),
     "a model of Hugging Face": (
         files(model__safetensors=b"", config__json=b""), "auto", {},
