@@ -8,6 +8,7 @@ model servers only.
 # Folders (§5.3). An engine without mounts sets SAGEMAKER_BASE_DIR to the real path of the base.
 BASE_DIR = "/opt/ml"
 MODEL_DIR = "model"  # of a single-model container, below the base
+CHANNELS_DIR = "additional-model-data-sources"  # of AdditionalModelDataSources: a folder for each, by its ChannelName
 MODELS_DIR = "models"  # of a multi-model container: models/{model_name}/model
 
 # Environment (§5.2)

@@ -12,7 +12,7 @@ import msgspec
 import uvicorn
 from botocore.config import Config
 
-from hostler.artifacts.source import Unchanged
+from hostler.artifacts.source import Listed, Unchanged
 from hostler.aws import check, service
 from hostler.control.app import create_app
 from hostler.control.context import Context
@@ -101,6 +101,10 @@ class Source:
         if "unreachable" in key:
             raise StorageUnavailable("connection refused")
         return Unchanged()
+
+    async def list(self, bucket, prefix, most):
+        await self.open(bucket, prefix)
+        return () if "empty" in prefix else (Listed(f"{prefix}a", "1", 1),)
 
 
 async def s3(scope, receive, send):

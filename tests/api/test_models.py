@@ -45,6 +45,36 @@ def test_a_packed_object_may_also_be_named_as_a_data_source(sagemaker):
     assert sagemaker.describe_model(ModelName="m")["PrimaryContainer"]["ModelDataSource"] == source
 
 
+FORMS = {
+    "one object": {"S3Uri": "s3://b/m.joblib", "CompressionType": "None"},
+    "a prefix": {"S3Uri": "s3://b/m/", "S3DataType": "S3Prefix", "CompressionType": "None"},
+    "a bucket": {"S3Uri": "s3://b/", "S3DataType": "S3Prefix", "CompressionType": "None"},
+    "an archive of another name": {"S3Uri": "s3://b/m"},
+    "an accepted license": {"ModelAccessConfig": {"AcceptEula": True}},
+    "a hub": {"HubAccessConfig": {"HubContentArn": "arn:aws:sagemaker:us-east-1:123456789012:hub-content/h/Model/m/1"}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_model_data_may_have_any_form_and_further_data_beside_them(sagemaker, form):
+    container = data_source(**FORMS[form])
+    source = container["ModelDataSource"]["S3DataSource"]
+    container["AdditionalModelDataSources"] = [
+        {"ChannelName": f"channel-{number}", "S3DataSource": source} for number in range(5)
+    ]
+    sagemaker.create_model(ModelName="m", PrimaryContainer=container)
+    assert sagemaker.describe_model(ModelName="m")["PrimaryContainer"] == container | {
+        "Mode": "SingleModel", "Environment": {},
+    }  # fmt: skip
+
+
+def test_a_multi_model_may_have_further_data(sagemaker):
+    container = MULTI | {"AdditionalModelDataSources": [channel("words", S3Uri="s3://b/words/", **UNCOMPRESSED)]}
+    sagemaker.create_model(ModelName="m", Containers=[container])
+    [described] = sagemaker.describe_model(ModelName="m")["Containers"]
+    assert described["AdditionalModelDataSources"] == container["AdditionalModelDataSources"]
+
+
 def test_an_existing_models_name_is_refused_in_every_letter_case(sagemaker):
     sagemaker.create_model(ModelName="Mine", PrimaryContainer=MULTI)
     message = f'Cannot create already existing model "{ARN}mine".'
@@ -89,6 +119,13 @@ def test_unreachable_storage_is_not_a_validation_error(sagemaker):
 def data_source(**changes):
     data = {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"} | changes
     return {"Image": "i", "ModelDataSource": {"S3DataSource": data}}
+
+
+UNCOMPRESSED = {"S3DataType": "S3Prefix", "CompressionType": "None"}
+
+
+def channel(name, **changes):
+    return {"ChannelName": name, **data_source(**changes)["ModelDataSource"]}
 
 
 def pair(first, second):
@@ -147,17 +184,56 @@ REFUSED = {
         "The model data's location cannot be used: file:// is read only below the folder that the setting file_root"
         " names, and it names none.",
     ),
-    "a data source of files": (
-        {
-            "PrimaryContainer": {
-                "Image": "i",
-                "ModelDataSource": {
-                    "S3DataSource": {"S3Uri": "file:///a", "S3DataType": "S3Object", "CompressionType": "Gzip"}
-                },
-            }
-        },
-        "1 validation error detected: Value 'file:///a' at 'primaryContainer.modelDataSource.s3DataSource.s3Uri' failed"
+    "a data source of files, without their setting": (
+        {"PrimaryContainer": data_source(S3Uri="file:///a")},
+        "The model data's location cannot be used: file:// is read only below the folder that the setting file_root"
+        " names, and it names none.",
+    ),
+    "a data source of another scheme": (
+        {"PrimaryContainer": data_source(S3Uri="ftp://a")},
+        "1 validation error detected: Value 'ftp://a' at 'primaryContainer.modelDataSource.s3DataSource.s3Uri' failed"
         " to satisfy constraint: Member must satisfy regular expression pattern: ^(https|s3)://([^/]+)/?(.*)",
+    ),
+    "a packed prefix": (
+        {"PrimaryContainer": data_source(S3Uri="s3://b/m/", S3DataType="S3Prefix")},
+        "With CompressionType Gzip the S3DataType must be S3Object, which names one gzipped tar: S3Prefix is for data"
+        " that are not compressed.",
+    ),
+    "a prefix without its slash": (
+        {"PrimaryContainer": data_source(S3Uri="s3://b/m", **UNCOMPRESSED)},
+        "With S3DataType S3Prefix the S3Uri must end with a slash (/), which s3://b/m does not.",
+    ),
+    "a prefix without objects": (
+        {"PrimaryContainer": data_source(S3Uri="s3://b/empty/", **UNCOMPRESSED)},
+        "Could not find model data at s3://b/empty/.",
+    ),
+    "a prefix that leads up": (
+        {"PrimaryContainer": data_source(S3Uri="s3://b/../m/", **UNCOMPRESSED)},
+        "The model data's location cannot be used: it holds the segment '..'.",
+    ),
+    "an object that is missing": (
+        {"PrimaryContainer": data_source(S3Uri="s3://b/missing", CompressionType="None")},
+        "Could not find model data at s3://b/missing.",
+    ),
+    "a channel without objects": (
+        {
+            "PrimaryContainer": SINGLE
+            | {"AdditionalModelDataSources": [channel("c", S3Uri="s3://b/empty/", **UNCOMPRESSED)]}
+        },
+        "Could not find model data at s3://b/empty/.",
+    ),
+    "one channel twice": (
+        {"PrimaryContainer": SINGLE | {"AdditionalModelDataSources": [channel("c"), channel("c")]}},
+        "Each ChannelName of AdditionalModelDataSources must be unique.",
+    ),
+    "a channel above the channels": (
+        {"PrimaryContainer": SINGLE | {"AdditionalModelDataSources": [channel("..")]}},
+        "A ChannelName must not be '..': it names a folder.",
+    ),
+    "a channel with a slash": (
+        {"PrimaryContainer": SINGLE | {"AdditionalModelDataSources": [channel("a/b")]}},
+        "1 validation error detected: Value 'a/b' at 'primaryContainer.additionalModelDataSources.1.member.channelName'"
+        " failed to satisfy constraint: Member must satisfy regular expression pattern: ^[A-Za-z0-9\\.\\-_]+",
     ),
     "another scheme": (
         {"PrimaryContainer": SINGLE | {"ModelDataUrl": "ftp://b/m.tar.gz"}},
@@ -226,18 +302,15 @@ def test_an_invalid_model_is_refused(shared_stage, case):
 
 NOT_HOSTED = {
     "ModelPackageName": {"PrimaryContainer": {"ModelPackageName": "p"}},
-    "AdditionalModelDataSources": {
-        "PrimaryContainer": SINGLE
-        | {"AdditionalModelDataSources": [{"ChannelName": "c", **data_source()["ModelDataSource"]}]}
-    },
     "ContainerMetricsConfig": {
         "PrimaryContainer": SINGLE | {"ContainerMetricsConfig": {"MetricsEndpoints": [{"MetricsEndpointPath": "/m"}]}}
     },
     "ImageConfig with RepositoryAccessMode Vpc": {
         "PrimaryContainer": SINGLE | {"ImageConfig": {"RepositoryAccessMode": "Vpc"}}
     },
-    "ModelDataSource with S3DataType S3Prefix and CompressionType None": {
-        "PrimaryContainer": data_source(S3DataType="S3Prefix", CompressionType="None")
+    "ModelDataSource with ManifestS3Uri": {"PrimaryContainer": data_source(ManifestS3Uri="s3://b/manifest.csv")},
+    "AdditionalModelDataSources with ManifestEtag": {
+        "PrimaryContainer": SINGLE | {"AdditionalModelDataSources": [channel("c", ManifestEtag="e")]}
     },
     "ModelDataSource with ETag": {"PrimaryContainer": data_source(ETag="e")},
 }

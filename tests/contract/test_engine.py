@@ -302,7 +302,7 @@ def test_preparing_and_starting_an_id_twice_is_one_instance(stage: Stage) -> Non
         launch = stage.launch("twice", {}, {})
         stage.put("box", "one")
         storages = await engine.prepare(launch)
-        await storages[0].fetch_model("box", "one")
+        await storages[0].fetch_folder("model", "box", "one")
         assert await engine.prepare(launch) == storages
         before, again = await asyncio.gather(engine.start("twice"), engine.start("twice"))
         assert before == again
@@ -435,7 +435,7 @@ def test_a_submit_directory_in_s3_becomes_the_folder_of_the_code_as_the_containe
         stage.put("box", "code")
         launch = stage.launch("code", {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://box/code"})
         (storage,) = await engine.prepare(launch)
-        await storage.fetch_code("box", "code")
+        await storage.fetch_folder("code", "box", "code")
         await engine.start("code")
         environment = dict(line.split("=", 1) for line in stage.environment("code.0").splitlines())
         assert stage.sees(await stage.family("code.0"), f"{environment['SAGEMAKER_SUBMIT_DIRECTORY']}/model.bin")

@@ -273,6 +273,40 @@ asyncio.run(main())
     ]  # fmt: skip
 
 
+def test_all_objects_below_a_prefix_are_brought_once_and_a_changed_one_is_noticed(weed: Weed, tmp_path: Path) -> None:
+    names = [f"part-{number}" for number in range(40)] + ["a b+&%2F é/(x)=~.bin", "deep/er/file", "#?.txt"]
+    output = weed.run(
+        """
+import boto3
+from concurrent.futures import ThreadPoolExecutor
+s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], region_name="us-east-1")
+names = os.environ["NAMES"].split("|")
+put = lambda name: s3.put_object(Bucket="models", Key=f"prefix/{name}", Body=name.encode())
+with ThreadPoolExecutor(16) as threads:
+    list(threads.map(put, names))
+
+async def main():
+    cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, ArchiveLimits(1 << 30, 10000, 200))
+    first = await cache.fetch("models", "prefix/", form="prefix")
+    found = {str(path.relative_to(first.path)) for path in first.path.rglob("*") if path.is_file()}
+    print(found == set(names), all((first.path / name).read_text() == name for name in names))
+    again = await cache.fetch("models", "prefix/", form="prefix")
+    print(again.id == first.id, again.download)
+    s3.put_object(Bucket="models", Key="prefix/part-7", Body=b"changed")
+    changed = await cache.fetch("models", "prefix/", form="prefix")
+    print((changed.path / "part-7").read_text(), (changed.path / "part-8").read_text())
+    one = await cache.fetch("models", "prefix/deep/er/file", form="object")
+    print((one.path / "file").read_text())
+    await source.list("models", "none/", 1)
+asyncio.run(main())
+""",
+        FOLDER=str(tmp_path / "artifacts"),
+        NAMES="|".join(names),
+        **KEYS,
+    )
+    assert output.splitlines() == ["True True", "True 0.0", "changed part-8", "deep/er/file"]
+
+
 def test_a_target_uploaded_to_that_s3_after_a_refusal_is_served_at_once(weed: Weed, tmp_path: Path) -> None:
     home = tmp_path / "up"  # of the hostler, too
     (home / ".aws").mkdir(parents=True)

@@ -11,15 +11,29 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hostler.artifacts.archive import ArchiveLimits, Extracted
 from hostler.artifacts.cache_folder import CacheFolder, ObjectVersion, object_version, remove
 from hostler.artifacts.extractor import Extractor, Fetched
-from hostler.artifacts.source import ObjectChanged, Opened, Source, Unchanged
+from hostler.artifacts.source import ObjectChanged, Opened, OpenedPrefix, Source, Unchanged, open_data
+from hostler.core.endpoints.resources import DataForm
 from hostler.core.targets.victims_lru import Lru
 from hostler.errors import ArtifactBad, ArtifactUnchanged, DiskFull
 
 VERSIONS = 3  # attempts at an object that changes while it is read
+
+
+class _Place(NamedTuple):
+    """Where an artifact comes from, and in which form."""
+
+    bucket: str
+    key: str
+    form: DataForm
+
+
+def _place(version: ObjectVersion) -> _Place:
+    return _Place(version.bucket, version.key, version.form)
 
 
 @dataclass
@@ -44,9 +58,10 @@ class ArtifactCache:
         self._lru = Lru()  # a pin for each use
         self._memory: dict[str, int] = {}
         self._entries: dict[str, Fetched] = {}  # by id; all those in _lru
-        self._present: dict[tuple[str, str], str] = {}  # bucket and key -> entry of the last version found there
+        self._present: dict[_Place, str] = {}  # -> entry of the last version found there
         self._lock = threading.Lock()  # of all that is above
-        self._fetches: dict[tuple[str, str, str], _SharedFetch] = {}  # by the arguments of `fetch`
+        self._fetches: dict[tuple[_Place, str], _SharedFetch] = {}  # by place, and a version that has failed
+        self._most = limits.files
         self._extractor = Extractor(self._folder, source, limits, self._admit)
         for entry in self._folder.adopt():
             self._add(Fetched(entry.version, self._folder.model(entry.version.id), entry.size, entry.data))
@@ -58,13 +73,13 @@ class ArtifactCache:
         """Bytes of all entries."""
         return self._lru.total
 
-    async def fetch(self, bucket: str, key: str, failed: str = "") -> Fetched:
+    async def fetch(self, bucket: str, key: str, failed: str = "", form: DataForm = "archive") -> Fetched:
         """Return the artifact's present version, acquired for the caller. All callers share one fetch.
 
         Raises ArtifactMissing, ArtifactBad, StorageUnavailable, DiskFull; ArtifactUnchanged if the present version's
         ETag is `failed`. If a caller is cancelled, the fetch goes on for the others.
         """
-        call = (bucket, key, failed)
+        call = (_Place(bucket, key, form), failed)
         shared = self._fetches.get(call)
         if shared is None:
             task = asyncio.create_task(self._run_fetch(call), name=f"fetch s3://{bucket}/{key}")
@@ -140,7 +155,7 @@ class ArtifactCache:
 
     # --- fetching -------------------------------------------------------------------------------------------------
 
-    async def _run_fetch(self, call: tuple[str, str, str]) -> Fetched:
+    async def _run_fetch(self, call: tuple[_Place, str]) -> Fetched:
         """Fetch; then acquire the artifact once for each waiter, with no `await` before the task ends."""
         try:
             fetched = await self._fetch_present(*call)
@@ -154,12 +169,12 @@ class ArtifactCache:
         self.release(fetched.id)
         return fetched
 
-    async def _fetch_present(self, bucket: str, key: str, failed: str) -> Fetched:
+    async def _fetch_present(self, place: _Place, failed: str) -> Fetched:
         """Return the object's present version, acquired once: that which was there last, if it is on disk."""
-        id = "" if failed else self._present.get((bucket, key), "")
+        id = "" if failed else self._present.get(place, "")
         known = self.acquire(id)
         try:
-            opened = await self._source.open(bucket, key, known.version.etag if known else failed)
+            opened = await self._open(place, known.version.etag if known else failed)
         except BaseException:
             if known:
                 self.release(known.id)
@@ -170,9 +185,12 @@ class ArtifactCache:
             return known
         if known:
             self.release(known.id)
-        return await self._fetch_opened(bucket, key, opened)
+        return await self._fetch_opened(place, opened)
 
-    async def _fetch_opened(self, bucket: str, key: str, opened: Opened) -> Fetched:
+    async def _open(self, place: _Place, known: str) -> Opened | OpenedPrefix | Unchanged:
+        return await open_data(self._source, place.bucket, place.key, place.form, known, self._most)
+
+    async def _fetch_opened(self, place: _Place, opened: Opened | OpenedPrefix) -> Fetched:
         """Return the version that was opened, acquired once, or the present one if that is another by the end.
 
         1. If the version is on disk, acquire it; else extract it.
@@ -182,10 +200,10 @@ class ArtifactCache:
         """
         cleared = False
         for _ in range(VERSIONS):
-            version, bad = object_version(bucket, key, opened.etag), None
+            version, bad = object_version(place.bucket, place.key, opened.etag, place.form), None
             try:
                 if fetched := self.acquire(version.id):  # 1.
-                    self._present[bucket, key] = version.id
+                    self._present[place] = version.id
                     return fetched
                 return await self._extractor.extract(version, opened)
             except DiskFull:  # 2.
@@ -198,7 +216,7 @@ class ArtifactCache:
                 bad, error.version = error, version.etag
             finally:
                 await opened.close()
-            again = await self._source.open(bucket, key, version.etag if bad else "")
+            again = await self._open(place, version.etag if bad else "")
             if isinstance(again, Unchanged):
                 assert bad is not None
                 raise bad
@@ -231,7 +249,7 @@ class ArtifactCache:
     def _add(self, entry: Fetched) -> None:
         self._lru.add(entry.id, entry.size)
         self._entries[entry.id] = entry
-        self._present[entry.version.bucket, entry.version.key] = entry.id
+        self._present[_place(entry.version)] = entry.id
 
     def _make_room(self, size: int) -> list[Path]:
         excess = self._lru.total + size - self._budget
@@ -246,6 +264,6 @@ class ArtifactCache:
             self._lru.remove(id)
             self._memory.pop(id, None)
             version = self._entries.pop(id).version
-            if self._present.get((version.bucket, version.key)) == id:
-                del self._present[version.bucket, version.key]
+            if self._present.get(_place(version)) == id:
+                del self._present[_place(version)]
         return [self._folder.set_aside(id) for id in ids]

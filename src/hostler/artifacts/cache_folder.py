@@ -1,6 +1,7 @@
 """The artifact cache's folder: entries that appear and disappear as a whole.
 
-    <root>/<id>/model/       the extracted archive; id stands for (bucket, key, ETag)
+    <root>/<id>/model/       the extracted archive, or the files of a model that is none; id stands for (form, bucket,
+                             key, ETag)
     <root>/<id>/entry        bucket, key, ETag, size, number of files
     <root>/<id>/memory       measured memory of the target that was loaded from it, if one ever was
     <root>/.work/            unfinished work; emptied at the start
@@ -25,20 +26,24 @@ import msgspec
 
 from hostler import model_files
 from hostler.artifacts.archive import Extracted
+from hostler.core.endpoints.resources import DataForm
 
 
 class ObjectVersion(NamedTuple):
-    """One version of an object."""
+    """One version of an object, or of all objects below a prefix, taken in one form."""
 
     bucket: str
     key: str
     etag: str
     id: str  # the name of its entry: 32 hex digits, safe in a path
+    form: DataForm = "archive"
 
 
-def object_version(bucket: str, key: str, etag: str) -> ObjectVersion:
-    id = hashlib.sha256(f"{bucket}/{key} {etag}".encode()).hexdigest()[:32]
-    return ObjectVersion(bucket, key, etag, id)
+def object_version(bucket: str, key: str, etag: str, form: DataForm = "archive") -> ObjectVersion:
+    name = f"{bucket}/{key} {etag}"
+    if form != "archive":  # an entry of an archive keeps the name that earlier hostlers gave it
+        name = f"{form} {name}"
+    return ObjectVersion(bucket, key, etag, hashlib.sha256(name.encode()).hexdigest()[:32], form)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -51,6 +56,7 @@ class Entry(msgspec.Struct, frozen=True):
     files: int
     boot: str
     data: bool | None = None  # see Extracted; None: an earlier hostler wrote it
+    form: DataForm = "archive"
 
 
 class AdoptedEntry(NamedTuple):
@@ -83,7 +89,7 @@ class CacheFolder:
             try:
                 entry = msgspec.json.decode((folder / "entry").read_bytes(), type=Entry)
                 used = (folder / "entry").stat().st_mtime
-                version = object_version(entry.bucket, entry.key, entry.etag)
+                version = object_version(entry.bucket, entry.key, entry.etag, entry.form)
                 self._check_whole(folder, version, entry)
             except (OSError, ValueError):
                 remove([self.set_aside(folder.name)])
@@ -112,8 +118,9 @@ class CacheFolder:
     def write_entry(self, work: Path, version: ObjectVersion, extracted: Extracted) -> None:
         """Write the file `entry` of an entry that is being prepared."""
         entry = Entry(
-            version.bucket, version.key, version.etag, extracted.bytes, extracted.files, self._boot, extracted.data
-        )
+            version.bucket, version.key, version.etag, extracted.bytes, extracted.files, self._boot, extracted.data,
+            version.form,
+        )  # fmt: skip
         (work / "entry").write_bytes(msgspec.json.encode(entry))
 
     def put(self, work: Path, id: str) -> None:

@@ -7,7 +7,10 @@ botocore and obstore, which only a real S3 needs, are imported at its first requ
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import io
+import itertools
 import os
 import re
 import stat
@@ -15,9 +18,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hostler import names
+from hostler.core.endpoints.resources import DataForm
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 from hostler.s3.buckets import Buckets, S3Error
 from hostler.s3.file_version import FileVersion, file_version
@@ -25,6 +29,8 @@ from hostler.s3.file_version import FileVersion, file_version
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import S3Store
+
+    from hostler.artifacts.s3_lister import S3Lister
 
 CHUNK = 1 << 20
 PATIENCE = 20.0  # seconds without an answer or a byte after which S3 counts as unreachable
@@ -63,8 +69,30 @@ class OpenedStream:
     size: int  # bytes
     pieces: AsyncGenerator[bytes, None]
 
+    def check(self) -> None:
+        """Do nothing: `pieces` raises if the version is gone."""
+
     async def close(self) -> None:
         await self.pieces.aclose()
+
+
+class Listed(NamedTuple):
+    """An object as its storage lists it."""
+
+    key: str
+    etag: str
+    size: int  # bytes
+
+
+@dataclass
+class OpenedPrefix:
+    """One version of all objects below a prefix, the manifest: none of them is open."""
+
+    etag: str  # the manifest's digest
+    objects: tuple[Listed, ...]
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 Opened = OpenedFile | OpenedStream
@@ -83,10 +111,33 @@ class Source(Protocol):
         Raises ArtifactMissing, with S3's own reason, and StorageUnavailable.
         """
 
+    async def list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        """Return the objects whose keys begin with `prefix`, in any order; of more than `most` only some, but more.
 
-async def check_readable(source: Source, bucket: str, key: str) -> None:
-    """Open an object and close it. Raises what `Source.open` raises."""
-    opened = await source.open(bucket, key)
+        Raises as `open` does.
+        """
+
+
+async def open_data(
+    source: Source, bucket: str, key: str, form: DataForm, known: str, most: int
+) -> Opened | OpenedPrefix | Unchanged:
+    """Open an object, or list all objects below the prefix `key`. Their ETags make one; `most`: see `Source.list`.
+
+    Raises as `Source.open` does; ArtifactMissing if no object is there.
+    """
+    if form != "prefix":
+        return await source.open(bucket, key, known)
+    objects = tuple(sorted(await source.list(bucket, key, most)))
+    if not objects:
+        raise ArtifactMissing("NoSuchKey: No object has a key that begins with the prefix.")
+    manifest = "".join(f"{len(each.key)} {each.key} {each.etag} {each.size}\n" for each in objects)
+    etag = hashlib.sha256(manifest.encode()).hexdigest()
+    return Unchanged() if etag == known else OpenedPrefix(etag, objects)
+
+
+async def check_readable(source: Source, bucket: str, key: str, form: DataForm = "archive") -> None:
+    """Open data and close them. Raises what `open_data` raises."""
+    opened = await open_data(source, bucket, key, form, "", 1)
     if not isinstance(opened, Unchanged):
         await opened.close()
 
@@ -112,6 +163,22 @@ class EmbeddedSource:
             raise StorageUnavailable(f"The object cannot be read: {error.strerror}") from None
         return OpenedFile(stored.metadata.etag, stored.metadata.size, file, stored.metadata.file_version)
 
+    async def list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        return await asyncio.to_thread(self._list, bucket, prefix, most)
+
+    def _list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        listed = []
+        try:
+            for entry in itertools.islice(self._buckets.entries(bucket, prefix), most + 1):
+                with contextlib.suppress(S3Error):  # removed in the meantime
+                    metadata = self._buckets.metadata(bucket, entry)
+                    listed.append(Listed(entry.key, metadata.etag, metadata.size))
+        except S3Error as error:
+            raise ArtifactMissing(str(error)) from None
+        except OSError as error:
+            raise StorageUnavailable(f"The objects cannot be read: {error.strerror}") from None
+        return tuple(listed)
+
 
 class FileSource:
     """Files below the folder `root` for file:// addresses (names.FILES), unless it is empty. `other`: all others."""
@@ -135,13 +202,42 @@ class FileSource:
             raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
         status = os.fstat(file.fileno())
         version = file_version(status)
-        etag = "-".join(f"{part:x}" for part in version)
+        etag = _file_etag(version)
         if stat.S_ISREG(status.st_mode) and etag != known:
             return OpenedFile(etag, version.size, file, version)
         file.close()
         if etag == known:
             return Unchanged()
         raise ArtifactMissing("It is not a file.")
+
+    async def list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        if bucket == names.FILES:
+            return await asyncio.to_thread(self._list, prefix, most)
+        return await self._other.list(bucket, prefix, most)
+
+    def _list(self, prefix: str, most: int) -> tuple[Listed, ...]:
+        """Walk a folder. A link may lead anywhere below the root; links in a circle make names too long."""
+        listed: list[Listed] = []
+        pending = [prefix.removesuffix("/")]
+        try:
+            while pending and len(listed) <= most:
+                folder = pending.pop()
+                for name in os.listdir(names.file_path(self._root, folder)):
+                    key = f"{folder}/{name}"
+                    status = names.file_path(self._root, key).stat()
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(key)
+                    else:
+                        listed.append(Listed(key, _file_etag(file_version(status)), status.st_size))
+        except names.UnsafeName as error:
+            raise ArtifactMissing(f"The folder cannot be used: {error}.") from None
+        except OSError as error:
+            raise ArtifactMissing(f"The folder cannot be read: {error.strerror}.") from None
+        return tuple(listed)
+
+
+def _file_etag(version: FileVersion) -> str:
+    return "-".join(f"{part:x}" for part in version)
 
 
 def _not_blocking(path: str, flags: int) -> int:
@@ -161,6 +257,7 @@ class ObstoreSource:
         self._patience = patience
         self._options: dict[str, Any] = {}
         self._stores: dict[str, S3Store] = {}
+        self._lister: S3Lister | None = None
         self._opening = asyncio.Lock()
 
     async def open(self, bucket: str, key: str, known: str = "") -> OpenedStream | Unchanged:
@@ -180,6 +277,20 @@ class ObstoreSource:
         if known and etag == known:  # this S3 does not know the condition
             return Unchanged()
         return OpenedStream(etag, result.meta["size"], self._pieces(result))
+
+    async def list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        """List by botocore: obstore leaves out keys that are no plain paths, and nobody would learn of them."""
+        await self._store(bucket)  # checks the bucket's name, and reads the options
+        return await asyncio.to_thread(self._list, bucket, prefix, most)
+
+    def _list(self, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        from hostler.artifacts.s3_lister import S3Lister
+
+        if self._lister is None:
+            signed = not self._options["skip_signature"]
+            endpoint, region = self._options["endpoint"], self._options["region"]
+            self._lister = S3Lister(endpoint, region, signed=signed, patience=self._patience)
+        return tuple(Listed(*each) for each in itertools.islice(self._lister.objects(bucket, prefix), most + 1))
 
     async def _pieces(self, result: GetResult) -> AsyncGenerator[bytes, None]:
         """Yield the object's bytes. Raises ArtifactBad if it has changed, StorageUnavailable."""

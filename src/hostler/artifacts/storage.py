@@ -2,6 +2,7 @@
 
     <folder>/models/<model id>/model    a target of a multi-model container
     <folder>/model                      the model of a single-model container
+    <folder>/additional-model-data-sources/<channel>   further data
     <folder>/code                       the code that SAGEMAKER_SUBMIT_DIRECTORY names
     <folder>/.placed/<name>             the artifact that was placed there: kept after a target was discarded, so that
                                         the same version comes back as long as it is on disk (§6.7)
@@ -27,6 +28,7 @@ import msgspec
 from hostler import contract, names
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import Fetched
+from hostler.core.endpoints.resources import DataForm
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
@@ -53,8 +55,8 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
 class Placed(msgspec.Struct, frozen=True):
     """An artifact where a container can read it."""
 
-    model_id: str  # the container's name for the target; `model` and `code` of a single-model container
-    target: str  # empty for `model` and `code`
+    model_id: str  # the container's name for the target; the folder's, with dots, of what is no target
+    target: str  # empty for what is no target
     bucket: str
     key: str
     version: str  # of the object: its ETag; empty: an earlier hostler placed it
@@ -83,11 +85,8 @@ class Storage(Protocol):
         `failed`: a version that must not come back: raises ArtifactUnchanged if it is present. Raises ArtifactError.
         """
 
-    async def fetch_model(self, bucket: str, key: str) -> Placed:
-        """Place the model of a single-model container: a copy of its own (§5.3). Raises ArtifactError."""
-
-    async def fetch_code(self, bucket: str, key: str) -> Placed:
-        """Place a user's packed code. Raises ArtifactError."""
+    async def fetch_folder(self, folder: str, bucket: str, key: str, form: DataForm = "archive") -> Placed:
+        """Place what is no target, at `folder` below the container's: a copy of its own. Raises ArtifactError."""
 
     async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
         """Take a target out. Its artifact stays on disk until the room is needed.
@@ -112,13 +111,14 @@ class _Note(msgspec.Struct, frozen=True):
     id: str
     size: int
     etag: str = ""  # an earlier hostler wrote none
+    form: DataForm = "archive"
 
 
 class _InPlace(NamedTuple):
     """The artifact in place of a name, by its id in the cache. It is acquired unless it is a copy."""
 
     id: str
-    form: Literal["copy", "link", "shared"]
+    shape: Literal["copy", "link", "shared"]
 
 
 class LocalStorage:
@@ -145,20 +145,16 @@ class LocalStorage:
         """Place a target, at `models/<model_id>/model` if it has a folder."""
         return await self._fetch(model_id, target, bucket, key, _target_path(model_id), failed, copy=self._copy)
 
-    async def fetch_model(self, bucket: str, key: str) -> Placed:
-        """Place the model at `model`."""
-        return await self._fetch("model", "", bucket, key, contract.MODEL_DIR, copy=True)
-
-    async def fetch_code(self, bucket: str, key: str) -> Placed:
-        """Place the code at `code`."""
-        return await self._fetch("code", "", bucket, key, "code", copy=True)
+    async def fetch_folder(self, folder: str, bucket: str, key: str, form: DataForm = "archive") -> Placed:
+        name = folder.replace("/", ".")
+        return await self._fetch(name, "", bucket, key, folder, copy=True, form=form)
 
     async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
         placed = self._in_place.get(model_id)
         if placed is None:
             return
         self._release(model_id)
-        folder = placed.form == "copy" or (placed.form == "link" and (failed or self._holds_more_than_link(model_id)))
+        folder = placed.shape == "copy" or (placed.shape == "link" and (failed or self._holds_more_than_link(model_id)))
         if failed or folder:
             self._leaving[model_id] = asyncio.ensure_future(in_thread(self._remove, model_id, failed, folder))
             try:
@@ -180,8 +176,9 @@ class LocalStorage:
     # --- placing --------------------------------------------------------------------------------------------------
 
     async def _fetch(
-        self, name: str, target: str, bucket: str, key: str, path: str, failed: str = "", *, copy: bool
-    ) -> Placed:
+        self, name: str, target: str, bucket: str, key: str, path: str, failed: str = "",
+        *, copy: bool, form: DataForm = "archive",
+    ) -> Placed:  # fmt: skip
         """Place an artifact, at `path` below the folder unless it is shown where it lies in the cache.
 
         1. Acquire the version that was placed there before, if it is still on disk (§6.7); else fetch the present one.
@@ -191,43 +188,43 @@ class LocalStorage:
         if leaving := self._leaving.get(name):
             await asyncio.wait([leaving])
         previous = self._notes.get(name)
-        comes_back = not failed and previous and (previous.bucket, previous.key) == (bucket, key)
+        comes_back = not failed and previous and (previous.bucket, previous.key, previous.form) == (bucket, key, form)
         fetched = self._cache.acquire(previous.id) if previous and comes_back else None  # 1.
-        fetched = fetched or await self._cache.fetch(bucket, key, failed)
-        note = _Note(target, bucket, key, fetched.id, fetched.size, fetched.version.etag)
-        form = "copy" if copy else self._form(fetched)
-        if note != previous or form == "copy" or (form == "link" and not self._is_linked(path, fetched.path)):  # 2.
+        fetched = fetched or await self._cache.fetch(bucket, key, failed, form)
+        note = _Note(target, bucket, key, fetched.id, fetched.size, fetched.version.etag, form)
+        shape = "copy" if copy else self._shape(fetched)
+        if note != previous or shape == "copy" or (shape == "link" and not self._is_linked(path, fetched.path)):  # 2.
             try:
-                await in_thread(self._put, name, note, fetched.path, path, form)  # 3.
+                await in_thread(self._put, name, note, fetched.path, path, shape)  # 3.
             except BaseException as error:
                 self._cache.release(fetched.id)
                 if isinstance(error, OSError | shutil.Error):
                     raise _translated(error) from None
                 raise
-        self._keep(name, _InPlace(fetched.id, form))
-        shown = str(fetched.path) if form == "shared" else f"{self.shown}/{path}"
+        self._keep(name, _InPlace(fetched.id, shape))
+        shown = str(fetched.path) if shape == "shared" else f"{self.shown}/{path}"
         return self._placed(name, note, shown, fetched.download, fetched.extract)
 
     def _placed(self, name: str, note: _Note, shown: str, download: float = 0.0, extract: float = 0.0) -> Placed:
         memory = self._cache.memory(note.id)
         return Placed(name, note.target, note.bucket, note.key, note.etag, shown, note.size, memory, download, extract)
 
-    def _form(self, fetched: Fetched) -> Literal["link", "shared"]:
+    def _shape(self, fetched: Fetched) -> Literal["link", "shared"]:
         return "shared" if fetched.data and not self.scripts else "link"
 
     def _keep(self, name: str, placed: _InPlace) -> None:
         """Record what is in place; release what was there before, and the artifact of a copy, which is not shared."""
         self._release(name)
         self._in_place[name] = placed
-        if placed.form == "copy":
+        if placed.shape == "copy":
             self._cache.release(placed.id)
 
     def _release(self, name: str) -> None:
         placed = self._in_place.pop(name, None)
-        if placed and placed.form != "copy":
+        if placed and placed.shape != "copy":
             self._cache.release(placed.id)
 
-    def _put(self, name: str, note: _Note, shared: Path, path: str, form: str) -> None:
+    def _put(self, name: str, note: _Note, shared: Path, path: str, shape: str) -> None:
         """Write the note, then the link or copy: whatever is in place has its note."""
         folder, _, last = path.rpartition("/")
         destination = (self._resolve(folder) if folder else self._folder) / last
@@ -239,11 +236,11 @@ class LocalStorage:
             file.write(msgspec.json.encode(note))
         draft.replace(notes / name)
         self._notes[name] = note
-        if form == "shared":
+        if shape == "shared":
             return
         destination.parent.mkdir(parents=True, exist_ok=True)
         _remove(destination)
-        if form == "link":
+        if shape == "link":
             destination.symlink_to(shared)
         else:
             unfinished = destination.with_name(f".{destination.name}.new")
@@ -303,9 +300,9 @@ class LocalStorage:
             note = self._notes.get(model_id)
             fetched = self._cache.acquire(note.id) if note else None
             if note and fetched:
-                form = self._form(fetched)
-                self._keep(model_id, _InPlace(note.id, form))
-                shown = str(fetched.path) if form == "shared" else f"{self.shown}/{_target_path(model_id)}"
+                shape = self._shape(fetched)
+                self._keep(model_id, _InPlace(note.id, shape))
+                shown = str(fetched.path) if shape == "shared" else f"{self.shown}/{_target_path(model_id)}"
                 placed[model_id] = self._placed(model_id, note, shown)
         return placed
 

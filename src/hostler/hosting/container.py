@@ -6,7 +6,7 @@ It decides nothing about its instance, which calls it in the right order, and it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from hostler import contract, names
 from hostler.artifacts.storage import Storage
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts, Ping
-from hostler.core.endpoints.resources import ContainerSpec
+from hostler.core.endpoints.resources import ContainerSpec, ModelData
 from hostler.engines.engine import ContainerLaunch, ContainerReport
 from hostler.engines.sockets import own_sockets
 from hostler.errors import ArtifactError
@@ -99,10 +99,12 @@ class Container:
         """Fetch its artifacts into its storage. Raises Unfit."""
         url = self.spec.model_data_url
         if url and not self.multi_model:
-            await self._fetch(self.storage.fetch_model, url)
+            await self._fetch(contract.MODEL_DIR, ModelData(url, self.spec.data_form))
+        for channel, data in self.spec.channels.items():
+            await self._fetch(f"{contract.CHANNELS_DIR}/{channel}", data)
         submitted = self.spec.environment.get(contract.ENV_SUBMIT_DIRECTORY, "")
         if submitted.startswith("s3://"):
-            await self._fetch(self.storage.fetch_code, submitted)
+            await self._fetch(contract.CODE_DIR, ModelData(submitted))
 
     async def call(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None,
@@ -154,23 +156,24 @@ class Container:
             log=left.log,
         )
 
-    async def _fetch(self, fetch: Callable[[str, str], Awaitable[Shape]], url: str) -> Shape:
+    async def _fetch(self, folder: str, data: ModelData) -> None:
         """Fetch an artifact; repeat it after a transient error, until the budget is used up. Raises Unfit."""
         try:
-            bucket, key = names.data_url(url)
+            bucket, key = names.data_url(data.url)
         except names.UnsafeName as error:
-            raise self._not_fetched(url, ArtifactError(str(error))) from None
+            raise self._not_fetched(data.url, ArtifactError(str(error))) from None
         deadline = clock.now() + self._budget
         pause = 0.2
         while True:
             try:
-                return await fetch(bucket, key)
+                await self.storage.fetch_folder(folder, bucket, key, data.form)
+                return
             except ArtifactError as error:
                 if error.transient and clock.now() + pause < deadline:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
                     continue
-                raise self._not_fetched(url, error) from None
+                raise self._not_fetched(data.url, error) from None
 
     def _not_fetched(self, url: str, error: ArtifactError) -> Unfit:
         embedded = not self._platform.settings.s3_endpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostler import contract
-from hostler.core.endpoints.resources import PRIMARY, ContainerSpec, Mode, ModelSpec, VariantSpec
+from hostler.core.endpoints.resources import PRIMARY, ContainerSpec, DataForm, Mode, ModelData, ModelSpec, VariantSpec
 
 Document = dict[str, Any]  # the validated JSON of a Create call
 
@@ -55,16 +55,26 @@ def model_spec(model: Document) -> ModelSpec:
 
 
 def _container_spec(definition: Document, label: str, hostname: str) -> ContainerSpec:
-    source = definition.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", "")
+    source = definition.get("ModelDataSource", {}).get("S3DataSource")
+    data = model_data(source) if source else ModelData(definition.get("ModelDataUrl", ""))
+    channels = definition.get("AdditionalModelDataSources", [])
     return ContainerSpec(
         label=label,
         hostname=hostname,
         image=definition["Image"],
-        model_data_url=definition.get("ModelDataUrl") or source,
+        model_data_url=data.url,
         environment=definition.get("Environment", {}),
         multi_model=is_multi_model(definition),
         model_cache=definition.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",
+        data_form=data.form,
+        channels={channel["ChannelName"]: model_data(channel["S3DataSource"]) for channel in channels},
     )
+
+
+def model_data(source: Document) -> ModelData:
+    """Return the data of an S3DataSource."""
+    form: DataForm = "prefix" if source["S3DataType"] == "S3Prefix" else "object"
+    return ModelData(source["S3Uri"], "archive" if source["CompressionType"] == "Gzip" else form)
 
 
 def definitions(model: Document) -> list[Document]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from packing import LIMITS, archive
@@ -25,10 +26,27 @@ from hostler.artifacts.source import (
     OpenedStream,
     Source,
     Unchanged,
+    open_data,
 )
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 
 BODY = archive(model=b"model")
+
+
+ODD_KEYS = ["odd/a//b", "odd/../x", "odd/c/", "odd/%2E%2e/é +&", "odd/" + "x" * 300]
+
+
+def page(prefix: str, token: str) -> bytes:
+    """A page of one key."""
+    number = int(token or 0)
+    more = number + 1 < len(ODD_KEYS)
+    token_of_next = f"<NextContinuationToken>{number + 1}</NextContinuationToken>" if more else ""
+    return (
+        f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Prefix>{quote(prefix)}</Prefix>'
+        f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>{token_of_next}"
+        f"<Contents><Key>{quote(ODD_KEYS[number])}</Key><ETag>&quot;e{number}&quot;</ETag><Size>{number}</Size>"
+        "<LastModified>2026-11-21T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
+    ).encode()
 
 
 class FaultyS3(BaseHTTPRequestHandler):
@@ -40,7 +58,12 @@ class FaultyS3(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
-        key = self.path.rpartition("/")[2]
+        address = urlsplit(self.path)
+        query = dict(parse_qsl(address.query))
+        if query.get("prefix", "").startswith("odd"):
+            self.send(200, page(query["prefix"], query.get("continuation-token", "")))
+            return
+        key = query.get("prefix") or address.path.rpartition("/")[2]
         self.server.requests.append(key)
         if key == "down":
             self.refuse(503, "SlowDown", "Please reduce your request rate.")
@@ -160,6 +183,33 @@ async def test_an_error_of_s3_is_passed_on_in_its_own_words(
         await cache.fetch("bucket", key)
     assert str(caught.value) == sentence
     assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == [".work"]
+
+
+async def test_a_listing_holds_every_key_as_it_is_page_by_page(endpoint: str) -> None:
+    source = ObstoreSource(endpoint)
+    listed = await source.list("bucket", "odd/", 100)
+    assert [(each.key, each.etag, each.size) for each in listed] == [
+        (key, f"e{number}", number) for number, key in enumerate(ODD_KEYS)
+    ]
+    assert len(await source.list("bucket", "odd/", 1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("prefix", "error", "sentence"),
+    [
+        ("no-bucket", ArtifactMissing, "NoSuchBucket: The specified bucket does not exist"),
+        ("forbidden", ArtifactMissing, "AccessDenied: Access Denied"),
+        ("hangs", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
+        ("text", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
+    ],
+)
+async def test_an_error_of_a_listing_is_passed_on_in_s3s_own_words(
+    endpoint: str, prefix: str, error: type[ArtifactError], sentence: str
+) -> None:
+    source = ObstoreSource(endpoint, patience=0.2 if prefix == "hangs" else 10)
+    with pytest.raises(error) as caught:
+        await open_data(source, "bucket", prefix, "prefix", "", 1)
+    assert str(caught.value) == sentence
 
 
 def test_libraries_for_a_real_s3_are_not_imported_before_its_first_request() -> None:

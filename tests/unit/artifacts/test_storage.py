@@ -279,8 +279,8 @@ async def test_a_single_model_and_its_code_are_copies_of_the_containers_own(tmp_
     setup.put("sourcedir.tar.gz", **{"inference.py": b"pass"})
     (tmp_path / "container" / "model").mkdir(parents=True)  # an engine may have made it
     container = storage(setup)
-    placed = await container.fetch_model("bucket", "model.tar.gz")
-    code = await container.fetch_code("bucket", "sourcedir.tar.gz")
+    placed = await container.fetch_folder("model", "bucket", "model.tar.gz")
+    code = await container.fetch_folder("code", "bucket", "sourcedir.tar.gz")
     assert shown(placed) == tmp_path / "container" / "model"
     assert shown(code) == tmp_path / "container" / "code"
     (shown(placed) / "weights").write_bytes(b"mine")
@@ -300,7 +300,7 @@ async def test_a_copy_of_a_sparse_file_keeps_its_holes(tmp_path: Path) -> None:
         file.truncate(1_000_000)
     command = ["tar", "--format=posix", "-Sczf", str(setup.bucket / "m"), "-C", str(tmp_path), "sparse"]
     await asyncio.to_thread(subprocess.run, command, check=True)
-    placed = await storage(setup).fetch_model("bucket", "m")
+    placed = await storage(setup).fetch_folder("model", "bucket", "m")
     copied = shown(placed) / "sparse"
     assert copied.read_bytes() == content.read_bytes()
     assert copied.stat().st_blocks * 512 < 200_000

@@ -15,6 +15,7 @@ import pytest
 from ground import KEY, Ground, passes, reason, status
 
 from hostler.artifacts.storage import Placed, Storage
+from hostler.core.endpoints.resources import DataForm
 from hostler.engines.engine import (
     Autopsy,
     ContainerLaunch,
@@ -42,11 +43,8 @@ class ToyStorage:
         placed = self.placed[model_id] = Placed(model_id, target, bucket, key, "v1", f"/toy/{key}", 10)
         return placed
 
-    async def fetch_model(self, bucket: str, key: str) -> Placed:
-        return await self.fetch("model", "", bucket, key)
-
-    async def fetch_code(self, bucket: str, key: str) -> Placed:
-        return await self.fetch("code", "", bucket, key)
+    async def fetch_folder(self, folder: str, bucket: str, key: str, form: DataForm = "archive") -> Placed:
+        return await self.fetch(folder, "", bucket, key)
 
     async def discard(self, model_id: str, *, failed: bool = False, forget: bool = False) -> None:
         self.placed.pop(model_id, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostler.contract import ONLY_HOSTNAME
-from hostler.core.endpoints.resources import ContainerSpec, VariantSpec
+from hostler.core.endpoints.resources import ContainerSpec, ModelData, VariantSpec
 from hostler.store import documents
 from hostler.store.documents import Document
 
@@ -66,6 +66,21 @@ def test_a_containers_data_may_be_a_data_source() -> None:
     source = {"S3DataSource": {"S3Uri": "s3://b/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
     (container,) = documents.model_spec({"PrimaryContainer": {"Image": "i", "ModelDataSource": source}}).containers
     assert container.model_data_url == "s3://b/m.tar.gz"
+    assert container.data_form == "archive"
+
+
+@pytest.mark.parametrize(
+    ("type", "compression", "form"),
+    [("S3Object", "Gzip", "archive"), ("S3Object", "None", "object"), ("S3Prefix", "None", "prefix")],
+)
+def test_a_data_source_has_a_form_and_a_channel_too(type, compression, form):
+    source = {"S3DataSource": {"S3Uri": "s3://b/m/", "S3DataType": type, "CompressionType": compression}}
+    definition = {
+        "Image": "i", "ModelDataSource": source, "AdditionalModelDataSources": [{"ChannelName": "c", **source}],
+    }  # fmt: skip
+    (container,) = documents.model_spec({"PrimaryContainer": definition}).containers
+    assert (container.model_data_url, container.data_form) == ("s3://b/m/", form)
+    assert container.channels == {"c": ModelData("s3://b/m/", form)}
     assert not container.multi_model
     assert container.model_cache
 

@@ -64,7 +64,7 @@ REFUSED = {
         "CreateEndpointConfigInput": "AsyncInferenceConfig ExplainerConfig ShadowProductionVariants"
         " CrossRegionTrafficConfig",
         "ProductionVariant": "ServerlessConfig ManagedInstanceScaling",
-        "S3ModelDataSource": "HubAccessConfig ManifestS3Uri ETag ManifestEtag",
+        "S3ModelDataSource": "ManifestS3Uri ETag ManifestEtag",
         "DesiredWeightAndCapacity": "ServerlessUpdateConfig",
     }.items()
 }
@@ -75,7 +75,7 @@ STORED = {
     for shape, members in {
         "CreateModelInput": "ExecutionRoleArn VpcConfig",
         "ImageConfig": "RepositoryAuthConfig",
-        "S3ModelDataSource": "ModelAccessConfig",
+        "S3ModelDataSource": "ModelAccessConfig HubAccessConfig",
         "CreateEndpointConfigInput": "KmsKeyId ExecutionRoleArn VpcConfig",
         "ProductionVariant": "VariantInstanceProvisionTimeoutInSeconds AcceleratorType CoreDumpConfig VolumeSizeInGB"
         " EnableSSMAccess InferenceAmiVersion CapacityReservationConfig AcceleratorPartitionLayouts",

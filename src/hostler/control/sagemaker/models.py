@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from hostler import names
-from hostler.artifacts.source import check_readable
 from hostler.control.context import Context
-from hostler.control.sagemaker import paging
+from hostler.control.sagemaker import model_data, paging
 from hostler.control.sagemaker.aws_messages import already_exists, could_not_find, not_hosted
 from hostler.control.sagemaker.tags import read_tags
-from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
+from hostler.errors import ValidationException
 from hostler.store.documents import definitions, is_multi_model
 from hostler.store.records import Document, Record
 from hostler.store.store import NameTaken
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _ENVIRONMENT_MAX = 32 * 1024  # bytes of all names and values of a model's containers
 
 
@@ -24,7 +19,7 @@ async def create_model(context: Context, region: str, request: Document) -> Docu
     tags = read_tags(request.pop("Tags", []))
     _check(request)
     for container in definitions(request):
-        await _check_data(context, container)
+        await model_data.check_present(context, container)
     name = request["ModelName"]
     record = Record(region, name, names.arn("model", region, name), context.now(), request)
     try:
@@ -88,7 +83,6 @@ def _check_container(container: Document) -> None:
     for member, feature in (
         ("ModelPackageName", "ModelPackageName"),
         ("InferenceSpecificationName", "InferenceSpecificationName"),
-        ("AdditionalModelDataSources", "AdditionalModelDataSources"),
         ("ContainerMetricsConfig", "ContainerMetricsConfig"),
     ):
         if container.get(member):
@@ -97,10 +91,7 @@ def _check_container(container: Document) -> None:
         raise not_hosted("ImageConfig with RepositoryAccessMode Vpc")
     if "Image" not in container:
         raise ValidationException("A container must have an Image.")  # rule 10
-    if "ModelDataUrl" in container and "ModelDataSource" in container:
-        raise ValidationException("ModelDataUrl and ModelDataSource exclude each other.")  # rule 9
-    if is_multi_model(container) and "ModelDataUrl" not in container:  # rule 5
-        raise ValidationException("A container whose Mode is MultiModel must have a ModelDataUrl.")
+    model_data.check_form(container)
 
 
 def _check_combination(containers: list[Document], mode: str) -> None:
@@ -116,56 +107,3 @@ def _check_combination(containers: list[Document], mode: str) -> None:
         raise ValidationException("Each ContainerHostname must be unique within the model.")
     if multi_models > 1 or (multi_models and mode == "Direct"):  # rule 6
         raise ValidationException("One container of a serial pipeline, and none of a direct one, may be MultiModel.")
-
-
-async def _check_data(context: Context, container: Document) -> None:
-    """Check that a single model's archive exists (rule 7); of a multi-model prefix, check the location only."""
-    root, text = context.settings.file_root, container.get("ModelDataUrl")
-    if text is not None and is_multi_model(container):
-        _location(root, text, prefix=True)
-        return
-    if "ModelDataSource" in container:
-        text = _gzipped_object(container["ModelDataSource"])
-    if text is None:
-        return
-    url = _location(root, text)
-    if not url.key.endswith(".tar.gz"):
-        raise ValidationException(f"The model data of a SingleModel container must be one .tar.gz object, not {url}.")
-    try:
-        await check_readable(context.source, url.bucket, url.key)
-    except (ArtifactMissing, names.UnsafeName):
-        raise ValidationException(f"Could not find model data at {url}.") from None
-    except StorageUnavailable as error:
-        raise ApiError("ServiceUnavailable", f"The storage of model data cannot be reached: {error}", 503) from None
-    except ArtifactError as error:
-        raise ValidationException(f"Could not access model data at {url}: {error}") from None
-
-
-def _gzipped_object(source: dict[str, Any]) -> str:
-    """Return the URL of a ModelDataSource that is one gzipped object. Raises ValidationException for any other form."""
-    data: Document = source.get("S3DataSource", {})
-    if not data:
-        raise ValidationException("ModelDataSource must have an S3DataSource.")
-    form = f"S3DataType {data['S3DataType']} and CompressionType {data['CompressionType']}"
-    if form != "S3DataType S3Object and CompressionType Gzip":
-        raise not_hosted(f"ModelDataSource with {form}")
-    for member in ("HubAccessConfig", "ManifestS3Uri", "ETag", "ManifestEtag"):
-        if member in data:
-            raise not_hosted(f"ModelDataSource with {member}")
-    url: str = data["S3Uri"]
-    return url
-
-
-def _location(root: str, text: str, prefix: bool = False) -> names.S3Url:
-    """Parse a location. A prefix's key is checked here, because no call of the storage will check it as an object's."""
-    try:
-        url = names.data_url(text)
-        if url.bucket == names.FILES:
-            names.file_path(root, url.key.removesuffix("/"))
-        elif not _BUCKET.fullmatch(url.bucket):
-            raise names.UnsafeName(f"{url.bucket!r} is not a bucket's name")
-        elif prefix and url.key.strip("/"):
-            names.check_relative(url.key.removesuffix("/"))
-        return url
-    except names.UnsafeName as error:
-        raise ValidationException(f"The model data's location cannot be used: {error}.") from None

@@ -13,7 +13,17 @@ from typing import Literal
 Mode = Literal["Serial", "Direct"]
 Routing = Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"]
 
+DataForm = Literal["archive", "object", "prefix"]  # a gzipped tar; one object; all objects below a prefix
+
 PRIMARY = "primary"  # the label of a single Serial container
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """Data that a container finds in a folder of its own."""
+
+    url: str  # of S3, or of a file or folder of this machine
+    form: DataForm = "archive"
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class ContainerSpec:
     """A container of a model.
 
     `label`: its name for people and in requests (§2.1). `hostname`: what it is called inside. `model_data_url`: of its
-    artifact, or the prefix of its targets; empty: it has none.
+    model, in `data_form`, or the prefix of its targets; empty: it has none. `channels`: further data, by name.
     """
 
     label: str
@@ -31,6 +41,8 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     multi_model: bool = False  # it holds many models, each invoked by its TargetModel
     model_cache: bool = True  # it keeps targets loaded after their requests; multi-model only
+    data_form: DataForm = "archive"
+    channels: Mapping[str, ModelData] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
