@@ -3,7 +3,7 @@ r"""Buckets as plain files: the layout below `data/s3`, and the metadata of each
     <root>/<bucket>/<key>                  an object is a file; a person may drop one in
     <root>/<bucket>/<folder>/.folder\      the object with the key `<folder>/`; clients put it to make an empty folder
     <root>/.meta/<bucket>/<sha256 of key>  a sidecar: the object's ETag, Content-Type, metadata and checksums; a small
-                                           file that a person dropped in has none
+                                           file that a person dropped in has none until it is read
     <root>/.meta/<bucket>/bucket           when and for which region the bucket was created
     <root>/.tmp/                           work in progress, on the same file system, so that a rename finishes it
 
@@ -244,7 +244,7 @@ class Buckets:
             raise no_such_key() from None
         if not stat.S_ISREG(status.st_mode):
             raise no_such_key()
-        return Object(bucket, key, path, self._object_metadata(bucket, key, str(path), status))
+        return Object(bucket, key, path, self._metadata(bucket, key, str(path), status, 0))
 
     def metadata(self, bucket: str, entry: Entry) -> ObjectMetadata:
         """Return an entry's metadata, at a fraction of the cost of `find_object`."""
@@ -252,7 +252,7 @@ class Buckets:
             status = entry.file.stat(follow_symlinks=False)
         except OSError:
             raise no_such_key() from None
-        return self._object_metadata(bucket, entry.key, entry.file.path, status)
+        return self._metadata(bucket, entry.key, entry.file.path, status, _SMALL)
 
     def commit(
         self, staged: Path, bucket: str, key: str, etag: str, headers: dict[str, str], checksums: dict[str, str],
@@ -345,18 +345,19 @@ class Buckets:
 
     # --- sidecars -------------------------------------------------------------------------------------------------
 
-    def _object_metadata(self, bucket: str, key: str, path: str, status: os.stat_result) -> ObjectMetadata:
+    def _metadata(self, bucket: str, key: str, path: str, status: os.stat_result, small: int) -> ObjectMetadata:
+        """Return a file's metadata. `small`: bytes up to which a file gets no sidecar for its ETag alone."""
         version = file_version(status)
         if remembered := self._sidecars.remembered(bucket, key, version):
             return remembered
         stored = self._sidecars.read(bucket, key)
         metadata = next((metadata for metadata in stored if metadata.file_version == version), None)
         if metadata is None:
-            metadata = self._read_metadata(bucket, key, Path(path), stored)
+            metadata = self._read(bucket, key, Path(path), stored, small)
         self._sidecars.remember(bucket, key, metadata)
         return metadata
 
-    def _read_metadata(self, bucket: str, key: str, path: Path, stored: list[ObjectMetadata]) -> ObjectMetadata:
+    def _read(self, bucket: str, key: str, path: Path, stored: list[ObjectMetadata], small: int) -> ObjectMetadata:
         """Read a file for its ETag: a person dropped it in, or copied the folder. `stored`: what its sidecar has."""
         try:
             with path.open("rb") as file:
@@ -369,7 +370,7 @@ class Buckets:
         # In a copied folder every file has another version, but the same content.
         same_content = next((metadata for metadata in stored if metadata.describes(md5)), None)
         metadata = msgspec.structs.replace(same_content or ObjectMetadata(md5), file_version=version)
-        if same_content or version.size > _SMALL:
+        if same_content or version.size >= small:
             with _commit_lock, contextlib.suppress(OSError):  # objects on a full disk can still be read and deleted
                 versions = [metadata, *self._current(bucket, key, path)]
                 self._write_sidecar(bucket, key, versions, durable=same_content is not None)

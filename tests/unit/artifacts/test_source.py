@@ -200,7 +200,6 @@ async def test_a_listing_holds_every_key_as_it_is_page_by_page(endpoint: str) ->
         ("no-bucket", ArtifactMissing, "NoSuchBucket: The specified bucket does not exist"),
         ("forbidden", ArtifactMissing, "AccessDenied: Access Denied"),
         ("hangs", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
-        ("text", StorageUnavailable, "S3 cannot be reached, or did not answer in time."),
     ],
 )
 async def test_an_error_of_a_listing_is_passed_on_in_s3s_own_words(

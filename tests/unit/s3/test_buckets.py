@@ -99,14 +99,17 @@ def test_an_object_keeps_its_metadata_when_its_file_changes_but_not_its_content(
 
 
 def test_a_file_is_read_once_for_its_etag(buckets: Buckets) -> None:
-    """The first reader stores the ETag in the sidecar, unless the file is small."""
+    """The first reader stores the ETag in the sidecar; a listing stores that of large files alone."""
     put(buckets, "put", b"data", "8d777f385d3dfec8815d20f7496026dc")
     put(buckets, "parts", b"data", "0123-2")
     dropped = buckets.root / "bucket" / "dropped"
-    dropped.write_bytes(bytes(2 << 20))
+    dropped.write_bytes(b"data")
     dropped.with_name("small").write_bytes(b"data")
-    for key in ("dropped", "small"):
-        buckets.find_object("bucket", key)
+    dropped.with_name("large").write_bytes(bytes(2 << 20))
+    sidecars = set((buckets.root / ".meta" / "bucket").iterdir())
+    page(buckets, "bucket", "", "", "", 10)
+    assert len(set((buckets.root / ".meta" / "bucket").iterdir()) - sidecars) == 1
+    buckets.find_object("bucket", "dropped")
     sidecars = {path: path.stat().st_ino for path in (buckets.root / ".meta" / "bucket").iterdir()}
     for key in ("put", "parts", "dropped"):
         metadata = Buckets(buckets.root).find_object("bucket", key).metadata
