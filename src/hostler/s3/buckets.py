@@ -280,7 +280,7 @@ class Buckets:
         metadata = ObjectMetadata(etag, headers, checksums, version, md5)
         with _commit_lock:
             folder, path = self._bucket_folder(bucket), self.object_path(bucket, key)
-            self._check_condition(bucket, key, condition)
+            _check_condition(self, bucket, key, condition)
             try:
                 _make_folders(path.parent, folder)
                 if path.is_dir():
@@ -401,17 +401,19 @@ class Buckets:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _check_condition(self, bucket: str, key: str, condition: WriteCondition) -> None:
-        if condition == UNCONDITIONAL:
-            return
-        try:
-            etag = self.find_object(bucket, key).metadata.etag
-        except S3Error:
-            if condition.etag:
-                raise
-            return
-        if condition.absent or etag != condition.etag:
-            raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+
+def _check_condition(buckets: Buckets, bucket: str, key: str, condition: WriteCondition) -> None:
+    """Raise S3Error unless the condition of a write holds."""
+    if condition == UNCONDITIONAL:
+        return
+    try:
+        etag = buckets.find_object(bucket, key).metadata.etag
+    except S3Error:
+        if condition.etag:
+            raise
+        return
+    if condition.absent or etag != condition.etag:
+        raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
 
 def _path(folder: Path, key: str) -> Path:
