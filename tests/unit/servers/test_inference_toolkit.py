@@ -357,7 +357,7 @@ def predict_fn(data, model):
         assert json.loads(body) == ["new", "cat", own]
         sys.modules.pop("inference")
     assert sorted(path.name for path in shared.rglob("*")) == ["code", "inference.py", "weights.txt"]
-    assert sorted(os.listdir(target.parent)) == ["model", "own-ab12"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["model", "own-ab12"]
 
 
 def test_a_module_beside_the_script_comes_before_one_at_the_top(tmp_path: Path) -> None:
