@@ -103,7 +103,7 @@ class Instance:
         most, container = self.platform.settings.replace_after_timeouts, self.containers[position]
         if container.foreign and 0 < most <= in_a_row:
             seconds = self.platform.settings.invoke_timeout
-            cause = f"It answered pings, but let {in_a_row} calls in a row time out after {seconds:g} seconds each."
+            cause = f"It answered pings, but let calls time out after {seconds:g} seconds each, {in_a_row} in a row."
             await self.give_up(container, f"{cause} The last one was request {request_id}.")
 
     async def look(self, report: InstanceReport, *, whole: bool) -> None:
