@@ -40,8 +40,8 @@ def model_fn(model_dir):
     return "dollars"
 
 def transform_fn(model, data, content_type, accept):
-    assert content_type.startswith("text/csv"), content_type
-    prices = [float(line) for line in data.replace(",", "\\n").split()]
+    assert content_type == "text/csv; charset=utf-8", content_type  # which is no text to the toolkit: data is bytes
+    prices = [float(line) for line in data.decode().replace(",", "\\n").split()]
     return json.dumps({"unit": model, "prices": prices}), "application/json"
 """
 
