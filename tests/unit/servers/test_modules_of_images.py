@@ -97,6 +97,7 @@ from sagemaker_algorithm_toolkit import exceptions
 from sagemaker_algorithm_toolkit.exceptions import UserError
 from sagemaker_xgboost_container import checkpointing, distributed
 from sagemaker_xgboost_container import encoder as xgb_encoders
+from sagemaker_xgboost_container.encoder import recordio_protobuf_to_dmatrix
 from sagemaker_xgboost_container.constants import xgb_content_types
 from sagemaker_xgboost_container.data_utils import get_dmatrix
 matrix = xgb_encoders.csv_to_dmatrix("1,2,3\\n4,5,6")
