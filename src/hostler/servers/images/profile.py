@@ -31,7 +31,6 @@ class Mode:
     toolkit: Toolkit
     default_accept: str  # the answer's media type, for a call without Accept
     transform_fn: bool = True  # whether it calls a script's transform_fn; where not, it ignores it
-    flask: int = 1  # of Flask, where that answers: a list is no answer before version 2
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,7 @@ def profile(repository: str, tag: str) -> Profile:
         family="xgboost",
         version=found,
         framework="xgboost",
-        single=Mode(
-            "containers", default_accept="text/csv", transform_fn=found >= (1, 0, 1), flask=3 if found >= (3,) else 1
-        ),
+        single=Mode("containers", default_accept="text/csv", transform_fn=found >= (1, 0, 1)),
         multi=Mode("inference", default_accept="application/json"),
         modules=("containers", "inference", "xgboost", "mms"),
     )

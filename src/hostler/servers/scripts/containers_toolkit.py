@@ -65,7 +65,6 @@ class Script:
         self._output = script.output or supplied.output
         self._transform = script.transform or self._in_steps
         self._default_accept = environment.default_accept or media.JSON
-        self._flask = environment.profile("script").single.flask
 
     def predict(self, calls: Sequence[Call]) -> list[Reply | Stream]:
         try:
@@ -83,7 +82,7 @@ class Script:
         if isinstance(value, tuple):  # 4.
             body, mimetype = value[0], value[1]
             value = flask_response.Response(body, mimetype=mimetype or media.JSON)
-        return flask_response.answer(value, self._flask)
+        return flask_response.answer(value)
 
     def _in_steps(self, model: object, body: Any, content_type: str, accept: str) -> object:
         data = self._input(body, content_type)

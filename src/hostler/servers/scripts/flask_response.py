@@ -95,11 +95,11 @@ def with_charset(mimetype: str) -> str:
     return f"{mimetype}; charset=utf-8" if text else mimetype
 
 
-def answer(value: Any, version: int = 1) -> Reply | Stream:
-    """Return the answer that a view's value is to a major version of Flask. Raises TypeError, ValueError if it is none.
+def answer(value: Any) -> Reply | Stream:
+    """Return the answer that a view's value is to Flask 1.1.1. Raises TypeError, ValueError if it is none.
 
-    A Response goes through: body, status, content type, headers. Text and bytes are HTML; a dict is JSON, and a list
-    from version 2 on. An iterator, also a Response's, is sent piece by piece.
+    A Response goes through: body, status, content type, headers. Text and bytes are HTML, a dict is JSON. An iterator,
+    also a Response's, is sent piece by piece.
     """
     if callable(getattr(value, "get_data", None)) and hasattr(value, "status_code"):
         if getattr(value, "is_streamed", False) and value.status_code == http.HTTPStatus.OK:
@@ -114,7 +114,7 @@ def answer(value: Any, version: int = 1) -> Reply | Stream:
         return Reply(200, bytes(value), with_charset(_HTML))
     if isinstance(value, Iterator):
         return Stream(value, with_charset(_HTML))
-    if isinstance(value, dict) or (isinstance(value, list) and version >= 2):
+    if isinstance(value, dict):
         return Reply(200, f"{json.dumps(value, sort_keys=True, separators=(',', ':'))}\n".encode(), "application/json")
     raise TypeError(
         f"the script's last function returned a {type(value).__name__}, which is no answer: an answer is text, bytes, a"
