@@ -107,8 +107,8 @@ def test_a_prefix_with_a_folder_of_the_console_fails_with_the_key_and_the_way_ou
     assert described(hostler, "folders")["FailureReason"] == (
         f'Failed to download model data for container "container_1" from URL: "s3://{BUCKET}/folders/". Please ensure'
         " that there is an object located at the URL and that the role passed to CreateModel has permissions to"
-        " download the object. The object 'folders/empty/' cannot be a file of the model: it ends with a slash, as folders"
-        " do that S3's console makes. Put the files alone there, by aws s3 cp --recursive or aws s3 sync."
+        " download the object. The object 'folders/empty/' cannot be a file of the model: it ends with a slash, as"
+        " folders do that S3's console makes. Put the files alone there, by aws s3 cp --recursive or aws s3 sync."
     )
     hostler.sm.delete_endpoint(EndpointName="folders")
 
