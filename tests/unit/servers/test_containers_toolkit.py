@@ -230,6 +230,15 @@ def test_a_model_without_predict_needs_a_predict_fn(tmp_path: Path) -> None:
         loaded(tmp_path, "def model_fn(d): return 1\n")
 
 
+def test_a_script_of_one_model_works_outside_the_models_folder_which_is_not_on_the_path(tmp_path: Path) -> None:
+    text = """
+import os, sys
+def model_fn(d): return [os.getcwd() == d, d in sys.path, f"{d}/code" in sys.path]
+def predict_fn(data, model): return model
+"""
+    assert told(loaded(tmp_path, text), b"[1]") == [False, False, True]
+
+
 # --- what a script may return: Flask's make_response, werkzeug's Response ------------------------------------------
 
 
