@@ -95,6 +95,9 @@ def test_a_module_needs_model_fn_alone(tmp_path: Path, accept: str, body: bytes,
         (b"[[1, 2]]", "", "", "Content type None is not supported by this framework."),
         (b"[[1, 2]]", "application/json", "image/png", "Content type image/png is not supported by this framework."),
         (b"{", "application/json", "", "Expecting property name"),
+        (b'["1", "2"]', "application/json", "", "can't convert np.ndarray of type numpy.str_"),
+        (npy(np.array([{}])), "application/x-npy", "", "The NPY body holds"),  # it would be unpickled
+        (b"1,2.5", "text/csv", "", "can't convert np.ndarray of type numpy.void"),  # columns of two types
     ],
 )
 def test_what_the_images_functions_do_not_take_is_500_as_from_the_toolkit(
@@ -103,6 +106,11 @@ def test_what_the_images_functions_do_not_take_is_500_as_from_the_toolkit(
     answered = reply(loaded(tmp_path, TWICE), body, kind, accept)
     assert answered.status == 500
     assert answered.body.decode().startswith(says)
+
+
+def test_a_json_object_reaches_a_predict_fn_of_the_scripts_own(tmp_path: Path) -> None:
+    predictor = loaded(tmp_path, "def model_fn(d): return 1\ndef predict_fn(data, model): return data")
+    assert reply(predictor, b'{"a": 1}', "application/json").body == b'{"a": 1}'
 
 
 def test_a_model_is_called_whatever_it_is_if_it_is_like_a_module(tmp_path: Path) -> None:

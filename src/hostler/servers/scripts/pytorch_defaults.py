@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hostler.servers.frameworks import artifact
@@ -26,12 +27,12 @@ def of_decoder(decode: Function) -> Function:
     """Return an input_fn that makes tensors: of float32, but for NPY, whose arrays keep their types."""
 
     def input_fn(body: str | bytes, content_type: str) -> object:
-        """What is no array of numbers stays as it is: on AWS this raises, and no script ever sees it."""
-        array: Any = decode(body, content_type)
-        if getattr(getattr(array, "dtype", None), "kind", "none") not in "biufc":
+        """Return a tensor. JSON that is no list stays as it is. Raises TypeError for an array of no numbers."""
+        array = decode(body, content_type)
+        if not isinstance(array, np.ndarray):
             return array
-        if content_type in UTF8_TYPES:
-            return torch.from_numpy(array.astype("float32")).to(_device())
+        if content_type in UTF8_TYPES and array.dtype.kind in "biuf":
+            return torch.from_numpy(array.astype(np.float32)).to(_device())
         # torch needs it writable and in this machine's byte order.
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")).to(_device())
 
