@@ -30,6 +30,8 @@ sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
 _PACKAGES = (
     "sagemaker_inference",
+    "catboost",
+    "lightgbm",
     "torch",
 )
 

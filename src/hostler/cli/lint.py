@@ -39,6 +39,8 @@ _MODEL_FILES = {
     "sklearn": (artifact.PICKLES, artifact.PICKLE_ENDINGS),
     "torch": (artifact.TORCH_FILES, artifact.TORCH_ENDINGS),
     "onnx": (artifact.ONNX_FILES, artifact.ONNX_ENDINGS),
+    "catboost": (artifact.CATBOOST_FILES, artifact.CATBOOST_ENDINGS),
+    "lightgbm": (artifact.LIGHTGBM_FILES, artifact.LIGHTGBM_ENDINGS),
 }
 _TRANSFORM = "transform_fn"
 _STEPS = ("input_fn", "predict_fn", "output_fn")

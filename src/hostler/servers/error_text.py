@@ -19,6 +19,8 @@ _EXTRAS = {  # by module
     "joblib": "sklearn",
     "torch": "torch",
     "onnxruntime": "onnx",
+    "catboost": "catboost",
+    "lightgbm": "lightgbm",
     "numpy": "xgboost",
 }
 # Phrases of errors about memory: of C++, PyTorch and onnxruntime.

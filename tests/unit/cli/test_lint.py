@@ -112,7 +112,8 @@ ERRORS = {
         {"a.txt": "", "b.txt": ""}, "",
         "error: the archive: no model was found in the artifact: neither code/inference.py, nor xgboost-model, nor a"
         " single"
-        " file, nor a file ending in .pt, .pth, .onnx, .joblib, .pkl, .pickle. It holds a.txt, b.txt.",
+        " file, nor a file ending in .pt, .pth, .onnx, .joblib, .pkl, .pickle, .cbm, model.txt, .lgb, .lgbm. It holds"
+        " a.txt, b.txt.",
     ),
     "nothing at all": (
         {}, XGBOOST,

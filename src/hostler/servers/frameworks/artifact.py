@@ -25,7 +25,17 @@ TORCH_FILES = ("model.pt", "model.pth")
 TORCH_ENDINGS = (".pt", ".pth")
 ONNX_FILES = ("model.onnx",)
 ONNX_ENDINGS = (".onnx",)
-_BY_ENDING = {"torch": TORCH_ENDINGS, "onnx": ONNX_ENDINGS, "sklearn": PICKLE_ENDINGS}
+CATBOOST_FILES = ("model.cbm",)
+CATBOOST_ENDINGS = (".cbm",)
+LIGHTGBM_FILES = ("model.txt",)
+LIGHTGBM_ENDINGS = ("model.txt", ".lgb", ".lgbm")
+_BY_ENDING = {
+    "torch": TORCH_ENDINGS,
+    "onnx": ONNX_ENDINGS,
+    "sklearn": PICKLE_ENDINGS,
+    "catboost": CATBOOST_ENDINGS,
+    "lightgbm": LIGHTGBM_ENDINGS,
+}
 _TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
 _LISTED_FILES = 50  # of an artifact without a model, to find out whether they are in one folder
 _HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")

@@ -15,6 +15,8 @@ _MODULES = {
     "sklearn": ("joblib", "sklearn.base"),
     "torch": ("torch",),
     "onnx": ("onnxruntime",),
+    "catboost": ("joblib", "catboost"),
+    "lightgbm": ("joblib", "lightgbm"),
     "script": (),
 }
 _THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks

@@ -39,7 +39,7 @@ def needs_process(folder: Path, framework: str) -> bool:
     Size does not measure a call's time, but its order of magnitude: a TorchScript or ONNX model below the limit has at
     most a quarter of a million weights. XGBoost's own formats load and predict in milliseconds at any size.
     """
-    if framework == "script":
+    if framework in ("script", "lightgbm"):  # LightGBM's library ends its process at a damaged tree
         return True
     if framework == "xgboost" and not _xgboost_pickle(folder):
         return False
@@ -64,6 +64,14 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
         from hostler.servers.frameworks import torch
 
         return torch.load(folder, environment)
+    if framework == "catboost":
+        from hostler.servers.frameworks import catboost
+
+        return catboost.load(folder, environment)
+    if framework == "lightgbm":
+        from hostler.servers.frameworks import lightgbm
+
+        return lightgbm.load(folder, environment)
     if framework == "onnx":
         from hostler.servers.frameworks import onnx
 
