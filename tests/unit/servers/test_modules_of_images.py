@@ -115,6 +115,16 @@ context = Context("m", pathlib.Path("/opt/ml/model"), "1")
 assert context.system_properties["model_dir"] == "/opt/ml/model"
 assert RequestProcessor({{"x-a": "1"}}).get_request_property("X-A") == "1"
 """
+FLASK = """
+from flask import Response, jsonify
+assert Response("x", status=422, mimetype="text/csv").get_data() == b"x"
+assert jsonify({"b": 1}).get_data(as_text=True) == '{"b":1}\\n'
+assert jsonify(1, 2).get_data() == b"[1,2]\\n" and jsonify(a=1).mimetype == "application/json"
+try:
+    from flask import request
+except ModuleNotFoundError as error:
+    assert error.name == "flask" and "request" in str(error)
+"""
 MMS = """
 from mms.service import PredictionException
 error = PredictionException("no", 400)
@@ -134,8 +144,8 @@ def run(folders: list[str], text: str, where: Path) -> None:
 @pytest.mark.parametrize(
     ("repository", "text"),
     [
-        ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN + CONTEXT.format("mms")),
-        ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST + CONTEXT.format("mms")),
+        ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN + FLASK + CONTEXT.format("mms")),
+        ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST + FLASK + CONTEXT.format("mms")),
         ("pytorch-inference", INFERENCE + CONTEXT.format("ts")),
         ("huggingface-pytorch-inference", INFERENCE + MMS + CONTEXT.format("mms")),
     ],

@@ -32,6 +32,6 @@ def profile(repository: str, tag: str) -> Profile:
         framework="sklearn",
         single=Mode("containers", default_accept="application/json", transform_fn=number >= (1, 2, 1)),
         multi=Mode("inference", default_accept="application/json"),
-        modules=("containers", "sklearn", *(("inference", "mms") if with_many else ())),
+        modules=("containers", "sklearn", "flask", *(("inference", "mms") if with_many else ())),
         variables={**_VARIABLES, **(_OF_MANY if with_many else {})},
     )

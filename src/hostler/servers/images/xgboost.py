@@ -41,7 +41,7 @@ def profile(repository: str, tag: str) -> Profile:
         framework="xgboost",
         single=Mode("containers", default_accept="text/csv", transform_fn=found >= (1, 0, 1)),
         multi=Mode("inference", default_accept="application/json"),
-        modules=("containers", "inference", "xgboost", "mms"),
+        modules=("containers", "inference", "xgboost", "mms", "flask"),
     )
 
 

@@ -81,6 +81,10 @@ class Response:
     data = property(get_data, set_data)
 
 
+def as_json(value: object) -> str:
+    return f"{json.dumps(value, sort_keys=True, separators=(',', ':'))}\n"
+
+
 def _encoded(piece: str | bytes) -> bytes:
     if isinstance(piece, str):
         return piece.encode()
@@ -115,7 +119,7 @@ def answer(value: Any) -> Reply | Stream:
     if isinstance(value, Iterator):
         return Stream(value, with_charset(_HTML))
     if isinstance(value, dict):
-        return Reply(200, f"{json.dumps(value, sort_keys=True, separators=(',', ':'))}\n".encode(), "application/json")
+        return Reply(200, as_json(value).encode(), "application/json")
     raise TypeError(
         f"the script's last function returned a {type(value).__name__}, which is no answer: an answer is text, bytes, a"
         " dict, a Response, or a body and its media type"
