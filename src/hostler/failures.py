@@ -57,6 +57,9 @@ class Failure(msgspec.Struct, frozen=True):
     loading: bool = True
 
 
+_FAILURE = msgspec.json.Decoder(Failure)  # made before threads decode (see s3/buckets.py)
+
+
 # --- advice ---------------------------------------------------------------------------------------------------------
 
 LINT = "hostler lint model.tar.gz checks an archive before anything starts."
@@ -171,7 +174,7 @@ def decoded(data: bytes) -> Failure | None:
     if len(data) > SIZE:
         return None
     try:
-        failure = msgspec.json.decode(data, type=Failure)
+        failure = _FAILURE.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     return failure if failure.message.strip() else None

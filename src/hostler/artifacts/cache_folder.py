@@ -59,6 +59,9 @@ class Entry(msgspec.Struct, frozen=True):
     form: DataForm = "archive"
 
 
+_ENTRY = msgspec.json.Decoder(Entry)  # made before threads decode (see s3/buckets.py)
+
+
 class AdoptedEntry(NamedTuple):
     """An entry of an earlier run: bytes of its files, and of memory, None if it was never measured."""
 
@@ -87,7 +90,7 @@ class CacheFolder:
             if folder == self._work:
                 continue
             try:
-                entry = msgspec.json.decode((folder / "entry").read_bytes(), type=Entry)
+                entry = _ENTRY.decode((folder / "entry").read_bytes())
                 used = (folder / "entry").stat().st_mtime
                 version = object_version(entry.bucket, entry.key, entry.etag, entry.form)
                 self._check_whole(folder, version, entry)

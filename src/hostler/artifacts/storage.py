@@ -114,6 +114,9 @@ class _Note(msgspec.Struct, frozen=True):
     form: DataForm = "archive"
 
 
+_NOTE = msgspec.json.Decoder(_Note)  # made before threads decode (see s3/buckets.py)
+
+
 class _InPlace(NamedTuple):
     """The artifact in place of a name, by its id in the cache. It is acquired unless it is a copy."""
 
@@ -321,7 +324,7 @@ class LocalStorage:
                 with contextlib.suppress(OSError, msgspec.DecodeError):
                     note = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=notes)
                     with open(note, "rb") as file:  # not blocked by a pipe
-                        read[name] = msgspec.json.decode(file.read(_LONGEST), type=_Note)
+                        read[name] = _NOTE.decode(file.read(_LONGEST))
         return read
 
 

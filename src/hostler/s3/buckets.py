@@ -99,6 +99,10 @@ class _BucketRecord(msgspec.Struct, frozen=True):
     region: str
 
 
+# Made before threads decode: two that meet a new type at once crash msgspec 0.22.
+_SIDECAR, _BUCKET_RECORD = msgspec.json.Decoder(_Sidecar), msgspec.json.Decoder(_BucketRecord)
+
+
 class WriteCondition(NamedTuple):
     """The condition of a write (If-None-Match: *, If-Match); by default there is none."""
 
@@ -121,7 +125,7 @@ class _Sidecars:
 
     def read(self, bucket: str, key: str) -> list[ObjectMetadata]:
         try:
-            return msgspec.json.decode(self.path(bucket, key).read_bytes(), type=_Sidecar).versions
+            return _SIDECAR.decode(self.path(bucket, key).read_bytes()).versions
         except (FileNotFoundError, msgspec.DecodeError):
             return []
 
@@ -189,7 +193,7 @@ class Buckets:
     def bucket(self, name: str) -> Bucket:
         folder = self._bucket_folder(name)
         try:
-            record = msgspec.json.decode((self._sidecars.root / name / "bucket").read_bytes(), type=_BucketRecord)
+            record = _BUCKET_RECORD.decode((self._sidecars.root / name / "bucket").read_bytes())
         except (FileNotFoundError, msgspec.DecodeError):
             try:
                 record = _BucketRecord(folder.stat().st_mtime, "us-east-1")
@@ -206,11 +210,8 @@ class Buckets:
                 self._bucket_folder(name)
                 return False
             (self._sidecars.root / name).mkdir(parents=True, exist_ok=True)
-            self._write_file(
-                self._sidecars.root / name / "bucket",
-                msgspec.json.encode(_BucketRecord(time.time(), region)),
-                durable=True,
-            )
+            record = msgspec.json.encode(_BucketRecord(time.time(), region))
+            self._write_file(self._sidecars.root / name / "bucket", record, durable=True)
             (self.root / name).mkdir()
             _sync_folder(self.root)
         return True

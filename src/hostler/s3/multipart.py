@@ -33,6 +33,9 @@ class Upload(msgspec.Struct, frozen=True):
     created: float  # epoch seconds
 
 
+_UPLOAD = msgspec.json.Decoder(Upload)  # made before threads decode (see buckets.py)
+
+
 class Part(msgspec.Struct, frozen=True):
     number: int
     md5: str
@@ -63,7 +66,7 @@ class Uploads:
         try:
             if not re.fullmatch(r"[0-9a-f]{32}", id):
                 raise FileNotFoundError
-            upload = msgspec.json.decode((self._root / id / "upload").read_bytes(), type=Upload)
+            upload = _UPLOAD.decode((self._root / id / "upload").read_bytes())
             if (upload.bucket, upload.key) != (bucket, key):
                 raise FileNotFoundError
         except (FileNotFoundError, msgspec.DecodeError):
@@ -74,7 +77,7 @@ class Uploads:
         uploads = []
         for file in self._root.glob("*/upload"):
             try:
-                uploads.append(msgspec.json.decode(file.read_bytes(), type=Upload))
+                uploads.append(_UPLOAD.decode(file.read_bytes()))
             except (FileNotFoundError, msgspec.DecodeError):
                 continue
         matching = [upload for upload in uploads if upload.bucket == bucket and upload.key.startswith(prefix)]
