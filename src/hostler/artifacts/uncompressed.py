@@ -52,10 +52,9 @@ def write(packed: Packed, size: int, folder: Path, name: str, limits: ArchiveLim
         path = names.resolve(folder, name)
     except names.UnsafeName as reason:
         raise _unusable(name, reason) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
     start, written = b"", 0
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb", buffering=0) as file:
-        while piece := packed.read(_PIECE):
+    with open(_create(path), "wb", buffering=0) as file:
+        while piece := packed.read(min(_PIECE, size - written + 1)):
             start = start or piece[:1]
             written += len(piece)
             if written > size:
@@ -66,6 +65,16 @@ def write(packed: Packed, size: int, folder: Path, name: str, limits: ArchiveLim
     if written != size:
         raise ArtifactBad(f"The object {_quoted(name)} has another size than its storage says.")
     return model_files.is_data(path.name, start)
+
+
+def _create(path: Path) -> int:
+    """Return the descriptor of a new file, in folders that are made if they are missing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def _checked(name: str, key: str) -> str:
