@@ -79,7 +79,9 @@ def enter(view: View) -> None:
         ]  # 2.
         if not os.path.isdir(contract.BASE_DIR):  # 3.
             base, name = os.path.split(contract.BASE_DIR)
-            _cover(base, os.listdir(base))
+            with _step(f"there must be a folder {base}"):
+                entries = os.listdir(base)
+            _cover(base, entries)
             os.mkdir(os.path.join(base, name))
         _bind(folder, contract.BASE_DIR)
         if view.isolated:  # 4.
@@ -160,7 +162,7 @@ def _unshare(wanted: int) -> bool:
             ("uid_map", f"{user} {user} 1"),
             ("gid_map", f"{group} {group} 1"),
         ):
-            with open(f"/proc/self/{name}", "w") as file:
+            with _step("the user cannot be taken along"), open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     return own_user
 
@@ -192,7 +194,7 @@ def _make_read_only(path: str) -> None:
 
 def _start_loopback() -> None:
     """Start the network namespace's only interface, which is down at first."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    with _step("the loopback cannot be started"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
@@ -221,6 +223,15 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     encoded = [os.fsencode(text) if text else None for text in (source, target, kind)]
     data = options.encode() if options else None
     _check(_libc.mount(*encoded, ctypes.c_ulong(flags), data), f"{target} cannot be mounted")
+
+
+@contextlib.contextmanager
+def _step(failed: str) -> Iterator[None]:
+    """Name the step in the OSError that it raises."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{failed}: {error.strerror}") from None
 
 
 def _check(result: int, failed: str) -> None:
