@@ -21,6 +21,8 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in hostler's servers; on a busy machine XGBoost's threads wait long
+
 # The time of an example depends on the machine's load, not on the code.
 settings.register_profile("hostler", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hostler")

@@ -48,7 +48,7 @@ def is_saved(start: bytes | bytearray) -> bool:
 def _saved(file: Path, data: bytearray) -> xgboost.Booster:
     if not xgboost_old.is_old(data) and _cut_short(data):
         raise _unreadable(file, "it does not end as an XGBoost model does")
-    booster = xgboost.Booster({"nthread": 1})  # more threads take longer to start than a small model takes to load
+    booster = xgboost.Booster()
     try:
         booster.load_model(data)
     except xgboost_binary.Damaged as error:

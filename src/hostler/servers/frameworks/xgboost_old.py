@@ -156,7 +156,7 @@ def teach() -> None:
         if data is None:
             own_set_state(self, state)
             return
-        self.__init__({"nthread": 1})
+        self.__init__()
         own_load(self, data)
         self.__dict__.update({name: value for name, value in state.items() if name not in ("handle", *_NAMES)})
         for name in _NAMES:
