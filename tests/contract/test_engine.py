@@ -28,6 +28,7 @@ from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
 from hostler.errors import EngineError, NotStarted
+from hostler.host import namespaces
 from hostler.processes.tree import descendants
 from hostler.settings import Settings
 
@@ -39,6 +40,7 @@ class Stage:
     """Where engines run whose instances all have the same kind of containers. `image`: of these."""
 
     image: str
+    isolates = True  # a container may be without a network
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -234,7 +236,9 @@ def stage(
         return ProcessStage(host("off"), OURS)
     if request.param == "bubblewrap":
         require("bwrap")
-    return ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
+    stage = ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
+    stage.isolates = request.param == "bubblewrap"
+    return stage
 
 
 def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:
@@ -502,6 +506,38 @@ def test_memory_counts_a_containers_whole_tree_and_is_zero_without_one(stage: St
         assert await engine.memory("eater", 1) > 2**20
         assert await engine.memory("eater", 2) == 0
         assert await engine.memory("never", 0) == 0
+
+    playing(stage, play)
+
+
+def test_processor_time_counts_a_containers_whole_tree_and_is_zero_without_one(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("works"))
+        await stage.family("works.0")
+        used = await engine.processor_time("works", 0)
+        assert used > 0 or isinstance(stage, FakeStage)
+        assert await engine.processor_time("works", 0) >= used
+        assert await engine.processor_time("never", 0) == 0
+
+    playing(stage, play)
+
+
+def test_an_isolated_container_has_a_socket_and_ports_of_its_own_or_is_not_started(stage: Stage) -> None:
+    if refused := namespaces.trial().isolation:
+        pytest.skip(f"this machine allows no network namespaces: {refused}")
+
+    async def play(engine: Engine) -> None:
+        await engine.prepare(msgspec.structs.replace(stage.launch("alone", {}, {}), isolated=True))
+        if stage.image == COMMAND and not stage.isolates:
+            with pytest.raises(NotStarted, match="EnableNetworkIsolation, which this machine does not allow"):
+                await engine.start("alone")
+            return
+        report = await engine.start("alone")
+        await stage.family("alone.0")
+        assert all(container.address.startswith("unix:") for container in report.containers)
+        found = await engine.autopsy("alone", 0, 1000)
+        ports = (8080, (8080,)) if stage.image == COMMAND else (0, ())
+        assert (found.port, found.listening) == (ports if not isinstance(stage, FakeStage) else (0, ()))
 
     playing(stage, play)
 

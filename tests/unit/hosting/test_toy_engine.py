@@ -123,6 +123,9 @@ class ToyEngine:
     async def memory(self, id: str, position: int) -> int:
         return 0
 
+    async def processor_time(self, id: str, position: int) -> float:
+        return 0.0
+
     async def logs(self, id: str, position: int, tail: int) -> str:
         return f"the toy {id} speaks"[-tail:]
 
