@@ -6,7 +6,8 @@ import ast
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "hostler"
-IN_THREADS = [*SOURCE.glob("s3/*.py"), *SOURCE.glob("artifacts/*.py"), SOURCE / "failures.py"]
+IN_THREADS = [*(path for folder in ("s3", "artifacts", "servers/frameworks") for path in SOURCE.glob(f"{folder}/*.py"))]
+IN_THREADS.append(SOURCE / "failures.py")
 
 
 def test_what_threads_decode_has_a_decoder_before_they_begin() -> None:

@@ -54,6 +54,10 @@ class _Snapshot(msgspec.Struct):
     Config: _Config
 
 
+# Made before threads decode: two that meet a new type at once crash msgspec 0.22.
+_SNAPSHOT, _CONFIG = msgspec.json.Decoder(_Snapshot), msgspec.json.Decoder(_Config)
+
+
 def is_old(start: bytes | bytearray) -> bool:
     """Return whether a model, of which these are the first 512 bytes or more, is in the old binary form."""
     return xgboost_binary.looks_binary(bytes(start[:_HEAD]))
@@ -81,7 +85,7 @@ def pickled(data: bytes | bytearray) -> bytearray | None:
     if data[1:2] != b'"':
         return None
     try:
-        snapshot = msgspec.json.decode(data, type=_Snapshot)
+        snapshot = _SNAPSHOT.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise xgboost_binary.Damaged(f"it is no JSON of a booster: {error}") from None
     trees = b'"gbtree_model_param":{"num_parallel_tree":"%d",' % _parallel_of(snapshot.Config)
@@ -90,7 +94,7 @@ def pickled(data: bytes | bytearray) -> bytearray | None:
 
 def _parallel(config: bytes) -> int:
     try:
-        return _parallel_of(msgspec.json.decode(config, type=_Config))
+        return _parallel_of(_CONFIG.decode(config))
     except (msgspec.MsgspecError, RecursionError):
         return 1
 
