@@ -30,12 +30,7 @@ settings.load_profile("hostler")
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
-_PACKAGES = (
-    "sagemaker_inference",
-    "catboost",
-    "lightgbm",
-    "torch",
-)
+_PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
 
 @pytest.fixture(scope="session")

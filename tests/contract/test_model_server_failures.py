@@ -103,9 +103,13 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, dict[str, str], str, st
         "Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model.",
     ),
     "a model of Hugging Face": (
-        files(model__safetensors=b"", config__json=b""), "auto", {},
+        files(model__safetensors=b"", config__json=b""), "torch", {},
         Code.CODE_NEEDED, "the artifact is a model of Hugging Face's libraries (config.json, model.safetensors), which",
-        "Add code/inference.py with model_fn and predict_fn, or export it to ONNX or TorchScript.",
+        "Add code/inference.py with model_fn and predict_fn, or name the image huggingface-pytorch-inference",
+    ),
+    "a model of Hugging Face without a task": (
+        files(model__safetensors=b"", config__json=b"{}"), "huggingface", {},
+        Code.NO_MODEL, "config.json names no architecture", "Set HF_TASK in the container's Environment to the task,",
     ),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ unpickles or runs anything of the archive: a script is only parsed.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
@@ -27,7 +28,7 @@ from hostler.errors import ArtifactBad, EngineError, UserError
 from hostler.failures import Code
 from hostler.host import namespaces
 from hostler.servers import environment
-from hostler.servers.frameworks import artifact, installed, model_check, requirements
+from hostler.servers.frameworks import artifact, huggingface, installed, model_check, requirements
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.settings import Settings
 from hostler.text import printable
@@ -135,6 +136,7 @@ class _Inspection:
     def __init__(self, folder: Path, server: images.Server, variables: Mapping[str, str]) -> None:
         """Raises ValueError for a variable with which no server starts."""
         self._folder = folder
+        self._variables = variables
         ours = {contract.ENV_FRAMEWORK: server.framework, contract.ENV_IMAGE: server.image}
         self._environment = environment.read({**variables, **ours, contract.ENV_BASE_DIR: str(folder.parent)})
         self._profile = self._environment.profile("script")
@@ -146,8 +148,9 @@ class _Inspection:
             framework = artifact.framework(self._folder, self._environment)
             script = artifact.program(self._folder, self._environment)
             models = self._model_files(framework)
-            if models and framework == "torch":
-                artifact.check_torchscript(models[0])
+            if framework == "huggingface":
+                task = huggingface.task_of(self._folder, self._variables)
+                self.server = f"hostler's own server for Hugging Face's models, for {task}"
         except Unloadable as error:
             yield self._no_model(error, files)
             return
@@ -179,9 +182,15 @@ class _Inspection:
             yield from self._requirements()
 
     def _model_files(self, framework: str) -> list[Path]:
+        """Return the files that a server would load. Raises Unloadable."""
         if framework == "xgboost":
             return artifact.xgboost_files(self._folder, self._environment)
-        return [artifact.model_file(self._folder, *_MODEL_FILES[framework])] if framework in _MODEL_FILES else []
+        if framework not in _MODEL_FILES:
+            return []
+        file = artifact.model_file(self._folder, *_MODEL_FILES[framework])
+        if framework == "torch":
+            artifact.check_torchscript(file)
+        return [file]
 
     def _why_taken(self, model: Path, models: list[Path]) -> str:
         if len(models) > 1:
@@ -240,7 +249,11 @@ class _Inspection:
 
     def _has_default_model(self) -> bool:
         """Whether the image loads a file of the artifact's for a script without model_fn."""
-        endings = self._environment.profile("script").default_model
+        profile = self._environment.profile("script")
+        if profile.family == "huggingface":
+            with contextlib.suppress(Unloadable):
+                return bool(huggingface.task_of(self._folder, self._variables))
+        endings = profile.default_model
         return any(name.endswith(endings) for name in artifact.files(self._folder))
 
     def _imports(self, folder: Path, name: str, tree: ast.Module) -> Iterator[Finding]:

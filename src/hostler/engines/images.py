@@ -19,8 +19,8 @@ from hostler.settings import Settings
 log = logging.getLogger(__name__)
 
 _HUB = (
-    "There is no model data, and nothing here fetches a model from the Hugging Face Hub. Put the model into an archive,"
-    " with code/inference.py that has model_fn and predict_fn, and name it as ModelDataUrl."
+    "There is no model data, and nothing here fetches a model from the Hugging Face Hub, as HF_MODEL_ID asks for. Put"
+    " the model's folder, with config.json at its top, into an archive, and name that as ModelDataUrl."
 )
 _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
@@ -57,7 +57,7 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
         if isinstance(found, Refused):
             raise _refused(image, found, hint)
         if found and found.family == "huggingface" and not has_artifact:
-            raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB}")
+            raise EngineError(f"Nothing here can run the image {image} by itself. {_HUB} {hint}")
         if found:
             return Server(framework=found.framework, image=f"{repository}:{tag}" if tag else repository)
     if server := refused.find_server(name):  # 3.

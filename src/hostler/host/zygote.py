@@ -36,6 +36,8 @@ IMPORTS = {
         "hostler.servers.frameworks.sklearn",
     ),
     "torch": ("numpy", "torch", "hostler.servers.frameworks.torch"),
+    # Not transformers: what it takes from the environment, such as HF_HOME, must be the container's.
+    "huggingface": ("numpy", "torch"),
     # Not onnxruntime: it starts a thread when it is imported, which takes 20 ms in a container of its own.
 }
 _AHEAD = ("xgboost", "sklearn")  # torch, 190 MB, is imported for its first container alone

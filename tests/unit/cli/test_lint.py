@@ -27,6 +27,8 @@ from hostler.settings import Settings
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SKLEARN = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1"
 PYTORCH = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3"
+HUGGING_FACE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:2.3"
+PREDICT = "def predict_fn(data, model):\n    return data\n"
 GOOD = "def model_fn(model_dir):\n    return 1\n\ndef predict_fn(data, model):\n    return data\n"
 MODEL = '{"learner": {}, "version": [3, 0, 0]}'  # as XGBoost saves one, to the eye of who does not load it
 PICKLE = pickle.dumps([])
@@ -400,12 +402,21 @@ def imports_of_its_own() -> Iterator[None]:
 NESTED: dict[str, str | bytes] = {"m/xgboost-model": "{}", "m/a": ""}
 
 
+def test_a_script_of_the_hugging_face_image_needs_no_model_fn_beside_a_model_for_a_pipeline(tmp_path: Path) -> None:
+    config = '{"architectures": ["BertForSequenceClassification"]}'
+    result = lint(packed(tmp_path, {"code/inference.py": PREDICT, "config.json": config}), HUGGING_FACE)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.usefixtures("imports_of_its_own")
 @pytest.mark.parametrize(
     ("files", "image", "variables", "code"),
     [
         ({"a.txt": "", "b.txt": ""}, "", {}, Code.NO_MODEL),
         ({"a.txt": "", "b.txt": ""}, SKLEARN, {}, Code.NO_MODEL),
+        ({"a.txt": "", "b.txt": ""}, HUGGING_FACE, {}, Code.NO_MODEL),
+        ({"config.json": '{"architectures": ["BertModel"]}', "model.safetensors": ""}, "", {}, Code.NO_MODEL),
+        ({"code/inference.py": PREDICT}, HUGGING_FACE, {}, Code.NO_MODEL_FN),
         (NESTED, "", {}, Code.FOLDER_TOO_DEEP),
         ({"serving.properties": "engine=Python", "model.joblib": "x"}, "", {}, Code.OTHER_SERVER),
         ({"densenet/config.pbtxt": "x", "densenet/1/model.onnx": "x"}, "", {}, Code.OTHER_SERVER),

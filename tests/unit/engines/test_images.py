@@ -48,11 +48,12 @@ def test_a_server_is_handed_repository_and_tag_and_no_digest(uri: str, image: st
 HUGGING_FACE = f"{ECR}/huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04"
 
 
-def test_hugging_face_images_are_served_where_there_is_a_model(caplog: pytest.LogCaptureFixture) -> None:
-    assert resolve(HUGGING_FACE, Settings(), has_artifact=True).framework == "torch"
-    tensorflow = HUGGING_FACE.replace("pytorch", "tensorflow")
-    assert resolve(tensorflow, Settings(strict_images=True), has_artifact=True).framework == "auto"
-    with pytest.raises(EngineError, match=r"nothing here fetches a model from the Hugging Face Hub.*ModelDataUrl"):
+def test_hugging_face_images_are_served_where_there_is_a_model() -> None:
+    for image in (HUGGING_FACE, HUGGING_FACE.replace("pytorch", "tensorflow")):
+        assert resolve(image, Settings(strict_images=True), has_artifact=True).framework == "huggingface"
+    with pytest.raises(
+        EngineError, match=r"nothing here fetches a model from the Hugging Face Hub.*ModelDataUrl.*\[im"
+    ):
         resolve(HUGGING_FACE, Settings(), has_artifact=False)
 
 

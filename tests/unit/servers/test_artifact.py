@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from hostler.failures import Code
 from hostler.servers import environment
 from hostler.servers.environment import BadFolder, Environment
-from hostler.servers.frameworks import artifact, installed, registry
+from hostler.servers.frameworks import artifact, huggingface, installed, registry
 from hostler.servers.frameworks.predictor import Unloadable
 
 
@@ -152,6 +153,42 @@ def test_a_named_script_that_is_missing_is_an_error_that_lists_the_folders(
         artifact.framework(tmp_path, env)
 
 
+def test_on_the_hugging_face_image_a_named_script_may_be_missing(tmp_path: Path) -> None:
+    filled(tmp_path, "config.json", "model.safetensors")
+    env = told(tmp_path, HOSTLER_FRAMEWORK="huggingface", SAGEMAKER_PROGRAM="inference.py")
+    assert artifact.framework(tmp_path, env) == "huggingface"
+    filled(tmp_path, "code/inference.py")
+    assert artifact.framework(tmp_path, env) == "script"
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        ({"architectures": ["BertForSequenceClassification"]}, "text-classification"),
+        ({"architectures": ["TapasForQuestionAnswering"]}, "question-answering"),
+        ({"architectures": ["DistilBertForQuestionAnswering", "BertForMaskedLM"]}, "question-answering"),
+        ({"architectures": ["LlamaForCausalLM"]}, "text-generation"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "text-generation"),
+        ({"architectures": ["MarianMTModel"]}, "text2text-generation"),
+        ({"architectures": ["T5ForConditionalGeneration"]}, "text2text-generation"),
+    ],
+)
+def test_a_hugging_face_folders_task_is_its_architectures(tmp_path: Path, config: object, task: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert huggingface.task_of(tmp_path, {}) == task
+    assert huggingface.task_of(tmp_path, {"HF_TASK": "ner"}) == "ner"
+
+
+@pytest.mark.parametrize(
+    "config", [{}, [], {"architectures": None}, {"architectures": []}, {"architectures": ["BertModel"]}]
+)
+def test_a_hugging_face_folder_without_a_known_architecture_needs_hf_task(tmp_path: Path, config: object) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Unloadable, match="Set HF_TASK in the container's Environment") as caught:
+        huggingface.task_of(tmp_path, {})
+    assert caught.value.code == Code.NO_MODEL
+
+
 def test_scripts_and_larger_pickles_need_a_process_of_their_own(tmp_path: Path) -> None:
     native = filled(tmp_path / "native", "xgboost-model")
     (native / "xgboost-model").write_bytes(b"{" + bytes(registry.OWN_PROCESS_SIZE))
@@ -280,8 +317,8 @@ def test_a_model_that_needs_code_is_an_error_with_separate_cause_and_advice(tmp_
     )
     assert f"{torch}." == f"{torch.cause}. {torch.advice}"
     with pytest.raises(Unloadable) as raised:
-        artifact.framework(filled(tmp_path / "hf", "model.safetensors", "config.json"), told(tmp_path))
+        artifact.framework(filled(tmp_path / "hf", "model.safetensors"), told(tmp_path))
     face = raised.value
     assert face.code == Code.CODE_NEEDED
-    assert face.advice.startswith("Add code/inference.py with model_fn and predict_fn, or export it to ONNX or")
+    assert face.advice.startswith("Add code/inference.py with model_fn and predict_fn, or name the image")
     assert f"{face}." == f"{face.cause}: a{face.advice[1:]}"

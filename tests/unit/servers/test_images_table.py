@@ -43,7 +43,9 @@ def test_a_tag_begins_with_its_version(tag: str, numbers: tuple[int, ...]) -> No
         ("sagemaker-scikit-learn", "0.23-1-cpu-py3", "sklearn", (0, 23, 1)),
         ("sagemaker-scikit-learn", "1", "sklearn", (1, 4, 2)),
         ("pytorch-inference", "2.3.0-cpu-py311", "pytorch", (2, 3, 0)),
-        ("huggingface-pytorch-inference", "2.3.0-transformers4.48.0-cpu-py311", "huggingface", (2, 3, 0)),
+        ("huggingface-pytorch-inference", "2.3.0-transformers4.48.0-cpu-py311", "huggingface", (4, 48, 0)),
+        ("huggingface-tensorflow-inference", "2.4.1-transformers4.6-gpu-py37", "huggingface", (4, 6)),
+        ("huggingface-pytorch-inference", "latest", "huggingface", (4, 51, 3)),
     ],
 )
 def test_an_image_has_the_profile_of_its_tag_or_of_the_newest_version(

@@ -130,6 +130,12 @@ from mms.service import PredictionException
 error = PredictionException("no", 400)
 assert (error.message, error.error_code, str(error)) == ("no", 400, "no : 400")
 """
+HUGGING_FACE = """
+from sagemaker_huggingface_inference_toolkit import content_types, decoder_encoder
+assert decoder_encoder.decode('["a"]') == ["a"]
+assert decoder_encoder.decode(b"RIFF", content_types.WAV) == {"inputs": b"RIFF"}
+assert decoder_encoder.encode([{"label": "a"}], content_types.CSV) == "label\\r\\na\\r\\n"
+"""
 
 
 def run(folders: list[str], text: str, where: Path) -> None:
@@ -147,7 +153,7 @@ def run(folders: list[str], text: str, where: Path) -> None:
         ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN + FLASK + CONTEXT.format("mms")),
         ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST + FLASK + CONTEXT.format("mms")),
         ("pytorch-inference", INFERENCE + CONTEXT.format("ts")),
-        ("huggingface-pytorch-inference", INFERENCE + MMS + CONTEXT.format("mms")),
+        ("huggingface-pytorch-inference", INFERENCE + MMS + CONTEXT.format("mms") + HUGGING_FACE),
     ],
 )
 def test_each_module_that_scripts_import_is_there(tmp_path: Path, repository: str, text: str) -> None:

@@ -37,8 +37,12 @@ _BY_ENDING = {
     "lightgbm": LIGHTGBM_ENDINGS,
 }
 _TORCHSCRIPT = "constants.pkl"  # in every TorchScript archive, and in none of torch.save's
+HUGGING_FACE_CONFIG = "config.json"
+_WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "tf_model.h5",
+)  # fmt: skip
 _LISTED_FILES = 50  # of an artifact without a model, to find out whether they are in one folder
-_HUGGING_FACE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5")
 
 
 class Stamp(NamedTuple):
@@ -65,24 +69,21 @@ def framework(folder: Path, environment: Environment) -> str:
     names = files(folder)
     if any_image:
         foreign.check_configuration(names)
-    if any_image and any(name.startswith(XGBOOST_FILE) for name in names):
-        return "xgboost"
+        if any(name.startswith(XGBOOST_FILE) for name in names):
+            return "xgboost"
     endings: tuple[str, ...] = ()
     for candidate in _BY_ENDING if any_image else ("torch", "onnx"):
         if any(name.endswith(_BY_ENDING[candidate]) for name in names):
             return candidate
         endings += _BY_ENDING[candidate]
-    if any(name in names for name in _HUGGING_FACE):
-        cause = f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code"
-        advice = (
-            f"add {CODE_DIR}/{environment.program} with model_fn and predict_fn, or export it to ONNX or TorchScript"
-        )
-        sentence = f"{advice[0].upper()}{advice[1:]}."
-        raise Unloadable(f"{cause}: {advice}", Code.CODE_NEEDED, cause=cause, advice=sentence)
+    if any(name in names for name in _WEIGHTS):
+        if any_image and HUGGING_FACE_CONFIG in names:
+            return "huggingface"
+        raise _needs_code(names, environment)
     if any_image:
         foreign.check_models(folder)
-    if any_image and len(names) == 1:
-        return "xgboost"
+        if len(names) == 1:
+            return "xgboost"
     raise no_model(
         folder,
         f"no model was found in the artifact: neither {CODE_DIR}/{environment.program}, nor "
@@ -104,7 +105,7 @@ def program(folder: Path, environment: Environment) -> Path | None:
     for candidate in folders:
         if os.path.isfile(os.path.join(candidate, name)):
             return candidate / name
-    if not environment.program_named:
+    if not environment.program_named or environment.framework == "huggingface":  # its toolkit has defaults for all
         return None
     last = f"in the submit directory {submitted}" if submitted else "in a submit directory, for none was given"
     if "://" in submitted:
@@ -216,6 +217,16 @@ def stamps(folder: Path) -> list[Stamp]:
 
 def stamp(status: os.stat_result) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
+
+
+def _needs_code(names: list[str], environment: Environment) -> Unloadable:
+    cause = f"the artifact is a model of Hugging Face's libraries ({_listed(names)}), which is loaded by code"
+    advice = (
+        f"add {CODE_DIR}/{environment.program} with model_fn and predict_fn, or name the image"
+        f" huggingface-pytorch-inference, which serves a folder with {HUGGING_FACE_CONFIG}"
+    )
+    sentence = f"{advice[0].upper()}{advice[1:]}."
+    return Unloadable(f"{cause}: {advice}", Code.CODE_NEEDED, cause=cause, advice=sentence)
 
 
 def _listed(names: list[str]) -> str:

@@ -17,6 +17,7 @@ _MODULES = {
     "onnx": ("onnxruntime",),
     "catboost": ("joblib", "catboost"),
     "lightgbm": ("joblib", "lightgbm"),
+    "huggingface": ("torch", "transformers.pipelines"),
     "script": (),
 }
 _THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks

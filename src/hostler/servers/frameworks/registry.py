@@ -39,7 +39,7 @@ def needs_process(folder: Path, framework: str) -> bool:
     Size does not measure a call's time, but its order of magnitude: a TorchScript or ONNX model below the limit has at
     most a quarter of a million weights. XGBoost's own formats load and predict in milliseconds at any size.
     """
-    if framework in ("script", "lightgbm"):  # LightGBM's library ends its process at a damaged tree
+    if framework in ("script", "huggingface", "lightgbm"):  # LightGBM's library ends its process at a damaged tree
         return True
     if framework == "xgboost" and not _xgboost_pickle(folder):
         return False
@@ -76,15 +76,15 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
         from hostler.servers.frameworks import onnx
 
         return onnx.load(folder, environment)
-    return _script(folder, environment)
+    return _by_toolkit(folder, framework, environment)
 
 
-def _script(folder: Path, environment: Environment) -> Predictor:
-    """Load an artifact's script as the toolkit of the container's image does."""
+def _by_toolkit(folder: Path, framework: str, environment: Environment) -> Predictor:
+    """Load an artifact's script, or a model without one, as the toolkit of the container's image does."""
     from hostler.servers.scripts import loading
 
     folder = loading.own_folder(folder)
-    toolkit = environment.profile("script").toolkit(environment.multi_model)
+    toolkit = environment.profile(framework).toolkit(environment.multi_model)
     if toolkit == "containers":
         from hostler.servers.scripts import containers_toolkit
 

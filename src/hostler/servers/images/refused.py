@@ -53,7 +53,7 @@ ALGORITHM = Refused(
 # Model servers, whoever has built the image, by the last part of its name.
 SERVERS = (
     (r"djl-(?:inference|serving|lmi)|lmi(?:-dist)?", LMI),
-    (r"(?:huggingface-)?(?:pytorch-)?(?:tgi|text-generation)-inference(?:-neuronx?)?", Refused(
+    (r"tgi|(?:huggingface-)?(?:pytorch-)?(?:tgi|text-generation)-inference(?:-neuronx?)?", Refused(
         "Hugging Face's Text Generation Inference (TGI)", _LANGUAGE_MODEL)),
     (r"tei(?:-cpu)?|(?:huggingface-)?(?:tei|text-embeddings-inference)(?:-cpu|-gpu)?", Refused(
         "Hugging Face's Text Embeddings Inference (TEI)", _LANGUAGE_MODEL)),

@@ -13,6 +13,7 @@ PROFILES: dict[str, Callable[[str, str], Profile]] = {
     repository: family.profile for family in _FAMILIES for repository in family.REPOSITORIES
 }
 _OF_FRAMEWORK = {"xgboost": "sagemaker-xgboost", "sklearn": "sagemaker-scikit-learn"}
+_OF_FRAMEWORK["huggingface"] = "huggingface-pytorch-inference"
 _OF_FRAMEWORK |= dict.fromkeys(("torch", "onnx"), "pytorch-inference")
 _TOOLKIT = Mode("inference", default_accept="application/json")
 _SCRIPT = Profile("script", (), "auto", single=_TOOLKIT, multi=_TOOLKIT, modules=("inference",))

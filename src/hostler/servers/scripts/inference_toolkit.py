@@ -111,7 +111,7 @@ class Script:
             if isinstance(result, Iterator):
                 return Stream(result, str(media_type))
             request.add_response_property("content-type", media_type)
-            return _answer(result, request)
+            return answer(result, request)
         except Exception as error:
             if self._unknown_image or error_text.out_of_memory(error):
                 raise
@@ -140,7 +140,7 @@ def _text(body: bytes) -> str:
         raise Rejected(400, "The body is not UTF-8 text.") from None
 
 
-def _answer(result: object, request: RequestProcessor) -> Reply:
+def answer(result: object, request: RequestProcessor) -> Reply:
     """Return the answer as Multi Model Server and TorchServe send it (otf_message_handler.py)."""
     if isinstance(result, str):
         body = result.encode()

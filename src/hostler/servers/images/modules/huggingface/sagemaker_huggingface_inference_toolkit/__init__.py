@@ -1,0 +1,1 @@
+"""What scripts import of it, where it is not installed: aws/sagemaker-huggingface-inference-toolkit."""
