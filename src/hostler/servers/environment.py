@@ -66,11 +66,13 @@ class Environment:
 
     def profile(self, framework: str) -> Profile:
         """Return the profile of the container's image; for an unknown image, that of an artifact's framework."""
+        return self._profile or table.of_framework(framework if self.framework == "auto" else self.framework)
+
+    @cached_property
+    def _profile(self) -> Profile | None:
         repository, _, tag = self.image.partition(":")
         found = table.find(repository, tag)
-        if isinstance(found, Profile):
-            return found
-        return table.of_framework(framework if self.framework == "auto" else self.framework)
+        return found if isinstance(found, Profile) else None
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
