@@ -41,6 +41,10 @@ class _Refusal(msgspec.Struct):
     metadata: _Metadata = msgspec.field(name="ResponseMetadata")
 
 
+for _shape in (_Page, _Refusal):
+    msgspec.json.Decoder(_shape)  # has msgspec look at the type before two threads do so at once, which crashes 0.22
+
+
 class S3Lister:
     """Lists at `endpoint`, a URL. `signed`: by the keys of botocore's chain. `patience`: seconds."""
 
