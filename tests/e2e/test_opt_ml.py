@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from running import BUCKET, ROLE, Hostler, eventually
 from targets import archive
 
@@ -98,7 +99,8 @@ def test_a_container_finds_its_files_and_goes_on_when_control_was_killed(hostler
     [container] = [process for process in hostler.containers if _mounted(process.pid)][:1]
     control = hostler.control
     control.kill()
-    eventually(lambda: hostler.named("hostler.control.main") and hostler.control != control, 30, "another control")
+    eventually(lambda: {*hostler.named("hostler.control.main")} - {control}, 30, "another control")
+    eventually(lambda: _answers(hostler), 30, "it answers")
     hostler.wait_in_service("adopted")
     assert json.loads(_invoke(hostler, "adopted"))["call"] == "cat"
     assert container.is_running()
@@ -152,6 +154,13 @@ def _host(hostler: Hostler, name: str, script: str, environment: dict[str, str],
         return description if description["EndpointStatus"] != "Creating" else None
 
     return str(eventually(settled, 60, f"{name} is settled").get("FailureReason", ""))
+
+
+def _answers(hostler: Hostler) -> bool:
+    try:
+        return bool(hostler.sm.list_endpoints()["Endpoints"])
+    except ClientError:  # 503 while there is no control
+        return False
 
 
 def _mounted(pid: int) -> bool:
