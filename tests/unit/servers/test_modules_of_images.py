@@ -115,6 +115,15 @@ context = Context("m", pathlib.Path("/opt/ml/model"), "1")
 assert context.system_properties["model_dir"] == "/opt/ml/model"
 assert RequestProcessor({{"x-a": "1"}}).get_request_property("X-A") == "1"
 """
+TRANSFORMERS = """
+import json
+from sagemaker_huggingface_inference_toolkit.transformers_utils import (
+    _is_gpu_available, get_pipeline, infer_task_from_model_architecture,
+)
+with open("config.json", "w") as file:
+    json.dump({"architectures": ["BertForMaskedLM"]}, file)
+assert infer_task_from_model_architecture("config.json") == "fill-mask"
+"""
 FLASK = """
 from flask import Response, jsonify
 assert Response("x", status=422, mimetype="text/csv").get_data() == b"x"
@@ -153,7 +162,7 @@ def run(folders: list[str], text: str, where: Path) -> None:
         ("sagemaker-scikit-learn", CONTAINERS + INFERENCE + SPARSE + SKLEARN + FLASK + CONTEXT.format("mms")),
         ("sagemaker-xgboost", CONTAINERS + INFERENCE + XGBOOST + FLASK + CONTEXT.format("mms")),
         ("pytorch-inference", INFERENCE + CONTEXT.format("ts")),
-        ("huggingface-pytorch-inference", INFERENCE + MMS + CONTEXT.format("mms") + HUGGING_FACE),
+        ("huggingface-pytorch-inference", INFERENCE + TRANSFORMERS + MMS + CONTEXT.format("mms") + HUGGING_FACE),
     ],
 )
 def test_each_module_that_scripts_import_is_there(tmp_path: Path, repository: str, text: str) -> None:

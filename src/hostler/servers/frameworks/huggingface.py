@@ -39,7 +39,7 @@ _TASKS = {
     "T5WithLMHeadModel": "text2text-generation",
 }
 # Tasks whose inputs a feature extractor prepares; those of all others, a tokenizer.
-_EXTRACTED = (
+EXTRACTED = (
     "automatic-speech-recognition", "image-segmentation", "image-classification", "audio-classification",
     "object-detection", "zero-shot-image-classification",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def pipeline(folder: Path, environment: Environment) -> Callable[..., object]:
         raise missing
     trusted = _trusts_remote_code()
     os.environ.update(dict.fromkeys(_OFFLINE, "1") | {ENV_TASK: task})
-    processor = "feature_extractor" if task in _EXTRACTED else "tokenizer"
+    processor = "feature_extractor" if task in EXTRACTED else "tokenizer"
     with tempfile.TemporaryDirectory(dir=environment.base, prefix="remote-code-") as modules:
         transformers = importlib.import_module("transformers")
         _set_imported(modules)
