@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,13 @@ def output_fn(prediction, accept):
 """
 
 
+# What follows runs where the system's limits allow no namespace.
+REFUSING = (
+    "unshare", "--user", "--map-root-user", "sh", "-c",
+    'echo 0 > /proc/sys/user/max_mnt_namespaces; echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _needs_namespaces() -> None:
     if refused := namespaces.trial().opt_ml:
@@ -107,8 +116,7 @@ def test_a_container_finds_its_files_and_goes_on_when_control_was_killed(hostler
 
 
 def test_where_namespaces_are_refused_scripts_run_as_before_and_start_says_so(tmp_path: Path) -> None:
-    refusing = 'echo 0 > /proc/sys/user/max_mnt_namespaces; echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
-    command = ["unshare", "--user", "--map-root-user", "sh", "-c", refusing, "sh", *up(tmp_path / "data")]
+    command = [*REFUSING, *up(tmp_path / "data")]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HOSTLER_BUBBLEWRAP": "off"}
     process = HostlerProcess(command, environment, tmp_path, tmp_path / "output")
     try:
@@ -126,6 +134,22 @@ def test_where_namespaces_are_refused_scripts_run_as_before_and_start_says_so(tm
         assert "namespaces" in reason
     finally:
         assert process.end() == 0
+
+
+def test_lint_warns_of_a_path_that_a_script_would_not_find_here_and_only_where_that_is_so(tmp_path: Path) -> None:
+    script = "def model_fn(d):\n    return open('/opt/ml/model/x').read()\ndef predict_fn(x, m): return m\n"
+    (tmp_path / "model.tar.gz").write_bytes(archive({"code/inference.py": script.encode()}))
+    lint = [sys.executable, "-m", "hostler.cli", "lint", str(tmp_path / "model.tar.gz")]
+    found = [
+        subprocess.run([*before, *lint], capture_output=True, text=True, timeout=60, check=False)
+        for before in (REFUSING, ())
+    ]
+    assert [each.returncode for each in found] == [0, 0]
+    assert (
+        "warning: code/inference.py:2: It names a path in /opt/ml, which is there on AWS and not here"
+        in found[0].stdout
+    )
+    assert found[1].stdout.startswith("Nothing found.")
 
 
 def _asked(hostler: Hostler, name: str, script: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
