@@ -61,12 +61,12 @@ def text(error: BaseException, environment: Environment) -> str:
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if extra := _missing_extra(error):
         message = f"{message}: {failures.extra(extra)}"
+    return hidden(message, environment)
+
+
+def hidden(message: str, environment: Environment) -> str:
+    """Return the end of a message of the user's code, without this machine's folders."""
     return _end(_hidden(message, environment))
-
-
-def own_message(error: BaseException, environment: Environment) -> str:
-    """Return the error's own message, empty if it has none, without this machine's folders."""
-    return _end(_hidden(_message(error), environment))
 
 
 def failure(error: BaseException, environment: Environment) -> Failure:
@@ -81,7 +81,7 @@ def failure(error: BaseException, environment: Environment) -> Failure:
         cause = cause.removesuffix(f": {failures.extra(extra)}")
     elif isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) and error.name:
         code, advice = Code.MODULE_MISSING, failures.install_module(error.name)
-    return Failure(code, failures.one_line(_end(cause)), _end(_hidden(advice, environment)))
+    return Failure(code, failures.one_line(_end(cause)), hidden(advice, environment))
 
 
 def _missing_extra(error: BaseException) -> str:

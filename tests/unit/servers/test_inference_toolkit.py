@@ -210,6 +210,7 @@ def output_fn(prediction, accept, context):
     context.set_response_header(0, "Content-Length", "1")
     context.metrics.add_counter("calls", 1)
     context.metrics.add_time("took", 1.5, 0, "s")
+    context.metrics.add_metric("rows", 3, unit="count", metric_type="counter")  # as TorchServe takes it
     return prediction
 """
 
@@ -252,6 +253,8 @@ def transform_fn(model, body, kind, accept, context):
     if body == "status_code": raise type("Other", (Exception,), {"status_code": 404})("not the toolkit's")
     if body == "key": return {}["absent"]
     if body == "none": raise ValueError
+    if body == "message": raise type("With", (Exception,), {"message": "hidden"})("shown")
+    if body == "mute": raise type("Mute", (Exception,), {"__str__": lambda self: 1 / 0})()
     return {1, 2}
 """
 
@@ -267,6 +270,8 @@ def transform_fn(model, body, kind, accept, context):
         ("status_code", 500, "not the toolkit's\nTraceback"),
         ("key", 500, "'absent'\nTraceback"),
         ("none", 500, "Invalid Request\nTraceback"),
+        ("message", 500, "shown\nTraceback"),
+        ("mute", 500, "Invalid Request\nTraceback"),
         ("", 503, "Unsupported model output data type. The script returned a set:"),
     ],
 )

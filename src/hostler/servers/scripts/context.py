@@ -74,26 +74,24 @@ class RequestProcessor:
 
 
 class Metrics:
-    """Takes a script's metrics, as the servers of AWS's images do; nobody reads them here."""
+    """Takes a script's metrics, with the arguments of both servers; nobody reads them here."""
 
-    def add_counter(self, name: str, value: float, idx: int | None = None, dimensions: object = None) -> None: ...
+    def add_counter(self, name: str, value: float, idx: object = None, *more: object, **named: object) -> None: ...
 
-    def add_percent(self, name: str, value: float, idx: int | None = None, dimensions: object = None) -> None: ...
+    def add_percent(self, name: str, value: float, idx: object = None, *more: object, **named: object) -> None: ...
 
-    def add_error(self, name: str, value: str, dimensions: object = None) -> None: ...
+    def add_error(self, name: str, value: object, *more: object, **named: object) -> None: ...
 
-    def add_metric(
-        self, name: str, value: object, idx: int | None = None, unit: str | None = None, dimensions: object = None
-    ) -> None: ...
+    def add_metric(self, name: str, value: object, *more: object, **named: object) -> None: ...
 
     def add_time(
-        self, name: str, value: float, idx: int | None = None, unit: str = "ms", dimensions: object = None
+        self, name: str, value: float, idx: object = None, unit: str = "ms", *more: object, **named: object
     ) -> None:
         """Raises ValueError for another unit than ms and s."""
         _check_unit("time", unit)
 
     def add_size(
-        self, name: str, value: float, idx: int | None = None, unit: str = "MB", dimensions: object = None
+        self, name: str, value: float, idx: object = None, unit: str = "MB", *more: object, **named: object
     ) -> None:
         """Raises ValueError for another unit than MB, kB, GB and B."""
         _check_unit("size", unit)

@@ -127,10 +127,17 @@ class Script:
         """Return the toolkit's answer to an exception: 500, unless it is one of the toolkit's own, with a status."""
         print(error_text.user_traceback(error, self._environment), file=sys.stderr, end="", flush=True)
         own = getattr(sys.modules.get("sagemaker_inference.errors"), "BaseInferenceToolkitError", ())
-        status = _status(error.status_code) if isinstance(error, own) else 500
-        message = error_text.own_message(error, self._environment) or "Invalid Request"
+        status, message = (error.status_code, error.message) if isinstance(error, own) else (500, _words(error))
+        message = error_text.hidden(str(message), self._environment) or "Invalid Request"
         traceback = error_text.user_traceback(error, self._environment)
-        return Reply(status, f"{message}\n{traceback}".encode(), "text/plain")
+        return Reply(_status(status), f"{message}\n{traceback}".encode(), "text/plain")
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # of a user's class
+        return ""
 
 
 def _text(body: bytes) -> str:
