@@ -64,6 +64,14 @@ def text(error: BaseException, environment: Environment) -> str:
     return hidden(message, environment)
 
 
+def own_message(error: BaseException, environment: Environment) -> str:
+    """Return the error's own words, as str() has them; empty if it has none, or raises."""
+    try:
+        return hidden(str(error), environment)
+    except Exception:
+        return ""
+
+
 def hidden(message: str, environment: Environment) -> str:
     """Return the end of a message of the user's code, without this machine's folders."""
     return _end(_hidden(message, environment))

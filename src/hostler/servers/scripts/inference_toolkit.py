@@ -127,17 +127,11 @@ class Script:
         """Return the toolkit's answer to an exception: 500, unless it is one of the toolkit's own, with a status."""
         print(error_text.user_traceback(error, self._environment), file=sys.stderr, end="", flush=True)
         own = getattr(sys.modules.get("sagemaker_inference.errors"), "BaseInferenceToolkitError", ())
-        status, message = (error.status_code, error.message) if isinstance(error, own) else (500, _words(error))
-        message = error_text.hidden(str(message), self._environment) or "Invalid Request"
+        status, message = 500, error_text.own_message(error, self._environment)
+        if isinstance(error, own):
+            status, message = error.status_code, error_text.hidden(str(error.message), self._environment)
         traceback = error_text.user_traceback(error, self._environment)
-        return Reply(_status(status), f"{message}\n{traceback}".encode(), "text/plain")
-
-
-def _words(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # of a user's class
-        return ""
+        return Reply(_status(status), f"{message or 'Invalid Request'}\n{traceback}".encode(), "text/plain")
 
 
 def _text(body: bytes) -> str:
