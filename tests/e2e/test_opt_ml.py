@@ -22,6 +22,11 @@ from hostler.testing.process import HostlerProcess, up
 
 SKLEARN = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 
+HUGGING_FACE = (
+    "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
+    "huggingface-pytorch-inference:2.3.0-transformers4.48.0-cpu-py311-ubuntu22.04"
+)
+
 SINGLE = """
 import json, os, subprocess, sys, threading
 SEEN = {"import": open("/opt/ml/model/labels.txt").read(), "code": os.listdir("/opt/ml/model/code")}
@@ -75,12 +80,18 @@ def _needs_namespaces() -> None:
         pytest.skip(f"nothing can be mounted at /opt/ml here: {refused}")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("workers", "image"), [("1", SKLEARN), ("2", SKLEARN), ("1", HUGGING_FACE)])
 def test_a_script_opens_its_files_below_opt_ml_model_at_import_at_load_and_at_a_call(
-    hostler: Hostler, workers: str
+    hostler: Hostler, workers: str, image: str
 ) -> None:
     before = sorted(os.listdir("/opt"))
-    seen = _asked(hostler, f"single{workers}", SINGLE, {"SAGEMAKER_MODEL_SERVER_WORKERS": workers})
+    seen = _asked(
+        hostler,
+        f"single-{workers}-{['sk', 'hf'][image == HUGGING_FACE]}",
+        SINGLE,
+        {"SAGEMAKER_MODEL_SERVER_WORKERS": workers},
+        image,
+    )
     for when in ("import", "model_fn", "call", "child", "python", "thread"):
         assert seen[when] == "cat", when
     assert seen["code"] == ["inference.py"]
@@ -152,8 +163,10 @@ def test_lint_warns_of_a_path_that_a_script_would_not_find_here_and_only_where_t
     assert found[1].stdout.startswith("Nothing found.")
 
 
-def _asked(hostler: Hostler, name: str, script: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
-    assert not _host(hostler, name, script, environment or {})
+def _asked(
+    hostler: Hostler, name: str, script: str, environment: dict[str, str] | None = None, image: str = SKLEARN
+) -> dict[str, Any]:
+    assert not _host(hostler, name, script, environment or {}, image)
     answer: dict[str, Any] = json.loads(_invoke(hostler, name))
     return answer
 
@@ -164,10 +177,12 @@ def _invoke(hostler: Hostler, name: str) -> bytes:
     return content
 
 
-def _host(hostler: Hostler, name: str, script: str, environment: dict[str, str], **more: Any) -> str:
+def _host(
+    hostler: Hostler, name: str, script: str, environment: dict[str, str], image: str = SKLEARN, **more: Any
+) -> str:
     """Host a script as a single model; return the FailureReason, empty if it is InService."""
     hostler.put(f"{name}.tar.gz", archive({"code/inference.py": script.encode(), "labels.txt": b"cat"}))
-    container = {"Image": SKLEARN, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz", "Environment": environment}
+    container = {"Image": image, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz", "Environment": environment}
     hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **more)
     variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
     hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])

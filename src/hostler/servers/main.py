@@ -50,7 +50,7 @@ def run(everywhere: bool = False) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at a framework's import; threads do not speed up one row
     if config.framework != "auto":
         missing = installed.missing(config.framework)
-        if missing and config.framework != "torch":  # its image also serves scripts without torch
+        if missing and config.framework not in ("torch", "huggingface"):  # their images also serve scripts without them
             _refuse(str(missing), config, error_text.failure(missing, config))
         try:
             if not missing:
