@@ -21,6 +21,7 @@ from hostler.servers.frameworks.predictor import Unloadable
 
 ENV_TASK = "HF_TASK"
 _ENV_TRUST = "HF_TRUST_REMOTE_CODE"
+_TRUST = f"If you trust that code, set {_ENV_TRUST}=True in the container's Environment."
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _DIFFUSERS = "model_index.json"
 # The task of an architecture, by the end of its name; a later line wins.
@@ -66,7 +67,9 @@ def pipeline(folder: Path, environment: Environment) -> Callable[..., object]:
         except MemoryError:
             raise
         except Exception as error:
-            raise Unloadable(f"transformers does not load it for {task}: {_said(error)}") from error
+            advice = _TRUST if not trusted and "trust_remote_code" in str(error) else ""
+            cause = f"transformers does not load it for {task}: {_said(error)}"
+            raise Unloadable(f"{cause}. {advice}".strip(" ."), cause=cause, advice=advice) from error
         finally:
             sys.path[:] = [path for path in sys.path if path != modules]
 
