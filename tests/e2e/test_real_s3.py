@@ -284,12 +284,13 @@ names = os.environ["NAMES"].split("|")
 put = lambda name: s3.put_object(Bucket="models", Key=f"prefix/{name}", Body=name.encode())
 with ThreadPoolExecutor(16) as threads:
     list(threads.map(put, names))
+s3.put_object(Bucket="models", Key="prefix/empty", Body=b"")
 
 async def main():
     cache = ArtifactCache(Path(os.environ["FOLDER"]), source, 1 << 30, ArchiveLimits(1 << 30, 10000, 200))
     first = await cache.fetch("models", "prefix/", form="prefix")
     found = {str(path.relative_to(first.path)) for path in first.path.rglob("*") if path.is_file()}
-    print(found == set(names), all((first.path / name).read_text() == name for name in names))
+    print(found == {*names, "empty"}, all((first.path / name).read_text() == name for name in names))
     again = await cache.fetch("models", "prefix/", form="prefix")
     print(again.id == first.id, again.download)
     s3.put_object(Bucket="models", Key="prefix/part-7", Body=b"changed")
