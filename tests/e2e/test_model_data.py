@@ -135,8 +135,9 @@ def test_archives_that_any_tar_writes_are_served(hostler: Hostler, tmp_path: Pat
     for name, command in PACK.items():
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
         hostler.put(f"packed/{name}.tar.gz", (tmp_path / "out.tgz").read_bytes())
-    container = {"Image": image("xgboost"), "Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/packed/"}
-    deploy(hostler, "packed", [container | {"Environment": {"SAGEMAKER_INFERENCE_ENSEMBLE": "false"}}])
+    aws = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+    container = {"Image": aws, "Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/packed/"}
+    deploy(hostler, "packed", [container])
     for name in PACK:
         assert targets.number(hostler.invoke("packed", f"{name}.tar.gz")) == 17, name
     hostler.sm.delete_endpoint(EndpointName="packed")

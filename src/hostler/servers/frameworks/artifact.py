@@ -42,6 +42,7 @@ _WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
     "tf_model.h5",
 )  # fmt: skip
+_ZEROS = 64  # bytes at the begin of a file; the old binary form has the number of columns among them
 _LISTED_FILES = 50  # of an artifact without a model, to find out whether they are in one folder
 
 
@@ -136,9 +137,9 @@ def xgboost_files(folder: Path, environment: Environment) -> list[Path]:
     Since 1.2-2 these are all at the artifact's top, unless SAGEMAKER_INFERENCE_ENSEMBLE says otherwise
     (get_loaded_booster in serve_utils.py of aws/sagemaker-xgboost-container). Before, it is the first that the system
     lists: here `xgboost-model`, if there is one. An unknown image takes only files of that name, where there are any.
-    Scripts are left out, which the image would fail to load.
+    Scripts are left out, and files that begin with zeros, as no model does: the image would fail to load them.
     """
-    names = [name for name in files(folder) if not name.endswith(".py")]
+    names = [name for name in files(folder) if not (name.endswith(".py") or _begins_with_zeros(folder / name))]
     named = [name for name in names if name.startswith(XGBOOST_FILE)]
     if environment.framework == "auto" and named:
         names = [XGBOOST_FILE] if XGBOOST_FILE in named else named
@@ -147,6 +148,14 @@ def xgboost_files(folder: Path, environment: Environment) -> list[Path]:
     if len(names) > 1 and not (environment.ensemble and xgboost.algorithm(environment.profile("xgboost")).ensembles):
         names = [XGBOOST_FILE if XGBOOST_FILE in names else names[0]]
     return [folder / name for name in names]
+
+
+def _begins_with_zeros(file: Path) -> bool:
+    try:
+        with file.open("rb", buffering=0) as opened:
+            return opened.read(_ZEROS) == bytes(_ZEROS)
+    except OSError:
+        return False
 
 
 def check_torchscript(file: Path) -> None:
