@@ -183,3 +183,19 @@ def test_other_data_is_not_taken_for_the_old_form() -> None:
     for version in VERSIONS:
         for (form, kind), data in old(version).files.items():
             assert xgboost_old.is_old(data) is (form == "binary"), (version, form, kind)
+
+
+def test_a_newer_librarys_model_predicts_as_it_did_unless_the_installed_one_would_leave_out_its_weights(
+    tmp_path: Path,
+) -> None:
+    files, answers = old("3.4.1")
+    for (form, kind), data in files.items():
+        if form == "estimator" or kind == "dart":
+            continue
+        assert same("3.4.1", predicted(booster_of(tmp_path, data).booster), answers[kind]["predictions"]), (form, kind)
+    if tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 4):
+        with pytest.raises(Unloadable, match=r"a dart model as XGBoost 3\.4 and newer save it"):
+            booster_of(tmp_path, files["booster", "dart"])
+    else:
+        booster = booster_of(tmp_path, files["booster", "dart"]).booster
+        assert same("3.4.1", predicted(booster), answers["dart"]["predictions"])

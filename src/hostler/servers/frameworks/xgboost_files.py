@@ -32,6 +32,8 @@ def load(file: Path) -> ModelFile:
         model = pickle.loads(data)
     except (MemoryError, ModuleNotFoundError):
         raise
+    except xgboost_binary.Damaged as error:
+        raise _unreadable(file, str(error)) from None
     except Exception as error:
         raise _unreadable(file, f"as a pickle: {_first_line(error)}") from None
     booster = model.get_booster() if hasattr(model, "get_booster") else model
@@ -52,7 +54,7 @@ def _saved(file: Path, data: bytearray) -> xgboost.Booster:
     try:
         booster.load_model(data)
     except xgboost_binary.Damaged as error:
-        raise _unreadable(file, f"as an old binary model: {error}") from None
+        raise _unreadable(file, str(error)) from None
     except (xgboost.core.XGBoostError, ValueError) as error:
         if "bad_alloc" in str(error):
             raise MemoryError("the model does not fit in memory") from None

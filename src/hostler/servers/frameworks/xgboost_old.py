@@ -33,6 +33,9 @@ _MODEL_PARAM = re.compile(rb'"gbtree_model_param"\s*:\s*\{(?!\s*"num_parallel_tr
 _RAW_SCORE = re.compile(rb'("base_score"\s*:\s*")([^"]*)(")')
 _RAW_NAME = re.compile(rb'"name"\s*:\s*"binary:logitraw"')
 _BEFORE_1_3 = re.compile(rb'"version"\s*:\s*\[\s*1\s*,\s*[0-2]\s*,')
+_WEIGHTS = b"weight_drop"
+_DART = re.compile(rb'name(?:SL\x00{7}\x04|"\s*:\s*")dart')  # in UBJSON and in JSON, up to 3.3
+_OLDER = tuple(int(part) for part in xgboost.__version__.split(".")[:2]) < (3, 4)
 _NAMES = ("feature_names", "feature_types")
 
 
@@ -65,6 +68,7 @@ def is_old(start: bytes | bytearray) -> bool:
 
 def model(data: bytearray) -> bytearray:
     """Return a saved model in a form that the library reads as it was meant. Raises Damaged."""
+    check_weights(data)
     if is_old(data):
         return xgboost_binary.convert(data)
     if data.startswith(b"{") and _BEFORE_1_3.search(data) and _RAW_NAME.search(data):
@@ -83,6 +87,7 @@ def pickled(data: bytes | bytearray) -> bytearray | None:
     if not data.startswith(b"{"):
         return xgboost_binary.convert(data)
     if data[1:2] != b'"':
+        check_weights(data)
         return None
     try:
         snapshot = _SNAPSHOT.decode(data)
@@ -90,6 +95,15 @@ def pickled(data: bytes | bytearray) -> bytearray | None:
         raise xgboost_binary.Damaged(f"it is no JSON of a booster: {error}") from None
     trees = b'"gbtree_model_param":{"num_parallel_tree":"%d",' % _parallel_of(snapshot.Config)
     return model(bytearray(_MODEL_PARAM.sub(trees, bytes(snapshot.Model), count=1)))
+
+
+def check_weights(data: bytes | bytearray) -> None:
+    """Raise Damaged for a dart model of 3.4 or newer, if the library is older: it would leave out trees' weights."""
+    if _OLDER and _WEIGHTS in data and _DART.search(data) is None and data.startswith(b"{"):
+        raise xgboost_binary.Damaged(
+            f"it is a dart model as XGBoost 3.4 and newer save it, and {xgboost.__version__}, installed here, would"
+            " leave out its weights (pip install 'xgboost-cpu>=3.4')"
+        )
 
 
 def _parallel(config: bytes) -> int:
