@@ -166,6 +166,8 @@ NODES = FIRST_TREE + 148
         (NODES + 8, 1, "a node has one child twice"),
         (NODES + 20 + 4, 2, "a node has a child of another node"),
         (NODES + 12, 3000, "a node splits by a feature that the model has not"),
+        (12, 2**30, "it has an output to which no tree adds"),
+        (32, 2**30, "it has an output to which no tree adds"),
         (FIRST_TREE - 160, -1, "its booster is no forest"),
         (FIRST_TREE - 160, 2**31 - 1, "its tree 3 is no tree"),
     ],

@@ -42,6 +42,7 @@ _FLAG = 0x8000_0000  # beside a parent: it is the left child; beside a split: mi
 _DELETED = 0xFFFF_FFFF
 _WRITTEN_AS = (3, 0, 5)  # the last version that had both forms
 _MANY = 2**31 - 1
+_EMPTY_OUTPUTS = 10_000  # of a model without trees, which nothing else bounds
 
 # What the objectives need to be made again, of models before 1.0, which have no configuration. None of it changes a
 # prediction.
@@ -177,6 +178,8 @@ def _gbtree(reader: _Reader, features: int, groups: int, parallel: int) -> dict[
     outputs = reader.array("<i4", count, "trees' outputs")
     if count and not 0 <= outputs.min() <= outputs.max() < groups:
         raise Damaged("a tree adds to an output that the model has not")
+    if groups != (int(outputs.max()) + 1 if count else min(groups, _EMPTY_OUTPUTS)):
+        raise Damaged("it has an output to which no tree adds")
     parallel = parallel if parallel > 0 and count % (parallel * groups) == 0 else 1
     return {
         "name": "gbtree",
