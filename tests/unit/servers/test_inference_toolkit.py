@@ -404,3 +404,14 @@ def test_a_script_is_answered_as_the_toolkit_itself_answers(
     assert answered.status == status
     assert answered.body == (wanted if isinstance(wanted, bytes) else wanted.encode())
     assert answered.content_type == context.get_response_content_type(0)
+
+
+def test_a_body_with_its_media_type_is_answered_so_on_the_hugging_face_images_too(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    text = "def model_fn(d): return 1\ndef transform_fn(m, b, k, a): return 'x', 'text/plain'\n"
+    (tmp_path / "code/inference.py").write_text(text)
+    image = "huggingface-pytorch-inference:2.3.0-transformers4.48.0-cpu-py311-ubuntu22.04"
+    variables = {"SAGEMAKER_BASE_DIR": str(tmp_path), "HOSTLER_IMAGE": image}
+    (answered,) = registry.load(tmp_path, "script", environment.read(variables)).predict([Call(b"{}", "text/csv", "")])
+    assert isinstance(answered, Reply)
+    assert (answered.status, answered.body, answered.content_type) == (200, b"x", "text/plain")

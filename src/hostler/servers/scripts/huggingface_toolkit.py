@@ -74,9 +74,12 @@ class HuggingFace:
             result = self._transform(self._model, data, call.content_type or None, accept)
         except Exception as error:
             return self._failed(error)
+        media_type = accept
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
+            result, media_type = result
         if isinstance(result, Iterator):
-            return Stream(result, accept)
-        request.add_response_property("content-type", accept)
+            return Stream(result, media_type)
+        request.add_response_property("content-type", media_type)
         return inference_toolkit.answer(result, request)
 
     def _in_steps(self, model: object, data: str | bytearray, content_type: str | None, accept: str) -> object:
