@@ -48,9 +48,9 @@ def run(everywhere: bool = False) -> None:
         _refuse(str(error))
     failures.withdraw(config.base)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at a framework's import; threads do not speed up one row
-    if config.framework != "auto":
+    if config.framework not in ("auto", "huggingface"):  # transformers takes seconds, and scripts may need none of it
         missing = installed.missing(config.framework)
-        if missing and config.framework not in ("torch", "huggingface"):  # their images also serve scripts without them
+        if missing and config.framework != "torch":  # its image also serves scripts without torch
             _refuse(str(missing), config, error_text.failure(missing, config))
         try:
             if not missing:
