@@ -68,6 +68,7 @@ MEMORY = (
     " InstanceType."
 )
 SAVE_XGBOOST = "Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model."
+EACH_FILE = "this image takes each file at the archive's top for a model"  # XGBoost's since 1.2-2
 PACK_INSIDE = "Pack what is in that folder, not the folder"
 _NAMED = 60  # characters of a name
 
@@ -75,6 +76,11 @@ _NAMED = 60  # characters of a name
 def define_model_fn(where: str = "") -> str:
     """Return the advice for a script without model_fn; `where` says in which file."""
     return f"Define model_fn(model_dir){where}; it returns the loaded model."
+
+
+def leave_out(name: str) -> str:
+    """Return the advice for a file that is no model, where an image takes each file for one."""
+    return f"Leave {name} out of the archive, or put it into a folder there; if it is a model, save it again."
 
 
 # By code, for errors without advice of their own.

@@ -163,7 +163,7 @@ class _Inspection:
                     message = f"{self._why_taken(path, models)}It is empty. Save the model again."
                     yield Finding("error", path.name, message, Code.MODEL_FILE)
                 elif unnamed != path.name:
-                    yield from _form(framework, path)
+                    yield from self._form(framework, path, models)
             if script:
                 yield Finding(
                     "warning", self._name(script),
@@ -192,9 +192,16 @@ class _Inspection:
             artifact.check_torchscript(file)
         return [file]
 
+    def _form(self, framework: str, model: Path, models: list[Path]) -> Iterator[Finding]:
+        for certain, problem in model_check.problems(framework, model):
+            message = str(problem)
+            if certain and len(models) > 1 and not model.name.startswith(artifact.XGBOOST_FILE):
+                message = f"{self._why_taken(model, models)}{message} {failures.leave_out('it')}"
+            yield Finding("error" if certain else "warning", model.name, message, problem.code)
+
     def _why_taken(self, model: Path, models: list[Path]) -> str:
         if len(models) > 1:
-            return "It is taken for a model, as each file at the archive's top. "
+            return f"{failures.EACH_FILE.capitalize()}. "
         names = (artifact.XGBOOST_FILE, *(name for names, _ in _MODEL_FILES.values() for name in names))
         return "" if model.name in names else "It is taken for the model, as the only such file. "
 
@@ -289,11 +296,6 @@ class _Inspection:
                     f"It is not installed here by itself, and not installed are: {', '.join(missing)}. Where hostler is"
                     f" installed: pip install {' '.join(missing)}",
                 )  # fmt: skip
-
-
-def _form(framework: str, model: Path) -> Iterator[Finding]:
-    for certain, problem in model_check.problems(framework, model):
-        yield Finding("error" if certain else "warning", model.name, str(problem), problem.code)
 
 
 def _program_advice(script: str) -> str:

@@ -131,9 +131,18 @@ ERRORS = {
     ),
     "no model of an ensemble": (
         {"model.bin": "", "other.bin": ""}, XGBOOST,
-        "error: model.bin: It is taken for a model, as each file at the archive's top. It is empty. Save the model"
-        " again.\nerror: other.bin: It is taken for a model, as each file at the archive's top. It is empty. Save the"
+        "error: model.bin: This image takes each file at the archive's top for a model. It is empty. Save the model"
+        " again.\nerror: other.bin: This image takes each file at the archive's top for a model. It is empty. Save the"
         " model again.",
+    ),
+    "a file beside a model that is none": (
+        {"xgboost-model": MODEL, "README.md": "# x", "scaler.pkl": pickle.dumps({"mean": 0})}, XGBOOST,
+        "error: README.md: This image takes each file at the archive's top for a model. It is not an XGBoost model or a"
+        " pickle, or it is cut off. Save it again where it was made: booster.save_model('model.ubj'), packed as"
+        " xgboost-model. Leave it out of the archive, or put it into a folder there; if it is a model, save it again."
+        "\nerror: scaler.pkl: This image takes each file at the archive's top for a model. It is a pickle, but not of a"
+        " booster. Save it again where it was made: booster.save_model('model.ubj'), packed as xgboost-model. Leave it"
+        " out of the archive, or put it into a folder there; if it is a model, save it again.",
     ),
     "several pickles": (
         {"a.pkl": "x", "b.joblib": "x"}, SKLEARN,
@@ -226,7 +235,7 @@ WARNINGS = {
         " hostler is installed: pip install click==1.0",
     ),
     "a script beside a model": (
-        {"model.joblib": PICKLE, "code/train.py": GOOD},
+        {"model.joblib": MODEL, "code/train.py": GOOD},
         f"warning: code/train.py: It is ignored, unless {SDK}",
     ),
     "a script alone": (

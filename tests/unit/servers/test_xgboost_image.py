@@ -240,7 +240,14 @@ def test_selection_is_of_one_model_and_from_1_0_on() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["text/csv", "csv", "TEXT/CSV; charset=utf-8", "text/csv;label_size=1", 'text/csv; label_size="1"'],
+    [
+        "text/csv",
+        "csv",
+        "TEXT/CSV; charset=utf-8",
+        "text/csv;label_size=1",
+        'text/csv; label_size="1"',
+        "text/csv;label_size",
+    ],
 )
 def test_every_name_of_csv_is_accepted(kind: str) -> None:
     assert said(predictor(booster := trained()), kind=kind) == own(booster)
@@ -251,6 +258,11 @@ def test_libsvm_is_read_with_and_without_labels_and_what_is_left_out_is_missing(
     wanted = own(booster := trained(), [[1.5, math.nan, 2, math.nan], [math.nan, 3, math.nan, math.nan]])
     assert said(predictor(booster), b"1 0:1.5 2:2\n0 1:3\n", kind) == wanted
     assert said(predictor(booster), b"0:1.5 word 2:2:9\n1:3", kind) == wanted
+
+
+def test_a_libsvm_column_that_comes_twice_is_the_sum() -> None:
+    wanted = own(booster := trained(), [[0.75, math.nan, 2, math.nan]])
+    assert said(predictor(booster), b"0:0.5 2:2 0:0.25", "libsvm") == wanted
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-npy", "application/jsonlines", "x/parquet"])
@@ -282,12 +294,22 @@ def test_json_npy_and_json_lines_are_refused_unless_bodies_are_lenient(kind: str
         ("text/libsvm", "-1:2"),
         ("text/libsvm", "0:inf"),
         ("", ONE),
+        *(("text/csv", space) for space in ("\n", "  ", "\r\n")),
+        ("text/libsvm", "0:1\t1:2"),
         ("recordio-protobuf", ONE),
     ],
 )
 def test_a_body_that_does_not_parse_is_415_of_one_model_and_400_of_many(kind: str, body: str) -> None:
     assert ask(predictor(), body, kind).status == 415
     assert ask(predictor(many=True), body, kind).status == (415 if "label_size" in kind else 400)
+
+
+def test_of_several_mistakes_the_bodys_is_told() -> None:
+    assert ask(predictor(), "a,b", accept="image/png").status == 415
+    assert ask(predictor(), "1,2,3,4,5", accept="image/png").status == 400
+    assert ask(predictor(), "{}", "application/json", accept="image/png").status == 415
+    reply = ask(predictor(SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="image/png"))
+    assert (reply.status, b"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is image/png" in reply.body) == (406, True)
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", " ", "|"])
@@ -385,8 +407,13 @@ def test_a_file_that_is_no_model_fails_an_ensemble_by_its_name_and_scripts_are_l
     (folder / "inference.py").write_text("")
     with pytest.raises(Unloadable) as refused:
         ours.load(folder, config())
-    assert "metadata" in str(refused.value)
-    assert "Leave metadata out of the archive" in refused.value.advice
+    cause = "this image takes each file at the archive's top for a model, and metadata does not load: "
+    advice = "Leave metadata out of the archive, or put it into a folder there; if it is a model, save it again."
+    assert refused.value.cause.startswith(cause)
+    assert (refused.value.advice, str(refused.value)) == (advice, f"{refused.value.cause}. {advice}")
+    (folder / "metadata").write_text("# a note")
+    with pytest.raises(Unloadable, match="as a pickle: invalid load key, '#'\\. Leave"):
+        ours.load(folder, config())
     unknown = environment.read({})  # an image that is not AWS's
     assert said(ours.load(folder, unknown)) == own(PARTS[0])
     (folder / "metadata").unlink()

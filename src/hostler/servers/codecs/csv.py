@@ -41,6 +41,8 @@ def table(body: bytes, width: int) -> np.ndarray:
     import numpy as np
 
     text = checks.text(body).strip()
+    if not text:
+        raise Rejected(400, "The CSV body holds nothing but space.")
     first = text.split("\n", 1)[0]
     delimiter = _delimiter(first[:_SNIFFED])
     columns = first.count(delimiter) + 1

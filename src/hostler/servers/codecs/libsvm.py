@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 def table(body: bytes, width: int) -> np.ndarray:
     """Return rows of `[label] index:value ...`; an index is a column, zero-based; columns without one are NaN.
 
-    A word without a colon says nothing, and a row without features is one, save after the last that has some (scipy's
-    csr_matrix in serve_utils.py of aws/sagemaker-xgboost-container). Raises Rejected: 400 for a body that does not
-    parse or fit, 413 for one of too many cells.
+    Words end at a space, not at a tab. One without a colon says nothing, a column that comes twice is the sum, and a
+    row without features is one, save after the last that has some (scipy's csr_matrix in serve_utils.py of
+    aws/sagemaker-xgboost-container). Raises Rejected: 400 for a body that does not parse or fit, 413 for one of too
+    many cells.
     """
     import numpy as np
 
     rows, columns, values = array("q"), array("q"), array("d")
     for number, line in enumerate(checks.text(body).strip().split("\n")):
-        for field in line.split():
+        for field in line.split(" "):
             index, colon, value = field.partition(":")
             if not colon:
                 continue
@@ -42,7 +43,9 @@ def table(body: bytes, width: int) -> np.ndarray:
     count, column_count = rows[-1] + 1, max(columns) + 1
     checks.check_cells(count * max(column_count, width))
     table = np.full((count, column_count), math.nan)
-    table[np.frombuffer(rows, np.int64), np.frombuffer(columns, np.int64)] = np.frombuffer(values)
+    cells = np.frombuffer(rows, np.int64), np.frombuffer(columns, np.int64)
+    table[cells] = 0
+    np.add.at(table, cells, np.frombuffer(values))
     if np.isinf(table).any():
         raise Rejected(400, "The body holds an infinite number.")
     if width > column_count:

@@ -42,6 +42,9 @@ def problems(framework: str, file: Path) -> Iterator[Problem]:
         kind = "a pickle" if framework == "sklearn" else "an XGBoost model or a pickle"
         yield Problem(True, Unloadable(f"It is not {kind}, or it is cut off. {_SAVE_AGAIN[framework]}"))
         return
+    if framework == "xgboost" and not any(module.partition(".")[0] == "xgboost" for module in pickle.modules):
+        yield Problem(True, Unloadable(f"It is a pickle, but not of a booster. {_SAVE_AGAIN[framework]}"))
+        return
     old_imports.teach()
     for module in sorted(pickle.modules):
         top = module.partition(".")[0]

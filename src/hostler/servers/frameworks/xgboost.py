@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import xgboost
 
+from hostler import failures
 from hostler.servers.codecs import media, request_rows
 from hostler.servers.environment import Environment
 from hostler.servers.frameworks import artifact, xgboost_answers, xgboost_bodies, xgboost_files, xgboost_rows
@@ -47,9 +48,8 @@ def _loaded(file: Path, count: int) -> ModelFile:
     except Unloadable as error:
         if count == 1 or file.name.startswith(artifact.XGBOOST_FILE):
             raise
-        text = f"{error}; this image takes each file at the archive's top for a model, and all of them predict together"
-        advice = f"Leave {file.name} out of the archive, or put it into a folder of it. {error.advice}"
-        raise Unloadable(text, error.code, cause=text, advice=advice) from None
+        cause, advice = f"{failures.EACH_FILE}, and {error.cause}", failures.leave_out(file.name)
+        raise Unloadable(f"{cause}. {advice}", error.code, cause=cause, advice=advice) from None
 
 
 def _cut_to_best(model: ModelFile, saved: bool) -> xgboost.Booster:
@@ -126,17 +126,17 @@ class XGBoost:
                 if not call.body:
                     replies[number] = Reply(204, b"", media.CSV)
                     continue
-                form = self._form(call.accept)
                 kind = xgboost_bodies.kind(call.content_type, self._lenient)
                 row = request_rows.plain_row(call.body, kind, self._width) if buffer else None
-                if row is None:
-                    table = self._table(call.body, call.content_type, kind)
+                table = self._table(call.body, call.content_type, kind) if row is None else None
+                form = self._form(call.accept)  # last, as in the image: of several mistakes the body's is told
+                if table is not None:
                     if not buffer or len(table) > 1:
                         self._flush(buffer, queued, replies)
                         replies[number] = _reply(self._predict(table, buffer), form)
                         continue
                     row = table[0].tolist()
-                assert buffer
+                assert buffer and row
                 buffer.put(len(queued), row)
                 queued.append((number, form))
                 if len(queued) == buffer.room:

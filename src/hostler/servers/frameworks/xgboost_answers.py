@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hostler import contract
 from hostler.servers.codecs import csv, json, media
 from hostler.servers.frameworks import xgboost_selection
 from hostler.servers.frameworks.predictor import Rejected
@@ -89,6 +90,8 @@ def _of_one_model(header: str, style: Style, selection: Selection | None) -> For
         encode = _own_lines
     elif accept in _OF_ONE:
         encode = _OF_ONE[accept]
+    elif accept not in _ACCEPTS:
+        raise Rejected(406, f"{contract.ENV_DEFAULT_ACCEPT} is {accept}, which is none of {', '.join(_OF_ONE)}.")
     else:  # the image accepts it, has no encoder for it, and answers 500
         raise Rejected(406, f"Accept type {accept} is for selected inference alone: set SAGEMAKER_INFERENCE_OUTPUT.")
     return Form(_with_charset(accept), encode)

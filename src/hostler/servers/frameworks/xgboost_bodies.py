@@ -83,5 +83,5 @@ def _decoded(body: bytes, kind: str) -> np.ndarray:
 
 
 def _is_other_label_size(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() == "label_size" and value.strip().strip('"') != "1"
+    name, equals, value = parameter.partition("=")
+    return bool(equals) and name.strip() == "label_size" and value.strip().strip('"') != "1"

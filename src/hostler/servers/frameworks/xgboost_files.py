@@ -35,7 +35,7 @@ def load(file: Path) -> ModelFile:
     except xgboost_binary.Damaged as error:
         raise _unreadable(file, str(error)) from None
     except Exception as error:
-        raise _unreadable(file, f"as a pickle: {_first_line(error)}") from None
+        raise _unreadable(file, f"as a pickle: {_first_line(error).rstrip('.')}") from None
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     if not isinstance(booster, xgboost.Booster):
         raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
