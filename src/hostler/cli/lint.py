@@ -196,7 +196,8 @@ class _Inspection:
         for certain, problem in model_check.problems(framework, model):
             message = str(problem)
             if certain and len(models) > 1 and not model.name.startswith(artifact.XGBOOST_FILE):
-                message = f"{self._why_taken(model, models)}{message} {failures.leave_out('it')}"
+                fault = message.removesuffix(failures.SAVE_XGBOOST)
+                message = f"{self._why_taken(model, models)}{fault}{failures.leave_out('it')}"
             yield Finding("error" if certain else "warning", model.name, message, problem.code)
 
     def _why_taken(self, model: Path, models: list[Path]) -> str:
