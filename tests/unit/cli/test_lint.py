@@ -139,8 +139,8 @@ ERRORS = {
         {"xgboost-model": MODEL, "README.md": "# x", "scaler.pkl": pickle.dumps({"mean": 0})}, XGBOOST,
         "error: README.md: This image takes each file at the archive's top for a model. It is not an XGBoost model or a"
         " pickle, or it is cut off. Leave it out of the archive, or put it into a folder there; if it is a model, save"
-        " it again.\nerror: scaler.pkl: This image takes each file at the archive's top for a model. It is a pickle, but"
-        " not of a booster. Leave it out of the archive, or put it into a folder there; if it is a model, save it"
+        " it again.\nerror: scaler.pkl: This image takes each file at the archive's top for a model. It is a pickle,"
+        " but not of a booster. Leave it out of the archive, or put it into a folder there; if it is a model, save it"
         " again.",
     ),
     "several pickles": (

@@ -136,7 +136,8 @@ class XGBoost:
                         replies[number] = _reply(self._predict(table, buffer), form)
                         continue
                     row = table[0].tolist()
-                assert buffer and row
+                assert buffer
+                assert row
                 buffer.put(len(queued), row)
                 queued.append((number, form))
                 if len(queued) == buffer.room:
