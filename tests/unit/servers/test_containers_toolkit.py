@@ -325,6 +325,10 @@ def test_a_response_has_flasks_members() -> None:
     response.headers["X-A"] = "1"
     assert flask_response.answer(response) == Reply(422, b"other", "text/plain; charset=utf-8", (("X-A", "1"),))
     assert Response(status=599).status == "599 UNKNOWN"
+    response.status, response.mimetype = "202 ACCEPTED", "text/csv"
+    assert (response.status_code, response.content_type) == (202, "text/csv; charset=utf-8")
+    response.status, response.content_type = 418, "a/b"
+    assert (response.status_code, response.mimetype) == (418, "a/b")
 
 
 # --- many models: sagemaker_sklearn_container/handler_service.py, sagemaker_inference ------------------------------

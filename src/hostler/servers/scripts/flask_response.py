@@ -38,8 +38,8 @@ class Response:
         if content_type is None and (mimetype is not None or "Content-Type" not in self.headers):
             content_type = with_charset(mimetype or self.default_mimetype)
         if content_type is not None:
-            self.headers["Content-Type"] = content_type
-        self.status_code = int(str(status or 200).partition(" ")[0]) if not isinstance(status, int) else int(status)
+            self.content_type = content_type
+        self.status = status or 200
         self.direct_passthrough = direct_passthrough
         self.response: Iterable[str | bytes] = ()
         if isinstance(response, str | bytes | bytearray):
@@ -48,19 +48,31 @@ class Response:
             self.response = response
 
     @property
-    def status(self) -> str:
+    def status(self) -> Any:  # text; also a number may be assigned
         try:
             return f"{self.status_code} {http.HTTPStatus(self.status_code).phrase.upper()}"
         except ValueError:
             return f"{self.status_code} UNKNOWN"
 
+    @status.setter
+    def status(self, value: int | str) -> None:
+        self.status_code = int(str(int(value) if isinstance(value, int) else value).partition(" ")[0])
+
     @property
     def content_type(self) -> str:
         return self.headers["Content-Type"] or ""
 
+    @content_type.setter
+    def content_type(self, value: str) -> None:
+        self.headers["Content-Type"] = value
+
     @property
     def mimetype(self) -> str:
         return self.content_type.partition(";")[0].strip().lower()
+
+    @mimetype.setter
+    def mimetype(self, value: str) -> None:
+        self.content_type = with_charset(value)
 
     @property
     def is_streamed(self) -> bool:
