@@ -347,6 +347,19 @@ def test_a_pickled_model_takes_csv_with_one_column_less_and_no_fewer() -> None:
 
 
 @pytest.mark.parametrize("many", [False, True])
+def test_models_of_several_widths_take_the_narrowest_ones_columns_and_of_several_forms_none(many: bool) -> None:
+    narrow = xgboost.train({"nthread": 1, "max_depth": 3}, xgboost.DMatrix(ROWS[:, :3], LABELS), 2)
+    wide = trained()
+    for boosters in ((narrow, wide), (wide, narrow)):
+        together = predictor(*boosters, many=many)
+        mean = np.mean([own(narrow, [[1, 2, 3]]), own(wide, [[1, 2, 3, math.nan]])], axis=0, dtype=np.float32)
+        assert said(together, "1,2,3") == mean.tolist()
+        assert ask(together, "1,2,3,4").status == 400
+    refused = ask(predictor(wide, MULTI, many=many))
+    assert (refused.status, b"different numbers of values" in refused.body) == (400, True)
+
+
+@pytest.mark.parametrize("many", [False, True])
 def test_an_empty_body_is_204(many: bool) -> None:
     assert ask(predictor(many=many), b"") == Reply(204, b"", "text/csv")
 

@@ -90,7 +90,7 @@ class XGBoost:
             booster.set_param({"nthread": 1, "validate_parameters": False})
         self._boosters = boosters
         self._booster = boosters[0]
-        self._width: int = self._booster.num_features()
+        self._width: int = min(booster.num_features() for booster in boosters)
         self._pickled = pickled
         self._lenient = environment.lenient_bodies
         self._unreadable = 400 if environment.multi_model else 415  # the status of a body that does not parse
@@ -170,11 +170,12 @@ class XGBoost:
             buffer.fill(table)
             return buffer.predict(self._booster.handle, len(table))
         if self._inplace:
-            values = self._booster.inplace_predict(table, validate_features=False)
-        else:
-            rows = xgboost_rows.matrix(table, self._booster.feature_types)
-            each = [booster.predict(rows, validate_features=False) for booster in self._boosters]
-            values = each[0] if len(each) == 1 else _majority(each) if self._votes else np.mean(each, axis=0)
+            return self._booster.inplace_predict(table, validate_features=False).tolist()  # type: ignore[no-any-return]
+        each = [_predicted(booster, table) for booster in self._boosters]
+        if len({values.shape for values in each}) > 1:
+            text = "Unable to evaluate payload provided: the models predict different numbers of values for a row."
+            raise Rejected(400, text)
+        values: np.ndarray = each[0] if len(each) == 1 else _majority(each) if self._votes else np.mean(each, axis=0)
         return values.tolist()  # type: ignore[no-any-return]
 
 
@@ -187,6 +188,13 @@ def _reply(values: list[object], form: Form) -> Reply:
 
 def _refusal(error: Rejected) -> Reply:
     return Reply(error.status, str(error).encode(), "text/plain")
+
+
+def _predicted(booster: xgboost.Booster, table: np.ndarray) -> np.ndarray:
+    """Return a booster's predictions of rows that are no wider than it: of several, the narrowest says their width."""
+    rows = xgboost_rows.matrix(xgboost_bodies.widened(table, booster.num_features()), booster.feature_types)
+    values: np.ndarray = booster.predict(rows, validate_features=False)
+    return values
 
 
 def _majority(each: list[np.ndarray]) -> np.ndarray:

@@ -71,8 +71,15 @@ def table(body: bytes, kind: str, width: int, *, pickled: bool, unreadable: int)
         return rows
     if columns > width or (pickled and columns < width - 1 and kind != media.LIBSVM):
         raise Rejected(400, f"Unable to evaluate payload provided: it has {columns} columns; the model takes {width}.")
+    return widened(rows, width)
+
+
+def widened(rows: np.ndarray, width: int) -> np.ndarray:
+    """Return rows with missing values up to a width. Raises Rejected (413)."""
+    if rows.shape[1] >= width:
+        return rows
     checks.check_cells(len(rows) * width)
-    padded: np.ndarray = np.pad(rows, ((0, 0), (0, width - columns)), constant_values=np.nan)
+    padded: np.ndarray = np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=np.nan)
     return padded
 
 
