@@ -41,11 +41,21 @@ _WHOLE = f"Pack it without --listed-incremental (-g): {_PACK}"
 _ONE_VOLUME = f"Pack it in one volume (no -M): {_PACK}"
 _RAISE = "If that is meant so, raise archive_max_bytes, archive_max_files or archive_max_ratio in hostler.toml."
 
+_GZIP = b"\x1f\x8b"
 _FORMATS = {
     b"PK\x03\x04": "a zip",
+    b"PK\x05\x06": "an empty zip",
+    b"7z\xbc\xaf\x27\x1c": "a 7z",
+    b"Rar!": "a rar",
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ\0": "compressed with xz",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"]\0\0": "compressed with lzma",
+    b"LZIP": "compressed with lzip",
+    b"\x89LZO": "compressed with lzop",
+    b"\x04\x22\x4d\x18": "compressed with lz4",
+    b"\x1f\x9d": "compressed with compress",
+    _GZIP: "compressed with gzip",
 }
 
 
@@ -101,7 +111,7 @@ class _Extraction:
 
     def run(self) -> Extracted:
         self._folder.mkdir()
-        archive: tarfile.TarFile = _parsed(lambda: tarfile.TarFile(fileobj=self._stream, encoding="utf-8"))  # type: ignore[arg-type]
+        archive = self._open()
         while (member := _parsed(archive.next)) is not None:
             self._put(member)
             if member.issparse():  # tarfile errs where a pax header gives the stored size, too
@@ -110,6 +120,17 @@ class _Extraction:
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
         self._stream.expect_end()
         return Extracted(self._size, self._files, self._data and self._files > 0)
+
+    def _open(self) -> tarfile.TarFile:
+        """Read the first header. Only where it cannot be read is the form looked at: a name may begin like a form."""
+        try:
+            return _parsed(lambda: tarfile.TarFile(fileobj=self._stream, encoding="utf-8"))  # type: ignore[arg-type]
+        except ArchiveBad:
+            if form := _form(self._stream.start):
+                raise ArchiveBad(
+                    f"The archive is {form}, packed once more with gzip: a gzipped tar is expected.", REPACK
+                ) from None
+            raise
 
     def _put(self, member: tarfile.TarInfo) -> None:
         if member.type == _LABEL:  # of the whole archive
@@ -280,6 +301,11 @@ def _map(member: tarfile.TarInfo) -> Iterable[tuple[int, int]]:
     return pieces
 
 
+def _form(start: bytes) -> str:
+    """Return the form of bytes that begin so; empty if it is unknown."""
+    return next((form for magic, form in _FORMATS.items() if start.startswith(magic)), "")
+
+
 def _padded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
@@ -308,6 +334,7 @@ class _Unpacked:
         self._input = b""  # packed, not yet unpacked
         self._position = 0  # in the unpacked bytes, as tarfile counts
         self._unpacked = 0
+        self.start = b""  # the first bytes unpacked
         self._last = b""  # the bytes taken last
         self.headers = 0  # bytes of headers that tarfile has read for the present member
         self._limits = limits
@@ -319,13 +346,13 @@ class _Unpacked:
     def _check_magic(self) -> None:
         while len(self._input) < _BLOCK and (more := self._packed.read(_PIECE)):
             self._input += more
-        if self._input.startswith(b"\x1f\x8b"):
+        if self._input.startswith(_GZIP):
             return
         if not self._input:
             raise ArchiveBad("The archive is empty: a gzipped tar is expected.", REPACK)
         if self._input[257:262] == b"ustar":
             raise ArchiveBad("The archive is a plain tar: a gzipped one is expected.", REPACK)
-        form = next((form for magic, form in _FORMATS.items() if self._input.startswith(magic)), "not in gzip's format")
+        form = _form(self._input) or "not in gzip's format"
         raise ArchiveBad(f"The archive is {form}: a gzipped tar is expected.", REPACK)
 
     def tell(self) -> int:
@@ -382,6 +409,7 @@ class _Unpacked:
                 raise ArchiveBad("The archive's gzip data are damaged.", REPACK) from None
             self._input = self._zlib.unconsumed_tail or self._zlib.unused_data
             if data:
+                self.start = self.start or data[:_BLOCK]
                 self._count(len(data))
                 return data
 
@@ -392,7 +420,7 @@ class _Unpacked:
             if not self._input:
                 return False
         self._input = member + (self._packed.read(2) if len(member) < 2 else b"")
-        if not self._input.startswith(b"\x1f\x8b"):
+        if not self._input.startswith(_GZIP):
             raise _followed()
         self._zlib = zlib.decompressobj(31)
         return True

@@ -81,7 +81,7 @@ def enter(view: View) -> None:
             base, name = os.path.split(contract.BASE_DIR)
             with _step(f"there must be a folder {base}"):
                 entries = os.listdir(base)
-            _cover(base, entries)
+            _cover(base, (entry for entry in entries if entry != name))  # a file, or a link to nowhere
             os.mkdir(os.path.join(base, name))
         _bind(folder, contract.BASE_DIR)
         if view.isolated:  # 4.

@@ -244,6 +244,41 @@ def test_a_hostile_archive_is_refused_with_a_sentence_and_leaves_nothing(tmp_pat
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "side", "packed"]
 
 
+@pytest.mark.parametrize(
+    ("start", "form"),
+    [
+        (b"PK\x03\x04", "a zip"),
+        (b"PK\x05\x06", "an empty zip"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z"),
+        (b"Rar!\x1a\x07", "a rar"),
+        (b"BZh91AY&SY", "compressed with bzip2"),
+        (b"\xfd7zXZ\0", "compressed with xz"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+        (b"\x5d\0\0\x80\0\xff", "compressed with lzma"),
+        (b"LZIP\x01", "compressed with lzip"),
+        (b"\x89LZO\0\r\n", "compressed with lzop"),
+        (b"\x04\x22\x4d\x18", "compressed with lz4"),
+        (b"\x1f\x9d\x90", "compressed with compress"),
+    ],
+)
+def test_a_form_that_is_no_gzipped_tar_is_named_also_within_a_gzip(tmp_path: Path, start: bytes, form: str) -> None:
+    data = start + bytes(range(1, 256)) * 4
+    with pytest.raises(ArtifactBad, match=f"is {form}: a gzipped tar is expected"):
+        out(data, tmp_path)
+    with pytest.raises(ArtifactBad, match=f"is {form}, packed once more with gzip"):
+        out(gzip.compress(data), tmp_path)
+
+
+def test_an_archive_that_is_gzipped_twice_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactBad, match="is compressed with gzip, packed once more with gzip"):
+        out(gzip.compress(GOOD), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["BZh", "LZIP", "Rar!", "]"])
+def test_a_file_may_have_a_name_that_begins_like_another_form(tmp_path: Path, name: str) -> None:
+    assert out(files([name]), tmp_path).files == 1
+
+
 def test_a_good_archive_comes_out_as_it_is(tmp_path: Path) -> None:
     assert out(GOOD, tmp_path) == Extracted(bytes=1004, files=2, data=False)
     assert (tmp_path / "out/model/a.bin").read_bytes() == b"a" * 1000

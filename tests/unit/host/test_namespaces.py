@@ -17,11 +17,12 @@ needs_opt_ml = pytest.mark.skipif(bool(ALLOWED.opt_ml), reason=f"no mounts here:
 needs_isolation = pytest.mark.skipif(bool(ALLOWED.isolation), reason=f"no networks here: {ALLOWED.isolation}")
 
 
-def inside(view: View, look: Callable[[], str]) -> str:
-    """Return what `look` sees in a child that has entered; the error's text if it raises OSError."""
+def inside(view: View, look: Callable[[], str], before: Callable[[], object] = lambda: None) -> str:
+    """Return what `look` sees in a child that has entered, after `before`; the error's text if one raises OSError."""
     reading, writing = os.pipe()
     if not (pid := os.fork()):
         try:
+            before()
             namespaces.enter(view)
             answer = look()
         except OSError as error:
@@ -79,6 +80,21 @@ def test_what_the_child_writes_is_in_the_folder_and_shared_artifacts_are_read_on
 def test_artifacts_need_not_be_there_and_the_folder_must(folder: Path) -> None:
     assert inside(View(str(folder), artifacts="/no/such/folder"), lambda: "entered") == "entered"
     assert "No such file" in inside(View("/no/such/folder"), lambda: "entered")
+
+
+def cover_opt() -> None:
+    """Give this process an /opt of its own, which is empty."""
+    namespaces._unshare(namespaces._CLONE_NEWNS)
+    namespaces._mount(None, "/", None, namespaces._MS_REC | namespaces._MS_SLAVE)
+    namespaces._cover("/opt", ())
+
+
+@needs_opt_ml
+@pytest.mark.parametrize(
+    "make", [lambda: Path("/opt/ml").write_text("a file"), lambda: os.symlink("/no/such/folder", "/opt/ml")]
+)
+def test_what_lies_at_opt_ml_and_is_no_folder_is_covered(folder: Path, make: Callable[[], object]) -> None:
+    assert inside(View(str(folder)), Path("/opt/ml/model/name").read_text, lambda: (cover_opt(), make())) == "mine"
 
 
 @needs_opt_ml
