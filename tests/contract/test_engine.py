@@ -531,6 +531,7 @@ def test_an_isolated_container_has_a_socket_and_ports_of_its_own_or_is_not_start
         if stage.image == COMMAND and not stage.isolates:
             with pytest.raises(NotStarted, match="EnableNetworkIsolation, which this machine does not allow"):
                 await engine.start("alone")
+            await engine.stop("alone", 0)
             return
         report = await engine.start("alone")
         await stage.family("alone.0")

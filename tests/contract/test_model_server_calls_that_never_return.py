@@ -138,8 +138,8 @@ COUNTS = """
 import os, time
 def model_fn(folder): return folder
 def predict_fn(data, model):
-    with open(model + "/calls", "a") as file: file.write(f"{int(data[0])}\\n")
-    while data[0] == 1 and not os.path.exists(model + "/go-on"): time.sleep(0.01)
+    with open(model + "/calls", "a") as file: file.write(f"{int(data)}\\n")
+    while data == 1 and not os.path.exists(model + "/go-on"): time.sleep(0.01)
     return os.getpid()
 """
 
