@@ -339,6 +339,21 @@ def test_columns_that_are_left_out_are_missing_and_more_than_the_models_are_400(
             assert reply.body.startswith(b"Unable to evaluate payload provided: ")
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("image", ["sagemaker-xgboost:0.90-2", "sagemaker-xgboost:1.0-1", "xgboost:1"])
+def test_older_images_ignore_columns_past_the_models_but_for_csv_of_a_pickle(image: str, many: bool) -> None:
+    booster = trained()
+    for pickled, kind, body, row in (
+        (False, "text/csv", "1,2,3,4,5", [1, 2, 3, 4]),
+        (False, "text/libsvm", "1:2 9:1", [math.nan, 2, math.nan, math.nan]),
+        (True, "text/libsvm", "1:2 4:1", [math.nan, 2, math.nan, math.nan]),
+    ):
+        reply = ask(predictor(booster, image=image, many=many, pickled=pickled), body, kind, "text/csv")
+        assert (reply.status, [float(reply.body)]) == (200, own(booster, [row]))
+    for kind, body in (("text/csv", "1,2,3,4,5"), ("text/libsvm", "5:1")):
+        assert ask(predictor(booster, image=image, many=many, pickled=True), body, kind).status == 400
+
+
 def test_a_pickled_model_takes_csv_with_one_column_less_and_no_fewer() -> None:
     booster = trained()
     assert said(predictor(booster, pickled=True), "1,2,3") == own(booster, [[1, 2, 3, math.nan]])

@@ -91,10 +91,11 @@ class XGBoost:
         self._boosters = boosters
         self._booster = boosters[0]
         self._width: int = min(booster.num_features() for booster in boosters)
-        self._pickled = pickled
+        algorithm = images.algorithm(environment.profile("xgboost"))
+        self._model = xgboost_bodies.Model(self._width, pickled, algorithm.ignores_columns)
         self._lenient = environment.lenient_bodies
         self._unreadable = 400 if environment.multi_model else 415  # the status of a body that does not parse
-        self._form = self._chooser(environment)
+        self._form = self._chooser(algorithm, environment)
         self._votes = False
         self._inplace = self._single = False
         if len(boosters) > 1:
@@ -106,8 +107,7 @@ class XGBoost:
         self._inplace = proof.inplace
         self._single = proof.single
 
-    def _chooser(self, environment: Environment) -> xgboost_answers.Chooser:
-        algorithm = images.algorithm(environment.profile("xgboost"))
+    def _chooser(self, algorithm: images.Algorithm, environment: Environment) -> xgboost_answers.Chooser:
         style = xgboost_answers.Style(
             environment.multi_model, algorithm.answers_by_accept, environment.default_accept, environment.batch
         )
@@ -159,7 +159,7 @@ class XGBoost:
 
     def _table(self, body: bytes, content_type: str, kind: str) -> np.ndarray:
         try:
-            return xgboost_bodies.table(body, kind, self._width, pickled=self._pickled, unreadable=self._unreadable)
+            return xgboost_bodies.table(body, kind, self._model, self._unreadable)
         except Rejected as error:
             if content_type:
                 raise

@@ -7,6 +7,7 @@ aws/sagemaker-xgboost-container.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,12 +52,28 @@ def kind(header: str, lenient: bool) -> str:
     )
 
 
-def table(body: bytes, kind: str, width: int, *, pickled: bool, unreadable: int) -> np.ndarray:
+class Model(NamedTuple):
+    """What decides which rows a model takes. `ignores_columns`: those past its own, as its image's library does."""
+
+    width: int  # columns; 0: any number
+    pickled: bool
+    ignores_columns: bool
+
+    def takes(self, columns: int, kind: str) -> bool:
+        """Whether the image takes rows of so many columns: of a pickled model it asks more than its library does."""
+        if self.pickled:
+            most, least = (self.width + 1, 0) if kind == media.LIBSVM else (self.width, self.width - 1)
+            if not least <= columns <= most:
+                return False
+        return columns <= self.width or self.ignores_columns
+
+
+def table(body: bytes, kind: str, model: Model, unreadable: int) -> np.ndarray:
     """Return rows as float32, of the model's width: missing values are NaN, and so are columns that are left out.
 
-    `pickled`: the model was, so its image takes no CSV and no recordio-protobuf with more than one column left out.
-    Raises Rejected: `unreadable` for a body that does not parse, 400 for more columns than the model's, 413.
+    Raises Rejected: `unreadable` for a body that does not parse, 400 for columns that the model does not take, 413.
     """
+    width = model.width
     try:
         if kind in _LENIENT:
             return request_rows.float32(request_rows.table(body, kind, width))
@@ -69,9 +86,9 @@ def table(body: bytes, kind: str, width: int, *, pickled: bool, unreadable: int)
     columns = rows.shape[1]
     if columns == width or not width:
         return rows
-    if columns > width or (pickled and columns < width - 1 and kind != media.LIBSVM):
+    if not model.takes(columns, kind):
         raise Rejected(400, f"Unable to evaluate payload provided: it has {columns} columns; the model takes {width}.")
-    return widened(rows, width)
+    return widened(rows, width) if columns < width else np.ascontiguousarray(rows[:, :width])
 
 
 def widened(rows: np.ndarray, width: int) -> np.ndarray:

@@ -26,6 +26,7 @@ class Algorithm:
     selects: bool  # one model: SAGEMAKER_INFERENCE_OUTPUT selects what is answered
     absolute_error: bool  # and that of models of this objective
     ensembles: bool  # all files at the artifact's top are models that answer together
+    ignores_columns: bool  # its library does not see columns past the model's; later ones refuse them
     saved_best_trees: bool  # its library takes `best_ntree_limit` from a saved model
 
 
@@ -53,5 +54,6 @@ def algorithm(profile: Profile) -> Algorithm:
         selects=found >= (1, 0, 1),
         absolute_error=found >= (1, 7, 1),
         ensembles=found >= (1, 2, 2),
+        ignores_columns=found < (1, 2),
         saved_best_trees=(1, 5, 1) <= found < (2,),
     )
