@@ -54,6 +54,8 @@ def test_the_framework_is_recognized_by_the_files(tmp_path: Path, names: list[st
         (("serving.properties", "model.py", "xgboost-model"), "configures DJL Serving"),
         (("config.pbtxt", "model.onnx"), r"config\.pbtxt configures Triton"),
         (("densenet/config.pbtxt", "densenet/1/model.onnx"), r"densenet/config\.pbtxt is of a model repository"),
+        (("model.plan",), r"model\.plan is an engine of TensorRT"),
+        (("code/serving.properties", "code/model.py"), r"code/serving\.properties configures DJL Serving"),
         (("1/saved_model.pb", "1/variables/variables.index"), r"1/saved_model\.pb is TensorFlow's SavedModel"),
         (("export/Servo/1/saved_model.pb",), "TensorFlow's SavedModel"),
         (("model.keras",), "Keras"),

@@ -57,10 +57,6 @@ def test_a_prediction_is_the_body_that_the_toolkit_itself_makes(prediction: obje
         with pytest.raises(ValueError, match=str(error)):
             encode(prediction, kind)
         return
-    if kind == "application/x-npy" and isinstance(prediction, dict):
-        with pytest.raises(ValueError, match="pickle"):  # the toolkit pickles it
-            encode(prediction, kind)
-        return
     assert encode(prediction, kind) == wanted
 
 
@@ -127,6 +123,12 @@ def test_npy_is_written_and_read() -> None:
     assert isinstance(body, bytes)
     assert kind == "application/x-npy"
     assert np.load(io.BytesIO(body)).tolist() == [[1.5, 2.0]]
+
+
+def test_npy_of_objects_is_pickled_for_a_caller_who_unpickles_it() -> None:
+    body = encode(np.array(["cat", "dog"], dtype=object), "application/x-npy")
+    assert isinstance(body, bytes)
+    assert np.load(io.BytesIO(body), allow_pickle=True).tolist() == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/csv;q=0.5", "text/*", "application/json; charset=utf-8"])

@@ -65,6 +65,12 @@ def test_an_older_pickle_predicts_as_it_did_or_is_named(models: Path, tmp_path: 
     assert (served >= {"dt", "rf", "knn", "nb"}) is (version >= "1.4")
 
 
+def test_a_pickle_whose_error_says_nothing_is_told_by_the_errors_type(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04")
+    with pytest.raises(Unloadable, match=r"model\.pkl does not load: EOFError"):
+        ours.load(tmp_path, environment.read({}))
+
+
 def test_xgboost_is_taught_when_it_is_imported_and_not_before() -> None:
     program = (
         "import sys; from hostler.servers.frameworks import old_imports; old_imports.teach();"

@@ -64,6 +64,7 @@ def npy(array: object) -> bytes:
     [
         (b"[[1, 2]]", "application/json", b"torch.float32"),
         (b"1,2\n3,4", "text/csv", b"torch.float32"),
+        (b"5", "text/csv", b"torch.float32"),
         (npy(np.array([1, 2])), "application/x-npy", b"torch.int64"),
         (npy(np.array([1.5], ">f8")), "application/x-npy", b"torch.float64"),
     ],

@@ -26,6 +26,8 @@ _CONFIGURATIONS = {
 # Models that no server here loads, by a pattern of their paths; `*` covers folders, too.
 _MODELS = (
     ("*/config.pbtxt", "is of a model repository for Triton Inference Server", refused.TRITON),
+    ("*.plan", "is an engine of TensorRT, as Triton serves it", refused.TRITON),
+    ("*/serving.properties", "configures DJL Serving (LMI)", refused.LMI),
     ("*saved_model.pb", "is TensorFlow's SavedModel", refused.TENSORFLOW),
     ("*.keras", "is a model of Keras", refused.TENSORFLOW),
     ("*.h5", "is a model of Keras", refused.TENSORFLOW),

@@ -43,7 +43,7 @@ def load(folder: Path, environment: Environment) -> Onnx:
     except (MemoryError, Unloadable):
         raise
     except Exception as error:
-        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
+        raise Unloadable(f"{file.name} does not load: {str(error) or type(error).__name__}") from None
 
 
 class Onnx:

@@ -34,7 +34,7 @@ def load(folder: Path, environment: Environment) -> Sklearn:
             raise mismatch from error
         if isinstance(error, ModuleNotFoundError):
             raise
-        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from error
+        raise Unloadable(f"{file.name} does not load: {str(error) or type(error).__name__}") from error
     if not callable(getattr(model, "predict", None)):
         raise Unloadable(f"{file.name} holds a {type(model).__name__}, which has no predict")
     return Sklearn(model, environment)

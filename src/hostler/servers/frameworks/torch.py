@@ -34,7 +34,7 @@ def module(file: Path) -> torch.nn.Module:
     except MemoryError:
         raise
     except Exception as error:
-        raise Unloadable(f"{file.name} does not load: {error or type(error).__name__}") from None
+        raise Unloadable(f"{file.name} does not load: {str(error) or type(error).__name__}") from None
 
 
 def tensor(body: bytes, content_type: str) -> object:

@@ -63,7 +63,7 @@ def csv_to_numpy(text: str, dtype: object = None) -> np.ndarray:
         raise ClientError(f"Error while writing numpy array: {error}. dtype is: {dtype}") from None
 
 
-def npy_to_numpy(body: bytes) -> np.ndarray:
+def npy_to_numpy(body: bytes | bytearray) -> np.ndarray:
     """Return the array of an NPY body. Raises ClientError."""
     try:
         return npy.array(bytes(body), _ANY_KIND)
@@ -75,11 +75,12 @@ def array_to_json(values: object) -> str:
     return json.dumps(values, default=_plain)
 
 
-def array_to_npy(values: object) -> bytes:
+def array_to_npy(values: Any) -> bytes:
+    """Return values as NPY. Objects, such as labels of pandas, are pickled, and only who reads them unpickles them."""
     import numpy as np
 
     stream = io.BytesIO()
-    np.save(stream, np.asarray(values), allow_pickle=False)
+    np.save(stream, values)
     return stream.getvalue()
 
 

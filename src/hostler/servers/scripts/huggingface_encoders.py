@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from hostler import failures
-from hostler.servers.codecs import media, npy
+from hostler.servers.codecs import media
 from hostler.servers.frameworks.predictor import Rejected
+from hostler.servers.scripts.containers_encoders import array_to_npy, npy_to_numpy
 
 TEXT = (media.JSON, media.CSV)  # bodies that a script gets as text
 _AUDIO = "audio/"
@@ -33,13 +34,16 @@ class _Picture(Protocol):
 
 
 def decode(content: str | bytes | bytearray, content_type: str | None = media.JSON, pictures: bool = True) -> object:
-    """Return a body's inputs. `pictures`: whether the image takes pictures and audio. Raises Rejected, ValueError."""
+    """Return a body's inputs. `pictures`: whether the image takes pictures and audio.
+
+    Raises Rejected, ClientError, ValueError.
+    """
     if content_type == media.JSON:
         return json.loads(content)
     if content_type == media.CSV:
         return _of_csv(content if isinstance(content, str) else content.decode())
     if content_type == media.NPY:
-        return npy.array(content.encode() if isinstance(content, str) else bytes(content))
+        return npy_to_numpy(content.encode() if isinstance(content, str) else content)
     if pictures and content_type in _IMAGES:
         return {"inputs": _picture(content)}
     if pictures and content_type and content_type.startswith(_AUDIO):
@@ -54,7 +58,7 @@ def encode(content: Any, accept_type: str = media.JSON) -> str | bytes:
     if accept_type == media.CSV:
         return _to_csv(content)
     if accept_type == media.NPY:
-        return _to_npy(content)
+        return array_to_npy(content)
     if accept_type in _IMAGES:
         return _saved(content, "PNG" if accept_type == _ANY_IMAGE else accept_type.rpartition("/")[2].upper())
     raise Rejected(400, f"Accept {accept_type} has no default output_fn: the script may define one.")
@@ -98,14 +102,6 @@ def _to_csv(prediction: Iterable[Mapping[str, object]]) -> str:
     writer = csv.DictWriter(stream, records[0].keys())
     writer.writeheader()
     writer.writerows(records)
-    return stream.getvalue()
-
-
-def _to_npy(prediction: object) -> bytes:
-    import numpy as np
-
-    stream = io.BytesIO()
-    np.save(stream, np.asarray(prediction), allow_pickle=False)
     return stream.getvalue()
 
 

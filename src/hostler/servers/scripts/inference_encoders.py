@@ -80,7 +80,7 @@ def npz_to_sparse(body: bytes) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # any exception of the reader's is the body's fault
-        raise ValueError(f"The body is no NPZ of a sparse matrix: {error or type(error).__name__}") from None
+        raise ValueError(f"The body is no NPZ of a sparse matrix: {str(error) or type(error).__name__}") from None
     return matrix
 
 
