@@ -19,6 +19,7 @@ CONTAINERS = """
 import sagemaker_containers
 from sagemaker_containers import _content_types, _errors, entry_point
 from sagemaker_containers.beta.framework import content_types, encoders, env, errors, modules, transformer, worker
+from sagemaker_containers.beta.framework import server
 import numpy
 assert encoders.decode("[1, 2]", content_types.JSON).tolist() == [1, 2]
 assert encoders.array_to_json(numpy.float32([1.5])) == encoders.encode([1.5], content_types.JSON) == "[1.5]"
@@ -40,6 +41,10 @@ for training in (entry_point.run, sagemaker_containers.training_env, env.Trainin
         training()
     except NotImplementedError as error:
         assert "hosts models alone" in str(error)
+try:
+    server.start("app")
+except NotImplementedError as error:
+    assert "hostler is the server" in str(error)
 """
 INFERENCE = """
 from sagemaker_inference import content_types, decoder, default_inference_handler, encoder, errors, utils
