@@ -260,6 +260,11 @@ def test_libsvm_is_read_with_and_without_labels_and_what_is_left_out_is_missing(
     assert said(predictor(booster), b"0:1.5 word 2:2:9\n1:3", kind) == wanted
 
 
+@pytest.mark.parametrize("body", ["[[1,2,3]]", "[[1,1e39,3,4]]", "[[1e39,2,3,4],[1,2,3,4]]", "{}"])
+def test_a_lenient_body_that_does_not_fit_is_400(body: str) -> None:
+    assert ask(predictor(HOSTLER_LENIENT_BODIES="true"), body, "application/json").status == 400
+
+
 def test_a_libsvm_column_that_comes_twice_is_the_sum() -> None:
     wanted = own(booster := trained(), [[0.75, math.nan, 2, math.nan]])
     assert said(predictor(booster), b"0:0.5 2:2 0:0.25", "libsvm") == wanted

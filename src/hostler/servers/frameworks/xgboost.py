@@ -145,7 +145,8 @@ class XGBoost:
             except Rejected as error:
                 replies[number] = _refusal(error)
             except OverflowError:
-                replies[number] = _refusal(Rejected(self._unreadable, "The body holds a number that is too large."))
+                status = self._unreadable if kind == media.CSV else 400
+                replies[number] = _refusal(Rejected(status, "The body holds a number that is too large."))
         self._flush(buffer, queued, replies)
         return [replies[number] for number in range(len(calls))]
 
