@@ -130,8 +130,10 @@ def left_by(server: Container) -> Failure:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_each_mistake_leaves_its_code_and_its_advice(model: Path, mistake: str) -> None:
+def test_each_mistake_leaves_its_code_and_its_advice(model: Path, mistake: str, require: Callable[..., None]) -> None:
     make, framework, environment, code, message, advice = MISTAKES[mistake]
+    if framework == "huggingface":
+        require("transformers")
     make(model)
     with running(model.parent, HOSTLER_FRAMEWORK=framework, **environment) as server:
         failure = left_by(server)

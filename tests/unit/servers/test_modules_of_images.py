@@ -149,6 +149,14 @@ from sagemaker_huggingface_inference_toolkit import content_types, decoder_encod
 assert decoder_encoder.decode('["a"]') == ["a"]
 assert decoder_encoder.decode(b"RIFF", content_types.WAV) == {"inputs": b"RIFF"}
 assert decoder_encoder.encode([{"label": "a"}], content_types.CSV) == "label\\r\\na\\r\\n"
+assert decoder_encoder.decode_csv("inputs\\na\\n") == {"inputs": ["a"]}
+assert decoder_encoder.decode_json("1") == 1 and decoder_encoder.decode_audio(b"RIFF") == {"inputs": b"RIFF"}
+assert decoder_encoder.encode_json({"a": 1}) == '{"a":1}'
+assert decoder_encoder.encode_csv([{"label": "a"}]) == "label\\r\\na\\r\\n"
+from sagemaker_huggingface_inference_toolkit.handler_service import HuggingFaceHandlerService
+service = HuggingFaceHandlerService()
+assert service.transform_fn(str.upper, '{"inputs": "a"}', content_types.JSON, content_types.JSON) == '"A"'
+assert service.predict({"inputs": [1, 2], "parameters": {"reverse": True}}, sorted) == [2, 1]
 """
 
 

@@ -56,8 +56,8 @@ class HuggingFace:
         self._environment = environment
         pictures = environment.profile("huggingface").version >= _PICTURES
         load = _bound(script.model, 1, context) or partial(_pipeline, folder, script, environment)
-        self._decode = _bound(script.input, 2, context) or partial(_decode, pictures)
-        self._predict: Function = _bound(script.predict, 2, context) or _predict
+        self._decode = _bound(script.input, 2, context) or partial(input_fn, pictures=pictures)
+        self._predict: Function = _bound(script.predict, 2, context) or predict_fn
         self._encode: Function = _bound(script.output, 2, context) or huggingface_encoders.encode
         self._transform = _bound(script.transform, 4, context) or self._in_steps
         self._model = load(str(folder))
@@ -118,14 +118,15 @@ def _pipeline(folder: Path, script: Functions, environment: Environment, _: str)
         raise Unloadable(f"{script.program} has no model_fn, and {error.cause}", Code.NO_MODEL_FN) from None
 
 
-def _decode(pictures: bool, data: str | bytearray, content_type: str | None) -> Any:
+def input_fn(data: str | bytearray, content_type: str | None, pictures: bool = True) -> Any:
+    """Return a body's inputs. Raises Rejected for CSV that the task cannot take, and as huggingface_encoders.decode."""
     task = os.environ.get(huggingface.ENV_TASK)
     if content_type == media.CSV and task in _NO_CSV:
         raise Rejected(400, f"Content type {content_type} cannot hold the inputs of {task}.")
     return huggingface_encoders.decode(data, content_type, pictures)
 
 
-def _predict(data: dict[str, Any], model: Function) -> object:
+def predict_fn(data: dict[str, Any], model: Function) -> object:
     inputs = data.pop("inputs", data)
     parameters = data.pop("parameters", None)
     return model(inputs) if parameters is None else model(inputs, **parameters)
