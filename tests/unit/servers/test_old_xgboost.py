@@ -106,6 +106,29 @@ def test_a_pickled_estimator_predicts_the_labels_that_it_was_trained_with(tmp_pa
         assert same(version, predicted(booster, margin=True), answers[kind]["margins"]), (form, kind)
 
 
+LINEAR = (  # binary:logistic, as 0.90 saved it: the head, whose base score is a margin; two names; five weights
+    struct.pack("<fIii", 0, 4, 0, 0) + bytes(120),
+    struct.pack("<Q", 15) + b"binary:logistic" + struct.pack("<Q", 8) + b"gblinear",
+    struct.pack("<II", 4, 1) + bytes(128),
+    struct.pack("<Q5f", 5, 1.9765, 0.3171, -0.0357, -0.0395, 0.0461),
+)
+
+
+def test_a_linear_models_base_score_is_a_probability_in_forms_that_do_not_count_its_rounds(tmp_path: Path) -> None:
+    rows = np.float32([[1, 2, 3, 4], [0, 0, 0, 0]])
+    wanted = 1 / (1 + np.exp(-(rows @ np.float32([1.9765, 0.3171, -0.0357, -0.0395]) + 0.0461)))
+    old = b"".join(LINEAR)
+    (tmp_path / "binary").write_bytes(old)
+    saved = xgboost.Booster()
+    saved.load_model(xgboost_binary.convert(old))
+    text = bytes(saved.save_raw("json"))
+    assert text.count(b'"boosted_rounds":1,') == 1
+    (tmp_path / "json").write_bytes(text.replace(b'"boosted_rounds":1,', b""))  # as 1.0 to 1.3 saved it
+    for form in ("binary", "json"):
+        booster = xgboost_files.load(tmp_path / form).booster
+        np.testing.assert_allclose(booster.predict(xgboost.DMatrix(rows)), wanted, rtol=1e-6)
+
+
 @pytest.mark.parametrize("version", ["0.90", "1.7.6"])
 def test_the_images_server_answers_for_a_model_in_the_old_form(tmp_path: Path, version: str) -> None:
     files, answers = old(version)

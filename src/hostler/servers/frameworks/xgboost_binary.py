@@ -208,7 +208,7 @@ def _gblinear(reader: _Reader, features: int, groups: int, parallel: int) -> dic
     return {
         "name": "gblinear",
         "model": {
-            "boosted_rounds": 0,
+            "boosted_rounds": 1,  # they are not in the file; to the library 0 says that base_score is a margin
             "weights": _Encoded([b"[$d#", _length(len(weights)), weights.astype(">f4").tobytes()]),
         },
     }

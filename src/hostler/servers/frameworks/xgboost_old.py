@@ -33,6 +33,7 @@ _MODEL_PARAM = re.compile(rb'"gbtree_model_param"\s*:\s*\{(?!\s*"num_parallel_tr
 _RAW_SCORE = re.compile(rb'("base_score"\s*:\s*")([^"]*)(")')
 _RAW_NAME = re.compile(rb'"name"\s*:\s*"binary:logitraw"')
 _BEFORE_1_3 = re.compile(rb'"version"\s*:\s*\[\s*1\s*,\s*[0-2]\s*,')
+_LINEAR = re.compile(rb'("model"\s*:\s*\{\s*)(?="weights")')  # without the number of its rounds
 _WEIGHTS = b"weight_drop"
 _DART = re.compile(rb'name(?:SL\x00{7}\x04|"\s*:\s*")dart')  # in UBJSON and in JSON, up to 3.3
 _OLDER = tuple(int(part) for part in xgboost.__version__.split(".")[:2]) < (3, 4)
@@ -73,6 +74,8 @@ def model(data: bytearray) -> bytearray:
         return xgboost_binary.convert(data)
     if data.startswith(b"{") and _BEFORE_1_3.search(data) and _RAW_NAME.search(data):
         return bytearray(_RAW_SCORE.sub(_raw_score, data, count=1))
+    if data.startswith(b"{") and b"gblinear" in data:
+        return bytearray(_LINEAR.sub(rb'\1"boosted_rounds":1,', data, count=1))  # as in xgboost_binary._gblinear
     return data
 
 
