@@ -100,15 +100,15 @@ REFUSED = {
     ),
     "no instance type": (
         without("InstanceType"),
-        "Variant AllTraffic must have an InstanceType and an InitialInstanceCount.",
+        "Variant AllTraffic must have an InstanceType, or else InstancePools, and an InitialInstanceCount.",
     ),
     "no instance count": (
         without("InitialInstanceCount"),
-        "Variant AllTraffic must have an InstanceType and an InitialInstanceCount.",
+        "Variant AllTraffic must have an InstanceType, or else InstancePools, and an InitialInstanceCount.",
     ),
     "an instance type and pools": (
         without(InstancePools=[{"InstanceType": "ml.m5.large", "Priority": 1}]),
-        "Variant AllTraffic must have an InstanceType and an InitialInstanceCount.",
+        "Variant AllTraffic must have an InstanceType, or else InstancePools, and an InitialInstanceCount.",
     ),
     "no weight at all": (
         without(InitialVariantWeight=0),
