@@ -59,6 +59,7 @@ class S3Url(NamedTuple):
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _S3_HOST = r"s3[.\-](?:dualstack\.)?(?:[a-z0-9\-]+\.)?amazonaws\.com(?:\.cn)?"
 _VIRTUAL_HOST = re.compile(rf"(?P<bucket>[a-z0-9][a-z0-9.\-]*)\.{_S3_HOST}")
 _PATH_HOST = re.compile(_S3_HOST)
@@ -116,6 +117,8 @@ def check_relative(name: str) -> None:
     """Raise UnsafeName unless `name` is a plain relative path of `/`-separated segments."""
     if not name:
         raise UnsafeName("it is empty")
+    if _SURROGATE.search(name):  # so Python has the bytes of a file's name that are not UTF-8
+        raise UnsafeName("it is not UTF-8")
     if len(name) > 1024:
         raise UnsafeName("it is longer than 1024 characters")
     if name.startswith("/"):

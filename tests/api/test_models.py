@@ -413,7 +413,7 @@ def test_model_data_may_be_files_below_file_root(tmp_path):
             assert refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one) == message
         one = SINGLE | {"ModelDataUrl": f"file://{root}/missing.tar.gz"}
         message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one)
-        assert message == f"Could not find model data at file://{root}/missing.tar.gz."
+        assert message == f"Could not find model data at file://{root}/missing.tar.gz. Not Found"
         one = SINGLE | {"ModelDataUrl": f"file://{root}/many/"}
         message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one)
         assert message.startswith("The model data of a SingleModel container must be one .tar.gz object, not file:///")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import targets
+from botocore.exceptions import ClientError
 from hop_endpoints import image
 from running import ROLE, hostler_up
 
@@ -45,3 +47,16 @@ def test_model_data_by_file_url_is_read_below_file_root_and_nowhere_else(tmp_pat
                 assert (
                     f"Failed to download model data (file://{root}/many/none.tar.gz)." in response["Error"]["Message"]
                 )
+
+
+def test_a_folder_that_cannot_be_model_data_is_refused_with_the_entry_that_is_at_fault(tmp_path: Path):
+    root = tmp_path / "models"
+    (root / "m").mkdir(parents=True)
+    with open(os.path.join(os.fsencode(root), b"m", b"caf\xe9"), "wb"):
+        pass
+    source = {"S3Uri": f"file://{root}/m/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    container = {"Image": image("pytorch-inference"), "ModelDataSource": {"S3DataSource": source}}
+    with hostler_up(tmp_path / "up", file_root=str(root)) as hostler, pytest.raises(ClientError) as refused:
+        hostler.sm.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert r"The folder's entry 'caf\udce9' cannot be used: it is not UTF-8." in str(refused.value)

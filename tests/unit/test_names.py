@@ -13,7 +13,7 @@ from hostler.names import UnsafeName
 
 UNSAFE = [
     "", "/", ".", "..", "../x", "a/../b", "a/..", "./a", "a/./b", "a//b", "a/", "//a", "\\a", "a\\..\\b",
-    "a\x00b", "a\nb", "a\x7f", "x" * 1025,
+    "a\x00b", "a\nb", "a\x7f", "x" * 1025, "caf\udce9",
 ]  # fmt: skip
 PERCENT = ["%2e%2e/x", "a/%2E%2e", "a%2fb", "a%5Cb", "a%00b", "%252e", "50%25", "v1%2E2", "%", "100%"]
 

@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from hostler.core.endpoints.resources import DataForm
 from hostler.errors import ArtifactBad, ArtifactMissing, StorageUnavailable
 from hostler.s3.buckets import Buckets, S3Error
 from hostler.s3.file_version import FileVersion, file_version
+from hostler.text import shorten
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -193,13 +194,8 @@ class FileSource:
         return await self._other.open(bucket, key, known)
 
     def _open(self, key: str, known: str) -> OpenedFile | Unchanged:
-        try:
-            path = names.file_path(self._root, key).resolve()
-            file = io.FileIO(path, opener=_not_blocking)
-        except names.UnsafeName as error:
-            raise ArtifactMissing(f"The file cannot be used: {error}.") from None
-        except OSError as error:
-            raise ArtifactMissing(f"The file cannot be read: {error.strerror}.") from None
+        with _named("The file"):
+            file = io.FileIO(names.file_path(self._root, key).resolve(), opener=_not_blocking)
         status = os.fstat(file.fileno())
         version = file_version(status)
         etag = _file_etag(version)
@@ -219,21 +215,30 @@ class FileSource:
         """Walk a folder. A link may lead anywhere below the root; links in a circle make names too long."""
         listed: list[Listed] = []
         pending = [prefix.removesuffix("/")]
-        try:
-            while pending and len(listed) <= most:
-                folder = pending.pop()
-                for name in os.listdir(names.file_path(self._root, folder)):
-                    key = f"{folder}/{name}"
+        while pending and len(listed) <= most:
+            folder = pending.pop()
+            with _named("The folder"):
+                entries = os.listdir(names.file_path(self._root, folder))
+            for entry in entries:
+                key = f"{folder}/{entry}"
+                with _named(f"The folder's entry {shorten(ascii(key.removeprefix(prefix)), 120)}"):
                     status = names.file_path(self._root, key).stat()
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(key)
-                    else:
-                        listed.append(Listed(key, _file_etag(file_version(status)), status.st_size))
-        except names.UnsafeName as error:
-            raise ArtifactMissing(f"The folder cannot be used: {error}.") from None
-        except OSError as error:
-            raise ArtifactMissing(f"The folder cannot be read: {error.strerror}.") from None
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(key)
+                else:
+                    listed.append(Listed(key, _file_etag(file_version(status)), status.st_size))
         return tuple(listed)
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Raise ArtifactMissing, which says what it is, for a file or folder that cannot be used or read."""
+    try:
+        yield
+    except names.UnsafeName as error:
+        raise ArtifactMissing(f"{what} cannot be used: {error}.") from None
+    except OSError as error:
+        raise ArtifactMissing(f"{what} cannot be read: {error.strerror}.") from None
 
 
 def _file_etag(version: FileVersion) -> str:

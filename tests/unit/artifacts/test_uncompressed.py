@@ -300,6 +300,30 @@ async def test_a_folder_with_a_link_that_leads_out_or_in_a_circle_is_refused(tmp
     await cache.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        (b"caf\xe9", b"", r"The folder's entry 'code/caf\udce9' cannot be used: it is not UTF-8."),
+        (b"gone", b"nowhere", "The folder's entry 'code/gone' cannot be read: No such file or directory."),
+        (b"out", b"/etc", "The folder's entry 'code/out' cannot be used: it leads outside its folder."),
+    ],
+)
+async def test_an_entry_of_a_folder_that_cannot_be_a_file_is_named(
+    tmp_path: Path, name: bytes, target: bytes, reason: str
+) -> None:
+    root = tmp_path / "files"
+    (root / "m/code").mkdir(parents=True)
+    entry = os.path.join(os.fsencode(root), b"m/code", name)
+    if target:
+        os.symlink(target, entry)
+    else:
+        os.close(os.open(entry, os.O_CREAT))
+    source = FileSource(str(root), EmbeddedSource(tmp_path / "s3"))
+    with pytest.raises(ArtifactMissing) as caught:
+        await source.list(*names.data_url(f"file://{root}/m/"), 100)
+    assert str(caught.value) == reason
+
+
 # --- in a container's folder ------------------------------------------------------------------------------------------
 
 

@@ -97,4 +97,6 @@ def _check_variant(variant: Document) -> None:
     if any("ModelNameOverride" in pool for pool in pools):
         raise not_hosted("InstancePools with ModelNameOverride")
     if ("InstanceType" in variant) == bool(pools) or "InitialInstanceCount" not in variant:  # rule 17
-        raise ValidationException(f"Variant {name} must have an InstanceType, or else InstancePools, and an InitialInstanceCount.")
+        raise ValidationException(
+            f"Variant {name} must have an InstanceType, or else InstancePools, and an InitialInstanceCount."
+        )

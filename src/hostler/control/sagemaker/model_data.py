@@ -73,8 +73,9 @@ def _check_source(member: str, source: Document) -> None:
 async def _check_readable(context: Context, url: names.S3Url, form: DataForm) -> None:
     try:
         await check_readable(context.source, url.bucket, url.key, form)
-    except (ArtifactMissing, names.UnsafeName):
-        raise ValidationException(f"Could not find model data at {url}.") from None  # rule 7
+    except (ArtifactMissing, names.UnsafeName) as error:
+        reason = f" {error}" if url.bucket == names.FILES else ""  # of a file, which is an addition of ours
+        raise ValidationException(f"Could not find model data at {url}.{reason}") from None  # rule 7
     except StorageUnavailable as error:
         raise ApiError("ServiceUnavailable", f"The storage of model data cannot be reached: {error}", 503) from None
     except ArtifactError as error:
