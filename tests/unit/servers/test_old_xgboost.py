@@ -115,6 +115,7 @@ LINEAR = (  # binary:logistic, as 0.90 saved it: the head, whose base score is a
 
 
 def test_a_linear_models_base_score_is_a_probability_in_forms_that_do_not_count_its_rounds(tmp_path: Path) -> None:
+    old_imports.teach()
     rows = np.float32([[1, 2, 3, 4], [0, 0, 0, 0]])
     wanted = 1 / (1 + np.exp(-(rows @ np.float32([1.9765, 0.3171, -0.0357, -0.0395]) + 0.0461)))
     old = b"".join(LINEAR)
@@ -125,8 +126,10 @@ def test_a_linear_models_base_score_is_a_probability_in_forms_that_do_not_count_
     assert text.count(b'"boosted_rounds":1,') == 1
     (tmp_path / "json").write_bytes(text.replace(b'"boosted_rounds":1,', b""))  # as 1.0 to 1.3 saved it
     for form in ("binary", "json"):
-        booster = xgboost_files.load(tmp_path / form).booster
-        np.testing.assert_allclose(booster.predict(xgboost.DMatrix(rows)), wanted, rtol=1e-6)
+        by_path = xgboost.Booster()
+        by_path.load_model(tmp_path / form)
+        for booster in (xgboost_files.load(tmp_path / form).booster, by_path):
+            np.testing.assert_allclose(booster.predict(xgboost.DMatrix(rows)), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("version", ["0.90", "1.7.6"])

@@ -29,6 +29,7 @@ _OFFSET = b"CONFIG-offset:"
 _LENGTH = 8  # bytes
 _HEAD = 512  # bytes, in which the old binary form is recognised
 # The library writes no spaces into its JSON; whoever has written it anew may have. In a JSON text, quotes are escaped.
+_JSON = re.compile(rb'\{\s*"')
 _MODEL_PARAM = re.compile(rb'"gbtree_model_param"\s*:\s*\{(?!\s*"num_parallel_tree")')
 _RAW_SCORE = re.compile(rb'("base_score"\s*:\s*")([^"]*)(")')
 _RAW_NAME = re.compile(rb'"name"\s*:\s*"binary:logitraw"')
@@ -168,7 +169,7 @@ def teach() -> None:
         if isinstance(fname, str | os.PathLike) and os.path.isfile(fname):
             with open(fname, "rb") as file:
                 start = file.read(_HEAD)
-                data = bytearray(start + file.read()) if is_old(start) else fname
+                data = bytearray(start + file.read()) if is_old(start) or _JSON.match(start) else fname
         own_load(self, model(data) if isinstance(data, bytearray) else data)
 
     def set_state(self: xgboost.Booster, state: dict[str, Any]) -> None:
