@@ -19,7 +19,7 @@ from hostler.settings import Settings
 log = logging.getLogger(__name__)
 
 _HUB = (
-    "There is no model data, and nothing here fetches a model from the Hugging Face Hub, as HF_MODEL_ID asks for. Put"
+    "There is no model data, and nothing here fetches a model from the Hugging Face Hub, whatever HF_MODEL_ID names. Put"
     " the model's folder, with config.json at its top, into an archive, and name that as ModelDataUrl."
 )
 _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
