@@ -19,8 +19,8 @@ from hostler.settings import Settings
 log = logging.getLogger(__name__)
 
 _HUB = (
-    "There is no model data, and nothing here fetches a model from the Hugging Face Hub, whatever HF_MODEL_ID names. Put"
-    " the model's folder, with config.json at its top, into an archive, and name that as ModelDataUrl."
+    "There is no model data, and nothing here fetches a model from the Hugging Face Hub, whatever HF_MODEL_ID names."
+    " Put the model's folder, with config.json at its top, into an archive, and name that as ModelDataUrl."
 )
 _AWS = re.compile(r"^\d{12}\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>.+)$")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
