@@ -163,6 +163,13 @@ def test_a_model_that_is_cut_short_is_refused_wherever_the_cut_is(tmp_path: Path
             ours.load(tmp_path, ENVIRONMENT)
 
 
+def test_the_reason_of_a_model_that_does_not_load_has_each_full_stop_once(tmp_path: Path) -> None:
+    (tmp_path / "xgboost-model").write_bytes(trained().save_config().encode())
+    with pytest.raises(Unloadable, match="does not load: as an XGBoost model: ") as refused:
+        ours.load(tmp_path, ENVIRONMENT)
+    assert ".." not in str(refused.value)
+
+
 def test_a_body_without_content_type_that_is_no_libsvm_is_rejected_with_the_assumed_type() -> None:
     predictor = ours.XGBoost([trained()], ENVIRONMENT)
     reply = predictor.predict([Call(b"1,2,3,4,5,6", "", "")])[0]

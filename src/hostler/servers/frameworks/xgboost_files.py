@@ -35,7 +35,7 @@ def load(file: Path) -> ModelFile:
     except xgboost_binary.Damaged as error:
         raise _unreadable(file, str(error)) from None
     except Exception as error:
-        raise _unreadable(file, f"as a pickle: {_first_line(error).rstrip('.')}") from None
+        raise _unreadable(file, f"as a pickle: {_first_line(error)}") from None
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     if not isinstance(booster, xgboost.Booster):
         raise Unloadable(f"{file.name} is a pickle, but of {type(model).__name__}, not of a booster")
@@ -86,6 +86,6 @@ def _cut_short(data: bytearray) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """Return an error's first line; a stack trace of the library follows it."""
+    """Return an error's first line without its full stop; a stack trace of the library follows it."""
     lines = [line.partition(": ")[2] or line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(". ") if lines else type(error).__name__
