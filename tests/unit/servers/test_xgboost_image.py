@@ -388,6 +388,8 @@ def test_rows_that_would_need_too_much_memory_are_413() -> None:
     booster = xgboost.train({"nthread": 1, "max_depth": 1}, xgboost.DMatrix(np.zeros((2, 100_000)), [0, 1]), 1)
     assert ask(predictor(booster), b"1\n" * 1_000).status == 413
     assert ask(predictor(booster), b"0:1\n" * 1_000, "libsvm").status == 413
+    refused = ask(predictor(booster), b"0:1 20000000:1", "libsvm")
+    assert (refused.status, b"names the feature 20000000" in refused.body) == (413, True)
 
 
 # --- files, ensembles, best trees -------------------------------------------------------------------------------------

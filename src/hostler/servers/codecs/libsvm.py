@@ -41,6 +41,8 @@ def table(body: bytes, width: int) -> np.ndarray:
         raise Rejected(400, f"The body names a feature outside the model's {width}.")
     # One-based files have one index past the last column; its values are dropped.
     count, column_count = rows[-1] + 1, max(columns) + 1
+    if column_count > checks.MAX_CELLS:
+        raise Rejected(413, f"The body names the feature {column_count - 1}, which is too large.")
     checks.check_cells(count * max(column_count, width))
     table = np.full((count, column_count), math.nan)
     cells = np.frombuffer(rows, np.int64), np.frombuffer(columns, np.int64)
