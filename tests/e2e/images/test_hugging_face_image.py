@@ -258,6 +258,11 @@ FOLDERS = {
         folder("BertForSequenceClassification", {"classifier.weight": [[0, 0], [0, 0]], "classifier.bias": [0, 9]})
         | {"code/inference.py": OFFLINE.encode()}
     ),
+    "bare": archive({
+        name: data
+        for name, data in folder("BertForSequenceClassification", {}).items()
+        if name in ("config.json", "model.safetensors")
+    }),
     "own": archive(
         folder("MineForSequenceClassification", {"classifier.bias": [0, 9]}, model_type="mine", auto_map={
             "AutoConfig": "mine.MineConfig",
@@ -308,6 +313,11 @@ def test_a_script_without_model_fn_gets_the_pipeline(folders: Hostler) -> None:
 
 def test_a_pipeline_is_loaded_offline(folders: Hostler) -> None:
     assert answer(folders, "script", b'{"inputs": "paris"}', endpoint="folders")[1].endswith(b"('1', True, True)")
+
+
+def test_a_folder_without_a_tokenizer_is_told_so(folders: Hostler) -> None:
+    with pytest.raises(ClientError, match=r"does not load it for text-classification: .*tokenizer\.save_pretrained"):
+        predicted(folders, "bare", "paris")
 
 
 def test_a_models_own_code_runs_where_that_is_trusted(folders: Hostler) -> None:

@@ -67,11 +67,19 @@ def pipeline(folder: Path, environment: Environment) -> Callable[..., object]:
         except MemoryError:
             raise
         except Exception as error:
-            advice = _TRUST if not trusted and "trust_remote_code" in str(error) else ""
+            advice = _advice(folder, task, trusted, error)
             cause = f"transformers does not load it for {task}: {_said(error)}"
             raise Unloadable(f"{cause}. {advice}".strip(" ."), cause=cause, advice=advice) from error
         finally:
             sys.path[:] = [path for path in sys.path if path != modules]
+
+
+def _advice(folder: Path, task: str, trusted: bool, error: Exception) -> str:
+    """Return what helps, where that is known: the library's own error says nothing of a missing tokenizer."""
+    if not trusted and "trust_remote_code" in str(error):
+        return _TRUST
+    prepared = task in EXTRACTED or any(name.startswith("tokenizer") for name in artifact.files(folder))
+    return "" if prepared else "The folder has no tokenizer: tokenizer.save_pretrained adds one."
 
 
 def task_of(folder: Path, environ: Mapping[str, str]) -> str:
