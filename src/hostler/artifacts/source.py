@@ -269,6 +269,10 @@ class ObstoreSource:
         import obstore
         from obstore.exceptions import BaseError, NotModifiedError
 
+        try:
+            names.check_relative(key)  # obstore refuses some of the others, and reads `k` for `/k` and `k/`
+        except names.UnsafeName as reason:
+            raise ArtifactBad(f"The key {shorten(ascii(key), 120)} cannot be used: {reason}.") from None
         store = await self._store(bucket)
         options: GetOptions = {"if_none_match": f'"{known}"'} if known else {}
         try:

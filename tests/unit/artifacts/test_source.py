@@ -235,6 +235,15 @@ async def test_the_reason_of_an_s3_comes_with_the_one_request(endpoint: str, req
     assert requests == [key]
 
 
+@pytest.mark.parametrize("key", ["a//k", "/k", "k/", "a/../k", "./k", "a\tk", "a\\k", ""])
+async def test_a_key_that_is_no_plain_path_is_refused_without_a_request(
+    endpoint: str, requests: list[str], key: str
+) -> None:
+    with pytest.raises(ArtifactBad, match=r"The key '.*' cannot be used: it .*[.]$"):
+        await ObstoreSource(endpoint).open("bucket", key)
+    assert requests == []
+
+
 async def test_an_s3_that_cannot_be_reached_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
