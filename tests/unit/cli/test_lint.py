@@ -407,6 +407,7 @@ def imports_of_its_own() -> Iterator[None]:
     sys.modules.pop("inference", None)
 
 
+TRANSFORMERS = pytest.mark.require("transformers")  # a server without it fails before it looks for a model
 NESTED: dict[str, str | bytes] = {"m/xgboost-model": "{}", "m/a": ""}
 
 
@@ -422,8 +423,14 @@ def test_a_script_of_the_hugging_face_image_needs_no_model_fn_beside_a_model_for
     [
         ({"a.txt": "", "b.txt": ""}, "", {}, Code.NO_MODEL),
         ({"a.txt": "", "b.txt": ""}, SKLEARN, {}, Code.NO_MODEL),
-        ({"a.txt": "", "b.txt": ""}, HUGGING_FACE, {}, Code.NO_MODEL),
-        ({"config.json": '{"architectures": ["BertModel"]}', "model.safetensors": ""}, "", {}, Code.NO_MODEL),
+        pytest.param({"a.txt": "", "b.txt": ""}, HUGGING_FACE, {}, Code.NO_MODEL, marks=TRANSFORMERS),
+        pytest.param(
+            {"config.json": '{"architectures": ["BertModel"]}', "model.safetensors": ""},
+            "",
+            {},
+            Code.NO_MODEL,
+            marks=TRANSFORMERS,
+        ),
         ({"code/inference.py": PREDICT}, HUGGING_FACE, {}, Code.NO_MODEL_FN),
         (NESTED, "", {}, Code.FOLDER_TOO_DEEP),
         ({"serving.properties": "engine=Python", "model.joblib": "x"}, "", {}, Code.OTHER_SERVER),
