@@ -34,10 +34,11 @@ $(VENV)/.test: requirements/test.txt pyproject.toml | $(BIN)/python
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
 
-# PyPI's wheels for Linux include gigabytes of CUDA, so only `make test TORCH=1` installs torch, and transformers, which needs
-# it. Their tests are skipped until they are installed.
+# PyPI's wheels for Linux include gigabytes of CUDA, so only `make test TORCH=1` installs torch, transformers, which needs it,
+# and catboost, which is large. Their tests are skipped until they are installed.
 $(VENV)/.torch: $(VENV)/.test
 	$(PIP) torch==2.13.0 transformers==4.57.6
+	$(PIP) --no-deps catboost==1.2.10  # what else it requires draws plots
 	@touch $@
 
 TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)

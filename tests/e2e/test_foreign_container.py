@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -71,6 +72,28 @@ def test_two_instances_of_multi_model_server_run_side_by_side(tmp_path: Path) ->
         hostler.create_endpoint("foreign", image=IMAGE, wait=60, count=2)
         assert len(_servers(hostler)) == 2
         assert [_id(hostler, number) for number in range(4)] == [0, 1, 2, 3]
+        _delete(hostler)
+
+
+def test_catboost_models_answer_probabilities_by_a_handler_of_ones_own(
+    tmp_path: Path, require: Callable[..., None]
+) -> None:
+    require("catboost")
+    rows, labels = [[0.1, 2.0], [0.2, 1.0], [0.8, 3.0], [0.9, 0.0]], [0, 0, 1, 1]
+    body = "a,b\n" + "".join(f"{a},{b}\n" for a, b in rows[1:3])
+    with hostler_up(tmp_path / "up", config=_mapped(tmp_path)) as hostler:
+        expected = {}
+        for number in (1, 2):
+            model = importlib.import_module("catboost").CatBoostClassifier(
+                iterations=3 * number, verbose=0, allow_writing_files=False, thread_count=1
+            )
+            model.fit(rows, labels).save_model(file := str(tmp_path / "catboost_model.bin"))
+            hostler.put(f"foreign/{number}.tar.gz", targets.archive({"catboost_model.bin": Path(file).read_bytes()}))
+            expected[number] = dict(enumerate(model.predict_proba(rows[1:3]).flatten().tolist()))
+        hostler.create_endpoint("foreign", image=IMAGE, wait=60, Environment={"HANDLER": "catboost_handler"})
+        for number, probabilities in expected.items():
+            answer = json.loads(hostler.invoke("foreign", f"{number}.tar.gz", body.encode()))
+            assert {int(place): value for place, value in answer.items()} == pytest.approx(probabilities)
         _delete(hostler)
 
 

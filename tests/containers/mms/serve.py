@@ -41,4 +41,4 @@ from sagemaker_inference import model_server  # noqa: E402 (it reads the environ
 
 if sys.argv[1:] != ["serve"]:
     sys.exit(f"expected the one argument 'serve', got {sys.argv[1:]}")
-model_server.start_model_server(handler_service="handler")
+model_server.start_model_server(handler_service=os.environ.get("HANDLER", "handler"))
