@@ -36,7 +36,9 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """Obey STANDIN_*: EXIT with a code, ignore SIGTERM (STUBBORN), try to WRITE and SEE paths, print the host NAME."""
+    """Obey STANDIN_*: EXIT with a code, ignore SIGTERM (STUBBORN), try to WRITE and SEE paths, print the host NAME, WORK
+    for so many seconds of processor time.
+    """
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
         sys.exit(int(os.environ["STANDIN_EXIT"]))
@@ -52,6 +54,8 @@ def _behave(listener: socket.socket) -> None:
         print("sees" if os.path.exists(path) else "does not see", path, flush=True)
     if "STANDIN_NAME" in os.environ:
         print("is", socket.gethostname(), "at", socket.gethostbyname(socket.gethostname()), flush=True)
+    while time.process_time() < float(os.environ.get("STANDIN_WORK", "0")):
+        pass
     _spawn_descendants()
     new = Path("environment.new")
     new.write_text("".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())))

@@ -512,7 +512,7 @@ def test_memory_counts_a_containers_whole_tree_and_is_zero_without_one(stage: St
 
 def test_processor_time_counts_a_containers_whole_tree_and_is_zero_without_one(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
-        await started(engine, stage.launch("works"))
+        await started(engine, stage.launch("works", {"STANDIN_WORK": "0.1"}))  # the system counts in hundredths
         await stage.family("works.0")
         used = await engine.processor_time("works", 0)
         assert used > 0 or isinstance(stage, FakeStage)
