@@ -36,8 +36,8 @@ def command() -> None:
 
 
 def _behave(listener: socket.socket) -> None:
-    """Obey STANDIN_*: EXIT with a code, ignore SIGTERM (STUBBORN), try to WRITE and SEE paths, print the host NAME, WORK
-    for so many seconds of processor time.
+    """Obey STANDIN_*: EXIT with a code, ignore SIGTERM (STUBBORN), try to WRITE and SEE paths, print the host NAME,
+    WORK for so many seconds of processor time.
     """
     print("a stand-in speaks", flush=True)
     if "STANDIN_EXIT" in os.environ:
