@@ -10,10 +10,15 @@ from typing import Any
 from hostler.aws.service import Shape
 from hostler.control.sagemaker.aws_messages import not_hosted
 
+
+def _table(members: dict[str, str]) -> dict[str, frozenset[str]]:
+    """Return shape -> its members, from names with spaces between."""
+    return {shape: frozenset(names.split()) for shape, names in members.items()}
+
+
 # Shape -> members that have an effect here, or values that are refused.
-READ = {
-    shape: frozenset(members.split())
-    for shape, members in {
+READ = _table(
+    {
         "CreateModelInput": "ModelName PrimaryContainer Containers InferenceExecutionConfig Tags"
         " EnableNetworkIsolation",
         "ContainerDefinition": "ContainerHostname Image ImageConfig Mode ModelDataUrl ModelDataSource Environment"
@@ -54,25 +59,23 @@ READ = {
         "AddTagsInput": "ResourceArn Tags",
         "ListTagsInput": "ResourceArn NextToken MaxResults",
         "DeleteTagsInput": "ResourceArn TagKeys",
-    }.items()
-}
+    }
+)
 # Shape -> members that their operation refuses, with all that is below them, in words of its own.
-REFUSED = {
-    shape: frozenset(members.split())
-    for shape, members in {
+REFUSED = _table(
+    {
         "ContainerDefinition": "ModelPackageName InferenceSpecificationName ContainerMetricsConfig",
         "CreateEndpointConfigInput": "AsyncInferenceConfig ExplainerConfig ShadowProductionVariants"
         " CrossRegionTrafficConfig",
         "ProductionVariant": "ServerlessConfig ManagedInstanceScaling",
         "S3ModelDataSource": "ManifestS3Uri ETag ManifestEtag",
         "DesiredWeightAndCapacity": "ServerlessUpdateConfig",
-    }.items()
-}
+    }
+)
 # Shape -> members that are checked in form, stored and shown, and have no effect, with all that is below them.
 # docs/additions.md names them.
-STORED = {
-    shape: frozenset(members.split())
-    for shape, members in {
+STORED = _table(
+    {
         "CreateModelInput": "ExecutionRoleArn VpcConfig",
         "ImageConfig": "RepositoryAuthConfig",
         "S3ModelDataSource": "ModelAccessConfig HubAccessConfig",
@@ -84,8 +87,8 @@ STORED = {
         " CaptureContentTypeHeader",
         "MetricsConfig": "MetricPublishFrequencyInSeconds",
         "DeploymentConfig": "BlueGreenUpdatePolicy RollingUpdatePolicy AutoRollbackConfiguration",
-    }.items()
-}
+    }
+)
 _NONE: frozenset[str] = frozenset()
 
 
