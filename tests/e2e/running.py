@@ -186,6 +186,22 @@ class Hostler:
         self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
         self.wait_in_service(name, wait)
 
+    def deploy(self, name: str, container: dict[str, Any], **model: Any) -> None:
+        """Create an endpoint of a model with this container alone, and do not wait. `model`: more of CreateModel."""
+        self.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **model)
+        variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
+        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+        self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+    def settled(self, name: str, within: float = 60) -> str:
+        """Wait until the endpoint is no longer Creating; return its FailureReason, empty if it is InService."""
+
+        def settled() -> dict[str, Any] | None:
+            description: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
+            return description if description["EndpointStatus"] != "Creating" else None
+
+        return str(eventually(settled, within, f"{name} is settled").get("FailureReason", ""))
+
     def wait_in_service(self, name: str, within: float = 60) -> None:
         def in_service() -> dict[str, Any] | None:
             description: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from running import BUCKET, REPOSITORY, ROLE, Hostler, eventually, hostler_up
+from running import BUCKET, REPOSITORY, Hostler, eventually, hostler_up
 from targets import archive
 
 SCRIPT = REPOSITORY / "tests" / "containers" / "ways_out.py"
@@ -73,12 +73,7 @@ def host(hostler: Hostler, name: str, image: str, *, isolated: bool, workers: in
     environment = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers)}
     data = f"s3://{BUCKET}/{name}.tar.gz"
     container = {"Image": image, "ModelDataUrl": data, "Environment": environment}
-    hostler.sm.create_model(
-        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, EnableNetworkIsolation=isolated
-    )
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
-    hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    hostler.deploy(name, container, EnableNetworkIsolation=isolated)
     hostler.wait_in_service(name)
 
 

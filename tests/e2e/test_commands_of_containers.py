@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from running import REPOSITORY, ROLE, Hostler, eventually, hostler_up
+from running import REPOSITORY, Hostler, hostler_up
 
 from hostler.host import namespaces
 
@@ -82,13 +82,5 @@ def _invoke(hostler: Hostler, name: str, body: bytes) -> bytes:
 def _host(hostler: Hostler, name: str, image: str, habit: str, **more: Any) -> str:
     """Host the command; return the FailureReason, empty if it is InService."""
     container = {"Image": image, "Environment": {"HABIT": habit}}
-    hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **more)
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
-    hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
-
-    def settled() -> dict[str, Any] | None:
-        description: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
-        return description if description["EndpointStatus"] != "Creating" else None
-
-    return str(eventually(settled, 120, f"{name} is settled").get("FailureReason", ""))
+    hostler.deploy(name, container, **more)
+    return hostler.settled(name, 120)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from running import BUCKET, ROLE, Hostler, eventually
+from running import BUCKET, Hostler, eventually
 from targets import archive
 
 from hostler.host import namespaces
@@ -183,16 +183,8 @@ def _host(
     """Host a script as a single model; return the FailureReason, empty if it is InService."""
     hostler.put(f"{name}.tar.gz", archive({"code/inference.py": script.encode(), "labels.txt": b"cat"}))
     container = {"Image": image, "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz", "Environment": environment}
-    hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **more)
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m4.xlarge", "InitialInstanceCount": 1}
-    hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
-
-    def settled() -> dict[str, Any] | None:
-        description: dict[str, Any] = hostler.sm.describe_endpoint(EndpointName=name)
-        return description if description["EndpointStatus"] != "Creating" else None
-
-    return str(eventually(settled, 60, f"{name} is settled").get("FailureReason", ""))
+    hostler.deploy(name, container, **more)
+    return hostler.settled(name)
 
 
 def _answers(hostler: Hostler) -> bool:

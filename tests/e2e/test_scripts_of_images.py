@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from running import BUCKET, ROLE, Hostler
+from running import BUCKET, Hostler
 from targets import archive
 
 PYTORCH = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3.0-cpu-py311"
@@ -42,10 +42,7 @@ def called(hostler: Hostler, endpoint: str, kind: str, **more: Any) -> dict[str,
 def test_headers_statuses_and_types_go_both_ways_for_one_model(hostler: Hostler) -> None:
     hostler.put("tells.tar.gz", archive({"code/inference.py": TELLS.encode(), "label.txt": b"cat"}))
     container = {"Image": PYTORCH, "ModelDataUrl": f"s3://{BUCKET}/tells.tar.gz"}
-    hostler.sm.create_model(ModelName="tells", ExecutionRoleArn=ROLE, PrimaryContainer=container)
-    variant = {"VariantName": "v", "ModelName": "tells", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    hostler.sm.create_endpoint_config(EndpointConfigName="tells", ProductionVariants=[variant])
-    hostler.sm.create_endpoint(EndpointName="tells", EndpointConfigName="tells")
+    hostler.deploy("tells", container)
     hostler.wait_in_service("tells")
     answer = called(hostler, "tells", "Multipart/X; boundary=Ab", CustomAttributes="trace=7", Accept="a/b, c/d")
     told = ["cat", True, "bytearray", "Multipart/X; boundary=Ab", "trace=7", False, "a/b, c/d"]
