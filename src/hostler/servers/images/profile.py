@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -64,6 +64,12 @@ class Profile:
     def stands_in_for(self, package: str) -> bool:
         """Whether a package's modules are among those of `modules`. `package`: its name in a requirements.txt."""
         return _PACKAGES.get(package.lower().replace("_", "-")) in self.modules
+
+
+def version_among(tag: str, versions: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the version of a tag if an image has it, else the newest, the last."""
+    number = version(tag)
+    return number if number in versions else versions[-1]
 
 
 def version(tag: str) -> tuple[int, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hostler.servers.images.profile import Mode, Profile, version
+from hostler.servers.images.profile import Mode, Profile, version_among
 
 REPOSITORIES = ("sagemaker-scikit-learn",)
 VERSIONS = ((0, 20, 0), (0, 23, 1), (1, 0, 1), (1, 2, 1), (1, 4, 2))
-NEWEST = VERSIONS[-1]
 _MANY = (0, 23, 1)  # the first version that serves many models
 # docker/*/final/Dockerfile.cpu
 _VARIABLES = {
@@ -23,8 +22,7 @@ _OF_MANY = {
 
 
 def profile(repository: str, tag: str) -> Profile:
-    found = version(tag)
-    number = found if found in VERSIONS else NEWEST
+    number = version_among(tag, VERSIONS)
     with_many = number >= _MANY
     return Profile(
         family="sklearn",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hostler.servers.images.profile import Mode, Profile, version
+from hostler.servers.images.profile import Mode, Profile, version_among
 
 REPOSITORIES = ("sagemaker-xgboost", "xgboost")
 VERSIONS = (
@@ -31,16 +31,12 @@ class Algorithm:
 
 
 def profile(repository: str, tag: str) -> Profile:
-    found = version(tag)
-    if repository == "xgboost":
-        found = BUILT_IN
-    elif found not in VERSIONS:
-        found = NEWEST
+    number = BUILT_IN if repository == "xgboost" else version_among(tag, VERSIONS)
     return Profile(
         family="xgboost",
-        version=found,
+        version=number,
         framework="xgboost",
-        single=Mode("containers", default_accept="text/csv", transform_fn=found >= (1, 0, 1)),
+        single=Mode("containers", default_accept="text/csv", transform_fn=number >= (1, 0, 1)),
         multi=Mode("inference", default_accept="application/json"),
         modules=("containers", "inference", "xgboost", "mms", "flask"),
     )
