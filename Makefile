@@ -97,7 +97,7 @@ LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --for
 	--extra demo --group build pyproject.toml
 lock: $(VENV)/.test
 	$(PIP) uv
-	$(LOCK) --upgrade --extra sklearn --extra onnx --extra lightgbm --group check --group test --output-file requirements/test.txt
+	$(LOCK) --upgrade --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --group check --group test --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
 
 clean:
