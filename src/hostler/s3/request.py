@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
+from hostler.aws import hosts
 from hostler.s3.buckets import Object, S3Error, WriteCondition
 from hostler.text import is_count
 
@@ -46,9 +47,10 @@ def read_request(request: Request) -> S3Request:
 
 
 def virtual_bucket(host: str) -> str:
-    """Return the bucket of `bucket.localhost:4566` and `bucket.s3.localhost:4566`."""
-    match = re.fullmatch(r"(?:(?P<bucket>.+?)\.)??(?:s3\.)?localhost(?::\d+)?", host.lower())
-    return (match["bucket"] or "") if match else ""
+    """Return the bucket of `bucket.localhost:4566`, `bucket.s3.localhost:4566` and `bucket.s3.REGION.amazonaws.com`."""
+    name = re.sub(r":\d*$", "", host.lower())
+    match = re.fullmatch(r"(?:(?P<bucket>.+?)\.)??(?:s3\.)?localhost", name)
+    return (match["bucket"] or "") if match else hosts.bucket(name)
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
