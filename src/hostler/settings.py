@@ -207,6 +207,12 @@ class Settings:
         "disk space for each gateway's access log in logs/access, a line for each invocation; 0: no access log",
         advanced=True,
     )
+    metrics_budget: int = _setting(
+        _size(2**20),
+        256 * 2**20,
+        "disk space for the metrics that CloudWatch's operations read; beyond it the oldest go",
+        advanced=True,
+    )
     instance_memory: int = _setting(_memory, 0, "memory of every instance, e.g. 256MiB; 0: that of its instance type")
     memory_fraction: float = _setting(
         _number(float, 0.01, 1, "a number"),

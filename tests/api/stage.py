@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from hostler.control.sagemaker.operations import OPERATIONS
 from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.errors import ArtifactMissing, StorageUnavailable
 from hostler.settings import Settings
+from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 
@@ -153,10 +155,13 @@ def running(folder, hold=0.2, **settings):
     ticks = itertools.count(1_700_000_000)
     folder.mkdir(exist_ok=True)
     store = Store(folder / "hostler.db")
+    metric_store = MetricStore(folder / "metrics.db", 2**26, time.time)
     context = Context(
         settings=Settings(data=folder, hold=hold, **settings),
         store=store,
         store_thread=StoreThread(store),
+        metric_store=metric_store,
+        metric_thread=StoreThread(metric_store, "metrics"),
         lifecycle=Lifecycle(store),
         source=Source(),
         metrics=lambda: b"# metrics\n",
@@ -183,4 +188,5 @@ def running(folder, hold=0.2, **settings):
     finally:
         server.should_exit = True
         thread.join(10)
+        context.metric_thread.close()
         context.store_thread.close()

@@ -31,6 +31,7 @@ from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.settings import Settings
+from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
@@ -70,6 +71,8 @@ class Control:
         rooms = Rooms(settings, self.disk)
         self.gateways = Gateways(expected=gateways)
         self.store_thread = StoreThread(self.store)
+        metric_store = MetricStore(folder / "metrics.db", 2**26, lambda: 1_700_000_000 + loop.time())
+        self.metric_thread = StoreThread(metric_store, "metrics")
         self.wakeup = asyncio.Event()
         self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up_timeout)
         self.reconciler = Reconciler(
@@ -82,7 +85,8 @@ class Control:
             self.wakeup,
         )
         self.context = Context(
-            settings=settings, store=self.store, store_thread=self.store_thread, lifecycle=self.reconciler,
+            settings=settings, store=self.store, store_thread=self.store_thread,
+            metric_store=metric_store, metric_thread=self.metric_thread, lifecycle=self.reconciler,
             source=source, metrics=lambda: b"", s3=_no_objects, ready=lambda: True,
             clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip
@@ -102,6 +106,7 @@ class Control:
         await asyncio.gather(self.task, return_exceptions=True)
         await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
         await self.disk.close()
+        self.metric_thread.close()
         self.store_thread.close()
 
 

@@ -72,7 +72,7 @@ def _spellings(default: object) -> set[str]:
     if isinstance(default, tuple):
         return {",".join(default)}
     if isinstance(default, int):
-        sizes = (f"{n}{unit}" for n in (1, 10, 20, 50, 100, 128) for unit in ("MiB", "GiB"))
+        sizes = (f"{n}{unit}" for n in (1, 10, 20, 50, 100, 128, 256) for unit in ("MiB", "GiB"))
         return {str(default), *(text for text in sizes if size(text) == default)}
     return {f"{default:g}" if isinstance(default, float) else str(default)}
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
 from hostler.settings import Settings
+from hostler.store.metric_store import MetricStore
 from hostler.store.records import EndpointRecord, Revision
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
@@ -47,6 +48,8 @@ class Context:
     settings: Settings
     store: Store
     store_thread: StoreThread  # for every call of the store
+    metric_store: MetricStore
+    metric_thread: StoreThread  # for every call of the metric store
     lifecycle: Lifecycle
     source: Source
     metrics: Callable[[], bytes]  # Prometheus text

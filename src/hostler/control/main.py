@@ -36,6 +36,7 @@ from hostler.processes import lifeline
 from hostler.s3.app import s3_app
 from hostler.s3.redirect import redirect_app
 from hostler.settings import Settings, restore
+from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 
@@ -66,6 +67,8 @@ async def control(run: Path, settings: Settings) -> None:
 
     store = Store(settings.data / "hostler.db")
     store_thread = StoreThread(store)
+    metric_store = MetricStore(settings.data / "metrics.db", settings.metrics_budget, time.time)
+    metric_thread = StoreThread(metric_store, "metrics")
     source = _source(settings)
     limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
@@ -89,6 +92,8 @@ async def control(run: Path, settings: Settings) -> None:
         settings=settings,
         store=store,
         store_thread=store_thread,
+        metric_store=metric_store,
+        metric_thread=metric_thread,
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
@@ -121,6 +126,7 @@ async def control(run: Path, settings: Settings) -> None:
     await asyncio.gather(serving, reconciling, return_exceptions=True)
     await cache.close()
     host.close()
+    metric_thread.close()
     store_thread.close()
 
 
