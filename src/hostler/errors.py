@@ -1,7 +1,7 @@
 """hostler's errors: one small tree, divided first by whose fault an error is.
 
 Exceptions of other libraries become these where they enter. Each protocol renders errors in one place:
-`aws/json_protocol.py` (control plane), `gateway/errors.py` (runtime), `s3/response.py` (S3), `cli/main.py` (people).
+`aws/errors.py` (all APIs but these), `gateway/errors.py` (invocations), `s3/response.py` (S3), `cli/main.py` (people).
 """
 
 from __future__ import annotations

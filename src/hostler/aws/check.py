@@ -1,8 +1,8 @@
 """Check a request against its shape, with the sentences that AWS's own services use (§1.3).
 
 `read` returns the document to work with: absent and null members are left out, timestamps are epoch seconds, floats
-are floats. It collects every broken constraint into one ValidationException; a value of the wrong JSON type raises a
-SerializationException at once, because such a value has no constraints to check.
+are floats, blobs are bytes. It collects every broken constraint into one ValidationException; a value of the wrong type
+raises a SerializationException at once, because such a value has no constraints to check.
 
 A member that the model does not have is refused. (How AWS treats one is not known to us. botocore refuses them on its
 side; to drop a member of a newer client would silently do half of its request.)
@@ -10,6 +10,8 @@ side; to drop a member of a newer client would silently do half of its request.)
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,8 +21,7 @@ from hostler.aws.service import Shape
 from hostler.errors import ApiError, ValidationException
 from hostler.text import QUOTED, shorten
 
-_INT = 2**31  # the service's integers have 32 bits
-_FLOAT = 3.4028234663852886e38  # and so have its floats
+_FLOATS = {32: 3.4028234663852886e38, 64: float("inf")}  # bits -> the largest float
 
 
 class SerializationException(ApiError):
@@ -101,7 +102,7 @@ def _element(shape: Shape, value: Any, path: str, subject: str, problems: list[s
 def _broken(shape: Shape, value: Any) -> Iterator[str]:
     """Yield the constraints that a value of the right type breaks."""
     size: float
-    if isinstance(value, (str, list, dict)) and shape.type != "structure":
+    if isinstance(value, (str, bytes, list, dict)) and shape.type != "structure":
         size, measure = len(value), "length"
     elif isinstance(value, (int, float)) and shape.type != "timestamp":
         size, measure = value, "value"
@@ -118,15 +119,19 @@ def _broken(shape: Shape, value: Any) -> Iterator[str]:
 
 
 def _typed(shape: Shape, value: Any, path: str) -> Any:
-    """Return the value, if its JSON type fits the shape's. Raises SerializationException."""
+    """Return the value, if its type fits the shape's. Raises SerializationException."""
     match shape.type, value:
         case ("boolean", bool()) | ("string", str()) | ("list", list()) | ("structure" | "map", dict()):
             return value
+        case ("blob", bytes()):
+            return value
+        case ("blob", str()):
+            return _base64(value, path)
         case ("integer" | "float" | "timestamp", bool()):
             pass
-        case ("integer", int()) if -_INT <= value < _INT:
+        case ("integer", int()) if -(2 ** (shape.bits - 1)) <= value < 2 ** (shape.bits - 1):
             return value
-        case ("float", int() | float()) if abs(value) <= _FLOAT:
+        case ("float", int() | float()) if abs(value) <= _FLOATS[shape.bits]:
             return float(value)
         case ("timestamp", int() | float()) if math.isfinite(value) and abs(value) < 1e15:
             return float(value)
@@ -134,6 +139,13 @@ def _typed(shape: Shape, value: Any, path: str) -> Any:
             return _iso(value, path)
     article = "an" if shape.type == "integer" else "a"
     raise SerializationException(f"'{path}' must be {article} {shape.type}, not {_json_type(value)}")
+
+
+def _base64(value: str, path: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise SerializationException(f"'{path}' must be a blob in base64, not '{_shown(value)}'") from None
 
 
 def _iso(value: str, path: str) -> float:
@@ -152,6 +164,8 @@ def _json_type(value: Any) -> str:
             return f"the number {_shown(str(value))}"
         case str():
             return "a string"
+        case bytes():
+            return "bytes"
         case list():
             return "a list"
     return "an object"

@@ -1,4 +1,4 @@
-"""The AWS JSON 1.1 protocol (§1.3): parse a request's body, render an answer or an error.
+"""The AWS JSON protocols 1.0 and 1.1 (§1.3): parse a request's body, render an answer or an error.
 
 It knows the format alone, and no operations.
 """
@@ -10,10 +10,17 @@ from typing import Any
 import msgspec
 
 from hostler.aws.check import SerializationException
+from hostler.aws.classify import Protocol
 from hostler.errors import ApiError
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
+_OLD_CONTENT_TYPE = "application/x-amz-json-1.0"
 REQUEST_ID = "x-amzn-RequestId"
+
+
+def content_type(protocol: Protocol) -> str:
+    """Return the Content-Type of requests and answers of a JSON protocol."""
+    return _OLD_CONTENT_TYPE if protocol is Protocol.JSON_1_0 else CONTENT_TYPE
 
 
 def parse(body: bytes) -> dict[str, Any]:

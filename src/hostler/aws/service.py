@@ -1,14 +1,13 @@
-"""AWS's own service model (botocore's service-2.json) as the schema of the API that we serve.
+"""AWS's own service models (botocore's service-2.json) as the schema of the APIs that we serve.
 
-The file is read without importing botocore's machinery, which costs a quarter of a second, and only the shapes that
-the served operations reach are kept. Our deviations from the model stand in `patches.json`. This module knows nothing
-of requests; `check.py` uses the shapes.
+The files are read without importing botocore's machinery, which costs a quarter of a second, and only the shapes that
+the served operations reach are kept. Our deviations from the models stand in `patches.json`. This module knows nothing
+of requests; `check.py` and the protocols use the shapes.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +15,16 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
+import msgspec
+
 
 @dataclass(eq=False)
 class Shape:
     """One shape of the model: the constraints of a value. The bounds are of length, value or size, by type."""
 
     name: str
-    type: str  # structure, list, map, string, integer, float, boolean or timestamp
+    type: str  # structure, list, map, string, integer, float, boolean, timestamp or blob
+    bits: int = 32  # of an integer or a float
     minimum: float | None = None
     maximum: float | None = None
     enum: tuple[str, ...] = ()
@@ -39,29 +41,39 @@ class Operation:
     name: str
     input: Shape
     output: Shape | None  # None: the answer has an empty body (§1.3)
+    wrapper: str = ""  # the element around the output in the query protocol
 
 
 @dataclass(frozen=True)
 class Service:
     operations: Mapping[str, Operation]  # that we serve
     names: frozenset[str]  # every operation that AWS has
+    namespace: str = ""  # of the query protocol's XML
+    query_codes: Mapping[str, str] = field(default_factory=dict)  # exception -> its code in the query protocol
 
 
 def load(service: str, served: Iterable[str]) -> Service:
     """Load the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
     model = _model(resources.files("botocore") / "data" / service)
-    patches = json.loads((resources.files("hostler.aws") / "patches.json").read_text())
+    patches = msgspec.json.decode((resources.files("hostler.aws") / "patches.json").read_bytes())
     reader = _Reader(model["shapes"], patches["java"], patches["also"])
     operations = {name: reader.operation(model["operations"][name]) for name in served}
-    return Service(operations, frozenset(model["operations"]))
+    codes = {
+        name: shape["error"]["code"] for name, shape in model["shapes"].items() if "code" in shape.get("error", ())
+    }
+    return Service(operations, frozenset(model["operations"]), model["metadata"].get("xmlNamespace", ""), codes)
 
 
 def _model(folder: Traversable) -> dict[str, Any]:
     newest = max((version for version in folder.iterdir() if version.is_dir()), key=lambda version: version.name)
     packed = newest / "service-2.json.gz"
     text = gzip.decompress(packed.read_bytes()) if packed.is_file() else (newest / "service-2.json").read_bytes()
-    model: dict[str, Any] = json.loads(text)
+    model: dict[str, Any] = msgspec.json.decode(text)
     return model
+
+
+_WIDE = {"long": "integer", "double": "float"}
+_NO_INPUT = Shape("", "structure")
 
 
 class _Reader:
@@ -74,8 +86,13 @@ class _Reader:
         self._shapes: dict[str, Shape] = {}
 
     def operation(self, raw: Mapping[str, Any]) -> Operation:
-        output = raw.get("output")
-        return Operation(raw["name"], self.shape(raw["input"]), self.shape(output) if output else None)
+        given, output = raw.get("input"), raw.get("output")
+        return Operation(
+            raw["name"],
+            self.shape(given) if given else _NO_INPUT,
+            self.shape(output) if output else None,
+            (output or {}).get("resultWrapper", ""),
+        )
 
     def shape(self, reference: Mapping[str, Any]) -> Shape:
         name = reference["shape"]
@@ -84,7 +101,8 @@ class _Reader:
         raw = self._raw[name]
         shape = self._shapes[name] = Shape(  # before its members, which may refer to it
             name,
-            {"long": "integer", "double": "float"}.get(raw["type"], raw["type"]),
+            _WIDE.get(raw["type"], raw["type"]),
+            64 if raw["type"] in _WIDE else 32,
             raw.get("min"),
             raw.get("max"),
             tuple(raw.get("enum", ())),

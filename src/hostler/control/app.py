@@ -1,12 +1,11 @@
 """Dispatch every request on the one port, except invocations, which the gateway handles.
 
-Owns the limit on bodies and the rendering of every error of the JSON API; knows no operation.
+It owns the limit on bodies and our own pages; `services` answers AWS's calls, `s3/app` those of S3.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -16,10 +15,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
-from hostler.aws import credential, json_protocol
-from hostler.control import access_log_reader, sts
+from hostler.aws import credential, errors
+from hostler.aws.classify import HOSTLER, Call, Protocol, classify
+from hostler.control import access_log_reader
 from hostler.control.context import Context
-from hostler.control.sagemaker.operations import Api
+from hostler.control.services import SERVICES, Dispatcher
 from hostler.core.targets.states import ORDERS
 from hostler.errors import ApiError
 from hostler.text import is_count
@@ -28,63 +28,47 @@ BODY_MAX = 2**20  # bytes of a control-plane request
 LOG_TAIL = 64 * 1024  # bytes of each log that /_hostler/logs returns by default
 _LOG_TAIL_MAX = 2**20
 
-_log = logging.getLogger(__name__)
-
 Handler = Callable[[Context, Request], Awaitable[Response]]
 
 
 def create_app(context: Context) -> ASGIApp:
     """Return the control plane's ASGI app (HTTP only)."""
-    api = Api()
+    services = Dispatcher(context)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"not served here: {scope['type']}")
         request = Request(scope, receive)
-        post = scope["method"] == "POST" and scope["path"] == "/"
-        if post and "x-amz-target" in request.headers:
-            response = await _aws_json(api, context, request)
-        elif post and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            response = await _sts(context, request)
-        elif scope["path"] in _PAGES:
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+        call = classify(scope["method"], path, query, request.headers)
+        if call.service == HOSTLER:
             response = await _page(context, request)
-        else:
+        elif call.service == "s3":
             await context.s3(scope, receive, send)
             return
+        else:
+            response = await _aws(services, call, context, request)
         await response(scope, receive, send)
 
     return app
 
 
-# --- SageMaker and STS ------------------------------------------------------------------------------------------------
+# --- AWS's services ---------------------------------------------------------------------------------------------------
 
 
-async def _aws_json(api: Api, context: Context, request: Request) -> Response:
-    headers = {json_protocol.REQUEST_ID: str(uuid.uuid4())}
+async def _aws(services: Dispatcher, call: Call, context: Context, request: Request) -> Response:
     try:
-        target, content_type = request.headers["x-amz-target"], request.headers.get("content-type", "")
         body = await _body(request)
-        return _aws_response(
-            await api.call(context, target, content_type, _region(context, request), body), 200, headers
-        )
-    except ApiError as error:
-        return _aws_response(json_protocol.render_error(error), error.status, headers)
     except ClientDisconnect:
         return Response()  # the client is gone
-    except Exception:
-        _log.exception("a request to %s failed", request.headers["x-amz-target"])
-        failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
-        return _aws_response(json_protocol.render_error(failure), failure.status, headers)
-
-
-async def _sts(context: Context, request: Request) -> Response:
-    request_id = str(uuid.uuid4())
-    try:
-        body = await _body(request)
-    except (ApiError, ClientDisconnect):
-        body = b""
-    status, answer = sts.answer(body, _region(context, request), request_id)
-    return Response(answer, status, {json_protocol.REQUEST_ID: request_id}, sts.CONTENT_TYPE)
+    except ApiError as error:
+        answer = errors.render(call.protocol, error, str(uuid.uuid4()))
+    else:
+        if call.protocol in (Protocol.QUERY, Protocol.EC2) and not body:
+            body = request.scope["query_string"]
+        region = credential.region(request.headers.get("authorization", ""), context.settings.region)
+        answer = await services.answer(call, region, request.headers.get("content-type", ""), body)
+    return Response(answer.body, answer.status, answer.headers, answer.content_type)
 
 
 async def _body(request: Request) -> bytes:
@@ -98,21 +82,16 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _region(context: Context, request: Request) -> str:
-    return credential.region(request.headers.get("authorization", ""), context.settings.region)
-
-
-def _aws_response(body: bytes, status: int, headers: dict[str, str]) -> Response:
-    return Response(body, status, headers, json_protocol.CONTENT_TYPE)
-
-
 # --- our own pages ----------------------------------------------------------------------------------------------------
 
 
 async def _page(context: Context, request: Request) -> Response:
+    page = _PAGES.get(request.scope["raw_path"].decode("latin-1"))
+    if page is None:
+        return _json_page({"message": "there is no such page"}, 404)
     if request.method not in ("GET", "HEAD"):
         return Response(b"", 405, {"Allow": "GET, HEAD"})
-    return await _PAGES[request.scope["path"]](context, request)
+    return await page(context, request)
 
 
 async def _health(_context: Context, _request: Request) -> Response:
@@ -126,7 +105,7 @@ async def _ready(context: Context, _request: Request) -> Response:
 
 async def _localstack_health(_context: Context, _request: Request) -> Response:
     """Answer tools for LocalStack, which wait for this page."""
-    services = dict.fromkeys(("s3", "sagemaker", "sagemaker-runtime", "sts"), "running")
+    services = dict.fromkeys(["s3", "sagemaker-runtime", *(service.model for service in SERVICES.values())], "running")
     return _json_page({"services": services, "edition": "hostler", "version": __version__})
 
 

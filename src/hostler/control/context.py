@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
 from hostler.settings import Settings
 from hostler.store.metric_store import MetricStore
-from hostler.store.records import EndpointRecord, Revision
+from hostler.store.records import Document, EndpointRecord, Revision
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 
@@ -60,3 +60,8 @@ class Context:
     def now(self) -> float:
         """Return epoch seconds, rounded to milliseconds as in answers, so that filters compare the same values."""
         return round(self.clock(), 3)
+
+
+# What answers an operation. It takes the context, the region and the checked request, which it owns and may change. It
+# returns the response's document, or None if the operation has no output. It raises ApiError.
+Function = Callable[[Context, str, Document], Awaitable[Document | None]]

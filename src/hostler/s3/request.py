@@ -38,19 +38,12 @@ def read_request(request: Request) -> S3Request:
         path = unquote_to_bytes(request.scope.get("raw_path") or request.scope["path"]).decode()
     except UnicodeDecodeError:
         raise S3Error("InvalidURI", "Couldn't parse the specified URI.", 400) from None
-    bucket = virtual_bucket(request.headers.get("host", ""))
+    bucket = hosts.of_header(request.headers.get("host", ""))[1]
     if bucket:
         key = path[1:]
     else:
         bucket, _, key = path[1:].partition("/")
     return S3Request(request, bucket, key, dict(request.query_params))
-
-
-def virtual_bucket(host: str) -> str:
-    """Return the bucket of `bucket.localhost:4566`, `bucket.s3.localhost:4566` and `bucket.s3.REGION.amazonaws.com`."""
-    name = re.sub(r":\d*$", "", host.lower())
-    match = re.fullmatch(r"(?:(?P<bucket>.+?)\.)??(?:s3\.)?localhost", name)
-    return (match["bucket"] or "") if match else hosts.bucket(name)
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,13 +1,13 @@
 """Our half of the protocol against botocore's: its serializer to our parser, our renderer to its parser."""
 
-import functools
 from datetime import UTC, datetime
 
 import botocore.parsers
 import botocore.serialize
 import botocore.session
 import pytest
-from hypothesis import HealthCheck, given, settings
+from documents import SETTINGS, epochs, values
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostler.aws import check, json_protocol, service
@@ -31,60 +31,6 @@ SERVICE = service.load("sagemaker", NAMES)
 BOTOCORE = botocore.session.Session().get_service_model("sagemaker")
 DATES = st.integers(0, 2**32).map(lambda second: datetime.fromtimestamp(second, UTC))
 NUMBERS = st.integers(0, 2**32 * 1000).map(lambda millisecond: millisecond / 1000)
-
-
-@functools.cache
-def strings(shape):
-    """Strings that the shape allows; hypothesis makes them from the pattern itself where it can."""
-    if shape.enum:
-        return st.sampled_from(shape.enum)
-    low, high = int(shape.minimum or 0), int(min(shape.maximum or 80, 80))
-    if not shape.matches:
-        return st.text(max_size=high, min_size=low).filter(
-            lambda text: not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
-        )
-    fits = st.from_regex(shape.matches, fullmatch=True)
-    return fits.filter(lambda text: low <= len(text) <= shape.maximum)
-
-
-@functools.cache
-def values(shape, moments):
-    """A strategy of values that fit a shape; `moments` makes its timestamps."""
-    match shape.type:
-        case "string":
-            return strings(shape)
-        case "boolean":
-            return st.booleans()
-        case "integer":
-            return st.integers(int(shape.minimum or 0), int(shape.maximum or 2**31 - 1))
-        case "float":
-            return st.floats(shape.minimum or 0, 1e6, width=32)
-        case "timestamp":
-            return moments
-        case "list":
-            low = int(shape.minimum or 0)
-            return st.lists(values(shape.element, moments), min_size=low, max_size=low + 1)
-        case "map":
-            return st.dictionaries(values(shape.key, moments), values(shape.element, moments), max_size=2)
-    required = {name: values(shape.members[name], moments) for name in shape.required}
-    others = [name for name in shape.members if name not in shape.required]
-
-    @functools.cache
-    def with_some(*chosen):
-        return st.fixed_dictionaries(required | {name: values(shape.members[name], moments) for name in chosen})
-
-    if not others:
-        return with_some()
-    return st.one_of(st.sampled_from(others), st.none()).flatmap(lambda other: with_some(*[other] if other else []))
-
-
-SETTINGS = settings(
-    max_examples=30,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,14 +66,6 @@ def test_what_we_write_is_read_by_botocore_as_it_was_meant(name):
         assert epochs(parsed) == document
 
     round_trip()
-
-
-def epochs(value):
-    if isinstance(value, datetime):
-        return round(value.timestamp(), 3)
-    if isinstance(value, list):
-        return [epochs(item) for item in value]
-    return {name: epochs(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def test_an_error_is_read_by_botocore_with_code_and_message():

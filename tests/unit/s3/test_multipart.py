@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hostler.aws import hosts
 from hostler.s3.body import ChunkDecoder
 from hostler.s3.buckets import Buckets, S3Error
 from hostler.s3.listing import page
-from hostler.s3.request import byte_range, virtual_bucket
+from hostler.s3.request import byte_range
 from hostler.s3.xml import document, read
 
 
@@ -108,7 +109,7 @@ def test_an_empty_range_is_refused() -> None:
     ],
 )
 def test_a_host_may_name_the_bucket(host: str, bucket: str) -> None:
-    assert virtual_bucket(host) == bucket
+    assert hosts.of_header(host)[1] == bucket
 
 
 def test_xml_is_escaped_and_read_back() -> None:

@@ -1,0 +1,125 @@
+"""The registry of AWS's services that are hosted here, and the dispatcher of their calls.
+
+To add a service, write its table of operations and add a row to SERVICES; the prefix of its X-Amz-Target has a row in
+`aws/classify`. S3 and invocations are not in it: `s3/app` and the gateways answer these. The dispatcher knows no
+operation: it checks a request against AWS's service model, calls the operation's function, and renders the answer, or
+the error, in the request's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hostler.aws import cbor_protocol, check, errors, json_protocol, query_protocol, service
+from hostler.aws.classify import Call, Protocol
+from hostler.aws.errors import Answer
+from hostler.aws.service import Service, Shape
+from hostler.control import sts
+from hostler.control.context import Context, Function
+from hostler.control.sagemaker import members
+from hostler.control.sagemaker.operations import OPERATIONS as SAGEMAKER
+from hostler.errors import ApiError
+from hostler.store.records import Document
+
+_log = logging.getLogger(__name__)
+
+_JSON = frozenset([Protocol.JSON_1_0, Protocol.JSON_1_1])
+_QUERY = frozenset([Protocol.QUERY])
+
+
+@dataclass(frozen=True)
+class HostedService:
+    """`name`: in sentences. `model`: its folder in botocore's data. `check`: what it refuses of a checked document."""
+
+    name: str
+    model: str
+    protocols: frozenset[Protocol]
+    operations: Mapping[str, Function]
+    check: Callable[[Shape, Document], None] | None = None
+
+
+SERVICES: Mapping[str, HostedService] = {  # by signing name
+    "sagemaker": HostedService("SageMaker", "sagemaker", frozenset([Protocol.JSON_1_1]), SAGEMAKER, members.check),
+    "sts": HostedService("STS", "sts", _QUERY, sts.OPERATIONS),
+}
+
+
+class Dispatcher:
+    """Answers the calls of the services. Their models are read when they are needed first, SageMaker's at the start."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._models = {"sagemaker": _load(SERVICES["sagemaker"])}
+
+    async def answer(self, call: Call, region: str, content_type: str, body: bytes) -> Answer:
+        """Return the answer to a call. `body`: of a GET of the query protocol, its query."""
+        request_id, model = str(uuid.uuid4()), None
+        try:
+            hosted = SERVICES.get(call.service)
+            if hosted is None:
+                raise ApiError("UnknownOperationException", f"There is no operation {call.operation[:200]!r}.")
+            model = await self._model(call.service, hosted)
+            return await self._call(hosted, model, call, region, content_type, body, request_id)
+        except ApiError as error:
+            failure = error
+        except Exception:
+            _log.exception("a request to %s failed", call)
+            failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
+        namespace, codes = (model.namespace, model.query_codes) if model else ("", {})
+        return errors.render(call.protocol, failure, request_id, namespace, codes)
+
+    async def _model(self, name: str, hosted: HostedService) -> Service:
+        if name not in self._models:
+            self._models[name] = await asyncio.to_thread(_load, hosted)
+        return self._models[name]
+
+    async def _call(
+        self,
+        hosted: HostedService,
+        model: Service,
+        call: Call,
+        region: str,
+        content_type: str,
+        body: bytes,
+        request_id: str,
+    ) -> Answer:
+        # 1. The operation. Only a form's body names it.
+        form = query_protocol.parse_form(body) if call.protocol is Protocol.QUERY else {}
+        name = form.get("Action", "") if call.protocol is Protocol.QUERY else call.operation
+        if call.protocol not in hosted.protocols or name not in model.names:
+            raise ApiError("UnknownOperationException", f"There is no operation {name[:200]!r}.")
+        if name not in hosted.operations:
+            message = f"{hosted.name}'s operation {name} is not hosted here."
+            raise ApiError("UnknownOperationException", message)
+        operation = model.operations[name]
+        # 2. The request's document.
+        if call.protocol in _JSON:
+            expected = json_protocol.content_type(call.protocol)
+            if content_type.partition(";")[0].strip().lower() not in (expected, "application/json"):
+                raise check.SerializationException(f"The Content-Type must be {expected}.")
+            given = json_protocol.parse(body)
+        elif call.protocol is Protocol.CBOR:
+            given = cbor_protocol.parse(body)
+        else:
+            given = query_protocol.parse(form, operation.input)
+        request = check.read(operation.input, given)
+        if hosted.check:
+            hosted.check(operation.input, request)
+        # 3. The answer.
+        document = await hosted.operations[name](self._context, region, request)
+        headers = {json_protocol.REQUEST_ID: request_id}
+        if call.protocol in _JSON:
+            return Answer(200, json_protocol.render(document), json_protocol.content_type(call.protocol), headers)
+        if call.protocol is Protocol.CBOR:
+            answer = cbor_protocol.render(document, operation.output)
+            return Answer(200, answer, cbor_protocol.CONTENT_TYPE, headers | cbor_protocol.HEADERS)
+        answer = query_protocol.render(document, operation, model.namespace, request_id)
+        return Answer(200, answer, query_protocol.CONTENT_TYPE, headers)
+
+
+def _load(hosted: HostedService) -> Service:
+    return service.load(hosted.model, hosted.operations)
