@@ -35,6 +35,13 @@ class ValidationException(ApiError):
         super().__init__("ValidationException", message)
 
 
+class SerializationException(ApiError):
+    """The request does not fit its protocol: its body cannot be read, or has a value of the wrong type."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("SerializationException", message)
+
+
 # --- artifacts ----------------------------------------------------------------------------------------------------
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hostler.aws.check import SerializationException
-from hostler.aws.service import Shape
+from hostler.errors import ApiError, SerializationException
+
+if TYPE_CHECKING:  # a gateway renders errors alone, and reads no models
+    from hostler.aws.service import Shape
 
 CONTENT_TYPE = "application/cbor"
 HEADERS = {"smithy-protocol": "rpc-v2-cbor"}  # of each answer
@@ -62,11 +64,11 @@ def render(document: Mapping[str, Any] | None, shape: Shape | None) -> bytes:
     return cbor2.dumps({} if document is None or shape is None else _value(document, shape))
 
 
-def render_error(code: str, message: str) -> bytes:
+def render_error(error: ApiError) -> bytes:
     """Render the body of an error."""
     import cbor2
 
-    return cbor2.dumps({"__type": code, "message": message})
+    return cbor2.dumps({"__type": error.code, "message": error.message})
 
 
 def _value(value: Any, shape: Shape) -> Any:

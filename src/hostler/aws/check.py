@@ -18,17 +18,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hostler.aws.service import Shape
-from hostler.errors import ApiError, ValidationException
+from hostler.errors import SerializationException, ValidationException
 from hostler.text import QUOTED, shorten
 
 _FLOATS = {32: 3.4028234663852886e38, 64: float("inf")}  # bits -> the largest float
-
-
-class SerializationException(ApiError):
-    """The request does not fit its protocol: it is not JSON, or has a value of the wrong type."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("SerializationException", message)
 
 
 def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:

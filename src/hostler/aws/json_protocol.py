@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from hostler.aws.check import SerializationException
 from hostler.aws.classify import Protocol
-from hostler.errors import ApiError
+from hostler.errors import ApiError, SerializationException
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 _OLD_CONTENT_TYPE = "application/x-amz-json-1.0"

@@ -6,17 +6,21 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
-from hostler.aws.check import SerializationException
-from hostler.aws.service import Operation, Shape
+from hostler.errors import SerializationException
+
+if TYPE_CHECKING:  # a gateway renders errors alone, and reads no models
+    from hostler.aws.service import Operation, Shape
 
 CONTENT_TYPE = "text/xml"
 _DEEPEST = 32  # parts of a parameter's name
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _NUMBER = re.compile(r"[1-9]\d{0,5}", re.ASCII).fullmatch
+
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 Tree = dict[str, Any]  # the parts of the parameters' names; leaves are their values
 
@@ -105,7 +109,7 @@ def render(document: Mapping[str, Any] | None, operation: Operation, namespace: 
     result = ""
     if operation.output and operation.wrapper:
         result = _element(operation.wrapper, _content(document or {}, operation.output))
-    metadata = _element("ResponseMetadata", _element("RequestId", escape(request_id)))
+    metadata = _element("ResponseMetadata", _element("RequestId", request_id))
     name = f"{operation.name}Response"
     return f'<{name} xmlns="{namespace}">{result}{metadata}</{name}>'.encode()
 
@@ -118,9 +122,21 @@ def render_error(code: str, message: str, fault: bool, namespace: str, request_i
     return f"{opening}{_element('Error', inner)}{_element('RequestId', request_id)}</ErrorResponse>".encode()
 
 
+def render_ec2_error(code: str, message: str, request_id: str) -> bytes:
+    """Render the body of an error of EC2's, whose form is its own."""
+    error = _element("Error", _element("Code", text(code)) + _element("Message", text(message)))
+    return (_XML + _element("Response", _element("Errors", error) + _element("RequestID", request_id))).encode()
+
+
+def render_s3_error(code: str, message: str, request_id: str) -> bytes:
+    """Render the body of an error of S3's, which has nothing around it."""
+    inner = _element("Code", text(code)) + _element("Message", text(message)) + _element("RequestId", request_id)
+    return (_XML + _element("Error", inner)).encode()
+
+
 def text(value: str) -> str:
     """Return a text as XML can hold it."""
-    return escape(_FORBIDDEN.sub("\ufffd", value), {"\r": "&#13;"})
+    return _FORBIDDEN.sub("\ufffd", value).translate(_ESCAPED)
 
 
 def _element(name: str, content: str) -> str:

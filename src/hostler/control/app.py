@@ -62,7 +62,7 @@ async def _aws(services: Dispatcher, call: Call, context: Context, request: Requ
     except ClientDisconnect:
         return Response()  # the client is gone
     except ApiError as error:
-        answer = errors.render(call.protocol, error, str(uuid.uuid4()))
+        answer = errors.render(call, error, str(uuid.uuid4()))
     else:
         if call.protocol in (Protocol.QUERY, Protocol.EC2) and not body:
             body = request.scope["query_string"]

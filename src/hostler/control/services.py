@@ -22,7 +22,7 @@ from hostler.control import sts
 from hostler.control.context import Context, Function
 from hostler.control.sagemaker import members
 from hostler.control.sagemaker.operations import OPERATIONS as SAGEMAKER
-from hostler.errors import ApiError
+from hostler.errors import ApiError, SerializationException
 from hostler.store.records import Document
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Dispatcher:
             _log.exception("a request to %s failed", call)
             failure = ApiError("InternalFailure", "hostler failed at this request; its log says how.", 500)
         namespace, codes = (model.namespace, model.query_codes) if model else ("", {})
-        return errors.render(call.protocol, failure, request_id, namespace, codes)
+        return errors.render(call, failure, request_id, namespace, codes)
 
     async def _model(self, name: str, hosted: HostedService) -> Service:
         if name not in self._models:
@@ -100,7 +100,7 @@ class Dispatcher:
         if call.protocol in _JSON:
             expected = json_protocol.content_type(call.protocol)
             if content_type.partition(";")[0].strip().lower() not in (expected, "application/json"):
-                raise check.SerializationException(f"The Content-Type must be {expected}.")
+                raise SerializationException(f"The Content-Type must be {expected}.")
             given = json_protocol.parse(body)
         elif call.protocol is Protocol.CBOR:
             given = cbor_protocol.parse(body)

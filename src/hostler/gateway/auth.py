@@ -1,9 +1,9 @@
 """Authentication before dispatch, with the setting `signatures = verify`: every request needs a good signature.
 
-It knows which API a request speaks, by the same rules as `dispatch` and control, because each API renders its errors in
-its own way; signatures are the matter of `aws/sigv4`. Without that setting this handler is not there at all.
+`aws/classify` says which service a request must be signed for and in which protocol it is refused; signatures are the
+matter of `aws/sigv4`. Without that setting this handler is not there at all.
 
-The JSON APIs and STS sign their body's hash, so a body that is still arriving is gathered, up to their limit, before
+All services but S3 sign their body's hash, so a body that is still arriving is gathered, up to their limit, before
 any of it is passed on. S3's requests name the hash in a signed header, and so are passed on as they come: control
 compares it with the body that it receives.
 """
@@ -13,25 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from time import time
-from xml.sax.saxutils import escape
 
-import msgspec
-
+from hostler.aws import errors as aws_errors
+from hostler.aws.classify import HOSTLER, Call, Protocol, classify, invoked
 from hostler.aws.sigv4 import AuthFailure, NotAuthenticated, ParsedSignature, Verifier
 from hostler.contract import MAX_BODY
+from hostler.errors import ApiError
 from hostler.gateway import errors
-from hostler.gateway.dispatch import invoked
 from hostler.gateway.invoke.invoker import Invoker
-from hostler.wire.http_request import Headers, Request
-
-Refuse = Callable[[Request, NotAuthenticated], None]
+from hostler.wire.http_request import Request
 
 _OPEN = frozenset(["/_hostler/health", "/_hostler/ready", "/_localstack/health"])  # they reveal only that it is there
 _PAYLOAD = "x-amz-content-sha256"
 
-# By AuthFailure: the JSON APIs' exception; STS's code and status; S3's code, status and sentence (empty: as the JSON
-# APIs have it). Of the statuses, 400 of the JSON control plane and 403 of the runtime have been seen for these.
-_JSON = {
+# By AuthFailure: the exception and its HTTP status, 400 of them as `aws/errors` has them. Of the statuses, 400 of
+# SageMaker's control plane and 403 of its runtime have been seen for these.
+_CODES = {
     AuthFailure.MISSING: "MissingAuthenticationTokenException",
     AuthFailure.OUTDATED: "MissingAuthenticationTokenException",  # unverified
     AuthFailure.INCOMPLETE: "IncompleteSignatureException",
@@ -39,14 +36,7 @@ _JSON = {
     AuthFailure.MISMATCH: "InvalidSignatureException",
     AuthFailure.SKEWED: "InvalidSignatureException",
 }
-_STS = {
-    AuthFailure.MISSING: ("MissingAuthenticationToken", 403),
-    AuthFailure.OUTDATED: ("MissingAuthenticationToken", 403),  # unverified
-    AuthFailure.INCOMPLETE: ("IncompleteSignature", 400),
-    AuthFailure.UNKNOWN_KEY: ("InvalidClientTokenId", 403),
-    AuthFailure.MISMATCH: ("SignatureDoesNotMatch", 403),
-    AuthFailure.SKEWED: ("SignatureDoesNotMatch", 403),
-}
+# S3's own: code, status and sentence (empty: as the others have it).
 _S3 = {
     AuthFailure.MISSING: ("AccessDenied", 403, "Access Denied"),
     AuthFailure.OUTDATED: (
@@ -73,6 +63,7 @@ _S3 = {
     ),
     AuthFailure.EXPIRED: ("AccessDenied", 403, ""),
 }
+_RUNTIME = Call("sagemaker", Protocol.REST_JSON, "")
 _ADVICE = " This hostler verifies signatures: sign with an access key of its keys_file."
 
 
@@ -88,33 +79,30 @@ class Authenticator:
         self._invoker = invoker
         self.room = room
         self._request_id = invoker.context.request_id
-        self._runtime = "sagemaker", self._refuse_invocation
-        self._json = "sagemaker", self._refuse_json
-        self._sts = "sts", self._refuse_sts
-        self._s3 = "s3", self._refuse_s3
 
     def handle(self, request: Request) -> None:
         """Pass an authenticated request on; refuse any other as its API does."""
         if request.method in ("GET", "HEAD") and request.path in _OPEN:
             self._inner(request)
             return
-        service, refuse = self._api(request)
+        call = _call(request)
+        service = call.service
         try:
             # 1. The head, before the body is here.
             parsed = self._verifier.read(request.method, request.path, request.query, request.headers, service, time())
             # 2. The payload's hash: of the body, or the one that the head names.
             if service != "s3" and not request.complete:
-                self._gather(request, parsed, refuse)
+                self._gather(request, parsed, call)
                 return
             payload = sha256(request.body).hexdigest() if service != "s3" else _named_hash(request)
             # 3. The signature over both.
             self._verifier.prove(parsed, payload)
         except NotAuthenticated as failure:
-            refuse(request, failure)
+            self._refuse(request, call, failure)
             return
         self._inner(request)
 
-    def _gather(self, request: Request, parsed: ParsedSignature, refuse: Refuse) -> None:
+    def _gather(self, request: Request, parsed: ParsedSignature, call: Call) -> None:
         """Gather the whole body, hashing it as it comes, then pass the request on, or refuse it.
 
         A head that is good so far needs no secret key, only an access key that somebody has seen: so the sum of all
@@ -143,12 +131,12 @@ class Authenticator:
             try:
                 self._verifier.prove(parsed, payload_hash.hexdigest())
             except NotAuthenticated as failure:
-                refuse(request, failure)
+                self._refuse(request, call, failure)
             else:
                 self._inner(request)
 
         def reject(error: errors.InvokeError) -> None:
-            self._invoker.refuse(request, invoked(request)[0], error, self._request_id())
+            self._invoker.refuse(request, invoked(request.method, request.path)[0], error, self._request_id())
 
         if (request.content_length or 0) > MAX_BODY:
             reject(errors.oversize())
@@ -156,57 +144,37 @@ class Authenticator:
             request.on_disconnect = give_room_back
             request.gather(accept, on_whole)
 
-    def _api(self, request: Request) -> tuple[str, Refuse]:
-        """Return the service that a request must be signed for, and the function that renders its refusals."""
-        method, path = request.method, request.path
-        if method == "POST":
-            if invoked(request)[1]:
-                return self._runtime
-            if path == "/":
-                if "x-amz-target" in request.headers:
-                    return self._json
-                if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                    return self._sts
-        return self._runtime if path.startswith("/_hostler/") else self._s3
-
-    # --- refusals
-
-    def _refuse_invocation(self, request: Request, failure: NotAuthenticated) -> None:
-        kind, request_id = _JSON[failure.kind], self._request_id()
-        body = msgspec.json.encode({"message": _advised(failure, failure.message)})
-        name, operation = invoked(request)
-        if operation:
-            self._invoker.log_refusal(request, name, 403, kind, request_id, len(body))
-        request.answer(403, body, headers=[("x-amzn-ErrorType", kind), ("x-amzn-RequestId", request_id)])
-
-    def _refuse_json(self, request: Request, failure: NotAuthenticated) -> None:
-        body = msgspec.json.encode({"__type": _JSON[failure.kind], "message": _advised(failure, failure.message)})
-        headers = [("x-amzn-RequestId", self._request_id())]
-        request.answer(400, body, "application/x-amz-json-1.1", headers)
-
-    def _refuse_sts(self, request: Request, failure: NotAuthenticated) -> None:
-        code, status = _STS[failure.kind]
+    def _refuse(self, request: Request, call: Call, failure: NotAuthenticated) -> None:
         request_id = self._request_id()
-        sentence = "Request is missing Authentication Token" if failure.kind is AuthFailure.MISSING else failure.message
-        message = escape(_advised(failure, sentence))
-        text = (
-            '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
-            f"<Code>{code}</Code><Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-        )
-        request.answer(status, text.encode(), "text/xml", [("x-amzn-RequestId", request_id)])
+        answer = aws_errors.render(call, _error(request, call, failure), request_id)
+        name, operation = invoked(request.method, request.path)
+        if operation:
+            code = _CODES[failure.kind]
+            self._invoker.log_refusal(request, name, answer.status, code, request_id, len(answer.body))
+        request.answer(answer.status, answer.body, answer.content_type, list(answer.headers.items()))
 
-    def _refuse_s3(self, request: Request, failure: NotAuthenticated) -> None:
+
+def _call(request: Request) -> Call:
+    """Return the API that a request must be signed for. Our own pages are signed as invocations are."""
+    if invoked(request.method, request.path)[1]:
+        return _RUNTIME
+    call = classify(request.method, request.path, request.query, request.headers)
+    return _RUNTIME if call.service == HOSTLER else call
+
+
+def _error(request: Request, call: Call, failure: NotAuthenticated) -> ApiError:
+    """Return the error of a refusal, with AWS's sentence, and advice where it helps."""
+    code, status, sentence = _CODES.get(failure.kind, ""), 400, failure.message
+    if call.service == "s3":
         code, status, sentence = _S3[failure.kind]
         if failure.kind is AuthFailure.INCOMPLETE and "authorization" not in request.headers:
             code = "AuthorizationQueryParametersError"
-        message = escape(_advised(failure, sentence or failure.message))
-        request_id = self._request_id()
-        text = (
-            f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
-            f"<RequestId>{request_id}</RequestId></Error>"
-        )
-        headers: Headers = [("x-amz-request-id", request_id)]
-        request.answer(status, text.encode(), "application/xml", headers)
+        sentence = sentence or failure.message
+    elif failure.kind is AuthFailure.MISSING and call.protocol is Protocol.QUERY:
+        sentence = "Request is missing Authentication Token"
+    if failure.kind in (AuthFailure.MISSING, AuthFailure.UNKNOWN_KEY):
+        sentence += ("" if sentence.endswith(".") else ".") + _ADVICE
+    return ApiError(code, sentence, status)
 
 
 def _named_hash(request: Request) -> str:
@@ -217,10 +185,3 @@ def _named_hash(request: Request) -> str:
     if "authorization" in request.headers:
         raise NotAuthenticated(AuthFailure.INCOMPLETE, f"Missing required header for this request: {_PAYLOAD}")
     return "UNSIGNED-PAYLOAD"  # a presigned address covers no payload
-
-
-def _advised(failure: NotAuthenticated, sentence: str) -> str:
-    """Return AWS's sentence, and advice where it helps."""
-    if failure.kind in (AuthFailure.MISSING, AuthFailure.UNKNOWN_KEY):
-        return sentence + ("" if sentence.endswith(".") else ".") + _ADVICE
-    return sentence

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import unquote
 
+from hostler.aws.classify import invoked
 from hostler.gateway import errors
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.invoke.invocation import Invocation
@@ -20,17 +20,6 @@ from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
 _KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
-_OPERATIONS = frozenset([*_KINDS, "async-invocations"])  # of the runtime API, as paths spell them
-
-
-def invoked(request: Request) -> tuple[str, str]:
-    """Return the endpoint's name as the path has it, and the runtime API's operation; both empty for other requests."""
-    path = request.path
-    if request.method == "POST" and path.startswith("/endpoints/"):
-        name, _, operation = path[11:].partition("/")
-        if operation in _OPERATIONS:
-            return unquote(name) if "%" in name else name, operation
-    return "", ""
 
 
 class HostCheck:
@@ -86,7 +75,7 @@ class Dispatcher:
 
     def handle(self, request: Request) -> None:
         """Answer a request, or give it to the part that will."""
-        name, operation = invoked(request)
+        name, operation = invoked(request.method, request.path)
         if not self.host_check.admits(request.headers):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
             body, content_type, headers = errors.of_any_api(403, message)

@@ -6,8 +6,8 @@ import unicodedata
 import pytest
 
 from hostler.aws import service
-from hostler.aws.check import SerializationException, read
-from hostler.errors import ValidationException
+from hostler.aws.check import read
+from hostler.errors import SerializationException, ValidationException
 
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "ListModels", "AddTags", "DeleteTags", "ListTags", "DescribeModel")
 SERVICE = service.load("sagemaker", OPERATIONS)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostler.aws import check, json_protocol, service
-from hostler.aws.check import SerializationException
-from hostler.errors import ApiError
+from hostler.errors import ApiError, SerializationException
 
 NAMES = [
     "CreateModel",

@@ -14,9 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hostler.aws import cbor_protocol, check, errors, query_protocol, service
-from hostler.aws.check import SerializationException
-from hostler.aws.classify import Protocol
-from hostler.errors import ApiError, ValidationException
+from hostler.aws.classify import Call, Protocol
+from hostler.errors import ApiError, SerializationException, ValidationException
 
 NAMES = ["GetMetricStatistics", "GetMetricData", "ListMetrics", "PutMetricData", "PutDashboard"]
 SERVICE = service.load("cloudwatch", NAMES)
@@ -185,7 +184,7 @@ ERRORS = [
 @pytest.mark.parametrize(("name", "protocol", "code", "status"), ERRORS)
 def test_an_error_is_read_by_botocore_with_code_and_message_in_every_protocol(name, protocol, code, status):
     error = ApiError("AccessDeniedException", 'No <way> & "no" \x01 path')
-    answer = errors.render(protocol, error, "1", "urn:x")
+    answer = errors.render(Call("x", protocol, ""), error, "1", "urn:x")
     assert answer.status == status
     headers = {key.lower(): value for key, value in answer.headers.items()}
     response = {"status_code": answer.status, "headers": headers, "body": answer.body}
@@ -201,7 +200,7 @@ def test_an_error_is_read_by_botocore_with_code_and_message_in_every_protocol(na
 @pytest.mark.parametrize("protocol", [Protocol.QUERY, Protocol.JSON_1_0, Protocol.CBOR])
 def test_the_errors_of_a_service_that_spoke_query_have_their_old_names_there(protocol):
     error = ApiError("InvalidParameterValueException", "No.")
-    answer = errors.render(protocol, error, "1", SERVICE.namespace, SERVICE.query_codes)
+    answer = errors.render(Call("x", protocol, ""), error, "1", SERVICE.namespace, SERVICE.query_codes)
     assert answer.status == 400
     if protocol is Protocol.QUERY:
         assert b"<Code>InvalidParameterValue</Code>" in answer.body
