@@ -250,6 +250,12 @@ class Settings:
         "accept JSON, JSON Lines and NPY for XGBoost models, whose image refuses them",
         advanced=True,
     )
+    reset: bool = _setting(
+        _flag,
+        False,
+        "let POST /_hostler/reset delete all models, endpoints, buckets and objects: for test suites",
+        advanced=True,
+    )
     bubblewrap: str = _setting(
         _one_of("auto", "on", "off"),
         "auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -27,12 +28,25 @@ _HELP = {
     default=None,
     help=_HELP["allow_remote_access_without_authentication"],
 )
-def up(**flags: Any) -> None:
+@click.option("--temporary", is_flag=True, help="Keep nothing: the data are in a new folder, removed at the end.")
+@click.option(
+    "--end-with",
+    type=click.IntRange(1),
+    metavar="PID",
+    help="Stop when this process ends.",
+)
+def up(temporary: bool, end_with: int | None, **flags: Any) -> None:
     """Host models until stopped (Ctrl-C or SIGTERM).
 
     Every other setting is read from HOSTLER_<NAME> or hostler.toml; README lists them.
     """
+    if temporary and flags["data"]:
+        raise click.UsageError("--temporary and --data exclude each other")
     resolved = resolve(**flags)
+    from hostler.host import data_dir
     from hostler.host.main import run
 
-    sys.exit(run(resolved))
+    if not temporary:
+        sys.exit(run(resolved, end_with=end_with))
+    with data_dir.temporary() as folder:
+        sys.exit(run(replace(resolved, data=folder), end_with=end_with))

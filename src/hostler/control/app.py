@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hostler import __version__
 from hostler.aws import credential, errors
 from hostler.aws.classify import HOSTLER, Call, Protocol, classify
-from hostler.control import access_log_reader
+from hostler.control import access_log_reader, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher
 from hostler.core.targets.states import ORDERS
@@ -86,12 +86,12 @@ async def _body(request: Request) -> bytes:
 
 
 async def _page(context: Context, request: Request) -> Response:
-    page = _PAGES.get(request.scope["raw_path"].decode("latin-1"))
-    if page is None:
+    handlers = _PAGES.get(request.scope["raw_path"].decode("latin-1"))
+    if handlers is None:
         return _json_page({"message": "there is no such page"}, 404)
-    if request.method not in ("GET", "HEAD"):
-        return Response(b"", 405, {"Allow": "GET, HEAD"})
-    return await page(context, request)
+    if handler := handlers.get("GET" if request.method == "HEAD" else request.method):
+        return await handler(context, request)
+    return Response(b"", 405, {"Allow": ", ".join(["HEAD", *handlers])})
 
 
 async def _health(_context: Context, _request: Request) -> Response:
@@ -148,16 +148,36 @@ async def _targets(context: Context, request: Request) -> Response:
     return _json_page({"message": targets}, 404) if isinstance(targets, str) else _json_page(targets)
 
 
+async def _reset(context: Context, request: Request) -> Response:
+    """Answer GET with what a reset would delete, POST after it. The body of a POST may name ARNs to keep."""
+    if not context.settings.reset:
+        message = "hostler deletes nothing at once unless the setting `reset` is on (HOSTLER_RESET=true)."
+        return _json_page({"message": message}, 403)
+    if request.method != "POST":
+        return _json_page({"resources": await reset.contents(context)})
+    try:
+        body = await _body(request)
+        given = msgspec.json.decode(body, type=reset.Request) if body else reset.Request()
+    except (msgspec.DecodeError, ApiError) as error:
+        return _json_page({"message": f"this is no request for a reset: {error}"}, 400)
+    except ClientDisconnect:
+        return Response()
+    if left := await reset.reset(context, frozenset(given.keep)):
+        return _json_page({"message": "these endpoints are still being deleted", "resources": left}, 503)
+    return _json_page({"resources": []})
+
+
 def _json_page(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-_PAGES: dict[str, Handler] = {
-    "/_hostler/health": _health,
-    "/_hostler/ready": _ready,
-    "/_hostler/metrics": _metrics,
-    "/_hostler/endpoints": _endpoints,
-    "/_hostler/targets": _targets,
-    "/_hostler/logs": _logs,
-    "/_localstack/health": _localstack_health,
+_PAGES: dict[str, dict[str, Handler]] = {
+    "/_hostler/health": {"GET": _health},
+    "/_hostler/ready": {"GET": _ready},
+    "/_hostler/metrics": {"GET": _metrics},
+    "/_hostler/endpoints": {"GET": _endpoints},
+    "/_hostler/targets": {"GET": _targets},
+    "/_hostler/logs": {"GET": _logs},
+    "/_hostler/reset": {"GET": _reset, "POST": _reset},
+    "/_localstack/health": {"GET": _localstack_health},
 }

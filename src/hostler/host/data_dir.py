@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from hostler.errors import UserError
 from hostler.settings import Settings, restore
 
 _PREFIX = "hostler-"
+_TEMPORARY = "hostler-data-"
+_ABANDONED = 60.0  # seconds after a lock was taken, after which it is missed
 _LONGEST_PARENT = (
     24  # bytes; containers' sockets are three levels below the run folder, and their paths have 108 bytes at most
 )
@@ -48,6 +51,32 @@ def lock(data: Path) -> int:
     os.ftruncate(file, 0)
     os.write(file, b"%d\n" % os.getpid())
     return file
+
+
+@contextlib.contextmanager
+def temporary(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new data folder, which is removed afterwards. Remove those that killed hosts have left, too."""
+    parent = parent or Path(tempfile.gettempdir())
+    for old in parent.glob(f"{_TEMPORARY}*"):
+        if _abandoned(old):
+            clear_stale(old)
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandoned(data: Path) -> bool:
+    """Return whether a temporary data folder is a killed host's. A new one is left alone: it may not be locked yet."""
+    try:
+        with open(data / "lock", "rb") as file:
+            status = os.fstat(file.fileno())
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and time.time() - status.st_mtime > _ABANDONED
 
 
 def clear_stale(data: Path) -> bool:

@@ -51,8 +51,10 @@ class Programs:
     server: str = "hostler.servers.main:run"  # forked from the zygote
 
 
-def run(settings: Settings, programs: Programs = Programs()) -> int:
+def run(settings: Settings, programs: Programs = Programs(), end_with: int | None = None) -> int:
     """Host models until SIGTERM or SIGINT (a second one: at once). Returns the exit code.
+
+    `end_with`: pid of a process whose end, whatever the cause, has the effect of a SIGTERM.
 
     Raises UserError, in one clear line, for a setting that a person must correct, such as an address or a port.
     """
@@ -78,7 +80,7 @@ def run(settings: Settings, programs: Programs = Programs()) -> int:
         with listener.listen(settings.host, settings.port, _PORT_WAIT if was_killed else 0.0) as bound:
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run())
+                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run(end_with))
             finally:
                 data_dir.remove_run_folder(settings.data, folder)
         _say("stopped")
@@ -116,10 +118,12 @@ class _Host:
         self._exits: dict[str, int] = {}  # by process
         self._code = 0
 
-    async def run(self) -> int:
+    async def run(self, end_with: int | None) -> int:
         """Start everything, run until a signal or a hopeless process, stop everything. Returns the exit code."""
         # 1. Catch the signals, and allow many open files.
         loop = asyncio.get_running_loop()
+        if end_with is not None:
+            self._end_with(end_with)
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the terminal's end
                 loop.add_signal_handler(number, self._on_signal)
@@ -181,6 +185,24 @@ class _Host:
         if self._stopping.is_set():
             self._hurry.set()
         self._stopping.set()
+
+    def _end_with(self, pid: int) -> None:
+        """Stop when a process ends. A pidfd tells it of any process, not of a child or a parent alone."""
+        try:
+            ends = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._stopping.set()
+            return
+        except OSError as error:
+            raise UserError(f"the end of process {pid} cannot be waited for: {error.strerror}") from None
+        loop = asyncio.get_running_loop()
+
+        def on_end() -> None:
+            loop.remove_reader(ends)
+            os.close(ends)
+            self._stopping.set()
+
+        loop.add_reader(ends, on_end)
 
     def _end_gateway(self, pid: int) -> None:
         if pid and pid in [gateway.pid for gateway in self._gateways]:

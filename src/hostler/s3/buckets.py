@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import heapq
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ import stat
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -34,9 +34,9 @@ import msgspec
 from hostler import names
 from hostler.errors import HostlerError
 from hostler.s3.file_version import FileVersion, file_version
+from hostler.s3.key_walk import FOLDER, Entry, walk
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
-_FOLDER = ".folder\\"  # no other key can have a backslash
 _SMALL = 1 << 20  # bytes of a file that is read again sooner than its sidecar is written
 _SETTLED = 100_000_000  # ns after which a change of a file gives it another time: file systems' clocks are coarse
 _REMEMBERED = 200_000  # objects whose metadata are kept in memory
@@ -149,13 +149,6 @@ class Bucket(msgspec.Struct, frozen=True):
     region: str
 
 
-class Entry(NamedTuple):
-    """A key, and the file that has it."""
-
-    key: str
-    file: os.DirEntry[str]
-
-
 class Object(msgspec.Struct, frozen=True):
     """An object as it was found: one version of it."""
 
@@ -227,6 +220,14 @@ class Buckets:
             except OSError as error:  # a file that is no object (a link, a socket) is not ours to remove
                 raise S3Error("BucketNotEmpty", "The bucket's folder holds what is not an object", 409) from error
             shutil.rmtree(self._sidecars.root / name, ignore_errors=True)  # a folder that a person made has none
+
+    def remove_bucket(self, name: str) -> None:
+        """Delete a bucket with whatever is in its folder. It is gone at once: its files are removed afterwards."""
+        discarded = self.temporary / f"gone-{uuid.uuid4().hex}"
+        with _commit_lock:
+            self._bucket_folder(name).rename(discarded)
+            shutil.rmtree(self._sidecars.root / name, ignore_errors=True)
+        shutil.rmtree(discarded, ignore_errors=True)
 
     def _bucket_folder(self, bucket: str) -> Path:
         folder = self.root / bucket
@@ -336,7 +337,7 @@ class Buckets:
 
     def entries(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[Entry]:
         """Yield `keys` with their files."""
-        return _walk(str(self._bucket_folder(bucket)), "", prefix, after)
+        return walk(str(self._bucket_folder(bucket)), "", prefix, after)
 
     def stage(self) -> tuple[IO[bytes], Path]:
         """Create an empty file below `temporary`; return it open for writing, and its path."""
@@ -420,7 +421,7 @@ def _check_condition(buckets: Buckets, bucket: str, key: str, condition: WriteCo
 def _path(folder: Path, key: str) -> Path:
     """Return the path of a key. Raises what names.resolve raises."""
     if key.endswith("/"):
-        return names.resolve(folder, key.removesuffix("/")) / _FOLDER
+        return names.resolve(folder, key.removesuffix("/")) / FOLDER
     return names.resolve(folder, key)
 
 
@@ -465,34 +466,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _walk(folder: str, base: str, prefix: str, after: str) -> Iterator[Entry]:
-    """Yield the keys below a folder in order. A folder sorts by its name with the slash, as its keys do.
-
-    The order of a text's characters is that of its bytes in UTF-8.
-    """
-    entries = []
-    try:
-        with os.scandir(folder) as files:
-            for file in files:
-                if file.is_dir(follow_symlinks=False):
-                    key = f"{base}{file.name}/"
-                    if (key > after or after.startswith(key)) and (key.startswith(prefix) or prefix.startswith(key)):
-                        entries.append((key, file))
-                else:
-                    key = base if file.name == _FOLDER else f"{base}{file.name}"
-                    if key > after and key.startswith(prefix):
-                        entries.append((key, file))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    heapq.heapify(entries)  # a page needs the first of them alone
-    while entries:
-        key, file = heapq.heappop(entries)
-        if file.is_dir(follow_symlinks=False):
-            yield from _walk(file.path, key, prefix, after)
-        elif file.is_file(follow_symlinks=False):
-            with contextlib.suppress(UnicodeEncodeError, names.UnsafeName):  # no request can name it: it is no object
-                key.encode()
-                names.check_relative(key.removesuffix("/"))
-                yield Entry(key, file)

@@ -26,7 +26,10 @@ def up(data: Path, port: int = 0, python: str | Path = sys.executable) -> list[s
 
 
 class HostlerProcess:
-    """A hostler that was started in `folder`. Its output is appended to `output`, its errors, too, or to `errors`."""
+    """A hostler that was started in `folder`. Its output is appended to `output`, its errors, too, or to `errors`.
+
+    `own_session`: it does not get the terminal's Ctrl-C.
+    """
 
     def __init__(
         self,
@@ -35,13 +38,16 @@ class HostlerProcess:
         folder: Path,
         output: Path,
         errors: Path | None = None,
+        *,
+        own_session: bool = False,
     ) -> None:
         self._output = output
         with output.open("ab") as out, (errors or output).open("ab") as err:
             self._start = out.tell()  # what an earlier one printed is not this one's
             self.popen = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                start_new_session=own_session,
+            )  # fmt: skip
 
     def output(self) -> str:
         """What it has printed so far."""

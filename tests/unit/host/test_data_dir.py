@@ -122,3 +122,30 @@ def test_a_running_hostler_of_another_version_is_an_error(tmp_path: Path) -> Non
         data_dir.running(tmp_path)
     os.close(lock)
     data_dir.remove_run_folder(tmp_path, run)
+
+
+# --- temporary data folders
+
+
+def test_a_temporary_data_folder_is_private_and_removed_with_what_is_in_it(tmp_path: Path) -> None:
+    with data_dir.temporary(tmp_path) as folder:
+        assert folder.parent == tmp_path
+        assert folder.stat().st_mode & 0o777 == 0o700
+        os.close(data_dir.lock(folder))
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_those_that_killed_hosts_left_are_removed_but_never_one_that_is_in_use_or_new(tmp_path: Path) -> None:
+    folders = {}
+    for name in ("left", "new", "used", "foreign"):
+        folders[name] = tmp_path / f"hostler-data-{name}"
+        folders[name].mkdir()
+    locks = {name: data_dir.lock(folders[name]) for name in ("left", "new", "used")}
+    for name in ("left", "used"):
+        os.utime(folders[name] / "lock", (1, 1))
+    os.close(locks["left"])
+    os.close(locks["new"])
+    with data_dir.temporary(tmp_path):
+        assert not folders["left"].exists()
+        assert all(folders[name].exists() for name in ("new", "used", "foreign"))
+    os.close(locks["used"])
