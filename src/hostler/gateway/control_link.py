@@ -17,7 +17,6 @@ import msgspec
 from msgspec import structs
 
 from hostler.gateway import errors
-from hostler.gateway.counters import Counters
 from hostler.gateway.pending import PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
 from hostler.wire import gateway_messages
@@ -33,7 +32,7 @@ _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dro
 
 
 class ControlLink:
-    """The link to control. `traffic` returns (requests in flight, connections) for the message with the counters."""
+    """The link to control. `counts` returns the message with the counters."""
 
     def __init__(
         self,
@@ -41,15 +40,13 @@ class ControlLink:
         name: str,
         routes: Routes,
         pending: PendingRequests,
-        counters: Counters,
-        traffic: Callable[[], tuple[int, int]],
+        counts: Callable[[], gateway_messages.Counts],
     ) -> None:
         self._path = path
         self._name = name
         self._routes = routes
         self._pending = pending
-        self._counters = counters
-        self._traffic = traffic
+        self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
         self._hits_timer: asyncio.TimerHandle | None = None
@@ -147,8 +144,7 @@ class ControlLink:
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
         """Send the counters once a second; they are also this gateway's sign of life."""
         while True:
-            in_flight, connections = self._traffic()
-            self._send(gateway_messages.Counts(self._counters.sums(), in_flight, connections))
+            self._send(self._counts())
             self._routes.tidy()
             if writer.transport.get_write_buffer_size() > _BACKLOG:
                 writer.transport.abort()

@@ -1,8 +1,6 @@
-"""Counters of invocations by variant: sums since the gateway started. It knows nothing of who reads them."""
+"""Counters of invocations by variant: sums since the gateway started. Who adds to them: invoke/counting.py."""
 
 from __future__ import annotations
-
-from bisect import bisect_left
 
 from hostler.wire.gateway_messages import LATENCY_BOUNDS, VariantCount
 
@@ -20,21 +18,6 @@ class Counter:
         self.model_latency = 0.0
         self.overhead_latency = 0.0
         self.buckets = [0] * (len(LATENCY_BOUNDS) + 1)
-
-    def answered(self, total: float, model: float) -> None:
-        """Count a container's answer. `total`: seconds since arrival; `model`: the containers' part of them."""
-        self.invocations += 1
-        self.model_latency += model
-        self.overhead_latency += total - model
-        self.buckets[bisect_left(LATENCY_BOUNDS, total)] += 1
-
-    def failed(self, status: int) -> None:
-        """Count a container's error. `status` is 0 if the container gave no answer (§8.1)."""
-        self.model_errors += 1
-        if 400 <= status < 500:
-            self.errors_4xx += 1
-        else:
-            self.errors_5xx += 1
 
 
 class Counters:

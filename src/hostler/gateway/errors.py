@@ -22,6 +22,8 @@ _SERVERS_FAULT = "INTERNAL_FAILURE_FROM_MODEL"
 class InvokeError(HostlerError):
     """The error that an invocation ends with. `kind` is AWS's exception name, empty for the bare 413."""
 
+    model_status = 0  # that the container answered with; 0: none
+
     def __init__(self, status: int, kind: str, message: str, code: str = "", **fields: str | int) -> None:
         super().__init__(message)
         self.status = status
@@ -203,7 +205,7 @@ def _model_error(region: str, name: str, status: int, original: str, words: str,
     if words.endswith(" "):
         original = original[:MAX_MESSAGE]
         words += f'"{original[: MAX_MESSAGE - len(words) - len(tail) - 2]}"'
-    return InvokeError(
+    error = InvokeError(
         424,
         "ModelError",
         words + tail,
@@ -212,3 +214,5 @@ def _model_error(region: str, name: str, status: int, original: str, words: str,
         OriginalMessage=original,
         OriginalStatusCode=status,
     )
+    error.model_status = status
+    return error

@@ -30,12 +30,17 @@ from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
 from hostler.gateway.dispatch import Dispatcher, HostCheck
 from hostler.gateway.invoke.context import InvocationContext
+from hostler.gateway.invoke.counting import count
 from hostler.gateway.invoke.invoker import ROOM, Invoker
+from hostler.gateway.invoke.outcome import Outcomes
+from hostler.gateway.journal import Journal
 from hostler.gateway.pending import PendingRequests
+from hostler.gateway.recorder import Recorder
 from hostler.gateway.region import Regions
 from hostler.gateway.routes import Routes
 from hostler.processes import lifeline
 from hostler.settings import Settings
+from hostler.wire import gateway_messages
 from hostler.wire.http_client import BUFFER, ConnectionPool
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import Server, serve
@@ -57,12 +62,14 @@ class Gateway:
 
     def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
         self.server: Server | None = None
-        counters = Counters()
-        routes, pending = Routes(counters), PendingRequests(ROOM)
-        self.link = ControlLink(str(run / "link.sock"), name, routes, pending, counters, self._traffic)
-        self.log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
+        self.counters = Counters()
+        routes, pending = Routes(self.counters), PendingRequests(ROOM)
+        self.link = ControlLink(str(run / "link.sock"), name, routes, pending, self.counts)
+        log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
+        self.recorder = Recorder(log, Journal(config.data / "metrics", name))
+        self.outcomes = Outcomes(count, self.recorder.take)
         self.context = InvocationContext(
-            routes, pending, self.link, ConnectionPool(), config.invoke_timeout, rng or Random(), self.log
+            routes, pending, self.link, ConnectionPool(), config.invoke_timeout, rng or Random(), self.outcomes
         )
         self.invoker = Invoker(self.context, Regions(config.region))
         self.passthrough = Passthrough(ConnectionPool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
@@ -78,6 +85,7 @@ class Gateway:
     async def start(self, sock: socket.socket) -> None:
         """Serve the listening socket, once the routes have come: until then callers wait in its backlog."""
         self.tasks = [asyncio.create_task(self.link.run())]
+        await asyncio.to_thread(self.recorder.recover)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = ConnectionLimits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
@@ -94,11 +102,14 @@ class Gateway:
                 log.error("a part of the gateway failed", exc_info=result)
         self.context.connections.close()
         self.passthrough.pool.close()
-        if self.log is not None:
-            await self.log.close()
+        self.outcomes.flush()
+        await self.recorder.close()
 
-    def _traffic(self) -> tuple[int, int]:
-        return self.context.in_flight, len(self.server.connections) if self.server else 0
+    def counts(self) -> gateway_messages.Counts:
+        """Return what this gateway has counted, every invocation that has ended included."""
+        self.outcomes.flush()
+        connections = len(self.server.connections) if self.server else 0
+        return gateway_messages.Counts(self.counters.sums(), self.context.in_flight, connections)
 
 
 async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:

@@ -112,6 +112,7 @@ class Variant:
     pools: tuple[Pool, ...]
     only_pool: Pool | None  # if there is one
     shares: Weights  # of the pools
+    instances: int  # of all pools
     counter: Counter
     invoked_line: str  # the line of an answer's head that names the variant
 
@@ -195,6 +196,7 @@ class Routes:
             pools=pools,
             only_pool=pools[0] if len(pools) == 1 else None,
             shares=Weights(pool.share for pool in new.pools),
+            instances=sum(len(pool.backends) for pool in pools),
             counter=self.counters.of(key, new.name),
             invoked_line=header_line(f"x-Amzn-Invoked-Production-Variant: {new.name}"),
         )

@@ -16,19 +16,39 @@ import pytest
 from rig import Rig, error, running, until
 
 from hostler.gateway.access_log import AccessLog
+from hostler.gateway.invoke.outcome import Outcome, Outcomes
+from hostler.gateway.journal import Journal
+from hostler.gateway.recorder import Recorder
+from hostler.gateway.routes import Endpoint
 from hostler.wire import gateway_messages
 from hostler.wire.http_request import Request
 
 ROOM = 2**20
 
 
-def add(log: AccessLog, **said: Any) -> None:
-    line = {
-        "ended": monotonic(), "request_id": "r", "region": "us-east-1",
-        "endpoint": "ep", "variant": "v", "target": "", "container": "c",
-        "status": 200, "error": "", "bytes_in": 1, "bytes_out": 2, "seconds": 0.00123456, "model": 0.001, "cache": "",
-    }  # fmt: skip
-    log.add(tuple({**line, **said}.values()))  # type: ignore[arg-type]
+class Log:
+    """The log of a gateway at this path, with the journal beside its folder."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self.recorder = Recorder(AccessLog(path, room), Journal(path.parent.parent / "metrics", "g1"))
+        self.outcomes = Outcomes(self.recorder.take)
+
+    def add(self, request_id: str) -> None:
+        self.outcomes.add(
+            Outcome(
+                monotonic(), request_id, Endpoint("us-east-1/ep", []), None, "", 0, 200, "", 200, 1, 2, 0.00123456,
+                0.001, None,
+            )
+        )  # fmt: skip
+
+    async def written(self) -> None:
+        """All lines are written, or dropped."""
+        self.outcomes.flush()
+        await until(lambda: self.recorder.idle)
+
+    async def close(self) -> None:
+        self.outcomes.flush()
+        await self.recorder.close()
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -56,6 +76,7 @@ async def test_a_line_names_what_was_invoked_and_says_what_it_took(rig: Rig) -> 
     assert line.pop("request_id") == reply.headers["x-amzn-requestid"]
     assert line.pop("ms") >= line.pop("model_ms") > 0
     assert line == {
+        "model_status": 200, "wait_ms": 0.0, "instances": 1,
         "region": "us-east-1", "endpoint": "ep", "variant": "v", "target": "", "container": "primary",
         "status": 200, "error": "", "bytes_in": 3, "bytes_out": 8, "cache": "",
     }  # fmt: skip
@@ -160,25 +181,25 @@ async def test_without_the_log_nothing_is_written() -> None:
 async def test_what_was_logged_is_written_at_the_end_to_a_file_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "access" / "g1.log"
 
-    log = AccessLog(path, ROOM)
+    log = Log(path, ROOM)
     for number in range(2000):
-        add(log, request_id=str(number))
+        log.add(str(number))
     await log.close()
     assert [line["request_id"] for line in lines(path)] == [str(number) for number in range(2000)]
-    assert lines(path)[0]["ms"] == 1.23
+    assert lines(path)[0]["ms"] == 1.234
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 async def test_it_takes_no_more_room_than_it_is_given_in_two_files(tmp_path: Path) -> None:
-    path, room = tmp_path / "g1.log", 20_000
+    path, room = tmp_path / "access" / "g1.log", 20_000
 
     for first in range(0, 200, 20):
-        log = AccessLog(path, room)
+        log = Log(path, room)
         for number in range(first, first + 20):
-            add(log, request_id=str(number))
+            log.add(str(number))
         await log.close()
-    old = tmp_path / "g1.log.1"
-    assert sorted(os.listdir(tmp_path)) == [path.name, old.name]
+    old = tmp_path / "access" / "g1.log.1"
+    assert sorted(os.listdir(path.parent)) == [path.name, old.name]
     assert path.stat().st_size + old.stat().st_size <= room
     kept = [int(line["request_id"]) for line in lines(old) + lines(path)]
     assert kept == list(range(200 - len(kept), 200))
@@ -186,22 +207,22 @@ async def test_it_takes_no_more_room_than_it_is_given_in_two_files(tmp_path: Pat
 
 
 async def test_a_full_disk_costs_lines_alone_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "g1.log"
+    path = tmp_path / "access" / "g1.log"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    caplog.set_level(logging.WARNING, "hostler.gateway.access_log")
+    caplog.set_level(logging.WARNING, "hostler.gateway.recorder")
 
-    log = AccessLog(path, ROOM)
+    log = Log(path, ROOM)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         for _ in range(2):
             for number in range(10):
-                add(log, request_id=str(number))
-            await until(lambda: log.idle)
+                log.add(str(number))
+            await log.written()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     written = len(lines(path))  # whole lines alone
     assert 1 < written < 10
-    add(log, request_id="after")
+    log.add("after")
     await log.close()
     assert [line["request_id"] for line in lines(path)] == [*map(str, range(written)), "after"]
     assert [record.getMessage() for record in caplog.records] == [
@@ -214,12 +235,12 @@ async def test_a_disk_that_hangs_holds_a_bounded_number_of_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between two writes no more is kept than half the room, however much is logged."""
-    path, room = tmp_path / "g1.log", 40_000
+    path, room = tmp_path / "access" / "g1.log", 40_000
 
-    log = AccessLog(path, room)
+    log = Log(path, room)
     for number in range(100_000):  # no turn of the loop between them, so nothing is written meanwhile
-        add(log, request_id=str(number))
-    assert sum(log.waiting) < 200_000
+        log.add(str(number))
+    assert log.recorder.waiting < 200_000
     await log.close()
     kept = len(lines(path))
     assert 50 < kept < 1000

@@ -57,7 +57,7 @@ async def test_an_answer_is_the_next_request_with_its_content_type(rig: Rig) -> 
             **TRACE,
             "content-length": str(len(body)),
         }
-    (sums,) = rig.gateway.context.routes.counters.sums()
+    (sums,) = rig.gateway.counts().variants
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -96,7 +96,7 @@ async def test_an_error_stops_the_chain_and_names_its_container(rig: Rig, answer
     assert (reply.status, error(reply)["OriginalStatusCode"]) == (424, answer)
     assert error(reply)["Message"].startswith(words)
     assert [len(container.seen) for container in containers] == [1] * (position + 1) + [0] * (2 - position)
-    (sums,) = rig.gateway.context.routes.counters.sums()
+    (sums,) = rig.gateway.counts().variants
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 

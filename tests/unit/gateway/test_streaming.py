@@ -98,7 +98,7 @@ async def test_boto3_reads_every_member_and_every_part(rig: Rig) -> None:
         "x-amzn-sagemaker-inference-id": "7",
         "content-length": "3",
     }
-    (sums,) = rig.gateway.context.routes.counters.sums()
+    (sums,) = rig.gateway.counts().variants
     assert (sums.invocations, sums.model_errors) == (1, 0)
 
 
@@ -192,7 +192,7 @@ async def test_what_fails_before_the_first_byte_is_an_ordinary_error(rig: Rig, n
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert response["OriginalStatusCode"] == original
     assert response["Error"]["Message"].startswith(words)
-    (sums,) = rig.gateway.context.routes.counters.sums()
+    (sums,) = rig.gateway.counts().variants
     assert (sums.invocations, sums.model_errors) == (1, 1)
 
 
@@ -229,7 +229,7 @@ async def test_what_fails_later_is_a_frame_and_a_proper_end(
     assert code.encode() in frame.payload
     assert await caller.chunk() == b""
     caller.writer.close()
-    (sums,) = rig.gateway.context.routes.counters.sums()
+    (sums,) = rig.gateway.counts().variants
     assert (sums.invocations, sums.model_errors, sums.errors_5xx) == (1, 1, 1)
 
 

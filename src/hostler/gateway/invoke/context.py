@@ -12,8 +12,8 @@ from random import Random
 from time import monotonic
 from uuid import uuid4
 
-from hostler.gateway.access_log import AccessLog
 from hostler.gateway.control_link import ControlLink
+from hostler.gateway.invoke.outcome import Outcomes
 from hostler.gateway.pending import PendingRequest, PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
 from hostler.wire.http_client import ConnectionPool
@@ -32,7 +32,7 @@ class InvocationContext:
     connections: ConnectionPool  # to containers
     timeout: float
     rng: Random
-    log: AccessLog | None = None
+    outcomes: Outcomes
 
     def __post_init__(self) -> None:
         self.number = self.rng.random  # at least 0 and less than 1; draws variants and pools

@@ -18,6 +18,7 @@ from hostler import contract
 from hostler.gateway import errors
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.headers import container_head
+from hostler.gateway.invoke.outcome import Outcome
 from hostler.gateway.invoke.phases import ANSWER, CALL, PHASES, Event, Phase
 from hostler.gateway.invoke.resolve import InvokeRequest, Resolution, resolve
 from hostler.gateway.invoke.timing import Wait, server_timing
@@ -57,6 +58,7 @@ class Invocation:
     # Its waiting and its times.
     buffered = 0  # bytes of bodies, as counted while it waits
     sent = 0.0  # when it was last sent to a container; 0: never
+    chain: tuple[tuple[str, float], ...] = ()  # the containers that have answered, and their seconds
 
     # Its answer.
     bytes_out = 0  # of the body
@@ -189,7 +191,7 @@ class Invocation:
         if self.attempt is not None:
             timed_out = self.arrived + _WHOLE * self.context.timeout < self.context.time()
             self.attempt.abort(timed_out=timed_out and phase == "called")
-        self._close(499, self.bytes_out)
+        self._close(499, self.bytes_out, "", 0)
         if phase == "waiting":
             self.context.dequeue(self)
 
@@ -199,7 +201,7 @@ class Invocation:
         """Answer with the whole answer of the last container."""
         self.phase = ANSWER[self.phase]
         body, headers = exchange.body, exchange.headers
-        infer = self._close(200, len(body))
+        infer = self._close(200, len(body), "", exchange.status)
         content_type = headers.get("content-type", "application/octet-stream")
         self.request.answer(200, body, content_type, attributes(headers), self._extra_lines(infer))
 
@@ -227,19 +229,19 @@ class Invocation:
     def end(self, exchange: Exchange) -> None:
         """End an answer that was passed on as it came."""
         self.move("end")
-        self._close(200, self.bytes_out)
+        self._close(200, self.bytes_out, "", exchange.status)
         self.request.end()
 
     def cut(self, error: CallFailed) -> None:
         """Break off an answer that has begun."""
         self.move("cut")
-        self._close(200, self.bytes_out, "Cut", failed=0)
+        self._close(200, self.bytes_out, "Cut", 0)
         self.request.abort()
 
-    def reject(self, error: errors.InvokeError, failed: int | None = None) -> None:
-        """Answer with an error. `failed`: see `_close`."""
+    def reject(self, error: errors.InvokeError) -> None:
+        """Answer with an error."""
         self.move("reject")
-        infer = self._close(error.status, len(error.body), error.kind, failed)
+        infer = self._close(error.status, len(error.body), error.kind, error.model_status)
         timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
         errors.answer(self.request, error, self.id, [("Server-Timing", timing)])
 
@@ -248,37 +250,32 @@ class Invocation:
         timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
         return f"{self.resolution.variant.invoked_line}x-amzn-RequestId: {self.id}\r\nServer-Timing: {timing}\r\n"
 
-    def _close(self, status: int, size: int, error: str = "", failed: int | None = None) -> float:
-        """End it, however that came: give all counts back, count and log it. Return the seconds with containers.
+    def _close(self, status: int, size: int, error: str, model_status: int) -> float:
+        """End it, however that came: give all counts back, tell its outcome. Return the seconds with containers.
 
-        `size`: of the answer's body, bytes. `failed`: the status of its container's error, 0 if that gave no answer.
+        `size`: of the answer's body, bytes. The others are fields of Outcome.
         """
         if self.attempt is not None:
             self.attempt.leave()
-        context, to = self.context, self.resolution
-        variant, now = to.variant, context.time()
+        context, to, wait, length = self.context, self.resolution, self.wait, self.request.content_length
+        now = context.time()
         infer = self.earlier + now - self.sent if self.sent else 0.0
         context.in_flight -= 1
-        counter, multi_model, missed = variant.counter, variant.multi_model, self.wait is not None
-        if failed is not None or (status == 200 and not error):
-            counter.answered(now - self.arrived, infer)
-        if failed is not None:
-            counter.failed(failed)
-        if multi_model and self.sent:
-            if missed:
-                counter.cache_misses += 1
-            else:
-                counter.cache_hits += 1
-        if context.log is not None:
-            endpoint, request, length = to.endpoint, self.request, self.request.content_length
-            context.log.add(
-                (
-                    now, self.id, endpoint.region, endpoint.name, variant.name, to.target,
-                    variant.labels[self.position], status, error, len(request.body) if length is None else length,
-                    size, now - self.arrived, infer, ("miss" if missed else "hit") if multi_model else "",
-                )
-            )  # fmt: skip
+        context.outcomes.add(
+            Outcome(
+                now, self.id, to.endpoint, to.variant, to.target, self.position, status, error, model_status,
+                len(self.request.body) if length is None else length, size, now - self.arrived, infer,
+                None if wait is None else wait.until(now),
+                () if len(to.variant.labels) == 1 else self._by_container(infer),
+            )
+        )  # fmt: skip
         return infer
+
+    def _by_container(self, infer: float) -> tuple[tuple[str, float], ...]:
+        """Return the seconds with each container that was called, by its label."""
+        if not self.sent:
+            return ()
+        return *self.chain, (self.resolution.variant.labels[self.position], infer - self.earlier)
 
 
 class Attempt:
@@ -417,16 +414,18 @@ class Attempt:
         else:
             if isinstance(error, CallTimedOut) and error.started:
                 self._timed_out(exchange)
-            invocation.reject(_call_error(invocation, error), failed=0)
+            invocation.reject(_call_error(invocation, error))
 
     def _call_next(self, exchange: Exchange) -> None:
         """Send the answer of a container that is not the last to the next one (§5.6)."""
         body, invocation = exchange.body, self.invocation
         if not exchange.complete or len(body) > contract.MAX_BETWEEN_CONTAINERS:
             exchange.abort()
-            invocation.reject(_too_much_between(invocation, exchange, body), failed=0)
+            invocation.reject(_too_much_between(invocation, exchange, body))
             return
-        invocation.earlier += invocation.context.time() - invocation.sent
+        seconds = invocation.context.time() - invocation.sent
+        invocation.earlier += seconds
+        invocation.chain += ((invocation.resolution.variant.labels[invocation.position], seconds),)
         invocation.intermediate = Intermediate(body, exchange.headers.get("content-type"), self.backend.instance)
         if self.worker is not None:
             self._leave_worker()
@@ -455,7 +454,7 @@ class Attempt:
                 return
         text = body[:_ERROR_BODY].decode("utf-8", "replace")
         error = errors.model_error(endpoint.region, endpoint.name, variant.labels[position], status, text)
-        invocation.reject(error, failed=status)
+        invocation.reject(error)
 
 
 def attributes(headers: Mapping[str, str]) -> Headers:

@@ -11,8 +11,11 @@ from hostler import contract
 from hostler.gateway import errors
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.invocation import Invocation
+from hostler.gateway.invoke.outcome import Outcome
 from hostler.gateway.invoke.resolve import InvokeRequest, resolve
 from hostler.gateway.region import Regions
+from hostler.gateway.routes import Endpoint
+from hostler.text import QUOTED, escape
 from hostler.wire.http_request import Request
 
 ROOM = 256 * 2**20  # bytes of bodies that all pending requests may buffer; and as many that authentication gathers
@@ -51,11 +54,16 @@ class Invoker:
 
     def log_refusal(self, request: Request, name: str, status: int, kind: str, request_id: str, size: int) -> None:
         """Log a request that was answered with an error of `size` bytes before it became an invocation."""
-        log = self.context.log
-        if log is not None:
-            headers, received = request.headers, request.content_length or request.buffered
-            region, target = self.regions.of(headers.get("authorization")), headers.get(contract.H_TARGET_MODEL, "")
-            log.add_refusal(request_id, region, name, target, status, kind, received, size)
+        context, headers = self.context, request.headers
+        region, target = self.regions.of(headers.get("authorization")), headers.get(contract.H_TARGET_MODEL, "")
+        endpoint = Endpoint(f"{region}/{escape(name[:QUOTED])}", [])  # names are only what the caller wrote
+        received = request.content_length or request.buffered
+        context.outcomes.add(
+            Outcome(
+                context.time(), request_id, endpoint, None, escape(target[:QUOTED]), 0, status, kind, 0, received, size,
+                0.0, 0.0, None,
+            )
+        )  # fmt: skip
 
 
 def _gather(invocation: Invocation) -> None:

@@ -57,7 +57,7 @@ class Streaming(Invocation):
         """End the answer with a frame that says what failed."""
         self.move("cut")
         frame = self._error_frame(error)
-        self._close(200, self.bytes_out + len(frame), "Cut", failed=0)
+        self._close(200, self.bytes_out + len(frame), "Cut", 0)
         self.request.write(frame)
         self.request.end()
 

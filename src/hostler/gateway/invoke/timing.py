@@ -10,13 +10,17 @@ from hostler.wire.gateway_messages import Timing
 class Wait(msgspec.Struct):
     """The waiting of one invocation for its target."""
 
-    since: float = 0.0  # of the wait that lasts, or was the last
+    since: float = 0.0  # of the wait that lasts; 0: none does
     total: float = 0.0  # seconds of those that ended
     load: Timing | None = None  # of the target, while it waited
 
     def end(self, now: float, load: Timing | None) -> None:
-        self.total += now - self.since
+        self.total, self.since = self.until(now), 0.0
         self.load = load or self.load
+
+    def until(self, now: float) -> float:
+        """Return the seconds that it has waited, the wait that lasts included."""
+        return self.total + now - self.since if self.since else self.total
 
 
 def server_timing(infer: float, multi_model: bool, wait: Wait | None) -> str:

@@ -1,0 +1,75 @@
+"""The journal of one gateway: the invocations that control has yet to add to the metrics.
+
+It owns its segments in the folder until they are closed; control removes closed ones once it has added them. Records
+that a full disk cannot take wait here, a bounded number of bytes; past that they are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from hostler.gateway.access_log import end_of, open_private
+from hostler.wire import metrics_journal
+from hostler.wire.metrics_journal import LogEnd, Record
+
+_SEGMENT = 2**20  # bytes after which a new one begins
+_MOST = 4 * 2**20  # bytes of records that wait for room
+
+
+class Journal:
+    """The journal of the gateway of this name. All calls come from one thread at a time."""
+
+    def __init__(self, folder: Path, gateway: str) -> None:
+        self._folder = folder
+        self._gateway = gateway
+        self._number = 0  # of the open segment
+        self._waiting: list[bytes] = []
+
+    def begin(self) -> LogEnd | None:
+        """Begin a segment. Return the access log's end in the last record of the earlier ones; None: it names none."""
+        numbers = metrics_journal.segments(self._folder).get(self._gateway, [])
+        # The clock: so that numbers rise though somebody has removed the folder.
+        self._number = max([int(time.time()), *(number + 1 for number in numbers[-1:])])
+        for number in reversed(numbers):
+            with contextlib.suppress(OSError):
+                data = metrics_journal.segment(self._folder, self._gateway, number).read_bytes()
+                if records := [*metrics_journal.decode(data)]:
+                    return records[-1][0].log
+        return None
+
+    def append(self, record: Record) -> tuple[int, str]:
+        """Append a record, and those that wait. Return the number of invocations that are dropped, and the reason."""
+        self._waiting.append(metrics_journal.encode(record))
+        try:
+            self._write()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            dropped = 0
+            while sum(map(len, self._waiting)) > _MOST:
+                [(lost, _)] = metrics_journal.decode(self._waiting.pop(0))
+                dropped += sum(len(sheet.rows) for sheet in lost.sheets)
+            return dropped, reason
+        return 0, ""
+
+    def _write(self) -> None:
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
+        path = metrics_journal.segment(self._folder, self._gateway, self._number)
+        if end_of(path).size > _SEGMENT:
+            self._number += 1
+            path = metrics_journal.segment(self._folder, self._gateway, self._number)
+        with open_private(path) as file:
+            while self._waiting:
+                start, data = file.tell(), self._waiting[0]
+                try:
+                    written = file.write(data)
+                    while written < len(data):
+                        written += file.write(memoryview(data)[written:])
+                except OSError:
+                    try:
+                        file.truncate(start)
+                    except OSError:
+                        self._number += 1  # whatever follows a torn record is not read
+                    raise
+                del self._waiting[0]
