@@ -100,7 +100,7 @@ class Recorder:
                 )
             )  # fmt: skip
             # 4. The row.
-            if status == 200 and model and not error and not wait:  # what `row_of` would say, without a call
+            if status == 200 and model and not error and cache != "miss":  # what `row_of` would say, without a call
                 rows.append(Row(target, 0, model, whole - model, 0 if cache else -1, by_container))
             else:
                 rows.append(row_of(target, status, error, model_status, whole, model, wait, cache, by_container))
