@@ -34,7 +34,7 @@ ENV_LIFELINE = "HOSTLER_LIFELINE"  # descriptor of a pipe's read end; the server
 ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts; a model's folder may link into it
 ENV_LENIENT_BODIES = "HOSTLER_LENIENT_BODIES"  # the setting lenient_bodies is true; else unset
 ENV_IMAGE = "HOSTLER_IMAGE"  # repository and tag of AWS's image, such as sagemaker-xgboost:1.5-1; empty: any other
-ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | auto
+ENV_FRAMEWORK = "HOSTLER_FRAMEWORK"  # xgboost | sklearn | torch | onnx | script | canned | auto
 
 SERVE = "serve"  # the only argument of a container's command (§5.1)
 DEFAULT_PORT = 8080

@@ -250,6 +250,12 @@ class Settings:
         "accept JSON, JSON Lines and NPY for XGBoost models, whose image refuses them",
         advanced=True,
     )
+    canned_answers: str = _setting(
+        _root,
+        "",
+        "file of the answers that all endpoints give, without any model: for tests of clients",
+        advanced=True,
+    )
     reset: bool = _setting(
         _flag,
         False,

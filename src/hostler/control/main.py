@@ -18,7 +18,8 @@ import uvloop
 
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
-from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource
+from hostler.artifacts.empty_source import EmptySource
+from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
 from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.metrics import render
@@ -147,7 +148,9 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stop.wait(), 1.0)
 
 
-def _source(settings: Settings) -> FileSource:
+def _source(settings: Settings) -> Source:
+    if settings.canned_answers:
+        return EmptySource()
     s3 = ObstoreSource(settings.s3_endpoint) if settings.s3_endpoint else EmbeddedSource(settings.data / "s3")
     return FileSource(settings.file_root, s3)
 

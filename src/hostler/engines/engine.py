@@ -28,6 +28,7 @@ class ContainerLaunch(msgspec.Struct, frozen=True):
     multi_model: bool = False
     has_artifact: bool = False  # decides which server runs for an unknown image
     log: str = ""  # the stream of its output, by which people know it: words and slashes
+    endpoint: str = ""  # its name, by which canned answers are chosen
 
 
 class InstanceLaunch(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hostler import failures, names
 from hostler.errors import EngineError
+from hostler.servers.frameworks import canned
 from hostler.servers.images import refused, table
 from hostler.servers.images.refused import Refused
 from hostler.settings import Settings
@@ -30,7 +31,7 @@ _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 class Server:
     """The server that replaces an image: exactly one of `framework` (our own server) and `command` is set."""
 
-    framework: str = ""  # xgboost | sklearn | torch | auto
+    framework: str = ""  # xgboost | sklearn | torch | auto | canned
     command: tuple[str, ...] = ()
     image: str = ""  # repository and tag of AWS's image, whose profile our own server has; empty: any other
     tmpfs: tuple[str, ...] = ()  # folders that the command may write to, empty at first
@@ -39,6 +40,7 @@ class Server:
 def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
     """Return the server for an image.
 
+    0. With the setting canned_answers our own server stands for every image, and gives those answers.
     1. [images] of hostler.toml names a command, by the exact URI or the URI without tag and digest.
     2. AWS's own images, by repository name, are replaced by our servers; for some there is none (servers/images).
     3. Any other image with an artifact runs our own server, which detects the framework, unless `strict_images`, or its
@@ -46,6 +48,8 @@ def resolve(image: str, settings: Settings, has_artifact: bool) -> Server:
 
     docs/images.md has this as a table. Raises EngineError with advice, at least a line for hostler.toml.
     """
+    if settings.canned_answers:  # 0.
+        return Server(framework=canned.FRAMEWORK)
     name = names.untagged(image)
     for uri in (image, name):  # 1.
         if uri in settings.images:

@@ -14,10 +14,11 @@ from pathlib import Path
 from hostler import contract
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.storage import LocalStorage, in_thread
-from hostler.engines import images
+from hostler.engines import canned_answers, images
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.engines.log_files import LogFiles
-from hostler.errors import EngineError
+from hostler.errors import EngineError, UserError
+from hostler.servers.frameworks import canned
 from hostler.settings import Settings
 
 
@@ -63,7 +64,9 @@ class Rooms:
         rooms = self._rooms[launch.id] = {**rooms, **made}  # before they are made: `remove` finds what was begun
         for position, room in made.items():
             try:
-                await in_thread(self._make, room, launch.containers[position].multi_model)
+                await in_thread(self._make, room, launch.containers[position])
+            except UserError as error:  # in the file of canned answers
+                raise EngineError(str(error)) from None
             except OSError as error:
                 raise EngineError(f"the container's folder cannot be made: {error.strerror or error}") from None
         for position, container in enumerate(launch.containers):  # also of a room that was taken over
@@ -113,11 +116,15 @@ class Rooms:
             if path.name.rpartition(".")[0] == instance:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _make(self, room: Room, multi_model: bool) -> None:
+    def _make(self, room: Room, container: ContainerLaunch) -> None:
         """Make the folder anew, empty: an attempt that control did not finish may have left files in it."""
         shutil.rmtree(room.folder, ignore_errors=True)
         room.folder.mkdir(parents=True, mode=0o700)
-        (room.folder / (contract.MODELS_DIR if multi_model else contract.MODEL_DIR)).mkdir()  # also when empty (§5.3)
+        (
+            room.folder / (contract.MODELS_DIR if container.multi_model else contract.MODEL_DIR)
+        ).mkdir()  # also when empty (§5.3)
+        if room.server.framework == canned.FRAMEWORK:
+            canned.save(canned_answers.read(self.settings.canned_answers, container.endpoint), room.folder)
         self.logs.open(room.log)
 
 

@@ -66,6 +66,10 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
         raise UserError(
             'keys_file is set, but signatures are not verified: set signatures = "verify" too, or do not set keys_file'
         )
+    if settings.canned_answers:
+        from hostler.engines import canned_answers
+
+        canned_answers.read(settings.canned_answers)  # a mistake in it is reported here
     remote = verified or settings.allow_remote_access_without_authentication
     listener.check_remote_access(settings.host, settings.port, remote)
     lock = data_dir.lock(settings.data)

@@ -70,7 +70,7 @@ class Container:
 
     def launch(self) -> ContainerLaunch:
         """Return how it is to run."""
-        region = self._key.endpoint_key.partition("/")[0]
+        region, _, endpoint = self._key.endpoint_key.partition("/")
         environment = {
             **self.spec.environment,
             contract.ENV_REGION: region,
@@ -81,7 +81,7 @@ class Container:
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
         has_artifact = bool(self.spec.model_data_url)
-        return ContainerLaunch(self.spec.image, environment, self.multi_model, has_artifact, self.log)
+        return ContainerLaunch(self.spec.image, environment, self.multi_model, has_artifact, self.log, endpoint)
 
     async def memory(self) -> int:
         """Return the bytes of memory that it holds; 0: its engine cannot know that."""

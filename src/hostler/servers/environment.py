@@ -32,7 +32,7 @@ class Environment:
     port: int
     base: Path  # the contract's /opt/ml
     multi_model: bool
-    framework: str  # xgboost | sklearn | torch | onnx | catboost | lightgbm | script | auto
+    framework: str  # xgboost | sklearn | torch | onnx | catboost | lightgbm | script | canned | auto
     image: str  # repository and tag of AWS's image; empty: any other image
     program: str  # a script's file name
     program_named: bool  # the script is required, on every image

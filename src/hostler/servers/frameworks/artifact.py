@@ -14,7 +14,7 @@ from hostler import failures
 from hostler.contract import CODE_DIR, DEFAULT_PROGRAM, ENV_PROGRAM
 from hostler.failures import Code
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import foreign
+from hostler.servers.frameworks import canned, foreign
 from hostler.servers.frameworks.predictor import Unloadable
 from hostler.servers.images import xgboost
 
@@ -62,6 +62,8 @@ def framework(folder: Path, environment: Environment) -> str:
     other script does so on every image but XGBoost's. On the PyTorch image (`torch`) a model is TorchScript or ONNX.
     Raises Unloadable, which lists the files that would do.
     """
+    if environment.framework == canned.FRAMEWORK:
+        return canned.FRAMEWORK
     if (environment.program_named or environment.framework != "xgboost") and program(folder, environment):
         return "script"
     if environment.framework not in ("auto", "torch"):

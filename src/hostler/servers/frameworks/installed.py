@@ -19,6 +19,7 @@ _MODULES = {
     "lightgbm": ("joblib", "lightgbm"),
     "huggingface": ("torch", "transformers.pipelines"),
     "script": (),
+    "canned": (),
 }
 _THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks
 

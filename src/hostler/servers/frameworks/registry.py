@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hostler import model_files
 from hostler.contract import ENV_PROGRAM
 from hostler.servers.environment import Environment
-from hostler.servers.frameworks import artifact, installed
+from hostler.servers.frameworks import artifact, canned, installed
 from hostler.servers.frameworks.predictor import Predictor
 
 _HEAD = 512  # bytes, by which a model of XGBoost's is recognised
@@ -76,6 +76,8 @@ def load(folder: Path, framework: str, environment: Environment) -> Predictor:
         from hostler.servers.frameworks import onnx
 
         return onnx.load(folder, environment)
+    if framework == canned.FRAMEWORK:
+        return canned.load(environment.base)
     return _by_toolkit(folder, framework, environment)
 
 
