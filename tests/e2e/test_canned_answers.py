@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from running import ROLE, hostler_up
+from running import ROLE, Hostler, eventually, hostler_up
 
 ANSWERS = """
 [[answer]]
@@ -71,8 +73,8 @@ def test_canned_answers_take_the_place_of_all_models(tmp_path: Path) -> None:
             assert refused.value.response["Error"]["Code"] == code
 
         # A control that is started anew finds its containers again; an edited file counts for new ones.
-        control = hostler.control
-        control.kill()
+        hostler.control.kill()
+        eventually(lambda: _ready(hostler), 60, "control is ready again")
         (tmp_path / "answers.toml").write_text('[[answer]]\nbody = "new"')
         hostler.deploy("later", {"Image": LMI})
         assert hostler.settled("later") == ""
@@ -83,6 +85,12 @@ def test_canned_answers_take_the_place_of_all_models(tmp_path: Path) -> None:
         hostler.deploy("wrong", {"Image": LMI})
         assert "unknown field `bodi`" in hostler.settled("wrong")
         assert ROLE in str(hostler.sm.describe_model(ModelName="later"))
+
+
+def _ready(hostler: Hostler) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{hostler.url}/_hostler/ready", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 def test_a_file_with_a_mistake_stops_hostler_before_it_starts(tmp_path: Path) -> None:
