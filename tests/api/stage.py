@@ -125,16 +125,20 @@ class Stage:
     @functools.cache  # noqa: B019 - a stage is few and short-lived
     def client(self, name="sagemaker", region=REGION):
         """Return a real boto3 client; every answer of SageMaker's is checked against AWS's own model."""
-        client = boto3.client(
+        client = self.client_with_retries(name, region, retries={"total_max_attempts": 1})
+        client.meta.events.register("after-call.sagemaker", _conforms)
+        return client
+
+    def client_with_retries(self, name, region=REGION, **config):
+        """Return a boto3 client that repeats calls as it does by default. A prefix to 127.0.0.1 would be no host."""
+        return boto3.client(
             name,
             region_name=region,
             endpoint_url=self.url,
             aws_access_key_id="AKIDEXAMPLE",
             aws_secret_access_key="secret",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+            config=Config(read_timeout=30, inject_host_prefix=False, **config),
         )
-        client.meta.events.register("after-call.sagemaker", _conforms)
-        return client
 
 
 def _conforms(http_response, model, **_):

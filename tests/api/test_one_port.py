@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from botocore.exceptions import ClientError
 from refusals import refusal
 
 from hostler import __version__
@@ -98,9 +99,48 @@ def test_the_caller_has_a_role(shared_stage):
     assert identity["ResponseMetadata"]["RequestId"]
 
 
+@pytest.mark.parametrize(("region", "partition"), [("eu-west-1", "aws"), ("us-gov-west-1", "aws-us-gov")])
+def test_the_callers_role_can_be_read_and_trusts_sagemaker(shared_stage, region, partition):
+    assumed = shared_stage.client("sts", region).get_caller_identity()
+    assert assumed["Arn"] == f"arn:{partition}:sts::123456789012:assumed-role/hostler/hostler"
+    role = shared_stage.client("iam", region).get_role(RoleName=assumed["Arn"].split("/")[1])["Role"]
+    assert role["Arn"] == f"arn:{partition}:iam::123456789012:role/hostler"
+    assert assumed["UserId"] == f"{role['RoleId']}:hostler"
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
+
+
+def test_another_role_may_not_be_read(shared_stage):
+    with pytest.raises(ClientError) as refused:
+        shared_stage.client("iam").get_role(RoleName="mine")
+    error = refused.value.response["Error"]
+    assert error["Code"] == "AccessDenied"
+    assert error["Message"].endswith("iam:GetRole on resource: role mine. hostler has one role, hostler.")
+    message = refusal_of_form(shared_stage, "Action=GetRole&Version=2010-05-08&RoleName=%00%2F", "iam")
+    assert "at 'roleName' failed to satisfy constraint" in message
+
+
+def refusal_of_form(stage, body, service):
+    """Send a form; return the text of its refusal as a validation error."""
+    scope = f"AK/20261130/us-east-1/{service}/aws4_request"
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
+    }
+    status, answer = get(stage, "/", "POST", body.encode(), headers)
+    assert status == 400
+    assert b"<Code>ValidationError</Code>" in answer
+    return answer.decode()
+
+
 def test_another_action_of_the_query_protocol_is_refused(shared_stage):
-    message = refusal(shared_stage.client("sts").get_session_token, code="InvalidAction")
-    assert message == "STS's operation GetSessionToken is not hosted here."
+    with pytest.raises(ClientError) as refused:
+        shared_stage.client("sts").get_federation_token(Name="me")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    error = {"Type": "Sender", "Code": "AccessDenied"}
+    assert refused.value.response["Error"] == error | {
+        "Message": "STS's operation GetFederationToken is not hosted by hostler."
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b"Action", b"Action=<&>\0", b"\xff=\xfe", b"a=1&" * 100_000])
@@ -121,10 +161,10 @@ def test_an_oversized_form_is_refused(shared_stage):
 
 def test_every_operation_of_aws_that_is_not_hosted_is_refused_as_such(shared_stage):
     client = shared_stage.client()
-    message = refusal(client.list_training_jobs, code="UnknownOperationException")
-    assert message == "SageMaker's operation ListTrainingJobs is not hosted here."
-    message = refusal(client.list_inference_components, code="UnknownOperationException")
-    assert message == "SageMaker's operation ListInferenceComponents is not hosted here."
+    message = refusal(client.list_training_jobs, code="AccessDeniedException")
+    assert message == "SageMaker's operation ListTrainingJobs is not hosted by hostler."
+    message = refusal(client.list_inference_components, code="AccessDeniedException")
+    assert message == "SageMaker's operation ListInferenceComponents is not hosted by hostler."
 
 
 def test_the_table_of_operations_holds_the_hosting_operations():

@@ -39,6 +39,9 @@ class Call(NamedTuple):
 
 
 HOSTLER = "hostler"
+S3 = Call("s3", Protocol.REST_XML, "")
+S3_CONTROL = "s3-control"  # it is signed for as S3 is: its operation, since S3's have none
+_S3_CONTROL_PATH = "/v20180820/"
 # Prefix of X-Amz-Target, which is the service's name in Smithy's paths, too -> signing name. Of what is hosted.
 _PREFIXES = {
     "SageMaker": "sagemaker",
@@ -77,8 +80,8 @@ def classify(method: str, path: str, query: str, headers: Mapping[str, str]) -> 
         return Call("sagemaker", Protocol.REST_JSON, _RUNTIME[operation])
     # 2. The RPC protocols: each says by a header that it is spoken.
     signed = credential.service(headers.get("authorization", ""), query)
-    host, bucket = hosts.of_header(headers.get("host", ""))
-    named = signed or host
+    host = hosts.of_header(headers.get("host", ""))
+    named = signed or host.service
     if method == "POST":
         if call := _rpc(path, headers, named):
             return call
@@ -89,7 +92,9 @@ def classify(method: str, path: str, query: str, headers: Mapping[str, str]) -> 
     # 3. REST: the service that it is signed for, AWS's Host name, else S3.
     if not named and path.startswith("/endpoints/"):
         named = "sagemaker"
-    service = "s3" if bucket and not signed else named or "s3"
+    service = "s3" if host.bucket and not signed else named or "s3"
+    if service in ("s3", S3_CONTROL) and path.startswith(_S3_CONTROL_PATH) and "x-amz-account-id" in headers:
+        return Call("s3", Protocol.REST_XML, S3_CONTROL)
     return Call(service, Protocol.REST_XML if service in _REST_XML else Protocol.REST_JSON, "")
 
 

@@ -10,16 +10,22 @@ _AT_THE_BEGINNING = re.compile(rf"AWS4-HMAC-SHA256 +Credential=[^/,\s]{{1,256}}{
 _PRESIGNED = re.compile(rf"(?:^|&)X-Amz-Credential=[^&]{{1,256}}{_SCOPE.replace('/', '(?:/|%2F)')}(?:&|$)", re.I)
 
 
-def region(authorization: str, default: str) -> str:
-    """Return the region of a header, wherever its credential stands; `default` if it has none that can be read."""
-    match = _ANYWHERE.search(authorization)
+def region(authorization: str, default: str, query: str = "") -> str:
+    """Return the region of a header, wherever its credential stands, else of a presigned address's query; `default` if
+    none can be read.
+    """
+    match = _match(authorization, query)
     return match[1] if match else default
 
 
 def service(authorization: str, query: str = "") -> str:
-    """Return the service of a header, or of a presigned address's query; empty if neither has one."""
-    match = _ANYWHERE.search(authorization) if authorization else _PRESIGNED.search(query)
+    """Return the service of a header, else of a presigned address's query; empty if none can be read."""
+    match = _match(authorization, query)
     return match[2] if match else ""
+
+
+def _match(authorization: str, query: str) -> re.Match[str] | None:
+    return _ANYWHERE.search(authorization) if authorization else _PRESIGNED.search(query)
 
 
 def region_of_beginning(beginning: str) -> str | None:

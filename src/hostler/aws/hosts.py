@@ -6,6 +6,7 @@ But for `of_header`, names are lower-case, without port.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 DOMAIN = "amazonaws.com"
 ELSEWHERE = ("amazonaws.com.cn", "api.aws", "on.aws")  # AWS's, too, but hosted by nothing here
@@ -66,11 +67,17 @@ def region(name: str) -> str:
     return next((found[0] for label in reversed(name.split(".")) if (found := re.findall(rf"{_REGION}$", label))), "")
 
 
-def of_header(host: str) -> tuple[str, str]:
-    """Return (service, bucket) of a Host header, in whatever letters and with its port; each may be empty.
+class Named(NamedTuple):
+    service: str
+    bucket: str
+    region: str
+
+
+def of_header(host: str) -> Named:
+    """Return what a Host header names, in whatever letters and with its port; each part may be empty.
 
     `bucket.localhost:4566` and `bucket.s3.localhost:4566` name a bucket, too.
     """
     name = re.sub(r":\d*$", "", host.lower())
     match = _LOCAL(name)
-    return ("", match["bucket"] or "") if match else (service(name), bucket(name))
+    return Named("", match["bucket"] or "", "") if match else Named(service(name), bucket(name), region(name))

@@ -14,6 +14,7 @@ from hostler.errors import ApiError, SerializationException
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 _OLD_CONTENT_TYPE = "application/x-amz-json-1.0"
+CONTENT_TYPES = frozenset([CONTENT_TYPE, _OLD_CONTENT_TYPE, "application/json"])  # of requests
 REQUEST_ID = "x-amzn-RequestId"
 
 

@@ -54,7 +54,7 @@ class Service:
 
 def load(service: str, served: Iterable[str]) -> Service:
     """Load the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
-    model = _model(resources.files("botocore") / "data" / service)
+    model = _model(service)
     patches = msgspec.json.decode((resources.files("hostler.aws") / "patches.json").read_bytes())
     reader = _Reader(model["shapes"], patches["java"], patches["also"])
     operations = {name: reader.operation(model["operations"][name]) for name in served}
@@ -64,14 +64,31 @@ def load(service: str, served: Iterable[str]) -> Service:
     return Service(operations, frozenset(model["operations"]), model["metadata"].get("xmlNamespace", ""), codes)
 
 
-def _model(folder: Traversable) -> dict[str, Any]:
+def has_path(service: str, method: str, path: str) -> bool:
+    """Return whether an operation of a service that speaks REST has this method, and a path like this one."""
+    for operation in _model(service)["operations"].values():
+        http = operation["http"]
+        template = http["requestUri"].partition("?")[0]
+        pattern = _LABEL.sub(lambda label: ".+" if label[1] else "[^/]+", re.escape(template))
+        if http["method"] == method and re.fullmatch(pattern, path):
+            return True
+    return False
+
+
+def model_file(folder: Traversable) -> Traversable:
+    """Return the newest model of a service's folder. Raises ValueError if it has none."""
     newest = max((version for version in folder.iterdir() if version.is_dir()), key=lambda version: version.name)
     packed = newest / "service-2.json.gz"
-    text = gzip.decompress(packed.read_bytes()) if packed.is_file() else (newest / "service-2.json").read_bytes()
-    model: dict[str, Any] = msgspec.json.decode(text)
+    return packed if packed.is_file() else newest / "service-2.json"
+
+
+def _model(service: str) -> dict[str, Any]:
+    text = model_file(resources.files("botocore") / "data" / service).read_bytes()
+    model: dict[str, Any] = msgspec.json.decode(gzip.decompress(text) if text.startswith(b"\x1f\x8b") else text)
     return model
 
 
+_LABEL = re.compile(r"\\\{[^}]*?(\\\+)?\\\}")  # of an escaped template; greedy ones, `{key+}`, have slashes in them
 _WIDE = {"long": "integer", "double": "float"}
 _NO_INPUT = Shape("", "structure")
 

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
-from hostler.aws import credential, errors
-from hostler.aws.classify import HOSTLER, Call, Protocol, classify
+from hostler.aws import credential, errors, hosts
+from hostler.aws.classify import HOSTLER, S3, Call, Protocol, classify
 from hostler.control import access_log_reader, reset
 from hostler.control.context import Context
-from hostler.control.services import SERVICES, Dispatcher
+from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
 from hostler.errors import ApiError
 from hostler.text import is_count
@@ -43,11 +43,15 @@ def create_app(context: Context) -> ASGIApp:
         call = classify(scope["method"], path, query, request.headers)
         if call.service == HOSTLER:
             response = await _page(context, request)
-        elif call.service == "s3":
+        elif call == S3:
             await context.s3(scope, receive, send)
             return
         else:
-            response = await _aws(services, call, context, request)
+            try:
+                answer = await _answer(services, call, context.settings.region, request, path, query)
+            except ClientDisconnect:
+                return
+            response = Response(answer.body, answer.status, answer.headers, answer.content_type)
         await response(scope, receive, send)
 
     return app
@@ -56,19 +60,26 @@ def create_app(context: Context) -> ASGIApp:
 # --- AWS's services ---------------------------------------------------------------------------------------------------
 
 
-async def _aws(services: Dispatcher, call: Call, context: Context, request: Request) -> Response:
-    try:
-        body = await _body(request)
-    except ClientDisconnect:
-        return Response()  # the client is gone
-    except ApiError as error:
-        answer = errors.render(call, error, str(uuid.uuid4()))
+async def _answer(
+    services: Dispatcher, call: Call, region: str, request: Request, path: str, query: str
+) -> errors.Answer:
+    """Return the answer to a call of AWS's. `region`: of a request that names none. Raises ClientDisconnect."""
+    headers, body = request.headers, b""
+    if is_hosted(call):
+        try:
+            body = await _body(request)
+        except ApiError as error:
+            return errors.render(call, error, str(uuid.uuid4()))
     else:
-        if call.protocol in (Protocol.QUERY, Protocol.EC2) and not body:
-            body = request.scope["query_string"]
-        region = credential.region(request.headers.get("authorization", ""), context.settings.region)
-        answer = await services.answer(call, region, request.headers.get("content-type", ""), body)
-    return Response(answer.body, answer.status, answer.headers, answer.content_type)
+        async for _ in request.stream():  # the connection's next request comes after it
+            pass
+    if call.protocol is Protocol.QUERY and request.method == "GET":
+        body = query.encode("latin-1")
+    region = credential.region(
+        headers.get("authorization", ""), hosts.of_header(headers.get("host", "")).region or region, query
+    )
+    content_type = headers.get("content-type", "")
+    return await services.answer(call, Received(request.method, path, region, content_type, body))
 
 
 async def _body(request: Request) -> bytes:

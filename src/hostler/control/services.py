@@ -18,7 +18,7 @@ from hostler.aws import cbor_protocol, check, errors, json_protocol, query_proto
 from hostler.aws.classify import Call, Protocol
 from hostler.aws.errors import Answer
 from hostler.aws.service import Service, Shape
-from hostler.control import sts
+from hostler.control import iam, not_hosted, sts
 from hostler.control.context import Context, Function
 from hostler.control.sagemaker import members
 from hostler.control.sagemaker.operations import OPERATIONS as SAGEMAKER
@@ -42,10 +42,22 @@ class HostedService:
     check: Callable[[Shape, Document], None] | None = None
 
 
-SERVICES: Mapping[str, HostedService] = {  # by signing name
-    "sagemaker": HostedService("SageMaker", "sagemaker", frozenset([Protocol.JSON_1_1]), SAGEMAKER, members.check),
+SERVICES: Mapping[str, HostedService] = {  # by signing name, in the order of sentences
+    "sagemaker": HostedService("SageMaker", "sagemaker", _JSON, SAGEMAKER, members.check),
     "sts": HostedService("STS", "sts", _QUERY, sts.OPERATIONS),
+    "iam": HostedService("IAM", "iam", _QUERY, iam.OPERATIONS),
 }
+
+
+@dataclass(frozen=True)
+class Received:
+    """What the protocols need of a request. `body`: of a GET of the query protocol, its query."""
+
+    method: str
+    path: str
+    region: str
+    content_type: str
+    body: bytes
 
 
 class Dispatcher:
@@ -55,15 +67,21 @@ class Dispatcher:
         self._context = context
         self._models = {"sagemaker": _load(SERVICES["sagemaker"])}
 
-    async def answer(self, call: Call, region: str, content_type: str, body: bytes) -> Answer:
-        """Return the answer to a call. `body`: of a GET of the query protocol, its query."""
+    async def answer(self, call: Call, request: Received) -> Answer:
+        """Return the answer to a call."""
         request_id, model = str(uuid.uuid4()), None
         try:
-            hosted = SERVICES.get(call.service)
-            if hosted is None:
-                raise ApiError("UnknownOperationException", f"There is no operation {call.operation[:200]!r}.")
-            model = await self._model(call.service, hosted)
-            return await self._call(hosted, model, call, region, content_type, body, request_id)
+            if not is_hosted(call):
+                names = {service.model: service.name for service in SERVICES.values()}
+                found = await asyncio.to_thread(
+                    not_hosted.service, call, request.method, request.path, request.region, names
+                )
+                raise found
+            hosted = SERVICES[call.service]
+            if call.service not in self._models:
+                self._models[call.service] = await asyncio.to_thread(_load, hosted)
+            model = self._models[call.service]
+            return await self._call(hosted, model, call, request, request_id)
         except ApiError as error:
             failure = error
         except Exception:
@@ -72,53 +90,45 @@ class Dispatcher:
         namespace, codes = (model.namespace, model.query_codes) if model else ("", {})
         return errors.render(call, failure, request_id, namespace, codes)
 
-    async def _model(self, name: str, hosted: HostedService) -> Service:
-        if name not in self._models:
-            self._models[name] = await asyncio.to_thread(_load, hosted)
-        return self._models[name]
-
     async def _call(
-        self,
-        hosted: HostedService,
-        model: Service,
-        call: Call,
-        region: str,
-        content_type: str,
-        body: bytes,
-        request_id: str,
+        self, hosted: HostedService, model: Service, call: Call, request: Received, request_id: str
     ) -> Answer:
         # 1. The operation. Only a form's body names it.
-        form = query_protocol.parse_form(body) if call.protocol is Protocol.QUERY else {}
+        form = query_protocol.parse_form(request.body) if call.protocol is Protocol.QUERY else {}
         name = form.get("Action", "") if call.protocol is Protocol.QUERY else call.operation
-        if call.protocol not in hosted.protocols or name not in model.names:
-            raise ApiError("UnknownOperationException", f"There is no operation {name[:200]!r}.")
+        if name not in model.names:
+            raise not_hosted.unknown(name)
         if name not in hosted.operations:
-            message = f"{hosted.name}'s operation {name} is not hosted here."
-            raise ApiError("UnknownOperationException", message)
+            raise not_hosted.operation(hosted.name, name)
         operation = model.operations[name]
         # 2. The request's document.
         if call.protocol in _JSON:
-            expected = json_protocol.content_type(call.protocol)
-            if content_type.partition(";")[0].strip().lower() not in (expected, "application/json"):
-                raise SerializationException(f"The Content-Type must be {expected}.")
-            given = json_protocol.parse(body)
+            if request.content_type.partition(";")[0].strip().lower() not in json_protocol.CONTENT_TYPES:
+                raise SerializationException(f"The Content-Type must be {json_protocol.content_type(call.protocol)}.")
+            given = json_protocol.parse(request.body)
         elif call.protocol is Protocol.CBOR:
-            given = cbor_protocol.parse(body)
+            given = cbor_protocol.parse(request.body)
         else:
             given = query_protocol.parse(form, operation.input)
-        request = check.read(operation.input, given)
+        document = check.read(operation.input, given)
         if hosted.check:
-            hosted.check(operation.input, request)
+            hosted.check(operation.input, document)
         # 3. The answer.
-        document = await hosted.operations[name](self._context, region, request)
+        result = await hosted.operations[name](self._context, request.region, document)
         headers = {json_protocol.REQUEST_ID: request_id}
         if call.protocol in _JSON:
-            return Answer(200, json_protocol.render(document), json_protocol.content_type(call.protocol), headers)
+            return Answer(200, json_protocol.render(result), json_protocol.content_type(call.protocol), headers)
         if call.protocol is Protocol.CBOR:
-            answer = cbor_protocol.render(document, operation.output)
+            answer = cbor_protocol.render(result, operation.output)
             return Answer(200, answer, cbor_protocol.CONTENT_TYPE, headers | cbor_protocol.HEADERS)
-        answer = query_protocol.render(document, operation, model.namespace, request_id)
+        answer = query_protocol.render(result, operation, model.namespace, request_id)
         return Answer(200, answer, query_protocol.CONTENT_TYPE, headers)
+
+
+def is_hosted(call: Call) -> bool:
+    """Return whether a call's service is hosted, in the call's protocol."""
+    hosted = SERVICES.get(call.service)
+    return hosted is not None and call.protocol in hosted.protocols
 
 
 def _load(hosted: HostedService) -> Service:

@@ -38,7 +38,7 @@ def read_request(request: Request) -> S3Request:
         path = unquote_to_bytes(request.scope.get("raw_path") or request.scope["path"]).decode()
     except UnicodeDecodeError:
         raise S3Error("InvalidURI", "Couldn't parse the specified URI.", 400) from None
-    bucket = hosts.of_header(request.headers.get("host", ""))[1]
+    bucket = hosts.of_header(request.headers.get("host", "")).bucket
     if bucket:
         key = path[1:]
     else:

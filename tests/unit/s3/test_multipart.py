@@ -109,7 +109,7 @@ def test_an_empty_range_is_refused() -> None:
     ],
 )
 def test_a_host_may_name_the_bucket(host: str, bucket: str) -> None:
-    assert hosts.of_header(host)[1] == bucket
+    assert hosts.of_header(host).bucket == bucket
 
 
 def test_xml_is_escaped_and_read_back() -> None:
