@@ -11,7 +11,7 @@ import pytest
 from hostler import __version__
 from hostler.cli import demo
 from hostler.cli.main import main
-from hostler.control.sagemaker.operations import OPERATIONS
+from hostler.control.services import SERVICES
 from hostler.gateway.access_log import Line
 from hostler.settings import Settings, size
 
@@ -93,8 +93,8 @@ def test_every_setting_that_is_named_in_a_document_exists():
 def test_the_readme_has_every_operation_that_is_hosted():
     hosted = next(row for row in rows(read("README.md")) if row[0] == "operations")[1]
     assert set(hosted.split(",")[0].split()) >= INVOCATIONS
-    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - INVOCATIONS - {"GetCallerIdentity"}
-    assert named == set(OPERATIONS)
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - INVOCATIONS
+    assert named == {operation for service in SERVICES.values() for operation in service.operations}
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------
