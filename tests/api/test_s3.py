@@ -248,6 +248,20 @@ def test_the_error_for_a_missing_resource_is_that_of_s3(s3: Any, bucket: str) ->
     assert refused(s3.get_object, Bucket=bucket, Key="folder/") == ("NoSuchKey", 404)
 
 
+@pytest.mark.parametrize("name", ["sagemaker-sample-files", "jumpstart-cache-prod-eu-west-1"])
+def test_a_missing_bucket_of_awss_samples_is_named_with_what_helps(s3: Any, root: Path, name: str) -> None:
+    with pytest.raises(ClientError) as missing:
+        s3.get_object(Bucket=name, Key="datasets/iris.csv")
+    error = missing.value.response["Error"]
+    assert error["Code"] == "NoSuchBucket"
+    assert error["Message"].startswith(f"The specified bucket does not exist. {name} is a public bucket of AWS's")
+    assert error["Message"].endswith(f"put the files that you need from it into s3/{name}/ of the data folder.")
+    assert str(root) not in error["Message"]
+    (root / name / "datasets").mkdir(parents=True)
+    (root / name / "datasets" / "iris.csv").write_text("1,2")
+    assert s3.get_object(Bucket=name, Key="datasets/iris.csv")["Body"].read() == b"1,2"
+
+
 def test_a_range_of_an_object_is_returned(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
 

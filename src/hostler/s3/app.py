@@ -8,6 +8,7 @@ NotImplemented and status 400, which no client retries. It knows nothing of mode
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import uuid
 from collections.abc import Awaitable, Callable
@@ -19,11 +20,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hostler.s3.bucket_calls import BucketCalls
-from hostler.s3.buckets import Buckets, S3Error
+from hostler.s3.buckets import Buckets, NoSuchBucket, S3Error
 from hostler.s3.object_calls import ObjectCalls
 from hostler.s3.request import S3Request, read_request
 from hostler.s3.response import error_response
 from hostler.s3.upload_calls import UploadCalls
+
+_log = logging.getLogger(__name__)
 
 # Queries that name a subresource of a bucket or an object. Those without a route are refused.
 _SUBRESOURCE_NAMES = (
@@ -102,6 +105,8 @@ class _Router:
         try:
             response = await self._route(read_request(request))
         except S3Error as error:
+            if isinstance(error, NoSuchBucket) and error.advice and request.method == "HEAD":  # which has no body
+                _log.warning("%s", error.advice)
             response = error_response(error, request, request_id)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

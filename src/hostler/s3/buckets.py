@@ -33,6 +33,7 @@ import msgspec
 
 from hostler import names
 from hostler.errors import HostlerError
+from hostler.s3 import sample_buckets
 from hostler.s3.file_version import FileVersion, file_version
 from hostler.s3.key_walk import FOLDER, Entry, walk
 
@@ -53,8 +54,13 @@ class S3Error(HostlerError):
         self.status = status
 
 
-def no_such_bucket() -> S3Error:
-    return S3Error("NoSuchBucket", "The specified bucket does not exist", 404)
+class NoSuchBucket(S3Error):
+    """`advice`: what helps, if it is one of AWS's public buckets."""
+
+    def __init__(self, bucket: str) -> None:
+        self.advice = sample_buckets.advice(bucket)
+        message = "The specified bucket does not exist"
+        super().__init__("NoSuchBucket", f"{message}. {self.advice}" if self.advice else message, 404)
 
 
 def no_such_key() -> S3Error:
@@ -191,7 +197,7 @@ class Buckets:
             try:
                 record = _BucketRecord(folder.stat().st_mtime, "us-east-1")
             except FileNotFoundError:
-                raise no_such_bucket() from None
+                raise NoSuchBucket(name) from None
         return Bucket(name, record.created, record.region)
 
     def create_bucket(self, name: str, region: str) -> bool:
@@ -232,7 +238,7 @@ class Buckets:
     def _bucket_folder(self, bucket: str) -> Path:
         folder = self.root / bucket
         if not _BUCKET.fullmatch(bucket) or folder.is_symlink() or not folder.is_dir():
-            raise no_such_bucket()
+            raise NoSuchBucket(bucket)
         return folder
 
     # --- objects --------------------------------------------------------------------------------------------------
