@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import zlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -21,7 +22,7 @@ from hostler.control import access_log_reader, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
-from hostler.errors import ApiError
+from hostler.errors import ApiError, SerializationException
 from hostler.text import is_count
 
 BODY_MAX = 2**20  # bytes of a control-plane request
@@ -88,9 +89,26 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_MAX:
-            message = f"The request's body is longer than {BODY_MAX} bytes."
-            raise ApiError("RequestEntityTooLargeException", message, 413)
-    return bytes(body)
+            raise _too_large()
+    return _unzipped(bytes(body)) if request.headers.get("content-encoding", "").lower() == "gzip" else bytes(body)
+
+
+def _unzipped(body: bytes) -> bytes:
+    """Return what SDKs have compressed, such as metrics (§9.2). Raises ApiError."""
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)  # with gzip's head
+    try:
+        plain = unzip.decompress(body, BODY_MAX + 1)
+    except zlib.error:
+        plain = b""
+    if len(plain) > BODY_MAX:
+        raise _too_large()
+    if not unzip.eof:
+        raise SerializationException("The request's body is not gzip, as its Content-Encoding says")
+    return plain
+
+
+def _too_large() -> ApiError:
+    return ApiError("RequestEntityTooLargeException", f"The request's body is longer than {BODY_MAX} bytes.", 413)
 
 
 # --- our own pages ----------------------------------------------------------------------------------------------------
