@@ -4,7 +4,6 @@ import asyncio
 import functools
 import itertools
 import threading
-import time
 import uuid
 from contextlib import contextmanager
 
@@ -159,7 +158,7 @@ def running(folder, hold=0.2, **settings):
     ticks = itertools.count(1_700_000_000)
     folder.mkdir(exist_ok=True)
     store = Store(folder / "hostler.db")
-    metric_store = MetricStore(folder / "metrics.db", 2**26, time.time)
+    metric_store = MetricStore(folder / "metrics.db", 2**26, lambda: 1_700_000_000)
     context = Context(
         settings=Settings(data=folder, hold=hold, **settings),
         store=store,

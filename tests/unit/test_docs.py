@@ -93,8 +93,8 @@ def test_every_setting_that_is_named_in_a_document_exists():
 def test_the_readme_has_every_operation_that_is_hosted():
     hosted = next(row for row in rows(read("README.md")) if row[0] == "operations")[1]
     assert set(hosted.split(",")[0].split()) >= INVOCATIONS
-    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - INVOCATIONS
-    assert named == {operation for service in SERVICES.values() for operation in service.operations}
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - INVOCATIONS - {"CloudWatch"}
+    assert named == {name for service in SERVICES.values() for name in service.operations}
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------

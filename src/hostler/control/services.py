@@ -19,6 +19,7 @@ from hostler.aws.classify import Call, Protocol
 from hostler.aws.errors import Answer
 from hostler.aws.service import Service, Shape
 from hostler.control import iam, not_hosted, sts
+from hostler.control.cloudwatch.operations import OPERATIONS as CLOUDWATCH
 from hostler.control.context import Context, Function
 from hostler.control.sagemaker import members
 from hostler.control.sagemaker.operations import OPERATIONS as SAGEMAKER
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _JSON = frozenset([Protocol.JSON_1_0, Protocol.JSON_1_1])
 _QUERY = frozenset([Protocol.QUERY])
+_EVERY = _JSON | _QUERY | {Protocol.CBOR}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ SERVICES: Mapping[str, HostedService] = {  # by signing name, in the order of se
     "sagemaker": HostedService("SageMaker", "sagemaker", _JSON, SAGEMAKER, members.check),
     "sts": HostedService("STS", "sts", _QUERY, sts.OPERATIONS),
     "iam": HostedService("IAM", "iam", _QUERY, iam.OPERATIONS),
+    "monitoring": HostedService("CloudWatch", "cloudwatch", _EVERY, CLOUDWATCH),
 }
 
 

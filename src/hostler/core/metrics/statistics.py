@@ -76,17 +76,21 @@ class Statistics:
         """
         if not self.distributed:
             return None
-        rank = self.count * percent / 100
-        if rank <= 0 or percent >= 100:
-            return self.minimum if rank <= 0 else self.maximum
-        below = 0.0
-        for value, times in self.distribution():
-            below += times
-            if below >= rank * (1 - 1e-12):
-                return value
+        if percent <= 0:
+            return self.minimum
+        rank = self.count * percent / 100 * (1 - 1e-12)  # less what the product may be too large by
+        if percent < 100:
+            below = 0.0
+            for bucket in sorted(self.buckets):
+                below += self.buckets[bucket]
+                if below >= rank:
+                    return self._value(bucket)
         return self.maximum
 
     def distribution(self) -> Iterator[tuple[float, float]]:
         """Yield each bucket's value and how many values are in it, the smallest first."""
         for bucket in sorted(self.buckets):
-            yield min(max(value_of(bucket), self.minimum), self.maximum), self.buckets[bucket]
+            yield self._value(bucket), self.buckets[bucket]
+
+    def _value(self, bucket: int) -> float:
+        return min(max(value_of(bucket), self.minimum), self.maximum)

@@ -1,0 +1,58 @@
+"""ListMetrics (§9.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hostler.control.cloudwatch import refusals
+from hostler.control.cloudwatch.dimensions import metric_of
+from hostler.control.sagemaker import paging
+from hostler.core.metrics.series import Series
+from hostler.errors import ValidationException
+from hostler.store.metric_store import MetricStore
+from hostler.store.records import Document
+
+PAGE = 500
+_ACTIVE = 3 * 3600  # seconds; what PT3H means
+_LISTED = 14 * 86_400  # metrics without a point for longer are not listed
+
+
+def read(store: MetricStore, region: str, request: Document, now: float) -> Document:
+    """Return the answer. Raises ApiError."""
+    filters = request.get("Dimensions", [])
+    query_key: list[Any] = ["ListMetrics", region, sorted((k, v) for k, v in request.items() if k != "NextToken")]
+    after = _after(request["NextToken"], query_key, region) if "NextToken" in request else None
+
+    def matches(series: Series) -> bool:
+        dimensions = dict(series.dimensions)
+        return all(
+            each["Name"] in dimensions and each.get("Value", dimensions[each["Name"]]) == dimensions[each["Name"]]
+            for each in filters
+        )
+
+    found = store.find(
+        region,
+        matches,
+        namespace=request.get("Namespace", ""),
+        name=request.get("MetricName", ""),
+        since=int(now) - (_ACTIVE if "RecentlyActive" in request else _LISTED),
+        after=after,
+        limit=PAGE + 1,
+    )
+    answer: Document = {"Metrics": [metric_of(series) for series in found[:PAGE]]}
+    if len(found) > PAGE:
+        last = found[PAGE - 1]
+        position: list[str | float] = [last.namespace, last.name, msgspec.json.encode(last.dimensions).decode()]
+        answer["NextToken"] = paging.write_token(query_key, position)
+    return answer
+
+
+def _after(token: str, query_key: list[Any], region: str) -> Series:
+    try:
+        namespace, name, dimensions = paging.read_token(token, query_key, 3)
+        pairs = msgspec.json.decode(dimensions, type=tuple[tuple[str, str], ...])
+        return msgspec.convert([region, namespace, name, pairs], Series)
+    except (ValidationException, msgspec.MsgspecError):
+        raise refusals.invalid_value("The value for parameter NextToken is invalid.") from None
