@@ -6,11 +6,12 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e slow mutants structure bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
+	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make slow    the tests that take minutes"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
@@ -41,6 +42,16 @@ $(VENV)/.torch: $(VENV)/.test
 	$(PIP) --no-deps catboost==1.2.10  # what else it requires draws plots
 	@touch $@
 
+# Environments with the oldest of everything, and with AWS's SDK 2 and SDK 3; each has s3fs, pandas and hostler, too.
+VERSIONS := oldest sdk2 sdk3
+$(VERSIONS:%=$(VENV)/%/.installed): $(VENV)/%/.installed: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/$*
+	$(PIP_OF) -r requirements/$*.txt
+	$(PIP_OF) --no-deps --no-build-isolation --editable .
+	$(VENV)/$*/bin/python -m pip --disable-pip-version-check check
+	@touch $@
+PIP_OF = PIP_USER=0 $(VENV)/$*/bin/python -m pip --disable-pip-version-check install --quiet
+
 TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)
 
 demo: $(VENV)/.demo
@@ -58,6 +69,15 @@ test e2e: $(TESTED)
 
 unit contract api model: $(TESTED)
 	$(TEST) -m "not slow" $(BESIDE) tests/$@
+
+# The oldest version of each dependency and client passes the tests, and hostler runs beside the newest SDK 2 and SDK 3.
+CLIENTS := tests/e2e/test_clients.py
+versions: $(VERSIONS:%=$(VENV)/%/.installed)
+	@failed=0; unset HOSTLER_TEST_REQUIRE; \
+	$(VENV)/oldest/bin/python -m pytest -m "not slow" $(BESIDE) tests/unit tests/api $(CLIENTS) tests/e2e/test_sdk_v2.py || failed=$$?; \
+	$(VENV)/sdk2/bin/python -m pytest -m "not slow" $(CLIENTS) tests/e2e/test_sdk_v2.py || failed=$$?; \
+	$(VENV)/sdk3/bin/python -m pytest -m "not slow" $(CLIENTS) || failed=$$?; \
+	exit $$failed
 
 slow: $(TESTED)
 	$(TEST) -m slow
@@ -95,10 +115,14 @@ rest: $(VENV)/.test
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
 	--extra demo --group build pyproject.toml
+SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts
 lock: $(VENV)/.test
 	$(PIP) uv
-	$(LOCK) --upgrade --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --group check --group test --output-file requirements/test.txt
+	$(LOCK) --upgrade $(SERVERS) --group check --group test --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk2 --output-file requirements/sdk2.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk3 --output-file requirements/sdk3.txt
+	$(LOCK) --upgrade --resolution lowest-direct $(SERVERS) --group oldest --output-file requirements/oldest.txt
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .*_cache .hypothesis

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import functools
+import importlib.metadata
 import importlib.util
 import inspect
 import os
@@ -30,6 +31,9 @@ settings.load_profile("hostler")
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 
 _TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
+# As new as the lock's: only then has botocore all members that tests name, and reads scikit-learn the pickles that it
+# read when they were made; before NumPy 2 the toolkit's text was bytes.
+_NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}
 _PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
 
@@ -53,12 +57,37 @@ def _require(*names: str) -> None:
 @functools.cache
 def _missing(name: str) -> str:
     """Return why it cannot be used; empty if it can."""
+    if package := _NEWEST.get(name):
+        return _older(package)
     if name in _PACKAGES:
         return "" if importlib.util.find_spec(name) else f"{name} is not installed"
     if not shutil.which(name):
         return f"{name} is not installed"
     trial = subprocess.run(_TRIALS[name], capture_output=True, text=True, timeout=60, check=False)
     return f"{name} does not work here: {trial.stderr.strip()}" if trial.returncode else ""
+
+
+def _older(package: str) -> str:
+    """Return that the installed version is older than the lock's; empty if it is not."""
+    lock = (Path(__file__).parents[1] / "requirements" / "test.txt").read_text()
+    locked = next(line.partition("==")[2] for line in lock.splitlines() if line.startswith(f"{package}=="))
+    installed = importlib.metadata.version(package)
+    return f"{package} {installed} is older than {locked}" if _numbers(installed) < _numbers(locked) else ""
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip a test that gives a client of an older botocore a member of AWS's which that botocore does not have."""
+    try:
+        return (yield)
+    except Exception as error:
+        if type(error).__name__ == "ParamValidationError":
+            _require("newest_botocore")
+        raise
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,8 +108,8 @@ def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
     required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
     for name in required:
-        if name not in (*_TRIALS, *_PACKAGES):
-            known = ", ".join((*_TRIALS, *_PACKAGES))
+        if name not in (*_TRIALS, *_PACKAGES, *_NEWEST):
+            known = ", ".join((*_TRIALS, *_PACKAGES, *_NEWEST))
             raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {known}")
         if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))

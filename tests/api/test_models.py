@@ -1,12 +1,13 @@
 import pytest
 from botocore.exceptions import ClientError
 from refusals import refusal
-from stage import running
+from stage import SERVICE, running
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/horse"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model/"
 MULTI = {"Image": "img:1", "ModelDataUrl": "s3://b/p/", "Mode": "MultiModel"}
 SINGLE = {"Image": "img:1", "ModelDataUrl": "s3://b/m.tar.gz"}
+URL = SERVICE.operations["CreateModel"].input.members["PrimaryContainer"].members["ModelDataUrl"].pattern
 
 
 def test_a_multi_model_in_a_list_of_one_is_described_as_created(sagemaker):
@@ -192,7 +193,7 @@ REFUSED = {
     "a data source of another scheme": (
         {"PrimaryContainer": data_source(S3Uri="ftp://a")},
         "1 validation error detected: Value 'ftp://a' at 'primaryContainer.modelDataSource.s3DataSource.s3Uri' failed"
-        " to satisfy constraint: Member must satisfy regular expression pattern: ^(https|s3)://([^/]+)/?(.*)",
+        f" to satisfy constraint: Member must satisfy regular expression pattern: {URL}",
     ),
     "a packed prefix": (
         {"PrimaryContainer": data_source(S3Uri="s3://b/m/", S3DataType="S3Prefix")},
@@ -238,7 +239,7 @@ REFUSED = {
     "another scheme": (
         {"PrimaryContainer": SINGLE | {"ModelDataUrl": "ftp://b/m.tar.gz"}},
         "1 validation error detected: Value 'ftp://b/m.tar.gz' at 'primaryContainer.modelDataUrl' failed to satisfy"
-        " constraint: Member must satisfy regular expression pattern: ^(https|s3)://([^/]+)/?(.*)",
+        f" constraint: Member must satisfy regular expression pattern: {URL}",
     ),
     "url and source": (
         {"PrimaryContainer": data_source() | {"ModelDataUrl": "s3://b/m.tar.gz"}},

@@ -207,6 +207,7 @@ def test_an_invalid_bucket_name_is_refused(port: int, root: Path, name: str) -> 
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.require("newest_botocore")  # since 1.36 it sends a checksum of its own accord
 def test_an_object_is_returned_as_it_was_put(s3: Any, bucket: str, root: Path) -> None:
     put = s3.put_object(
         Bucket=bucket, Key="a/b c/ü+%.txt", Body=b"hello", ContentType="text/plain", Metadata={"who": "me"}

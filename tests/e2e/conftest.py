@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hop_endpoints import mapped_config
 from running import Hostler, eventually, hostler_up
+from shell import CITIES, Shell
+
+from hostler.cli import demo
 
 HOPS = ("one", "two", "hop", "myimage1", "myimage2", *(f"hop{number}" for number in range(15)))
 
@@ -24,6 +28,18 @@ def hostler(shared_hostler: Hostler) -> Iterator[Hostler]:
     """The shared hostler, which is empty before and after each file. HOPS are mapped images."""
     yield shared_hostler
     _empty(shared_hostler)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A folder with `<city>.tar.gz`, and for each city the price that its model predicts for BODY."""
+    folder = tmp_path_factory.mktemp("models")
+    return folder, {city: demo.train(city, folder)[1] for city in CITIES}
+
+
+@pytest.fixture(scope="module")
+def shell(hostler: Hostler, models: tuple[Path, dict[str, float]]) -> Shell:
+    return Shell(hostler, models[0])
 
 
 def _empty(hostler: Hostler) -> None:

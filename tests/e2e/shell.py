@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import Any
 
 from running import REPOSITORY, Hostler
 
+from hostler.cli import demo
+
 AWS = Path(sys.executable).parent / "aws"
+BODY = ",".join(f"{value:g}" for value in demo.HOUSE)
+CITIES = ("Houston_TX", "Chicago_IL")
+XGBOOST_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+
+
+def single(number: float | str) -> float:
+    """Return the number at the precision of XGBoost's predictions."""
+    return float(struct.unpack("f", struct.pack("f", float(number)))[0])
 
 
 class Shell:

@@ -53,11 +53,14 @@ class Service:
 
 
 def load(service: str, served: Iterable[str]) -> Service:
-    """Load the newest model of `service` (such as `sagemaker`). Raises KeyError for an operation it does not have."""
+    """Load the newest model of `service` (such as `sagemaker`), without the operations that it does not have.
+
+    An older botocore has fewer operations, members and values: a request with one of the others is refused by its name.
+    """
     model = _model(service)
     patches = msgspec.json.decode((resources.files("hostler.aws") / "patches.json").read_bytes())
     reader = _Reader(model["shapes"], patches["java"], patches["also"])
-    operations = {name: reader.operation(model["operations"][name]) for name in served}
+    operations = {name: reader.operation(model["operations"][name]) for name in served if name in model["operations"]}
     codes = {
         name: shape["error"]["code"] for name, shape in model["shapes"].items() if "code" in shape.get("error", ())
     }

@@ -12,7 +12,9 @@ from hostler.errors import SerializationException, ValidationException
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "ListModels", "AddTags", "DeleteTags", "ListTags", "DescribeModel")
 SERVICE = service.load("sagemaker", OPERATIONS)
 NAME = "^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
-MODEL_NAME = r"^[a-zA-Z0-9]([\-a-zA-Z0-9]*[a-zA-Z0-9])?"
+MODEL_NAME = SERVICE.operations["DescribeModel"].input.members["ModelName"].pattern
+TAG_KEY = SERVICE.operations["DeleteTags"].input.members["TagKeys"].element.pattern
+ENVIRONMENT = SERVICE.operations["CreateModel"].input.members["PrimaryContainer"].members["Environment"].maximum
 
 
 def check(operation, request):
@@ -118,7 +120,7 @@ MESSAGES = {
         {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:model/m", "TagKeys": ["!" * 129]},
         f"1 validation error detected: Value '{'!' * 129}' at 'tagKeys.1.member' failed to satisfy constraint: Member"
         " must satisfy constraint: [Member must have length less than or equal to 128, Member must satisfy regular"
-        r" expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)]",
+        f" expression pattern: {TAG_KEY}]",
     ),
     "map values": (
         "CreateModel",
@@ -136,7 +138,7 @@ MESSAGES = {
         "CreateModel",
         model(Environment={f"K{number}": "v" for number in range(101)}),
         "1 validation error detected: Value '[101 items]' at 'primaryContainer.environment' failed to satisfy"
-        " constraint: Member must have length less than or equal to 100",
+        f" constraint: Member must have length less than or equal to {ENVIRONMENT}",
     ),
     "a structure in a structure": (
         "CreateModel",

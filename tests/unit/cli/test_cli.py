@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import subprocess
@@ -19,12 +20,16 @@ from hostler.cli.logs import last_lines, new_lines
 from hostler.cli.main import main
 from hostler.host import data_dir
 
+# Before click 8.2 a runner keeps stdout and stderr apart only if asked to.
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+RUNNER = CliRunner(**_APART)
+
 
 def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
     """One command, with none of this shell's settings and nothing on hostler's port."""
     clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
     defaults = {"HOME": "/nonexistent/home", "HOSTLER_PORT": "1"}
-    return CliRunner().invoke(main, words, input=input, env={**clean, **defaults, **environment})
+    return RUNNER.invoke(main, words, input=input, env={**clean, **defaults, **environment})
 
 
 def test_help_names_every_command():

@@ -522,6 +522,7 @@ def test_nothing_is_found_in_an_older_xgboosts_model_unless_it_is_cut_off(
         ("1.6.1/dt.joblib", "warning: model.joblib: It is a pickle of scikit-learn 1.6.1, which "),
     ],
 )
+@pytest.mark.require("newest_scikit-learn")
 def test_a_pickle_of_another_scikit_learn_is_named_with_what_helps(tmp_path: Path, member: str, line: str) -> None:
     result = lint(packed(tmp_path, {"model.joblib": of_archive(OLD_SKLEARN, member)}), SKLEARN)
     assert result.output.startswith(line)

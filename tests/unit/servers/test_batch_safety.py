@@ -175,6 +175,7 @@ def test_trees_predict_a_batch_of_rows_as_they_predict_each(estimator: Any, labe
     ],
     ids=lambda one: type(one).__name__ if isinstance(one, BaseEstimator) else "",
 )
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")  # an older scikit-learn's under a newer SciPy
 def test_a_model_that_might_sum_differently_in_a_batch_gets_rows_one_by_one(estimator: Any, labels: Any) -> None:
     model = estimator if labels is None else fitted(estimator, labels)
     predictor = served(model)

@@ -35,7 +35,7 @@ def test_a_body_is_the_array_that_numpy_makes_of_it(text: str, kind: str, dtype:
     assert (str(array.dtype), array.shape) == (dtype, shape)
 
 
-@pytest.mark.require("sagemaker_inference")
+@pytest.mark.require("sagemaker_inference", "newest_numpy")
 @pytest.mark.parametrize("text", ["1,2.5", "1.5,,3", "a,b", "1,2\n3,4", "1\n2", '"a",1', "1;2", "1,2\n"])
 def test_csv_is_the_array_that_the_toolkit_itself_makes(text: str) -> None:
     from sagemaker_inference import decoder

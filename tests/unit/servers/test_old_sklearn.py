@@ -36,6 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.require("newest_scikit-learn")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_older_pickle_predicts_as_it_did_or_is_named(models: Path, tmp_path: Path, version: str) -> None:
     told = json.loads((models / version / "answers.json").read_text())

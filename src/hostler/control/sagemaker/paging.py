@@ -6,7 +6,6 @@ A token holds where the page ended and a digest of the query; for another query 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
@@ -77,7 +76,7 @@ def read_token(token: str, query_key: list[Any], length: int) -> list[Any]:
     """Return the token's position: `length` values. Raises ValidationException for a token of another query."""
     try:
         digest, *position = msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=list)
-    except (binascii.Error, ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise _foreign_token() from None
     if digest != _digest(query_key) or len(position) != length or not isinstance(position[-1], str):
         raise _foreign_token()

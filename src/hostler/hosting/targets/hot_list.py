@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[VariantKey, Hot]:
         return {(each.endpoint, each.variant): [pair for pair in each.targets if _is_valid(*pair)] for each in file.hot}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         log.warning("%s, the list of hot targets, is ignored: %s", path.name, reason)
         return {}
