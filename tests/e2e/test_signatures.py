@@ -79,6 +79,10 @@ def test_boto3_with_a_right_key(hostler: Hostler, price: float):
         answer = invoke(runtime, row.encode() * 100_000)  # 1.5 MB: more than one read
         assert answer.count(b",") == 99_999
     assert client(hostler, "sts").get_caller_identity()["Account"] == "123456789012"
+    assert client(hostler, "iam").get_role(RoleName="hostler")["Role"]["RoleName"] == "hostler"
+    for service, operation in NOT_HOSTED:
+        with pytest.raises(ClientError, match="is not hosted by hostler"):
+            getattr(client(hostler, service), operation)()
 
 
 def test_temporary_credentials_are_signed_with_their_token(hostler: Hostler, price: float):
@@ -86,6 +90,12 @@ def test_temporary_credentials_are_signed_with_their_token(hostler: Hostler, pri
     assert json.loads(invoke(session.client("sagemaker-runtime", endpoint_url=hostler.url))) == [pytest.approx(price)]
 
 
+NOT_HOSTED = [
+    ("lambda", "list_functions"),
+    ("dynamodb", "list_tables"),
+    ("sns", "list_topics"),
+    ("ec2", "describe_vpcs"),
+]
 WRONG = [
     ("NOBODY", SECRET, "UnrecognizedClientException", "InvalidAccessKeyId", "InvalidClientTokenId"),
     (KEY, "guessed", "InvalidSignatureException", "SignatureDoesNotMatch", "SignatureDoesNotMatch"),
@@ -109,6 +119,9 @@ def test_boto3_with_a_wrong_key(
     assert code("s3", "put_object", Bucket=BUCKET, Key="k", Body=b"x" * 1_000_000) == (s3_code, 403)
     assert code("s3", "list_objects_v2", Bucket=BUCKET) == (s3_code, 403)
     assert code("sts", "get_caller_identity") == (sts_code, 403)
+    assert code("iam", "get_role", RoleName="hostler") == (sts_code, 403)
+    codes = [(json_code, 403), (json_code, 400), (sts_code, 403), (sts_code, 403)]
+    assert [code(service, operation) for service, operation in NOT_HOSTED] == codes
 
 
 def test_s3_transfers_of_every_kind(hostler: Hostler, price: float, tmp_path: Path):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ from hostler.aws.service import Shape
 from hostler.errors import SerializationException, ValidationException
 from hostler.text import QUOTED, shorten
 
-_FLOATS = {32: 3.4028234663852886e38, 64: float("inf")}  # bits -> the largest float
+_FLOATS = {32: 3.4028234663852886e38, 64: sys.float_info.max}  # bits -> the largest float
 
 
 def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:

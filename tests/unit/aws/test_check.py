@@ -241,6 +241,26 @@ def test_times_come_as_numbers_or_as_iso_8601(given, seconds):
     assert check("ListModels", {"CreationTimeAfter": given}) == {"CreationTimeAfter": seconds}
 
 
+WIDE = service.load("cloudwatch", ["PutMetricData", "GetMetricWidgetImage"])
+
+
+def test_integers_and_floats_of_64_bits_are_taken_where_the_model_has_them():
+    datum = {"MetricName": "m", "Value": 1e300, "Values": [1]}
+    document = read(WIDE.operations["PutMetricData"].input, {"Namespace": "n", "MetricData": [datum]})
+    assert document["MetricData"] == [{"MetricName": "m", "Value": 1e300, "Values": [1.0]}]
+    with pytest.raises(SerializationException, match="must be a float, not the number inf"):
+        read(WIDE.operations["PutMetricData"].input, {"MetricData": [datum | {"Value": float("inf")}]})
+
+
+def test_a_blob_comes_as_bytes_or_in_base64():
+    shape = WIDE.operations["GetMetricWidgetImage"].output
+    for given in (b"\x89PNG", "iVBORw=="):
+        assert read(shape, {"MetricWidgetImage": given})["MetricWidgetImage"][:4] == b"\x89PNG"
+    for wrong in ("not base64!", "é", "a"):
+        with pytest.raises(SerializationException, match="must be a blob in base64"):
+            read(shape, {"MetricWidgetImage": wrong})
+
+
 @pytest.mark.parametrize("name", ["a", "A-b", "a--b", "x" * 63])
 def test_names_that_aws_takes_are_taken(name):
     assert check("DescribeModel", {"ModelName": name}) == {"ModelName": name}
