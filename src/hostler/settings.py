@@ -262,6 +262,9 @@ class Settings:
         "let POST /_hostler/reset delete all models, endpoints, buckets and objects: for test suites",
         advanced=True,
     )
+    faults: bool = _setting(
+        _flag, False, "let PUT /_hostler/faults set faults on purpose: for tests of clients", advanced=True
+    )
     bubblewrap: str = _setting(
         _one_of("auto", "on", "off"),
         "auto",

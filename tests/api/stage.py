@@ -19,6 +19,7 @@ from hostler.control.context import Context
 from hostler.control.sagemaker.operations import OPERATIONS
 from hostler.core.endpoints.status import EndpointView, VariantView
 from hostler.errors import ArtifactMissing, StorageUnavailable
+from hostler.hosting.faults import Faults
 from hostler.settings import Settings
 from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
@@ -26,6 +27,16 @@ from hostler.store.thread import StoreThread
 
 REGION = "us-east-1"
 SERVICE = service.load("sagemaker", OPERATIONS)
+
+
+class NoGateways:
+    """Where faults are published: to nobody."""
+
+    def set_faults(self, scopes):
+        return 0
+
+    async def faults_in_force(self, version, timeout):
+        pass
 
 
 class Lifecycle:
@@ -169,6 +180,7 @@ def running(folder, hold=0.2, **settings):
         source=Source(),
         metrics=lambda: b"# metrics\n",
         s3=s3,
+        faults=Faults(NoGateways()),
         ready=lambda: True,
         clock=lambda: next(ticks) + 0.125,
     )

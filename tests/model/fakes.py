@@ -24,6 +24,8 @@ from hostler.control.context import Context
 from hostler.core.targets import warmup
 from hostler.engines.engine import Engine
 from hostler.engines.rooms import Rooms
+from hostler.hosting.fault_decisions import FaultDecisions
+from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.gateway_reports import GatewayReports
 from hostler.hosting.metrics import Metrics
@@ -74,20 +76,24 @@ class Control:
         metric_store = MetricStore(folder / "metrics.db", 2**26, lambda: 1_700_000_000 + loop.time())
         self.metric_thread = StoreThread(metric_store, "metrics")
         self.wakeup = asyncio.Event()
-        self.runtimes = RuntimeRegistry(settings, self.gateways, metrics, machine, self.wakeup.set, warm_up_timeout)
+        self.faults = Faults(self.gateways)
+        self.runtimes = RuntimeRegistry(
+            settings, self.gateways, metrics, self.faults, machine, self.wakeup.set, warm_up_timeout
+        )
         self.reconciler = Reconciler(
             self.store,
             self.store_thread,
             Platform(settings, connect(rooms), rooms.logs, metrics, self.wakeup.set),
             self.gateways,
             self.runtimes,
+            self.faults,
             end_gateway,
             self.wakeup,
         )
         self.context = Context(
             settings=settings, store=self.store, store_thread=self.store_thread,
             metric_store=metric_store, metric_thread=self.metric_thread, lifecycle=self.reconciler,
-            source=source, metrics=lambda: b"", s3=_no_objects, ready=lambda: True,
+            source=source, metrics=lambda: b"", s3=_no_objects, ready=lambda: True, faults=self.faults,
             clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip
 
@@ -95,7 +101,9 @@ class Control:
         """Listen for gateways, and reconcile."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        reports = GatewayReports(self.runtimes, self.reconciler.instances, self.wakeup.set)
+        instances = self.reconciler.instances
+        decisions = FaultDecisions(self.faults, self.gateways, instances, self.runtimes)
+        reports = GatewayReports(self.runtimes, instances, decisions, self.wakeup.set)
         self.server = await self.gateways.serve(str(path), reports.receive, reports.unlinked)
         self.task = asyncio.create_task(self.reconciler.run())
 

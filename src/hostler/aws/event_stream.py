@@ -25,6 +25,8 @@ def _headers(**headers: str) -> bytes:
 _PART = _headers(message_type="event", event_type="PayloadPart", content_type="application/octet-stream")
 _ERROR = _headers(message_type="exception", exception_type="ModelStreamError", content_type="application/json")
 
+_FAILURE = _headers(message_type="exception", exception_type="InternalStreamFailure", content_type="application/json")
+
 
 def part(data: bytes) -> bytes:
     """Return the frame of one piece of the answer."""
@@ -34,6 +36,11 @@ def part(data: bytes) -> bytes:
 def error(code: Literal["ModelInvocationTimeExceeded", "StreamBroken"], message: str) -> bytes:
     """Return the frame that ends the answer with an error."""
     return _frame(_ERROR, msgspec.json.encode({"Message": message, "ErrorCode": code}))
+
+
+def failure(message: str) -> bytes:
+    """Return the frame that ends the answer because the service, and not the container, failed."""
+    return _frame(_FAILURE, msgspec.json.encode({"Message": message}))
 
 
 def _frame(headers: bytes, payload: bytes) -> bytes:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hostler import __version__
 from hostler.aws import credential, errors, hosts
 from hostler.aws.classify import HOSTLER, S3, Call, Protocol, classify
-from hostler.control import access_log_reader, reset
+from hostler.control import access_log_reader, faults, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
@@ -207,6 +207,7 @@ _PAGES: dict[str, dict[str, Handler]] = {
     "/_hostler/endpoints": {"GET": _endpoints},
     "/_hostler/targets": {"GET": _targets},
     "/_hostler/logs": {"GET": _logs},
+    "/_hostler/faults": dict.fromkeys(("GET", "PUT", "DELETE"), faults.page),
     "/_hostler/reset": {"GET": _reset, "POST": _reset},
     "/_localstack/health": {"GET": _localstack_health},
 }

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
+from hostler.hosting.faults import Faults
 from hostler.settings import Settings
 from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document, EndpointRecord, Revision
@@ -55,6 +56,7 @@ class Context:
     metrics: Callable[[], bytes]  # Prometheus text
     s3: ASGIApp  # the embedded S3, or its redirect
     ready: Callable[[], bool]
+    faults: Faults
     clock: Callable[[], float]  # epoch seconds
 
     def now(self) -> float:

@@ -27,6 +27,8 @@ from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
 from hostler.errors import UserError
+from hostler.hosting.fault_decisions import FaultDecisions
+from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.gateway_reports import GatewayReports
 from hostler.hosting.metrics import Metrics
@@ -78,14 +80,16 @@ async def control(run: Path, settings: Settings) -> None:
     engine = ProcessEngine(host, rooms)
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
+    faults = Faults(gateways)
     wakeup = asyncio.Event()
-    runtimes = RuntimeRegistry(settings, gateways, metrics, engine.pooled, changed=wakeup.set)
+    runtimes = RuntimeRegistry(settings, gateways, metrics, faults, engine.pooled, changed=wakeup.set)
     reconciler = Reconciler(
         store=store,
         store_thread=store_thread,
         platform=Platform(settings, engine, rooms.logs, metrics, changed=wakeup.set),
         gateways=gateways,
         runtimes=runtimes,
+        faults=faults,
         end_gateway=host.end_gateway,
         wakeup=wakeup,
     )
@@ -99,10 +103,12 @@ async def control(run: Path, settings: Settings) -> None:
         source=source,
         metrics=lambda: render(metrics, reconciler),
         s3=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
+        faults=faults,
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    reports = GatewayReports(runtimes, reconciler.instances, wakeup.set)
+    decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes)
+    reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
     link_server = await gateways.serve(_free(run / "link.sock"), reports.receive, reports.unlinked)
     server = _Server(
         stop,

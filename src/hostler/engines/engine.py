@@ -110,6 +110,12 @@ class Engine(Protocol):
         No error if unknown. Raises EngineError.
         """
 
+    async def kill(self, id: str, position: int) -> None:
+        """End one container as the kernel does when memory runs out (SIGKILL); return once `list` says that it ended.
+
+        No error if it has ended already, or is unknown. Raises EngineError.
+        """
+
     async def list(self) -> list[InstanceReport]:
         """Return every instance of which a container was started, until it is stopped: the only record of what runs.
 

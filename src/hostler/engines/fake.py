@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -130,6 +131,11 @@ class FakeEngine:
         instance, _, position = id.rpartition(".")
         self._instances[instance].containers.pop(int(position), None)
         self._change.set()
+
+    async def kill(self, id: str, position: int) -> None:
+        """See Engine."""
+        if self.fake(f"{id}.{position}") is not None:
+            self.end(f"{id}.{position}", -signal.SIGKILL)
 
     async def list(self) -> list[InstanceReport]:
         """See Engine."""

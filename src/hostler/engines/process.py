@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Collection, Iterator
 
 import msgspec
@@ -27,6 +28,7 @@ from hostler.wire.host_messages import Child, Spawn
 
 logger = logging.getLogger("hostler.engine")
 
+_LOOK = 0.005  # seconds between two looks at a container that was killed
 _LABEL = "launch"  # of a child: a _Note in JSON
 
 
@@ -98,6 +100,22 @@ class ProcessEngine:
             self._children.pop(room.id, None)
         self._launches.pop(id, None)
         await self._rooms.remove(id)
+
+    async def kill(self, id: str, position: int) -> None:
+        """See Engine: SIGKILL for its process and all below it."""
+        container = f"{id}.{position}"
+        killed = False
+        while True:
+            await self.list()
+            child = self._children.get(container)
+            if child is None or child.exit is not None:
+                return
+            if not killed:
+                killed = True
+                for pid in (child.pid, *await asyncio.to_thread(descendants, child.pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(_LOOK)
 
     async def list(self) -> list[InstanceReport]:
         """See Engine."""

@@ -42,6 +42,7 @@ class Line(msgspec.Struct, gc=False):
     instances: int  # of the variant
     cache: str  # hit or miss, of a multi-model endpoint
     container_ms: dict[str, float] | msgspec.UnsetType = msgspec.UNSET  # by container, if the variant has several
+    fault: str | msgspec.UnsetType = msgspec.UNSET  # id of the fault on purpose that it met, if any
 
 
 _decoder = msgspec.json.Decoder(Line)

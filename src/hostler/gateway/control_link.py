@@ -17,6 +17,7 @@ import msgspec
 from msgspec import structs
 
 from hostler.gateway import errors
+from hostler.gateway.faults import FaultScopes, Suspect
 from hostler.gateway.pending import PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
 from hostler.wire import gateway_messages
@@ -41,12 +42,14 @@ class ControlLink:
         routes: Routes,
         pending: PendingRequests,
         counts: Callable[[], gateway_messages.Counts],
+        faults: FaultScopes,
     ) -> None:
         self._path = path
         self._name = name
         self._routes = routes
         self._pending = pending
         self._counts = counts
+        self.faults = faults
         self._loop = asyncio.get_running_loop()
         self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
         self._hits_timer: asyncio.TimerHandle | None = None
@@ -94,6 +97,14 @@ class ControlLink:
         """Report that a container let a call time out, and how many in a row."""
         self._send(gateway_messages.CallsTimedOut(instance, container, in_a_row, request_id))
 
+    def ask_for_fault(self, call: Suspect, query: gateway_messages.FaultQuery) -> bool:
+        """Ask control which fault the call meets. False: none can, so it need not wait."""
+        if self._frames is None or not self.faults.include(query.key):
+            return False
+        self.faults.add(call)
+        self._send(query)
+        return True
+
     def _flush(self) -> None:
         self._hits_timer = None
         if self._used:
@@ -125,7 +136,7 @@ class ControlLink:
                 continue
             frames: Frames[gateway_messages.Down] = Frames(reader, writer, gateway_messages.Down)
             self._frames = frames
-            self._send(gateway_messages.Hello(self._name, os.getpid()))
+            self._send(gateway_messages.Hello(self._name, os.getpid(), knows_faults=True))
             ticking = asyncio.create_task(self._tick(writer))
             try:
                 while (message := await frames.receive()) is not None:
@@ -134,6 +145,7 @@ class ControlLink:
                 log.exception("control sent a message that cannot be read; linking anew")
             finally:
                 self._frames = None
+                self.faults.set(())  # control keeps them in memory
                 ticking.cancel()
                 frames.close()
                 with contextlib.suppress(OSError):
@@ -168,6 +180,11 @@ class ControlLink:
                 self._routes.drop_route(key)
                 self._send(gateway_messages.Ack(self._epoch, version))
                 self._resume_pending(key)
+            case gateway_messages.SetFaults(version=version, scopes=scopes):
+                self.faults.set(scopes)
+                self._send(gateway_messages.Ack(self._epoch, version))
+            case gateway_messages.FaultDecision(request_id=id, rule=rule):
+                self.faults.decided(id, rule)
             case gateway_messages.Snapshot():
                 self._replace_all(message)
 
@@ -201,6 +218,7 @@ class ControlLink:
     def _replace_all(self, message: gateway_messages.Snapshot) -> None:
         """Take the routes and residents of a new control. It asks anew for instances that drain."""
         self._routes.snapshot(message)
+        self.faults.set(message.faults)
         self._epoch = message.epoch
         self._draining.clear()
         self.linked.set()

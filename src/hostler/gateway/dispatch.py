@@ -7,8 +7,8 @@ this machine has (or a configured one), and the Origin, if there is one, a page 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from hostler.aws.classify import invoked
 from hostler.gateway import errors
@@ -19,7 +19,8 @@ from hostler.gateway.invoke.streaming import Streaming
 from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
-_KINDS = {"invocations": Invocation, "invocations-response-stream": Streaming}
+Kinds = Mapping[str, type[Invocation]]  # operation of the runtime API -> the class of its invocations
+PLAIN: Kinds = {"invocations": Invocation, "invocations-response-stream": Streaming}
 
 
 class HostCheck:
@@ -72,6 +73,7 @@ class Dispatcher:
     host_check: HostCheck
     invoker: Invoker
     passthrough: Passthrough
+    kinds: Kinds = field(default_factory=lambda: PLAIN)  # others while there are faults on purpose
 
     def handle(self, request: Request) -> None:
         """Answer a request, or give it to the part that will."""
@@ -83,7 +85,7 @@ class Dispatcher:
                 request_id = self.invoker.context.request_id()
                 self.invoker.log_refusal(request, name, 403, "AccessDeniedException", request_id, len(body))
             request.answer(403, body, content_type, headers)
-        elif kind := _KINDS.get(operation):
+        elif kind := self.kinds.get(operation):
             self.invoker.invoke(request, name, kind)
         elif operation:
             error = errors.not_hosted("InvokeEndpointAsync")

@@ -145,6 +145,14 @@ def no_routes() -> InvokeError:
     return InvokeError(503, "ServiceUnavailable", "hostler is starting; its endpoints are not known yet.")
 
 
+def throttled() -> InvokeError:
+    return InvokeError(400, "ThrottlingException", "Rate exceeded")
+
+
+def internal() -> InvokeError:
+    return InvokeError(500, "InternalFailure", "An internal failure occurred.")
+
+
 def dependency(message: str) -> InvokeError:
     return InvokeError(530, "InternalDependencyException", message)
 

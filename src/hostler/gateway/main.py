@@ -28,7 +28,8 @@ from hostler.gateway.auth import Authenticator
 from hostler.gateway.control_link import ControlLink
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
-from hostler.gateway.dispatch import Dispatcher, HostCheck
+from hostler.gateway.dispatch import PLAIN, Dispatcher, HostCheck
+from hostler.gateway.faults import FaultScopes
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.counting import count
 from hostler.gateway.invoke.invoker import ROOM, Invoker
@@ -64,7 +65,9 @@ class Gateway:
         self.server: Server | None = None
         self.counters = Counters()
         routes, pending = Routes(self.counters), PendingRequests(ROOM)
-        self.link = ControlLink(str(run / "link.sock"), name, routes, pending, self.counts)
+        self.link = ControlLink(
+            str(run / "link.sock"), name, routes, pending, self.counts, FaultScopes(self._meet_faults)
+        )
         log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
         self.recorder = Recorder(log, Journal(config.data / "metrics", name))
         self.outcomes = Outcomes(count, self.recorder.take)
@@ -74,7 +77,8 @@ class Gateway:
         self.invoker = Invoker(self.context, Regions(config.region))
         self.passthrough = Passthrough(ConnectionPool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
         host_check = HostCheck((config.host, *config.allowed_hosts))
-        self._handle = Dispatcher(host_check, self.invoker, self.passthrough).handle
+        self._dispatcher = Dispatcher(host_check, self.invoker, self.passthrough)
+        self._handle = self._dispatcher.handle
         self.authenticator: Authenticator | None = None
         if config.signatures == "verify":
             verifier = Verifier(settings.access_keys(config))
@@ -110,6 +114,15 @@ class Gateway:
         self.outcomes.flush()
         connections = len(self.server.connections) if self.server else 0
         return gateway_messages.Counts(self.counters.sums(), self.context.in_flight, connections)
+
+    def _meet_faults(self, some: bool) -> None:
+        """Let calls ask whether they meet a fault on purpose while there are some. Without any they pay nothing."""
+        if some:
+            from hostler.gateway.invoke.faulted import FAULTED  # imported here, because few gateways need it
+
+            self._dispatcher.kinds = FAULTED
+        else:
+            self._dispatcher.kinds = PLAIN
 
 
 async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:

@@ -99,6 +99,8 @@ class Recorder:
                     instances, cache, _milliseconds(by_container) if by_container else UNSET,
                 )
             )  # fmt: skip
+            if outcome.fault:
+                lines[-1].fault = outcome.fault
             # 4. The row.
             if status == 200 and model and not error and cache != "miss":  # what `row_of` would say, without a call
                 rows.append(Row(target, 0, model, whole - model, 0 if cache else -1, by_container))

@@ -7,6 +7,7 @@ nothing: the reconciler and the target runtimes publish, and gateway_reports.py 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Gateway:
     name: str
     pid: int
     frames: Frames[gateway_messages.Up]
+    knows_faults: bool = False
     version: int = 0  # acknowledged in this control's epoch
     last_message: float = 0.0  # by clock.now
     counts: gateway_messages.Counts | None = None
@@ -60,6 +62,7 @@ class Gateways:
     linked: set[Gateway] = field(default_factory=set)
     routes: dict[str, gateway_messages.Route] = field(default_factory=dict)
     residents: dict[ResidentKey, gateway_messages.SetResident] = field(default_factory=dict)
+    faults: tuple[gateway_messages.FaultScope, ...] = ()
 
     def __post_init__(self) -> None:
         self._now = clock.of_loop()
@@ -68,7 +71,7 @@ class Gateways:
         self._since: dict[str, int] = {}  # endpoint key -> version of its route
         self._routed: dict[str, frozenset[str]] = {}  # endpoint key -> the instances in its route
         self._draining: dict[str, set[Gateway]] = {}  # instance -> gateways that have answered Drain
-        self._drained = asyncio.Condition()
+        self._answers = asyncio.Condition()  # notified when a gateway has answered, or is gone
         self._last_counts: dict[str, gateway_messages.Counts] = {}  # of gateways that are gone, by name and pid
 
     # --- what is published ----------------------------------------------------------------------------------------
@@ -118,8 +121,8 @@ class Gateways:
         answered = self._draining[instance] = set()
         self._send(gateway_messages.Drain(instance))
         try:
-            async with asyncio.timeout(timeout), self._drained:
-                await self._drained.wait_for(lambda: len(self.linked) >= self.expected and self.linked <= answered)
+            async with asyncio.timeout(timeout), self._answers:
+                await self._answers.wait_for(lambda: len(self.linked) >= self.expected and self.linked <= answered)
         except TimeoutError:
             pass
         finally:
@@ -152,6 +155,27 @@ class Gateways:
         """Whether every linked gateway, and at least one, has acknowledged the endpoint's present route."""
         return bool(self.linked) and all(g.version >= self._since[key] for g in self.linked)
 
+    def set_faults(self, scopes: tuple[gateway_messages.FaultScope, ...]) -> int:
+        """Publish the faults; return the version."""
+        self.version += 1
+        self.faults = scopes
+        for gateway in self.linked:
+            if gateway.knows_faults:
+                gateway.frames.send(gateway_messages.SetFaults(self.version, scopes))
+        return self.version
+
+    async def faults_in_force(self, version: int, timeout: float) -> None:
+        """Return once every linked gateway has acknowledged this version of the faults, or after `timeout` s."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._answers:
+                await self._answers.wait_for(lambda: all(g.version >= version for g in self.linked if g.knows_faults))
+
+    def decide_fault(self, name: str, decision: gateway_messages.FaultDecision) -> None:
+        """Answer a gateway's FaultQuery."""
+        for gateway in self.linked:
+            if gateway.name == name:
+                gateway.frames.send(decision)
+
     def unanswered(self) -> list[str]:
         """The Drains and Withdraws that some gateway has not answered yet, as text."""
         withdrawals = (f"withdraw {key[2]} from {key[3]} g{generation}" for key, generation in self._withdrawals)
@@ -178,7 +202,7 @@ class Gateways:
                 hello = await frames.receive()
                 if isinstance(hello, gateway_messages.Hello):
                     await self._opened.wait()
-                    gateway = Gateway(hello.gateway, hello.pid, frames, last_message=self._now())
+                    gateway = Gateway(hello.gateway, hello.pid, frames, hello.knows_faults, last_message=self._now())
                     await self._receive_all(gateway, receive, unlinked)
             finally:
                 frames.close()
@@ -190,7 +214,8 @@ class Gateways:
         frames = gateway.frames
         self.linked.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_routed(resident))
-        frames.send(gateway_messages.Snapshot(self.epoch, self.version, tuple(self.routes.values()), residents))
+        routes = tuple(self.routes.values())
+        frames.send(gateway_messages.Snapshot(self.epoch, self.version, routes, residents, self.faults))
         for instance in self._draining:
             frames.send(gateway_messages.Drain(instance))
         try:
@@ -201,8 +226,8 @@ class Gateways:
         finally:
             self._unlink(gateway)
             unlinked(gateway.name)
-            async with self._drained:
-                self._drained.notify_all()
+            async with self._answers:
+                self._answers.notify_all()
 
     async def _handle(self, gateway: Gateway, message: gateway_messages.Up) -> None:
         """Take in what concerns the link."""
@@ -210,13 +235,15 @@ class Gateways:
             case gateway_messages.Withdrawn():
                 self._answered(gateway, (_key(message), message.generation), message.busy)
             case gateway_messages.Drained(instance):
-                async with self._drained:
+                async with self._answers:
                     self._draining.get(instance, set()).add(gateway)
-                    self._drained.notify_all()
+                    self._answers.notify_all()
             case gateway_messages.Counts():
                 gateway.counts = message
             case gateway_messages.Ack() if message.epoch == self.epoch:
                 gateway.version = max(gateway.version, message.version)
+                async with self._answers:
+                    self._answers.notify_all()
 
     def _answered(self, gateway: Gateway, key: tuple[ResidentKey, int], busy: bool) -> None:
         withdrawal = self._withdrawals.get(key)

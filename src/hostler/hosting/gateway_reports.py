@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hostler.hosting import clock
+from hostler.hosting.fault_decisions import FaultDecisions
 from hostler.hosting.instances import Instances
 from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.wire import gateway_messages
@@ -13,9 +14,12 @@ from hostler.wire import gateway_messages
 class GatewayReports:
     """`changed`: called when a pass of the reconciler may be due."""
 
-    def __init__(self, runtimes: RuntimeRegistry, instances: Instances, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, runtimes: RuntimeRegistry, instances: Instances, faults: FaultDecisions, changed: Callable[[], None]
+    ) -> None:
         self._runtimes = runtimes
         self._instances = instances
+        self._faults = faults
         self._changed = changed
         self._now = clock.of_loop()
 
@@ -31,15 +35,14 @@ class GatewayReports:
             case gateway_messages.Withdrawn():
                 self._hit(message.hits)
             case gateway_messages.TargetMissing():
-                if targets := self._runtimes.joined.get(message.instance):
-                    targets.missing(message.target, message.generation, no_memory=message.status == 507)
-                if not message.status:
-                    self._changed()  # nothing listens there: the container may have ended
+                self._missing(message)
             case gateway_messages.Abandoned(key, variant, fleet, target):
                 if runtime := self._runtimes.serving(key, variant, fleet):
                     runtime.abandoned(gateway, target)
             case gateway_messages.CallsTimedOut():
                 self._instances.calls_timed_out(message)
+            case gateway_messages.FaultQuery():
+                self._faults.receive(gateway, message)
             case gateway_messages.Ack():
                 self._changed()
 
@@ -48,6 +51,12 @@ class GatewayReports:
         for runtime in self._runtimes.all.values():
             runtime.unlinked(gateway)
         self._changed()
+
+    def _missing(self, message: gateway_messages.TargetMissing) -> None:
+        if targets := self._runtimes.joined.get(message.instance):
+            targets.missing(message.target, message.generation, no_memory=message.status == 507)
+        if not message.status:
+            self._changed()  # nothing listens there: the container may have ended
 
     def _hit(self, hits: tuple[gateway_messages.Hit, ...]) -> None:
         self._runtimes.warm_up.uses += 1

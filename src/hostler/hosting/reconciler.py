@@ -25,6 +25,7 @@ from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.endpoint import Endpoint
 from hostler.hosting.endpoints import Endpoints
+from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
@@ -52,6 +53,7 @@ class Reconciler:
     platform: Platform
     gateways: Gateways
     runtimes: RuntimeRegistry
+    faults: Faults
     end_gateway: Callable[[int], Coroutine[object, None, None]]  # by pid; the host starts another
     wakeup: asyncio.Event  # set when something desired, or something that runs, has changed
 
@@ -172,6 +174,8 @@ class Reconciler:
         changes = await self.store_thread.call(self.store.changes, self.endpoints.number)
         if changes.number != self.endpoints.number:
             self.endpoints.take_in(changes)
+            gone = {stored.record.uid for stored in changes.endpoints if stored.record.deleting} | changes.removed
+            self.faults.endpoints_gone(gone)
             self.runtimes.set_policies({endpoint.key: endpoint.tags for endpoint in self.endpoints if endpoint.tags})
         looked = await self._look_at_engine()
         for instance in self.instances.values():

@@ -2,7 +2,7 @@
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
 Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, CallsTimedOut,
-Counts.
+FaultQuery, Counts.
 Control alone decides residency: a gateway sends a target's requests only to the residents that control published.
 """
 
@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from hostler.core.faults import Rule
 from hostler.core.targets.states import RefusalKind
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
@@ -83,6 +84,14 @@ class Timing(msgspec.Struct, frozen=True):
     load: float = 0.0
 
 
+class FaultScope(msgspec.Struct, frozen=True):
+    """Of a fault on purpose a gateway knows whose calls may meet it. An empty text means any."""
+
+    id: str
+    region: str
+    endpoint: str
+
+
 # --- down ---------------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +117,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     version: int
     routes: tuple[Route, ...]
     residents: tuple[SetResident, ...]
+    faults: tuple[FaultScope, ...] = ()
 
 
 class SetRoute(msgspec.Struct, frozen=True, tag=True):
@@ -163,7 +173,21 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     status: int = 0  # of the container's answer to the load
 
 
-Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused
+class SetFaults(msgspec.Struct, frozen=True, tag=True):
+    """These are the faults from now on. It goes to gateways alone whose Hello says that they know it."""
+
+    version: int
+    scopes: tuple[FaultScope, ...]
+
+
+class FaultDecision(msgspec.Struct, frozen=True, tag=True):
+    """The answer to FaultQuery: the fault that the call meets, if any."""
+
+    request_id: str
+    rule: Rule | None
+
+
+Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused | SetFaults | FaultDecision
 
 
 # --- up -----------------------------------------------------------------------------------------------------------
@@ -174,6 +198,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
     gateway: str
     pid: int
+    knows_faults: bool = False  # it takes SetFaults
 
 
 class Ack(msgspec.Struct, frozen=True, tag=True):
@@ -265,6 +290,18 @@ class CallsTimedOut(msgspec.Struct, frozen=True, tag=True):
     request_id: str  # of this call
 
 
+class FaultQuery(msgspec.Struct, frozen=True, tag=True):
+    """A call to an endpoint in a fault's scope: does it meet one? `containers`: the labels of those that it goes to."""
+
+    request_id: str
+    key: str
+    variant: str
+    fleet: int
+    target: str
+    containers: tuple[str, ...]
+    stream: bool  # InvokeEndpointWithResponseStream
+
+
 class VariantCount(msgspec.Struct, frozen=True, array_like=True):
     """Counters of one variant since the gateway started (sums, so that a lost message loses nothing).
 
@@ -292,4 +329,16 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Up = Hello | Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | CallsTimedOut | Counts
+Up = (
+    Hello
+    | Ack
+    | TargetRequest
+    | Hits
+    | Withdrawn
+    | Drained
+    | TargetMissing
+    | Abandoned
+    | CallsTimedOut
+    | FaultQuery
+    | Counts
+)

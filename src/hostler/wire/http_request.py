@@ -220,6 +220,11 @@ class Request:
         if not self.disconnected:
             self._connection.transport.abort()
 
+    def hang_up(self) -> None:
+        """Close the connection once what was written has been sent, although the answer is not finished."""
+        if not self.disconnected:
+            self._connection.transport.close()
+
     def disconnect(self) -> None:
         """Take note that the peer left, or that its body went wrong: call `on_disconnect`."""
         self.disconnected = True

@@ -113,6 +113,12 @@ class ToyEngine:
         self._launches.pop(id, None)
         self._change.set()
 
+    async def kill(self, id: str, position: int) -> None:
+        server = self._servers[id][position]
+        server.exit = -9
+        await server.server.close()
+        self._change.set()
+
     async def list(self) -> list[InstanceReport]:
         return [self._report(id) for id, servers in self._servers.items() if any(each.address for each in servers)]
 

@@ -203,11 +203,14 @@ class ModelCache:
         self._ledger.targets[target].used = now
         return [publish, *self._settle(now)]
 
-    def load_failed(self, target: str, status: int, message: str, now: float) -> list[Command]:
-        """The container answered the load with `status` (0: not at all), and does not hold the target."""
+    def load_failed(self, target: str, status: int, message: str, now: float, *, lasting: bool = True) -> list[Command]:
+        """The container answered the load with `status` (0: not at all), and does not hold the target.
+
+        `lasting`: the failure answers for the version for a moment; a fault on purpose does not.
+        """
         entry = self._ledger.move(target, "load_failed")
-        refuse = self._fail(Refuse(target, "bad", message, status, version=entry.version), now)
-        return [refuse, *self._departed(), *self._settle(now)]
+        refuse = Refuse(target, "bad", message, status, version=entry.version)
+        return [self._fail(refuse, now) if lasting else refuse, *self._departed(), *self._settle(now)]
 
     def refused(self, target: str, now: float) -> list[Command]:
         """The container has no memory for the load (507): it is tried again when another target has left.

@@ -1,9 +1,9 @@
 """One invocation: it waits for its target, or is with a backend, until it is answered or its caller leaves.
 
 A request is sent by the routes of that moment: it is resolved again after each wait (for its body, for the load of its
-target, after a refused connection). Once it is with an instance it stays there, as
-long as that takes connections: a chain of containers (§5.6) counts as in flight at its backend from its first container
-to its last. A target that is resident nowhere is waited for, and a container that turns out not to have it is reported.
+target, after a refused connection). Once it is with an instance it stays there, as long as that takes connections: a
+chain of containers (§5.6) counts as in flight at its backend from its first container to its last. A target that is
+resident nowhere is waited for, and a container that turns out not to have it is reported.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Invocation:
     chain: tuple[tuple[str, float], ...] = ()  # the containers that have answered, and their seconds
 
     # Its answer.
+    fault = ""  # id of the fault on purpose that it meets
     bytes_out = 0  # of the body
 
     def __init__(
@@ -83,8 +84,7 @@ class Invocation:
         self.earlier = 0.0  # seconds with containers before it was last sent
 
     def __repr__(self) -> str:
-        attempt = self.attempt
-        at = f" at {attempt.backend.instance}, container {self.position}" if attempt else ""
+        at = f" at {attempt.backend.instance}, container {self.position}" if (attempt := self.attempt) else ""
         return f"<Invocation {self.id} of {self.target_key}: {self.phase}{at}>"
 
     @property
@@ -242,13 +242,15 @@ class Invocation:
         """Answer with an error."""
         self.move("reject")
         infer = self._close(error.status, len(error.body), error.kind, error.model_status)
-        timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
-        errors.answer(self.request, error, self.id, [("Server-Timing", timing)])
+        errors.answer(self.request, error, self.id, [("Server-Timing", self.server_timing(infer))])
 
     def _extra_lines(self, infer: float) -> str:
         """Render the lines of the answer's head that are not the container's."""
         timing = server_timing(infer, self.resolution.variant.multi_model, self.wait)
         return f"{self.resolution.variant.invoked_line}x-amzn-RequestId: {self.id}\r\nServer-Timing: {timing}\r\n"
+
+    def server_timing(self, infer: float) -> str:
+        return server_timing(infer, self.resolution.variant.multi_model, self.wait)
 
     def _close(self, status: int, size: int, error: str, model_status: int) -> float:
         """End it, however that came: give all counts back, tell its outcome. Return the seconds with containers.
@@ -266,7 +268,7 @@ class Invocation:
                 now, self.id, to.endpoint, to.variant, to.target, self.position, status, error, model_status,
                 len(self.request.body) if length is None else length, size, now - self.arrived, infer,
                 None if wait is None else wait.until(now),
-                () if len(to.variant.labels) == 1 else self._by_container(infer),
+                () if len(to.variant.labels) == 1 else self._by_container(infer), self.fault,
             )
         )  # fmt: skip
         return infer
@@ -445,16 +447,15 @@ class Attempt:
         exchange.abort()  # without effect on an answer that is whole
         invocation, backend, status = self.invocation, self.backend, exchange.status
         self.leave()
-        endpoint, variant, position = invocation.resolution.endpoint, invocation.resolution.variant, invocation.position
-        if status in (404, 507) and position == variant.target_position and not invocation.reloaded:
+        holds_targets = invocation.position == invocation.resolution.variant.target_position
+        if status in (404, 507) and holds_targets and not invocation.reloaded:
             invocation.reloaded = True
             invocation.context.forget(invocation.target_key, backend, status)
             if not exchange.streamed:
                 invocation.send_again()
                 return
         text = body[:_ERROR_BODY].decode("utf-8", "replace")
-        error = errors.model_error(endpoint.region, endpoint.name, variant.labels[position], status, text)
-        invocation.reject(error)
+        invocation.reject(errors.model_error(*container_of(invocation), status, text))
 
 
 def attributes(headers: Mapping[str, str]) -> Headers:
@@ -467,10 +468,10 @@ def attributes(headers: Mapping[str, str]) -> Headers:
 
 
 def _unreachable(invocation: Invocation) -> errors.InvokeError:
-    return errors.unreachable(*_container(invocation))
+    return errors.unreachable(*container_of(invocation))
 
 
-def _container(invocation: Invocation) -> tuple[str, str, str]:
+def container_of(invocation: Invocation) -> tuple[str, str, str]:
     """Return the region, endpoint and label of the container whose turn it is."""
     to = invocation.resolution
     return to.endpoint.region, to.endpoint.name, to.variant.labels[invocation.position]
@@ -487,13 +488,13 @@ def _not_ready(invocation: Invocation) -> errors.InvokeError:
 
 def _call_error(invocation: Invocation, error: CallFailed) -> errors.InvokeError:
     if isinstance(error, CallTimedOut) or invocation.deadline <= invocation.context.time():
-        return errors.timed_out(*_container(invocation))
+        return errors.timed_out(*container_of(invocation))
     if isinstance(error, CallCut):
-        return errors.cut(*_container(invocation))
+        return errors.cut(*container_of(invocation))
     return _unreachable(invocation)
 
 
 def _too_much_between(invocation: Invocation, exchange: Exchange, body: bytes) -> errors.InvokeError:
     following = invocation.resolution.variant.labels[invocation.position + 1]
     size = exchange.headers.get("content-length") or ("" if exchange.complete else "at least ") + str(len(body))
-    return errors.too_much_between(*_container(invocation), following, exchange.status, size)
+    return errors.too_much_between(*container_of(invocation), following, exchange.status, size)

@@ -34,6 +34,7 @@ class Outcome(msgspec.Struct, gc=False):
     with_model: float  # of these, with containers; 0: none was called
     wait: float | None  # of these, for its target; None: it did not wait; so it was a hit if a container was called
     by_container: tuple[tuple[str, float], ...] = ()  # `with_model` by the labels of a chain's containers
+    fault: str = ""  # id of the fault on purpose that it met
 
     @property
     def failed(self) -> bool:

@@ -43,25 +43,29 @@ class Streaming(Invocation):
     def write(self, exchange: Exchange, data: bytes) -> None:
         """Send one more piece, in a frame."""
         if self.phase == "called":
-            self._start(exchange)
+            self.start(exchange)
         frame = event_stream.part(data)
         self.bytes_out += len(frame)
         self.request.write(frame)
 
     def end(self, exchange: Exchange) -> None:
         if self.phase == "called":
-            self._start(exchange)  # an empty answer
+            self.start(exchange)  # an empty answer
         super().end(exchange)
 
     def cut(self, error: CallFailed) -> None:
         """End the answer with a frame that says what failed."""
+        self.end_with(self.error_frame(error))
+
+    def end_with(self, frame: bytes) -> None:
+        """End the answer with this frame, too early."""
         self.move("cut")
-        frame = self._error_frame(error)
         self._close(200, self.bytes_out + len(frame), "Cut", 0)
         self.request.write(frame)
         self.request.end()
 
-    def _start(self, exchange: Exchange) -> None:
+    def start(self, exchange: Exchange) -> None:
+        """Send the answer's head."""
         self.move("begin")
         exchange.deadline = max(self.deadline, self.arrived + MAX_STREAM)
         content_type = exchange.headers.get("content-type", "application/octet-stream")
@@ -70,7 +74,7 @@ class Streaming(Invocation):
         self.request.on_write_blocked = exchange.throttle
         self.request.start(200, [*lines, *attributes(exchange.headers)], None, extra_lines)
 
-    def _error_frame(self, error: CallFailed) -> bytes:
+    def error_frame(self, error: CallFailed) -> bytes:
         label = self.resolution.variant.labels[self.position]
         if isinstance(error, CallTimedOut):
             message = f"Container {label} did not finish its answer within {MAX_STREAM:g} seconds."

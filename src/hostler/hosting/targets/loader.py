@@ -10,10 +10,12 @@ from typing import Literal
 
 from hostler import contract, names
 from hostler.artifacts.storage import Placed
+from hostler.core.faults import Rule
 from hostler.core.targets.quarantine import Quarantine
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from hostler.hosting import clock
 from hostler.hosting.container import decoded
+from hostler.hosting.faults import Faults
 from hostler.hosting.instance import SENT_BY_OTHERS
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.targets.instance_targets import InstanceTargets, JoinedInstances
@@ -25,6 +27,7 @@ from hostler.wire.http_exchange import CallFailed, CallTimedOut
 ROOM_TIMEOUT = 5.0  # seconds to wait for one target to leave a full disk, before another is asked
 LIST_PAUSE = 1.0  # seconds between two calls for the list of models, while the container does not answer
 LOST_LOAD = 2.0  # seconds after a broken load call in which the container's own end may still explain it
+_LOAD_FAULT = "The model cannot be loaded."  # unless a fault on purpose has a message
 ENDED_BY_LOAD = "The model server ended while it loaded this model, and was started anew without it."
 
 
@@ -32,12 +35,15 @@ class TargetLoader:
     """The loads of one variant of one fleet. `model_data_url`: the targets' artifacts are below it."""
 
     def __init__(
-        self, model_data_url: str, instances: JoinedInstances, quarantine: Quarantine, metrics: Metrics
-    ) -> None:
+        self, key: tuple[str, str, int], model_data_url: str, instances: JoinedInstances, quarantine: Quarantine,
+        metrics: Metrics, faults: Faults,
+    ) -> None:  # fmt: skip
+        self._key, self._variant, _ = key
         self._bucket, self._prefix = names.data_url(model_data_url)
         self._instances = instances
         self._quarantine = quarantine
         self._metrics = metrics
+        self._faults = faults
         self._now = clock.of_loop()
         self._departed = asyncio.Event()  # set, and made anew, whenever a target has left an instance
 
@@ -138,6 +144,8 @@ class TargetLoader:
     async def load(self, at: InstanceTargets, target: str) -> None:
         """Have the container load the target, and measure it. Then: `loaded`, `refused` or `load_failed`.
 
+        A fault on purpose delays the call, or answers in its place.
+
         1. The call breaks off: see `_load_broken`.
         2. 507, no memory: the cache makes room and tries again.
         3. 200, or 409, it was loaded already: it is resident.
@@ -145,9 +153,11 @@ class TargetLoader:
            once more, unless the target alone can be to blame.
         """
         record = at.records[target]
-        record.loading_since = begun = self._now()
+        begun = self._now()
+        fault = await self._faults.before_load(self._key, self._variant, target, at.container.label)
+        record.loading_since = self._now()
         try:
-            reply, size = await self._load_measured(at, target)
+            reply, size = (_failed(fault), 0) if fault else await self._load_measured(at, target)
         except CallFailed as error:  # 1.
             await self._load_broken(at, target, error)
             return
@@ -163,7 +173,8 @@ class TargetLoader:
         else:  # 4.
             ended = None if at.container.foreign else decoded(reply, LoadFailure).process_ended
             if ended is None:
-                await self._load_failed(at, target, reply.status, reply.body.decode(errors="replace"))
+                text = reply.body.decode(errors="replace")
+                await self._load_failed(at, target, reply.status, text, lasting=fault is None)
             elif self._quarantine.blame(target, record.artifact.version, ended not in SENT_BY_OTHERS, self._now()):
                 await self._load_failed(at, target, 0, ENDED_BY_LOAD)
             else:  # as a target is requested again where it ended the whole container
@@ -213,10 +224,12 @@ class TargetLoader:
             message = "the container broke off the load"
         await self._load_failed(at, target, 0, message)
 
-    async def _load_failed(self, at: InstanceTargets, target: str, status: int, message: str) -> None:
+    async def _load_failed(
+        self, at: InstanceTargets, target: str, status: int, message: str, *, lasting: bool = True
+    ) -> None:
         self._metrics.model_load_failures += 1
         await at.discard(target, failed=True)
-        at.run(at.cache.load_failed(target, status, message, self._now()), target)
+        at.run(at.cache.load_failed(target, status, message, self._now(), lasting=lasting), target)
 
     # --- unload ---------------------------------------------------------------------------------------------------
 
@@ -231,6 +244,11 @@ class TargetLoader:
         now = self._now()
         self._metrics.unloading_time += now - begun
         at.run(at.cache.unloaded(target, now), target)
+
+
+def _failed(rule: Rule) -> Reply:
+    """Return the answer of a container to a load that fails on purpose."""
+    return Reply(rule.status or 500, {}, (rule.message or _LOAD_FAULT).encode())
 
 
 def _free_disk(at: InstanceTargets) -> bool:

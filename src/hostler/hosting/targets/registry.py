@@ -12,6 +12,7 @@ from hostler.core.endpoints.memory import InstanceMemory
 from hostler.core.targets import warmup
 from hostler.core.targets.tags import TargetPolicy
 from hostler.hosting.background import BackgroundTasks
+from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
@@ -35,6 +36,7 @@ class RuntimeRegistry:
         settings: Settings,
         gateways: Gateways,
         metrics: Metrics,
+        faults: Faults,
         machine_memory: int,
         changed: Callable[[], None],
         warm_up_timeout: float = warmup.LONGEST,
@@ -47,6 +49,7 @@ class RuntimeRegistry:
         self._settings = settings
         self._gateways = gateways
         self._metrics = metrics
+        self._faults = faults
         self._machine_memory = machine_memory
         self._changed = changed
         self.joined: dict[str, InstanceTargets] = {}  # the instances that take part, by id
@@ -101,6 +104,7 @@ class RuntimeRegistry:
                 self._serving,
                 self._gateways,
                 self._metrics,
+                self._faults,
                 self._settings.eviction,
             )
         joined = await runtime.join(instance, budget)

@@ -18,6 +18,7 @@ from hostler.core.targets.tags import TargetPolicy
 from hostler.core.targets.victims_lrfu import AdaptiveLrfu
 from hostler.core.targets.victims_lru import Lru
 from hostler.hosting import clock
+from hostler.hosting.faults import Faults
 from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.metrics import Metrics
@@ -46,6 +47,7 @@ class TargetRuntime:
         serving: ServingFleets,
         gateways: Gateways,
         metrics: Metrics,
+        faults: Faults,
         eviction: str,
     ) -> None:
         self.key, self.variant, self.fleet = self._key = key
@@ -59,7 +61,7 @@ class TargetRuntime:
         self._now = clock.of_loop()
         self.copies = placement.Copies()
         self._quarantine = Quarantine()
-        self._loader = TargetLoader(model_data_url, self.instances, self._quarantine, metrics)
+        self._loader = TargetLoader(key, model_data_url, self.instances, self._quarantine, metrics, faults)
 
     @property
     def policy(self) -> TargetPolicy:
