@@ -107,29 +107,8 @@ def test_an_operation_without_output_has_an_empty_map_or_metadata_alone():
     )
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\xff",
-        b"\x00",
-        b"\x80",
-        b"\xa1",
-        b"\xa1\x61",
-        b"\xa1\x01\x02",  # a key that is a number
-        b"\xa1\x61a\x5b\xff\xff\xff\xff\xff\xff\xff\xff",  # bytes of an endless length
-        b"\xa1\x61a" + b"\x81" * 100_000,
-        b"\xa1\x61a" + b"\x81" * 300 + b"\x00",
-        cbor2.dumps({"a": cbor2.CBORTag(35, "(")}),  # an expression
-        cbor2.dumps({"a": cbor2.CBORTag(37, b"0" * 16)}),  # a UUID
-        cbor2.dumps({"a": cbor2.CBORTag(258, [1])}),  # a set
-        cbor2.dumps({"a": cbor2.CBORTag(4711, 1)}),
-        b"\xa2\x61a\xd8\x1c\x80\x61b\xd8\x1d\x00",  # a shared list, twice
-        b"\xa1\x61a\xd8\x1c\x81\xd8\x1d\x00",  # a list that holds itself
-        b"{}",
-    ],
-    ids=lambda body: repr(body[:12]),
-)
-def test_what_is_no_map_of_plain_cbor_is_refused(body):
+@pytest.mark.parametrize("body", [b"\xff", b"\x00", b"\x80", b"\xa1", b"\xa1\x01\x02", b"{}", b"\xa1\x61a\x00"])
+def test_what_is_no_map_of_the_requests_members_is_refused(body):
     with pytest.raises(SerializationException) as refused:
         check.read(SERVICE.operations["ListMetrics"].input, cbor_protocol.parse(body))
     assert len(refused.value.message) < 300
