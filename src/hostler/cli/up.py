@@ -49,4 +49,5 @@ def up(temporary: bool, end_with: int | None, **flags: Any) -> None:
     if not temporary:
         sys.exit(run(resolved, end_with=end_with))
     with data_dir.temporary() as folder:
-        sys.exit(run(replace(resolved, data=folder), end_with=end_with))
+        # It lives shortly, perhaps beside many others: only frameworks that are used are worth their import.
+        sys.exit(run(replace(resolved, data=folder), end_with=end_with, ahead=False))

@@ -51,10 +51,11 @@ class Programs:
     server: str = "hostler.servers.main:run"  # forked from the zygote
 
 
-def run(settings: Settings, programs: Programs = Programs(), end_with: int | None = None) -> int:
+def run(settings: Settings, programs: Programs = Programs(), end_with: int | None = None, ahead: bool = True) -> int:
     """Host models until SIGTERM or SIGINT (a second one: at once). Returns the exit code.
 
-    `end_with`: pid of a process whose end, whatever the cause, has the effect of a SIGTERM.
+    `end_with`: pid of a process whose end, whatever the cause, has the effect of a SIGTERM. `ahead`: frameworks are
+    imported before a container needs them.
 
     Raises UserError, in one clear line, for a setting that a person must correct, such as an address or a port.
     """
@@ -84,7 +85,7 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
         with listener.listen(settings.host, settings.port, _PORT_WAIT if was_killed else 0.0) as bound:
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run(end_with))
+                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run(end_with, ahead))
             finally:
                 data_dir.remove_run_folder(settings.data, folder)
         _say("stopped")
@@ -122,7 +123,7 @@ class _Host:
         self._exits: dict[str, int] = {}  # by process
         self._code = 0
 
-    async def run(self, end_with: int | None) -> int:
+    async def run(self, end_with: int | None, ahead: bool) -> int:
         """Start everything, run until a signal or a hopeless process, stop everything. Returns the exit code."""
         # 1. Catch the signals, and allow many open files.
         loop = asyncio.get_running_loop()
@@ -152,7 +153,10 @@ class _Host:
         ]
         for process in (zygote.process, control, *self._gateways):
             process.start()
-        tasks = [asyncio.create_task(self._announce(zygote)), asyncio.create_task(_trim_logs(containers))]
+        tasks = [
+            asyncio.create_task(self._announce(zygote if ahead else None)),
+            asyncio.create_task(_trim_logs(containers)),
+        ]
         await self._stopping.wait()
         _say("stopping")
 
@@ -212,7 +216,7 @@ class _Host:
         if pid and pid in [gateway.pid for gateway in self._gateways]:
             kill(pid, signal.SIGKILL)
 
-    async def _announce(self, zygote: ZygoteClient) -> None:
+    async def _announce(self, zygote: ZygoteClient | None) -> None:
         """Wait until hostler answers through its own port, print its URL, then have the zygote import ahead."""
         host, port = self._listener.getsockname()[:2]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -224,7 +228,8 @@ class _Host:
             (self._settings.data / "url").write_text(url + "\n")
         _say(f"hostler is ready on {url}")
         _say(f'Point AWS programs at it: eval "$({env_command(self._settings.data)})"    Stop it: Ctrl-C')
-        await zygote.preload()
+        if zygote:
+            await zygote.preload()
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ Imports no framework: an object brings its own along, which is asked to write it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import sys
@@ -16,6 +17,7 @@ _XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1
 _SKLEARN = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 _ANY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/hostler-testing:1"  # its server looks at the files
 
+_PICKLES = (".joblib", ".pkl", ".pickle")
 _SCRIPT = "code/inference.py"
 _ANSWERS = """\
 from pathlib import Path
@@ -46,7 +48,8 @@ def pack(model: Any, script: str | Path | None = None) -> Packed:
     """
     scripts = {} if script is None else {_SCRIPT: Path(script).read_bytes()}
     if isinstance(model, str | Path):
-        return Packed(_of_path(Path(model), scripts), _ANY)
+        archive = _of_path(Path(model), scripts)
+        return Packed(archive, _image(archive))
     if hasattr(model, "get_booster"):  # xgboost's estimators: the image predicts by their booster
         model = model.get_booster()
     if hasattr(model, "save_raw"):
@@ -73,6 +76,18 @@ def image_of(packed: list[Packed]) -> str:
     """Return the image that serves all of these archives."""
     images = {each.image for each in packed}
     return images.pop() if len(images) == 1 else _ANY
+
+
+def _image(archive: bytes) -> str:
+    """Return the image of a known model's file; with a script or any other file, the one whose server looks itself."""
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        names = [name.removeprefix("./") for name in tar.getnames()]
+        if not any(name.endswith(".py") for name in names):
+            if any(name.startswith("xgboost-model") for name in names):
+                return _XGBOOST
+            if any(name.endswith(_PICKLES) and "/" not in name for name in names):
+                return _SKLEARN
+    return _ANY
 
 
 def _is_sklearn(model: Any) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 KEY = "hostler"  # unless signatures are verified, any credentials do
 _KEPT = ("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_DATA_PATH")  # say how clients call, not whom
@@ -28,28 +27,42 @@ def variables(url: str, region: str) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def pointed_at(values: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables, and no other of AWS's, within the block.
+class PointedAt:
+    """Sets the variables, and no other of AWS's, within a `with`, which may be entered again and again.
 
-    boto3's default session remembers credentials: within the block there is another one, which nobody gets afterwards.
+    boto3's default session remembers credentials and AWS's models. Within the block there is another one, which nobody
+    gets afterwards but the next block.
     """
-    before = dict(os.environ)
-    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
-    for name in before:
-        if name.startswith("AWS_") and name not in _KEPT:
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._session: object = None
+        self._outer: tuple[dict[str, str], object] = ({}, None)
+
+    def __enter__(self) -> None:
+        self._outer = dict(os.environ), _default_session()
+        for name in self._outer[0]:
+            if name.startswith("AWS_") and name not in _KEPT:
+                del os.environ[name]
+        os.environ.update(self._values)
+        _set_default_session(self._session)
+
+    def __exit__(self, *_: object) -> None:
+        variables, session = self._outer
+        for name in [name for name in os.environ if self._is_changed(name)]:
             del os.environ[name]
-    os.environ.update(values)
-    _set_session(None)
-    try:
-        yield
-    finally:
-        for name in {name for name in os.environ if name.startswith("AWS_")} | values.keys():
-            os.environ.pop(name, None)
-        os.environ.update({name: value for name, value in before.items() if name.startswith("AWS_") or name in values})
-        _set_session(session)
+        os.environ.update({name: value for name, value in variables.items() if self._is_changed(name)})
+        self._session = _default_session()
+        _set_default_session(session)
+
+    def _is_changed(self, name: str) -> bool:
+        return name.startswith("AWS_") or name in self._values
 
 
-def _set_session(session: object) -> None:
+def _default_session() -> object:
+    return getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+
+
+def _set_default_session(session: object) -> None:
     if boto3 := sys.modules.get("boto3"):
         boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]

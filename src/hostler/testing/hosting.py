@@ -86,6 +86,7 @@ class Hostler:
     def __init__(self, url: str, region: str) -> None:
         self.url = url
         self.region = region
+        self._environment = aws_environment.PointedAt(self.variables)
 
     # --- AWS's clients --------------------------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class Hostler:
 
     def environment(self) -> contextlib.AbstractContextManager[None]:
         """Set the variables in this process within a block, and no other of AWS's."""
-        return aws_environment.pointed_at(self.variables)
+        return self._environment
 
     def client(self, service: str, **options: Any) -> Any:
         """Return a client of the caller's boto3, such as `client("logs")`; `options` as of boto3.client."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from hostler.testing.aws_environment import pointed_at, variables
+from hostler.testing.aws_environment import PointedAt, variables
 
 URL = "http://127.0.0.1:9"
 
@@ -38,7 +38,7 @@ def environment(tmp_path: Path) -> Iterator[None]:
 def test_a_plain_client_calls_hostler_within_the_block_and_the_real_one_after_it() -> None:
     outside = boto3.client("s3")
     before = dict(os.environ)
-    with pointed_at(variables(URL, "eu-west-1")):
+    with PointedAt(variables(URL, "eu-west-1")):
         inside = boto3.client("s3")
         assert inside.meta.endpoint_url == URL
         assert inside.meta.region_name == "eu-west-1"
@@ -55,6 +55,17 @@ def test_a_plain_client_calls_hostler_within_the_block_and_the_real_one_after_it
 
 def test_an_error_within_the_block_restores_them_too() -> None:
     before = dict(os.environ)
-    with pytest.raises(ZeroDivisionError), pointed_at(variables(URL, "eu-west-1")):
+    with pytest.raises(ZeroDivisionError), PointedAt(variables(URL, "eu-west-1")):
         _ = 1 / 0
     assert dict(os.environ) == before
+
+
+def test_each_block_gets_the_session_of_the_block_before_it() -> None:
+    pointed_at = PointedAt(variables(URL, "eu-west-1"))
+    sessions = []
+    for _ in range(2):
+        with pointed_at:
+            boto3.client("s3")
+            sessions.append(boto3.DEFAULT_SESSION)
+        assert boto3.DEFAULT_SESSION is None
+    assert sessions[0] is sessions[1] is not None

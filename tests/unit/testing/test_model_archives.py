@@ -58,6 +58,16 @@ def test_a_path_is_a_folder_or_an_archive_or_one_file(tmp_path: Path) -> None:
     assert pack(archive).archive == archive.read_bytes()
 
 
+def test_a_models_file_has_its_image_unless_a_script_is_beside_it(tmp_path: Path) -> None:
+    for name, image in (("xgboost-model", "sagemaker-xgboost"), ("model.joblib", "sagemaker-scikit-learn")):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"1")
+        assert image in pack(folder).image
+        (folder / "inference.py").write_bytes(b"")
+        assert pack(folder).image == pack_answer("1", "text/csv").image
+
+
 def test_models_of_one_kind_have_its_image_and_others_any() -> None:
     booster, estimator = pack(xgboost.train({}, xgboost.DMatrix(ROWS, VALUES), 1)), pack(LinearRegression())
     assert image_of([booster, booster]) == booster.image
