@@ -54,6 +54,38 @@ def test_it_is_gone_after_its_block(hostler):
     assert hostler.contents() == before
 """
 
+FAULTS = """
+import boto3, pytest
+from botocore.config import Config
+def call():
+    client = boto3.client("sagemaker-runtime", config=Config(retries={"total_max_attempts": 1}))
+    return client.invoke_endpoint(EndpointName="prices", Body=b"")["Body"].read()
+def test_within_a_block(hostler):
+    hostler.endpoint("prices", answer="1")
+    with hostler.fault("ModelError", endpoint="prices", status=400, message="boom", first=1):
+        with pytest.raises(hostler.client("sagemaker-runtime").exceptions.ClientError) as error:
+            call()
+        assert error.value.response["OriginalMessage"] == "boom"
+        assert call() == b"1"
+@pytest.mark.hostler_fault("ModelNotReadyException", first=1)
+@pytest.mark.hostler_fault("ThrottlingException", first=1)
+def test_by_a_marker(hostler):
+    hostler.endpoint("prices", answer="1")
+    codes = []
+    for _ in range(2):
+        with pytest.raises(hostler.client("sagemaker-runtime").exceptions.ClientError) as error:
+            call()
+        codes.append(error.value.response["Error"]["Code"])
+    assert sorted(codes) == ["ModelNotReadyException", "ThrottlingException"]
+    assert call() == b"1"
+def test_a_fault_that_a_test_left_is_gone_with_it(hostler):
+    from hostler.testing import faults
+    faults.put(hostler.url, "ServiceUnavailable")
+def test_after_it(hostler):
+    hostler.endpoint("prices", answer="1")
+    assert call() == b"1"
+"""
+
 WITHOUT_PYTEST = """
 import unittest, hostler.testing
 class Prices(unittest.TestCase):
@@ -129,6 +161,10 @@ def test_workers_of_xdist_have_a_hostler_each_so_that_fixed_names_do_not_meet(su
 
 def test_what_a_test_makes_is_deleted_after_it_and_what_a_wider_fixture_made_stays(suite: Suite) -> None:
     assert "4 passed" in suite.run(WIDER, *PYTEST)
+
+
+def test_faults_on_purpose_last_as_long_as_their_block_or_their_test(suite: Suite) -> None:
+    assert "4 passed" in suite.run(FAULTS, *PYTEST, "--strict-markers")
 
 
 def test_without_pytest_a_context_manager_does_the_same(suite: Suite) -> None:

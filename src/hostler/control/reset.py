@@ -34,12 +34,15 @@ async def contents(context: Context) -> list[str]:
 
 
 async def reset(context: Context, keep: Collection[str]) -> list[str]:
-    """Delete all of `contents` but `keep`, tags and objects with it; return the ARNs of endpoints that are still there.
+    """Delete all of `contents` but `keep`, tags and objects with it, and all faults on purpose.
+
+    Return the ARNs of endpoints that are still there.
 
     1. The endpoints are marked for deletion; models and configs are deleted at once: no endpoint needs them any more.
     2. Their instances end, after the calls that are in flight there.
     3. The buckets go last: until then a target may be on its way.
     """
+    context.faults.remove(None)
     deleting = await context.store_thread.call(clearing.clear, context.store, keep, context.now())  # 1.
     context.lifecycle.wake()
     longest = context.settings.invoke_timeout + 2 * contract.STOP_GRACE

@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hostler.testing.faults import FaultRefused
     from hostler.testing.hosting import Endpoint, EndpointFailed, Hostler, Refused, running
     from hostler.testing.process import NotReady
 
-__all__ = ["Endpoint", "EndpointFailed", "Hostler", "NotReady", "Refused", "running"]
+__all__ = ["Endpoint", "EndpointFailed", "FaultRefused", "Hostler", "NotReady", "Refused", "running"]
+_MODULES = {"FaultRefused": "faults", "NotReady": "process"}
 
 
 def __getattr__(name: str) -> object:
     """Import what is asked for: pytest imports this package in every run, and most runs use nothing of it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "process" if name == "NotReady" else "hosting"
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'hosting')}"), name)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hostler.testing import archives, aws_environment
+from hostler.testing import archives, aws_environment, faults
 from hostler.testing.process import HostlerProcess, NotReady
 
 READY_WITHIN = 60.0  # seconds; a guard against hanging, not a promise
@@ -36,6 +36,7 @@ _NEEDED = {  # whatever a hostler.toml or a variable says: calls of `Hostler` mu
     "KEYS_FILE": "",
     "S3_ENDPOINT": "",
     "RESET": "true",
+    "FAULTS": "true",
 }
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
 
@@ -167,6 +168,13 @@ class Hostler:
         self.call("CreateEndpoint", EndpointName=name, EndpointConfigName=name, Tags=tagged)
         endpoint.wait()
         return endpoint
+
+    def fault(self, effect: str, **members: Any) -> contextlib.AbstractContextManager[str]:
+        """Have calls fail within a block, such as `fault("ThrottlingException", endpoint="prices", first=2)`.
+
+        docs/faults.md has the effects and their members. Entering the block raises FaultRefused.
+        """
+        return faults.fault(self.url, effect, **members)
 
     # --- what is there --------------------------------------------------------------------------------------------
 

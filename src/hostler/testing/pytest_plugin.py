@@ -6,6 +6,7 @@ hostler's own packages never: they may be another environment's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "hostler_fault(effect, **members): a fault on purpose, during a test with `hostler`"
+    )
+
+
 @pytest.fixture(scope="session")
 def hostler_server(pytestconfig: pytest.Config) -> Iterator[Hostler]:
     """A hostler of this session, on a free port, which keeps nothing; under xdist each worker has its own.
@@ -39,14 +46,17 @@ def hostler_server(pytestconfig: pytest.Config) -> Iterator[Hostler]:
 
 
 @pytest.fixture
-def hostler(hostler_server: Hostler) -> Iterator[Hostler]:
+def hostler(request: pytest.FixtureRequest, hostler_server: Hostler) -> Iterator[Hostler]:
     """The session's hostler during one test: AWS's clients in this process call it, and what the test makes is deleted.
 
     A bucket that was there before the test keeps its objects.
     """
     before = hostler_server.contents()
     try:
-        with hostler_server.environment():
+        with contextlib.ExitStack() as stack:
+            for marker in request.node.iter_markers("hostler_fault"):
+                stack.enter_context(hostler_server.fault(*marker.args, **marker.kwargs))
+            stack.enter_context(hostler_server.environment())
             yield hostler_server
     finally:
         hostler_server.reset(keep=before)
