@@ -176,6 +176,7 @@ def running(folder, hold=0.2, **settings):
         store_thread=StoreThread(store),
         metric_store=metric_store,
         metric_thread=StoreThread(metric_store, "metrics"),
+        collect_metrics=lambda: asyncio.sleep(0),
         lifecycle=Lifecycle(store),
         source=Source(),
         metrics=lambda: b"# metrics\n",

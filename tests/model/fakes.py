@@ -92,8 +92,9 @@ class Control:
         )
         self.context = Context(
             settings=settings, store=self.store, store_thread=self.store_thread,
-            metric_store=metric_store, metric_thread=self.metric_thread, lifecycle=self.reconciler,
-            source=source, metrics=lambda: b"", s3=_no_objects, ready=lambda: True, faults=self.faults,
+            metric_store=metric_store, metric_thread=self.metric_thread,
+            collect_metrics=lambda: asyncio.sleep(0), lifecycle=self.reconciler, source=source,
+            metrics=lambda: b"", s3=_no_objects, ready=lambda: True, faults=self.faults,
             clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip
 

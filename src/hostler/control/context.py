@@ -51,6 +51,7 @@ class Context:
     store_thread: StoreThread  # for every call of the store
     metric_store: MetricStore
     metric_thread: StoreThread  # for every call of the metric store
+    collect_metrics: Callable[[], Awaitable[None]]  # bring it up to now; raises MetricsUnavailable
     lifecycle: Lifecycle
     source: Source
     metrics: Callable[[], bytes]  # Prometheus text

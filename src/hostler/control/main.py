@@ -21,6 +21,7 @@ from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.empty_source import EmptySource
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
 from hostler.control.app import create_app
+from hostler.control.collection.collector import Collector
 from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.engines.host_client import HostClient
@@ -35,6 +36,7 @@ from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
 from hostler.hosting.reconciler import Reconciler
 from hostler.hosting.targets.registry import RuntimeRegistry
+from hostler.hosting.usage import Usage
 from hostler.processes import lifeline
 from hostler.s3.app import s3_app
 from hostler.s3.redirect import redirect_app
@@ -93,12 +95,15 @@ async def control(run: Path, settings: Settings) -> None:
         end_gateway=host.end_gateway,
         wakeup=wakeup,
     )
+    usage = Usage(reconciler.instances, runtimes, settings.data)
+    collector = Collector(settings.data / "metrics", metric_store, metric_thread, metrics, usage, time.time)
     context = Context(
         settings=settings,
         store=store,
         store_thread=store_thread,
         metric_store=metric_store,
         metric_thread=metric_thread,
+        collect_metrics=collector.collect,
         lifecycle=reconciler,
         source=source,
         metrics=lambda: render(metrics, reconciler),
@@ -125,12 +130,15 @@ async def control(run: Path, settings: Settings) -> None:
     )
     serving = asyncio.create_task(server._serve())
     reconciling = asyncio.create_task(reconciler.run())
+    collecting = asyncio.create_task(collector.run())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, reconciling, stopping], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     reconciling.cancel()
+    collecting.cancel()
     link_server.close()
-    await asyncio.gather(serving, reconciling, return_exceptions=True)
+    await asyncio.gather(serving, reconciling, collecting, return_exceptions=True)
+    await collector.close()
     await cache.close()
     host.close()
     metric_thread.close()

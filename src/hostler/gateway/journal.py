@@ -7,6 +7,7 @@ that a full disk cannot take wait here, a bounded number of bytes; past that the
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from hostler.gateway.access_log import end_of, open_private
 from hostler.wire import metrics_journal
 from hostler.wire.metrics_journal import LogEnd, Record
 
+log = logging.getLogger(__name__)
+
 _SEGMENT = 2**20  # bytes after which a new one begins
+_SEGMENTS = 64  # that wait for control; past it the oldest go
 _MOST = 4 * 2**20  # bytes of records that wait for room
 
 
@@ -58,6 +62,7 @@ class Journal:
         path = metrics_journal.segment(self._folder, self._gateway, self._number)
         if end_of(path).size > _SEGMENT:
             self._number += 1
+            self._remove_oldest()
             path = metrics_journal.segment(self._folder, self._gateway, self._number)
         with open_private(path) as file:
             while self._waiting:
@@ -73,3 +78,9 @@ class Journal:
                         self._number += 1  # whatever follows a torn record is not read
                     raise
                 del self._waiting[0]
+
+    def _remove_oldest(self) -> None:
+        """Remove segments that control has not added for long, because it cannot write its store."""
+        for number in metrics_journal.segments(self._folder)[self._gateway][:-_SEGMENTS]:
+            log.warning("invocations are missing in the metrics: control has not added the journal for too long")
+            metrics_journal.segment(self._folder, self._gateway, number).unlink(missing_ok=True)

@@ -101,8 +101,7 @@ class TargetLoader:
             at.run(at.cache.fetch_failed(target, _kind(error), why, self._now(), error.version), target)
             return
         if placed.download or placed.extract:
-            self._metrics.downloads += 1
-            self._metrics.downloading_time += placed.download + placed.extract
+            self._metrics.downloaded(at.instance.key, target, placed.download + placed.extract)
         record = at.set_placed(target, placed)
         queue = 0.0 if record.requested_at is None else max(0.0, begun - record.requested_at)
         record.timing = Timing(queue, placed.download, placed.extract)
@@ -199,8 +198,7 @@ class TargetLoader:
 
     async def _loaded(self, at: InstanceTargets, target: str, begun: float, size: int) -> None:
         now = self._now()
-        self._metrics.model_loads += 1
-        self._metrics.loading_time += now - begun
+        self._metrics.loaded(at.instance.key, target, now - begun)
         at.set_loaded(target, size)
         record = at.records[target]
         timing = record.timing or Timing()
@@ -240,9 +238,8 @@ class TargetLoader:
         await at.discard(target)
         self._departed.set()
         self._departed = asyncio.Event()
-        self._metrics.model_unloads += 1
         now = self._now()
-        self._metrics.unloading_time += now - begun
+        self._metrics.unloaded(at.instance.key, target, now - begun)
         at.run(at.cache.unloaded(target, now), target)
 
 
