@@ -14,6 +14,7 @@ _Read = Callable[[MetricStore, str, Document, float], Document]
 
 def _reads(read: _Read) -> Function:
     async def operation(context: Context, region: str, request: Document) -> Document:
+        await context.collect_metrics()
         return await context.metric_thread.call(read, context.metric_store, region, request, context.now())
 
     return operation

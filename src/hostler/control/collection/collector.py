@@ -86,7 +86,8 @@ class Collector:
         sums: defaultdict[tuple[Series, int, str], Statistics] = defaultdict(Statistics)
         for which, minute, unit, value in (*self._of_samples(samples), *self._of_times(times)):
             sums[which, minute, unit].add(value)
-        self._store.add([Point(*of, statistics) for of, statistics in sums.items()])
+        if sums:
+            self._store.add([Point(*of, statistics) for of, statistics in sums.items()])
 
     def _of_samples(self, samples: Iterable[Sample]) -> Iterator[_Value]:
         for sample in samples:
