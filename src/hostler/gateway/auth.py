@@ -15,7 +15,7 @@ from hashlib import sha256
 from time import time
 
 from hostler.aws import errors as aws_errors
-from hostler.aws.classify import HOSTLER, Call, Protocol, classify, invoked
+from hostler.aws.classify import HOSTLER, Call, Protocol, invoked
 from hostler.aws.sigv4 import AuthFailure, NotAuthenticated, ParsedSignature, Verifier
 from hostler.contract import MAX_BODY
 from hostler.errors import ApiError
@@ -151,14 +151,14 @@ class Authenticator:
         if operation:
             code = _CODES[failure.kind]
             self._invoker.log_refusal(request, name, answer.status, code, request_id, len(answer.body))
-        request.answer(answer.status, answer.body, answer.content_type, list(answer.headers.items()))
+        errors.send(request, answer)
 
 
 def _call(request: Request) -> Call:
     """Return the API that a request must be signed for. Our own pages are signed as invocations are."""
     if invoked(request.method, request.path)[1]:
         return _RUNTIME
-    call = classify(request.method, request.path, request.query, request.headers)
+    call = errors.api(request)
     return _RUNTIME if call.service == HOSTLER else call
 
 

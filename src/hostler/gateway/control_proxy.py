@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import uuid
 from dataclasses import dataclass
 
+from hostler.aws import errors as aws_errors
+from hostler.errors import ApiError
 from hostler.gateway import errors
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
@@ -105,7 +108,8 @@ class _Passage:
         if self._begun:
             self.request.abort()
         else:
-            self.request.answer(503, *errors.of_any_api(503, "The control plane is not there; try again shortly."))
+            away = ApiError("ServiceUnavailable", "The control plane is not there; try again shortly.", 503)
+            errors.send(self.request, aws_errors.render(errors.api(self.request), away, str(uuid.uuid4())))
 
     def _close(self) -> None:
         self._passthrough.in_flight -= 1

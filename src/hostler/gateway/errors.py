@@ -1,4 +1,5 @@
-"""The runtime API's errors (§1.6, §4.5), rendered in this one place. It decides nothing.
+"""The runtime API's errors (§1.6, §4.5), rendered in this one place; those of other APIs by `aws/errors`. It decides
+nothing.
 
 A body has no `__type`: clients take the exception's class from the header `x-amzn-ErrorType`. Once a container may have
 begun work no error is a 500 or 503, because clients send such requests again.
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hostler.aws import errors as aws_errors
+from hostler.aws.classify import Call, classify
 from hostler.contract import MAX_BETWEEN_CONTAINERS, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
 from hostler.names import ACCOUNT, log_group_arn
@@ -37,6 +40,16 @@ def answer(request: Request, error: InvokeError, request_id: str, headers: Heade
     if error.kind:
         lines.insert(0, ("x-amzn-ErrorType", error.kind))
     request.answer(error.status, error.body, headers=lines)
+
+
+def api(request: Request) -> Call:
+    """Return the API of a request."""
+    return classify(request.method, request.path, request.query, request.headers)
+
+
+def send(request: Request, rendered: aws_errors.Answer) -> None:
+    """Answer the request with an error that its API has rendered."""
+    request.answer(rendered.status, rendered.body, rendered.content_type, list(rendered.headers.items()))
 
 
 def of_any_api(status: int, message: str) -> tuple[bytes, str, Headers]:
