@@ -342,6 +342,35 @@ def test_a_stopped_instance_is_forgotten_and_nothing_of_it_is_left(stage: Stage)
     playing(stage, play)
 
 
+def test_a_killed_container_has_ended_with_all_below_it_and_the_others_live_on(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("victim", {}, {"STANDIN_STUBBORN": "1"}))
+        family, other = await stage.family("victim.1"), await stage.family("victim.0")
+        await engine.kill("victim", 1)
+        until("what was below it has ended", lambda: none_of(family))
+        report = await seen(engine, "victim")
+        assert report.containers[0].exit is None
+        assert report.containers[1].exit in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        await engine.kill("victim", 1)
+        await engine.kill("never", 0)
+        assert await seen(engine, "victim") == report
+        assert not (other and none_of(other))
+
+    playing(stage, play)
+
+
+def test_a_container_that_an_earlier_client_started_can_be_killed(stage: Stage) -> None:
+    async def play(engine: Engine) -> None:
+        await started(engine, stage.launch("heir"))
+        await stage.close()
+        second = stage.engine()
+        await second.kill("heir", 0)
+        assert (await seen(second, "heir")).containers[0].exit is not None
+        await second.stop("heir", 0)
+
+    playing(stage, play)
+
+
 def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(stage: Stage) -> None:
     async def play(engine: Engine) -> None:
         await started(engine, stage.launch("stubborn", {"STANDIN_STUBBORN": "1"}))

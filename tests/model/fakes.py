@@ -211,12 +211,14 @@ class LinkView:
         self.epoch = ""  # of the control whose messages these were
         self.routes: dict[str, gateway_messages.Route] = {}  # by endpoint key
         self.residents: dict[ResidentKey, gateway_messages.SetResident] = {}
+        self.faults: tuple[gateway_messages.FaultScope, ...] = ()
 
     def apply(self, message: gateway_messages.Down) -> int | None:
         """Take in one message. Return the version to acknowledge; None: the message has none."""
         match message:
-            case gateway_messages.Snapshot(epoch, version, routes, residents):
+            case gateway_messages.Snapshot(epoch, version, routes, residents, faults):
                 self.epoch = epoch
+                self.faults = faults
                 self.routes = {route.key: route for route in routes}
                 self.residents = {resident_key(resident): resident for resident in residents}
                 return version
@@ -229,6 +231,9 @@ class LinkView:
             case gateway_messages.DropRoute(version, dropped):
                 self.routes.pop(dropped, None)
                 self._keep(lambda key: key[0] != dropped)
+                return version
+            case gateway_messages.SetFaults(version, faults):
+                self.faults = faults
                 return version
             case gateway_messages.SetResident():
                 self.residents[resident_key(message)] = message

@@ -71,7 +71,7 @@ async def _put(context: Context, request: Request) -> dict[str, object]:
 async def _endpoint(context: Context, rule: Rule) -> str:
     """Return the uid of the rule's endpoint. Raises ValidationException if there is none, or it is being deleted."""
     record = await context.store_thread.call(context.store.endpoint, rule.region, rule.endpoint)
-    if record is None or record.deleting:
+    if record is None or record.deleting or record.name != rule.endpoint:  # calls name it in the same letters
         raise _unknown(rule)
     return record.uid
 

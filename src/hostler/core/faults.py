@@ -5,7 +5,6 @@ One book decides for all gateways, so that its counts and its draws are one sequ
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -155,7 +154,7 @@ def _check_when(rule: Rule) -> None:
 def _check_number(name: str, value: float | None, least: float, most: float, *, needed: bool = False) -> None:
     if value is None and needed:
         raise ValueError(f"{name} is missing.")
-    if value is not None and not (math.isfinite(value) and least <= value <= most):
+    if value is not None and not least <= value <= most:
         raise ValueError(f"{name} must be between {least:.15g} and {most:.15g}.")
 
 

@@ -132,6 +132,8 @@ class Gateway(fakes.LinkView):
     def __init__(self, frames: Frames[gateway_messages.Down], linking: bool = True) -> None:
         super().__init__()
         self.frames = frames
+        self.knows_faults = True
+        self.decisions: dict[str, gateway_messages.FaultDecision] = {}  # by request id
         self.silent = False  # it acknowledges nothing until `speak`
         self._unacknowledged: list[int] = []
         self._linked = asyncio.Event()
@@ -157,7 +159,7 @@ class Gateway(fakes.LinkView):
 
     async def run(self) -> None:
         await self._linked.wait()
-        self.frames.send(gateway_messages.Hello("g1", 1))
+        self.frames.send(gateway_messages.Hello("g1", 1, self.knows_faults))
         ticking = asyncio.create_task(self._tick())
         try:
             while (message := await self.frames.receive()) is not None:
@@ -180,7 +182,7 @@ class Gateway(fakes.LinkView):
             case gateway_messages.Snapshot():
                 self.snapshot = message
                 self.frames.send(gateway_messages.Ack(self.epoch, message.version))
-            case gateway_messages.SetRoute() | gateway_messages.DropRoute():
+            case gateway_messages.SetRoute() | gateway_messages.DropRoute() | gateway_messages.SetFaults():
                 assert version is not None
                 self._acknowledge(version)
             case gateway_messages.Withdraw(key, variant, fleet, target, instance, generation):
@@ -193,6 +195,8 @@ class Gateway(fakes.LinkView):
                 self.draining.append(instance)
                 if instance not in self.running:
                     self.frames.send(gateway_messages.Drained(instance))
+            case gateway_messages.FaultDecision(request_id):
+                self.decisions[request_id] = message
             case gateway_messages.Refused():
                 self.refused.append(message)
 
