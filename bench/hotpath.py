@@ -100,7 +100,7 @@ class HotPath:
             for number in range(TARGETS)
         ]
         gateway.context.routes.snapshot(gateway_messages.Snapshot("e", 0, (route,), tuple(residents)))
-        self.caller = self._connection(gateway._handle, ConnectionLimits(body=None, buffer=http_client.BUFFER))
+        self.caller = self._connection(gateway.handle, ConnectionLimits(body=None, buffer=http_client.BUFFER))
         self.direct = self._connection(lambda request: request.answer(200, b"[0.123456789]"), ConnectionLimits())
         self.container = http_client._Connection(gateway.context.connections, "unix:/c")
         self.container.connection_made(NullTransport())  # type: ignore[arg-type]

@@ -104,6 +104,10 @@ def _text(value: object) -> str:
     return text
 
 
+def _port_or_none(value: object) -> int | None:
+    return None if value == "" else _count(0, 65_535)(value)
+
+
 def _folder(value: object) -> Path:
     folder = Path(os.path.expanduser(_text(value)))
     if str(folder).startswith("~"):
@@ -182,6 +186,15 @@ class Settings:
         _root, "", 'file with lines such as ACCESSKEY = "its secret key"; no other user may have access to it'
     )
     region: str = _setting(_text, "us-east-1", "region of requests that are not signed")
+    offline: bool = _setting(
+        _flag, False, "the proxy of `hostler env --aws-hosts` refuses hosts that are not AWS's, instead of tunnelling"
+    )
+    aws_hosts_port: int | None = _setting(
+        _port_or_none,
+        None,
+        "port of the proxy of `hostler env --aws-hosts`, on 127.0.0.1; empty: the port after `port`; 0: a free one",
+        advanced=True,
+    )
     hold: float = _setting(
         _seconds(0),
         5.0,

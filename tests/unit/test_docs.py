@@ -78,6 +78,8 @@ def test_the_readme_has_every_setting_as_it_is():
 def _spellings(default: object) -> set[str]:
     if isinstance(default, bool):
         return {str(default).lower()}
+    if default is None:
+        return {""}
     if isinstance(default, tuple):
         return {",".join(default)}
     if isinstance(default, int):

@@ -9,8 +9,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import unquote
 
 from hostler.aws.classify import invoked
+from hostler.aws.hosts import is_aws
 from hostler.gateway import errors
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.invoke.invocation import Invocation
@@ -19,19 +22,26 @@ from hostler.gateway.invoke.streaming import Streaming
 from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
+_OWN_PAGES = ("/_hostler/", "/_localstack/")
 Kinds = Mapping[str, type[Invocation]]  # operation of the runtime API -> the class of its invocations
 PLAIN: Kinds = {"invocations": Invocation, "invocations-response-stream": Streaming}
 
 
+class Admission(Protocol):
+    """Says which requests a listener lets in."""
+
+    def admits(self, headers: dict[str, str], path: str) -> bool:
+        """Whether a request with these headers, and this path, may come in."""
+
+
 class HostCheck:
-    """Checks Host and Origin headers. `names` are allowed as hosts besides this machine's own."""
+    """Admits this machine's own Host names, and `names`."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.lower().strip("[]") for name in names}
         self._admitted: set[str] = set()  # Host headers that passed
 
-    def admits(self, headers: dict[str, str]) -> bool:
-        """Whether a request with these headers may come in."""
+    def admits(self, headers: dict[str, str], path: str) -> bool:
         host = headers.get("host", "")
         if host not in self._admitted:
             name = _host_name(host)
@@ -39,8 +49,21 @@ class HostCheck:
                 return False
             if len(self._admitted) < _REMEMBERED:
                 self._admitted.add(host)
-        origin = headers.get("origin")
-        return origin is None or _is_local(_host_name(origin.partition("://")[2]))
+        return _has_own_origin(headers)
+
+
+class AwsHostCheck:
+    """Admits AWS's Host names alone, and nobody to hostler's own pages: these are for this machine's own names."""
+
+    def admits(self, headers: dict[str, str], path: str) -> bool:
+        if unquote(path).startswith(_OWN_PAGES):
+            return False
+        return is_aws(_host_name(headers.get("host", ""))) and _has_own_origin(headers)
+
+
+def _has_own_origin(headers: dict[str, str]) -> bool:
+    origin = headers.get("origin")
+    return origin is None or _is_local(_host_name(origin.partition("://")[2]))
 
 
 def _host_name(authority: str) -> str:
@@ -70,7 +93,7 @@ def _is_local(name: str) -> bool:
 class Dispatcher:
     """The handler of the gateway's server."""
 
-    host_check: HostCheck
+    admission: Admission
     invoker: Invoker
     passthrough: Passthrough
     kinds: Kinds = field(default_factory=lambda: PLAIN)  # others while there are faults on purpose
@@ -78,7 +101,7 @@ class Dispatcher:
     def handle(self, request: Request) -> None:
         """Answer a request, or give it to the part that will."""
         name, operation = invoked(request.method, request.path)
-        if not self.host_check.admits(request.headers):
+        if not self.admission.admits(request.headers, request.path):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
             body, content_type, headers = errors.of_any_api(403, message)
             if operation:

@@ -1,6 +1,7 @@
 """The gateway process: `python -m hostler.gateway.main --run RUN --lifeline FD --listen FD --name NAME`.
 
-It owns no state that outlives it: routes come over the link, requests over the listening socket that the host bound.
+It owns no state that outlives it: routes come over the link, requests over the sockets that the host bound: the port,
+and that of `--aws-listen FD`, to which the proxy brings requests for AWS's host names.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -28,7 +30,7 @@ from hostler.gateway.auth import Authenticator
 from hostler.gateway.control_link import ControlLink
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
-from hostler.gateway.dispatch import PLAIN, Dispatcher, HostCheck
+from hostler.gateway.dispatch import PLAIN, AwsHostCheck, Dispatcher, HostCheck
 from hostler.gateway.faults import FaultScopes
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.counting import count
@@ -44,6 +46,7 @@ from hostler.settings import Settings
 from hostler.wire import gateway_messages
 from hostler.wire.http_client import BUFFER, ConnectionPool
 from hostler.wire.http_reader import ConnectionLimits
+from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
 try:
@@ -62,7 +65,7 @@ class Gateway:
     """The parts of a gateway, wired together. `start` begins to serve, `stop` drains."""
 
     def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
-        self.server: Server | None = None
+        self.servers: list[Server] = []
         self.counters = Counters()
         routes, pending = Routes(self.counters), PendingRequests(ROOM)
         self.link = ControlLink(
@@ -76,29 +79,32 @@ class Gateway:
         )
         self.invoker = Invoker(self.context, Regions(config.region))
         self.passthrough = Passthrough(ConnectionPool(idle_unix=_CONTROL_IDLE), f"unix:{run / 'control.sock'}")
-        host_check = HostCheck((config.host, *config.allowed_hosts))
-        self._dispatcher = Dispatcher(host_check, self.invoker, self.passthrough)
-        self._handle = self._dispatcher.handle
-        self.authenticator: Authenticator | None = None
-        if config.signatures == "verify":
-            verifier = Verifier(settings.access_keys(config))
-            self.authenticator = Authenticator(verifier, self._handle, self.invoker, ROOM)
-            self._handle = self.authenticator.handle
+        self._dispatcher = Dispatcher(HostCheck((config.host, *config.allowed_hosts)), self.invoker, self.passthrough)
+        self._aws_dispatcher = Dispatcher(AwsHostCheck(), self.invoker, self.passthrough)
+        self._verifier = Verifier(settings.access_keys(config)) if config.signatures == "verify" else None
+        self.handle, self.handle_aws = self._handler(self._dispatcher), self._handler(self._aws_dispatcher)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, sock: socket.socket) -> None:
-        """Serve the listening socket, once the routes have come: until then callers wait in its backlog."""
+    def _handler(self, dispatcher: Dispatcher) -> Callable[[Request], None]:
+        """Return the handler of a listener."""
+        if self._verifier is None:
+            return dispatcher.handle
+        return Authenticator(self._verifier, dispatcher.handle, self.invoker, ROOM).handle
+
+    async def start(self, sock: socket.socket, aws: socket.socket | None = None) -> None:
+        """Serve the listening sockets, once the routes have come: until then callers wait in their backlogs."""
         self.tasks = [asyncio.create_task(self.link.run())]
         await asyncio.to_thread(self.recorder.recover)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = ConnectionLimits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
-        self.server = await serve(self._handle, sock=sock, limits=limits, refusal=errors.of_any_api)
+        for listening, handle in ((sock, self.handle), (aws, self.handle_aws)):
+            if listening is not None:
+                self.servers.append(await serve(handle, sock=listening, limits=limits, refusal=errors.of_any_api))
 
     async def stop(self, drain: float) -> None:
         """Take no more connections, let requests in flight end for at most `drain` seconds, then close everything."""
-        if self.server is not None:
-            await self.server.close(drain)
+        await asyncio.gather(*(server.close(drain) for server in self.servers))
         for task in self.tasks:
             task.cancel()
         for result in await asyncio.gather(*self.tasks, return_exceptions=True):
@@ -112,26 +118,27 @@ class Gateway:
     def counts(self) -> gateway_messages.Counts:
         """Return what this gateway has counted, every invocation that has ended included."""
         self.outcomes.flush()
-        connections = len(self.server.connections) if self.server else 0
+        connections = sum(len(server.connections) for server in self.servers)
         return gateway_messages.Counts(self.counters.sums(), self.context.in_flight, connections)
 
     def _meet_faults(self, some: bool) -> None:
         """Let calls ask whether they meet a fault on purpose while there are some. Without any they pay nothing."""
+        kinds = PLAIN
         if some:
             from hostler.gateway.invoke.faulted import FAULTED  # imported here, because few gateways need it
 
-            self._dispatcher.kinds = FAULTED
-        else:
-            self._dispatcher.kinds = PLAIN
+            kinds = FAULTED
+        self._dispatcher.kinds = self._aws_dispatcher.kinds = kinds
 
 
-async def _serve(run: Path, name: str, config: Settings, listen: int) -> int:
+async def _serve(run: Path, name: str, config: Settings, listen: int, aws_listen: int | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     gateway = Gateway(run, name, config)
-    await gateway.start(socket.socket(fileno=listen))
+    aws = socket.socket(fileno=aws_listen) if aws_listen is not None else None
+    await gateway.start(socket.socket(fileno=listen), aws)
     gc.collect()
     gc.freeze()  # all objects so far stay; requests leave few cycles behind
     gc.set_threshold(10_000, 20, 50)
@@ -148,6 +155,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="the private run folder")
     parser.add_argument("--lifeline", type=int, required=True, help="read end of the host's pipe")
     parser.add_argument("--listen", type=int, required=True, help="the listening socket")
+    parser.add_argument("--aws-listen", type=int, help="the listening socket for AWS's host names")
     parser.add_argument("--name", required=True, help="this gateway's name")
     options = parser.parse_args()
     lifeline.leave_with(options.lifeline)
@@ -156,7 +164,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     config = settings.restore(json.loads((options.run / "settings.json").read_text()))
     try:
-        sys.exit(run_loop(_serve(options.run, options.name, config, options.listen)))
+        sys.exit(run_loop(_serve(options.run, options.name, config, options.listen, options.aws_listen)))
     except UserError as error:
         print(f"hostler: {error}", file=sys.stderr)
         sys.exit(2)

@@ -6,8 +6,11 @@ import errno
 import ipaddress
 import socket
 import time
+from pathlib import Path
 
 from hostler.errors import UserError
+
+_BACKLOG = 4096
 
 
 def check_remote_access(host: str, port: int, allow_remote: bool) -> None:
@@ -32,7 +35,7 @@ def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            listener.listen(4096)
+            listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
             if error.errno != errno.EADDRINUSE:
@@ -42,6 +45,18 @@ def listen(host: str, port: int, patience: float = 0.0) -> socket.socket:
             time.sleep(0.05)
         else:
             return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Bind a unix socket. Raises UserError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UserError(f"{path} cannot be used: {error.strerror}") from None
+    return listener
 
 
 def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:

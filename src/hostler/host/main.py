@@ -15,16 +15,20 @@ import shlex
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from hostler import contract
 from hostler import settings as settings_module
 from hostler.errors import UserError
-from hostler.host import data_dir, listener, namespaces, sandbox
+from hostler.host import data_dir, listener, namespaces, proxy, sandbox
 from hostler.host.containers import ContainerTable
 from hostler.host.control_socket import HostLink
 from hostler.host.namespaces import Allowed
+from hostler.host.proxy import ProxyProcess
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import Respawned
 from hostler.host.zygote_client import ZygoteClient
@@ -49,6 +53,15 @@ class Programs:
     control: tuple[str, ...] = (sys.executable, "-P", "-m", "hostler.control.main")
     gateway: tuple[str, ...] = (sys.executable, "-P", "-m", "hostler.gateway.main")
     server: str = "hostler.servers.main:run"  # forked from the zygote
+    proxy: tuple[str, ...] = (sys.executable, "-P", "-m", "hostler.proxy.main")
+
+
+class Sockets(NamedTuple):
+    """The listening sockets: the port, the gateways' socket for AWS's host names, the proxy's port (None: taken)."""
+
+    port: socket.socket
+    aws: socket.socket
+    proxy: socket.socket | None
 
 
 def run(settings: Settings, programs: Programs = Programs(), end_with: int | None = None, ahead: bool = True) -> int:
@@ -82,10 +95,18 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
         allowed = namespaces.trial()
         if allowed.opt_ml:
             _say(f"There is no {contract.BASE_DIR} for scripts and hostler's own servers here: {allowed.opt_ml}")
-        with listener.listen(settings.host, settings.port, _PORT_WAIT if was_killed else 0.0) as bound:
+        patience = _PORT_WAIT if was_killed else 0.0
+        with contextlib.ExitStack() as bound:
+            port = bound.enter_context(listener.listen(settings.host, settings.port, patience))
+            aws_hosts = proxy.listen(settings, port.getsockname()[1], patience)
+            if aws_hosts is not None:
+                bound.enter_context(aws_hosts)
+            # From here on the setting is the port that the proxy has; 0: there is no proxy.
+            settings = replace(settings, aws_hosts_port=aws_hosts.getsockname()[1] if aws_hosts else 0)
             folder = _prepare(settings)
             try:
-                code = asyncio.run(_Host(settings, programs, folder, bound, bubblewrap, allowed).run(end_with, ahead))
+                sockets = Sockets(port, bound.enter_context(listener.listen_unix(folder / "aws.sock")), aws_hosts)
+                code = asyncio.run(_Host(settings, programs, folder, sockets, bubblewrap, allowed).run(end_with, ahead))
             finally:
                 data_dir.remove_run_folder(settings.data, folder)
         _say("stopped")
@@ -108,13 +129,13 @@ def _prepare(settings: Settings) -> Path:
 
 class _Host:
     def __init__(
-        self, settings: Settings, programs: Programs, folder: Path, listener: socket.socket, bubblewrap: bool,
+        self, settings: Settings, programs: Programs, folder: Path, sockets: Sockets, bubblewrap: bool,
         allowed: Allowed,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._programs = programs
         self._folder = folder
-        self._listener = listener
+        self._sockets = sockets
         self._bubblewrap = bubblewrap
         self._allowed = allowed
         self._stopping = asyncio.Event()
@@ -144,13 +165,16 @@ class _Host:
             self._folder, self._settings.data, lifeline, reaper, zygote, self._bubblewrap, self._allowed, link.changed
         )
         await link.serve(self._folder / "host.sock", containers)
-        control = self._respawned("control", self._programs.control, reaper, lifeline)
+        control = self._needed("control", self._spawner(self._programs.control, lifeline), reaper)
+        listening = {"--listen": self._sockets.port, "--aws-listen": self._sockets.aws}
         self._gateways = [
-            self._respawned(
-                name, self._programs.gateway, reaper, lifeline, "--listen", str(self._listener.fileno()), "--name", name
-            )
+            self._needed(name, self._spawner(self._programs.gateway, lifeline, listening, "--name", name), reaper)
             for name in (f"g{number + 1}" for number in range(max(1, self._settings.gateways)))
         ]
+        listening = {"--listen": self._sockets.proxy} if self._sockets.proxy else {}
+        proxy_process = ProxyProcess(
+            self._sockets.proxy, Respawned("proxy", self._spawner(self._programs.proxy, lifeline, listening), reaper)
+        )
         for process in (zygote.process, control, *self._gateways):
             process.start()
         tasks = [
@@ -164,8 +188,10 @@ class _Host:
         for task in tasks:
             task.cancel()
         drain = self._settings.drain_timeout
-        self._listener.close()
+        self._sockets.port.close()
+        self._sockets.aws.close()
         await asyncio.gather(*(gateway.stop(drain + 1, self._hurry) for gateway in self._gateways))
+        await proxy_process.stop(self._hurry)
         await control.stop(_LAST_GRACE, self._hurry)
         link.close()
         await zygote.stop(self._hurry)
@@ -174,12 +200,19 @@ class _Host:
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         return self._code
 
-    def _respawned(self, name: str, program: tuple[str, ...], reaper: Reaper, lifeline: int, *more: str) -> Respawned:
-        argv = [*program, "--run", str(self._folder), "--lifeline", str(lifeline), *more]
-        keep = [lifeline, self._listener.fileno()] if more else [lifeline]
-        return Respawned(
-            name, lambda: spawn(argv, os.environ, keep=keep), reaper, lambda code: self._has_exited(name, code)
-        )
+    def _spawner(
+        self, program: tuple[str, ...], lifeline: int,
+        listening: Mapping[str, socket.socket] = MappingProxyType({}), *more: str,
+    ) -> Callable[[], int]:  # fmt: skip
+        """Return a function that starts the program. `listening`: the sockets that it is given, by their options."""
+        fds = {option: sock.fileno() for option, sock in listening.items()}
+        options = [word for option, fd in fds.items() for word in (option, str(fd))]
+        argv = [*program, "--run", str(self._folder), "--lifeline", str(lifeline), *options, *more]
+        return lambda: spawn(argv, os.environ, keep=[lifeline, *fds.values()])
+
+    def _needed(self, name: str, start: Callable[[], int], reaper: Reaper) -> Respawned:
+        """Return a process without which there is no hostler."""
+        return Respawned(name, start, reaper, lambda code: self._has_exited(name, code))
 
     def _has_exited(self, name: str, code: int) -> None:
         """Stop hostler if a process exits repeatedly before it was ever ready."""
@@ -218,7 +251,7 @@ class _Host:
 
     async def _announce(self, zygote: ZygoteClient | None) -> None:
         """Wait until hostler answers through its own port, print its URL, then have the zygote import ahead."""
-        host, port = self._listener.getsockname()[:2]
+        host, port = self._sockets.port.getsockname()[:2]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         while not await _is_ready(reachable, port):  # noqa: ASYNC110 (the answer is another process's)
             await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ import pytest
 from rig import GUARD, Rig, error, until
 
 from hostler.contract import MAX_BODY
-from hostler.gateway.dispatch import HostCheck
+from hostler.gateway.dispatch import AwsHostCheck, HostCheck
 from hostler.gateway.region import Regions
 from hostler.wire.http_call import call
 from hostler.wire.http_request import Request
@@ -49,22 +49,22 @@ FOREIGN = [
 def test_this_machines_names_and_configured_ones_are_let_in(host: str) -> None:
     guard = HostCheck(["192.168.1.5", "my.name"])
     for _ in range(2):
-        assert guard.admits({"host": host})
-    assert not guard.admits({"host": host, "origin": "null"})
+        assert guard.admits({"host": host}, "/")
+    assert not guard.admits({"host": host, "origin": "null"}, "/")
 
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_foreign_names_are_not_let_in(host: str) -> None:
     guard = HostCheck(["my.name"])
-    assert not guard.admits({"host": host})
-    assert not guard.admits({"host": "localhost", "origin": f"http://{host}"})
+    assert not guard.admits({"host": host}, "/")
+    assert not guard.admits({"host": "localhost", "origin": f"http://{host}"}, "/")
 
 
 @pytest.mark.parametrize(
     "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:1", "http://a.localhost"]
 )
 def test_pages_of_this_machine_are_let_in(origin: str) -> None:
-    assert HostCheck([]).admits({"host": "localhost", "origin": origin})
+    assert HostCheck([]).admits({"host": "localhost", "origin": origin}, "/")
 
 
 async def test_a_foreign_host_or_origin_gets_403_in_aws_shape_wherever_it_goes(rig: Rig) -> None:
@@ -360,7 +360,35 @@ async def test_stopping_lets_invocations_end(rig: Rig) -> None:
     call = asyncio.create_task(rig.invoke())
     await until(lambda: waiting)
     stopping = asyncio.create_task(rig.gateway.stop(GUARD))
-    await until(lambda: rig.gateway.server and rig.gateway.server.closing)
+    await until(lambda: rig.gateway.servers and rig.gateway.servers[0].closing)
     waiting[0].answer(200, b"done")
     assert (await call).body == b"done"
     await stopping
+
+
+# --- AWS's host names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["sts.us-east-1.amazonaws.com", "STS.amazonaws.com:443", "b.s3.amazonaws.com.", "amazonaws.com"]
+)
+def test_awss_host_names_are_let_in_from_the_proxy_and_nowhere_else(host: str) -> None:
+    assert AwsHostCheck().admits({"host": host}, "/")
+    assert not HostCheck([]).admits({"host": host}, "/")
+
+
+@pytest.mark.parametrize("host", [*HOSTS, *FOREIGN, "amazonaws.com.cn", "amazonaws.com.evil.com", "amazonaws.com:x"])
+def test_no_other_host_name_is_let_in_from_the_proxy(host: str) -> None:
+    assert not AwsHostCheck().admits({"host": host}, "/")
+
+
+@pytest.mark.parametrize("path", ["/_hostler/health", "/_hostler/", "/%5fhostler/metrics", "/_localstack/health"])
+def test_our_own_pages_are_not_reached_from_the_proxy(path: str) -> None:
+    assert not AwsHostCheck().admits({"host": "sts.amazonaws.com"}, path)
+    assert AwsHostCheck().admits({"host": "sts.amazonaws.com"}, "/_hostlers")
+
+
+def test_a_foreign_origin_is_not_let_in_from_the_proxy() -> None:
+    headers = {"host": "sts.amazonaws.com", "origin": "https://evil.com"}
+    assert not AwsHostCheck().admits(headers, "/")
+    assert AwsHostCheck().admits(headers | {"origin": "http://localhost:8888"}, "/")

@@ -140,3 +140,47 @@ def test_a_child_that_ends_before_its_pid_is_known_is_not_missed() -> None:
         """
     )
     assert said == "[5]\n"
+
+
+def test_the_proxy_is_started_by_its_first_connection_and_again_when_it_ends() -> None:
+    said = apart(
+        """
+        import socket
+        from hostler.host.proxy import ProxyProcess
+        starts, second = [], asyncio.Event()
+        def start():
+            starts.append(spawn(["sleep", "60"], {}))
+            if len(starts) == 2:
+                second.set()
+            return starts[-1]
+        process = Respawned("proxy", start, reaper)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            proxy = ProxyProcess(sock, process)
+            await asyncio.sleep(0)
+            print(starts)
+            _, writer = await asyncio.open_connection(*sock.getsockname())
+            while not starts:
+                await asyncio.sleep(0.001)
+            os.kill(starts[0], signal.SIGKILL)
+            await second.wait()
+            await proxy.stop(asyncio.Event())
+            print(process.pid, children(os.getpid()))
+            writer.close()
+        """
+    )
+    assert said == "[]\n0 []\n"
+
+
+def test_a_proxy_that_nobody_needed_has_no_process_to_be_stopped() -> None:
+    said = apart(
+        """
+        import socket
+        from hostler.host.proxy import ProxyProcess
+        process = Respawned("proxy", lambda: spawn(["sleep", "60"], {}), reaper)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            for each in (sock, None):
+                await ProxyProcess(each, process).stop(asyncio.Event())
+        print(process.pid, children(os.getpid()))
+        """
+    )
+    assert said == "0 []\n"
