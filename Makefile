@@ -109,6 +109,7 @@ bench-peers: $(VENV)/.demo
 goals: $(VENV)/.test
 	$(BIN)/python bench/goals.py
 	$(BIN)/python bench/updates.py
+	$(BIN)/python bench/suites.py
 
 rest: $(VENV)/.test
 	$(BIN)/python bench/rest.py
