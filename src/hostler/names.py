@@ -33,9 +33,12 @@ def arn(kind: str, region: str, name: str) -> str:
     return f"arn:{partition(region)}:sagemaker:{region}:{ACCOUNT}:{kind}/{name.lower()}"
 
 
+LOG_GROUPS = "/aws/sagemaker/Endpoints/"  # the names of endpoints' log groups begin so (§8.7)
+
+
 def log_group_arn(region: str, endpoint_name: str) -> str:
     """Return the ARN of the endpoint's log group, which is ModelError's LogStreamArn (§4.5)."""
-    return f"arn:{partition(region)}:logs:{region}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint_name}"
+    return f"arn:{partition(region)}:logs:{region}:{ACCOUNT}:log-group:{LOG_GROUPS}{endpoint_name}"
 
 
 FILES = "file://"  # the bucket in the S3Url of a file; no bucket of S3 can have this name

@@ -18,6 +18,7 @@ from hostler.control.app import create_app
 from hostler.control.context import Context
 from hostler.control.sagemaker.operations import OPERATIONS
 from hostler.core.endpoints.status import EndpointView, VariantView
+from hostler.engines.log_files import LogFiles
 from hostler.errors import ArtifactMissing, StorageUnavailable
 from hostler.hosting.faults import Faults
 from hostler.settings import Settings
@@ -178,6 +179,7 @@ def running(folder, hold=0.2, **settings):
         metric_thread=StoreThread(metric_store, "metrics"),
         collect_metrics=lambda: asyncio.sleep(0),
         lifecycle=Lifecycle(store),
+        logs=LogFiles(folder / "logs"),
         source=Source(),
         metrics=lambda: b"# metrics\n",
         s3=s3,

@@ -93,7 +93,7 @@ class Control:
         self.context = Context(
             settings=settings, store=self.store, store_thread=self.store_thread,
             metric_store=metric_store, metric_thread=self.metric_thread,
-            collect_metrics=lambda: asyncio.sleep(0), lifecycle=self.reconciler, source=source,
+            collect_metrics=lambda: asyncio.sleep(0), lifecycle=self.reconciler, logs=rooms.logs, source=source,
             metrics=lambda: b"", s3=_no_objects, ready=lambda: True, faults=self.faults,
             clock=lambda: 1_700_000_000 + loop.time(),
         )  # fmt: skip

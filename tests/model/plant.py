@@ -637,8 +637,10 @@ class Plant:
         uids = {container.labels["uid"] for container in of.values()}
         desired = control.store.changes().endpoints
         same("records", {record.name for record, *_ in desired}, set(expected))
-        logs = {path.name for path in (self.folder / "logs").glob("*")}
-        if extra := logs - {record.uid for record, *_ in desired}:
+        groups = {
+            path.parent.name: json.loads(path.read_text()) for path in (self.folder / "logs").glob("*/group.json")
+        }
+        if extra := {uid for uid in groups if not groups[uid]["deleted"]} - {record.uid for record, *_ in desired}:
             differences.append(f"logs: {extra}")
         fleets = {(uid, int(c.labels["fleet"])) for c in of.values() for uid in [c.labels["uid"]]}
         gone = [i.id for i in control.reconciler.instances.values() if (i.key.uid, i.key.fleet) not in fleets]

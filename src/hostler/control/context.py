@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
 from hostler.hosting.faults import Faults
+from hostler.engines.log_files import LogFiles
 from hostler.settings import Settings
 from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document, EndpointRecord, Revision
@@ -53,6 +54,7 @@ class Context:
     metric_thread: StoreThread  # for every call of the metric store
     collect_metrics: Callable[[], Awaitable[None]]  # bring it up to now; raises MetricsUnavailable
     lifecycle: Lifecycle
+    logs: LogFiles
     source: Source
     metrics: Callable[[], bytes]  # Prometheus text
     s3: ASGIApp  # the embedded S3, or its redirect

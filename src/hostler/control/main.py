@@ -105,6 +105,7 @@ async def control(run: Path, settings: Settings) -> None:
         metric_thread=metric_thread,
         collect_metrics=collector.collect,
         lifecycle=reconciler,
+        logs=rooms.logs,
         source=source,
         metrics=lambda: render(metrics, reconciler),
         s3=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
@@ -131,13 +132,15 @@ async def control(run: Path, settings: Settings) -> None:
     serving = asyncio.create_task(server._serve())
     reconciling = asyncio.create_task(reconciler.run())
     collecting = asyncio.create_task(collector.run())
+    watching = asyncio.create_task(rooms.logs.watch())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, reconciling, stopping], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     reconciling.cancel()
+    watching.cancel()
     collecting.cancel()
     link_server.close()
-    await asyncio.gather(serving, reconciling, collecting, return_exceptions=True)
+    await asyncio.gather(serving, reconciling, collecting, watching, return_exceptions=True)
     await collector.close()
     await cache.close()
     host.close()

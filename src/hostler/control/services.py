@@ -21,9 +21,10 @@ from hostler.aws.service import Service, Shape
 from hostler.control import iam, not_hosted, sts
 from hostler.control.cloudwatch.operations import OPERATIONS as CLOUDWATCH
 from hostler.control.context import Context, Function
+from hostler.control.logs.operations import OPERATIONS as LOGS
 from hostler.control.sagemaker import members
 from hostler.control.sagemaker.operations import OPERATIONS as SAGEMAKER
-from hostler.errors import ApiError, SerializationException
+from hostler.errors import ApiError, SerializationException, ValidationException
 from hostler.store.records import Document
 
 _log = logging.getLogger(__name__)
@@ -35,13 +36,17 @@ _EVERY = _JSON | _QUERY | {Protocol.CBOR}
 
 @dataclass(frozen=True)
 class HostedService:
-    """`name`: in sentences. `model`: its folder in botocore's data. `check`: what it refuses of a checked document."""
+    """`name`: in sentences. `model`: its folder in botocore's data. `check`: what it refuses of a checked document.
+
+    `invalid`: its exception for a document that breaks the constraints of its shape.
+    """
 
     name: str
     model: str
     protocols: frozenset[Protocol]
     operations: Mapping[str, Function]
     check: Callable[[Shape, Document], None] | None = None
+    invalid: str = "ValidationException"
 
 
 SERVICES: Mapping[str, HostedService] = {  # by signing name, in the order of sentences
@@ -49,6 +54,7 @@ SERVICES: Mapping[str, HostedService] = {  # by signing name, in the order of se
     "sts": HostedService("STS", "sts", _QUERY, sts.OPERATIONS),
     "iam": HostedService("IAM", "iam", _QUERY, iam.OPERATIONS),
     "monitoring": HostedService("CloudWatch", "cloudwatch", _EVERY, CLOUDWATCH),
+    "logs": HostedService("CloudWatch Logs", "logs", _JSON, LOGS, invalid="InvalidParameterException"),
 }
 
 
@@ -113,7 +119,10 @@ class Dispatcher:
             given = cbor_protocol.parse(request.body)
         else:
             given = query_protocol.parse(form, operation.input)
-        document = check.read(operation.input, given)
+        try:
+            document = check.read(operation.input, given)
+        except ValidationException as error:
+            raise ApiError(hosted.invalid, error.message) from None
         if hosted.check:
             hosted.check(operation.input, document)
         # 3. The answer.

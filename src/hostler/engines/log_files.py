@@ -1,73 +1,307 @@
-"""The files that hold the output of containers, by stream: `<group>/<words>/…`. Each outlives its container.
+"""The log streams of containers, in log groups: one for each endpoint's name. They outlive containers and endpoints.
 
-A stream is named as AWS names it: variant, instance, and the container if it is not alone (§8.7), in the group of its
-endpoint. It knows no engine and not what runs.
+The files of an endpoint are in `<uid>/<variant>/…`, named as AWS names streams: variant, instance, and the container if
+it is not alone (§8.7). `<uid>/group.json` has the name of the endpoint; endpoints that had the same name, one after
+another, share a group. It knows no engine and not what runs.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
+import re
 import shutil
-from collections.abc import Collection
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from hostler import names
+import msgspec
 
-KEPT = 20  # ended instances of a group whose logs are kept
+from hostler import names
+from hostler.engines.growth import Growth
+from hostler.engines.log_stream import LogStream
+
+log = logging.getLogger("hostler.logs")
+
+KEPT = 20  # ended instances of an endpoint whose logs are kept
+DELETED_KEPT = 100  # deleted endpoints whose logs are kept
+DELETED_BYTES = 2**30  # of the logs of deleted endpoints
+_PERIOD = 0.1  # seconds between two looks at what grows
+_BLIND_PERIOD = 60.0  # the same where nothing says what grows
+_SUFFIX = re.compile(r"\.(log|times|log\.1|times\.new)$")
+
+
+class _Endpoint(msgspec.Struct):
+    """The content of group.json. `created`: when the group was; `deleted`: when the endpoint was (0: it is there)."""
+
+    region: str
+    name: str
+    created: int
+    deleted: int = 0
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A log group: streams by their names, in order."""
+
+    region: str
+    endpoint: str
+    created: int
+    streams: dict[str, LogStream]
+
+    @property
+    def name(self) -> str:
+        return names.LOG_GROUPS + self.endpoint
+
+    def size(self) -> int:
+        """Return the bytes of output that it holds."""
+        return sum(span.end - span.begin for stream in self.streams.values() if (span := stream.span()))
 
 
 class LogFiles:
-    """All streams below one folder."""
+    """All streams below one folder. Only the control that starts or takes over a container has its stream open."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
+        self._clock = clock
+        self._endpoints: dict[str, _Endpoint] | None = None  # by uid; None: not read yet
+        self._growth: Growth | None = None
+        self._open: dict[str, LogStream] = {}
+        self._watches: dict[int, str] = {}
+        self._after = 0  # what is noted from now on has this time at least
+
+    # --- what containers write ------------------------------------------------------------------------------------
 
     def path(self, stream: str) -> Path:
         """Return a stream's file. Raises UnsafeName."""
         return names.resolve(self._folder, f"{stream}.log")
 
+    def belongs(self, uid: str, endpoint: str) -> None:
+        """Take note of an endpoint, as region/EndpointName, before its streams are opened."""
+        if uid not in self._known():
+            region, _, name = endpoint.partition("/")
+            earlier = [self._known()[other].created for other in self._uids(region, name)]
+            self._known()[uid] = _Endpoint(region, name, min(earlier, default=0))
+
     def open(self, stream: str) -> Path:
-        """Return a stream's file for writing, in a folder that is there. Raises UnsafeName or OSError."""
+        """Begin a stream, or take it over; return its file for writing. Raises UnsafeName or OSError."""
         path = self.path(stream)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stream not in self._open:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(0o600)
+            self._save(stream.partition("/")[0])
+            opened = LogStream(path, ended=False)
+            opened.note(self._now())
+            self._open[stream] = opened
+            self._watch(stream, path)
         return path
+
+    def close(self, stream: str) -> None:
+        """End a stream: its container writes no more."""
+        if (ended := self._open.get(stream)) is not None:
+            with contextlib.suppress(OSError):
+                ended.note(self._now())
+            del self._open[stream]
+        for watch in [watch for watch, name in self._watches.items() if name == stream]:
+            del self._watches[watch]
+            if self._growth:
+                self._growth.remove(watch)
+
+    def note(self, streams: Collection[str] | None = None) -> None:
+        """Give what containers have written until now its time: to some open streams, or to all.
+
+        Whatever is noted later gets a later time, so whoever reads in order of time, and goes on later, misses nothing.
+        """
+        now = self._now()
+        for name in [*self._open] if streams is None else streams:
+            if (stream := self._open.get(name)) is not None:
+                with contextlib.suppress(OSError):  # its file is gone, or the disk is full
+                    stream.note(now)
+        self._after = now + 1
+
+    def note_group(self, region: str, name: str) -> None:
+        """Note what a group's containers have written until now."""
+        uids = {*self._uids(region, name)}
+        self.note([stream for stream in self._open if stream.partition("/")[0] in uids])
+
+    async def watch(self) -> None:
+        """Note all growth, a tenth of a second after it at the latest, until cancelled. At rest it is not woken."""
+        try:
+            self._growth = Growth()
+        except OSError as error:
+            log.warning("nothing tells when logs grow, so the times of their lines are a minute exact: %s", error)
+            while True:
+                await asyncio.sleep(_BLIND_PERIOD)
+                self.note()
+        for stream in [*self._open]:
+            self._watch(stream, self.path(stream))
+        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            while True:
+                loop.add_reader(self._growth.fd, grown.set)
+                await grown.wait()
+                loop.remove_reader(self._growth.fd)
+                grown.clear()
+                watches = self._growth.grown()
+                self.note(None if -1 in watches else {self._watches.get(watch, "") for watch in watches})
+                await asyncio.sleep(_PERIOD)
+        finally:
+            loop.remove_reader(self._growth.fd)
+            self._growth.close()
+            self._growth = None
+
+    def _watch(self, stream: str, path: Path) -> None:
+        if self._growth:
+            try:
+                self._watches[self._growth.add(path)] = stream
+            except OSError as error:
+                log.warning(
+                    "the log %s is not watched, so its lines get their times when they are read: %s", stream, error
+                )
+
+    def _now(self) -> int:
+        return max(int(self._clock() * 1000), self._after)
+
+    # --- what is read ---------------------------------------------------------------------------------------------
 
     def tail(self, stream: str, tail: int) -> str:
         """Return the last `tail` bytes of a stream as text; empty if there is none."""
-        return _end(self.path(stream), tail)
+        path = self.path(stream)
+        try:
+            with open(path, "rb") as file:
+                begin = LogStream(path, ended=True).begin()
+                file.seek(max(begin, os.fstat(file.fileno()).st_size - tail))
+                return file.read(tail).decode(errors="replace")
+        except OSError:
+            return ""
 
-    def tails(self, group: str, tail: int) -> dict[str, str]:
-        """Return the last `tail` bytes of each stream of a group, by its name without the group."""
-        folder = self._folder / group
-        paths = sorted(path.relative_to(folder) for path in folder.rglob("*.log"))
-        return {str(path.with_suffix("")): _end(folder / path, tail) for path in paths}
+    def tails(self, uid: str, tail: int) -> dict[str, str]:
+        """Return the last `tail` bytes of each stream of an endpoint, by its name without the uid."""
+        return {name: self.tail(f"{uid}/{name}", tail) for name in self._names(uid)}
 
-    def prune(self, group: str, running: Collection[str]) -> None:
-        """Remove the logs of a group's ended instances, except those of the last KEPT."""
-        ended = [path for path in (self._folder / group).glob("*/*") if path.name.removesuffix(".log") not in running]
-        for path in sorted(ended, key=_modified)[:-KEPT]:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    def groups(self, region: str) -> dict[str, Group]:
+        """Return a region's groups by the names of their endpoints."""
+        uids: dict[str, list[str]] = defaultdict(list)
+        for uid, endpoint in [*self._known().items()]:
+            if endpoint.region == region:
+                uids[endpoint.name].append(uid)
+        groups = (self._group(region, name, of_name) for name, of_name in sorted(uids.items()))
+        return {group.endpoint: group for group in groups if group.streams}
 
-    def remove(self, group: str) -> None:
-        """Remove all logs of a group."""
-        shutil.rmtree(self._folder / group, ignore_errors=True)
+    def group(self, region: str, name: str) -> Group | None:
+        """Return the group of an endpoint's name; None if there is none."""
+        group = self._group(region, name, self._uids(region, name))
+        return group if group.streams else None
+
+    def _group(self, region: str, name: str, uids: Collection[str]) -> Group:
+        streams = {
+            stream: LogStream(self.path(f"{uid}/{stream}"), ended=f"{uid}/{stream}" not in self._open)
+            for uid in uids
+            for stream in self._names(uid)
+        }
+        there = {stream: it for stream, it in sorted(streams.items()) if it.span()}
+        created = min((self._known()[uid].created for uid in uids), default=0)
+        return Group(region, name, created, there)
+
+    def _names(self, uid: str) -> list[str]:
+        folder = self._folder / uid
+        return sorted(str(path.relative_to(folder))[: -len(".log")] for path in folder.rglob("*.log"))
+
+    # --- what is removed ------------------------------------------------------------------------------------------
+
+    def prune(self, uid: str, running: Collection[str]) -> None:
+        """Remove the logs of an endpoint's ended instances, except those of the last KEPT."""
+        instances: dict[Path, list[Path]] = defaultdict(list)
+        for path in (self._folder / uid).glob("*/*"):
+            instances[path.with_name(_SUFFIX.sub("", path.name))].append(path)
+        ended = [paths for instance, paths in instances.items() if instance.name not in running]
+        for paths in sorted(ended, key=_modified)[:-KEPT]:
+            for path in paths:
+                _remove(path)
+
+    def retire(self, uid: str) -> None:
+        """Keep the logs of an endpoint that is deleted, for a while: the oldest of them go."""
+        if (endpoint := self._known().get(uid)) is None or not self._names(uid):
+            self._forget(uid)
+            return
+        endpoint.deleted = self._now()
+        self._save(uid)
+        deleted = sorted((it.deleted, uid) for uid, it in [*self._known().items()] if it.deleted)
+        left = DELETED_BYTES
+        for number, (_, uid) in enumerate(reversed(deleted), 1):
+            left -= _disk_space(self._folder / uid)
+            if number > DELETED_KEPT or left < 0:
+                self._forget(uid)
+
+    def delete(self, region: str, name: str) -> None:
+        """Delete a group. What its running containers write from now on makes it anew."""
+        for uid in self._uids(region, name):
+            endpoint = self._known()[uid]
+            if endpoint.deleted:
+                self._forget(uid)
+                continue
+            for stream in self._names(uid):
+                if (opened := self._open.get(f"{uid}/{stream}")) is not None:
+                    opened.delete()
+                else:
+                    path = self.path(f"{uid}/{stream}")
+                    _remove(path)
+                    _remove(LogStream(path, ended=True).times)
+            endpoint.created = self._now()
+            self._save(uid)
+
+    def _forget(self, uid: str) -> None:
+        self._known().pop(uid, None)
+        shutil.rmtree(self._folder / uid, ignore_errors=True)
+
+    # --- which endpoints there are --------------------------------------------------------------------------------
+
+    def _uids(self, region: str, name: str) -> list[str]:
+        """Return the endpoints that have, or had, this name."""
+        return [uid for uid, it in [*self._known().items()] if (it.region, it.name) == (region, name)]
+
+    def _known(self) -> dict[str, _Endpoint]:
+        if self._endpoints is None:
+            self._endpoints = dict(self._saved())
+        return self._endpoints
+
+    def _saved(self) -> Iterator[tuple[str, _Endpoint]]:
+        for path in self._folder.glob("*/group.json"):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                yield path.parent.name, msgspec.json.decode(path.read_bytes(), type=_Endpoint)
+
+    def _save(self, uid: str) -> None:
+        if (endpoint := self._known().get(uid)) is None:
+            return
+        path = self._folder / uid / "group.json"
+        endpoint.created = endpoint.created or self._now()
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(endpoint))
+        new.replace(path)
 
 
-def _end(path: Path, tail: int) -> str:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _modified(paths: Collection[Path]) -> float:
+    """Return when the files of an ended instance were last written to; 0 if they are gone."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
-            return file.read(tail).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _modified(path: Path) -> float:
-    """Return when a log, or a folder of logs, was last written to; 0 if it is gone."""
-    try:
-        return max((file.stat().st_mtime for file in (path.iterdir() if path.is_dir() else (path,))), default=0.0)
+        files = [file for path in paths for file in (path.iterdir() if path.is_dir() else (path,))]
+        return max((file.stat().st_mtime for file in files), default=0.0)
     except OSError:
         return 0.0
+
+
+def _disk_space(folder: Path) -> int:
+    """Return the bytes that the files below a folder take on the disk."""
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_blocks * 512
+    return size

@@ -78,12 +78,14 @@ class Rooms:
         rooms = self._rooms.setdefault(instance, {})
         if position not in rooms:
             rooms[position] = self._room(instance, position, server, log)
+            self.logs.open(log)
         rooms[position].storage.shown = shown
 
     async def remove(self, instance: str) -> None:
         """Give up an ended instance's artifacts, and remove its folders. Its logs stay."""
         for room in self._rooms.pop(instance, {}).values():
             await room.storage.close()
+            self.logs.close(room.log)
         await asyncio.to_thread(self._remove_folders, instance)
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from hostler.aws import errors as aws_errors
 from hostler.aws.classify import Call, classify
 from hostler.contract import MAX_BETWEEN_CONTAINERS, MAX_BODY, MAX_MESSAGE
 from hostler.errors import HostlerError
-from hostler.names import ACCOUNT, log_group_arn
+from hostler.names import ACCOUNT, LOG_GROUPS, log_group_arn
 from hostler.text import quoted
 from hostler.wire.http_request import Headers, Request
 
@@ -222,7 +222,8 @@ def too_much_between(region: str, name: str, label: str, following: str, status:
 
 
 def _model_error(region: str, name: str, status: int, original: str, words: str, code: str) -> InvokeError:
-    tail = f". See `hostler logs {name}` in account {ACCOUNT} for more information."
+    see = f"`hostler logs {name}`, #logEventViewer:group={LOG_GROUPS}{name}"
+    tail = f". See {see} in account {ACCOUNT} for more information."
     if words.endswith(" "):
         original = original[:MAX_MESSAGE]
         words += f'"{original[: MAX_MESSAGE - len(words) - len(tail) - 2]}"'

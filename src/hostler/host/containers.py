@@ -34,7 +34,6 @@ log = logging.getLogger("hostler.host")
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # the variables that a container inherits
 _BACKLOG = 4096  # connections that wait for an isolated container's relay
-LOG_LIMIT = 64 * 2**20  # bytes; a larger log is cut, and its last half kept beside it as `.1`
 
 
 class Container:
@@ -126,16 +125,6 @@ class ContainerTable:
     async def stop_all(self, grace: float, hurry: asyncio.Event) -> None:
         """Stop every container at the same time."""
         await asyncio.gather(*(self.stop(id, grace, hurry) for id in [*self.containers]))
-
-    def trim_logs(self) -> None:
-        """Cut logs that are too large. Their writers append, so they continue at the new end."""
-        for container in self.containers.values():
-            with contextlib.suppress(OSError), open(container.spawn.log, "r+b") as file:
-                if (size := os.fstat(file.fileno()).st_size) > LOG_LIMIT:
-                    file.seek(size - LOG_LIMIT // 2)
-                    with open(container.spawn.log + ".1", "wb") as copy:
-                        copy.write(file.read(LOG_LIMIT // 2))
-                    file.truncate(0)
 
     async def _fork(self, container: Container) -> None:
         spawn = container.spawn

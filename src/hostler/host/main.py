@@ -42,7 +42,6 @@ _LAST_GRACE = 5.0  # seconds for containers, and for control, when everything st
 _PORT_WAIT = 3.0  # seconds for the processes of a killed host to release its port
 _MOST_EXITS = 3  # of one process before hostler was ever ready
 _EXIT_HOPELESS = 2  # the exit code of a process that another start cannot help
-_TRIM_PERIOD = 60.0  # seconds between two looks at the logs' sizes
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -177,10 +176,7 @@ class _Host:
         )
         for process in (zygote.process, control, *self._gateways):
             process.start()
-        tasks = [
-            asyncio.create_task(self._announce(zygote if ahead else None)),
-            asyncio.create_task(_trim_logs(containers)),
-        ]
+        tasks = [asyncio.create_task(self._announce(zygote if ahead else None))]
         await self._stopping.wait()
         _say("stopping")
 
@@ -293,12 +289,6 @@ async def _is_ready(host: str, port: int) -> bool:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
         return False
-
-
-async def _trim_logs(containers: ContainerTable) -> None:
-    while True:
-        await asyncio.sleep(_TRIM_PERIOD)
-        containers.trim_logs()
 
 
 def main() -> int:

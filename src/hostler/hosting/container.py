@@ -52,7 +52,7 @@ class Container:
         self.multi_model = spec.multi_model
         self.storage: Storage  # once its instance is prepared
         self.workers: tuple[str, ...] = ()  # addresses of its processes, if several serve its one model
-        self.log = "/".join((key.uid, key.variant, key.id, *([] if alone else [spec.label])))  # stream (§8.7)
+        self.log = "/".join((key.uid, key.variant, key.aws_id, *([] if alone else [spec.label])))  # stream (§8.7)
         self._budget = budget
         self._platform = platform
         self._key = key

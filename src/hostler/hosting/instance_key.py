@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -22,6 +23,11 @@ class InstanceKey:
     def id(self) -> str:
         """The instance's id; its containers' ids are this, a dot and their position."""
         return f"{self.uid}.{self.fleet}.{self.variant_index}.{self.slot}.{self.attempt}"
+
+    @property
+    def aws_id(self) -> str:
+        """The instance's id in the names of its log streams: in the form of EC2's (§8.7)."""
+        return f"i-{hashlib.sha256(self.id.encode()).hexdigest()[:17]}"
 
     @property
     def slot_key(self) -> tuple[str, int, int, int]:

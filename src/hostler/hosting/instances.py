@@ -94,6 +94,7 @@ class Instances(Mapping[str, Instance]):
         self._begin(key, variant, None)
 
     def _begin(self, key: InstanceKey, variant: VariantSpec, adopted: InstanceReport | None) -> None:
+        self._platform.logs.belongs(key.uid, key.endpoint_key)
         instance = self._by_id[key.id] = self._of[key.uid][key.id] = Instance(self._platform, key, variant)
         instance.begin(adopted)
 
@@ -102,7 +103,8 @@ class Instances(Mapping[str, Instance]):
     async def end(self, instance: Instance, grace: float) -> None:
         """End a retired instance. Nothing may be on its way there. `grace`: seconds from SIGTERM to SIGKILL."""
         await instance.stop(grace)
-        running = {other.id for other in self.values() if other.state != "gone"}
+        keys = [other.key for other in self.values() if other.state != "gone"]
+        running = {name for key in keys for name in (key.id, key.aws_id)}  # id: streams of the version before
         await asyncio.to_thread(self._platform.logs.prune, instance.key.uid, running)
 
     def forget(self, desired: Collection[SlotKey]) -> None:

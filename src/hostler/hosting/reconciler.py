@@ -119,7 +119,7 @@ class Reconciler:
         logs = await asyncio.to_thread(self.platform.logs.tails, uid, tail)
         for container in (container for instance in self.instances.of(uid) for container in instance.containers):
             stream = container.log.removeprefix(f"{uid}/")
-            if stream not in logs and (text := await container.tail(tail)):
+            if not logs.get(stream) and (text := await container.tail(tail)):
                 logs[stream] = text  # the engine keeps it itself
         return [{"container": stream, "log": log} for stream, log in sorted(logs.items())]
 
@@ -283,7 +283,7 @@ class Reconciler:
             case Failed(revision, reason):
                 await self.store_thread.call(self.store.mark_failed, uid, revision, reason, time.time())
             case Removed():
-                await asyncio.to_thread(self.platform.logs.remove, uid)
+                await asyncio.to_thread(self.platform.logs.retire, uid)
                 await self.store_thread.call(self.store.remove, uid)
             case None:
                 return

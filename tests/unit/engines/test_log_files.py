@@ -1,34 +1,186 @@
-"""The files of containers' output: which are kept, and how they are read."""
+"""The log groups of endpoints: which streams are in them, which are kept, and how they are read."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from hostler.engines.log_files import KEPT, LogFiles
+from hostler.engines import log_files
+from hostler.engines.log_files import KEPT, Group, LogFiles
 from hostler.names import UnsafeName
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def files(folder: Path, clock: Clock | None = None, **endpoints: str) -> LogFiles:
+    """Log files of a control that knows these endpoints, by uid."""
+    logs = LogFiles(folder, clock or Clock())
+    for uid, name in endpoints.items():
+        logs.belongs(uid, f"us-east-1/{name}")
+    return logs
+
+
+def say(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def lines(group: Group | None) -> dict[str, list[str]]:
+    assert group
+    return {name: [event.message.decode() for event in it.events(0)] for name, it in group.streams.items()}
+
+
 def test_the_logs_of_the_last_ended_instances_are_kept(tmp_path: Path) -> None:
-    logs = LogFiles(tmp_path)
+    logs = files(tmp_path, uid="ep")
     for number in range(KEPT + 3):
-        log = logs.open(f"uid/v/i{number}" if number % 2 else f"uid/v/i{number}/first")  # alone, or one of several
+        stream = f"uid/v/i{number}" if number % 2 else f"uid/v/i{number}/first"  # alone, or one of several
+        log = logs.open(stream)
         log.write_text("said")
-        os.utime(log, (number, number))
+        logs.close(stream)
+        for path in (log, log.with_suffix(".times")):
+            os.utime(path, (number, number))
     logs.prune("uid", running={"i0"})
     left = {Path(stream).parts[1] for stream in logs.tails("uid", 10)}
     assert left == {"i0", *(f"i{number}" for number in range(3, KEPT + 3))}
     assert not (tmp_path / "uid" / "v" / "i2").exists()
-    logs.remove("uid")
-    assert logs.tails("uid", 10) == {}
+    assert not (tmp_path / "uid" / "v" / "i1.times").exists()
 
 
 def test_a_stream_is_read_from_its_end_and_never_outside_its_folder(tmp_path: Path) -> None:
-    logs = LogFiles(tmp_path)
+    logs = files(tmp_path)
     logs.open("uid/v/i").write_text("first\nlast\n")
     assert logs.tail("uid/v/i", 5) == "last\n"
     assert logs.tail("uid/v/none", 5) == ""
     with pytest.raises(UnsafeName):
         logs.path("uid/../../x")
+
+
+def test_endpoints_of_the_same_name_one_after_another_share_a_group(tmp_path: Path) -> None:
+    clock = Clock()
+    logs = files(tmp_path, clock, one="ep", other="Ep")
+    say(logs.open("one/v/i-1"), "first\n")
+    say(logs.open("other/v/i-2"), "another's\n")
+    logs.close("one/v/i-1")
+    logs.retire("one")
+    clock.now = 5
+    logs.belongs("two", "us-east-1/ep")
+    say(logs.open("two/v/i-3"), "second\n")
+    logs.note()
+    group = logs.group("us-east-1", "ep")
+    assert lines(group) == {"v/i-1": ["first"], "v/i-3": ["second"]}
+    assert group
+    assert (group.name, group.created, group.size()) == ("/aws/sagemaker/Endpoints/ep", 1000, 13)
+    assert [*logs.groups("us-east-1")] == ["Ep", "ep"]
+    assert logs.groups("eu-west-1") == {}
+    assert logs.group("eu-west-1", "ep") is None
+
+
+def test_another_control_finds_the_groups_and_what_has_ended(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    say(logs.open("uid/v/i-1"), "said\nnot whole")
+    logs.note()
+    assert lines(logs.group("us-east-1", "ep")) == {"v/i-1": ["said"]}
+    later = files(tmp_path)
+    assert lines(later.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole"]}
+    later.open("uid/v/i-1")  # it is taken over: its container runs
+    assert lines(later.group("us-east-1", "ep")) == {"v/i-1": ["said"]}
+
+
+def test_a_stream_is_there_before_its_container_says_anything(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    logs.open("uid/v/i-1")
+    assert lines(logs.group("us-east-1", "ep")) == {"v/i-1": []}
+
+
+def test_the_logs_of_deleted_endpoints_are_kept_up_to_a_number(tmp_path: Path) -> None:
+    clock = Clock()
+    logs = files(tmp_path, clock)
+    for number in range(log_files.DELETED_KEPT + 2):
+        clock.now = 10.0 + number
+        logs.belongs(f"e{number}", f"us-east-1/ep-{number}")
+        say(logs.open(f"e{number}/v/i"), "said\n")
+        logs.close(f"e{number}/v/i")
+        logs.retire(f"e{number}")
+    assert len(logs.groups("us-east-1")) == log_files.DELETED_KEPT
+    assert logs.group("us-east-1", "ep-1") is None
+    assert not (tmp_path / "e1").exists()
+    assert logs.group("us-east-1", "ep-2")
+
+
+def test_of_an_endpoint_that_never_ran_nothing_is_kept(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    logs.retire("uid")
+    logs.retire("unknown")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_deleted_group_is_gone_until_a_container_that_runs_says_more(tmp_path: Path) -> None:
+    clock = Clock()
+    logs = files(tmp_path, clock, gone="ep", uid="ep")
+    for stream in ("gone/v/i-0", "uid/v/i-1", "uid/v/i-2"):
+        say(logs.open(stream), "said\n")
+    logs.close("gone/v/i-0")
+    logs.close("uid/v/i-1")
+    logs.retire("gone")
+    logs.note()
+    clock.now = 7
+    logs.delete("us-east-1", "ep")
+    assert logs.group("us-east-1", "ep") is None
+    assert logs.groups("us-east-1") == {}
+    assert logs.tails("uid", 99) == {"v/i-2": ""}
+    assert {path.name for path in tmp_path.iterdir()} == {"uid"}
+    say(tmp_path / "uid/v/i-2.log", "more\n")
+    logs.note()
+    group = logs.group("us-east-1", "ep")
+    assert lines(group) == {"v/i-2": ["more"]}
+    assert group
+    assert group.created == 7000
+    assert logs.tails("uid", 99) == {"v/i-2": "more\n"}
+
+
+def test_what_is_noted_after_somebody_has_read_is_later(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    first, second = logs.open("uid/v/a"), logs.open("uid/v/b")
+    times = []
+    for path in (second, first, second):
+        say(path, "said\n")
+        logs.note()
+        group = logs.group("us-east-1", "ep")
+        assert group
+        times.append(max(event.time for it in group.streams.values() for event in it.events(0)))
+    assert times == sorted({*times})
+
+
+async def test_growth_is_noted_without_anybody_reading(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    before = logs.open("uid/v/a")
+    watching = asyncio.create_task(logs.watch())
+    await asyncio.sleep(0)
+    opened = logs.open("uid/v/b")
+    async with asyncio.timeout(30):
+        for path in (before, opened, before):
+            say(path, "said\n")
+            await noted(logs, f"v/{path.stem}", path.stat().st_size)
+    logs.close("uid/v/b")
+    say(opened, "unseen\n")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert lines(logs.group("us-east-1", "ep")) == {"v/a": ["said", "said"], "v/b": ["said", "unseen"]}
+
+
+async def noted(logs: LogFiles, stream: str, size: int) -> None:
+    """Wait until a stream's output is noted up to this size."""
+    while True:
+        group = logs.group("us-east-1", "ep")
+        if group and (span := group.streams[stream].span()) and span.end == size:
+            return
+        await asyncio.sleep(0.01)

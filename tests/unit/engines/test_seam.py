@@ -17,7 +17,7 @@ ABOVE = sorted(
     for path in (SOURCE / package).rglob("*.py")
 )
 WIRING = "control/main.py"  # it chooses the engine
-SHARED = {"engine", "log_files", "sockets"}  # of engines/: what others may import
+SHARED = {"engine", "log_files", "log_stream", "sockets"}  # of engines/: what others may import
 GATEWAYS = {"hosting/gateway_links.py", "gateway/control_link.py"}  # know gateways' pids
 TRANSPORT = {"gateway/routes.py", "gateway/main.py"}  # the Host header of a server on TCP; control's own socket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ async def test_each_container_has_its_own_folder_log_name_and_environment(stage:
     assert second.environment["SAGEMAKER_MULTI_MODEL"] == "true"
     assert (stage.containers() / first.id / "model").is_dir()
     assert (stage.containers() / second.id / "models").is_dir()
-    logs = f"e1/v/{SPOT.id}"
+    logs = f"e1/v/{SPOT.aws_id}"
     assert [first.launch.log, second.launch.log] == [f"{logs}/first", f"{logs}/container-2"]
     assert instance.addresses == tuple(f"unix:{stage.folder}/c/{container.id}/s" for container in (first, second))
     await stopped(instance)
@@ -150,7 +151,8 @@ async def test_a_container_that_is_alone_is_named_as_on_aws(stage: Stage) -> Non
     instance.begin()
     await stage.until(instance, "ready")
     assert stage.started(0).environment["HOSTNAME"] == "container-0.local"
-    assert stage.started(0).launch.log == f"e1/v/{SPOT.id}"
+    assert stage.started(0).launch.log == f"e1/v/{SPOT.aws_id}"
+    assert re.fullmatch("i-[0-9a-f]{17}", SPOT.aws_id)
     await stopped(instance)
 
 

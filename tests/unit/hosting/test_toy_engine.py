@@ -172,7 +172,7 @@ async def test_an_endpoint_is_served_updated_and_deleted_on_a_toy_engine(ground:
         await engine.crash(f"{uid}.1.0.0.0")
         await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.1", f"{uid}.1.0.1.0"])
         streams = {log["container"]: log["log"] for log in await reconciler.logs("us-east-1", "ep", 100) or []}
-        assert streams[f"v/{uid}.1.0.0.1"] == f"the toy {uid}.1.0.0.1 speaks"
+        assert streams[f"v/{reconciler.instances[f'{uid}.1.0.0.1'].key.aws_id}"] == f"the toy {uid}.1.0.0.1 speaks"
 
         ground.update(uid, {"v": 1})
         await gateway.until(lambda: gateway.places() == [f"{uid}.2.0.0.0"])
