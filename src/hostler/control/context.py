@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from hostler.artifacts.source import Source
 from hostler.core.endpoints.status import EndpointView
-from hostler.hosting.faults import Faults
 from hostler.engines.log_files import LogFiles
+from hostler.hosting.faults import Faults
 from hostler.settings import Settings
 from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document, EndpointRecord, Revision
