@@ -69,6 +69,7 @@ CALLS = {
     "AWS's Host name": ("POST", "/", "", FORM | {"host": "iam.amazonaws.com"}, Call("iam", Protocol.QUERY, "")),
     "AWS's Host name of a bucket": ("GET", "/k", "", {"host": "b.s3.eu-west-1.amazonaws.com"}, S3),
     "a signature before AWS's Host name": ("GET", "/k", "", signed("s3", host="lambda.eu-west-1.amazonaws.com"), S3),
+    "a listing of a virtual bucket": ("GET", "/", "Action=1", {"host": "b.localhost"}, S3),
     "nothing": ("GET", "/", "", {}, S3),
     "a signature that cannot be read": ("GET", "/", "", {"authorization": "AWS4-HMAC-SHA256 Credential=x"}, S3),
 }  # fmt: skip
