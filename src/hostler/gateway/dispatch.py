@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
+from hostler.aws import errors as aws_errors
 from hostler.aws.classify import invoked
 from hostler.aws.hosts import is_aws
+from hostler.errors import ApiError
 from hostler.gateway import errors
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.invoke.invocation import Invocation
@@ -103,11 +105,11 @@ class Dispatcher:
         name, operation = invoked(request.method, request.path)
         if not self.admission.admits(request.headers, request.path):
             message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
-            body, content_type, headers = errors.of_any_api(403, message)
+            refusal, request_id = ApiError("AccessDeniedException", message, 403), self.invoker.context.request_id()
+            answer = aws_errors.render(errors.api(request), refusal, request_id)
             if operation:
-                request_id = self.invoker.context.request_id()
-                self.invoker.log_refusal(request, name, 403, "AccessDeniedException", request_id, len(body))
-            request.answer(403, body, content_type, headers)
+                self.invoker.log_refusal(request, name, 403, refusal.code, request_id, len(answer.body))
+            errors.send(request, answer)
         elif kind := self.kinds.get(operation):
             self.invoker.invoke(request, name, kind)
         elif operation:

@@ -54,7 +54,7 @@ def send(request: Request, rendered: aws_errors.Answer) -> None:
 
 def of_any_api(status: int, message: str) -> tuple[bytes, str, Headers]:
     """Render an error before it is known which API was meant: the parsers of both JSON protocols can read it."""
-    kind = {403: "AccessDeniedException", 408: "RequestTimeoutException", 500: "InternalFailure"}.get(status, "")
+    kind = {408: "RequestTimeoutException", 500: "InternalFailure"}.get(status, "")
     kind = kind or ("ServiceUnavailable" if status >= 500 else "ValidationError")
     body = {"__type": kind, "message": message, "Message": message}
     return msgspec.json.encode(body), "application/json", (("x-amzn-ErrorType", kind),)
