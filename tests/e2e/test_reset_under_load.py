@@ -20,9 +20,14 @@ def test_a_reset_under_load_is_noticed_by_those_alone_whose_things_are_gone() ->
     with running() as hostler:
         hostler.endpoint("kept", answer="kept")
         asyncio.run(_reset_repeatedly(hostler, hostler.contents()))
+        assert _groups(hostler) == ["/aws/sagemaker/Endpoints/kept"]
         hostler.reset()
-        assert hostler.contents() == []
+        assert _groups(hostler) == hostler.contents() == []
         assert hostler.page("GET", "/_hostler/endpoints") == {"endpoints": []}
+
+
+def _groups(hostler: Hostler) -> list[str]:
+    return [group["logGroupName"] for group in hostler.client("logs").describe_log_groups()["logGroups"]]
 
 
 async def _reset_repeatedly(hostler: Hostler, keep: list[str]) -> None:

@@ -34,9 +34,10 @@ async def contents(context: Context) -> list[str]:
 
 
 async def reset(context: Context, keep: Collection[str]) -> list[str]:
-    """Delete all of `contents` but `keep`, tags and objects with it, and all faults on purpose.
+    """Delete all of `contents` but `keep`, with its tags, objects and logs, and all faults on purpose.
 
-    Return the ARNs of endpoints that are still there.
+    Metrics stay, as on AWS: gateways write those of the last second later. Return the ARNs of endpoints that are
+    still there.
 
     1. The endpoints are marked for deletion; models and configs are deleted at once: no endpoint needs them any more.
     2. Their instances end, after the calls that are in flight there.
@@ -48,6 +49,7 @@ async def reset(context: Context, keep: Collection[str]) -> list[str]:
     longest = context.settings.invoke_timeout + 2 * contract.STOP_GRACE
     await asyncio.gather(*(context.lifecycle.settled(uid, longest) for uid in deleting))  # 2.
     await asyncio.to_thread(_remove_buckets, context, keep)  # 3.
+    await asyncio.to_thread(context.logs.forget_deleted)
     present = await context.store_thread.call(clearing.arns, context.store)
     return [arn for arn in deleting.values() if arn in present]
 

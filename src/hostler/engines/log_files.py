@@ -235,6 +235,12 @@ class LogFiles:
             if number > DELETED_KEPT or left < 0:
                 self._forget(uid)
 
+    def forget_deleted(self) -> None:
+        """Remove the logs of all endpoints that are deleted."""
+        for uid, endpoint in [*self._known().items()]:
+            if endpoint.deleted:
+                self._forget(uid)
+
     def delete(self, region: str, name: str) -> None:
         """Delete a group. What its running containers write from now on makes it anew."""
         for uid in self._uids(region, name):
