@@ -107,12 +107,10 @@ class MetricStore:
         if unit:
             query = query.where(series.c.unit == unit)
         with self._transaction() as connection:
-            rows = connection.execute(query.group_by("slot", series.c.unit).order_by("slot", series.c.unit))
-            return [
-                Reading(slot, of, Statistics(*values, *([unpack(packed[0])] if packed else [])))
-                for slot, of, *values in rows
-                for values, packed in [(values[:4], values[4:])]
-            ]
+            rows = connection.execute(query.group_by("slot", series.c.unit).order_by("slot", series.c.unit)).all()
+        if distribution:
+            return [Reading(slot, of, Statistics(n, s, low, high, unpack(b))) for slot, of, n, s, low, high, b in rows]
+        return [Reading(slot, of, Statistics(n, s, low, high)) for slot, of, n, s, low, high in rows]
 
     def find(
         self,

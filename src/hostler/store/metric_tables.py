@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -116,16 +117,12 @@ def pack(buckets: Mapping[int, float]) -> bytes:
 
 
 def unpack(packed: bytes) -> dict[int, float]:
-    buckets: dict[int, float] = {}
-    _add(buckets, packed)
-    return buckets
+    flat = msgspec.msgpack.decode(packed)
+    return dict(zip(accumulate(flat[::2]), flat[1::2], strict=True))
 
 
 def _add(buckets: dict[int, float], packed: bytes) -> None:
-    flat = msgspec.msgpack.decode(packed)
-    bucket = 0
-    for distance, times in zip(flat[::2], flat[1::2], strict=True):
-        bucket += distance
+    for bucket, times in unpack(packed).items():
         buckets[bucket] = buckets.get(bucket, 0) + times
 
 

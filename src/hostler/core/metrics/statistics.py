@@ -8,8 +8,10 @@ such a set has no percentiles, as on AWS (§9.1).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 ERROR = 0.01  # of a value that stands for its bucket, relative
 _GAMMA = (1 + ERROR) / (1 - ERROR)  # each bucket's upper bound is that of the one before, times this
@@ -79,13 +81,10 @@ class Statistics:
         if percent <= 0:
             return self.minimum
         rank = self.count * percent / 100 * (1 - 1e-12)  # less what the product may be too large by
-        if percent < 100:
-            below = 0.0
-            for bucket in sorted(self.buckets):
-                below += self.buckets[bucket]
-                if below >= rank:
-                    return self._value(bucket)
-        return self.maximum
+        ordered = sorted(self.buckets)
+        counts = [*accumulate(map(self.buckets.__getitem__, ordered))]  # of all values up to a bucket
+        place = bisect_left(counts, rank)
+        return self._value(ordered[place]) if percent < 100 and place < len(ordered) else self.maximum
 
     def distribution(self) -> Iterator[tuple[float, float]]:
         """Yield each bucket's value and how many values are in it, the smallest first."""
