@@ -12,9 +12,11 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from stage import running
 
 from hostler.core.metrics.series import Point, series
 from hostler.core.metrics.statistics import Statistics
+from hostler.store.metric_store import MetricsUnavailable
 
 PROTOCOLS = ["smithy-rpc-v2-cbor", "json", "query"]
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)  # of the stage's clock, 22:13:20; it is some seconds later by now
@@ -565,3 +567,28 @@ def test_a_compressed_body_that_is_none_or_too_large_is_refused(shared_stage, bo
         urllib.request.urlopen(request)
     assert caught.value.code in (400, 413)
     caught.value.close()
+
+
+# --- a file that cannot be used -----------------------------------------------------------------------------------
+
+
+def test_a_file_of_metrics_that_cannot_be_opened_stops_nothing_else(tmp_path):
+    (tmp_path / "metrics.db").mkdir()
+    with running(tmp_path) as stage:
+        client = stage.client("cloudwatch")
+        for call in (lambda: put(client, "N", Value=1), lambda: client.list_metrics()):
+            with pytest.raises(client.exceptions.InternalServiceFault, match="cannot use its file of metrics"):
+                call()
+        assert stage.client().list_models()["Models"] == []
+
+
+def test_metrics_that_cannot_be_collected_leave_those_that_are_there(tmp_path):
+    with running(tmp_path) as stage:
+        client = stage.client("cloudwatch")
+        put(client, "N", Value=1)
+
+        async def full():
+            raise MetricsUnavailable("the disk is full")
+
+        stage.context.collect_metrics = full
+        assert len(client.list_metrics()["Metrics"]) == 1

@@ -36,7 +36,7 @@ class MetricsUnavailable(ApiError):
     """The file cannot be read or written now, above all on a full disk; nothing was changed."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__("InternalServiceError", f"hostler cannot use its file of metrics: {reason}.", 500)
+        super().__init__("InternalServiceFault", f"hostler cannot use its file of metrics: {reason}.", 500)
 
 
 class Reading(NamedTuple):

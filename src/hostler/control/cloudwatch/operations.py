@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from hostler.control.cloudwatch import metric_data, metric_list, metric_statistics, metric_writes
 from hostler.control.context import Context, Function
-from hostler.store.metric_store import MetricStore
+from hostler.store.metric_store import MetricStore, MetricsUnavailable
 from hostler.store.records import Document
 
 _Read = Callable[[MetricStore, str, Document, float], Document]
@@ -14,7 +15,8 @@ _Read = Callable[[MetricStore, str, Document, float], Document]
 
 def _reads(read: _Read) -> Function:
     async def operation(context: Context, region: str, request: Document) -> Document:
-        await context.collect_metrics()
+        with contextlib.suppress(MetricsUnavailable):  # what is there can be read, even from a full disk
+            await context.collect_metrics()
         return await context.metric_thread.call(read, context.metric_store, region, request, context.now())
 
     return operation
