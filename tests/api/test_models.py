@@ -103,6 +103,13 @@ def test_a_single_models_archive_must_exist(sagemaker, url, shown):
     assert message == f"Could not find model data at {shown}."
 
 
+def test_model_data_in_a_public_bucket_of_awss_are_named_with_what_helps(sagemaker):
+    container = SINGLE | {"ModelDataUrl": "s3://jumpstart-cache-prod-us-west-2/missing.tar.gz"}
+    message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=container)
+    assert message.startswith("Could not find model data at s3://jumpstart-cache-prod-us-west-2/missing.tar.gz. ")
+    assert "into s3/jumpstart-cache-prod-us-west-2/ of the data folder." in message
+
+
 def test_an_empty_prefix_of_a_multi_model_is_accepted(sagemaker):
     for number, url in enumerate(
         ["s3://b/missing/", "s3://b/missing", "s3://b", "https://b.s3.amazonaws.com/missing/"]

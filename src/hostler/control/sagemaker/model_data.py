@@ -10,6 +10,7 @@ from hostler.control.context import Context
 from hostler.control.sagemaker.aws_messages import not_hosted
 from hostler.core.endpoints.resources import DataForm
 from hostler.errors import ApiError, ArtifactError, ArtifactMissing, StorageUnavailable, ValidationException
+from hostler.s3 import sample_buckets
 from hostler.store.documents import is_multi_model, model_data
 from hostler.store.records import Document
 
@@ -74,8 +75,10 @@ async def _check_readable(context: Context, url: names.S3Url, form: DataForm) ->
     try:
         await check_readable(context.source, url.bucket, url.key, form)
     except (ArtifactMissing, names.UnsafeName) as error:
-        reason = f" {error}" if url.bucket == names.FILES else ""  # of a file, which is an addition of ours
-        raise ValidationException(f"Could not find model data at {url}.{reason}") from None  # rule 7
+        reason = str(error) if url.bucket == names.FILES else ""  # of a file, which is an addition of ours
+        if not context.settings.s3_endpoint:
+            reason = reason or sample_buckets.advice(url.bucket)
+        raise ValidationException(f"Could not find model data at {url}. {reason}".rstrip()) from None  # rule 7
     except StorageUnavailable as error:
         raise ApiError("ServiceUnavailable", f"The storage of model data cannot be reached: {error}", 503) from None
     except ArtifactError as error:
