@@ -124,6 +124,7 @@ def test_the_group_outlives_its_endpoint_and_a_new_one_goes_on_with_it(talking: 
     say(talking, "again", "first")
     delete(talking, "again")
     assert messages(talking, "again") == ["Serving.", "first"]
+    assert [*shown_by_hostler_logs(talking, "again").values()] == [["Serving.", "first"]]
     first = events(talking, "again")
     talking.sm.create_endpoint(EndpointName="again", EndpointConfigName="again")
     talking.wait_in_service("again")

@@ -42,7 +42,9 @@ class Lifecycle(Protocol):
         """Return targets of an endpoint, or of all if `name` is empty, as JSON values; or a text why it has none."""
 
     async def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """Return the last `tail` bytes of each instance's log, as JSON values; None if there is no such endpoint."""
+        """Return the last `tail` bytes of each instance's log, as JSON values; None if there is no such endpoint, and
+        no logs of one that is deleted.
+        """
 
 
 @dataclass

@@ -63,9 +63,12 @@ class Group(msgspec.Struct, frozen=True):
 class LogFiles:
     """All streams below one folder. Only the control that starts or takes over a container has its stream open."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, clock: Callable[[], float] = time.time, growth: Callable[[], Growth] = Growth
+    ) -> None:
         self._folder = folder
         self._clock = clock
+        self._begin_growth = growth
         self._endpoints: dict[str, _Endpoint] | None = None  # by uid; None: not read yet
         self._growth: Growth | None = None
         self._open: dict[str, LogStream] = {}
@@ -98,6 +101,13 @@ class LogFiles:
             self._watch(stream, path)
         return path
 
+    def take_over(self, stream: str) -> None:
+        """Open a stream whose container runs already. That goes on, whatever becomes of its log."""
+        try:
+            self.open(stream)
+        except (OSError, names.UnsafeName) as error:
+            log.warning("the log %s is not read any more: %s", stream, error)
+
     def close(self, stream: str) -> None:
         """End a stream: its container writes no more."""
         if (ended := self._open.get(stream)) is not None:
@@ -129,7 +139,7 @@ class LogFiles:
     async def watch(self) -> None:
         """Note all growth, a tenth of a second after it at the latest, until cancelled. At rest it is not woken."""
         try:
-            self._growth = Growth()
+            self._growth = self._begin_growth()
         except OSError as error:
             log.warning("nothing tells when logs grow, so the times of their lines are a minute exact: %s", error)
             while True:
@@ -189,6 +199,10 @@ class LogFiles:
                 uids[endpoint.name].append(uid)
         groups = (self._group(region, name, of_name) for name, of_name in sorted(uids.items()))
         return {group.endpoint: group for group in groups if group.streams}
+
+    def last(self, region: str, name: str) -> str | None:
+        """Return the uid of the last endpoint of a name, deleted or not, that has logs; None if there is none."""
+        return max(self._uids(region, name), default=None)
 
     def group(self, region: str, name: str) -> Group | None:
         """Return the group of an endpoint's name; None if there is none."""

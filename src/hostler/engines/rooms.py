@@ -78,7 +78,7 @@ class Rooms:
         rooms = self._rooms.setdefault(instance, {})
         if position not in rooms:
             rooms[position] = self._room(instance, position, server, log)
-            self.logs.open(log)
+            self.logs.take_over(log)
         rooms[position].storage.shown = shown
 
     async def remove(self, instance: str) -> None:

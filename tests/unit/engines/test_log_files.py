@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from hostler.engines import log_files
+from hostler.engines.growth import Growth
 from hostler.engines.log_files import KEPT, Group, LogFiles
 from hostler.names import UnsafeName
 
@@ -175,6 +177,29 @@ async def test_growth_is_noted_without_anybody_reading(tmp_path: Path) -> None:
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     assert lines(logs.group("us-east-1", "ep")) == {"v/a": ["said", "said"], "v/b": ["said", "unseen"]}
+
+
+@pytest.mark.simulated
+async def test_where_nothing_tells_what_grows_logs_are_looked_at_each_minute(tmp_path: Path) -> None:
+    def refused() -> Growth:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    logs = LogFiles(tmp_path, Clock(), refused)
+    logs.belongs("uid", "us-east-1/ep")
+    watching = asyncio.create_task(logs.watch())
+    say(logs.open("uid/v/a"), "said\n")
+    await asyncio.sleep(61)
+    assert lines(logs.group("us-east-1", "ep")) == {"v/a": ["said"]}
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+def test_a_container_that_runs_is_taken_over_though_its_log_cannot_be(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep")
+    (tmp_path / "uid").write_text("in the way")
+    logs.take_over("uid/v/i")
+    logs.take_over("uid/../../i")
+    assert logs.group("us-east-1", "ep") is None
 
 
 async def noted(logs: LogFiles, stream: str, size: int) -> None:
