@@ -311,6 +311,26 @@ def test_a_rare_term_is_found_behind_much_that_does_not_match(endpoint):
     assert endpoint.messages(filterPattern="needle") == ["needle"]
 
 
+@pytest.mark.slow
+def test_a_million_lines_come_once_each(endpoint):
+    lines = 250_000
+    for stream in "abcd":
+        endpoint.say(f"v/{stream}", "".join(f"{stream} {number}\n" for number in range(lines)))
+    expected = [f"{stream} {number}" for stream in "abcd" for number in range(lines)]
+    events = endpoint.filtered()
+    assert [event["message"] for event in events] == expected  # they were seen at one time
+    assert len({event["eventId"] for event in events}) == len(expected)
+    token, found = None, []
+    while True:
+        more = {"nextToken": token} if token else {"startFromHead": True}
+        page = endpoint.client.get_log_events(logGroupName=endpoint.group, logStreamName="v/c", **more)
+        found += [event["message"] for event in page["events"]]
+        if page["nextForwardToken"] == token:
+            break
+        token = page["nextForwardToken"]
+    assert found == expected[2 * lines : 3 * lines]
+
+
 # --- what is gone -----------------------------------------------------------------------------------------------------
 
 

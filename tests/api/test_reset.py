@@ -91,3 +91,13 @@ def test_a_real_s3_is_left_alone(tmp_path):
         assert resources(stage) == []
         assert get(stage, PAGE, "POST")[0] == 200
         assert (tmp_path / "s3" / "mine").exists()
+
+
+def test_log_groups_are_deleted_as_well_but_what_is_kept(stage):
+    for uid in ("kept", "gone"):
+        stage.context.logs.belongs(uid, f"us-east-1/{uid}")
+        stage.context.logs.open(f"{uid}/v/i")
+    kept = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/sagemaker/Endpoints/kept"
+    assert kept in resources(stage)
+    assert get(stage, PAGE, "POST", json.dumps({"keep": [kept]}).encode())[0] == 200
+    assert resources(stage) == [kept]

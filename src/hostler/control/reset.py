@@ -27,10 +27,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 async def contents(context: Context) -> list[str]:
-    """Return the ARNs of all models, endpoint configs and endpoints, and of the buckets of the embedded S3."""
+    """Return the ARNs of all models, endpoint configs, endpoints and log groups, and of the embedded S3's buckets."""
     arns = await context.store_thread.call(clearing.arns, context.store)
+    groups = await asyncio.to_thread(context.logs.groups)
     buckets = await asyncio.to_thread(_buckets, context)
-    return [*arns, *(f"{_BUCKET}{bucket}" for bucket in buckets)]
+    return [*arns, *(group.arn for group in groups), *(f"{_BUCKET}{bucket}" for bucket in buckets)]
 
 
 async def reset(context: Context, keep: Collection[str]) -> list[str]:
@@ -41,17 +42,24 @@ async def reset(context: Context, keep: Collection[str]) -> list[str]:
 
     1. The endpoints are marked for deletion; models and configs are deleted at once: no endpoint needs them any more.
     2. Their instances end, after the calls that are in flight there.
-    3. The buckets go last: until then a target may be on its way.
+    3. The logs and the buckets go last: until then a container may write, or a target may be on its way.
     """
     context.faults.remove(None)
     deleting = await context.store_thread.call(clearing.clear, context.store, keep, context.now())  # 1.
     context.lifecycle.wake()
     longest = context.settings.invoke_timeout + 2 * contract.STOP_GRACE
     await asyncio.gather(*(context.lifecycle.settled(uid, longest) for uid in deleting))  # 2.
-    await asyncio.to_thread(_remove_buckets, context, keep)  # 3.
+    await asyncio.to_thread(_remove_logs, context, keep)  # 3.
+    await asyncio.to_thread(_remove_buckets, context, keep)
     await asyncio.to_thread(context.logs.forget_deleted)
     present = await context.store_thread.call(clearing.arns, context.store)
     return [arn for arn in deleting.values() if arn in present]
+
+
+def _remove_logs(context: Context, keep: Collection[str]) -> None:
+    for group in context.logs.groups():
+        if group.arn not in keep:
+            context.logs.delete(group.region, group.endpoint)
 
 
 def _buckets(context: Context) -> list[str]:

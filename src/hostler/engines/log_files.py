@@ -55,6 +55,10 @@ class Group(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return names.LOG_GROUPS + self.endpoint
 
+    @property
+    def arn(self) -> str:
+        return names.log_group_arn(self.region, self.endpoint)
+
     def size(self) -> int:
         """Return the bytes of output that it holds."""
         return sum(span.end - span.begin for stream in self.streams.values() if (span := stream.span()))
@@ -191,14 +195,10 @@ class LogFiles:
         """Return the last `tail` bytes of each stream of an endpoint, by its name without the uid."""
         return {name: self.tail(f"{uid}/{name}", tail) for name in self._names(uid)}
 
-    def groups(self, region: str) -> dict[str, Group]:
-        """Return a region's groups by the names of their endpoints."""
-        uids: dict[str, list[str]] = defaultdict(list)
-        for uid, endpoint in [*self._known().items()]:
-            if endpoint.region == region:
-                uids[endpoint.name].append(uid)
-        groups = (self._group(region, name, of_name) for name, of_name in sorted(uids.items()))
-        return {group.endpoint: group for group in groups if group.streams}
+    def groups(self) -> list[Group]:
+        """Return all groups, in order of their regions and names."""
+        known = sorted({(it.region, it.name) for it in [*self._known().values()]})
+        return [group for region, name in known if (group := self.group(region, name))]
 
     def last(self, region: str, name: str) -> str | None:
         """Return the uid of the last endpoint of a name, deleted or not, that has logs; None if there is none."""
@@ -206,10 +206,7 @@ class LogFiles:
 
     def group(self, region: str, name: str) -> Group | None:
         """Return the group of an endpoint's name; None if there is none."""
-        group = self._group(region, name, self._uids(region, name))
-        return group if group.streams else None
-
-    def _group(self, region: str, name: str, uids: Collection[str]) -> Group:
+        uids = self._uids(region, name)
         streams = {
             stream: LogStream(self.path(f"{uid}/{stream}"), ended=f"{uid}/{stream}" not in self._open)
             for uid in uids
@@ -217,7 +214,7 @@ class LogFiles:
         }
         there = {stream: it for stream, it in sorted(streams.items()) if it.span()}
         created = min((self._known()[uid].created for uid in uids), default=0)
-        return Group(region, name, created, there)
+        return Group(region, name, created, there) if there else None
 
     def _names(self, uid: str) -> list[str]:
         folder = self._folder / uid

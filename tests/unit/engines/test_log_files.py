@@ -81,8 +81,7 @@ def test_endpoints_of_the_same_name_one_after_another_share_a_group(tmp_path: Pa
     assert lines(group) == {"v/i-1": ["first"], "v/i-3": ["second"]}
     assert group
     assert (group.name, group.created, group.size()) == ("/aws/sagemaker/Endpoints/ep", 1000, 13)
-    assert [*logs.groups("us-east-1")] == ["Ep", "ep"]
-    assert logs.groups("eu-west-1") == {}
+    assert [group.endpoint for group in logs.groups()] == ["Ep", "ep"]
     assert logs.group("eu-west-1", "ep") is None
 
 
@@ -112,7 +111,7 @@ def test_the_logs_of_deleted_endpoints_are_kept_up_to_a_number(tmp_path: Path) -
         say(logs.open(f"e{number}/v/i"), "said\n")
         logs.close(f"e{number}/v/i")
         logs.retire(f"e{number}")
-    assert len(logs.groups("us-east-1")) == log_files.DELETED_KEPT
+    assert len(logs.groups()) == log_files.DELETED_KEPT
     assert logs.group("us-east-1", "ep-1") is None
     assert not (tmp_path / "e1").exists()
     assert logs.group("us-east-1", "ep-2")
@@ -137,7 +136,7 @@ def test_a_deleted_group_is_gone_until_a_container_that_runs_says_more(tmp_path:
     clock.now = 7
     logs.delete("us-east-1", "ep")
     assert logs.group("us-east-1", "ep") is None
-    assert logs.groups("us-east-1") == {}
+    assert logs.groups() == []
     assert logs.tails("uid", 99) == {"v/i-2": ""}
     assert {path.name for path in tmp_path.iterdir()} == {"uid"}
     say(tmp_path / "uid/v/i-2.log", "more\n")

@@ -46,7 +46,7 @@ async def describe_log_groups(context: Context, region: str, request: Document) 
 
 
 def _describe_groups(logs: LogFiles, region: str, request: Document) -> Document:
-    groups = {group.name: group for group in logs.groups(region).values()}
+    groups = {group.name: group for group in logs.groups() if group.region == region}
     prefix, pattern = request.get("logGroupNamePrefix", ""), request.get("logGroupNamePattern", "")
     named = [_name_of(region, identifier) for identifier in request.get("logGroupIdentifiers", ())]
     fits = [
@@ -59,12 +59,11 @@ def _describe_groups(logs: LogFiles, region: str, request: Document) -> Document
 
 
 def _group_document(group: Group, *, brief: bool) -> Document:
-    arn = names.log_group_arn(group.region, group.endpoint)
-    document = {"logGroupName": group.name, "creationTime": group.created, "arn": f"{arn}:*"}
+    document = {"logGroupName": group.name, "creationTime": group.created, "arn": f"{group.arn}:*"}
     if brief:  # as AWS answers a request with logGroupNamePattern
         return document
     return document | {
-        "metricFilterCount": 0, "storedBytes": group.size(), "logGroupClass": "STANDARD", "logGroupArn": arn,
+        "metricFilterCount": 0, "storedBytes": group.size(), "logGroupClass": "STANDARD", "logGroupArn": group.arn,
     }  # fmt: skip
 
 
@@ -126,7 +125,7 @@ def _last_time(stream: LogStream) -> int:
 
 def _stream_document(group: Group, name: str) -> Document:
     stream = group.streams[name]
-    arn = f"{names.log_group_arn(group.region, group.endpoint)}:log-stream:{name}"
+    arn = f"{group.arn}:log-stream:{name}"
     span = stream.span()
     document: Document = {
         "logStreamName": name, "creationTime": span.created if span else group.created, "arn": arn, "storedBytes": 0,
