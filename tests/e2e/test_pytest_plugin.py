@@ -148,7 +148,7 @@ def suite(tmp_path: Path) -> Iterator[Suite]:
         shutil.rmtree(temporary)
 
 
-PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-q")
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error", "-q")
 
 
 def test_the_module_of_the_readme_passes_as_it_stands_and_leaves_nothing(suite: Suite) -> None:

@@ -38,6 +38,7 @@ _NEEDED = {  # whatever a hostler.toml or a variable says: calls of `Hostler` mu
     "RESET": "true",
     "FAULTS": "true",
 }
+_PACKAGES = "; its packages are not installed here: install them, or name the command of an environment that has them"
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
 
 
@@ -75,7 +76,9 @@ def running(
             try:
                 url = process.wait_until_ready(within)
             except NotReady as error:
-                raise NotReady(f"hostler did not come up: {error}\n{process.output()[-4000:].strip()}") from None
+                printed = process.output()[-4000:].strip()
+                advice = _PACKAGES if "ModuleNotFoundError" in printed else ""
+                raise NotReady(f"hostler did not come up: {error}{advice}\n{printed}") from None
             yield Hostler(url, environment["HOSTLER_REGION"])
         finally:
             process.end()
@@ -150,15 +153,12 @@ class Hostler:
         self.s3("PUT", endpoint.bucket)
         for target, each in packed.items():
             self.s3("PUT", endpoint.bucket, target, each.archive)
-        url = f"s3://{endpoint.bucket}/"
+        many, url = isinstance(given, Mapping), f"s3://{endpoint.bucket}/"
         container = {
             "Image": image or archives.image_of([*packed.values()]),
             "Environment": dict(environment or {}),
-            **(
-                {"Mode": "MultiModel", "ModelDataUrl": url}
-                if isinstance(given, Mapping)
-                else {"ModelDataUrl": f"{url}model.tar.gz"}
-            ),
+            "Mode": "MultiModel" if many else "SingleModel",
+            "ModelDataUrl": url if many else f"{url}model.tar.gz",
         }
         self.call("CreateModel", ModelName=name, ExecutionRoleArn=_ROLE, PrimaryContainer=container)
         variant = {"VariantName": "AllTraffic", "ModelName": name, "InstanceType": "ml.m5.large"}
@@ -243,9 +243,7 @@ class Endpoint:
     def wait(self, within: float = _SETTLED_WITHIN) -> None:
         """Wait until it is InService. Raises EndpointFailed."""
         give_up = time.monotonic() + within
-        while (described := self._hostler.call("DescribeEndpoint", EndpointName=self.name))[
-            "EndpointStatus"
-        ] != "InService":
+        while (described := self._describe())["EndpointStatus"] != "InService":
             if described["EndpointStatus"] == "Failed":
                 raise EndpointFailed(f"{self.name}: {described['FailureReason']}")
             if time.monotonic() > give_up:
@@ -257,13 +255,15 @@ class Endpoint:
         for operation, member in _DELETES.items():
             with contextlib.suppress(Refused):
                 self._hostler.call(operation, **{member: self.name})
-        with contextlib.suppress(Refused):  # there is none of that name
-            while True:
-                self._hostler.call("DescribeEndpoint", EndpointName=self.name)
+        with contextlib.suppress(Refused):  # there is none of that name any more
+            while self._describe()["EndpointStatus"] == "Deleting":
                 time.sleep(_LOOK)
         for target in (*self.targets, ""):
             with contextlib.suppress(Refused):
                 self._hostler.s3("DELETE", self.bucket, target)
+
+    def _describe(self) -> Any:
+        return self._hostler.call("DescribeEndpoint", EndpointName=self.name)
 
     def __enter__(self) -> Endpoint:
         return self
