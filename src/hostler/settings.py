@@ -356,7 +356,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
     settings = [setting.name.upper() for setting in Settings.described()]
     names = [name.removeprefix("HOSTLER_") for name in sorted(environ) if name.startswith("HOSTLER_")]
-    unknown = [name for name in names if name not in (*settings, "CONFIG") and not name.startswith("TEST_")]
+    unknown = [name for name in names if name not in (*settings, "CONFIG", "UNSET") and not name.startswith("TEST_")]
     similar = [next(iter(get_close_matches(name, settings, 1)), "") for name in unknown]
     return [(variable(name), match and variable(match)) for name, match in zip(unknown, similar, strict=True)]
 

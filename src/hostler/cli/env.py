@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
+from hostler.cli.aws_hosts import undone
+from hostler.cli.aws_hosts import variables as named_by_aws
 from hostler.cli.http import get, url
 from hostler.cli.options import KEY, Failure, data_option, find_running
 from hostler.settings import variable
@@ -19,6 +21,7 @@ _SHELLS: dict[str, Callable[[str, str], str]] = {
     "powershell": lambda name, value: "$Env:{} = '{}'".format(name, value.replace("'", "''")),
     "dotenv": lambda name, value: f"{name}={value}",
 }
+_UNSET = {"sh": "unset {}", "fish": "set -e {}", "powershell": "Remove-Item Env:{} -ErrorAction Ignore"}
 
 
 @click.command()
@@ -28,16 +31,30 @@ _SHELLS: dict[str, Callable[[str, str], str]] = {
 @click.option("--powershell", is_flag=True, help="For PowerShell.")
 @click.option("--dotenv", is_flag=True, help="As lines of a .env file.")
 @click.option("--json", is_flag=True, help="Print JSON.")
-def env(data: str | None, **forms: bool) -> None:
+@click.option("--aws-hosts", "aws_hosts", is_flag=True, help="Programs reach hostler by AWS's own host names, too.")
+@click.option("--unset", is_flag=True, help="Undo --aws-hosts, also when hostler has ended.")
+def env(data: str | None, aws_hosts: bool, unset: bool, **forms: bool) -> None:
     """Print the variables that point AWS clients at hostler: eval "$(hostler env)".
 
     With the setting s3_endpoint, S3 calls go to that endpoint. With it, or with signatures = verify, no credentials are
     printed: the shell's own are used.
+
+    \b
+      eval "$(hostler env --aws-hosts)"    the SageMaker SDK, which calls AWS by name, comes here, too
+      eval "$(hostler env --unset)"        each variable is again what it was
     """
     chosen = [form for form, is_set in forms.items() if is_set]
     if len(chosen) > 1:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
     form = chosen[0] if chosen else "sh"
+    if unset:
+        _print(form, undone(os.environ))
+    else:
+        _print(form, _variables(data, aws_hosts))
+
+
+def _variables(data: str | None, aws_hosts: bool) -> dict[str, str]:
+    """Return the variables; warn if nobody answers there."""
     resolved = find_running(data)
     variables = {
         "AWS_ENDPOINT_URL": url(resolved),
@@ -54,12 +71,22 @@ def env(data: str | None, **forms: bool) -> None:
         get(resolved, "/_hostler/health", patience=3)
     except Failure as failure:
         failure.show()
+    if aws_hosts:
+        return named_by_aws(resolved, variables, os.environ)
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         click.echo(
             "hostler: AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true: clients will not come here; unset it", err=True
         )
+    return variables
+
+
+def _print(form: str, variables: Mapping[str, str | None]) -> None:
+    """Print variables in the form of a shell. None: not set, which a .env file says by not naming it."""
     if form == "json":
         click.echo(json.dumps(variables, indent=2))
         return
     for name, value in variables.items():
-        click.echo(_SHELLS[form](name, value))
+        if value is not None:
+            click.echo(_SHELLS[form](name, value))
+        elif form in _UNSET:
+            click.echo(_UNSET[form].format(name))
