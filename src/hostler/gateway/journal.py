@@ -81,6 +81,7 @@ class Journal:
 
     def _remove_oldest(self) -> None:
         """Remove segments that control has not added for long, because it cannot write its store."""
-        for number in metrics_journal.segments(self._folder)[self._gateway][:-_SEGMENTS]:
+        if oldest := metrics_journal.segments(self._folder)[self._gateway][:-_SEGMENTS]:
             log.warning("invocations are missing in the metrics: control has not added the journal for too long")
+        for number in oldest:
             metrics_journal.segment(self._folder, self._gateway, number).unlink(missing_ok=True)

@@ -79,6 +79,7 @@ def test_a_multi_model_variant_has_waits_and_hits_and_its_targets_have_them_in_a
     assert made["InvocationModelErrors", "b"] == ("None", of(1))
     assert made["ModelLatency", "a"] == ("Microseconds", of(800, 800))
     assert ("InvocationsPerInstance", "a") not in made
+    assert ("InvocationModelErrors", "a") not in made  # it had none
 
 
 def test_several_containers_have_their_own_latencies_and_the_last_one_the_error() -> None:

@@ -343,3 +343,20 @@ async def test_records_that_wait_too_long_are_dropped_and_counted(
     kept = rows(journaled(tmp_path)).total()
     assert 100 < kept < 601
     assert f"the journal of the metrics is written again; {601 - kept} invocations were dropped" in caplog.text
+
+
+async def test_when_control_adds_nothing_for_long_the_oldest_segments_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(tmp_path, room=0).begin()
+    oldest = newest(tmp_path)
+    last = int(oldest.name.split(".")[1])
+    for number in range(last + 1, last + 100):
+        metrics_journal.segment(tmp_path / "metrics", "g1", number).touch()
+    gateway = Gateway(tmp_path, room=0).begin()
+    for _ in range(3):
+        await gateway.record(*[outcome(target="x" * 5000)] * 120)
+    assert len(metrics_journal.segments(tmp_path / "metrics")["g1"]) <= 65
+    assert not oldest.exists()
+    assert rows(journaled(tmp_path)).total() == 360
+    assert "control has not added the journal for too long" in caplog.text
