@@ -44,6 +44,11 @@ class Line(msgspec.Struct, gc=False):
     container_ms: dict[str, float] | msgspec.UnsetType = msgspec.UNSET  # by container, if the variant has several
     fault: str | msgspec.UnsetType = msgspec.UNSET  # id of the fault on purpose that it met, if any
 
+    @property
+    def minute(self) -> int:
+        """The minute in which it ended: epoch seconds // 60."""
+        return int(datetime.fromisoformat(self.time).timestamp()) // 60
+
 
 _decoder = msgspec.json.Decoder(Line)
 
@@ -105,11 +110,6 @@ class AccessLog:
 def stamp(epoch: int) -> str:
     """Return the field `time` of a moment in epoch milliseconds."""
     return f"{datetime.fromtimestamp(epoch // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{epoch % 1000:03d}Z"
-
-
-def minute(line: Line) -> int:
-    """Return the minute in which an invocation ended: epoch seconds // 60."""
-    return int(datetime.fromisoformat(line.time).timestamp()) // 60
 
 
 def end_of(path: Path) -> LogEnd:

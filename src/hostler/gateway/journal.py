@@ -28,14 +28,14 @@ class Journal:
     def __init__(self, folder: Path, gateway: str) -> None:
         self._folder = folder
         self._gateway = gateway
-        self._number = 0  # of the open segment
+        # Of the open segment. By the clock, so that numbers rise though somebody has removed the folder.
+        self._number = int(time.time())
         self._waiting: list[bytes] = []
 
     def begin(self) -> LogEnd | None:
         """Begin a segment. Return the access log's end in the last record of the earlier ones; None: it names none."""
         numbers = metrics_journal.segments(self._folder).get(self._gateway, [])
-        # The clock: so that numbers rise though somebody has removed the folder.
-        self._number = max([int(time.time()), *(number + 1 for number in numbers[-1:])])
+        self._number = max([self._number, *(number + 1 for number in numbers[-1:])])
         for number in reversed(numbers):
             with contextlib.suppress(OSError):
                 data = metrics_journal.segment(self._folder, self._gateway, number).read_bytes()
@@ -81,7 +81,7 @@ class Journal:
 
     def _remove_oldest(self) -> None:
         """Remove segments that control has not added for long, because it cannot write its store."""
-        if oldest := metrics_journal.segments(self._folder)[self._gateway][:-_SEGMENTS]:
+        if oldest := metrics_journal.segments(self._folder).get(self._gateway, [])[:-_SEGMENTS]:
             log.warning("invocations are missing in the metrics: control has not added the journal for too long")
         for number in oldest:
             metrics_journal.segment(self._folder, self._gateway, number).unlink(missing_ok=True)

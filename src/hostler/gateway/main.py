@@ -71,8 +71,8 @@ class Gateway:
         self.link = ControlLink(
             str(run / "link.sock"), name, routes, pending, self.counts, FaultScopes(self._meet_faults)
         )
-        log = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
-        self.recorder = Recorder(log, Journal(config.data / "metrics", name))
+        lines = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
+        self.recorder = Recorder(lines, Journal(config.data / "metrics", name))
         self.outcomes = Outcomes(count, self.recorder.take)
         self.context = InvocationContext(
             routes, pending, self.link, ConnectionPool(), config.invoke_timeout, rng or Random(), self.outcomes
@@ -94,7 +94,10 @@ class Gateway:
     async def start(self, sock: socket.socket, aws: socket.socket | None = None) -> None:
         """Serve the listening sockets, once the routes have come: until then callers wait in their backlogs."""
         self.tasks = [asyncio.create_task(self.link.run())]
-        await asyncio.to_thread(self.recorder.recover)
+        try:
+            await asyncio.to_thread(self.recorder.recover)
+        except Exception:  # whatever somebody has made of its files: calls come first
+            log.exception("the metrics lack what an earlier gateway has logged last")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.link.linked.wait(), _FIRST_ROUTES)
         limits = ConnectionLimits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)

@@ -16,7 +16,7 @@ from time import monotonic, time
 import msgspec
 from msgspec import UNSET
 
-from hostler.gateway.access_log import AccessLog, Line, minute, stamp
+from hostler.gateway.access_log import AccessLog, Line, stamp
 from hostler.gateway.invoke.outcome import Batch, Outcome
 from hostler.gateway.journal import Journal
 from hostler.wire.metrics_journal import LogEnd, Record, Row, Sheet
@@ -56,8 +56,8 @@ class Recorder:
             self._log.mend()
             if mark is not None:
                 for lines, end in self._log.after(mark):
-                    self._journal.append(Record(end, sheets_of(lines)))
-        self._journal.append(Record(self._end, []))
+                    self._append(Record(end, sheets_of(lines)))
+        self._append(Record(self._end, []))
 
     def take(self, batch: Batch) -> None:
         """Make lines and rows of a batch, and have them written."""
@@ -147,8 +147,10 @@ class Recorder:
         if self._log is not None:
             self._log_trouble.note(*self._log.append(lines))
         if sheets:
-            record = Record(self._end, [Sheet(*names, rows) for names, rows in sheets.items()])
-            self._journal_trouble.note(*self._journal.append(record))
+            self._append(Record(self._end, [Sheet(*names, rows) for names, rows in sheets.items()]))
+
+    def _append(self, record: Record) -> None:
+        self._journal_trouble.note(*self._journal.append(record))
 
     @property
     def _end(self) -> LogEnd | None:
@@ -181,7 +183,7 @@ def sheets_of(lines: Iterable[Line]) -> list[Sheet]:
     sheets: _Sheets = {}
     for line in lines:
         if line.variant:
-            names = minute(line), line.region, line.endpoint, line.variant, line.instances
+            names = line.minute, line.region, line.endpoint, line.variant, line.instances
             by_container = {} if line.container_ms is UNSET else line.container_ms
             row = row_of(
                 line.target, line.status, line.error, line.model_status, round(line.ms * 1000),

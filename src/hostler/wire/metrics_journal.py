@@ -60,15 +60,22 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Iterator[tuple[Record, int]]:
-    """Yield the whole records at the beginning of the data, each with the offset of its end."""
+    """Yield the whole records at the beginning of the data, each with the offset of its end.
+
+    Records that another version wrote in another form are left out.
+    """
     begin = 0
     while len(data) >= begin + _HEAD:
         end = begin + _HEAD + int.from_bytes(data[begin : begin + 4], "big")
         payload = data[begin + _HEAD : end]
         if len(data) < end or crc32(payload) != int.from_bytes(data[begin + 4 : begin + _HEAD], "big"):
             return
-        yield _decoder.decode(payload), end
         begin = end
+        try:
+            record = _decoder.decode(payload)
+        except msgspec.DecodeError:
+            continue
+        yield record, end
 
 
 def segments(folder: Path) -> dict[str, list[int]]:

@@ -96,6 +96,40 @@ async def test_a_target_is_named_with_hit_or_miss(rig: Rig) -> None:
     ]
 
 
+async def test_a_wait_for_a_target_and_the_time_of_each_container_are_logged(rig: Rig) -> None:
+    await rig.instance("i1", None, None)
+    await rig.start(rig.several("i1", multi_model="b"))
+    missing = asyncio.create_task(rig.invoke(b"x", "a.tar.gz"))
+    await rig.control.receives(gateway_messages.TargetRequest)
+    rig.control.send(rig.resident("a.tar.gz", "i1", container="i1.1"))
+    await missing
+    await rig.invoke(b"x", "a.tar.gz")
+    first, second = await logged(rig, 2)
+    assert first["ms"] > first["wait_ms"] > 0
+    assert second["wait_ms"] == 0
+    for line in (first, second):
+        assert list(line["container_ms"]) == ["a", "b"]
+        assert sum(line["container_ms"].values()) == pytest.approx(line["model_ms"], abs=0.002)
+        assert line["ms"] >= line["model_ms"] + line["wait_ms"] - 0.001
+
+
+async def test_a_container_that_is_called_directly_is_the_only_one_with_a_time(rig: Rig) -> None:
+    await rig.instance("i1", None, None)
+    await rig.start(rig.several("i1", mode="Direct"))
+    await rig.invoke(b"x", x_amzn_sagemaker_target_container_hostname="b")
+    [line] = await logged(rig, 1)
+    assert line["container_ms"] == {"b": line["model_ms"]}
+
+
+async def test_the_containers_that_were_called_before_an_error_have_their_times(rig: Rig) -> None:
+    await rig.instance("i1", None, lambda request: request.answer(415, b"no"), None)
+    await rig.start(rig.several("i1", labels="a b c"))
+    await rig.invoke(b"x")
+    [line] = await logged(rig, 1)
+    assert (line["status"], line["model_status"], line["container"]) == (424, 415, "b")
+    assert list(line["container_ms"]) == ["a", "b"]
+
+
 async def test_refusals_are_logged_whoever_refuses(rig: Rig) -> None:
     await rig.container("i1", lambda request: request.answer(400, b"no"))
     await rig.start(rig.route("i1"))

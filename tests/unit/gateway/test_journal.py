@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, time
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -269,6 +270,15 @@ async def test_lines_of_before_the_journal_and_of_other_versions_are_left_out(tm
     path.write_bytes(written + old + written.splitlines(keepends=True)[1])
     Gateway(tmp_path).begin()
     assert rows(journaled(tmp_path)).total() == 2
+
+
+async def test_records_of_another_version_are_left_out(tmp_path: Path) -> None:
+    await Gateway(tmp_path).begin().record(outcome(target="a"))
+    payload = b"\xa5other"
+    head = len(payload).to_bytes(4, "big") + crc32(payload).to_bytes(4, "big")
+    newest(tmp_path).write_bytes(newest(tmp_path).read_bytes() + head + payload)
+    await Gateway(tmp_path).begin().record(outcome(target="b"))
+    assert rows(journaled(tmp_path)) == rows(sheets_of(lines(tmp_path)))
 
 
 async def test_lines_written_while_there_was_no_journal_of_them_are_not_read_later(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def points(sheets: Iterable[Sheet], dimension: Callable[[VariantKey, str], str])
                 by_target[dimension(key, row.target)].append(row)
         for target, of_target in by_target.items():
             # A thousand targets would fill the store with zeros: of errors, only minutes that had any.
-            values = (each for each in _of_all(of_target) if each.statistics.sum or "Errors" not in each.name)
-            yield from _points(key, minute, TARGETS, {"TargetModel": target}, values)
+            kept = (each for each in _of_all(of_target) if each.statistics.sum or "Errors" not in each.name)
+            yield from _points(key, minute, TARGETS, {"TargetModel": target}, kept)
 
 
 def _points(
