@@ -51,7 +51,6 @@ async def reset(context: Context, keep: Collection[str]) -> list[str]:
     await asyncio.gather(*(context.lifecycle.settled(uid, longest) for uid in deleting))  # 2.
     await asyncio.to_thread(_remove_logs, context, keep)  # 3.
     await asyncio.to_thread(_remove_buckets, context, keep)
-    await asyncio.to_thread(context.logs.forget_deleted)
     present = await context.store_thread.call(clearing.arns, context.store)
     return [arn for arn in deleting.values() if arn in present]
 

@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,49 @@ class _Endpoint(msgspec.Struct):
     name: str
     created: int
     deleted: int = 0
+
+
+class _Endpoints:
+    """The endpoints that have logs, by uid; also those that are deleted. They are read when they are needed first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, _Endpoint] | None = None
+
+    def all(self) -> dict[str, _Endpoint]:
+        """Return a copy of the table: threads read it while others change it."""
+        return self._table().copy()
+
+    def get(self, uid: str) -> _Endpoint | None:
+        return self._table().get(uid)
+
+    def named(self, region: str, name: str) -> dict[str, _Endpoint]:
+        """Return those that have, or had, a name."""
+        return {uid: it for uid, it in self.all().items() if (it.region, it.name) == (region, name)}
+
+    def add(self, uid: str, endpoint: _Endpoint) -> None:
+        self._table()[uid] = endpoint
+
+    def save(self, uid: str) -> None:
+        """Write group.json; nothing of an endpoint that is not known. Raises OSError."""
+        if (endpoint := self.get(uid)) is not None:
+            path = self._folder / uid / "group.json"
+            new = path.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(endpoint))
+            new.replace(path)
+
+    def remove(self, uid: str) -> None:
+        """Forget an endpoint, and remove its files."""
+        self._table().pop(uid, None)
+        shutil.rmtree(self._folder / uid, ignore_errors=True)
+
+    def _table(self) -> dict[str, _Endpoint]:
+        if self._read is None:
+            self._read = {}
+            for path in self._folder.glob("*/group.json"):
+                with contextlib.suppress(OSError, msgspec.MsgspecError):
+                    self._read[path.parent.name] = msgspec.json.decode(path.read_bytes(), type=_Endpoint)
+        return self._read
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -73,7 +116,7 @@ class LogFiles:
         self._folder = folder
         self._clock = clock
         self._begin_growth = growth
-        self._endpoints: dict[str, _Endpoint] | None = None  # by uid; None: not read yet
+        self._endpoints = _Endpoints(folder)
         self._growth: Growth | None = None
         self._open: dict[str, LogStream] = {}
         self._watches: dict[int, str] = {}
@@ -87,10 +130,10 @@ class LogFiles:
 
     def belongs(self, uid: str, endpoint: str) -> None:
         """Take note of an endpoint, as region/EndpointName, before its streams are opened."""
-        if uid not in self._known():
+        if self._endpoints.get(uid) is None:
             region, _, name = endpoint.partition("/")
-            earlier = [self._known()[other].created for other in self._uids(region, name)]
-            self._known()[uid] = _Endpoint(region, name, min(earlier, default=0))
+            earlier = self._endpoints.named(region, name).values()
+            self._endpoints.add(uid, _Endpoint(region, name, min((it.created for it in earlier), default=self._now())))
 
     def open(self, stream: str) -> Path:
         """Begin a stream, or take it over; return its file for writing. Raises UnsafeName or OSError."""
@@ -98,7 +141,7 @@ class LogFiles:
         if stream not in self._open:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(0o600)
-            self._save(stream.partition("/")[0])
+            self._endpoints.save(stream.partition("/")[0])
             opened = LogStream(path, ended=False)
             opened.note(self._now())
             self._open[stream] = opened
@@ -137,7 +180,7 @@ class LogFiles:
 
     def note_group(self, region: str, name: str) -> None:
         """Note what a group's containers have written until now."""
-        uids = {*self._uids(region, name)}
+        uids = self._endpoints.named(region, name)
         self.note([stream for stream in self._open if stream.partition("/")[0] in uids])
 
     async def watch(self) -> None:
@@ -197,24 +240,27 @@ class LogFiles:
 
     def groups(self) -> list[Group]:
         """Return all groups, in order of their regions and names."""
-        known = sorted({(it.region, it.name) for it in [*self._known().values()]})
+        known = sorted({(it.region, it.name) for it in self._endpoints.all().values()})
         return [group for region, name in known if (group := self.group(region, name))]
 
     def last(self, region: str, name: str) -> str | None:
         """Return the uid of the last endpoint of a name, deleted or not, that has logs; None if there is none."""
-        return max(self._uids(region, name), default=None)
+        return max(self._endpoints.named(region, name), default=None)
 
     def group(self, region: str, name: str) -> Group | None:
         """Return the group of an endpoint's name; None if there is none."""
-        uids = self._uids(region, name)
+        endpoints = self._endpoints.named(region, name)
+        streams = {stream: it for uid in endpoints for stream, it in self._streams(uid).items()}
+        created = min((endpoint.created for endpoint in endpoints.values()), default=0)
+        return Group(region, name, created, dict(sorted(streams.items()))) if streams else None
+
+    def _streams(self, uid: str) -> dict[str, LogStream]:
+        """Return an endpoint's streams that are there, by their names without the uid."""
         streams = {
-            stream: LogStream(self.path(f"{uid}/{stream}"), ended=f"{uid}/{stream}" not in self._open)
-            for uid in uids
-            for stream in self._names(uid)
+            name: LogStream(self.path(f"{uid}/{name}"), ended=f"{uid}/{name}" not in self._open)
+            for name in self._names(uid)
         }
-        there = {stream: it for stream, it in sorted(streams.items()) if it.span()}
-        created = min((self._known()[uid].created for uid in uids), default=0)
-        return Group(region, name, created, there) if there else None
+        return {name: stream for name, stream in streams.items() if stream.span()}
 
     def _names(self, uid: str) -> list[str]:
         folder = self._folder / uid
@@ -234,30 +280,23 @@ class LogFiles:
 
     def retire(self, uid: str) -> None:
         """Keep the logs of an endpoint that is deleted, for a while: the oldest of them go."""
-        if (endpoint := self._known().get(uid)) is None or not self._names(uid):
-            self._forget(uid)
+        if (endpoint := self._endpoints.get(uid)) is None or not self._streams(uid):
+            self._endpoints.remove(uid)
             return
         endpoint.deleted = self._now()
-        self._save(uid)
-        deleted = sorted((it.deleted, uid) for uid, it in [*self._known().items()] if it.deleted)
+        self._endpoints.save(uid)
+        deleted = sorted((it.deleted, uid) for uid, it in self._endpoints.all().items() if it.deleted)
         left = DELETED_BYTES
         for number, (_, uid) in enumerate(reversed(deleted), 1):
             left -= _disk_space(self._folder / uid)
             if number > DELETED_KEPT or left < 0:
-                self._forget(uid)
-
-    def forget_deleted(self) -> None:
-        """Remove the logs of all endpoints that are deleted."""
-        for uid, endpoint in [*self._known().items()]:
-            if endpoint.deleted:
-                self._forget(uid)
+                self._endpoints.remove(uid)
 
     def delete(self, region: str, name: str) -> None:
         """Delete a group. What its running containers write from now on makes it anew."""
-        for uid in self._uids(region, name):
-            endpoint = self._known()[uid]
+        for uid, endpoint in self._endpoints.named(region, name).items():
             if endpoint.deleted:
-                self._forget(uid)
+                self._endpoints.remove(uid)
                 continue
             for stream in self._names(uid):
                 if (opened := self._open.get(f"{uid}/{stream}")) is not None:
@@ -267,36 +306,7 @@ class LogFiles:
                     _remove(path)
                     _remove(LogStream(path, ended=True).times)
             endpoint.created = self._now()
-            self._save(uid)
-
-    def _forget(self, uid: str) -> None:
-        self._known().pop(uid, None)
-        shutil.rmtree(self._folder / uid, ignore_errors=True)
-
-    # --- which endpoints there are --------------------------------------------------------------------------------
-
-    def _uids(self, region: str, name: str) -> list[str]:
-        """Return the endpoints that have, or had, this name."""
-        return [uid for uid, it in [*self._known().items()] if (it.region, it.name) == (region, name)]
-
-    def _known(self) -> dict[str, _Endpoint]:
-        if self._endpoints is None:
-            self._endpoints = dict(self._saved())
-        return self._endpoints
-
-    def _saved(self) -> Iterator[tuple[str, _Endpoint]]:
-        for path in self._folder.glob("*/group.json"):
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
-                yield path.parent.name, msgspec.json.decode(path.read_bytes(), type=_Endpoint)
-
-    def _save(self, uid: str) -> None:
-        if (endpoint := self._known().get(uid)) is None:
-            return
-        path = self._folder / uid / "group.json"
-        endpoint.created = endpoint.created or self._now()
-        new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(endpoint))
-        new.replace(path)
+            self._endpoints.save(uid)
 
 
 def _remove(path: Path) -> None:

@@ -111,16 +111,15 @@ class Reconciler:
         return list_targets(self.runtimes.all.values(), key, match, order, limit, clock.now())
 
     async def logs(self, region: str, name: str, tail: int) -> list[dict[str, str]] | None:
-        """Return the last `tail` bytes of each container's log, with its stream's name; None: no such endpoint.
-
-        Of a deleted endpoint there are logs as long as they are kept.
+        """Return the last `tail` bytes of each container's log, with its stream's name; None: no such endpoint, and no
+        logs of one that is deleted.
         """
         endpoint = self.endpoints.named(region, name)
         uid = endpoint.record.uid if endpoint else self.platform.logs.last(region, name)
         if uid is None:
             return None
         logs = await asyncio.to_thread(self.platform.logs.tails, uid, tail)
-        for container in (container for instance in self.instances.of(uid) for container in instance.containers):
+        for container in chain.from_iterable(instance.containers for instance in self.instances.of(uid)):
             stream = container.log.removeprefix(f"{uid}/")
             if not logs.get(stream) and (text := await container.tail(tail)):
                 logs[stream] = text  # the engine keeps it itself
