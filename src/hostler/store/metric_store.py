@@ -91,8 +91,8 @@ class MetricStore:
 
     def read(
         self, wanted: Series, start: int, end: int, period: int = MINUTE, unit: str = "", distribution: bool = False
-    ) -> list[Reading]:
-        """Return the statistics of each period from `start` to before `end`, by time; none of a period without points.
+    ) -> Iterator[Reading]:
+        """Yield the statistics of each period from `start` to before `end`, by time; none of a period without points.
 
         `start`, `end`: epoch seconds; the first period begins at `start`. `period`: seconds. `unit`: of no other unit.
         `distribution`: with buckets, which takes longer. Raises MetricsUnavailable.
@@ -108,9 +108,9 @@ class MetricStore:
             query = query.where(series.c.unit == unit)
         with self._transaction() as connection:
             rows = connection.execute(query.group_by("slot", series.c.unit).order_by("slot", series.c.unit)).all()
-        if distribution:
-            return [Reading(slot, of, Statistics(n, s, low, high, unpack(b))) for slot, of, n, s, low, high, b in rows]
-        return [Reading(slot, of, Statistics(n, s, low, high)) for slot, of, n, s, low, high in rows]
+        if distribution:  # unpacked one after the other, because buckets are large then
+            return (Reading(slot, of, Statistics(n, s, low, high, unpack(b))) for slot, of, n, s, low, high, b in rows)
+        return (Reading(slot, of, Statistics(n, s, low, high)) for slot, of, n, s, low, high in rows)
 
     def find(
         self,

@@ -71,7 +71,7 @@ def test_points_outlive_the_process_and_so_do_positions(opened):
 def test_periods_begin_at_the_start_that_is_asked_for(opened):
     store = opened()
     store.add(point(number, minute=MINUTE + number) for number in range(10))
-    readings = store.read(LATENCY, NOW + 60, NOW + 540, 180)
+    readings = [*store.read(LATENCY, NOW + 60, NOW + 540, 180)]
     assert [(reading.at - NOW, reading.statistics.sum) for reading in readings] == [(60, 6), (240, 15), (420, 15)]
 
 
@@ -124,7 +124,7 @@ def test_series_are_found_by_page_and_each_once(opened):
 
 def test_points_of_fifteen_days_are_kept_and_no_older_ones(opened):
     opened().add([point(1, minute=MINUTE - day * 1440) for day in range(20)])
-    kept = opened().read(LATENCY, 0, NOW + 60)
+    kept = [*opened().read(LATENCY, 0, NOW + 60)]
     assert kept[0].at == NOW - KEPT
     later = opened(now=NOW + KEPT + 120)
     later.add([])
@@ -137,7 +137,7 @@ def test_the_oldest_points_go_when_the_file_is_over_its_budget(opened, tmp_path)
     for hour in range(200):
         minutes = range(MINUTE + hour * 60, MINUTE + hour * 60 + 60)
         store.add([point(*(draw.lognormvariate(7, 1) for _ in range(60)), minute=minute) for minute in minutes])
-    readings = store.read(LATENCY, 0, NOW + 200 * 3600, 3600)
+    readings = [*store.read(LATENCY, 0, NOW + 200 * 3600, 3600)]
     assert readings[-1].at == NOW + 199 * 3600
     assert 50 < len(readings) < 199
     store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 from hostler.control.cloudwatch import periods, refusals
@@ -141,18 +142,19 @@ class Evaluation:
             self._units[query.id] = sorted(units)
         return TimeSeries(query.label or query.default_label, period, values)
 
-    def _read(
-        self, series: Series, statistic: Statistic, period: int, unit: str
-    ) -> tuple[dict[int, float], set[str]]:  # fmt: skip
+    def _read(self, series: Series, statistic: Statistic, period: int, unit: str) -> tuple[dict[int, float], set[str]]:
         """Return the values of one unit, by time, and all units that the series has there."""
         if not periods.is_kept(self._start, period, self._now):
             return {}, set()
         start, end = self.window(period)
-        readings = self._store.read(series, start, end, period, unit=unit, distribution=statistic.distribution)
-        units = {reading.unit for reading in readings}
-        wanted = min(units, key=lambda unit: _UNITS.index(unit) if unit in _UNITS else len(_UNITS), default="")
-        computed = ((each.at, statistic.of(each.statistics)) for each in readings if each.unit == wanted)
-        return {at: value for at, value in computed if value is not None}, units
+        by_unit: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        for each in self._store.read(series, start, end, period, unit=unit, distribution=statistic.distribution):
+            value = statistic.of(each.statistics)
+            values = by_unit[each.unit]
+            if value is not None:
+                values[each.at] = value
+        wanted = min(by_unit, key=lambda unit: _UNITS.index(unit) if unit in _UNITS else len(_UNITS), default="")
+        return by_unit.get(wanted, {}), set(by_unit)
 
     def _expression(self, query: Query) -> Value:
         """Raises ApiError."""

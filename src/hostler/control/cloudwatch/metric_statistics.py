@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from hostler.control.cloudwatch import periods, refusals
 from hostler.control.cloudwatch.dimensions import series_of
@@ -30,12 +31,11 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
         )
     statistics = _statistics(request)
     series = series_of(region, request["Namespace"], request["MetricName"], request.get("Dimensions", []))
-    readings: list[Reading] = []
+    readings: Iterable[Reading] = ()
     if periods.is_kept(request["StartTime"], period, now):
         distribution = any(statistic.distribution for statistic in statistics)
-        readings = store.read(
-            series, start, end, period, unit=request.get("Unit", ""), distribution=distribution
-        )  # fmt: skip
+        unit = request.get("Unit", "")
+        readings = store.read(series, start, end, period, unit=unit, distribution=distribution)
     datapoints = (_datapoint(reading, statistics) for reading in readings)
     return {"Label": series.name, "Datapoints": [datapoint for datapoint in datapoints if datapoint]}
 
