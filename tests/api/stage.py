@@ -36,7 +36,7 @@ class NoGateways:
     def set_faults(self, scopes):
         return 0
 
-    async def faults_in_force(self, version, timeout):
+    async def acknowledged(self, version, timeout):
         pass
 
 

@@ -89,6 +89,15 @@ def test_a_with_deletes_its_fault_also_if_it_is_gone(stage):
     assert faults.faults(stage.url) == []
 
 
+def test_there_are_so_many_rules_and_no_more(stage):
+    for number in range(1000):
+        faults.put(stage.url, "ModelError", id=str(number))
+    with pytest.raises(FaultRefused, match="There are too many faults already"):
+        faults.put(stage.url, "ModelError")
+    assert faults.put(stage.url, "ThrottlingException", id="7") == "7"
+    assert len(faults.clear(stage.url)) == 1000
+
+
 BAD = [
     (b"", "effect is missing; it is one of ModelNotReadyException, ModelError, "),
     (b"{", "The request's body cannot be read as JSON: "),

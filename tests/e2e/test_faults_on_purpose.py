@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import targets
 from botocore.exceptions import ClientError
+from hop_endpoints import deploy, hop_names, hop_processes, hops, instructions, mapped_config
 from running import Hostler, eventually, hostler_up
 
 from hostler.testing import faults
@@ -22,7 +23,8 @@ A, B = "a.tar.gz", "b.tar.gz"
 
 @pytest.fixture(scope="module")
 def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
-    with hostler_up(tmp_path_factory.mktemp("faults"), faults="true", gateways=2) as hostler:
+    folder = tmp_path_factory.mktemp("faults")
+    with hostler_up(folder, faults="true", gateways=2, config=mapped_config(folder, "one", "two")) as hostler:
         for number, name in enumerate((A, B)):
             hostler.put(f"mme/{name}", targets.xgboost_target(number))
         hostler.create_endpoint("mme")
@@ -134,6 +136,36 @@ def test_a_killed_container_is_replaced(hostler: Hostler) -> None:
         assert not before & {process.pid for process in hostler.containers}
         assert targets.number(hostler.invoke("mme", A)) == 0
     assert hostler.sm.describe_endpoint(EndpointName="mme")["EndpointStatus"] == "InService"
+
+
+def test_a_container_of_a_pipeline_is_killed_by_its_name_as_one_that_ends_by_itself(hostler: Hostler) -> None:
+    deploy(hostler, "chain", hops("one", "two"))
+
+    def answers() -> bool:
+        try:
+            hostler.runtime.invoke_endpoint(EndpointName="chain", Body=b"x")
+        except ClientError:
+            return False
+        return True
+
+    def failed(body: bytes) -> dict[str, Any]:
+        with pytest.raises(ClientError) as caught:
+            hostler.runtime.invoke_endpoint(EndpointName="chain", Body=body)
+        return {**caught.value.response, "ResponseMetadata": None}
+
+    real = failed(instructions(two={"exit": 3}))
+    eventually(lambda: hop_processes(hostler, "two"), 30, "another instance is on its way")
+    eventually(answers, 30, "it answers")
+    killed = {hop: process for hop in ("one", "two") for process in hop_processes(hostler, hop)}
+    with fault(hostler.url, "ContainerKilled", endpoint="chain", container="two", first=1):
+        assert failed(b"x") == real
+        assert not killed["two"].is_running()
+        assert hop_names(hostler.runtime.invoke_endpoint(EndpointName="chain", Body=b"x")["Body"].read()) == [
+            "one",
+            "two",
+        ]
+    assert " from two with message " in real["Error"]["Message"]
+    hostler.sm.delete_endpoint(EndpointName="chain")
 
 
 def test_a_rule_goes_with_its_endpoint_and_not_over_to_the_next_of_its_name(hostler: Hostler) -> None:

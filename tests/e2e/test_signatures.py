@@ -31,7 +31,7 @@ def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
     keys = folder / "keys.toml"
     keys.write_text(f'{KEY} = "{SECRET}"\nAKIDOTHER = "another"\n')
     keys.chmod(0o600)
-    with hostler_up(folder, signatures="verify", keys_file=keys) as running:
+    with hostler_up(folder, signatures="verify", keys_file=keys, faults="true") as running:
         yield running
         files = [path for path in folder.rglob("*") if path.is_file() and path != keys]
         assert not [path for path in files if SECRET.encode() in path.read_bytes()]
@@ -188,6 +188,9 @@ def test_the_aws_cli_and_hostlers_commands_with_right_and_wrong_keys(hostler: Ho
     for command, output in (
         (("ls",), "my-endpoint"),
         (("logs", "my-endpoint"), ""),
+        (("fault", "add", "ModelError", "endpoint=my-endpoint", "target=other", "status=415", "id=mine"), "mine"),
+        (("fault", "ls"), "mine  ModelError  region=us-east-1  endpoint=my-endpoint  target=other  status=415"),
+        (("fault", "rm", "mine"), "mine"),
         (("invoke", "my-endpoint", "--target-model", MODEL, "--body", body), str(price)[:4]),
     ):
         done = right.hostler(*command)

@@ -103,7 +103,7 @@ class Control:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         instances = self.reconciler.instances
-        decisions = FaultDecisions(self.faults, self.gateways, instances, self.runtimes)
+        decisions = FaultDecisions(self.faults, self.gateways, instances, self.runtimes, self.reconciler.passed)
         reports = GatewayReports(self.runtimes, instances, decisions, self.wakeup.set)
         self.server = await self.gateways.serve(str(path), reports.receive, reports.unlinked)
         self.task = asyncio.create_task(self.reconciler.run())

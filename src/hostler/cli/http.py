@@ -1,4 +1,4 @@
-"""GET one of the running hostler's own JSON documents; the request is signed if signatures are verified."""
+"""Call one of the running hostler's own pages; the request is signed if signatures are verified."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ def url(resolved: Settings) -> str:
 
 
 def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = None, patience: float = 30) -> Any:
-    """GET one of hostler's own JSON documents. Raises Failure for no answer, or one without status 200 or JSON.
+    """GET one of hostler's own JSON documents. See `call`."""
+    return call(resolved, "GET", path, query, patience=patience)
 
-    `patience`: seconds.
+
+def call(
+    resolved: Settings, method: str, path: str, query: Mapping[str, str | int] | None = None,
+    body: bytes | None = None, patience: float = 30,
+) -> Any:  # fmt: skip
+    """Call one of hostler's own pages; return its JSON. `patience`: seconds.
+
+    Raises Failure for no answer, or one without status 200 or JSON.
     """
     import urllib.error
     import urllib.parse
@@ -27,9 +35,8 @@ def get(resolved: Settings, path: str, query: Mapping[str, str | int] | None = N
 
     base = url(resolved)
     address = f"{base}{path}?{urllib.parse.urlencode(query or {})}"
-    request = urllib.request.Request(
-        address, headers=_signed(resolved, address) if resolved.signatures != "off" else {}
-    )
+    headers = _signed(resolved, method, address, body) if resolved.signatures != "off" else {}
+    request = urllib.request.Request(address, body, headers, method=method)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
     try:
         with direct.open(request, timeout=patience) as answer:
@@ -49,8 +56,8 @@ def no_answer(base: str, cause: str = "") -> Failure:
     return Failure(f"no hostler answers at {base}{f' ({cause})' if cause else ''}; start one: hostler up")
 
 
-def _signed(resolved: Settings, address: str) -> dict[str, str]:
-    """Return headers that sign a GET of this address with the caller's AWS credentials; empty without credentials."""
+def _signed(resolved: Settings, method: str, address: str, body: bytes | None) -> dict[str, str]:
+    """Return headers that sign a request with the caller's AWS credentials; empty without credentials."""
     import botocore.session
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
@@ -60,7 +67,7 @@ def _signed(resolved: Settings, address: str) -> dict[str, str]:
         credentials = botocore.session.get_session().get_credentials()
     except BotoCoreError as error:
         raise Failure(str(error)) from None
-    request = AWSRequest("GET", address)
+    request = AWSRequest(method, address, data=body)
     if credentials is not None:
         SigV4Auth(credentials, "sagemaker", resolved.region).add_auth(request)
     return dict(request.headers.items())

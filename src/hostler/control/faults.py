@@ -53,6 +53,8 @@ async def _put(context: Context, request: Request) -> dict[str, object]:
     faults = context.faults
     if not rule.id:
         rule = replace(rule, id=faults.new_id())
+    if faults.full(rule.id):
+        raise ValidationException("There are too many faults already; delete some of them.")
     if not rule.endpoint:
         await faults.put(rule, "")
         return rule.described()

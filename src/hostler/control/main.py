@@ -113,7 +113,7 @@ async def control(run: Path, settings: Settings) -> None:
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
     )
-    decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes)
+    decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes, reconciler.passed)
     reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
     link_server = await gateways.serve(_free(run / "link.sock"), reports.receive, reports.unlinked)
     server = _Server(

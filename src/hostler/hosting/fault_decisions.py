@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from hostler.core.faults import Event, Occasion, Rule
@@ -23,18 +24,25 @@ from hostler.wire.gateway_messages import FaultDecision, FaultQuery
 
 log = logging.getLogger("hostler.faults")
 
-_KILLED = 5.0  # seconds in which a killed container must have ended
+_KILLED = 5.0  # seconds in which a container must have ended and left the routes
 _S3_UNREACHABLE = "S3 cannot be reached, or did not answer in time."
 
 
 class FaultDecisions:
-    """A container that a call is to kill has ended before the answer."""
+    """Before the answer to a call that is to kill a container that has ended, and its instance has left the routes.
 
-    def __init__(self, faults: Faults, gateways: Gateways, instances: Instances, runtimes: RuntimeRegistry) -> None:
+    `passed`: returns when the next pass of the reconciler has ended.
+    """
+
+    def __init__(
+        self, faults: Faults, gateways: Gateways, instances: Instances, runtimes: RuntimeRegistry,
+        passed: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self._faults = faults
         self._gateways = gateways
         self._instances = instances
         self._runtimes = runtimes
+        self._passed = passed
         self._work = BackgroundTasks()
 
     def receive(self, gateway: str, query: FaultQuery) -> None:
@@ -55,9 +63,13 @@ class FaultDecisions:
                 position = next(each.position for each in instance.containers if each.label == label)
                 async with asyncio.timeout(_KILLED):
                     await instance.platform.engine.kill(instance.id, position)
-                killed = True
+                    killed = True
+                    await self._passed()
+                    while instance.state == "ready":
+                        await self._passed()
+                    await self._gateways.acknowledged(self._gateways.version, _KILLED)
         except (EngineError, TimeoutError) as error:
-            log.warning("fault %s: no container was killed: %r", rule.id, error)
+            log.warning("fault %s: a container could not be killed: %r", rule.id, error)
         finally:
             self._gateways.decide_fault(gateway, FaultDecision(query.request_id, rule if killed else None))
 

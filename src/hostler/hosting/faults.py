@@ -17,6 +17,7 @@ from hostler.wire.gateway_messages import FaultScope
 
 log = logging.getLogger("hostler.faults")
 
+_MOST = 1000  # rules
 _IN_FORCE = 5.0  # seconds to wait until gateways know of a new rule
 
 
@@ -39,6 +40,10 @@ class Faults:
             if (id := f"fault-{self._numbers}") not in self._book:
                 return id
 
+    def full(self, id: str) -> bool:
+        """Whether there are too many rules for one more of this id."""
+        return len(self._book) >= _MOST and id not in self._book
+
     async def put(self, rule: Rule, uid: str) -> None:
         """Add a rule, or replace that of its id; return once it is in force at the gateways.
 
@@ -51,7 +56,7 @@ class Faults:
             loop = asyncio.get_running_loop()
             self._timers[rule.id] = loop.call_later(rule.lifetime, self.remove, [rule.id])
         log.warning("fault %s is set: %s", rule.id, rule.described())
-        await self._gateways.faults_in_force(self._publish(), _IN_FORCE)
+        await self._gateways.acknowledged(self._publish(), _IN_FORCE)
 
     def remove(self, ids: Iterable[str] | None = None) -> list[str]:
         """Remove these rules, or all; return the ids of those that were there. No call meets them from now on."""

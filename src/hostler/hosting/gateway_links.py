@@ -164,8 +164,8 @@ class Gateways:
                 gateway.frames.send(gateway_messages.SetFaults(self.version, scopes))
         return self.version
 
-    async def faults_in_force(self, version: int, timeout: float) -> None:
-        """Return once every linked gateway has acknowledged this version of the faults, or after `timeout` s."""
+    async def acknowledged(self, version: int, timeout: float) -> None:
+        """Return once every linked gateway that knows faults has acknowledged this version, or after `timeout` s."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._answers:
                 await self._answers.wait_for(lambda: all(g.version >= version for g in self.linked if g.knows_faults))

@@ -35,7 +35,7 @@ def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint"):
+    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint", "fault"):
         assert f"\n  {command} " in result.output
 
 
@@ -49,6 +49,23 @@ def test_every_command_has_help_that_begins_with_what_it_does():
 def test_every_command_that_prints_data_speaks_json():
     for name in ("demo", "env", "ls", "invoke", "logs", "lint"):
         assert "--json" in run(name, "--help").output
+
+
+def test_wrong_words_for_a_fault_are_told_before_anybody_is_asked():
+    for words, reason in (
+        (("add", "ModelError", "first"), "first is not NAME=VALUE"),
+        (("rm",), "name a fault, or give --all"),
+        (("rm", "mine", "--all"), "name a fault, or give --all"),
+    ):
+        result = run("fault", *words)
+        assert (result.exit_code, result.stderr) == (2, f"hostler: {reason}\n")
+    assert run("fault", "add", "modelerror").exit_code == 2
+    for words in (("add", "ModelError", "first=x"), ("ls",), ("rm", "--all")):
+        result = run("fault", *words)
+        assert (result.exit_code, result.stderr.partition(" (")[0]) == (
+            1,
+            "hostler: no hostler answers at http://127.0.0.1:1",
+        )
 
 
 def test_version():
