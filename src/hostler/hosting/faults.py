@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from hostler.core.faults import Event, Rule, RuleBook
 from hostler.hosting.gateway_links import Gateways
+from hostler.store.records import Changes
 from hostler.wire.gateway_messages import FaultScope
 
 log = logging.getLogger("hostler.faults")
@@ -66,10 +67,11 @@ class Faults:
             self._publish()
         return removed
 
-    def endpoints_gone(self, uids: Collection[str]) -> None:
-        """Remove the rules that were set on these endpoints."""
+    def take_in(self, changes: Changes) -> None:
+        """Remove the rules that were set on endpoints that are gone, or are being deleted."""
         if len(self._book):
-            self.remove(self._book.of_endpoints(uids))
+            gone = {stored.record.uid for stored in changes.endpoints if stored.record.deleting} | changes.removed
+            self.remove(self._book.of_endpoints(gone))
 
     def described(self) -> list[dict[str, object]]:
         """Return each rule, with the numbers of calls and loads that came to it and that met it, as JSON values."""

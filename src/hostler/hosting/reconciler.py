@@ -176,8 +176,7 @@ class Reconciler:
         changes = await self.store_thread.call(self.store.changes, self.endpoints.number)
         if changes.number != self.endpoints.number:
             self.endpoints.take_in(changes)
-            gone = {stored.record.uid for stored in changes.endpoints if stored.record.deleting} | changes.removed
-            self.faults.endpoints_gone(gone)
+            self.faults.take_in(changes)
             self.runtimes.set_policies({endpoint.key: endpoint.tags for endpoint in self.endpoints if endpoint.tags})
         looked = await self._look_at_engine()
         for instance in self.instances.values():
