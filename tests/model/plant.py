@@ -20,8 +20,9 @@ import msgspec
 from fakes import LATE
 from simulated import Loop
 
-from hostler.aws import check, service
-from hostler.control.sagemaker.operations import OPERATIONS, Api
+from hostler.aws import check, json_protocol, service
+from hostler.control.sagemaker import members
+from hostler.control.sagemaker.operations import OPERATIONS
 from hostler.engines.engine import InstanceReport
 from hostler.engines.fake import FakeContainer, FakeEngine
 from hostler.engines.rooms import Rooms
@@ -437,7 +438,6 @@ class Plant:
         self.gateways: dict[int, Gateway] = {}  # by pid
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._api = Api()
         (self.folder / "c").mkdir(parents=True)
 
     async def begin(self) -> None:
@@ -489,18 +489,17 @@ class Plant:
 
     async def call(self, operation: str, **request: Any) -> tuple[str, dict[str, Any]]:
         """Return (the error's message, empty on success; the answer's document), as a client gets it."""
-        body = msgspec.json.encode(request)
+        shapes = _SERVICE.operations[operation]
         try:
-            answer = await self._api.call(
-                self.control.context, f"SageMaker.{operation}", "application/x-amz-json-1.1", REGION, body
-            )
+            read = check.read(shapes.input, json_protocol.parse(msgspec.json.encode(request)))
+            members.check(shapes.input, read)
+            answer = json_protocol.render(await OPERATIONS[operation](self.control.context, REGION, read))
         except ApiError as error:
             if error.status >= 500:
                 raise
             return error.message, {}
         document = msgspec.json.decode(answer) if answer else {}
-        output = _SERVICE.operations[operation].output
-        if output is not None and check.read(output, document) != document:
+        if shapes.output is not None and check.read(shapes.output, document) != document:
             raise Wrong(f"{operation} answers what AWS's model does not know: {document}")
         return "", document
 
