@@ -30,7 +30,11 @@ settings.load_profile("hostler")
 
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 
-_TRIALS = {"java": ["java", "-version"], "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"]}
+_TRIALS = {
+    "java": ["java", "-version"],
+    "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"],
+    "node": ["node", "--version"],
+}
 # As new as the lock's: only then has botocore all members that tests name, and reads scikit-learn the pickles that it
 # read when they were made; before NumPy 2 the toolkit's text was bytes.
 _NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}

@@ -26,14 +26,19 @@ def single(number: float | str) -> float:
 
 
 class Shell:
-    """A user's shell after `eval "$(hostler env)"`, without other settings."""
+    """A user's shell after `eval "$(hostler env)"`, or with `options` of it; before that it had `more` variables."""
 
-    def __init__(self, hostler: Hostler, folder: Path) -> None:
+    def __init__(self, hostler: Hostler, folder: Path, *options: str, **more: str) -> None:
         self.folder = folder
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src")}
-        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data)]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src"), **more}
+        words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data), *options]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
         self.environment = {**environment, **json.loads(done.stdout)}
+
+    def undone(self) -> dict[str, Any]:
+        """Return what `hostler env --unset` makes of each variable; None: not set."""
+        undone: dict[str, Any] = json.loads(self.run(sys.executable, "-m", "hostler.cli", "env", "--unset", "--json"))
+        return undone
 
     def run(self, *words: str | Path, timeout: float = 120) -> str:
         """Run a command, which must exit with 0, and return its output."""

@@ -30,7 +30,9 @@ PLAIN: Kinds = {"invocations": Invocation, "invocations-response-stream": Stream
 
 
 class Admission(Protocol):
-    """Says which requests a listener lets in."""
+    """Says which requests a listener lets in. `refusal`: what others are told."""
+
+    refusal: str
 
     def admits(self, headers: dict[str, str], path: str) -> bool:
         """Whether a request with these headers, and this path, may come in."""
@@ -38,6 +40,8 @@ class Admission(Protocol):
 
 class HostCheck:
     """Admits this machine's own Host names, and `names`."""
+
+    refusal = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.lower().strip("[]") for name in names}
@@ -56,6 +60,10 @@ class HostCheck:
 
 class AwsHostCheck:
     """Admits AWS's Host names alone, and nobody to hostler's own pages: these are for this machine's own names."""
+
+    refusal = (
+        "AWS's host names alone are answered here, not hostler's own pages, and no page of another origin may call."
+    )
 
     def admits(self, headers: dict[str, str], path: str) -> bool:
         if unquote(path).startswith(_OWN_PAGES):
@@ -104,8 +112,8 @@ class Dispatcher:
         """Answer a request, or give it to the part that will."""
         name, operation = invoked(request.method, request.path)
         if not self.admission.admits(request.headers, request.path):
-            message = "This host or origin may not call hostler; the setting allowed_hosts names more hosts."
-            refusal, request_id = ApiError("AccessDeniedException", message, 403), self.invoker.context.request_id()
+            refusal = ApiError("AccessDeniedException", self.admission.refusal, 403)
+            request_id = self.invoker.context.request_id()
             answer = aws_errors.render(errors.api(request), refusal, request_id)
             if operation:
                 self.invoker.log_refusal(request, name, 403, refusal.code, request_id, len(answer.body))
