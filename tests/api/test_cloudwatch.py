@@ -299,6 +299,15 @@ def test_a_search_gives_a_series_for_each_metric_and_labels_that_tell_them_apart
     ]
 
 
+def test_a_search_gives_five_hundred_metrics_and_says_that_there_are_more(client, namespace):
+    for first in (0, 300):
+        many = [{"MetricName": f"M{n:03}", "Value": 1, "Timestamp": NOW} for n in range(first, first + 300)]
+        client.put_metric_data(Namespace=namespace, MetricData=many)
+    answer = data(client, expression(f"""SUM(SEARCH('{{"{namespace}"}}', 'Sum', 60))"""))
+    assert answer["MetricDataResults"][0]["Values"] == [500]
+    assert answer["Messages"][0]["Value"] == "Maximum number of allowed metrics exceeded"
+
+
 def test_pages_hold_every_value_once_in_either_order(client, namespace):
     for minutes in range(10):
         put(client, namespace, Value=minutes, Timestamp=MINUTE - timedelta(minutes=minutes))

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import defaultdict
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -46,6 +48,17 @@ def opened(tmp_path):
         store.close()
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory):
+    """A store for examples that have series of their own."""
+    store = MetricStore(tmp_path_factory.mktemp("lasting") / "metrics.db", 2**28, lambda: NOW)
+    yield store
+    store.close()
+
+
+numbers = count()
+
+
 def read(store, of=LATENCY, period=60, **more):
     readings = store.read(of, NOW - 3600, NOW + 3600, period, **more)
     return [(reading.at - NOW, reading.unit, reading.statistics) for reading in readings]
@@ -73,6 +86,30 @@ def test_periods_begin_at_the_start_that_is_asked_for(opened):
     store.add(point(number, minute=MINUTE + number) for number in range(10))
     readings = [*store.read(LATENCY, NOW + 60, NOW + 540, 180)]
     assert [(reading.at - NOW, reading.statistics.sum) for reading in readings] == [(60, 6), (240, 15), (420, 15)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(-120, 120), st.floats(0.1, 100)), max_size=20),
+    st.integers(-100, 100),
+    st.integers(0, 150),
+    st.sampled_from([60, 120, 300, 3600]),
+)
+def test_whatever_the_period_each_point_is_in_one_and_only_those_of_the_time_are(
+    lasting, gained, first, minutes, period
+):
+    of = LATENCY._replace(name=f"M{next(numbers)}")
+    lasting.add(point(value, minute=MINUTE + minute, of=of) for minute, value in gained)
+    start, end = NOW + first * 60, NOW + (first + minutes) * 60
+    expected: defaultdict[int, Statistics] = defaultdict(Statistics)
+    for minute, value in gained:
+        if start <= (at := NOW + minute * 60) < end:
+            expected[start + (at - start) // period * period].add(value)
+    found = {each.at: each.statistics for each in lasting.read(of, start, end, period, distribution=True)}
+    assert found.keys() == expected.keys()
+    for at, statistics in expected.items():
+        assert found[at].buckets == statistics.buckets
+        assert found[at].sum == pytest.approx(statistics.sum)
+        assert (found[at].count, found[at].minimum) == (statistics.count, statistics.minimum)
 
 
 def test_units_are_kept_apart(opened):
@@ -134,9 +171,10 @@ def test_points_of_fifteen_days_are_kept_and_no_older_ones(opened):
 def test_the_oldest_points_go_when_the_file_is_over_its_budget(opened, tmp_path):
     store = opened(budget=2**20)
     draw = random.Random(1)
+    gained = statistics(*(draw.lognormvariate(7, 1) for _ in range(60)))
     for hour in range(200):
         minutes = range(MINUTE + hour * 60, MINUTE + hour * 60 + 60)
-        store.add([point(*(draw.lognormvariate(7, 1) for _ in range(60)), minute=minute) for minute in minutes])
+        store.add(Point(LATENCY, minute, "Microseconds", gained) for minute in minutes)
     readings = [*store.read(LATENCY, 0, NOW + 200 * 3600, 3600)]
     assert readings[-1].at == NOW + 199 * 3600
     assert 50 < len(readings) < 199

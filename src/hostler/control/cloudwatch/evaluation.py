@@ -49,6 +49,7 @@ class Evaluation:
         self, store: MetricStore, region: str, queries: list[Query], start: float, end: float, now: float
     ) -> None:
         self.queries = queries
+        self.exceeded = False  # a search has found more metrics than it may give
         self._store = store
         self._region = region
         self._start, self._end, self._now = start, end, now
@@ -107,10 +108,11 @@ class Evaluation:
         except SearchError as error:
             raise ExpressionError(f"the search cannot be read: {error}") from None
         since = int(self._now) - _LISTED
-        found = self._store.find(self._region, matches, namespace=namespace, since=since, limit=MOST_SERIES)
-        labels = _distinct(found)
+        found = self._store.find(self._region, matches, namespace=namespace, since=since, limit=MOST_SERIES + 1)
+        self.exceeded |= len(found) > MOST_SERIES
+        found = found[:MOST_SERIES]
         series = []
-        for each, label in zip(found, labels, strict=True):
+        for each, label in zip(found, _distinct(found), strict=True):
             values, _ = self._read(each, statistic, period, "")
             self.spend(len(values))
             series.append(TimeSeries(label, period, values))

@@ -37,12 +37,13 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
         results, next_position = _page(evaluation, position, request.get("MaxDatapoints", MOST_DATAPOINTS), ascending)
     except RecursionError:
         raise refusals.invalid_query(["The expressions refer to each other too deeply."]) from None
-    answer: Document = {"MetricDataResults": results, "Messages": []}
+    answer: Document = {"MetricDataResults": results, "Messages": [_EXCEEDED] if evaluation.exceeded else []}
     if next_position:
         answer["NextToken"] = paging.write_token(query_key, [" ".join(map(str, next_position))])
     return answer
 
 
+_EXCEEDED = {"Code": "MaxMetricsExceeded", "Value": "Maximum number of allowed metrics exceeded"}
 _PAGE_MEMBERS = ("NextToken", "MaxDatapoints")
 _Position = tuple[int, int, int]  # which query, which of its series, which of that one's values
 
