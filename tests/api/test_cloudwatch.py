@@ -7,6 +7,7 @@ import json
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from importlib import resources
+from pathlib import Path
 
 import boto3
 import pytest
@@ -345,6 +346,24 @@ def test_what_hostler_itself_writes_is_read_alike(client, shared_stage):
     shared_stage.context.metric_store.add([Point(of, int(NOW.timestamp()) // 60, "Microseconds", values)])
     (point,) = statistics(client, "AWS/SageMaker", "ModelLatency", Dimensions=DIMENSIONS, Statistics=["Average"])
     assert point == {"Timestamp": MINUTE, "Unit": "Microseconds", "Average": 1500}
+
+
+def test_the_busiest_targets_are_found_as_the_page_on_metrics_says(client, shared_stage):
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    search = text.split('\'Expression\': """')[1].split('"""')[0]
+    of = [("quiet", 1.0), *((f"busy-{number:02}", 2.0 + number) for number in range(10))]
+    points = []
+    for target, calls in of:
+        values = Statistics()
+        values.add(1.0, calls)
+        dimensions = {"EndpointName": "e", "VariantName": "v", "TargetModel": target}
+        which = series("us-east-1", "hostler/Targets", "Invocations", dimensions)
+        points.append(Point(which, int(NOW.timestamp()) // 60, "None", values))
+    shared_stage.context.metric_store.add(points)
+    results = data(client, expression(search, "busiest"))["MetricDataResults"]
+    assert [(result["Label"], result["Values"]) for result in results] == [
+        (target, [calls]) for target, calls in reversed(of[1:])
+    ]
 
 
 def test_metrics_of_entities_are_kept(client, namespace):
