@@ -48,10 +48,12 @@ def test_what_a_wider_fixture_made_stays(hostler, shared, number):
 def test_the_environment_is_the_tests_own():
     assert "AWS_ENDPOINT_URL" not in os.environ and os.environ["AWS_PROFILE"] == "mine"
 def test_it_is_gone_after_its_block(hostler):
-    before = hostler.contents()
+    def contents():
+        return [arn for arn in hostler.contents() if ":log-group:" not in arn]  # logs outlive endpoints, as on AWS
+    before = contents()
     with hostler.endpoint("gone", answer="1"):
-        assert len(hostler.contents()) == len(before) + 4
-    assert hostler.contents() == before
+        assert len(contents()) == len(before) + 4
+    assert contents() == before
 """
 
 FAULTS = """

@@ -179,7 +179,7 @@ class Hostler:
     # --- what is there --------------------------------------------------------------------------------------------
 
     def contents(self) -> list[str]:
-        """Return the ARNs of all models, endpoint configs, endpoints and buckets."""
+        """Return the ARNs of all models, endpoint configs, endpoints, log groups and buckets."""
         arns: list[str] = self.page("GET", "/_hostler/reset")["resources"]
         return arns
 
