@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from hostler.errors import UserError
-from hostler.proxy import upstream
+from hostler.proxy import callers, upstream
 from hostler.proxy.certificates import Certificates
 from hostler.proxy.question import Question
 from hostler.proxy.relay import End, keep_alive
@@ -172,6 +173,8 @@ class Client(End):
         behind = upstream.read(self._server.data)
         if behind is not None and behind.passes_by(to.host):
             behind = None
+        if behind is not None and behind.authorization and not self._is_own_user():
+            raise Refused(403, "The proxy behind this one is for programs of the user alone whose credentials it has")
         question = Question(other, to, behind.authorization) if behind else None
         host, port = (behind.host, behind.port) if behind else (to.host, to.port)
         try:
@@ -191,6 +194,13 @@ class Client(End):
             await question.answered
         else:
             transport.pause_reading()
+
+    def _is_own_user(self) -> bool:
+        """Return whether the client is a program of the user who runs hostler, as far as the system says."""
+        if self.transport is None:
+            return False
+        user = callers.user_of(self.transport.get_extra_info("peername"), self._server.address)
+        return user in (os.geteuid(), None)
 
     def _is_ours(self, transport: asyncio.BaseTransport) -> bool:
         """Return whether a connection leads to this proxy."""

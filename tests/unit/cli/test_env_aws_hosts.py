@@ -196,6 +196,7 @@ def test_without_its_record_unset_unsets_what_is_ours(data: Path) -> None:
     result = run("env", "--unset", "--json", **found, SSL_CERT_DIR="/etc/ssl/certs")
     assert json.loads(result.stdout) == dict.fromkeys(["HTTPS_PROXY", *BUNDLES, "HOSTLER_UNSET"])
     assert result.stderr.count("\n") == 1
+    assert "HOSTLER_UNSET" not in run("env", **found).stderr.replace(found["HOSTLER_UNSET"], "")
     again = variables(data, "--aws-hosts", **found)  # another call makes it good
     assert again | {"HOSTLER_UNSET": ""} == found | {"HOSTLER_UNSET": ""}
     assert json.loads(run("env", "--unset", "--json", **again).stdout)["HTTPS_PROXY"] is None

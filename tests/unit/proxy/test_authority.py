@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import ssl
@@ -19,6 +20,7 @@ from handshake import handshake, shake_hands
 from hostler.errors import UserError
 from hostler.proxy import folder
 from hostler.proxy.authority import certificate_names, open_authority
+from small_disk import small_disk
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -128,6 +130,20 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "aws-hosts").write_text("a file")
     with pytest.raises(UserError, match=f"{tmp_path}/aws-hosts cannot be used: (File exists|Not a directory)"):
         open_authority(tmp_path, NOW)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        where = folder.folder_of(disk)
+        where.mkdir()
+        (where / "lock").touch()
+        with contextlib.suppress(OSError), open(disk / "full", "wb") as file:
+            file.write(bytes(2**23))
+        with pytest.raises(UserError, match=f"{where} cannot be used: No space left on device"):
+            open_authority(disk, NOW)
+        assert [path.name for path in where.iterdir()] == ["lock"]
+        (disk / "full").unlink()
+        assert open_authority(disk, NOW).is_good(NOW)
 
 
 def test_python_and_openssl_find_no_fault_when_they_are_strict(tmp_path: Path) -> None:
