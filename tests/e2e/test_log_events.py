@@ -139,7 +139,7 @@ def test_the_group_outlives_its_endpoint_and_a_new_one_goes_on_with_it(talking: 
     assert [*shown_by_hostler_logs(talking, "again").values()] == [["third"]]
 
 
-def test_the_aws_cli_and_the_sdk_read_logs(talking: Hostler, tmp_path: Path) -> None:
+def test_the_aws_cli_reads_logs(talking: Hostler, tmp_path: Path) -> None:
     deploy(talking, "clients")
     say(talking, "clients", "ERROR one")
     say(talking, "clients", "fine")
@@ -154,16 +154,22 @@ def test_the_aws_cli_and_the_sdk_read_logs(talking: Hostler, tmp_path: Path) -> 
     assert [event["message"] for event in filtered] == ["ERROR one"]
     got = aws("get-log-events", *group, "--log-stream-name", stream["logStreamName"], "--limit", "2")["events"]
     assert [event["message"] for event in got] == ["ERROR one", "fine"]
-    # What the SDK shows of an endpoint while it waits for it, with deploy(endpoint_logging=True).
-    shown = shell.run(
+
+
+@pytest.mark.slow
+def test_the_sdk_shows_logs_while_it_waits_for_an_endpoint(talking: Hostler, tmp_path: Path) -> None:
+    deploy(talking, "waited-for")
+    say(talking, "waited-for", "one")
+    say(talking, "waited-for", "two")
+    shown = Shell(talking, tmp_path).run(  # as in deploy(endpoint_logging=True)
         sys.executable, "-c",
         "import logging, sagemaker, sagemaker.session as of_sdk\n"
         "of_sdk.EP_LOGGER_POLL = 0.1\n"
         "of_sdk.LOGGER.setLevel(logging.INFO)\n"
         "of_sdk.LOGGER.handlers = [logging.FileHandler('/dev/stdout')]\n"
-        "sagemaker.Session(default_bucket='b').wait_for_endpoint('clients', live_logging=True)\n",
+        "sagemaker.Session(default_bucket='b').wait_for_endpoint('waited-for', live_logging=True)\n",
     )  # fmt: skip
-    assert "ERROR one\nfine\n" in shown
+    assert "one\ntwo\n" in shown
 
 
 class Follower:

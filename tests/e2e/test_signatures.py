@@ -80,6 +80,8 @@ def test_boto3_with_a_right_key(hostler: Hostler, price: float):
         assert answer.count(b",") == 99_999
     assert client(hostler, "sts").get_caller_identity()["Account"] == "123456789012"
     assert client(hostler, "iam").get_role(RoleName="hostler")["Role"]["RoleName"] == "hostler"
+    groups = client(hostler, "logs").describe_log_groups()["logGroups"]
+    assert [group["logGroupName"] for group in groups] == ["/aws/sagemaker/Endpoints/my-endpoint"]
     for service, operation in NOT_HOSTED:
         with pytest.raises(ClientError, match="is not hosted by hostler"):
             getattr(client(hostler, service), operation)()
@@ -116,6 +118,7 @@ def test_boto3_with_a_wrong_key(
     stream = "invoke_endpoint_with_response_stream"
     assert code("sagemaker-runtime", stream, EndpointName="my-endpoint", Body=b"1") == (json_code, 403)
     assert code("sagemaker", "delete_endpoint", EndpointName="my-endpoint") == (json_code, 400)
+    assert code("logs", "describe_log_groups") == (json_code, 400)
     assert code("s3", "put_object", Bucket=BUCKET, Key="k", Body=b"x" * 1_000_000) == (s3_code, 403)
     assert code("s3", "list_objects_v2", Bucket=BUCKET) == (s3_code, 403)
     assert code("sts", "get_caller_identity") == (sts_code, 403)
