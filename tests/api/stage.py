@@ -171,6 +171,8 @@ def running(folder, hold=0.2, **settings):
     folder.mkdir(exist_ok=True)
     store = Store(folder / "hostler.db")
     metric_store = MetricStore(folder / "metrics.db", 2**26, lambda: 1_700_000_000)
+    logs = LogFiles(folder / "logs")
+    logs.all_taken_over()
     context = Context(
         settings=Settings(data=folder, hold=hold, **settings),
         store=store,
@@ -179,7 +181,7 @@ def running(folder, hold=0.2, **settings):
         metric_thread=StoreThread(metric_store, "metrics"),
         collect_metrics=lambda: asyncio.sleep(0),
         lifecycle=Lifecycle(store),
-        logs=LogFiles(folder / "logs"),
+        logs=logs,
         source=Source(),
         metrics=lambda: b"# metrics\n",
         s3=s3,

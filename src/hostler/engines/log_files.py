@@ -119,6 +119,7 @@ class LogFiles:
         self._endpoints = _Endpoints(folder)
         self._growth: Growth | None = None
         self._open: dict[str, LogStream] = {}
+        self._all_open = False  # every container that runs has its stream open
         self._watches: dict[int, str] = {}
         self._after = 0  # what is noted from now on has this time at least
 
@@ -154,6 +155,10 @@ class LogFiles:
             self.open(stream)
         except (OSError, names.UnsafeName) as error:
             log.warning("the log %s is not read any more: %s", stream, error)
+
+    def all_taken_over(self) -> None:
+        """Every stream that is not open has ended. Until then output that no control has seen is not read."""
+        self._all_open = True
 
     def close(self, stream: str) -> None:
         """End a stream: its container writes no more."""
@@ -257,7 +262,7 @@ class LogFiles:
     def _streams(self, uid: str) -> dict[str, LogStream]:
         """Return an endpoint's streams that are there, by their names without the uid."""
         streams = {
-            name: LogStream(self.path(f"{uid}/{name}"), ended=f"{uid}/{name}" not in self._open)
+            name: LogStream(self.path(f"{uid}/{name}"), ended=self._all_open and f"{uid}/{name}" not in self._open)
             for name in self._names(uid)
         }
         return {name: stream for name, stream in streams.items() if stream.span()}

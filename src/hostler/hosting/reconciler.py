@@ -192,6 +192,7 @@ class Reconciler:
             return False
         if self._began is None:
             self._began = clock.now()
+            self.platform.logs.all_taken_over()
         return True
 
     # --- 2. decide ------------------------------------------------------------------------------------------------

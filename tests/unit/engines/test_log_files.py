@@ -26,6 +26,7 @@ class Clock:
 def files(folder: Path, clock: Clock | None = None, **endpoints: str) -> LogFiles:
     """Log files of a control that knows these endpoints, by uid."""
     logs = LogFiles(folder, clock or Clock())
+    logs.all_taken_over()
     for uid, name in endpoints.items():
         logs.belongs(uid, f"us-east-1/{name}")
     return logs
@@ -90,10 +91,14 @@ def test_another_control_finds_the_groups_and_what_has_ended(tmp_path: Path) -> 
     say(logs.open("uid/v/i-1"), "said\nnot whole")
     logs.note()
     assert lines(logs.group("us-east-1", "ep")) == {"v/i-1": ["said"]}
-    later = files(tmp_path)
-    assert lines(later.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole"]}
-    later.open("uid/v/i-1")  # it is taken over: its container runs
-    assert lines(later.group("us-east-1", "ep")) == {"v/i-1": ["said"]}
+    say(tmp_path / "uid/v/i-1.log", "\nunseen")
+    second = LogFiles(tmp_path, Clock())
+    assert lines(second.group("us-east-1", "ep")) == {"v/i-1": ["said"]}  # its container may run
+    second.take_over("uid/v/i-1")
+    second.all_taken_over()
+    assert lines(second.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole"]}
+    third = files(tmp_path)  # it has ended
+    assert lines(third.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole", "unseen"]}
 
 
 def test_a_stream_is_there_before_its_container_says_anything(tmp_path: Path) -> None:
