@@ -57,6 +57,12 @@ def test_it_is_gone_after_its_block(hostler):
 """
 
 FAULTS = """
+import importlib.abc, sys
+class NotInstalled(importlib.abc.MetaPathFinder):  # packages of hostler, but not of its plugin
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"click", "httptools", "msgspec", "sqlalchemy", "starlette", "uvloop"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, NotInstalled())
 import boto3, pytest
 from botocore.config import Config
 def call():
