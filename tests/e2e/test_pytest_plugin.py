@@ -45,7 +45,13 @@ def test_what_a_wider_fixture_made_stays(hostler, shared, number):
     assert shared.invoke("", target="a.tar.gz") == b"[1]" and shared.invoke("", target="b/c.tar.gz") == b"[2]"
     names = [each["EndpointName"] for each in hostler.client("sagemaker").list_endpoints()["Endpoints"]]
     assert sorted(names) == ["own", "shared"]
+def test_awss_own_names_lead_to_it(hostler_aws_hosts):
+    import boto3
+    client = boto3.client("sts", endpoint_url="https://sts.us-east-1.amazonaws.com")
+    assert client.get_caller_identity()["Account"] == "123456789012"
+    assert boto3.client("s3").list_buckets()["Buckets"]
 def test_the_environment_is_the_tests_own():
+    assert "HTTPS_PROXY" not in os.environ and "HOSTLER_DATA" not in os.environ
     assert "AWS_ENDPOINT_URL" not in os.environ and os.environ["AWS_PROFILE"] == "mine"
 def test_it_is_gone_after_its_block(hostler):
     def contents():
@@ -168,7 +174,7 @@ def test_workers_of_xdist_have_a_hostler_each_so_that_fixed_names_do_not_meet(su
 
 
 def test_what_a_test_makes_is_deleted_after_it_and_what_a_wider_fixture_made_stays(suite: Suite) -> None:
-    assert "4 passed" in suite.run(WIDER, *PYTEST)
+    assert "5 passed" in suite.run(WIDER, *PYTEST)
 
 
 def test_faults_on_purpose_last_as_long_as_their_block_or_their_test(suite: Suite) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,27 @@ def running(
                 printed = process.output()[-4000:].strip()
                 advice = _PACKAGES if "ModuleNotFoundError" in printed else ""
                 raise NotReady(f"hostler did not come up: {error}{advice}\n{printed}") from None
-            yield Hostler(url, environment["HOSTLER_REGION"])
+            yield Hostler(url, environment["HOSTLER_REGION"], lambda: _names_variables(words, process))
         finally:
             process.end()
 
 
-class Hostler:
-    """A hostler that runs at `url`."""
+def _names_variables(up: list[str], process: HostlerProcess) -> dict[str, str]:
+    """Have `hostler env --aws-hosts` make the proxy's files; return its variables. Raises NotReady."""
+    command = [*up[: up.index("up")], *process.env_command()[1:], "--aws-hosts", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotReady(f"AWS's host names do not lead to hostler: {done.stderr.strip()}")
+    variables: dict[str, str] = json.loads(done.stdout)
+    return variables
 
-    def __init__(self, url: str, region: str) -> None:
+
+class Hostler:
+    """A hostler that runs at `url`. `names_variables`: returns the variables by which AWS's host names lead here."""
+
+    def __init__(self, url: str, region: str, names_variables: Callable[[], dict[str, str]]) -> None:
         self.url = url
+        self._names_variables = functools.cache(names_variables)
         self.region = region
         self._environment = aws_environment.PointedAt(self.variables)
 
@@ -99,9 +111,15 @@ class Hostler:
         """The environment variables that point AWS clients here, for a process of its own."""
         return aws_environment.variables(self.url, self.region)
 
-    def environment(self) -> contextlib.AbstractContextManager[None]:
-        """Set the variables in this process within a block, and no other of AWS's."""
-        return self._environment
+    def environment(self, *, aws_hosts: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Set the variables in this process within a block, and no other of AWS's.
+
+        `aws_hosts`: also those by which AWS's own host names lead here, which the SageMaker SDK calls (the extra
+        aws-hosts). Raises NotReady.
+        """
+        if not aws_hosts:
+            return self._environment
+        return aws_environment.PointedAt({**self.variables, **self._names_variables()})
 
     def client(self, service: str, **options: Any) -> Any:
         """Return a client of the caller's boto3, such as `client("logs")`; `options` as of boto3.client."""

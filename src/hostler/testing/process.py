@@ -6,6 +6,7 @@ Knows of hostler what its users know: the command, and the line that says it is 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _READY = re.compile(r"^hostler is ready on (http://\S+)\n", re.MULTILINE)
+_ENV = re.compile(r'^Point AWS programs at it: eval "\$\((.+?)\)"', re.MULTILINE)
 _LOOK = 0.02  # seconds between two looks
 
 
@@ -63,6 +65,14 @@ class HostlerProcess:
                 raise NotReady(f"it is not ready after {within:g} s")
             time.sleep(_LOOK)
         return ready[1]
+
+    def env_command(self) -> list[str]:
+        """The command for the variables of AWS clients: hostler prints it once it is ready. Raises NotReady."""
+        while not (printed := _ENV.search(self.output())):
+            if self.popen.poll() is not None:
+                raise NotReady(f"it ended with {self.popen.returncode}")
+            time.sleep(_LOOK)
+        return shlex.split(printed[1])
 
     def end(self, within: float = 60) -> int:
         """SIGTERM, and SIGKILL after `within` seconds; the exit code."""

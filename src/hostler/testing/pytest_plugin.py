@@ -60,3 +60,10 @@ def hostler(request: pytest.FixtureRequest, hostler_server: Hostler) -> Iterator
             yield hostler_server
     finally:
         hostler_server.reset(keep=before)
+
+
+@pytest.fixture
+def hostler_aws_hosts(hostler: Hostler) -> Iterator[Hostler]:
+    """`hostler`, to which AWS's own host names lead, too: the SageMaker SDK calls some, whatever the variables say."""
+    with hostler.environment(aws_hosts=True):
+        yield hostler
