@@ -65,6 +65,14 @@ def test_values_that_are_added_several_times_count_so_often():
     assert one.percentile(50) == pytest.approx(3, rel=ERROR)
 
 
+def test_an_average_that_is_no_number_is_none():
+    one = Statistics()
+    one.add(2.0**360, 1e-200)
+    one.add(1e-300, 0.0)
+    assert one.average == 2.0**360
+    assert Statistics(1e-300, 2.0**360, 1.0, 1.0).average is None
+
+
 def test_there_are_no_percentiles_with_a_negative_value():
     assert statistics([1.0, -1.0, 2.0]).percentile(50) is None
 

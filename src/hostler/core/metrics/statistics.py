@@ -63,8 +63,10 @@ class Statistics:
             self.buckets[bucket] = self.buckets.get(bucket, 0) + times
 
     @property
-    def average(self) -> float:
-        return self.sum / self.count
+    def average(self) -> float | None:
+        """The average, None if it is no number: of a large sum, and a tiny part of a value."""
+        average = self.sum / self.count
+        return average if math.isfinite(average) else None
 
     @property
     def distributed(self) -> bool:
