@@ -384,6 +384,7 @@ def test_wrong_parameters_are_refused(shared_stage, endpoint):
     logs, group = unchecked(shared_stage), endpoint.group
     refused = [
         (logs.describe_log_groups, {"logGroupNamePrefix": "a", "logGroupNamePattern": "a"}, "mutually exclusive"),
+        (logs.describe_log_groups, {"logGroupIdentifiers": [group], "logGroupNamePrefix": "a"}, "logGroupIdentifiers"),
         (logs.describe_log_groups, {"limit": 51}, "less than or equal to 50"),
         (logs.describe_log_groups, {"logGroupNamePrefix": "a b"}, "regular expression pattern"),
         (logs.describe_log_groups, {"nextToken": "none"}, "The specified nextToken is invalid."),

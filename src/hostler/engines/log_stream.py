@@ -25,7 +25,8 @@ EVENT_MAX = 256 * 1024 - 26  # bytes of an event: AWS's 256 KB with its overhead
 EVENT_OVERHEAD = 26  # bytes that AWS counts for each event beside its message
 STREAM_MAX = 64 * 2**20  # bytes of output; of a longer stream the first half is dropped
 _TIMES_MAX = 2**20  # records; as above
-_CHUNK = 64 * 1024  # bytes that are read at once
+_CHUNK = 64 * 1024  # bytes that are read at once, at most
+_FIRST_CHUNK = 4 * 1024  # bytes that are read first: a page of many streams needs little of each
 _BATCH = 512  # records that are read at once
 _BACKWARDS_MAX = 2**20  # bytes of events that are held to be returned in reverse order
 
@@ -183,9 +184,10 @@ class LogStream:
         The last line of a container that runs is returned when it is complete.
         """
         left = b""  # from `position` on
-        offset = position
+        offset, chunk = position, _FIRST_CHUNK
         while offset < end:
-            data = self._read(offset, min(_CHUNK, end - offset))
+            data = self._read(offset, min(chunk, end - offset))
+            chunk = min(2 * chunk, _CHUNK)
             if (begin := self.begin()) > offset or not data:  # dropped meanwhile, or gone
                 if begin >= end or begin <= offset:
                     return

@@ -71,7 +71,10 @@ class Endpoint:
             {
                 "name": name,
                 "fleet": fleet,
-                "instances": [{"id": i.id, "state": i.state, "targets": targets(i)} for i in of_variant],
+                "instances": [
+                    {"id": i.id, "log_stream": f"{name}/{i.key.aws_id}", "state": i.state, "targets": targets(i)}
+                    for i in of_variant
+                ],
             }
             for (fleet, name), of_variant in sorted(by_variant.items(), key=lambda item: item[0][0])
         ]

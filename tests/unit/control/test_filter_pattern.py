@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hostler.control.logs.filter_pattern import InvalidPattern, compile
 
@@ -133,3 +136,13 @@ def test_other_patterns_are_refused_with_the_reason(pattern: str, sentence: str)
 def test_asterisks_cost_time_in_proportion_to_the_message() -> None:
     message = json.dumps({"a": "ab" * 100_000})
     assert not compile('{ $.a = "' + "*a" * 200 + '*c" }')(message)
+
+
+@given(
+    st.text(" {}()[]$.*\"'%?-=!<>&|\\aN1é\n"),
+    st.sampled_from(["", "a N1", json.dumps(EVENT), '{"a": {"N1": [1, "a"]}}']),
+)
+def test_whatever_the_pattern_is_it_is_refused_or_matches_or_does_not(pattern: str, message: str) -> None:
+    for text in (pattern, f"{{ $.{pattern} }}", f"{{ $.a {pattern} }}"):
+        with contextlib.suppress(InvalidPattern):
+            assert compile(text)(message) in (True, False)

@@ -309,7 +309,10 @@ async def test_people_see_both_fleets(ground: Ground) -> None:
         (shown,) = reconciler.describe_all()
         first, second = shown["variants"]
         assert (first["name"], first["fleet"], second["name"], second["fleet"]) == ("v", 1, "v", 2)
-        assert first["instances"] == [{"id": f"{uid}.1.0.0.0", "state": "ready", "targets": ["a"]}]
+        stream = f"v/{reconciler.instances[f'{uid}.1.0.0.0'].key.aws_id}"
+        assert first["instances"] == [
+            {"id": f"{uid}.1.0.0.0", "log_stream": stream, "state": "ready", "targets": ["a"]}
+        ]
         assert [one["id"] for one in second["instances"]] == [f"{uid}.2.0.0.0"]
 
 

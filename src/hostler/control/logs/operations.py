@@ -42,6 +42,8 @@ async def describe_log_groups(context: Context, region: str, request: Document) 
         raise InvalidParameterException(
             "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."
         )
+    if "logGroupIdentifiers" in request and request.keys() & {"logGroupNamePrefix", "logGroupNamePattern"}:
+        raise InvalidParameterException("logGroupIdentifiers excludes a prefix and a pattern of names.")
     return await _in_thread(partial(_describe_groups, context.logs, region, request))
 
 
