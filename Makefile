@@ -52,6 +52,13 @@ $(VERSIONS:%=$(VENV)/%/.installed): $(VENV)/%/.installed: requirements/%.txt pyp
 	@touch $@
 PIP_OF = PIP_USER=0 $(VENV)/$*/bin/python -m pip --disable-pip-version-check install --quiet
 
+# AWS's JavaScript SDK, for a test that is skipped without it.
+$(VENV)/javascript/.installed: requirements/javascript/package-lock.json
+	@mkdir -p $(@D)
+	cp requirements/javascript/*.json $(@D)
+	npm --prefix $(@D) ci --no-audit --no-fund
+	@touch $@
+
 TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)
 
 demo: $(VENV)/.demo
@@ -71,7 +78,7 @@ unit contract api model: $(TESTED)
 	$(TEST) -m "not slow" $(BESIDE) tests/$@
 
 # The oldest version of each dependency and client passes the tests, and hostler runs beside the newest SDK 2 and SDK 3.
-CLIENTS := tests/e2e/test_clients.py
+CLIENTS := tests/e2e/test_clients.py tests/e2e/test_programs.py
 versions: $(VERSIONS:%=$(VENV)/%/.installed)
 	@failed=0; unset HOSTLER_TEST_REQUIRE; \
 	$(VENV)/oldest/bin/python -m pytest -m "not slow" $(BESIDE) tests/unit tests/api $(CLIENTS) tests/e2e/test_sdk_v2.py || failed=$$?; \
@@ -123,6 +130,7 @@ lock: $(VENV)/.test
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
 	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk2 --output-file requirements/sdk2.txt
 	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk3 --output-file requirements/sdk3.txt
+	cd requirements/javascript && npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	$(LOCK) --upgrade --resolution lowest-direct $(SERVERS) --group oldest --output-file requirements/oldest.txt
 
 clean:

@@ -38,6 +38,7 @@ _TRIALS = {
 # As new as the lock's: only then has botocore all members that tests name, and reads scikit-learn the pickles that it
 # read when they were made; before NumPy 2 the toolkit's text was bytes.
 _NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}
+_JAVASCRIPT = "javascript"  # AWS's SDK for it
 _PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
 
@@ -61,6 +62,9 @@ def _require(*names: str) -> None:
 @functools.cache
 def _missing(name: str) -> str:
     """Return why it cannot be used; empty if it can."""
+    if name == _JAVASCRIPT:
+        installed = (Path(__file__).parents[1] / ".venv" / "javascript" / "node_modules").is_dir()
+        return "" if installed else "AWS's JavaScript SDK is not installed: make .venv/javascript/.installed"
     if package := _NEWEST.get(name):
         return _older(package)
     if name in _PACKAGES:
@@ -112,8 +116,8 @@ def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
     required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
     for name in required:
-        if name not in (*_TRIALS, *_PACKAGES, *_NEWEST):
-            known = ", ".join((*_TRIALS, *_PACKAGES, *_NEWEST))
+        if name not in (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT):
+            known = ", ".join((*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT))
             raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {known}")
         if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))

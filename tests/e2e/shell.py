@@ -33,7 +33,8 @@ class Shell:
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(REPOSITORY / "src"), **more}
         words = [sys.executable, "-m", "hostler.cli", "env", "--json", "--data", str(hostler.data), *options]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
-        self.environment = {**environment, **json.loads(done.stdout)}
+        self.printed: dict[str, str] = json.loads(done.stdout)
+        self.environment = {**environment, **self.printed}
 
     def undone(self) -> dict[str, Any]:
         """Return what `hostler env --unset` makes of each variable; None: not set."""
