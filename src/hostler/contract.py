@@ -27,6 +27,7 @@ ENV_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 ENV_REGION = "AWS_REGION"
 ENV_DEFAULT_REGION = "AWS_DEFAULT_REGION"
 ENV_HOSTNAME = "HOSTNAME"
+ENV_NO_METADATA = "AWS_EC2_METADATA_DISABLED"  # "true": AWS's SDKs look for no credentials at the machine's address
 
 # Our own, for our own model servers only
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port

@@ -72,6 +72,7 @@ class Container:
         """Return how it is to run."""
         region, _, endpoint = self._key.endpoint_key.partition("/")
         environment = {
+            contract.ENV_NO_METADATA: "true",
             **self.spec.environment,
             contract.ENV_REGION: region,
             contract.ENV_DEFAULT_REGION: region,
