@@ -32,6 +32,7 @@ from hostler.host.proxy import ProxyProcess
 from hostler.host.reaper import Reaper
 from hostler.host.respawn import Respawned
 from hostler.host.zygote_client import ZygoteClient
+from hostler.processes.lifeline import ended
 from hostler.processes.spawn import spawn
 from hostler.processes.tree import kill
 from hostler.settings import Settings
@@ -147,8 +148,6 @@ class _Host:
         """Start everything, run until a signal or a hopeless process, stop everything. Returns the exit code."""
         # 1. Catch the signals, and allow many open files.
         loop = asyncio.get_running_loop()
-        if end_with is not None:
-            self._end_with(end_with)
         for number in _STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the terminal's end
                 loop.add_signal_handler(number, self._on_signal)
@@ -177,6 +176,8 @@ class _Host:
         for process in (zygote.process, control, *self._gateways):
             process.start()
         tasks = [asyncio.create_task(self._announce(zygote if ahead else None))]
+        if end_with is not None:
+            tasks.append(asyncio.create_task(self._end_with(end_with)))
         await self._stopping.wait()
         _say("stopping")
 
@@ -223,23 +224,9 @@ class _Host:
             self._hurry.set()
         self._stopping.set()
 
-    def _end_with(self, pid: int) -> None:
-        """Stop when a process ends. A pidfd tells it of any process, not of a child or a parent alone."""
-        try:
-            ends = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._stopping.set()
-            return
-        except OSError as error:
-            raise UserError(f"the end of process {pid} cannot be waited for: {error.strerror}") from None
-        loop = asyncio.get_running_loop()
-
-        def on_end() -> None:
-            loop.remove_reader(ends)
-            os.close(ends)
-            self._stopping.set()
-
-        loop.add_reader(ends, on_end)
+    async def _end_with(self, pid: int) -> None:
+        await ended(pid)
+        self._stopping.set()
 
     def _end_gateway(self, pid: int) -> None:
         if pid and pid in [gateway.pid for gateway in self._gateways]:

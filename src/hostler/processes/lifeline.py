@@ -5,14 +5,18 @@ The lifeline is a pipe whose write end only the host has: it closes when the hos
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable
 
-from hostler.processes.tree import end_descendants
+from hostler.processes.tree import end_descendants, parents
 
 _PR_SET_PDEATHSIG = 1
+_PIDFD_OPEN = 434  # on every architecture. Python has os.pidfd_open only where the system that built it had it
+_LOOK = 1.0  # seconds between two looks, where the kernel tells nothing
 
 
 def exit_with_parent(parent: int) -> None:
@@ -39,3 +43,30 @@ def leave_with(fd: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def open_pidfd(pid: int) -> int:
+    """Return a descriptor that becomes readable when a process ends. Raises OSError."""
+    descriptor: int = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_OPEN, pid, 0)
+    if descriptor < 0:
+        raise OSError(number := ctypes.get_errno(), os.strerror(number))
+    return descriptor
+
+
+async def ended(pid: int, open_pidfd: Callable[[int], int] = open_pidfd) -> None:
+    """Return when a process has ended, whoever's child it is. Before Linux 5.3, and in some sandboxes, it is polled."""
+    try:
+        descriptor = open_pidfd(pid)
+    except ProcessLookupError:
+        return
+    except OSError:
+        while pid in await asyncio.to_thread(parents):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(_LOOK)
+        return
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(descriptor, over.set)
+    try:
+        await over.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
