@@ -72,6 +72,12 @@ def test_exactly_the_first_calls_meet_it_whatever_gateway_they_come_to(hostler: 
     assert [(line["error"], line["status"], line["model_status"]) for line in lines] == [("ModelError", 424, 418)] * 3
 
 
+def test_callers_at_the_same_time_share_a_count(hostler: Hostler) -> None:
+    with fault(hostler.url, "ThrottlingException", endpoint="mme", first=25), ThreadPoolExecutor(8) as pool:
+        met = [*pool.map(lambda _: outcome(hostler)[0], range(80))]
+        assert (met.count("ThrottlingException"), met.count("")) == (25, 55)
+
+
 def test_one_seed_gives_one_sequence_over_the_gateways(hostler: Hostler) -> None:
     sequences = []
     for _ in range(2):

@@ -91,7 +91,7 @@ class Rule:
 
     def described(self) -> dict[str, object]:
         """Return the members that are given, by name."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) not in (None, "")}
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def meets(self, event: Event) -> bool:
         """Whether this call or load is one of those that the rule sees."""

@@ -142,7 +142,8 @@ def oversize() -> InvokeError:
 
 def not_ready(name: str, variant: str, target: str) -> InvokeError:
     """The target was not loaded in time (§6.3)."""
-    message = f"Model {target} for endpoint {name} variant {variant} is not ready for inference yet."
+    model = f"Model {target}" if target else "The model"  # without a target: by a fault on purpose alone
+    message = f"{model} for endpoint {name} variant {variant} is not ready for inference yet."
     return InvokeError(429, "ModelNotReadyException", message, "MODEL_NOT_READY")
 
 

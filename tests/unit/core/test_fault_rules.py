@@ -98,8 +98,8 @@ def test_rules_go_by_id_and_by_endpoint() -> None:
 
 
 def test_a_rule_is_described_by_the_members_that_are_given() -> None:
-    rule = Rule("ModelError", id="a", status=500, message="no", probability=0.0, after=None)
-    assert rule.described() == {"effect": "ModelError", "id": "a", "status": 500, "message": "no", "probability": 0.0}
+    rule = Rule("ModelError", id="a", status=500, message="", probability=0.0, after=None)
+    assert rule.described() == {"effect": "ModelError", "id": "a", "status": 500, "message": "", "probability": 0.0}
 
 
 GOOD = [

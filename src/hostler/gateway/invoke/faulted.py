@@ -63,6 +63,8 @@ class Faulted(Invocation):
         if render := _ERRORS.get(rule.effect):
             if rule.container:
                 self.position = self.resolution.variant.labels.index(rule.container)
+            if rule.effect in _OF_CONTAINERS:
+                self.sent = self.arrived
             self.reject(render(self, rule))
         elif rule.effect == "SlowAnswer":
             self._delay(rule.seconds or 0.0)
@@ -105,7 +107,9 @@ class Faulted(Invocation):
     def go_on(self) -> None:
         """End the delay, and send it."""
         self._stop_timer()
-        self.earlier += self.context.time() - self.sent
+        delay = self.context.time() - self.sent
+        self.earlier += delay
+        self.chain += ((self.resolution.variant.labels[self.position], delay),)
         self.sent = 0.0
         self.send_again()
 
@@ -216,7 +220,7 @@ def _not_ready(call: Invocation, rule: Rule) -> InvokeError:
 
 def _model_error(call: Invocation, rule: Rule) -> InvokeError:
     status = 507 if rule.effect == "OutOfMemory" else rule.status or 500
-    return errors.model_error(*container_of(call), status, rule.message or _MODEL_FAULT)
+    return errors.model_error(*container_of(call), status, _MODEL_FAULT if rule.message is None else rule.message)
 
 
 def _unavailable(call: Invocation, rule: Rule) -> InvokeError:
@@ -233,6 +237,8 @@ _ERRORS: dict[Effect, Callable[[Invocation, Rule], InvokeError]] = {
     "InternalDependencyException": lambda call, rule: errors.dependency(rule.message or ""),
     "ContainerKilled": lambda call, rule: errors.unreachable(*container_of(call)),
 }
+
+_OF_CONTAINERS = frozenset(["ModelError", "ContainerKilled"])  # as if one had got the call
 
 
 def _stream_error(call: FaultedStreaming, rule: Rule) -> bytes:

@@ -245,7 +245,7 @@ class TargetLoader:
 
 def _failed(rule: Rule) -> Reply:
     """Return the answer of a container to a load that fails on purpose."""
-    return Reply(rule.status or 500, {}, (rule.message or _LOAD_FAULT).encode())
+    return Reply(rule.status or 500, {}, (_LOAD_FAULT if rule.message is None else rule.message).encode())
 
 
 def _free_disk(at: InstanceTargets) -> bool:
