@@ -215,6 +215,26 @@ async def test_a_fault_names_the_container_that_its_rule_names(rig: Rig, contain
     assert faults.queries[0].containers == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("effect", "counted"),
+    [
+        ("ModelError", (1, 1, 0)),
+        ("OutOfMemory", (1, 0, 1)),
+        ("ThrottlingException", (0, 0, 1)),
+        ("SlowAnswer", (0, 1, 0)),
+    ],
+)
+async def test_counters_have_errors_hits_and_misses(rig: Rig, effect: Any, counted: tuple[int, ...]) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1", multi_model=True))
+    await rig.control.resident(rig.resident("a.tar.gz", "i1"))
+    async with meeting(rig, Rule(effect, seconds=0.0 if effect == "SlowAnswer" else None)):
+        await rig.invoke(target="a.tar.gz")
+    (count,) = rig.gateway.counts().variants
+    assert count.invocations == 1
+    assert (count.model_errors, count.cache_hits, count.cache_misses) == counted
+
+
 # --- answers that come late or end early --------------------------------------------------------------------------
 
 
