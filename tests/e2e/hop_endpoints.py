@@ -86,8 +86,7 @@ def instructions(**hops: dict[str, Any]) -> bytes:
 
 def is_logged(hostler: Hostler, line: str) -> bool:
     """Return whether a container's log has this line."""
-    logs = hostler.data.rglob("logs/**/*")
-    return any(line in log.read_text().splitlines() for log in logs if log.is_file())
+    return any(line in log.read_text().splitlines() for log in hostler.data.rglob("logs/**/*.log"))
 
 
 def hop_processes(hostler: Hostler, hop: str) -> list[psutil.Process]:
