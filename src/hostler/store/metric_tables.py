@@ -92,7 +92,13 @@ def open_file(path: Path) -> Engine:
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN comes too late to isolate readers from writers
-    for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 10000"):
+    for pragma in (
+        "auto_vacuum = INCREMENTAL",
+        "journal_mode = WAL",
+        f"journal_size_limit = {4 * 2**20}",
+        "synchronous = NORMAL",
+        "busy_timeout = 10000",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     connection.create_function("merge_buckets", 2, _merged, deterministic=True)
     connection.create_aggregate("sum_buckets", 1, _Sum)  # type: ignore[arg-type]  # typeshed knows integers alone

@@ -61,19 +61,18 @@ class Evaluation:
 
     def results(self, query: Query) -> list[TimeSeries]:
         """Return what a query gives, with labels. Raises ApiError."""
-        value = self._values.get(query.id) or (self._metric(query) if query.metric else self._expression(query))
-        if query.metric and isinstance(value, TimeSeries):
-            return [value]
+        if query.metric:  # read anew, if no expression has asked for it: the metrics of a request may be very many
+            known = self._values.get(query.id)
+            return [known if isinstance(known, TimeSeries) else self._metric(query)]
+        value = self.value(query.id)
         if isinstance(value, TimeSeries):
             return [TimeSeries(query.label or query.id, value.period, value.values)]
         if isinstance(value, list):
-            return [
-                TimeSeries(f"{query.label} {each.label}".strip(), each.period, each.values)
-                for each in value
-            ]  # fmt: skip
+            return [TimeSeries(f"{query.label} {each.label}".strip(), each.period, each.values) for each in value]
         raise _refusal(query, ExpressionError("the result is a number, not a time series"))
 
     def messages(self, query: Query) -> list[Document]:
+        """Return what is to be said about a query whose results were taken."""
         units = ", ".join(self._units.get(query.id, ()))
         return [{"Code": "MultipleUnits", "Value": f"Multiple units returned: '[{units}]'"}] if units else []
 
