@@ -211,6 +211,12 @@ def test_the_start_counts_and_the_end_does_not(client, namespace):
     assert statistics(client, namespace, StartTime=MINUTE - minute, EndTime=MINUTE) == []
 
 
+def test_a_day_of_minutes_can_be_read_whenever_it_begins(client, namespace):
+    put(client, namespace, Value=1)
+    end = NOW + timedelta(seconds=0.5)
+    assert len(statistics(client, namespace, StartTime=end - timedelta(days=1), EndTime=end)) == 1
+
+
 def test_dimensions_match_as_a_whole(client, namespace):
     put(client, namespace, Value=1, Dimensions=DIMENSIONS)
     for dimensions in ([], DIMENSIONS[:1], [*DIMENSIONS, {"Name": "X", "Value": "y"}]):

@@ -82,8 +82,9 @@ def open_file(path: Path) -> Engine:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version > VERSION:
                 raise NewerFile
-            connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-            _metadata.create_all(connection)
+            if version < VERSION:  # else nothing is written, for which a full disk has no room
+                connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+                _metadata.create_all(connection)
     except BaseException:
         engine.dispose()
         raise

@@ -24,7 +24,8 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
     start, end = periods.begin(request["StartTime"], period, now), math.ceil(request["EndTime"])
     if request["StartTime"] >= request["EndTime"]:
         raise refusals.invalid_value("The parameter StartTime must be less than the parameter EndTime.")
-    if (count := -((start - end) // period)) > MOST_DATAPOINTS:
+    count = int(request["EndTime"] - request["StartTime"]) // period  # whole ones: a day of minutes is within the limit
+    if count > MOST_DATAPOINTS:
         raise refusals.invalid_combination(
             f"You have requested up to {count} datapoints, which exceeds the limit of {MOST_DATAPOINTS}. You may reduce"
             " the datapoints requested by increasing Period, or decreasing the time range."
