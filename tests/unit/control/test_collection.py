@@ -123,6 +123,8 @@ def test_the_first_thousand_targets_of_a_day_have_metrics_of_their_own_after_a_r
     assert first.of(KEY._replace(variant="w"), names[-1]) == names[-1]  # each variant has its thousand
     again = TargetDimensions(kept, lambda: NOW)
     assert [again.of(KEY, name) for name in names[-3:]] == [names[-3], OTHERS, OTHERS]
+    tomorrow = TargetDimensions(kept, lambda: NOW + 86_400)  # the same targets go on
+    assert tomorrow.of(KEY, names[-1]) == OTHERS
     days_later = TargetDimensions(kept, lambda: NOW + 3 * 86_400)
     assert days_later.of(KEY, names[-1]) == names[-1]
 

@@ -161,6 +161,7 @@ async def test_a_row_says_what_aws_counts_of_an_invocation(tmp_path: Path) -> No
             outcome(variant=v, status=499),
             outcome(variant=m, target="t", wait=0.0005),
             outcome(variant=m, target="t"),
+            outcome(variant=m, target="t", wait=0.0),
             outcome(variant=m, target="t", status=429, error="ModelNotReadyException", with_model=0.0, wait=0.001),
             outcome(
                 variant=m, target="t", status=424, error="ModelError", model_status=507, with_model=0.0, wait=0.001
@@ -184,6 +185,7 @@ async def test_a_row_says_what_aws_counts_of_an_invocation(tmp_path: Path) -> No
         "m": [
             ("t", 0, 1000, 234, 500, {}),
             ("t", 0, 1000, 234, 0, {}),
+            ("t", 0, 1000, 234, 1, {}),  # no hit, however short the wait was
             ("t", 0, -1, 1234, 1000, {}),
             ("t", 5, -1, 1234, 1000, {}),
         ],
@@ -231,6 +233,21 @@ async def test_wherever_a_gateway_is_killed_the_next_one_has_what_the_log_has(tm
             assert len(found) == 2 + (log_cut >= middle) + (log_cut >= whole)
             assert rows(journaled(folder)) == rows(sheets_of(found)), (log_cut, segment_cut)
         shutil.rmtree(folder)
+
+
+async def test_lines_without_a_record_are_found_in_the_log_before_the_present_one_too(tmp_path: Path) -> None:
+    """Records that wait for a disk are lost with their gateway; meanwhile the log may begin anew."""
+    gateway = Gateway(tmp_path, 1800).begin()
+    await gateway.record(outcome(target="a"))
+    segment = newest(tmp_path)
+    size = segment.stat().st_size
+    for target in "bcd":
+        await gateway.record(outcome(target=target))
+    os.truncate(segment, size)
+    assert [line.target for line in lines(tmp_path)] == ["a", "b", "c", "d"]
+    assert (tmp_path / "access" / "g1.log").read_bytes().count(b"\n") == 1
+    Gateway(tmp_path, 1800).begin()
+    assert [row.target for sheet in journaled(tmp_path) for row in sheet.rows] == ["a", "b", "c", "d"]
 
 
 async def test_a_line_that_was_written_in_part_is_removed_before_the_next_one(tmp_path: Path) -> None:

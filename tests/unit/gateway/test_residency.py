@@ -340,6 +340,18 @@ async def test_a_gateway_without_routes_takes_no_connection(rig: Rig) -> None:
     await starting
 
 
+async def test_a_target_that_cannot_be_loaded_is_an_error_of_the_model_without_a_latency(rig: Rig) -> None:
+    await rig.container("i1")
+    await rig.start(rig.route("i1", multi_model=True))
+    call = asyncio.create_task(rig.invoke(b"x", "a"))
+    await rig.control.receives(gateway_messages.TargetRequest)
+    rig.control.send(gateway_messages.Refused("us-east-1/ep", "v", 1, "a", "bad", "no such luck", 415))
+    assert (await call).status == 424
+    (sums,) = rig.gateway.counts().variants
+    assert (sums.invocations, sums.errors_4xx, sums.model_errors, sums.cache_misses) == (1, 1, 1, 1)
+    assert (sum(sums.buckets), sums.model_latency) == (0, 0)
+
+
 async def test_counters_are_sums_and_come_every_second(rig: Rig) -> None:
     await rig.container("i1", lambda request: request.answer(int(request.body)))
     await rig.start(rig.route("i1"))
