@@ -50,6 +50,10 @@ def test_canned_answers_take_the_place_of_all_models(tmp_path: Path) -> None:
         answer = invoke(EndpointName="prices-2", TargetModel="Houston_TX.tar.gz", Body=b"1")
         assert (answer["Body"].read(), answer["CustomAttributes"]) == (b"[1.5]", "canned")
         assert hostler.invoke("prices-2", "b/c.tar.gz") == b"7\n"
+        stream = hostler.runtime.invoke_endpoint_with_response_stream(
+            EndpointName="prices-1", ContentType="text/csv", Body=b"1"
+        )
+        assert [part["PayloadPart"]["Bytes"] for part in stream["Body"]] == [b"7\n"]
         with pytest.raises(hostler.runtime.exceptions.ModelError) as unknown:
             invoke(EndpointName="prices-1", ContentType="application/json", Body=b"1")
         assert unknown.value.response["OriginalStatusCode"] == 404

@@ -12,6 +12,8 @@ import msgspec
 from hostler.errors import UserError
 from hostler.servers.frameworks.canned import Answer
 
+_OURS = {"connection", "content-length", "content-type", "transfer-encoding"}
+
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first three are patterns, as file names have them. `file`: of the body, beside the table's own file."""
@@ -24,6 +26,12 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str = ""
     type: str = "application/json"
     headers: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.file and self.body:
+            raise ValueError("an answer has either a body or a file")
+        if ours := [name for name in self.headers if name.lower() in _OURS]:
+            raise ValueError(f"the header {ours[0]} is none that an answer can choose")
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +54,4 @@ def read(path: str, endpoint: str | None = None) -> list[Answer]:
 
 
 def _body(row: _Row, folder: Path) -> bytes:
-    if row.file and row.body:
-        raise ValueError("an answer has either a body or a file")
     return (folder / row.file).read_bytes() if row.file else row.body.encode()

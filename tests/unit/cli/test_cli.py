@@ -68,6 +68,20 @@ def test_wrong_words_for_a_fault_are_told_before_anybody_is_asked():
         )
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--temporary", "--data", "/nonexistent/data"), "--temporary and --data exclude each other"),
+        (("--end-with", "0"), "0 is not in the range x>=1"),
+        (("--end-with", "me"), "'me' is not a valid integer"),
+    ],
+)
+def test_wrong_words_for_up_are_told_before_anything_starts(words: tuple[str, ...], reason: str):
+    result = run("up", *words)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+
+
 def test_version():
     assert run("--version").output == f"hostler {__version__}\n"
 

@@ -70,6 +70,7 @@ def test_a_call_that_none_matches_is_refused_with_what_it_was(tmp_path: Path) ->
         ("[[answer]]\nstatus = 99", ">= 200"),
         ("[[answer]]\nbody = 1", "Expected `str`"),
         ("[[answer]]\nbody = '1'\nfile = 'a'", "either a body or a file"),
+        ("[[answer]]\nheaders = {Content-Length = '3'}", r"the header Content-Length is none .* at `\$.answer\[0\]`"),
         ("[[answer]]\nfile = 'none'", "none cannot be read: No such file"),
         ("[[answer", "answers.toml: "),
     ],
