@@ -21,6 +21,11 @@ from hostler.proxy.certificates import Certificates
 from hostler.proxy.server import ProxyServer
 from hostler.settings import Settings
 
+try:
+    from uvloop import run as run_loop  # its TLS takes less memory and time
+except ImportError:  # not on every platform
+    from asyncio import run as run_loop
+
 _BACKLOG = 1024
 
 
@@ -50,7 +55,7 @@ def main() -> None:
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     config = settings.restore(json.loads((options.run / "settings.json").read_text()))
-    asyncio.run(_serve(options.run, config, socket.socket(fileno=options.listen)))
+    run_loop(_serve(options.run, config, socket.socket(fileno=options.listen)))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,7 @@ class End(asyncio.Protocol):
     # --- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.use(transport)
+        self.use(transport)  # type: ignore[arg-type]
 
     def use(self, transport: asyncio.Transport) -> None:
         """Write to this transport from now on."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from hostler.errors import UserError
 from hostler.proxy import callers, upstream
 from hostler.proxy.certificates import Certificates
+from hostler.proxy.dial import dial
 from hostler.proxy.question import Question
 from hostler.proxy.relay import End, keep_alive
 from hostler.proxy.request import HEAD_BYTES, Destination, Refused, destination
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 _HEAD_TIME = 10.0  # seconds from the connection's beginning
 _CONNECT_TIME = 20.0  # seconds to find and reach a host, the proxy behind this one included
 _HANDSHAKE_TIME = 10.0
-_NEXT_ADDRESS = 0.25  # seconds after which the next address of a host is tried, too
 _LINGER_TIME = 2.0  # seconds that a refused client has to read its answer and close
 _CONNECTIONS = 1000
 _EMPTY_LINE = b"\r\n\r\n"
@@ -153,8 +153,8 @@ class Client(End):
                 tls = await asyncio.get_running_loop().start_tls(
                     transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_TIME
                 )
-            if tls is None:
-                self._forget()  # asyncio may not say that a connection is lost meanwhile
+            if tls is None or tls.is_closing():
+                self._forget()  # of a connection that is lost meanwhile no loop tells the protocol
                 return
             self.use(tls)
         if other.transport is None:  # it has closed meanwhile
@@ -178,10 +178,11 @@ class Client(End):
         question = Question(other, to, behind.authorization) if behind else None
         host, port = (behind.host, behind.port) if behind else (to.host, to.port)
         try:
+            sock = await dial(host, port)
+            tls = ssl.create_default_context() if behind and behind.tls else None
             transport, _ = await asyncio.get_running_loop().create_connection(
-                lambda: question or other, host, port, happy_eyeballs_delay=_NEXT_ADDRESS,
-                ssl=ssl.create_default_context() if behind and behind.tls else None,
-            )  # fmt: skip
+                lambda: question or other, sock=sock, ssl=tls, server_hostname=host if tls else None
+            )
         except (OSError, UnicodeError) as error:
             where = "The proxy behind this one" if behind else to.host
             cause = getattr(error, "strerror", None) or "there is no such host"

@@ -105,8 +105,9 @@ async def until(look: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Stage:
+    """On either loop."""
     return Stage(tmp_path)
 
 
