@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -213,6 +214,27 @@ async def test_a_fault_names_the_container_that_its_rule_names(rig: Rig, contain
         reply = await rig.invoke()
     assert error(reply)["Message"].startswith(f"Received server error (500) from {label} with message")
     assert faults.queries[0].containers == ("a", "b")
+
+
+async def test_a_direct_call_meets_the_faults_of_the_container_that_it_names(rig: Rig) -> None:
+    await rig.instance("i1", None, None)
+    await rig.start(rig.several("i1", mode="Direct"))
+    async with meeting(rig, Rule("ModelError", container="b")):
+        named = [await rig.invoke(X_Amzn_SageMaker_Target_Container_Hostname=label) for label in "ab"]
+    assert [reply.status for reply in named] == [200, 424]
+    assert " from b with message " in error(named[1])["Message"]
+
+
+async def test_a_slow_answer_of_a_pipeline_is_the_first_containers_time(rig: Rig) -> None:
+    await rig.instance("i1", None, None)
+    await rig.start(rig.several("i1"))
+    async with meeting(rig, Rule("SlowAnswer", seconds=0.05)):
+        assert (await rig.invoke()).status == 200
+    await rig.gateway.stop(0.0)
+    (line,) = [json.loads(line) for line in (rig.run / "logs" / "access" / "g1.log").read_text().splitlines()]
+    assert line["fault"] == "f1"
+    assert line["container_ms"]["a"] > 25  # the loop's clock is coarse
+    assert line["model_ms"] == pytest.approx(sum(line["container_ms"].values()), abs=0.01)
 
 
 @pytest.mark.parametrize(
