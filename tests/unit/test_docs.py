@@ -12,6 +12,7 @@ from hostler import __version__
 from hostler.cli import demo
 from hostler.cli.main import main
 from hostler.control.services import SERVICES
+from hostler.core.faults import KINDS, Rule
 from hostler.gateway.access_log import Line
 from hostler.settings import Settings, size
 
@@ -106,6 +107,20 @@ def test_the_readme_has_every_operation_that_is_hosted():
     assert set(hosted.split(",")[0].split()) >= INVOCATIONS
     named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", hosted)) - INVOCATIONS - {"CloudWatch"}
     assert named == {name for service in SERVICES.values() for name in service.operations}
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def test_every_effect_and_every_member_of_a_fault_is_described():
+    described = rows(section(read("docs/faults.md"), "## What a rule says"))
+    header = ["`effect`", "its members", "what the caller gets"]
+    members, effects = described[1 : described.index(header)], described[described.index(header) + 1 :]
+    assert {code(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in effects} == {
+        name: set(kind.members) for name, kind in KINDS.items()
+    }
+    named = {name for row in members for name in re.findall(r"`(\w+)`", row[0])}
+    assert named | set().union(*(kind.members for kind in KINDS.values())) == {*Rule.__dataclass_fields__}
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------
