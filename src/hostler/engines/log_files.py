@@ -65,12 +65,17 @@ class _Endpoints:
         self._table()[uid] = endpoint
 
     def save(self, uid: str) -> None:
-        """Write group.json; nothing of an endpoint that is not known. Raises OSError."""
+        """Write group.json; nothing of an endpoint that is not known. If it cannot be written, its logs lose their name
+        when control ends, but containers start and endpoints are deleted.
+        """
         if (endpoint := self.get(uid)) is not None:
             path = self._folder / uid / "group.json"
             new = path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(endpoint))
-            new.replace(path)
+            try:
+                new.write_bytes(msgspec.json.encode(endpoint))
+                new.replace(path)
+            except OSError as error:
+                log.warning("the name of a log group cannot be written: %s", error)
 
     def remove(self, uid: str) -> None:
         """Forget an endpoint, and remove its files."""
@@ -143,9 +148,9 @@ class LogFiles:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(0o600)
             self._endpoints.save(stream.partition("/")[0])
-            opened = LogStream(path, ended=False)
-            opened.note(self._now())
-            self._open[stream] = opened
+            opened = self._open[stream] = LogStream(path, ended=False)
+            with contextlib.suppress(OSError):  # the disk is full
+                opened.note(self._now())
             self._watch(stream, path)
         return path
 
@@ -298,7 +303,7 @@ class LogFiles:
                 self._endpoints.remove(uid)
 
     def delete(self, region: str, name: str) -> None:
-        """Delete a group. What its running containers write from now on makes it anew."""
+        """Delete a group. What its running containers write from now on makes it anew. Raises OSError."""
         for uid, endpoint in self._endpoints.named(region, name).items():
             if endpoint.deleted:
                 self._endpoints.remove(uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,24 @@ def test_a_container_that_runs_is_taken_over_though_its_log_cannot_be(tmp_path: 
     logs.take_over("uid/v/i")
     logs.take_over("uid/../../i")
     assert logs.group("us-east-1", "ep") is None
+
+
+def test_on_a_full_disk_containers_start_and_endpoints_are_deleted(tmp_path: Path) -> None:
+    logs = files(tmp_path, uid="ep", other="other")
+    say(logs.open("other/v/i-0"), "said\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # so that no file can grow
+    try:
+        path = logs.open("uid/v/i-1")
+        logs.note()
+        logs.close("other/v/i-0")
+        logs.retire("other")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    say(path, "room again\n")
+    logs.note()
+    assert lines(logs.group("us-east-1", "ep")) == {"v/i-1": ["room again"]}
+    assert lines(logs.group("us-east-1", "other")) == {"v/i-0": ["said"]}
 
 
 async def noted(logs: LogFiles, stream: str, size: int) -> None:

@@ -17,3 +17,10 @@ class ResourceNotFoundException(ApiError):
 
     def __init__(self, kind: str) -> None:
         super().__init__("ResourceNotFoundException", f"The specified log {kind} does not exist.")
+
+
+class ServiceUnavailableException(ApiError):
+    """It cannot be done now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ServiceUnavailableException", message, 503)

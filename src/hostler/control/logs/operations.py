@@ -14,8 +14,12 @@ from typing import Any, TypeVar
 
 from hostler import names
 from hostler.control.context import Context, Function
-from hostler.control.logs import filter_pattern, pages, tokens
-from hostler.control.logs.errors import InvalidParameterException, ResourceNotFoundException
+from hostler.control.logs import pages, tokens
+from hostler.control.logs.errors import (
+    InvalidParameterException,
+    ResourceNotFoundException,
+    ServiceUnavailableException,
+)
 from hostler.control.logs.pages import Place, Range
 from hostler.engines.log_files import Group, LogFiles
 from hostler.engines.log_stream import Event, LogStream
@@ -71,7 +75,10 @@ def _group_document(group: Group, *, brief: bool) -> Document:
 
 async def delete_log_group(context: Context, region: str, request: Document) -> None:
     group = await _group(context, region, request)
-    await _in_thread(partial(context.logs.delete, region, group.endpoint))
+    try:
+        await _in_thread(partial(context.logs.delete, region, group.endpoint))
+    except OSError as error:
+        raise ServiceUnavailableException(f"The log group cannot be deleted: {error.strerror}.") from None
 
 
 async def _group(context: Context, region: str, request: Document) -> Group:
@@ -185,6 +192,8 @@ def _get_events(group: Group, stream: LogStream, request: Document) -> Document:
 
 
 async def filter_log_events(context: Context, region: str, request: Document) -> Document:
+    from hostler.control.logs import filter_pattern  # at the first call: it compiles patterns
+
     if "logStreamNames" in request and "logStreamNamePrefix" in request:
         raise InvalidParameterException("logStreamNames and logStreamNamePrefix are mutually exclusive parameters.")
     if request.get("startFromHead") is False and request.get("startTime", 0) < _DESCENDING_SINCE:
