@@ -16,6 +16,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -126,6 +127,8 @@ class LogFiles:
         self._open: dict[str, LogStream] = {}
         self._all_open = False  # every container that runs has its stream open
         self._watches: dict[int, str] = {}
+        self._unwatched: set[str] = set()  # of the open streams
+        self._wake: Callable[[], object] | None = None  # to be called when one comes, also from a thread
         self._after = 0  # what is noted from now on has this time at least
 
     # --- what containers write ------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ class LogFiles:
             opened = self._open[stream] = LogStream(path, ended=False)
             with contextlib.suppress(OSError):  # the disk is full
                 opened.note(self._now())
-            self._watch(stream, path)
+            self._watch(stream)
         return path
 
     def take_over(self, stream: str) -> None:
@@ -171,6 +174,7 @@ class LogFiles:
             with contextlib.suppress(OSError):
                 ended.note(self._now())
             del self._open[stream]
+        self._unwatched.discard(stream)
         for watch in [watch for watch, name in self._watches.items() if name == stream]:
             del self._watches[watch]
             if self._growth:
@@ -195,38 +199,50 @@ class LogFiles:
 
     async def watch(self) -> None:
         """Note all growth, a tenth of a second after it at the latest, until cancelled. At rest it is not woken."""
+        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, grown.set)
         try:
             self._growth = self._begin_growth()
         except OSError as error:
             log.warning("nothing tells when logs grow, so the times of their lines are a minute exact: %s", error)
-            while True:
-                await asyncio.sleep(_BLIND_PERIOD)
-                self.note()
         for stream in [*self._open]:
-            self._watch(stream, self.path(stream))
-        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+            self._watch(stream)
         try:
             while True:
-                loop.add_reader(self._growth.fd, grown.set)
-                await grown.wait()
-                loop.remove_reader(self._growth.fd)
+                if self._growth:
+                    loop.add_reader(self._growth.fd, grown.set)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_BLIND_PERIOD if self._unwatched else None):
+                        await grown.wait()
                 grown.clear()
-                watches = self._growth.grown()
-                self.note(None if -1 in watches else {self._watches.get(watch, "") for watch in watches})
+                watches = set()
+                if self._growth:
+                    loop.remove_reader(self._growth.fd)
+                    watches = self._growth.grown()
+                streams = {self._watches.get(watch, "") for watch in watches} | self._unwatched
+                self.note(None if -1 in watches else streams)
                 await asyncio.sleep(_PERIOD)
         finally:
-            loop.remove_reader(self._growth.fd)
-            self._growth.close()
-            self._growth = None
+            self._wake = None
+            if self._growth:
+                loop.remove_reader(self._growth.fd)
+                self._growth.close()
+                self._growth = None
 
-    def _watch(self, stream: str, path: Path) -> None:
+    def _watch(self, stream: str) -> None:
+        """Have an open stream noted when it grows, or from time to time."""
+        if self._wake is None:  # it will be, when watching begins
+            return
         if self._growth:
             try:
-                self._watches[self._growth.add(path)] = stream
+                self._watches[self._growth.add(self.path(stream))] = stream
+                return
             except OSError as error:
                 log.warning(
-                    "the log %s is not watched, so its lines get their times when they are read: %s", stream, error
+                    "the log %s is not watched, so the times of its lines are a minute exact: %s", stream, error
                 )
+        self._unwatched.add(stream)
+        self._wake()
 
     def _now(self) -> int:
         return max(int(self._clock() * 1000), self._after)

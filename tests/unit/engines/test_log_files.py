@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -184,16 +185,32 @@ async def test_growth_is_noted_without_anybody_reading(tmp_path: Path) -> None:
     assert lines(logs.group("us-east-1", "ep")) == {"v/a": ["said", "said"], "v/b": ["said", "unseen"]}
 
 
-@pytest.mark.simulated
-async def test_where_nothing_tells_what_grows_logs_are_looked_at_each_minute(tmp_path: Path) -> None:
-    def refused() -> Growth:
-        raise OSError(errno.EMFILE, "Too many open files")
+def no_watcher() -> Growth:
+    raise OSError(errno.EMFILE, "Too many open files")
 
-    logs = LogFiles(tmp_path, Clock(), refused)
+
+class NoWatch(Growth):
+    """The system grants a watcher, but no watches."""
+
+    def add(self, path: Path) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.simulated
+@pytest.mark.parametrize("growth", [no_watcher, NoWatch])
+async def test_what_the_system_does_not_watch_is_looked_at_each_minute(
+    tmp_path: Path, growth: Callable[[], Growth]
+) -> None:
+    logs = LogFiles(tmp_path, Clock(), growth)
     logs.belongs("uid", "us-east-1/ep")
     watching = asyncio.create_task(logs.watch())
-    say(logs.open("uid/v/a"), "said\n")
-    await asyncio.sleep(61)
+    await asyncio.sleep(3600)
+    await asyncio.to_thread(logs.open, "uid/v/a")  # as rooms do
+    await asyncio.sleep(1)
+    say(tmp_path / "uid/v/a.log", "said\n")
+    await asyncio.sleep(59)
+    assert lines(logs.group("us-east-1", "ep")) == {"v/a": []}
+    await asyncio.sleep(2)
     assert lines(logs.group("us-east-1", "ep")) == {"v/a": ["said"]}
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
