@@ -22,6 +22,7 @@ from hostler.artifacts.empty_source import EmptySource
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
 from hostler.control.app import create_app
 from hostler.control.collection.collector import Collector
+from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.engines.host_client import HostClient
@@ -72,7 +73,7 @@ async def control(run: Path, settings: Settings) -> None:
 
     store = Store(settings.data / "hostler.db")
     store_thread = StoreThread(store)
-    metric_store = MetricStore(settings.data / "metrics.db", settings.metrics_budget, time.time)
+    metric_store = MetricStore(settings.data / "metrics.db", settings.metrics_budget, time.time, least=TARGETS)
     metric_thread = StoreThread(metric_store, "metrics")
     source = _source(settings)
     limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)

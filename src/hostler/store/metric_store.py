@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Select, bindparam, delete, exists, func, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -48,13 +48,16 @@ class Reading(NamedTuple):
 
 
 class MetricStore:
-    """Points of all regions. `budget`: bytes of the file, over which the oldest points go. `clock`: epoch seconds."""
+    """Points of all regions. `budget`: bytes of the file, over which the oldest points go, first those of the namespace
+    `least`. `clock`: epoch seconds.
+    """
 
-    def __init__(self, path: Path, budget: int, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, budget: int, clock: Callable[[], float], least: str = "") -> None:
         """Open nothing yet: the first call does."""
         self._path = path
         self._budget = budget
         self._clock = clock
+        self._least = least
         self._engine: Engine | None = None
         self._failing = False  # the last call failed, and the log says so
         self._pruned = 0  # the hour, since the epoch, in which old points were deleted last
@@ -202,14 +205,16 @@ class MetricStore:
     def _make_room(self) -> None:
         """Delete points that are too old, once an hour, and the oldest while the file is over its budget."""
         now = int(self._clock())
+        everything, least = select(series.c.id), select(series.c.id).where(series.c.namespace == self._least)
         if now // _HOUR != self._pruned:
             self._pruned = now // _HOUR
-            self._delete_before(now - KEPT)
-        while (oldest := self._oldest_over_budget()) is not None:
-            self._delete_before(oldest + max(_HOUR, (now - oldest) // 10))
+            self._delete_before(now - KEPT, everything)
+        for those in (least, everything):
+            while (oldest := self._oldest_over_budget(those)) is not None:
+                self._delete_before(oldest + max(_HOUR, (now - oldest) // 10), those)
 
-    def _oldest_over_budget(self) -> int | None:
-        """Return the time of the oldest point if the file is over its budget, else None."""
+    def _oldest_over_budget(self, those: Select[tuple[int]]) -> int | None:
+        """Return the time of the oldest point of those series if the file is over its budget; None if there is none."""
         with self._transaction() as connection:
             pages, free, size = (
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
@@ -218,13 +223,13 @@ class MetricStore:
             if (pages - free) * size <= self._budget:
                 return None
             oldest = select(func.min(points.c.at)).where(points.c.series == series.c.id).scalar_subquery()
-            time: int | None = connection.execute(select(func.min(oldest))).scalar_one()
+            time: int | None = connection.execute(select(func.min(oldest)).where(series.c.id.in_(those))).scalar_one()
             return time
 
-    def _delete_before(self, end: int) -> None:
-        """Delete the points before a time, then series without points, and give the space back."""
+    def _delete_before(self, end: int, those: Select[tuple[int]]) -> None:
+        """Delete points of those series before a time, then series without points, and give the space back."""
         with self._transaction() as connection:
-            connection.execute(delete(points).where(points.c.series.in_(select(series.c.id)), points.c.at < end))
+            connection.execute(delete(points).where(points.c.series.in_(those), points.c.at < end))
             connection.execute(delete(series).where(~exists().where(points.c.series == series.c.id)))
         with self._transaction() as connection:
             # SQLite gives one page back for each row that is asked for, and each row is empty.

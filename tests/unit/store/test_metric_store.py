@@ -182,6 +182,19 @@ def test_the_oldest_points_go_when_the_file_is_over_its_budget(opened, tmp_path)
     assert (tmp_path / "metrics.db").stat().st_size < 2**20 + 4 * 4096  # a page or two that are free
 
 
+def test_over_its_budget_points_of_the_least_namespace_go_before_any_other(opened, tmp_path):
+    store = MetricStore(tmp_path / "metrics.db", 2**20, lambda: NOW, least="Least")
+    gained = statistics(*range(1, 2000, 40))
+    least = [LATENCY._replace(namespace="Least", name=f"target {number}") for number in range(100)]
+    for hour in range(10):
+        store.add([Point(of, MINUTE + hour * 60 + at, "None", gained) for at in range(10) for of in (LATENCY, *least)])
+    assert len([*store.read(LATENCY, NOW, NOW + 10 * 3600, 60)]) == 100  # none is lost
+    kept = [*store.read(least[0], NOW, NOW + 10 * 3600, 60)]
+    assert 0 < len(kept) < 100
+    assert kept[-1].at == NOW + 9 * 3600 + 9 * 60
+    store.close()
+
+
 @pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(opened, tmp_path, caplog, content):
     (tmp_path / "metrics.db").write_bytes(content)
