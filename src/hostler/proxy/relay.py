@@ -20,15 +20,20 @@ class End(asyncio.Protocol):
         self.other: End | None = None
         self.early = b""  # what arrived before it was joined; its transport is not read meanwhile
         self.has_ended = False  # the peer sends no more
+        self.error: Exception | None = None  # by which it was lost
 
     def join(self, other: End) -> None:
-        """Make the two ends a relay, and read both."""
+        """Make the two ends a relay: pass on what came early, also from one that has closed since, and read both."""
         self.other, other.other = other, self
-        for end in (self, other):
+        for end, opposite in ((self, other), (other, self)):
             early, end.early = end.early, b""
             if early:
                 end.data_received(early)
-            if end.transport is not None:
+            if end.transport is None:
+                end._close_other(end.error)
+            elif end.has_ended and not end._pass_end():
+                end.transport.close()
+            elif opposite.transport is not None:
                 end.transport.resume_reading()
 
     # --- asyncio's callbacks
@@ -50,6 +55,11 @@ class End(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Pass the end on. Returns whether this connection stays open, for the other direction."""
         self.has_ended = True
+        if self.other is None:  # it is passed on later
+            return self.transport is not None and self.transport.can_write_eof()
+        return self._pass_end()
+
+    def _pass_end(self) -> bool:
         other = self.other
         if other is None or other.transport is None or self.transport is None:
             return False
@@ -59,12 +69,16 @@ class End(asyncio.Protocol):
         return self.transport.can_write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
-        other, self.transport = self.other, None
-        if other is not None and other.transport is not None:
-            if error is None:
-                other.transport.close()  # once all is written
-            else:
-                reset(other.transport)  # so that nobody takes a part for the whole
+        self.transport, self.error = None, error
+        self._close_other(error)
+
+    def _close_other(self, error: Exception | None) -> None:
+        if self.other is None or self.other.transport is None:
+            return
+        if error is None:
+            self.other.transport.close()  # once all is written
+        else:
+            reset(self.other.transport)  # so that nobody takes a part for the whole
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:

@@ -137,6 +137,9 @@ class Client(End):
         except UserError as error:
             log.warning("%s is not answered: %s", to.host, error)
             self._refuse(Refused(503, f"{to.host} cannot be answered: the log of hostler says why"))
+        except Exception:
+            log.exception("the connection to %s failed", to.host)
+            self.abort()
         finally:
             if other.other is None and other.transport is not None:
                 other.transport.abort()
@@ -157,9 +160,6 @@ class Client(End):
                 self._forget()  # of a connection that is lost meanwhile no loop tells the protocol
                 return
             self.use(tls)
-        if other.transport is None:  # it has closed meanwhile
-            self.abort()
-            return
         self.join(other)
 
     async def _reach_hostler(self, other: End) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hostler.proxy import folder, upstream
 from hostler.proxy.authority import open_authority
 from hostler.proxy.certificates import Certificates, utc_now
+from hostler.proxy.relay import End
 from hostler.proxy.server import ProxyServer
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -225,6 +226,48 @@ async def test_a_tunnel_passes_everything_untouched_and_each_ways_end_by_itself(
         async with asyncio.timeout(GUARD):
             assert await reader.read() == (b"early " + sent)[::-1]
         await until(lambda: not stage.proxy.clients)
+
+
+async def test_a_host_that_speaks_first_and_closes_at_once_is_heard_to_the_end(stage: Stage) -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n" * 1000)
+        writer.close()
+
+    async with stage.running(), remote(serve) as address:
+        for _ in range(20):
+            _, (reader, writer) = await stage.ask(f"CONNECT {address} HTTP/1.1")
+            async with asyncio.timeout(GUARD):
+                assert await reader.read() == b"220 ready\r\n" * 1000
+            writer.close()
+        await until(lambda: not stage.proxy.clients)
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+def test_what_came_from_an_end_that_has_closed_before_it_was_joined_is_passed_on(error: Exception | None) -> None:
+    class Transport(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__()
+            self.events: list[object] = []
+
+        def write(self, data: object) -> None:
+            self.events.append(data)
+
+        def close(self) -> None:
+            self.events.append("close")
+
+        def abort(self) -> None:
+            self.events.append("abort")
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+    client, host = End(), End()
+    transport = Transport()
+    client.connection_made(transport)
+    host.data_received(b"all of it")
+    host.connection_lost(error)
+    client.join(host)
+    assert transport.events == [b"all of it", "abort" if error else "close"]
 
 
 async def test_a_tunnel_that_the_host_breaks_is_broken_for_the_client(stage: Stage) -> None:
