@@ -190,7 +190,8 @@ def test_a_suite_that_does_not_ask_starts_nothing(suite: Suite) -> None:
     assert "1 passed" in suite.run(text, *PYTEST)
 
 
-def test_a_killed_pytest_leaves_no_process_and_no_folder(suite: Suite) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_pytest_that_is_ended_by_a_signal_leaves_no_process_and_no_folder(suite: Suite, number: int) -> None:
     text = (
         "def test_hangs(hostler):\n    hostler.endpoint('a', answer='1')\n    print('here', flush=True)\n    input()\n"
     )
@@ -199,5 +200,5 @@ def test_a_killed_pytest_leaves_no_process_and_no_folder(suite: Suite) -> None:
         assert process.stdout is not None
         assert any("here" in line for line in process.stdout)
         assert len(suite.remains()) > 4, "pytest, the host, control, a gateway, a container"
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
     eventually(lambda: not suite.remains(), 60, "nothing is left", lambda: "\n".join(suite.remains()))
