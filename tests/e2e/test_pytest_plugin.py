@@ -123,7 +123,7 @@ class Suite:
     def __init__(self, folder: Path, temporary: Path) -> None:
         self.folder = folder
         self.temporary = temporary  # for the temporary files of all of them
-        self._mark = f"HOSTLER_TEST_MARK={uuid.uuid4().hex}"
+        self._mark = f"SUITE_MARK={uuid.uuid4().hex}"
 
     def start(self, text: str, *command: str) -> subprocess.Popen[str]:
         (self.folder / "test_stranger.py").write_text(text)

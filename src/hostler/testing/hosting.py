@@ -30,7 +30,7 @@ _SETTLED_WITHIN = 300.0  # seconds
 _CALL_WITHIN = 120.0  # seconds; longer than the longest invocation
 _LOOK = 0.02  # seconds between two looks
 _ROLE = "arn:aws:iam::123456789012:role/hostler-testing"
-_NEEDED = {  # whatever a hostler.toml or a variable says: calls of `Hostler` must go through
+_NEEDED = {  # whatever a hostler.toml says: calls of `Hostler` must go through
     "HOST": "127.0.0.1",
     "REGION": "us-east-1",
     "SIGNATURES": "off",
@@ -63,13 +63,14 @@ def running(
 ) -> Iterator[Hostler]:
     """Run a hostler on a free port, its data in a folder of their own, which is removed with it.
 
-    It ends with this process, too, if that is killed. `settings`: by their names, as in hostler.toml. `command`: that
-    of another environment's hostler, such as `/opt/hostler/bin/hostler up`. Raises NotReady.
+    It ends with this process, too, if that is killed. `settings`: by their names, as in hostler.toml; those of the
+    shell (HOSTLER_*) do not count. `command`: that of another environment's hostler, such as
+    `/opt/hostler/bin/hostler up`. Raises NotReady.
     """
     words = [*(command or (sys.executable, "-P", "-m", "hostler.cli", "up"))]
     words += ["--temporary", "--end-with", str(os.getpid()), "--port", "0"]
     given = {f"HOSTLER_{name.upper()}": str(value) for name, value in (settings or {}).items()}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HOSTLER_"))}
     environment |= {f"HOSTLER_{name}": value for name, value in _NEEDED.items()} | given
     with tempfile.TemporaryFile() as output:  # without a name, it is gone with its last user
         process = HostlerProcess(words, environment, Path.cwd(), Path(f"/dev/fd/{output.fileno()}"), own_session=True)
