@@ -7,6 +7,7 @@ they and hostler run in a network of their own (network_edge.py), where each pac
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/hostler"
 BUCKET = f"sagemaker-us-east-1-{ACCOUNT}"
 SDK = f"sdk_v{importlib.metadata.version('sagemaker').partition('.')[0]}.py"  # the one that is installed
+S3FS = importlib.util.find_spec("s3fs") is not None
 _TUN = Path("/dev/net/tun")
 
 
@@ -41,7 +43,8 @@ def no_edge() -> str:
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What network_edge.py found: the programs that can run here, by name, and the packets if they can be counted."""
     folder = tmp_path_factory.mktemp("programs")
-    programs = [SDK, "cli.sh", *(["aws.mjs"] if NODE_MODULES.is_dir() else [])]
+    optional = {"aws.mjs": NODE_MODULES.is_dir(), "pandas_s3.py": S3FS}
+    programs = [SDK, "cli.sh", *(program for program, runs in optional.items() if runs)]
     command = [sys.executable, str(HERE / "network_edge.py"), str(folder), *programs]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(HERE)])}
     if not no_edge():
@@ -112,6 +115,12 @@ def test_the_javascript_sdk_from_first_to_last(ended: dict[str, Any], program: s
     assert "loading nothing" in answers["logged"]
     assert answers["invocations"] >= 3  # with the refused one; the second program finds the first one's, too
     assert answers["left"] == 0
+
+
+@pytest.mark.skipif(not S3FS, reason="s3fs is not installed here: make versions")
+def test_pandas_and_s3fs(ended: dict[str, Any]) -> None:
+    answers = json.loads(output(ended, "pandas_s3.py")[-1])
+    assert answers == {"equal": True, "listed": ["pandas-data/houses/train.csv"], "first": "feet,price", "left": 0}
 
 
 def test_no_packet_leaves_the_machine_and_those_that_do_are_counted(ended: dict[str, Any]) -> None:
