@@ -32,7 +32,7 @@ def clients(shared_stage, tmp_path_factory):
     folder = resources.files("botocore") / "data" / "cloudwatch" / "2010-08-01"
     model = json.loads(gzip.decompress((folder / "service-2.json.gz").read_bytes()))
     clients = {}
-    for protocol in PROTOCOLS:
+    for protocol in model["metadata"].get("protocols", ["query"]):  # an older model speaks that alone
         model["metadata"] |= {"protocol": protocol, "protocols": [protocol]}
         path = tmp_path_factory.mktemp("models") / "cloudwatch" / "2010-08-01"
         path.mkdir(parents=True)
@@ -41,7 +41,7 @@ def clients(shared_stage, tmp_path_factory):
         session._loader.search_paths.insert(0, str(path.parents[1]))
         config = Config(retries={"total_max_attempts": 1}, read_timeout=30)
         clients[protocol] = session.client("cloudwatch", endpoint_url=shared_stage.url, config=config)
-        assert clients[protocol].meta.service_model.resolved_protocol == protocol
+        assert getattr(clients[protocol].meta.service_model, "resolved_protocol", protocol) == protocol
     return clients
 
 
@@ -51,7 +51,9 @@ def protocol(request):
 
 
 @pytest.fixture
-def cloudwatch(clients, protocol):
+def cloudwatch(clients, protocol, require):
+    if protocol not in clients:
+        require("newest_botocore")
     return clients[protocol]
 
 
@@ -154,6 +156,7 @@ def test_metrics_are_listed_by_their_names_and_dimensions(cloudwatch, namespace)
     assert listed(RecentlyActive="PT3H") == [first, second]
 
 
+@pytest.mark.require("newest_botocore")  # an older one compresses none
 def test_a_body_may_be_compressed(cloudwatch, namespace):
     sent = []
     cloudwatch.meta.events.register("before-send.cloudwatch", lambda request, **_: sent.append(request))
@@ -188,7 +191,7 @@ def test_errors_are_the_exceptions_that_boto3_names(cloudwatch, namespace):
 
 @pytest.fixture
 def client(clients):
-    return clients["json"]
+    return clients.get("json", clients["query"])
 
 
 def test_periods_begin_with_the_start_rounded_down_to_its_minute(client, namespace):
@@ -509,7 +512,7 @@ def test_more_than_a_thousand_metrics_are_refused(client, namespace):
 )
 def test_statistics_that_cannot_be_read_are_refused(clients, namespace, more, code, message):
     client = boto3.client(
-        "cloudwatch", "us-east-1", endpoint_url=clients["json"].meta.endpoint_url, aws_access_key_id="A",
+        "cloudwatch", "us-east-1", endpoint_url=clients["query"].meta.endpoint_url, aws_access_key_id="A",
         aws_secret_access_key="s", config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
     )  # fmt: skip
     found = refused(statistics, client, namespace, **more)

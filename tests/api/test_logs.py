@@ -63,6 +63,7 @@ def stripped(answer):
 # --- groups and streams -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.require("newest_botocore")  # an older one has no logGroupArn and no logGroupIdentifiers
 def test_a_group_is_described_as_on_aws(endpoint):
     endpoint.say("AllTraffic/i-1", "said\n")
     (group,) = endpoint.client.describe_log_groups(logGroupNamePrefix=endpoint.group)["logGroups"]
@@ -379,6 +380,7 @@ def test_what_is_not_there_is_refused_in_aws_words(endpoint):
     assert refusal(logs.delete_log_group, logGroupName=GROUP + "none") == no_group
 
 
+@pytest.mark.require("newest_botocore")  # an older one has no logGroupArn and no logGroupIdentifiers
 def test_wrong_parameters_are_refused(shared_stage, endpoint):
     endpoint.say("v/i", "said\n" * 3)
     logs, group = unchecked(shared_stage), endpoint.group

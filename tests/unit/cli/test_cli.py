@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import subprocess
@@ -13,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from click_runner import RUNNER
 
 from hostler import __version__, settings
 from hostler.cli.logs import last_lines, new_lines
 from hostler.cli.main import main
 from hostler.host import data_dir
-
-# Before click 8.2 a runner keeps stdout and stderr apart only if asked to.
-_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-RUNNER = CliRunner(**_APART)
 
 
 def run(*words: str, input: bytes | None = None, **environment: str) -> Result:

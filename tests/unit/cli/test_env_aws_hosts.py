@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from click_runner import RUNNER
 
 from hostler import settings
 from hostler.cli.main import main
@@ -27,7 +28,7 @@ OWN = "http://127.0.0.1:4567"
 def run(*words: str, **environment: str) -> Result:
     """One command, in a shell with these variables alone."""
     clean = {name: None for name in os.environ if name != "PATH"}
-    return CliRunner().invoke(main, words, env={**clean, "HOME": "/nonexistent", **environment})
+    return RUNNER.invoke(main, words, env={**clean, "HOME": "/nonexistent", **environment})
 
 
 @contextlib.contextmanager

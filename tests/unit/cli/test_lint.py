@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from click_runner import RUNNER
 
 from hostler.cli.lint import lint as inspect
 from hostler.cli.main import main
@@ -45,7 +46,7 @@ def lint(archive: Path, image: str = "", *more: str, **environment: str) -> Resu
     """Run the command without this shell's settings."""
     clean = {name: None for name in os.environ if name.startswith("HOSTLER_")}
     words = ["lint", str(archive), *(["--image", image] if image else []), *more]
-    return CliRunner().invoke(main, words, env={**clean, "HOSTLER_CONFIG": "", **environment})
+    return RUNNER.invoke(main, words, env={**clean, "HOSTLER_CONFIG": "", **environment})
 
 
 def packed(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -486,7 +487,7 @@ def test_json_has_every_finding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("archive", ["/nowhere/model.tar.gz", "/tmp", "s3://bucket/model.tar.gz"])
 def test_a_path_that_is_no_file_is_wrong_usage(archive: str) -> None:
-    result = lint(Path(archive)) if "://" not in archive else CliRunner().invoke(main, ["lint", archive])
+    result = lint(Path(archive)) if "://" not in archive else RUNNER.invoke(main, ["lint", archive])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
 
