@@ -348,6 +348,26 @@ def test_metrics_are_listed_by_pages_of_five_hundred(client, namespace):
     assert [each["MetricName"] for page in pages for each in page] == names
 
 
+def test_metrics_are_listed_for_two_weeks_and_as_active_for_three_hours(client, shared_stage, namespace):
+    gained = Statistics()
+    gained.add(1.0)
+    ages = {"new": 1, "hours": 4 * 60, "days": 13 * 1440, "old": 14 * 1440 + 60}
+    shared_stage.context.metric_store.add(
+        Point(series("us-east-1", namespace, name, {}), int(NOW.timestamp()) // 60 - age, "None", gained)
+        for name, age in ages.items()
+    )
+
+    def listed(**more):
+        return {each["MetricName"] for each in client.list_metrics(Namespace=namespace, **more)["Metrics"]}
+
+    assert listed() == {"new", "hours", "days"}
+    assert listed(RecentlyActive="PT3H") == {"new"}
+    (result,) = data(
+        client, expression(f"""SUM(SEARCH('{{"{namespace}"}}', 'Sum', 60))"""), StartTime=NOW - timedelta(days=15)
+    )["MetricDataResults"]
+    assert len(result["Values"]) == 3
+
+
 def test_what_hostler_itself_writes_is_read_alike(client, shared_stage):
     values = Statistics()
     values.add(1500.0, 3)
