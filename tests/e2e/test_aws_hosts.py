@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from running import Hostler, hostler_up
+from running import Hostler, eventually, hostler_up
 from shell import Shell
 
 from hostler.proxy.authority import open_authority
@@ -348,4 +348,9 @@ def test_offline_with_verified_signatures_and_another_s3(tmp_path: Path, remote:
         assert line == b"HTTP/1.1 403 hostler is offline, by its setting, and does not pass on 127.0.0.1"
         mismatches = ["SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignatureException"]
         assert shell.python(SIGNED) == [[None, None, None, "InvalidRequest"], [*mismatches, "SignatureDoesNotMatch"]]
+        assert proxy_of(hostler)
+        hostler.host.kill()
+        eventually(
+            lambda: not hostler.remains(), GUARD, "the proxy has ended with its host", lambda: str(hostler.remains())
+        )
     assert not remote.seen

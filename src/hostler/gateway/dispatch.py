@@ -55,7 +55,8 @@ class HostCheck:
                 return False
             if len(self._admitted) < _REMEMBERED:
                 self._admitted.add(host)
-        return _has_own_origin(headers)
+        origin = headers.get("origin")
+        return origin is None or _is_own_page(origin)
 
 
 class AwsHostCheck:
@@ -66,14 +67,15 @@ class AwsHostCheck:
     )
 
     def admits(self, headers: dict[str, str], path: str) -> bool:
-        if unquote(path).startswith(_OWN_PAGES):
+        if unquote(path).startswith(_OWN_PAGES) or not is_aws(_host_name(headers.get("host", ""))):
             return False
-        return is_aws(_host_name(headers.get("host", ""))) and _has_own_origin(headers)
+        origin = headers.get("origin")
+        return origin is None or _is_own_page(origin)
 
 
-def _has_own_origin(headers: dict[str, str]) -> bool:
-    origin = headers.get("origin")
-    return origin is None or _is_local(_host_name(origin.partition("://")[2]))
+def _is_own_page(origin: str) -> bool:
+    """Return whether an Origin is a page of this machine."""
+    return _is_local(_host_name(origin.partition("://")[2]))
 
 
 def _host_name(authority: str) -> str:
@@ -110,8 +112,9 @@ class Dispatcher:
 
     def handle(self, request: Request) -> None:
         """Answer a request, or give it to the part that will."""
-        name, operation = invoked(request.method, request.path)
-        if not self.admission.admits(request.headers, request.path):
+        path = request.path
+        name, operation = invoked(request.method, path)
+        if not self.admission.admits(request.headers, path):
             refusal = ApiError("AccessDeniedException", self.admission.refusal, 403)
             request_id = self.invoker.context.request_id()
             answer = aws_errors.render(errors.api(request), refusal, request_id)
