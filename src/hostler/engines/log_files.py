@@ -145,24 +145,32 @@ class LogFiles:
             self._endpoints.add(uid, _Endpoint(region, name, min((it.created for it in earlier), default=self._now())))
 
     def open(self, stream: str) -> Path:
-        """Begin a stream, or take it over; return its file for writing. Raises UnsafeName or OSError."""
+        """Begin a stream, or go on with that of an ended container of the same name; return its file for writing.
+
+        Raises UnsafeName or OSError.
+        """
         path = self.path(stream)
         if stream not in self._open:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(0o600)
-            self._endpoints.save(stream.partition("/")[0])
-            opened = self._open[stream] = LogStream(path, ended=False)
             with contextlib.suppress(OSError):  # the disk is full
-                opened.note(self._now())
-            self._watch(stream)
+                LogStream(path, ended=True).end_line()
+            self._opened(stream, path)
         return path
 
     def take_over(self, stream: str) -> None:
         """Open a stream whose container runs already. That goes on, whatever becomes of its log."""
         try:
-            self.open(stream)
-        except (OSError, names.UnsafeName) as error:
+            self._opened(stream, self.path(stream))
+        except names.UnsafeName as error:
             log.warning("the log %s is not read any more: %s", stream, error)
+
+    def _opened(self, stream: str, path: Path) -> None:
+        self._endpoints.save(stream.partition("/")[0])
+        opened = self._open[stream] = LogStream(path, ended=False)
+        with contextlib.suppress(OSError):
+            opened.note(self._now())
+        self._watch(stream)
 
     def all_taken_over(self) -> None:
         """Every stream that is not open has ended. Until then output that no control has seen is not read."""

@@ -72,11 +72,32 @@ class LogStream:
         if size > span.end:
             if not span.created:
                 self._write(span.begin, now)
-            with open(self.times, "ab") as file:
-                file.truncate(file.tell() // _RECORD.size * _RECORD.size)  # a record that was not written whole
-                file.write(_RECORD.pack(size, max(now, span.last)))
+            self._append(size, max(now, span.last))
         if size - span.begin > STREAM_MAX or self._count() > _TIMES_MAX:
             self._drop_half(size, span)
+
+    def end_line(self) -> None:
+        """End the last line of a container that has ended, before another one writes: it stays an event of its own, of
+        its time. Raises OSError.
+        """
+        span = self.span()
+        if span is None or span.end == span.begin:
+            return
+        size = span.end
+        if self._read(size - 1, 1) != b"\n":
+            with open(self.path, "ab") as file:
+                file.write(b"\n")
+            size += 1
+        noted = self._noted()
+        if noted is None or not noted.created:
+            self._write(span.begin, span.created)
+        if noted is None or size > noted.end:
+            self._append(size, span.last)
+
+    def _append(self, size: int, time: int) -> None:
+        with open(self.times, "ab") as file:
+            file.truncate(file.tell() // _RECORD.size * _RECORD.size)  # a record that was not written whole
+            file.write(_RECORD.pack(size, time))
 
     def delete(self) -> None:
         """Forget all output, although the container goes on. Raises OSError."""

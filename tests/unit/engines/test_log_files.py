@@ -14,6 +14,7 @@ import pytest
 from hostler.engines import log_files
 from hostler.engines.growth import Growth
 from hostler.engines.log_files import KEPT, Group, LogFiles
+from hostler.engines.log_stream import Event
 from hostler.names import UnsafeName
 
 
@@ -101,6 +102,30 @@ def test_another_control_finds_the_groups_and_what_has_ended(tmp_path: Path) -> 
     assert lines(second.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole"]}
     third = files(tmp_path)  # it has ended
     assert lines(third.group("us-east-1", "ep")) == {"v/i-1": ["said", "not whole", "unseen"]}
+
+
+def test_a_container_of_the_same_name_goes_on_with_the_stream_and_changes_no_event(tmp_path: Path) -> None:
+    clock = Clock()
+    logs = files(tmp_path, clock, uid="ep")
+    say(logs.open("uid/v/i-1"), "said\n")
+    logs.note()
+    say(tmp_path / "uid/v/i-1.log", "unseen\nlast words")  # then all of hostler is killed
+    clock.now = 1e10
+    later = files(tmp_path, clock)
+    before = all_events(later.group("us-east-1", "ep"))
+    say(later.open("uid/v/i-1"), "again\n")
+    later.note()
+    after = all_events(later.group("us-east-1", "ep"))
+    assert [event.message for event in before] == [b"said", b"unseen", b"last words"]
+    assert [(it.position, it.time, it.message) for it in after[:3]] == [
+        (it.position, it.time, it.message) for it in before
+    ]
+    assert [event.message for event in after[3:]] == [b"again"]
+
+
+def all_events(group: Group | None) -> list[Event]:
+    assert group
+    return [event for stream in group.streams.values() for event in stream.events(0)]
 
 
 def test_a_stream_is_there_before_its_container_says_anything(tmp_path: Path) -> None:
