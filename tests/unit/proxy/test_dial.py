@@ -24,5 +24,3 @@ async def test_a_host_that_nobody_answers_at_is_an_error_of_its_last_address() -
         port = gone.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         await dial("localhost", port)
-    with pytest.raises(socket.gaierror):
-        await dial("no-such-host.invalid", port)
