@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+from zlib import crc32
 
 import msgspec
 
 from hostler.wire.metrics_journal import LogEnd
 
 _PIECE = 2**20  # bytes of the log that are read in one go
+_LAST = 512  # bytes by which a place in the log is known: a line or two, with the id of a request
 
 
 class Line(msgspec.Struct, gc=False):
@@ -89,7 +91,7 @@ class AccessLog:
     @property
     def end(self) -> LogEnd:
         """Where the next line will be."""
-        return end_of(self._path)
+        return _end_at(self._path) or LogEnd()
 
     def mend(self) -> None:
         """Remove a line that a killed gateway has written in part."""
@@ -100,10 +102,10 @@ class AccessLog:
 
     def after(self, end: LogEnd) -> Iterator[tuple[list[Line], LogEnd]]:
         """Yield the lines that were written after this end, piece by piece, each piece with the end after it."""
-        here = self.end.inode == end.inode
-        if not here and end_of(self._before).inode == end.inode:
+        here = _end_at(self._path, end.size) == end
+        if not here and _end_at(self._before, end.size) == end:
             yield from _read(self._before, end.size)
-        yield from _read(self._path, end.size if here else 0)
+        yield from _read(self._path, end.size if here else 0)  # else all of it is newer
 
 
 @lru_cache(4)  # under load there are many lines in each millisecond
@@ -112,27 +114,31 @@ def stamp(epoch: int) -> str:
     return f"{datetime.fromtimestamp(epoch // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{epoch % 1000:03d}Z"
 
 
-def end_of(path: Path) -> LogEnd:
-    """Return where a file ends; an empty end if it cannot be said."""
-    try:
-        status = path.stat()
-    except OSError:
-        return LogEnd()
-    return LogEnd(status.st_ino, status.st_size)
-
-
 def open_private(path: Path) -> IO[bytes]:
     """Open a file for its owner alone, to append to it."""
     return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
+def _end_at(path: Path, size: int | None = None) -> LogEnd | None:
+    """Return the place in a file that has so many bytes before it, by default all. None: the file has no such place."""
+    try:
+        with open(path, "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            size = length if size is None else size
+            if not 0 < size <= length:
+                return None
+            file.seek(max(0, size - _LAST))
+            return LogEnd(size, crc32(file.read(min(size, _LAST))))
+    except OSError:
+        return None
+
+
 def _read(path: Path, start: int) -> Iterator[tuple[list[Line], LogEnd]]:
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        file.seek(start if start <= status.st_size else 0)  # else others have cut it
+        file.seek(start)
         while texts := file.readlines(_PIECE):
             lines = []
             for text in texts:
                 with contextlib.suppress(msgspec.DecodeError):  # of another version
                     lines.append(_decoder.decode(text))
-            yield lines, LogEnd(status.st_ino, file.tell())
+            yield lines, _end_at(path, file.tell()) or LogEnd()

@@ -11,7 +11,7 @@ import logging
 import time
 from pathlib import Path
 
-from hostler.gateway.access_log import end_of, open_private
+from hostler.gateway.access_log import open_private
 from hostler.wire import metrics_journal
 from hostler.wire.metrics_journal import LogEnd, Record
 
@@ -60,7 +60,7 @@ class Journal:
     def _write(self) -> None:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
         path = metrics_journal.segment(self._folder, self._gateway, self._number)
-        if end_of(path).size > _SEGMENT:
+        if path.exists() and path.stat().st_size > _SEGMENT:
             self._number += 1
             self._remove_oldest()
             path = metrics_journal.segment(self._folder, self._gateway, self._number)

@@ -36,10 +36,10 @@ class Sheet(msgspec.Struct, gc=False, array_like=True):
 
 
 class LogEnd(msgspec.Struct, frozen=True, array_like=True):
-    """Where the access log ends."""
+    """A place in the access log, by its bytes: so it is known again in a log that was moved, or copied."""
 
-    inode: int = 0  # 0: it has not begun
-    size: int = 0  # bytes
+    size: int = 0  # bytes before it; 0: the log has not begun
+    checksum: int = 0  # of the last of them
 
 
 class Record(msgspec.Struct, gc=False, array_like=True):

@@ -259,6 +259,23 @@ async def test_a_line_that_was_written_in_part_is_removed_before_the_next_one(tm
     assert rows(journaled(tmp_path)) == rows(sheets_of(lines(tmp_path)))
 
 
+async def test_a_data_folder_that_was_copied_counts_nothing_twice(tmp_path: Path) -> None:
+    for target in "abcd":
+        await Gateway(tmp_path / "one", 1800).begin().record(outcome(target=target, id=target))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    await Gateway(tmp_path / "two", 1800).begin().record(outcome(target="e"))
+    assert [row.target for sheet in journaled(tmp_path / "two") for row in sheet.rows] == [*"abcde"]
+
+
+async def test_a_log_that_was_cut_and_has_grown_again_is_new(tmp_path: Path) -> None:
+    await Gateway(tmp_path).begin().record(outcome(target="a", id="1"))
+    path = tmp_path / "access" / "g1.log"
+    line = path.read_bytes().replace(b'"target":"a"', b'"target":"b"').replace(b'"1"', b'"2"')
+    path.write_bytes(line + line)  # by a gateway that was killed before its record
+    Gateway(tmp_path).begin()
+    assert [row.target for sheet in journaled(tmp_path) for row in sheet.rows] == ["a", "b", "b"]
+
+
 @pytest.mark.parametrize("how", ["moved away", "removed", "cut to nothing", "moved and begun anew"])
 async def test_other_programs_may_take_the_log_away_between_two_gateways(tmp_path: Path, how: str) -> None:
     await Gateway(tmp_path).begin().record(outcome(target="a"))
