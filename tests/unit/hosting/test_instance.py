@@ -20,10 +20,14 @@ from hostler.engines.fake import FakeContainer
 from hostler.engines.rooms import Rooms
 from hostler.failures import FILE
 from hostler.hosting import clock
+from hostler.hosting.faults import Faults
+from hostler.hosting.gateway_links import Gateways
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.metrics import Metrics
 from hostler.hosting.platform import Platform
+from hostler.hosting.targets.registry import RuntimeRegistry
+from hostler.hosting.usage import Usage
 from hostler.settings import Settings
 from hostler.store import documents
 
@@ -463,3 +467,36 @@ async def test_a_missing_interpreter_has_another_cause_than_a_missing_program_al
     await stage.look(instance)
     assert f": the interpreter {tmp_path}/venv/bin/python, which the first line of {program} nam" in instance.reason
     await stopped(instance)
+
+
+async def test_of_several_containers_each_has_its_share_of_what_the_instance_uses(stage: Stage) -> None:
+    async with stage:
+        instance = stage.instance(ours(ContainerHostname="a"), ours(ContainerHostname="b"))
+        instance.begin()
+        await stage.until(instance, "ready")
+        gateways = Gateways()
+        runtimes = RuntimeRegistry(
+            stage.settings, gateways, Metrics(), Faults(gateways), machine_memory=0, changed=stage.news.set
+        )
+        budget = runtimes.budgets([instance])[instance.id]
+        usage = Usage({instance.id: instance}, runtimes, stage.folder)
+        for position, part in enumerate((8, 4)):
+            stage.engine.bytes[f"{instance.id}.{position}"] = budget // part
+        await usage.sample()
+        await asyncio.sleep(10)
+        for position, seconds in enumerate((5.0, 10.0)):
+            stage.engine.processor[f"{instance.id}.{position}"] = seconds
+        samples = {
+            (sample.metric, sample.container): round(sample.value, 3)
+            for sample in await usage.sample()
+            if sample.metric != "DiskUtilization"
+        }
+        assert samples == {
+            ("MemoryUtilization", ""): 37.5,
+            ("MemoryUtilization", "a"): 12.5,
+            ("MemoryUtilization", "b"): 25,
+            ("CPUUtilization", ""): 150,
+            ("CPUUtilization", "a"): 50,
+            ("CPUUtilization", "b"): 100,
+        }
+        await stopped(instance)
