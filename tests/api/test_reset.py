@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stage import running
@@ -76,6 +77,18 @@ def test_buckets_go_with_their_objects_uploads_and_whatever_a_person_put_there(s
     assert get(stage, PAGE, "POST")[0] == 200
     left = [path for path in (tmp_path / "s3").rglob("*") if path.name not in (".meta", ".tmp", ".uploads")]
     assert left == []
+
+
+def test_resets_at_the_same_time_all_succeed(stage, tmp_path):
+    buckets = Buckets(tmp_path / "s3")
+    for _ in range(3):
+        fill(stage)
+        for number in range(5):
+            buckets.create_bucket(f"bucket-{number}", "us-east-1")
+        with ThreadPoolExecutor(4) as pool:
+            answers = [*pool.map(lambda _: get(stage, PAGE, "POST"), range(4))]
+        assert answers == [(200, b'{"resources":[]}')] * 4
+        assert resources(stage) == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"keep": "arn"}', b'{"keep": [1]}', b"\xff", b"x" * 2**21])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp
@@ -63,6 +64,7 @@ class Context:
     ready: Callable[[], bool]
     faults: Faults
     clock: Callable[[], float]  # epoch seconds
+    resetting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one reset at a time
 
     def now(self) -> float:
         """Return epoch seconds, rounded to milliseconds as in answers, so that filters compare the same values."""

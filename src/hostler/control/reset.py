@@ -7,13 +7,14 @@ s3_endpoint names are not hostler's, and stay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from hostler import contract
 from hostler.control.context import Context
-from hostler.s3.buckets import Buckets
+from hostler.s3.buckets import Buckets, S3Error
 from hostler.s3.multipart import Uploads
 from hostler.store import clearing
 
@@ -44,15 +45,17 @@ async def reset(context: Context, keep: Collection[str]) -> list[str]:
     2. Their instances end, after the calls that are in flight there.
     3. The logs and the buckets go last: until then a container may write, or a target may be on its way.
     """
-    context.faults.remove(None)
-    deleting = await context.store_thread.call(clearing.clear, context.store, keep, context.now())  # 1.
-    context.lifecycle.wake()
-    longest = context.settings.invoke_timeout + 2 * contract.STOP_GRACE
-    await asyncio.gather(*(context.lifecycle.settled(uid, longest) for uid in deleting))  # 2.
-    await asyncio.to_thread(_remove_logs, context, keep)  # 3.
-    await asyncio.to_thread(_remove_buckets, context, keep)
-    present = await context.store_thread.call(clearing.arns, context.store)
-    return [arn for arn in deleting.values() if arn in present]
+    async with context.resetting:
+        context.faults.remove(None)
+        buckets = [name for name in await asyncio.to_thread(_buckets, context) if f"{_BUCKET}{name}" not in keep]
+        deleting = await context.store_thread.call(clearing.clear, context.store, keep, context.now())  # 1.
+        context.lifecycle.wake()
+        longest = context.settings.invoke_timeout + 2 * contract.STOP_GRACE
+        await asyncio.gather(*(context.lifecycle.settled(uid, longest) for uid in deleting))  # 2.
+        await asyncio.to_thread(_remove_logs, context, keep)  # 3.
+        await asyncio.to_thread(_remove_buckets, context, buckets)
+        present = await context.store_thread.call(clearing.arns, context.store)
+        return [arn for arn in deleting.values() if arn in present]
 
 
 def _remove_logs(context: Context, keep: Collection[str]) -> None:
@@ -67,11 +70,11 @@ def _buckets(context: Context) -> list[str]:
     return [bucket.name for bucket in Buckets(context.settings.data / "s3").list_buckets()]
 
 
-def _remove_buckets(context: Context, keep: Collection[str]) -> None:
+def _remove_buckets(context: Context, names: Iterable[str]) -> None:
     buckets = Buckets(context.settings.data / "s3")
     uploads = Uploads(buckets)
-    for name in _buckets(context):
-        if f"{_BUCKET}{name}" not in keep:
-            for upload in uploads.in_progress(name, ""):
-                uploads.abort(upload)
+    for name in names:
+        for upload in uploads.in_progress(name, ""):
+            uploads.abort(upload)
+        with contextlib.suppress(S3Error):  # its owner has deleted it
             buckets.remove_bucket(name)
