@@ -190,7 +190,7 @@ def test_a_suite_that_does_not_ask_starts_nothing(suite: Suite) -> None:
     assert "1 passed" in suite.run(text, *PYTEST)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_pytest_that_is_ended_by_a_signal_leaves_no_process_and_no_folder(suite: Suite, number: int) -> None:
     text = (
         "def test_hangs(hostler):\n    hostler.endpoint('a', answer='1')\n    print('here', flush=True)\n    input()\n"

@@ -12,7 +12,7 @@ from callers import Caller
 
 from hostler.testing import Hostler, running
 
-ROUNDS = 4
+ROUNDS = 3
 Statuses = collections.Counter[int]
 
 

@@ -27,7 +27,7 @@ from hostler.testing.process import HostlerProcess, NotReady
 
 READY_WITHIN = 60.0  # seconds; a guard against hanging, not a promise
 _SETTLED_WITHIN = 300.0  # seconds
-_CALL_WITHIN = 120.0  # seconds; longer than the longest invocation
+_CALL_WITHIN = 180.0  # seconds; longer than a reset that waits for calls in flight
 _LOOK = 0.02  # seconds between two looks
 _ROLE = "arn:aws:iam::123456789012:role/hostler-testing"
 _NEEDED = {  # whatever a hostler.toml says: calls of `Hostler` must go through
