@@ -152,7 +152,7 @@ class LogFiles:
         path = self.path(stream)
         if stream not in self._open:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.touch(0o600)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # touch() would change an old log's time
             with contextlib.suppress(OSError):  # the disk is full
                 LogStream(path, ended=True).end_line()
             self._opened(stream, path)
@@ -188,22 +188,24 @@ class LogFiles:
             if self._growth:
                 self._growth.remove(watch)
 
-    def note(self, streams: Collection[str] | None = None) -> None:
+    def note(self, streams: Collection[str] | None = None) -> int:
         """Give what containers have written until now its time: to some open streams, or to all.
 
-        Whatever is noted later gets a later time, so whoever reads in order of time, and goes on later, misses nothing.
+        Returns a time that is not before theirs. Whatever is noted later gets a later one, so whoever reads in order of
+        time up to this time, and goes on later, misses nothing.
         """
-        now = self._now()
+        now = latest = self._now()
         for name in [*self._open] if streams is None else streams:
             if (stream := self._open.get(name)) is not None:
                 with contextlib.suppress(OSError):  # its file is gone, or the disk is full
-                    stream.note(now)
-        self._after = now + 1
+                    latest = max(latest, stream.note(now))
+        self._after = latest + 1
+        return latest
 
-    def note_group(self, region: str, name: str) -> None:
+    def note_group(self, region: str, name: str) -> int:
         """Note what a group's containers have written until now."""
         uids = self._endpoints.named(region, name)
-        self.note([stream for stream in self._open if stream.partition("/")[0] in uids])
+        return self.note([stream for stream in self._open if stream.partition("/")[0] in uids])
 
     async def watch(self) -> None:
         """Note all growth, a tenth of a second after it at the latest, until cancelled. At rest it is not woken."""

@@ -62,8 +62,11 @@ class LogStream:
 
     # --- to write -------------------------------------------------------------------------------------------------
 
-    def note(self, now: int) -> None:
-        """Give output that was written since the last look the time `now`. Raises OSError."""
+    def note(self, now: int) -> int:
+        """Give output that was written since the last look the time `now`, or that of the last look if it is later.
+
+        Returns the time of the last output. Raises OSError.
+        """
         size = self.path.stat().st_size
         span = self._noted()
         if span is None or span.end > size:  # it is new, or others have emptied the file
@@ -72,9 +75,11 @@ class LogStream:
         if size > span.end:
             if not span.created:
                 self._write(span.begin, now)
-            self._append(size, max(now, span.last))
+            span = span._replace(last=max(now, span.last))
+            self._append(size, span.last)
         if size - span.begin > STREAM_MAX or self._count() > _TIMES_MAX:
             self._drop_half(size, span)
+        return span.last
 
     def end_line(self) -> None:
         """End the last line of a container that has ended, before another one writes: it stays an event of its own, of

@@ -74,26 +74,29 @@ def _group_document(group: Group, *, brief: bool) -> Document:
 
 
 async def delete_log_group(context: Context, region: str, request: Document) -> None:
-    group = await _group(context, region, request)
+    group, _ = await _look(context, region, request)
     try:
         await _in_thread(partial(context.logs.delete, region, group.endpoint))
     except OSError as error:
         raise ServiceUnavailableException(f"The log group cannot be deleted: {error.strerror}.") from None
 
 
-async def _group(context: Context, region: str, request: Document) -> Group:
-    """Return the group that a request names, with what its containers have written until now. Raises ApiError."""
+async def _look(context: Context, region: str, request: Document) -> tuple[Group, int]:
+    """Return the group that a request names, with what its containers have written until now, and the time of now.
+
+    Raises ApiError.
+    """
     if ("logGroupName" in request) == ("logGroupIdentifier" in request):
         raise InvalidParameterException("Exactly one of logGroupName and logGroupIdentifier must be specified.")
     name = request.get("logGroupName") or _name_of(region, request["logGroupIdentifier"])
     if not name.startswith(names.LOG_GROUPS):
         raise ResourceNotFoundException("group")
     endpoint = name.removeprefix(names.LOG_GROUPS)
-    context.logs.note_group(region, endpoint)
+    seen = context.logs.note_group(region, endpoint)
     group = await _in_thread(partial(context.logs.group, region, endpoint))
     if group is None:
         raise ResourceNotFoundException("group")
-    return group
+    return group, seen
 
 
 def _name_of(region: str, identifier: str) -> str:
@@ -112,7 +115,7 @@ def _name_of(region: str, identifier: str) -> str:
 async def describe_log_streams(context: Context, region: str, request: Document) -> Document:
     if request.get("orderBy") == "LastEventTime" and "logStreamNamePrefix" in request:
         raise InvalidParameterException("Cannot order by LastEventTime with a logStreamNamePrefix.")
-    group = await _group(context, region, request)
+    group, _ = await _look(context, region, request)
     return await _in_thread(partial(_describe_streams, group, request))
 
 
@@ -160,7 +163,7 @@ def _page_of(fits: list[tuple[int, str]], question: list[Any], request: Document
 
 
 async def get_log_events(context: Context, region: str, request: Document) -> Document:
-    group = await _group(context, region, request)
+    group, _ = await _look(context, region, request)
     if (stream := group.streams.get(request["logStreamName"])) is None:
         raise ResourceNotFoundException("stream")
     return await _in_thread(partial(_get_events, group, stream, request))
@@ -202,13 +205,13 @@ async def filter_log_events(context: Context, region: str, request: Document) ->
         matches = filter_pattern.compile(request.get("filterPattern", ""))
     except filter_pattern.InvalidPattern as error:
         raise InvalidParameterException(str(error)) from None
-    group = await _group(context, region, request)
+    group, seen = await _look(context, region, request)
     if not group.streams.keys() >= {*request.get("logStreamNames", ())}:
         raise ResourceNotFoundException("stream")
-    return await _in_thread(partial(_filter_events, group, request, matches))
+    return await _in_thread(partial(_filter_events, group, seen, request, matches))
 
 
-def _filter_events(group: Group, request: Document, matches: Callable[[str], bool]) -> Document:
+def _filter_events(group: Group, seen: int, request: Document, matches: Callable[[str], bool]) -> Document:
     # 1. The place to go on from; its token alone says in which direction.
     question = [group.region, group.name]
     backwards, after = request.get("startFromHead") is False, None
@@ -223,7 +226,7 @@ def _filter_events(group: Group, request: Document, matches: Callable[[str], boo
         if name.startswith(prefix) and (wanted is None or name in wanted)
     }
     until = request.get("endTime")
-    times = Range(request.get("startTime"), None if until is None else until + 1)
+    times = Range(request.get("startTime"), None if until is None else until + 1, seen)
     # 3. The page. After its last event comes a token, even if nothing follows yet: the SDKs that follow a log need it.
     found = pages.merged(streams, after, request.get("limit", pages.EVENTS_MAX), times, matches, backwards=backwards)
     document: Document = {

@@ -19,18 +19,26 @@ _SCAN_MAX = 16 * 2**20  # bytes of events that are read for a page; AWS has such
 
 
 class Range(NamedTuple):
-    """From the first millisecond to before the second; None: no bound."""
+    """From the first millisecond to before the second; None: no bound.
+
+    `seen`: when the streams were noted last. What running containers have written later is not in the range: it may be
+    noted after one stream of a page was read, and before the next one is.
+    """
 
     since: int | None
     before: int | None
+    seen: int | None = None
 
     def positions(self, stream: LogStream) -> tuple[int, int]:
         """Return the range as positions in a stream."""
+        before = self.before
+        if self.seen is not None and not stream.ended:
+            before = self.seen + 1 if before is None else min(before, self.seen + 1)
         span = stream.span()
         first = span.begin if span else 0
         end = span.end if span else 0
         begin = first if self.since is None else stream.find(self.since)
-        return begin, end if self.before is None else stream.find(self.before)
+        return begin, end if before is None else stream.find(before)
 
 
 def forward(stream: LogStream, position: int, limit: int, times: Range) -> list[Event]:
