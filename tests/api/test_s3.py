@@ -455,6 +455,25 @@ def test_a_long_listing_has_pages(s3: Any, bucket: str, root: Path) -> None:
     assert [len(page["Contents"]) for page in pages] == [1000, 1000, 500]
 
 
+def test_an_object_has_one_version_null_in_a_bucket_that_never_had_versioning(s3: Any, bucket: str) -> None:
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    assert refused(s3.get_bucket_versioning, Bucket="nowhere") == ("NoSuchBucket", 404)
+    for key in ("a b/1", "a b/2", "c+", "d"):
+        s3.put_object(Bucket=bucket, Key=key, Body=key)
+    listing = s3.get_paginator("list_object_versions")
+    pages = list(listing.paginate(Bucket=bucket, Delimiter="/", PaginationConfig={"PageSize": 1}))
+    assert [[page["Prefix"] for page in each.get("CommonPrefixes", [])] for each in pages] == [["a b/"], [], []]
+    versions = [version for page in pages for version in page.get("Versions", [])]
+    assert [(each["Key"], each["VersionId"], each["IsLatest"]) for each in versions] == [
+        ("c+", "null", True), ("d", "null", True),
+    ]  # fmt: skip
+    assert s3.get_object(Bucket=bucket, Key="d", VersionId="null")["Body"].read() == b"d"
+    s3.delete_object(Bucket=bucket, Key="d", VersionId="null")
+    every = [{"Key": key, "VersionId": "null"} for key in ("a b/1", "a b/2", "c+")]
+    assert s3.delete_objects(Bucket=bucket, Delete={"Objects": every})["Deleted"] == every
+    assert "Versions" not in s3.list_object_versions(Bucket=bucket)
+
+
 def test_a_listing_with_invalid_parameters_is_refused(s3: Any, bucket: str) -> None:
     assert refused(s3.list_objects_v2, Bucket=bucket, ContinuationToken="ü?") == ("InvalidArgument", 400)
     assert refused(s3.list_objects_v2, Bucket=bucket, MaxKeys=-1) == ("InvalidArgument", 400)
@@ -663,7 +682,8 @@ def test_an_interrupted_upload_leaves_nothing(port: int, s3: Any, bucket: str, r
         ("POST", "/{bucket}?delete", b'<!DOCTYPE d [<!ENTITY a "b">]><Delete><Object><Key>&a;</Key></Object></Delete>'),
         ("PUT", "/{bucket}-new", b"\xff\xfe"),
         ("PUT", "/{bucket}?acl", b""),
-        ("GET", "/{bucket}?versioning", b""),
+        ("PUT", "/{bucket}?versioning", b""),
+        ("PUT", "/{bucket}/k?versionId=null", b""),
         ("GET", "/{bucket}/k?tagging", b""),
         ("DELETE", "/{bucket}/k?versionId=1", b""),
         ("GET", "/{bucket}/%ff", b""),

@@ -1,7 +1,7 @@
 """The embedded S3: the calls that boto3, the AWS CLI and the SageMaker SDK use, over plain files.
 
 Requests come path-style (`/bucket/key`) or with the bucket in the Host (`bucket.localhost`). The gateway
-verifies signatures. S3 features that are absent here (versions, tags, policies, …) are refused with the code
+verifies signatures. S3 features that are absent here (versioning, tags, policies, …) are refused with the code
 NotImplemented and status 400, which no client retries. It knows nothing of models.
 """
 
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hostler.s3.bucket_calls import BucketCalls
 from hostler.s3.buckets import Buckets, NoSuchBucket, S3Error
+from hostler.s3.listing import NULL_VERSION
 from hostler.s3.object_calls import ObjectCalls
 from hostler.s3.request import S3Request, read_request
 from hostler.s3.response import error_response
@@ -87,6 +88,8 @@ class _Router:
             ("DELETE", "bucket", frozenset()): buckets.delete_bucket,
             ("GET", "bucket", frozenset()): buckets.list_objects,
             ("GET", "bucket", frozenset({"location"})): buckets.bucket_location,
+            ("GET", "bucket", frozenset({"versioning"})): buckets.bucket_versioning,
+            ("GET", "bucket", frozenset({"versions"})): buckets.list_versions,
             ("GET", "bucket", frozenset({"uploads"})): uploads.list_uploads,
             ("POST", "bucket", frozenset({"delete"})): buckets.delete_objects,
             ("PUT", "object", frozenset()): objects.put_object,
@@ -119,6 +122,8 @@ class _Router:
     async def _route(self, request: S3Request) -> Response:
         level = "object" if request.key else "bucket" if request.bucket else "service"
         method, subresources = request.request.method, frozenset(request.query) & _SUBRESOURCES
+        if request.query.get("versionId") == NULL_VERSION and method in ("GET", "HEAD", "DELETE"):
+            subresources -= {"versionId"}
         if route := self._routes.get((method, level, subresources)):
             return await route(request)
         if subresources and method in ("GET", "HEAD", "PUT", "POST", "DELETE"):

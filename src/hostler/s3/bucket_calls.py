@@ -10,7 +10,7 @@ from hostler.names import ACCOUNT
 from hostler.s3 import xml
 from hostler.s3.body import read_document
 from hostler.s3.buckets import Buckets, S3Error
-from hostler.s3.listing import list_objects
+from hostler.s3.listing import NULL_VERSION, list_objects, list_versions
 from hostler.s3.request import S3Request
 from hostler.s3.response import xml_response
 
@@ -47,8 +47,16 @@ class BucketCalls:
         bucket = await asyncio.to_thread(self._buckets.bucket, request.bucket)
         return xml_response("LocationConstraint", "" if bucket.region == "us-east-1" else bucket.region)
 
+    async def bucket_versioning(self, request: S3Request) -> Response:
+        await asyncio.to_thread(self._buckets.bucket, request.bucket)
+        return xml_response("VersioningConfiguration", [])  # it was never enabled
+
     async def list_objects(self, request: S3Request) -> Response:
         body = await asyncio.to_thread(list_objects, self._buckets, request.bucket, request.query)
+        return Response(body, media_type="application/xml")
+
+    async def list_versions(self, request: S3Request) -> Response:
+        body = await asyncio.to_thread(list_versions, self._buckets, request.bucket, request.query)
         return Response(body, media_type="application/xml")
 
     async def delete_objects(self, request: S3Request) -> Response:
@@ -61,11 +69,12 @@ class BucketCalls:
         result: list[tuple[str, xml.Value]] = []
         for entry in objects:
             key = entry.get("Key", "")
-            if "VersionId" in entry:
+            version = [(name, value) for name, value in entry.items() if name == "VersionId"]
+            if entry.get("VersionId", NULL_VERSION) != NULL_VERSION:
                 message = "hostler's own S3 keeps no versions."
                 result.append(("Error", [("Key", key), ("Code", "NotImplemented"), ("Message", message)]))
                 continue
             await asyncio.to_thread(self._buckets.delete_object, request.bucket, key)
             if not quiet:
-                result.append(("Deleted", [("Key", key)]))
+                result.append(("Deleted", [("Key", key), *version]))
         return xml_response("DeleteResult", result)

@@ -1,11 +1,11 @@
-"""ListObjects and ListObjectsV2: the keys and common prefixes of a page, and where the next page begins."""
+"""ListObjects, its V2 and ListObjectVersions: the keys and common prefixes of a page, and where the next begins."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from hostler.s3.buckets import Buckets, ObjectMetadata, S3Error
 from hostler.s3.xml import Value, document, time
 from hostler.text import is_count
 
+NULL_VERSION = "null"  # the version of an object in a bucket that never had versioning
 _MAX_KEYS = 1000
 _AFTER_ALL = "\U0010ffff"  # sorts after every character: appended to a prefix, it sorts after all keys with that prefix
 
@@ -55,9 +56,7 @@ def page(buckets: Buckets, bucket: str, prefix: str, delimiter: str, after: str,
 def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> bytes:
     """Return the XML that answers ListObjects or, with list-type=2, ListObjectsV2. Blocks."""
     is_v2 = query.get("list-type") == "2"
-    if query.get("encoding-type", "url") != "url":
-        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", 400)
-    encode = quote if "encoding-type" in query else str
+    encode = _encoding(query)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     token = query.get("continuation-token", "")
     start = query.get("start-after" if is_v2 else "marker", "")
@@ -87,7 +86,37 @@ def list_objects(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> byt
     return document("ListBucketResult", fields)
 
 
-def _contents(item: Found, key: str) -> Value:
+def list_versions(buckets: Buckets, bucket: str, query: Mapping[str, str]) -> bytes:
+    """Return the XML that answers ListObjectVersions: each object has one version, `null`. Blocks."""
+    encode = _encoding(query)
+    prefix, delimiter, marker = (query.get(name, "") for name in ("prefix", "delimiter", "key-marker"))
+    max_keys = _count(query.get("max-keys", str(_MAX_KEYS)))
+    result = page(buckets, bucket, prefix, delimiter, marker, max_keys)
+    fields: list[tuple[str, Value]] = [("Name", bucket), ("Prefix", encode(prefix)), ("KeyMarker", encode(marker))]
+    fields += [("VersionIdMarker", query.get("version-id-marker", ""))]
+    if result.truncated:
+        last = result.items[-1]
+        fields += [("NextKeyMarker", encode(last if isinstance(last, str) else last.key))]
+        fields += [("NextVersionIdMarker", NULL_VERSION)] if isinstance(last, Found) else []
+    fields += [("MaxKeys", max_keys), ("IsTruncated", result.truncated)]
+    fields += [("Delimiter", encode(delimiter))] if delimiter else []
+    fields += [("EncodingType", "url")] if "encoding-type" in query else []
+    for item in result.items:
+        if isinstance(item, Found):
+            version: list[tuple[str, Value]] = [("VersionId", NULL_VERSION), ("IsLatest", True)]
+            fields += [("Version", [*_contents(item, encode(item.key)), *version])]
+    fields += [("CommonPrefixes", [("Prefix", encode(item))]) for item in result.items if isinstance(item, str)]
+    return document("ListVersionsResult", fields)
+
+
+def _encoding(query: Mapping[str, str]) -> Callable[[str], str]:
+    """Return how keys are written in the answer."""
+    if query.get("encoding-type", "url") != "url":
+        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", 400)
+    return quote if "encoding-type" in query else str
+
+
+def _contents(item: Found, key: str) -> list[tuple[str, Value]]:
     return [
         ("Key", key),
         ("LastModified", time(item.metadata.modified)),
