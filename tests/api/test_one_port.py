@@ -133,6 +133,20 @@ def refusal_of_form(stage, body, service):
     return answer.decode()
 
 
+def test_presigned_addresses_of_the_query_protocol_are_answered(shared_stage):
+    address = shared_stage.client("sts").generate_presigned_url("get_caller_identity")
+    assert b"<Account>123456789012</Account>" in get(shared_stage, address.removeprefix(shared_stage.url))[1]
+
+
+def test_a_page_of_another_site_calls_nothing_by_an_image(shared_stage):
+    scope = "X-Amz-Credential=A/20231114/us-east-1/monitoring/aws4_request"
+    path = f"/?Action=PutMetricData&Namespace=Evil&MetricData.member.1.MetricName=M&MetricData.member.1.Value=1&{scope}"
+    status, answer = get(shared_stage, path, headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})
+    assert status == 403
+    assert b"<Code>AccessDenied</Code>" in answer
+    assert get(shared_stage, path, headers={"Sec-Fetch-Site": "none"})[0] == 200  # typed by a person
+
+
 def test_another_action_of_the_query_protocol_is_refused(shared_stage):
     with pytest.raises(ClientError) as refused:
         shared_stage.client("sts").get_federation_token(Name="me")

@@ -31,14 +31,16 @@ def parse_form(body: bytes) -> dict[str, str]:
 
 
 def parse(form: Mapping[str, str], shape: Shape) -> dict[str, Any]:
-    """Return the document of a request of this shape, except its Action and Version. Raises SerializationException.
+    """Return the document of a request of this shape, without Action, Version and those of a presigned address.
+
+    Raises SerializationException.
 
     A value that does not fit its member's type stays text, and a parameter that no member has stays in the document:
     `check.read` refuses them.
     """
     tree: Tree = {}
     for name, value in form.items():
-        if name not in ("Action", "Version"):
+        if name not in ("Action", "Version") and not name.startswith("X-Amz-"):
             _plant(tree, name, value)
     return _structure(tree, shape)
 

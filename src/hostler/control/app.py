@@ -75,6 +75,10 @@ async def _answer(
         async for _ in request.stream():  # the connection's next request comes after it
             pass
     if call.protocol is Protocol.QUERY and request.method == "GET":
+        # A page's image or link sends no Origin, and such a call may have an effect.
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            refusal = ApiError("AccessDeniedException", "No page of another site may call hostler.", 403)
+            return errors.render(call, refusal, str(uuid.uuid4()))
         body = query.encode("latin-1")
     region = credential.region(
         headers.get("authorization", ""), hosts.of_header(headers.get("host", "")).region or region, query
