@@ -27,7 +27,7 @@ FILE = "authority.pem"
 LEAF_LIFE = datetime.timedelta(days=1)
 _LIFE = datetime.timedelta(days=3650)
 _RENEWED = datetime.timedelta(days=30)  # before its end
-_EARLIER = datetime.timedelta(hours=1)  # a certificate begins then: clocks are set back
+_EARLIER = datetime.timedelta(days=1)  # a certificate begins then: clocks are set back, by hours where a zone was wrong
 
 
 @dataclass(frozen=True)

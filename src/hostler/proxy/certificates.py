@@ -15,7 +15,7 @@ from typing import TypeVar
 from hostler.proxy.authority import LEAF_LIFE, Authority, certificate_names, open_authority
 
 _REMEMBERED = 256  # contexts, and certificates
-_RENEWED = LEAF_LIFE / 2  # before its end
+_IN_USE = LEAF_LIFE / 2  # how long new connections get a certificate
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,7 +40,7 @@ class Certificates:
         """Return the context for a host of AWS's, lower-case. Raises UserError where there is no authority."""
         now = self._clock()
         context, end = self._contexts.get(host, (None, now))
-        if context is None or end <= now:
+        if context is None or not _is_in_use(end, now):
             pem, end = self._certificate(certificate_names(host), now)
             context = _context(host, pem)
             _remember(self._contexts, host, (context, end))
@@ -49,12 +49,17 @@ class Certificates:
     def _certificate(self, names: tuple[str, ...], now: datetime.datetime) -> tuple[bytes, datetime.datetime]:
         """Return a certificate, and until when it is used for new contexts."""
         pem, end = self._pems.get(names, (b"", now))
-        if end <= now:
+        if not _is_in_use(end, now):
             if self._authority is None or not self._authority.is_good(now):
                 self._authority = open_authority(self._data, now)
-            pem, end = self._authority.issue(names, now), now + LEAF_LIFE - _RENEWED
+            pem, end = self._authority.issue(names, now), now + _IN_USE
             _remember(self._pems, names, (pem, end))
         return pem, end
+
+
+def _is_in_use(end: datetime.datetime, now: datetime.datetime) -> bool:
+    """Return whether the end of a certificate's use is to come, and not too far: then the clock was set back."""
+    return now < end <= now + _IN_USE
 
 
 def _remember(cache: dict[K, V], key: K, value: V) -> None:

@@ -19,16 +19,20 @@ def shake_hands(client: ssl.SSLContext, pem: bytes, host: str) -> None:
         file.write(pem)
         file.flush()
         server.load_cert_chain(file.name)
+    certificate_of(server, client, host)
+
+
+def certificate_of(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> bytes:
+    """Shake hands, and return the certificate that the client got, in DER."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        client.wrap_bio(to_client, to_server, server_hostname=host),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
+    end = client.wrap_bio(to_client, to_server, server_hostname=host)
+    ends = [end, server.wrap_bio(to_server, to_client, server_side=True)]
     waiting = True
     while waiting:
         waiting = False
-        for end in ends:
+        for each in ends:
             try:
-                end.do_handshake()
+                each.do_handshake()
             except ssl.SSLWantReadError:
                 waiting = True
+    return end.getpeercert(binary_form=True) or b""
