@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -45,6 +46,9 @@ async def _connected(family: int, protocol: int, address: Any) -> socket.socket:
     sock.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(sock, address)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, os.strerror(error.errno or 0)) from None  # asyncio writes the address instead
     except BaseException:
         sock.close()
         raise

@@ -185,7 +185,8 @@ class Client(End):
             )
         except (OSError, UnicodeError) as error:
             where = "The proxy behind this one" if behind else to.host
-            raise Refused(502, f"{where} cannot be reached: {_cause(error)}") from None
+            cause = getattr(error, "strerror", None) or "there is no such host"
+            raise Refused(502, f"{where} cannot be reached: {cause}") from None
         if self._is_ours(transport):
             transport.abort()
             raise Refused(403, "This proxy does not connect to itself")
@@ -228,14 +229,6 @@ class Client(End):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-def _cause(error: OSError | UnicodeError) -> str:
-    """Return a cause in the system's words: asyncio puts an address in their place."""
-    number = getattr(error, "errno", None) or 0
-    if number > 0:
-        return os.strerror(number)
-    return getattr(error, "strerror", None) or "there is no such host"  # of a look-up, whose numbers are negative
 
 
 def _throw_away(data: bytes) -> None:
