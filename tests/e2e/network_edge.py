@@ -13,7 +13,6 @@ import fcntl
 import io
 import json
 import os
-import re
 import shutil
 import socket
 import struct
@@ -175,7 +174,7 @@ def main(folder: Path, programs: list[str]) -> dict[str, Any]:
 def shell_variables(hostler: Hostler, folder: Path, *options: str) -> dict[str, str]:
     """Return the variables that `hostler env` prints, without that which hostler's own commands use."""
     variables = Shell(hostler, folder, *options).printed
-    return {name: value for name, value in variables.items() if not re.match("HOSTLER_", name)}
+    return {name: value for name, value in variables.items() if not name.startswith("HOSTLER_")}
 
 
 if __name__ == "__main__":
