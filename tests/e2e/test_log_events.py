@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from running import REPOSITORY, Hostler, eventually, hostler_up
 from shell import AWS, Shell
 
@@ -188,10 +188,15 @@ class Follower:
         while not self.ended.is_set():
             try:
                 answer = self.client.filter_log_events(**self.request)
-            except (ClientError, HTTPClientError):  # between one control and the next
+                events = answer["events"]
+            except (
+                ClientError,
+                BotoCoreError,
+                KeyError,
+            ):  # no control; KeyError: botocore takes half an answer for one
                 self.ended.wait(0.1)
                 continue
-            for event in answer["events"]:
+            for event in events:
                 of_time = seen.setdefault(event["timestamp"], set())
                 if event["eventId"] not in of_time:
                     of_time.add(event["eventId"])
