@@ -5,6 +5,7 @@ Pure functions, except that `resolve` follows links on disk. Nothing here opens 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -150,6 +151,8 @@ def resolve(root: Path, name: str) -> Path:
             is_inside = path.resolve().is_relative_to(root.resolve())
         except (OSError, RuntimeError):
             raise UnsafeName("its links lead in a circle") from None
+        if _is_circle(path):
+            raise UnsafeName("its links lead in a circle")
         if not is_inside:
             raise UnsafeName("it leads outside its folder")
     return path
@@ -167,6 +170,15 @@ def _may_hold_link(root: Path, name: str) -> bool:
             return False  # and nothing is below it
         except OSError:
             return True
+    return False
+
+
+def _is_circle(path: Path) -> bool:
+    """Return whether its links lead in a circle, about which Path.resolve() is silent since Python 3.13."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
     return False
 
 
