@@ -318,6 +318,25 @@ def test_a_search_gives_five_hundred_metrics_and_says_that_there_are_more(client
     assert answer["Messages"][0]["Value"] == "Maximum number of allowed metrics exceeded"
 
 
+def test_searches_that_look_at_very_many_metrics_are_refused(client, namespace):
+    for first in (0, 1000):
+        many = [{"MetricName": f"M{n}", "Value": 1, "Timestamp": NOW} for n in range(first, first + 1000)]
+        client.put_metric_data(Namespace=namespace, MetricData=many)
+    searches = [expression(f"SEARCH('nothing{number}', 'Sum', 60)", f"e{number}") for number in range(500)]
+    data(client, *searches[:20])
+    _, message = refused(data, client, *searches)
+    assert "computes more than 2000000 values: take a shorter time, or search fewer metrics" in message
+
+
+def test_the_one_account_may_be_named(client, namespace):
+    put(client, namespace, Value=1)
+    of = {"Namespace": namespace, "OwningAccount": "123456789012", "IncludeLinkedAccounts": True}
+    assert client.list_metrics(**of)["OwningAccounts"] == ["123456789012"]
+    assert data(client, metric("m", namespace, AccountId="123456789012"))["MetricDataResults"][0]["Values"] == [1]
+    code, message = refused(client.list_metrics, **of | {"OwningAccount": "999999999999"})
+    assert (code, "hostler has no other account" in message) == (VALUE, True)
+
+
 def test_pages_hold_every_value_once_in_either_order(client, namespace):
     for minutes in range(10):
         put(client, namespace, Value=minutes, Timestamp=MINUTE - timedelta(minutes=minutes))
@@ -469,6 +488,7 @@ EXCLUSIVE = "are mutually exclusive and you have specified both."
             f"{D}.Dimensions.member.1.Value must contain",
         ),
         ({"Value": 1, "Dimensions": DIMENSIONS[:1] * 2}, VALUE, "must not have a Name twice."),
+        ({"Value": 1, "Dimensions": [{"Name": ":A", "Value": "x"}]}, VALUE, "Name must not start with a colon."),
         (
             {"Value": 1, "Dimensions": DIMENSIONS[:1] * 31},
             VALIDATION,
@@ -555,7 +575,9 @@ Q = "MetricDataQueries.member.1"
         ([expression("SEARCH('(', 'Sum', 60)")], {}, "Error in expression 'e': the search cannot be read"),
         ([expression("SEARCH('a', 'Most', 60)")], {}, "Error in expression 'e': 'Most' is not a valid statistic"),
         ([expression("SEARCH('a', 'Sum', 7)")], {}, "Error in expression 'e': 7 is not a valid period"),
-        ([expression("SELECT SUM(x) FROM y")], {}, "Error in expression 'e': 'SUM' is not expected there"),
+        ([expression("SELECT SUM(x) FROM y")], {}, "Metrics Insights queries (SELECT) are not hosted by hostler"),
+        ([expression("SERVICE_QUOTA(m)")], {}, "Error in expression 'e': SERVICE_QUOTA is not hosted by hostler"),
+        ([metric("m", "N", AccountId="999999999999")], {}, "AccountId must be 123456789012: hostler has no other"),
         ([{"Id": "m"}], {}, f"The parameter {Q}.MetricStat is required."),
         ([metric("m", "N", Expression="m")], {}, EXCLUSIVE),
         ([metric("m", "N", stat="Mean")], {}, f"The value for parameter {Q}.MetricStat.Stat is not a valid statistic."),
@@ -577,7 +599,7 @@ Q = "MetricDataQueries.member.1"
         (
             [expression(f"e{number + 1}", f"e{number}") for number in range(499)] + [expression("METRICS()", "e499")],
             {},
-            "The expressions refer to each other too deeply.",
+            "The expressions are nested too deeply.",
         ),
         (
             [expression("TIME_SERIES(1)", Period=1)],

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from hostler.aws.service import Shape
 from hostler.errors import SerializationException, ValidationException
 from hostler.text import QUOTED, shorten
 
+_FIRST, _END = datetime.min.replace(tzinfo=UTC).timestamp(), 253_402_300_800.0  # of the years 1 to 9999
 _FLOATS = {32: 3.4028234663852886e38, 64: sys.float_info.max}  # bits -> the largest float
 
 
@@ -127,7 +127,7 @@ def _typed(shape: Shape, value: Any, path: str) -> Any:
             return value
         case ("float", int() | float()) if abs(value) <= _FLOATS[shape.bits]:
             return float(value)
-        case ("timestamp", int() | float()) if math.isfinite(value) and abs(value) < 1e15:
+        case ("timestamp", int() | float()) if _FIRST <= value < _END:
             return float(value)
         case ("timestamp", str()):
             return _iso(value, path)
@@ -145,7 +145,7 @@ def _base64(value: str, path: str) -> bytes:
 def _iso(value: str, path: str) -> float:
     try:
         moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
     except (ValueError, OverflowError):
         raise SerializationException(f"'{path}' must be a timestamp, not the string '{_shown(value)}'") from None
 

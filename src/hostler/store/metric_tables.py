@@ -111,6 +111,8 @@ def _begin(connection: Connection) -> None:
 
 # --- buckets ------------------------------------------------------------------------------------------------------
 
+_LARGE = 2**53  # a number of values from which on it is stored as a float
+
 
 def pack(buckets: Mapping[int, float]) -> bytes:
     """Return buckets as bytes, most of them as two: how far it is from the one before, and how many values it has."""
@@ -118,7 +120,7 @@ def pack(buckets: Mapping[int, float]) -> bytes:
     last = 0
     for bucket in sorted(buckets):
         times = buckets[bucket]
-        flat += (bucket - last, int(times) if times == int(times) else times)
+        flat += (bucket - last, int(times) if times < _LARGE and times == int(times) else times)
         last = bucket
     return msgspec.msgpack.encode(flat)
 

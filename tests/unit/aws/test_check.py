@@ -205,6 +205,16 @@ WRONG_TYPES = {
         {"CreationTimeAfter": 1e300},
         "'creationTimeAfter' must be a timestamp, not the number 1e+300",
     ),
+    "a time after the year 9999": (
+        "ListModels",
+        {"CreationTimeAfter": 253_402_300_800},
+        "'creationTimeAfter' must be a timestamp, not the number 253402300800",
+    ),
+    "a time before the year 1": (
+        "ListModels",
+        {"CreationTimeAfter": "0001-01-01T00:00:00+01:00"},
+        "'creationTimeAfter' must be a timestamp, not the string '0001-01-01T00:00:00+01:00'",
+    ),
     "an unknown member": ("DescribeModel", {"ModelName": "m", "Nmae": 1}, "Unknown member: 'nmae'"),
     "an unknown member within": ("CreateModel", model(image="x"), "Unknown member: 'primaryContainer.image'"),
 }

@@ -187,6 +187,7 @@ ARRAY = {"a1": [1, 2, None], "a2": [3, None, None], "b1": [5, 6, 7]}
         ("SLICE(SORT(METRICS(), MAX, ASC), 2)", [[5, 6, 7]]),
         ("SORT(METRICS(), AVG, ASC, 1)", [[1, 2, None]]),
         ("FIRST(SORT(METRICS(), AVG, DESC))", [5, 6, 7]),
+        ("FIRST(SORT([TIME_SERIES(1.7e308), TIME_SERIES(1)], SUM, DESC))", [1] * 3),  # the other has no sum
         ("LAST(METRICS())", [5, 6, 7]),
         ("REMOVE_EMPTY([a1, a1 / 0])", [[1, 2, None]]),
         ("FIRST(REMOVE_EMPTY([a1 / 0]))", [None, None, None]),

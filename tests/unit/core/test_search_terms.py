@@ -58,13 +58,18 @@ ALL = [LATENCY, OF_TARGET, COUNT, ERRORS, FAILURE]
     ],
 )
 def test_a_search_means_the_series_that_it_describes(text, expected):
-    _, matches = parse(text)
+    matches = parse(text).matches
     assert [series for series in ALL if matches(series)] == expected
 
 
 def test_the_namespace_of_the_schema_is_told():
-    assert parse("{AWS/SageMaker,EndpointName} x")[0] == "AWS/SageMaker"
-    assert parse("Namespace=AWS")[0] == ""
+    assert parse("{AWS/SageMaker,EndpointName} x").namespace == "AWS/SageMaker"
+    assert parse("Namespace=AWS").namespace == ""
+
+
+def test_the_terms_of_a_search_are_counted():
+    assert parse("{AWS/SageMaker}").terms == 0
+    assert parse('{A,B} MetricName="x" OR (y NOT z)').terms == 3
 
 
 @pytest.mark.parametrize(

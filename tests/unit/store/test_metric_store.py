@@ -297,5 +297,13 @@ def test_buckets_are_the_same_when_unpacked(buckets):
     assert unpack(pack(buckets)) == buckets
 
 
+def test_a_value_may_count_as_often_as_cloudwatch_allows(opened):
+    store, many = opened(), Statistics()
+    many.add(3.0, 2.0**360)
+    store.add([Point(LATENCY, MINUTE, "None", many)] * 2)
+    [(_, _, found)] = read(store, distribution=True)
+    assert (found.count, found.percentile(50)) == (2.0**361, 3.0)
+
+
 def test_most_buckets_take_two_bytes():
     assert len(pack(dict.fromkeys(range(40_000, 40_300, 3), 5))) < 210

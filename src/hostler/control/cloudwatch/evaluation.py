@@ -18,6 +18,7 @@ from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document
 
 MOST_COMPUTED = 2_000_000  # values that the expressions of a request may read and compute
+_READ, _LOOKED_AT, _COMPARED = 100, 4, 2  # of these, what a search costs by series found, by series, by term of each
 _LISTED = 14 * 86_400  # a search finds no metric without a point for longer
 
 # Of a metric with several units, without Unit in its query, the first of these is read.
@@ -103,24 +104,32 @@ class Evaluation:
         if not periods.is_period(period):
             raise ExpressionError(f"{period} is not a valid period")
         try:
-            namespace, matches = search_terms.parse(text)
+            wanted = search_terms.parse(text)
         except SearchError as error:
             raise ExpressionError(f"the search cannot be read: {error}") from None
+        cost = _LOOKED_AT + _COMPARED * wanted.terms
+
+        def matches(series: Series) -> bool:
+            self.spend(cost)
+            return wanted.matches(series)
+
         since = int(self._now) - _LISTED
-        found = self._store.find(self._region, matches, namespace=namespace, since=since, limit=MOST_SERIES + 1)
+        found = self._store.find(self._region, matches, namespace=wanted.namespace, since=since, limit=MOST_SERIES + 1)
         self.exceeded |= len(found) > MOST_SERIES
         found = found[:MOST_SERIES]
         series = []
         for each, label in zip(found, _distinct(found), strict=True):
             values, _ = self._read(each, statistic, period, "")
-            self.spend(len(values))
+            self.spend(len(values) + _READ)
             series.append(TimeSeries(label, period, values))
         return series
 
     def spend(self, values: int) -> None:
         self._left -= values
         if self._left < 0:
-            raise ExpressionError(f"the request computes more than {MOST_COMPUTED} values: take a shorter time")
+            raise ExpressionError(
+                f"the request computes more than {MOST_COMPUTED} values: take a shorter time, or search fewer metrics"
+            )
 
     def window(self, period: int) -> tuple[int, int]:
         """Return the time of the request, from the begin of its first period to its end."""

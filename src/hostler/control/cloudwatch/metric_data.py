@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from hostler import names
 from hostler.control.cloudwatch import periods, refusals
 from hostler.control.cloudwatch.evaluation import Evaluation, Query
 from hostler.control.sagemaker import paging
@@ -36,7 +37,7 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
     try:
         results, next_position = _page(evaluation, position, request.get("MaxDatapoints", MOST_DATAPOINTS), ascending)
     except RecursionError:
-        raise refusals.invalid_query(["The expressions refer to each other too deeply."]) from None
+        raise refusals.invalid_query(["The expressions are nested too deeply."]) from None
     answer: Document = {"MetricDataResults": results, "Messages": [_EXCEEDED] if evaluation.exceeded else []}
     if next_position:
         answer["NextToken"] = paging.write_token(query_key, [" ".join(map(str, next_position))])
@@ -97,6 +98,8 @@ def _query_faults(path: str, document: Document) -> Iterator[str]:
         yield f"The parameters {both} are mutually exclusive and you have specified both."
     if not stat and "Expression" not in document:
         yield f"The parameter {path}.MetricStat is required."
+    if document.get("AccountId", names.ACCOUNT) != names.ACCOUNT:
+        yield refusals.other_account(f"{path}.AccountId")
     if "Period" in document and not periods.is_period(document["Period"]):
         yield f"The value for parameter {path}.Period is not a valid period."
     if not stat:

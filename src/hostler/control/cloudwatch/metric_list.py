@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from hostler import names
 from hostler.control.cloudwatch import refusals
 from hostler.control.cloudwatch.dimensions import metric_of
 from hostler.control.sagemaker import paging
@@ -21,6 +22,8 @@ _LISTED = 14 * 86_400  # metrics without a point for longer are not listed
 
 def read(store: MetricStore, region: str, request: Document, now: float) -> Document:
     """Return the answer. Raises ApiError."""
+    if request.get("OwningAccount", names.ACCOUNT) != names.ACCOUNT:
+        raise refusals.invalid_value(refusals.other_account("OwningAccount"))
     filters = request.get("Dimensions", [])
     query_key: list[Any] = ["ListMetrics", region, sorted((k, v) for k, v in request.items() if k != "NextToken")]
     after = _after(request["NextToken"], query_key, region) if "NextToken" in request else None
@@ -42,6 +45,8 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
         limit=PAGE + 1,
     )
     answer: Document = {"Metrics": [metric_of(series) for series in found[:PAGE]]}
+    if request.get("IncludeLinkedAccounts"):
+        answer["OwningAccounts"] = [names.ACCOUNT] * len(answer["Metrics"])
     if len(found) > PAGE:
         last = found[PAGE - 1]
         position: list[str | float] = [last.namespace, last.name, msgspec.json.encode(last.dimensions).decode()]

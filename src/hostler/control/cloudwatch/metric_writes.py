@@ -98,6 +98,8 @@ def _faults_of_dimensions(path: str, metric: Document) -> Iterator[str]:
             if not text.isascii() or not text.isprintable() or not text.strip():
                 name = f"{path}.Dimensions.member.{number}.{member}"
                 yield f"The parameter {name} must contain only ASCII characters, and one that is no whitespace."
+        if each["Name"].startswith(":"):
+            yield f"The parameter {path}.Dimensions.member.{number}.Name must not start with a colon."
 
 
 def _faults_of_time(path: str, metric: Document, now: float) -> Iterator[str]:

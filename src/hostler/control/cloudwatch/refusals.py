@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hostler import names
 from hostler.errors import ApiError, ValidationException
 
 
@@ -21,6 +22,10 @@ def missing(parameter: str) -> ApiError:
 
 def invalid_token() -> ApiError:
     return ApiError("InvalidNextToken", "The NextToken is not one that this operation gave for these parameters.")
+
+
+def other_account(parameter: str) -> str:
+    return f"The value for parameter {parameter} must be {names.ACCOUNT}: hostler has no other account."
 
 
 def invalid_query(sentences: Iterable[str]) -> ValidationException:

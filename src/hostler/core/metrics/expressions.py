@@ -57,6 +57,8 @@ _Token = tuple[str, str]  # kind, text
 
 def parse(text: str) -> Node:
     """Raises ExpressionError."""
+    if text.split(maxsplit=1)[:1] == ["SELECT"]:
+        raise ExpressionError("Metrics Insights queries (SELECT) are not hosted by hostler")
     parser = _Parser(_tokens(text))
     node = parser.expression(0, 0)
     parser.expect("end")

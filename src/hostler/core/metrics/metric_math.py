@@ -66,6 +66,8 @@ def compute(node: Node, request: Request) -> Value:
         case Call(function, arguments):
             if function in _BINARY:
                 return _counted(_operate(function, [compute(each, request) for each in arguments]), request)
+            if function in _NOT_HOSTED:
+                raise ExpressionError(f"{function} is not hosted by hostler")
             if function not in FUNCTIONS:
                 raise ExpressionError(f"Function '{function}' not found")
             return _counted(FUNCTIONS[function](request, arguments), request)
@@ -381,13 +383,18 @@ def _between(series: TimeSeries, slots: Iterable[int]) -> Iterable[tuple[int, fl
 
 
 def _sort(request: Request, arguments: tuple[Node, ...]) -> Value:
-    """SORT(array, AVG | MIN | MAX | SUM, ASC | DESC[, limit]). Series without a value come last."""
+    """SORT(array, AVG | MIN | MAX | SUM, ASC | DESC[, limit]). Series that have no such value come last."""
     _count(arguments, 3, 4)
     array = _array(compute(arguments[0], request))
     by = _AGGREGATES[_word(arguments[1], _AGGREGATES)]
     sign = -1 if _word(arguments[2], ("ASC", "DESC")) == "DESC" else 1
     limit = _whole(arguments[3], request) if len(arguments) > 3 else len(array)
-    return sorted(array, key=lambda each: sign * by([*each.values.values()]) if each.values else math.inf)[:limit]
+
+    def place(series: TimeSeries) -> float:
+        value = sign * _finite(by, [*series.values.values()])
+        return math.inf if math.isnan(value) else value
+
+    return sorted(array, key=place)[:limit]
 
 
 def _slice(request: Request, arguments: tuple[Node, ...]) -> Value:
@@ -459,3 +466,5 @@ FUNCTIONS: dict[str, Function] = {
     "TIME_SERIES": _time_series,
     "YEAR": _by_time(lambda time: time.year),
 }
+
+_NOT_HOSTED = {"ANOMALY_DETECTION_BAND", "DB_PERF_INSIGHTS", "INSIGHT_RULE_METRIC", "LAMBDA", "SERVICE_QUOTA"}

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 from hostler.core.metrics.series import Series
 
 Matches = Callable[[Series], bool]
 
+_REMEMBERED = 256  # texts: more than a series has
 _NESTED = 40  # parentheses and NOTs within each other
 _TOKEN = re.compile(r'\s*(?:([(){}=,])|"((?:[^"\\]|\\.)*)"|([^\s(){}=,"]+))')
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -28,8 +31,16 @@ class _Quoted(str):
     __slots__ = ()
 
 
-def parse(text: str) -> tuple[str, Matches]:
-    """Return the namespace of the schema, or empty text, and which series the search means. Raises SearchError."""
+class Search(NamedTuple):
+    """Which series a search means. `terms`: the number of terms that a series may have to be compared with."""
+
+    namespace: str  # of the schema; empty if there is none
+    matches: Matches
+    terms: int
+
+
+def parse(text: str) -> Search:
+    """Raises SearchError."""
     parser = _Parser(_tokens(text))
     schema = parser.schema()
     terms = parser.alternatives(0) if parser.left else None
@@ -38,14 +49,14 @@ def parse(text: str) -> tuple[str, Matches]:
     if schema is None:
         if terms is None:
             raise SearchError("it has neither a schema nor a term")
-        return "", terms
+        return Search("", terms, parser.terms)
     namespace, *names = schema
 
     def matches(series: Series) -> bool:
         fits = not names or sorted(names) == [name for name, _ in series.dimensions]
         return fits and series.namespace == namespace and (terms is None or terms(series))
 
-    return namespace, matches
+    return Search(namespace, matches, parser.terms)
 
 
 def _tokens(text: str) -> list[str]:
@@ -62,10 +73,12 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Parser:
-    """Reads `left`, the tokens that are left, from their begin."""
+    """Reads `left`, the tokens that are left, from their begin. `terms`: the number of terms so far."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.left = tokens
+        self.terms = 0
+        self._words = lru_cache(_REMEMBERED)(_words)  # a search reads few texts, or reads each for all of its terms
 
     def schema(self) -> list[str] | None:
         """Read `{Namespace, Dimension, ...}`, if it begins with that, and a comma behind it."""
@@ -104,16 +117,30 @@ class _Parser:
                 raise SearchError("a parenthesis is not closed")
             return inner
         word = self._word()
+        self.terms += 1
         if self._skip("="):
-            fits = _fits(self._word())
+            fits = self._fits(self._word())
             return lambda series: any(map(fits, _property(series, word)))
-        fits = _fits(word)
+        fits = self._fits(word)
         return lambda series: any(map(fits, _texts(series)))
 
     def _word(self) -> str:
         if not self.left or (self._next in tuple("(){}=,") and not isinstance(self._next, _Quoted)):
             raise SearchError("a term is missing")
         return self.left.pop(0)
+
+    def _fits(self, term: str) -> Callable[[str], bool]:
+        if isinstance(term, _Quoted):
+            return lambda text: text == term
+        words, letters = _words(term)
+        if not words:
+            return lambda text: False
+
+        def fits(text: str) -> bool:
+            of, whole = self._words(text)
+            return words in of or whole == letters
+
+        return fits
 
     @property
     def _next(self) -> str:
@@ -126,28 +153,13 @@ class _Parser:
         return False
 
 
-def _fits(term: str) -> Callable[[str], bool]:
-    if isinstance(term, _Quoted):
-        return lambda text: text == term
-    parts, whole = _parts(term), _letters(term)
-    if not parts:
-        return lambda text: False
+def _words(text: str) -> tuple[str, str]:
+    """Return the words of a text, with a space before and behind each, and all of its letters and digits.
 
-    def fits(text: str) -> bool:
-        of = _parts(text)
-        places = range(len(of) - len(parts) + 1)
-        return whole == _letters(text) or any(of[place : place + len(parts)] == parts for place in places)
-
-    return fits
-
-
-def _parts(text: str) -> list[str]:
-    """Return the words of a text: they begin at capital letters, at digits, and behind all other characters."""
-    return [part.lower() for part in _PART.findall(text)]
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).lower()
+    Words begin at capital letters, at digits, and behind all other characters.
+    """
+    letters = "".join(filter(str.isalnum, text)).lower()
+    return "".join(f" {word.lower()} " for word in _PART.findall(text)), letters
 
 
 def _property(series: Series, name: str) -> Iterable[str]:
