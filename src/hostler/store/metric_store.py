@@ -17,7 +17,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Select, bindparam, delete, exists, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -100,17 +113,9 @@ class MetricStore:
         `start`, `end`: epoch seconds; the first period begins at `start`. `period`: seconds. `unit`: of no other unit.
         `distribution`: with buckets, which takes longer. Raises MetricsUnavailable.
         """
-        at = (start + (points.c.at - start) // period * period).label("slot")
-        values = [func.sum(points.c.count), func.sum(points.c.sum), func.min(points.c.minimum)]
-        columns: list[ColumnElement[Any]] = [*values, func.max(points.c.maximum)]
-        if distribution:
-            columns.append(func.sum_buckets(points.c.buckets))
-        query = select(at, series.c.unit, *columns).join(series, series.c.id == points.c.series)
-        query = query.where(*_is(wanted), points.c.at >= start, points.c.at < end)
-        if unit:
-            query = query.where(series.c.unit == unit)
+        asked = {**_identity(wanted), "start": start, "end": end, "period": period, "unit": unit}
         with self._transaction() as connection:
-            rows = connection.execute(query.group_by("slot", series.c.unit).order_by("slot", series.c.unit)).all()
+            rows = connection.execute(_READ_DISTRIBUTIONS if distribution else _READ, asked).all()
         if distribution:  # unpacked one after the other, because buckets are large then
             return (Reading(slot, of, Statistics(n, s, low, high, unpack(b))) for slot, of, n, s, low, high, b in rows)
         return (Reading(slot, of, Statistics(n, s, low, high)) for slot, of, n, s, low, high in rows)
@@ -239,10 +244,7 @@ class MetricStore:
 def _row(point: Point) -> dict[str, object]:
     each, statistics = point.series, point.statistics
     return {
-        "region": each.region,
-        "namespace": each.namespace,
-        "name": each.name,
-        "dimensions": _dimensions(each),
+        **_identity(each),
         "unit": point.unit,
         "at": point.minute * MINUTE + point.second,
         "count": statistics.count,
@@ -250,6 +252,15 @@ def _row(point: Point) -> dict[str, object]:
         "minimum": statistics.minimum,
         "maximum": statistics.maximum,
         "buckets": pack(statistics.buckets),
+    }
+
+
+def _identity(each: Series) -> dict[str, object]:
+    return {
+        "region": each.region,
+        "namespace": each.namespace,
+        "name": each.name,
+        "dimensions": _dimensions(each),
     }
 
 
@@ -261,15 +272,7 @@ def _read_dimensions(text: str) -> tuple[tuple[str, str], ...]:
     return msgspec.json.decode(text, type=tuple[tuple[str, str], ...])
 
 
-def _is(each: Series) -> tuple[ColumnElement[bool], ...]:
-    return (
-        series.c.region == each.region,
-        series.c.namespace == each.namespace,
-        series.c.name == each.name,
-        series.c.dimensions == _dimensions(each),
-    )
-
-
+# Statements are made once: to make one takes several times as long as to execute it.
 _KEY = ("region", "namespace", "name", "dimensions", "unit")
 _INSERT_SERIES = upsert(series).values({name: bindparam(name) for name in _KEY}).on_conflict_do_nothing()
 _NUMBER = select(series.c.id).where(*(series.c[name] == bindparam(name) for name in _KEY)).scalar_subquery()
@@ -290,3 +293,18 @@ _NEW_POSITION = upsert(positions).values(journal=bindparam("journal"), position=
 _SET_POSITION = _NEW_POSITION.on_conflict_do_update(
     index_elements=[positions.c.journal], set_={"position": _NEW_POSITION.excluded.position}
 )
+
+
+def _select_readings(*more: ColumnElement[Any]) -> Select[Any]:
+    """Return the statement that reads a series: the values of each slot of a period, and of each unit."""
+    start, period, unit = bindparam("start", type_=Integer), bindparam("period", type_=Integer), bindparam("unit", "")
+    at = (start + (points.c.at - start) // period * period).label("slot")
+    values = (func.sum(points.c.count), func.sum(points.c.sum), func.min(points.c.minimum), func.max(points.c.maximum))
+    query = select(at, series.c.unit, *values, *more).join(series, series.c.id == points.c.series)
+    query = query.where(*(series.c[name] == bindparam(name) for name in _KEY if name != "unit"))
+    query = query.where(points.c.at >= start, points.c.at < bindparam("end"), or_(unit == "", series.c.unit == unit))
+    return query.group_by("slot", series.c.unit).order_by("slot", series.c.unit)
+
+
+_READ = _select_readings()
+_READ_DISTRIBUTIONS = _select_readings(func.sum_buckets(points.c.buckets))
