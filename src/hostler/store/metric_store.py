@@ -23,6 +23,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     Select,
+    String,
     bindparam,
     delete,
     exists,
@@ -297,7 +298,11 @@ _SET_POSITION = _NEW_POSITION.on_conflict_do_update(
 
 def _select_readings(*more: ColumnElement[Any]) -> Select[Any]:
     """Return the statement that reads a series: the values of each slot of a period, and of each unit."""
-    start, period, unit = bindparam("start", type_=Integer), bindparam("period", type_=Integer), bindparam("unit", "")
+    start, period, unit = (
+        bindparam("start", type_=Integer),
+        bindparam("period", type_=Integer),
+        bindparam("unit", type_=String),
+    )
     at = (start + (points.c.at - start) // period * period).label("slot")
     values = (func.sum(points.c.count), func.sum(points.c.sum), func.min(points.c.minimum), func.max(points.c.maximum))
     query = select(at, series.c.unit, *values, *more).join(series, series.c.id == points.c.series)
