@@ -128,16 +128,21 @@ def unsafe_target(target: str, reason: str) -> InvokeError:
     return invalid(f"TargetModel '{quoted(target)}' is not valid: {reason}.")
 
 
-def not_hosted(operation: str) -> InvokeError:
-    return invalid(f"{operation} is not hosted here yet. InvokeEndpoint and InvokeEndpointWithResponseStream are.")
-
-
 # --- other classes ------------------------------------------------------------------------------------------------
 
 
 def oversize() -> InvokeError:
     """The body is too large: 413 without an error type, as the service answers it."""
     return InvokeError(413, "", f"HTTP content length exceeded {MAX_BODY} bytes.")
+
+
+def not_hosted(operation: str) -> InvokeError:
+    """In the words and with the code of all that is not hosted (decision 0028)."""
+    message = (
+        f"SageMaker Runtime's operation {operation} is not hosted by hostler; InvokeEndpoint and "
+        "InvokeEndpointWithResponseStream are."
+    )
+    return InvokeError(403, "AccessDeniedException", message)
 
 
 def not_ready(name: str, variant: str, target: str) -> InvokeError:

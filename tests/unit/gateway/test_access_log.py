@@ -146,7 +146,7 @@ async def test_refusals_are_logged_whoever_refuses(rig: Rig) -> None:
         ("nope", 400, "ValidationError"),
         ("ep", 400, "ValidationError"),
         ("ep", 403, "AccessDeniedException"),
-        ("ep", 400, "ValidationError"),
+        ("ep", 403, "AccessDeniedException"),
         ("ep", 413, ""),
         ("ep", 424, "ModelError"),
     ]

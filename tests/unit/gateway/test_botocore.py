@@ -194,12 +194,12 @@ async def test_a_model_that_is_not_ready_is_its_own_exception() -> None:
         assert failed["Error"]["Message"] == words
 
 
-async def test_what_is_not_hosted_yet_says_so(rig: Rig) -> None:
+async def test_what_is_not_hosted_says_so(rig: Rig) -> None:
     await rig.start(rig.route("i1"))
     runtime = client(rig)
-    with pytest.raises(botocore.exceptions.ClientError, match="is not hosted here yet") as caught:
+    with pytest.raises(botocore.exceptions.ClientError, match="InvokeEndpointAsync is not hosted by hostler") as caught:
         await asyncio.to_thread(runtime.invoke_endpoint_async, EndpointName="ep", InputLocation="s3://b/k")
-    assert caught.value.response["Error"]["Code"] == "ValidationError"
+    assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
 async def test_weights_share_requests_and_a_named_variant_overrides_them(rig: Rig) -> None:
