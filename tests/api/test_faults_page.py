@@ -122,7 +122,7 @@ BAD = [
     (b'{"effect": "ModelStreamError", "code": "Broken"}', "The fault's members have wrong types: Invalid enum value"),
     (b'{"effect": "ModelError", "id": "../x"}', "id must have 1 to 64"),
     (b'{"effect": "ModelError", "id": "a\\r\\nb: c"}', "id must have 1 to 64"),
-    (b'{"effect": "ModelError", "target": "../a"}', "it holds the segment '..'"),
+    (b'{"effect": "ModelError", "target": "../a"}', "target is no TargetModel: it holds the segment '..'."),
     (b'{"effect": "ModelError", "endpoint": "EP"}', 'Could not find endpoint "arn:aws:sagemaker:us-east-1:'),
     (b'{"effect": "ModelError", "endpoint": "ep", "region": "eu-west-1"}', 'Could not find endpoint "arn:aws:'),
     (b'{"effect": "ModelError", "endpoint": "' + b"x" * 10_000 + b'"}', "Could not find endpoint"),

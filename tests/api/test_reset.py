@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import event
 from stage import running
 from test_one_port import get
 
@@ -89,6 +90,16 @@ def test_resets_at_the_same_time_all_succeed(stage, tmp_path):
             answers = [*pool.map(lambda _: get(stage, PAGE, "POST"), range(4))]
         assert answers == [(200, b'{"resources":[]}')] * 4
         assert resources(stage) == []
+
+
+def test_a_state_that_cannot_be_written_is_told_in_a_sentence(stage):
+    fill(stage)
+    event.listen(stage.context.store.database, "begin", lambda it: it.exec_driver_sql("PRAGMA query_only = 1"))
+    status, body = get(stage, PAGE, "POST")
+    assert (status, json.loads(body)["message"].partition(":")[0]) == (
+        503,
+        "hostler cannot keep its state, so nothing was changed",
+    )
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"keep": "arn"}', b'{"keep": [1]}', b"\xff", b"x" * 2**21])

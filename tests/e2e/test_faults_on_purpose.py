@@ -125,6 +125,15 @@ def test_a_load_is_slow_or_fails_and_the_next_one_is_neither(hostler: Hostler) -
         assert time.monotonic() - begun > 0.5
 
 
+def test_a_load_without_memory_on_purpose_does_not_answer_for_the_next_one(hostler: Hostler) -> None:
+    hostler.put("alone/big.tar.gz", targets.xgboost_target(5))
+    hostler.create_endpoint("alone")
+    with fault(hostler.url, "LoadFailed", endpoint="alone", target="big.tar.gz", status=507, first=1):
+        assert outcome(hostler, "big.tar.gz", endpoint="alone") == ("ModelError", 507)
+        assert targets.number(hostler.invoke("alone", "big.tar.gz")) == 5
+    hostler.sm.delete_endpoint(EndpointName="alone")
+
+
 def test_a_load_that_is_slow_on_purpose_goes_on_when_the_fault_is_gone(hostler: Hostler) -> None:
     hostler.put("mme/late.tar.gz", targets.xgboost_target(4))
     with ThreadPoolExecutor() as pool:

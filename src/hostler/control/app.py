@@ -123,7 +123,10 @@ async def _page(context: Context, request: Request) -> Response:
     if handlers is None:
         return _json_page({"message": "there is no such page"}, 404)
     if handler := handlers.get("GET" if request.method == "HEAD" else request.method):
-        return await handler(context, request)
+        try:
+            return await handler(context, request)
+        except ApiError as error:  # hostler cannot keep its state
+            return _json_page({"message": error.message}, error.status)
     return Response(b"", 405, {"Allow": ", ".join(["HEAD", *handlers])})
 
 

@@ -99,6 +99,8 @@ def read(body: bytes) -> Rule:
     try:
         check(rule)
         return replace(rule, target=names.target_model(rule.target)) if rule.target else rule
+    except names.UnsafeName as error:
+        raise ValidationException(f"target is no TargetModel: {error}.") from None
     except ValueError as error:
         raise ValidationException(str(error)) from None
 

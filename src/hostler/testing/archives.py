@@ -67,7 +67,9 @@ def pack(model: Any, script: str | Path | None = None) -> Packed:
 
 
 def pack_answer(answer: bytes | str, content_type: str) -> Packed:
-    """Pack a model that gives the same answer to every call."""
+    """Pack a model that gives the same answer to every call: bytes or text, else raises TypeError."""
+    if not isinstance(answer, bytes | bytearray | str):
+        raise TypeError(f"an answer is bytes or text, such as json.dumps(…), and not {type(answer).__name__}")
     body = answer.encode() if isinstance(answer, str) else answer
     return Packed(_archive({"answer": body, _SCRIPT: _ANSWERS.format(content_type=content_type).encode()}), _ANY)
 

@@ -96,6 +96,16 @@ def test_a_failure_without_a_version_answers_for_a_moment_and_then_it_is_tried_a
     assert cache.request("a", None, FAILED_FOR) == [Fetch("a")]
 
 
+def test_a_failure_on_purpose_does_not_answer_for_the_next_request():
+    cache = ModelCache(100)
+    for number, fail in enumerate((lambda: cache.load_failed("a", 500, "no", 0.0, lasting=False),
+                                   lambda: cache.refused("a", 0.0, lasting=False))):  # fmt: skip
+        assert cache.request("a", None, 0.0) == [Fetch("a")]
+        assert cache.fetched("a", 10, 0.0, f"v{number}") == [Load("a")]
+        assert [type(command) for command in fail()] == [Refuse]
+    assert cache.request("a", None, 0.0) == [Fetch("a")]
+
+
 def test_a_missing_object_is_asked_for_again_by_every_request_but_one_at_a_time():
     cache = ModelCache(100)
     assert cache.request("a", None, 0.0) == [Fetch("a")]

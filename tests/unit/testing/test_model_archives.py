@@ -72,3 +72,9 @@ def test_models_of_one_kind_have_its_image_and_others_any() -> None:
     booster, estimator = pack(xgboost.train({}, xgboost.DMatrix(ROWS, VALUES), 1)), pack(LinearRegression())
     assert image_of([booster, booster]) == booster.image
     assert image_of([booster, estimator]) == pack_answer("1", "text/csv").image
+
+
+@pytest.mark.parametrize("answer", [1.5, [1.5], None])
+def test_an_answer_that_is_neither_bytes_nor_text_is_told(answer: object) -> None:
+    with pytest.raises(TypeError, match="an answer is bytes or text"):
+        pack_answer(answer, "application/json")  # type: ignore[arg-type]

@@ -210,13 +210,14 @@ class ModelCache:
         """
         entry = self._ledger.move(target, "load_failed")
         refuse = Refuse(target, "bad", message, status, version=entry.version)
-        return [self._fail(refuse, now) if lasting else refuse, *self._departed(), *self._settle(now)]
+        return [self._fail(refuse, now, lasting), *self._departed(), *self._settle(now)]
 
-    def refused(self, target: str, now: float) -> list[Command]:
+    def refused(self, target: str, now: float, *, lasting: bool = True) -> list[Command]:
         """The container has no memory for the load (507): it is tried again when another target has left.
 
         That often at most as the container held other targets at the first refusal: by then each of them could have
         left once, and what has come back meanwhile is not unloaded again. Without callers it is not tried again.
+        `lasting`: as of `load_failed`.
         """
         entry = self._ledger.move(target, "refused")
         others = len(self._ledger.memory) if entry.tries is None else entry.tries
@@ -224,7 +225,7 @@ class ModelCache:
         if not entry.awaited:
             self._ledger.move(target, "abandoned")
         elif not others:
-            return [self._no_memory(target, now), *self._settle(now)]
+            return [self._no_memory(target, now, lasting), *self._settle(now)]
         else:
             self._ledger.waiting_for_departure[target] = None
         return self._settle(now)
@@ -425,14 +426,15 @@ class ModelCache:
         entry = self._ledger.move(target, "too_big", size)
         return self._fail(self._too_big(target, entry.size, entry.version), now)
 
-    def _fail(self, refuse: Refuse, now: float) -> Refuse:
-        self._failures.add(refuse, now)
+    def _fail(self, refuse: Refuse, now: float, lasting: bool = True) -> Refuse:
+        if lasting:
+            self._failures.add(refuse, now)
         return refuse
 
-    def _no_memory(self, target: str, now: float) -> Refuse:
+    def _no_memory(self, target: str, now: float, lasting: bool = True) -> Refuse:
         pinned = len(self._ledger.pinned)
         self._ledger.move(target, "no_memory")
-        return self._fail(Refuse(target, "no_memory", status=507, by_pins=bool(pinned), pinned=pinned), now)
+        return self._fail(Refuse(target, "no_memory", status=507, by_pins=bool(pinned), pinned=pinned), now, lasting)
 
     def _too_big(self, target: str, size: int, version: str) -> Refuse:
         by_pins = size <= self.budget

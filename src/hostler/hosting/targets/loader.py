@@ -166,7 +166,7 @@ class TargetLoader:
         if reply.status == 507:  # 2.
             # Some servers keep the name of a model that found no memory, and would answer the next try with 409.
             await at.api.unload(record.artifact.model_id)
-            at.run(at.cache.refused(target, self._now()), target)
+            at.run(at.cache.refused(target, self._now(), lasting=fault is None), target)
         elif reply.status in (200, 409):  # 3.
             await self._loaded(at, target, begun, size)
         else:  # 4.
