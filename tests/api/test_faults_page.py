@@ -1,13 +1,16 @@
 """/_hostler/faults: what it takes, and what it refuses with which sentence."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 import uuid
 
 import pytest
+from click.testing import CliRunner
 from stage import REGION, running
 
+from hostler.cli.main import main
 from hostler.testing import faults
 from hostler.testing.faults import FaultRefused
 
@@ -87,6 +90,19 @@ def test_a_with_deletes_its_fault_also_if_it_is_gone(stage):
     with pytest.raises(RuntimeError), faults.fault(stage.url, "ModelError"):
         raise RuntimeError
     assert faults.faults(stage.url) == []
+
+
+def test_the_command_deletes_faults_and_tells_of_one_that_is_not_there(stage):
+    faults.put(stage.url, "ModelError", id="mine")
+    clean = {name: None for name in os.environ if name.startswith(("HOSTLER_", "AWS_"))}
+    environment = {**clean, "HOME": "/nonexistent", "HOSTLER_PORT": str(stage.port)}
+    for word, code, output in (
+        ("mine", 0, "mine\n"),
+        ("mine", 1, "hostler: there is no fault mine\n"),
+        ("--all", 0, "no faults\n"),
+    ):
+        result = CliRunner().invoke(main, ["fault", "rm", word], env=environment)
+        assert (result.exit_code, result.output) == (code, output)
 
 
 def test_there_are_so_many_rules_and_no_more(stage):

@@ -10,6 +10,7 @@ import click
 from hostler.cli.http import call
 from hostler.cli.options import WrongUsage, data_option, find_running, json_option
 from hostler.core.faults import KINDS
+from hostler.errors import UserError
 from hostler.text import printable
 
 _PAGE = "/_hostler/faults"
@@ -63,11 +64,13 @@ def ls(data: str | None, as_json: bool) -> None:
 @data_option
 @json_option
 def rm(id: str | None, every: bool, data: str | None, as_json: bool) -> None:
-    """Delete the fault ID, or --all. Prints the ids of those that were there."""
+    """Delete the fault ID, or --all. Prints the ids of those that were there; an ID that is none is an error."""
     if (id is None) != every:
         raise WrongUsage("name a fault, or give --all")
-    removed = call(find_running(data), "DELETE", _PAGE, {} if id is None else {"id": id})
-    click.echo(json.dumps(removed, indent=2) if as_json else "\n".join(removed["removed"]))
+    answer = call(find_running(data), "DELETE", _PAGE, {} if id is None else {"id": id})
+    if id is not None and not answer["removed"]:
+        raise UserError(f"there is no fault {id}")
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(answer["removed"]) or "no faults")
 
 
 def _number(text: str) -> object:
