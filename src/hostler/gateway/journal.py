@@ -28,14 +28,14 @@ class Journal:
     def __init__(self, folder: Path, gateway: str) -> None:
         self._folder = folder
         self._gateway = gateway
-        # Of the open segment. By the clock, so that numbers rise though somebody has removed the folder.
+        # Of the last segment. By the clock, so that numbers rise though somebody has removed the folder.
         self._number = int(time.time())
         self._waiting: list[bytes] = []
 
     def begin(self) -> LogEnd | None:
         """Begin a segment. Return the access log's end in the last record of the earlier ones; None: it names none."""
         numbers = metrics_journal.segments(self._folder).get(self._gateway, [])
-        self._number = max([self._number, *(number + 1 for number in numbers[-1:])])
+        self._number = max([self._number, *numbers]) + 1
         for number in reversed(numbers):
             with contextlib.suppress(OSError):
                 data = metrics_journal.segment(self._folder, self._gateway, number).read_bytes()
@@ -60,7 +60,8 @@ class Journal:
     def _write(self) -> None:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
         path = metrics_journal.segment(self._folder, self._gateway, self._number)
-        if path.exists() and path.stat().st_size > _SEGMENT:
+        # Not one that was removed: control has read more of it than there would be.
+        if not path.is_file() or path.stat().st_size > _SEGMENT:
             self._number += 1
             self._remove_oldest()
             path = metrics_journal.segment(self._folder, self._gateway, self._number)
@@ -72,10 +73,8 @@ class Journal:
                     while written < len(data):
                         written += file.write(memoryview(data)[written:])
                 except OSError:
-                    try:
+                    with contextlib.suppress(OSError):
                         file.truncate(start)
-                    except OSError:
-                        self._number += 1  # whatever follows a torn record is not read
                     raise
                 del self._waiting[0]
 

@@ -5,11 +5,13 @@ how far the journals were read that they come from: so each point counts once, w
 operations of AWS's.
 
 No fault of the file stops anything else. A file that is damaged, or of a newer hostler, is set aside, and a new one
-begun. On a full disk the call raises MetricsUnavailable, and hostler's log has one line for all such calls in a row.
+begun, as it is when somebody has removed the file. On a full disk the call raises MetricsUnavailable, and hostler's log
+has one line for all such calls in a row.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +75,7 @@ class MetricStore:
         self._clock = clock
         self._least = least
         self._engine: Engine | None = None
+        self._opened = 0  # the inode of its file
         self._failing = False  # the last call failed, and the log says so
         self._pruned = 0  # the hour, since the epoch, in which old points were deleted last
 
@@ -163,8 +166,10 @@ class MetricStore:
     def _transaction(self) -> Iterator[Connection]:
         """Begin a transaction, in a file that is opened if need be. Raises MetricsUnavailable."""
         try:
-            if self._engine is None:
+            if self._engine is None or self._inode() != self._opened:
+                self.close()
                 self._engine = self._open()
+                self._opened = self._inode()
             with self._engine.begin() as connection:
                 yield connection
         except OperationalError as error:
@@ -187,6 +192,12 @@ class MetricStore:
         except DatabaseError:
             self._set_aside("damaged")
         return open_file(self._path)
+
+    def _inode(self) -> int:
+        """Return the inode of the file that is there now; 0: there is none."""
+        with contextlib.suppress(OSError):
+            return self._path.stat().st_ino
+        return 0
 
     def _set_aside(self, why: str) -> None:
         """Rename the file, in place of one that was set aside before."""

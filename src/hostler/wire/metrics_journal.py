@@ -1,7 +1,7 @@
 """What a gateway leaves for the metrics: a journal, in segments, each a file of records.
 
-A record is four bytes of length, four of checksum (both big-endian) and msgpack. Only a segment's end can be torn: a
-gateway that starts begins a new segment, and so does one that cannot take back what it wrote in part.
+A record is four bytes of length, four of checksum (both big-endian) and msgpack. What is torn or damaged is passed
+over: the checksum says where the next record begins.
 """
 
 from __future__ import annotations
@@ -60,16 +60,17 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Iterator[tuple[Record, int]]:
-    """Yield the whole records at the beginning of the data, each with the offset of its end.
+    """Yield the whole records of the data, each with the offset of its end.
 
-    Records that another version wrote in another form are left out.
+    Bytes that are none, and records that another version wrote in another form, are left out.
     """
     begin = 0
     while len(data) >= begin + _HEAD:
         end = begin + _HEAD + int.from_bytes(data[begin : begin + 4], "big")
         payload = data[begin + _HEAD : end]
         if len(data) < end or crc32(payload) != int.from_bytes(data[begin + 4 : begin + _HEAD], "big"):
-            return
+            begin += 1
+            continue
         begin = end
         try:
             record = _decoder.decode(payload)

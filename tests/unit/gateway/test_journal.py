@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, time
@@ -27,7 +27,7 @@ from hostler.gateway.journal import Journal
 from hostler.gateway.recorder import Recorder, sheets_of
 from hostler.gateway.routes import Routes
 from hostler.wire import gateway_messages, metrics_journal
-from hostler.wire.metrics_journal import Sheet
+from hostler.wire.metrics_journal import Row, Sheet
 
 ROOM = 2**20
 PLACES = tuple(gateway_messages.InstanceAddress(f"i{n}", ("unix:/a", "unix:/b")) for n in range(2))
@@ -99,6 +99,11 @@ def journaled(folder: Path) -> list[Sheet]:
         for record, _ in metrics_journal.decode(metrics_journal.segment(folder / "metrics", "g1", number).read_bytes())
         for sheet in record.sheets
     ]
+
+
+def rows_in(segment: Path) -> list[Row]:
+    records = metrics_journal.decode(segment.read_bytes())
+    return [row for record, _ in records for sheet in record.sheets for row in sheet.rows]
 
 
 def newest(folder: Path) -> Path:
@@ -358,6 +363,34 @@ async def test_numbers_of_segments_rise_though_the_folder_was_removed(tmp_path: 
     Gateway(tmp_path).begin()
     assert int(newest(tmp_path).name.split(".")[1]) >= earlier
     assert earlier >= time() - 60
+
+
+@pytest.mark.parametrize("then", [lambda path: None, Path.mkdir], ids=["nothing", "a folder"])
+async def test_a_segment_that_was_removed_is_not_begun_again(tmp_path: Path, then: Callable[[Path], None]) -> None:
+    gateway = Gateway(tmp_path).begin()
+    await gateway.record(outcome(target="t0"))
+    removed = newest(tmp_path)
+    removed.unlink()
+    then(removed)
+    await gateway.record(outcome(target="t1"))
+    assert newest(tmp_path) > removed
+    assert [row.target for row in rows_in(newest(tmp_path))] == ["t1"]
+
+
+async def test_damage_costs_the_records_that_it_is_in(tmp_path: Path) -> None:
+    gateway, ends = Gateway(tmp_path).begin(), [0]
+    for number in range(4):
+        ends.append(newest(tmp_path).stat().st_size)
+        await gateway.record(outcome(target=f"t{number}"))
+    whole = newest(tmp_path).read_bytes()
+    for at in range(len(whole)):
+        newest(tmp_path).write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        record = sum(end <= at for end in ends) - 2  # -1: that of the begin
+        kept = [f"t{number}" for number in range(4) if number != record]
+        assert [row.target for row in rows_in(newest(tmp_path))] == kept
+    newest(tmp_path).write_bytes(b"\xff" + whole[1:])
+    Gateway(tmp_path).begin()  # knows the log's end, and reads no line of it again
+    assert rows(journaled(tmp_path)).total() == 4
 
 
 async def test_records_wait_for_a_full_disk_and_are_written_whole(

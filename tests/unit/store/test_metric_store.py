@@ -220,6 +220,18 @@ def test_a_file_that_is_damaged_in_use_costs_one_call(opened, tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm")])
+def test_a_file_that_is_removed_in_use_is_begun_anew(opened, tmp_path, suffixes):
+    store = opened()
+    store.add([point(1)], {"g1": "7"})
+    for suffix in suffixes:
+        (tmp_path / f"metrics.db{suffix}").unlink()
+    assert (read(store), store.positions()) == ([], {})  # so the journals that are there are added again
+    store.add([point(2)])
+    store.close()
+    assert read(opened()) == [(0, "Microseconds", Statistics(1, 2.0, 2.0, 2.0))]
+
+
 def test_a_file_of_a_newer_hostler_is_set_aside(opened, tmp_path, caplog):
     connection = sqlite3.connect(tmp_path / "metrics.db")
     connection.execute("PRAGMA user_version = 99")

@@ -64,7 +64,9 @@ def _points(
 
 def _of_all(rows: Sequence[Row]) -> Iterator[_Values]:
     """Yield what an endpoint's variant has, and each of its targets."""
-    yield from _errors(len(rows), Counter(row.error for row in rows))
+    errors = Counter(row.error for row in rows)
+    yield from _errors(len(rows), errors)
+    yield _Values("InvocationModelErrors", NONE, _share(errors[4] + errors[5], len(rows)))
     yield _Values("ModelLatency", MICROSECONDS, _statistics([row.model for row in rows if row.model >= 0]))
     yield _Values("OverheadLatency", MICROSECONDS, _statistics([row.overhead for row in rows if row.model >= 0]))
     waits = [row.wait for row in rows if row.wait >= 0]
@@ -77,7 +79,6 @@ def _errors(invocations: int, errors: Counter[int]) -> Iterator[_Values]:
     yield _Values("Invocations", NONE, _share(invocations, invocations))
     yield _Values("Invocation4XXErrors", NONE, _share(errors[4], invocations))
     yield _Values("Invocation5XXErrors", NONE, _share(errors[5], invocations))
-    yield _Values("InvocationModelErrors", NONE, _share(errors[4] + errors[5], invocations))
 
 
 def _per_instance(sheets: Iterable[Sheet]) -> Iterator[_Values]:
