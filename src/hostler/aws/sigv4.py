@@ -148,8 +148,8 @@ class Verifier:
         # 1. The Authorization header, or the parameters of a presigned address.
         authorization = headers.get("authorization")
         if authorization is None:
-            if service == "s3" and "X-Amz-Signature=" in query:
-                return self._presigned(method, path, query, headers, now)
+            if "X-Amz-Signature=" in query:
+                return self._presigned(method, path, query, headers, service, now)
             outdated = service == "s3" and "AWSAccessKeyId=" in query
             raise NotAuthenticated(
                 AuthFailure.OUTDATED if outdated else AuthFailure.MISSING, "Missing Authentication Token"
@@ -194,8 +194,10 @@ class Verifier:
             if cached.credential not in self.signing_keys:
                 _remember(self.signing_keys, cached.credential, cached.key)
 
-    def _presigned(self, method: str, path: str, query: str, headers: Mapping[str, str], now: float) -> ParsedSignature:
-        """Parse the signature in a presigned S3 address."""
+    def _presigned(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], service: str, now: float
+    ) -> ParsedSignature:
+        """Parse the signature in a presigned address."""
         pairs = [pair.partition("=") for pair in query.split("&")]
         parameters = {unquote(name, "latin-1"): unquote(value, "latin-1") for name, _, value in pairs}
         if len(parameters) != len(pairs) or parameters.get("X-Amz-Algorithm") != ALGORITHM:
@@ -203,7 +205,7 @@ class Verifier:
                 AuthFailure.INCOMPLETE, f"The address must name X-Amz-Algorithm={ALGORITHM}, and nothing twice."
             )
         try:
-            cached = self._credential(parameters["X-Amz-Credential"], parameters["X-Amz-SignedHeaders"], "s3")
+            cached = self._credential(parameters["X-Amz-Credential"], parameters["X-Amz-SignedHeaders"], service)
             stamp, lifetime = parameters["X-Amz-Date"], parameters["X-Amz-Expires"]
         except KeyError as missing:
             raise NotAuthenticated(AuthFailure.INCOMPLETE, f"The address has no {missing.args[0]}.") from None
@@ -212,7 +214,7 @@ class Verifier:
                 AuthFailure.INCOMPLETE, f"X-Amz-Expires must be a number of seconds, at most {_LONGEST}."
             )
         since = _epoch(stamp)
-        if stamp[:8] != cached.day or now < since - 60 * _WINDOWS["s3"] or now > since + int(lifetime):
+        if stamp[:8] != cached.day or now < since - 60 * _WINDOWS.get(service, 5) or now > since + int(lifetime):
             raise NotAuthenticated(AuthFailure.EXPIRED, "Request has expired")
         signed = "&".join(f"{name}={value}" for name, _, value in pairs if name != "X-Amz-Signature")
         signed_parts, canonical = _canonical(cached, method, path, signed, headers)

@@ -35,6 +35,7 @@ _CODES = {
     AuthFailure.UNKNOWN_KEY: "UnrecognizedClientException",
     AuthFailure.MISMATCH: "InvalidSignatureException",
     AuthFailure.SKEWED: "InvalidSignatureException",
+    AuthFailure.EXPIRED: "InvalidSignatureException",  # unverified
 }
 # S3's own: code, status and sentence (empty: as the others have it).
 _S3 = {
@@ -164,7 +165,7 @@ def _call(request: Request) -> Call:
 
 def _error(request: Request, call: Call, failure: NotAuthenticated) -> ApiError:
     """Return the error of a refusal, with AWS's sentence, and advice where it helps."""
-    code, status, sentence = _CODES.get(failure.kind, ""), 400, failure.message
+    code, status, sentence = _CODES[failure.kind], 400, failure.message
     if call.service == "s3":
         code, status, sentence = _S3[failure.kind]
         if failure.kind is AuthFailure.INCOMPLETE and "authorization" not in request.headers:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
@@ -218,10 +218,21 @@ def test_what_is_changed_in_a_presigned_address_is_not_proven(old: str, new: str
     assert request.failure() is failure
 
 
-def test_presigned_addresses_are_s3s_alone() -> None:
+def test_an_address_of_another_service_may_be_presigned_too_and_covers_its_body() -> None:
+    def signer(credentials: Credentials, service: str, region: str) -> SigV4QueryAuth:
+        return SigV4QueryAuth(credentials, service, region, expires=60)
+
+    request = Signed("GET", "/", "Action=GetCallerIdentity&Version=2011-06-15", body=b"", service="sts", signer=signer)
+    request.prove()
+    assert request.failure(now=time.time() + 62) is AuthFailure.EXPIRED
+    request.body = b"Action=GetSessionToken"
+    assert request.failure() is AuthFailure.MISMATCH
+
+
+def test_an_address_that_is_presigned_for_a_service_is_good_for_no_other() -> None:
     request = presigned()
     request.service = "sagemaker"
-    assert request.failure() is AuthFailure.MISSING
+    assert request.failure() is AuthFailure.MISMATCH
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
