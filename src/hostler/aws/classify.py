@@ -87,7 +87,7 @@ def classify(method: str, path: str, query: str, headers: Mapping[str, str]) -> 
             return call
         if path == "/" and headers.get("content-type", "").lower().startswith(_FORM):
             return _form(named)
-    elif path == "/" and "Action=" in query and named != "s3" and not host.bucket:
+    if path == "/" and "Action=" in query and named != "s3" and not host.bucket:  # such as a presigned address
         return _form(named)
     # 3. REST: the service that it is signed for, AWS's Host name, else S3.
     if not named and path.startswith("/endpoints/"):

@@ -74,7 +74,7 @@ async def _answer(
     else:
         async for _ in request.stream():  # the connection's next request comes after it
             pass
-    if call.protocol is Protocol.QUERY and request.method == "GET":
+    if call.protocol is Protocol.QUERY and not body:
         # A page's image or link sends no Origin, and such a call may have an effect.
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             refusal = ApiError("AccessDeniedException", "No page of another site may call hostler.", 403)

@@ -60,7 +60,7 @@ SERVICES: Mapping[str, HostedService] = {  # by signing name, in the order of se
 
 @dataclass(frozen=True)
 class Received:
-    """What the protocols need of a request. `body`: of a GET of the query protocol, its query."""
+    """What the protocols need of a request. `body`: in the query protocol its query, if it has none."""
 
     method: str
     path: str

@@ -60,6 +60,10 @@ CALLS = {
         "GET", "/", "Action=GetCallerIdentity&X-Amz-Credential=AK%2F20261130%2Feu-west-1%2Fsts%2Faws4_request&X-Amz=1",
         {}, Call("sts", Protocol.QUERY, ""),
     ),
+    "a presigned form of a POST": (
+        "POST", "/", "Action=GetRole&X-Amz-Credential=AK%2F20261130%2Feu-west-1%2Fiam%2Faws4_request",
+        {}, Call("iam", Protocol.QUERY, ""),
+    ),
     "a call of REST": ("GET", "/2015-03-31/functions/", "", signed("lambda"), Call("lambda", Protocol.REST_JSON, "")),
     "a call of REST in XML": ("GET", "/2013-04-01/zone", "", signed("route53"), Call("route53", Protocol.REST_XML, "")),
     "an unknown path below endpoints": ("GET", "/endpoints/e/openai", "", {}, RUNTIME),
