@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from hostler.errors import UserError
 from hostler.servers.frameworks.canned import Answer
 
 _OURS = {"connection", "content-length", "content-type", "transfer-encoding"}
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch  # a header's name (RFC 9110 §5.6.2)
 
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +34,9 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("an answer has either a body or a file")
         if ours := [name for name in self.headers if name.lower() in _OURS]:
             raise ValueError(f"the header {ours[0]} is none that an answer can choose")
+        for name, value in (*self.headers.items(), ("type", self.type)):
+            if not _TOKEN(name) or not value.isprintable():
+                raise ValueError(f"{name!r} with the value {value!r} cannot be a header")
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
