@@ -18,6 +18,8 @@ import psutil
 import pytest
 from running import REPOSITORY, eventually
 
+from hostler.testing import NotReady, running
+
 MODULE = re.search(r"## In a test suite\n.*?```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[1]
 
 FOUR = """
@@ -183,6 +185,11 @@ def test_faults_on_purpose_last_as_long_as_their_block_or_their_test(suite: Suit
 
 def test_without_pytest_a_context_manager_does_the_same(suite: Suite) -> None:
     assert "OK" in suite.run(WITHOUT_PYTEST, "test_stranger.py")
+
+
+def test_a_setting_that_is_none_is_an_error() -> None:
+    with pytest.raises(NotReady, match="hostler has no such setting: regoin"), running(settings={"regoin": "x"}):
+        pass
 
 
 def test_a_suite_that_does_not_ask_starts_nothing(suite: Suite) -> None:

@@ -81,6 +81,8 @@ def running(
                 printed = process.output()[-4000:].strip()
                 advice = _PACKAGES if "ModuleNotFoundError" in printed else ""
                 raise NotReady(f"hostler did not come up: {error}{advice}\n{printed}") from None
+            if unknown := [name for name in given if f"{name} is no setting" in process.output()]:
+                raise NotReady(f"hostler has no such setting: {unknown[0].removeprefix('HOSTLER_').lower()}")
             yield Hostler(url, environment["HOSTLER_REGION"], lambda: _names_variables(words, process))
         finally:
             process.end()
