@@ -30,6 +30,8 @@ _PROTOCOLS = {
     Protocol.REST_XML: "rest-xml",
 }
 
+_REST = (Protocol.REST_JSON, Protocol.REST_XML)
+
 
 class Entry(NamedTuple):
     """A service's model. `prefix`: of its X-Amz-Target."""
@@ -49,8 +51,8 @@ def entry(call: Call, method: str, path: str) -> Entry | None:
     fitting = [other for other in found if other.protocol == protocol] or found
     if protocol == "json":
         fitting = [other for other in fitting if other.prefix == prefix] or fitting
-    elif len(fitting) > 1:
-        fitting = [other for other in fitting if service.has_path(other.folder, method, path)] or fitting
+    elif len(found) > 1 and call.protocol in _REST:
+        fitting = [other for other in fitting if service.has_path(other.folder, method, path)] or found
     return min(fitting, key=lambda other: (other.folder != call.service, other.folder), default=None)
 
 

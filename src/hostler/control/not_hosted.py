@@ -51,7 +51,7 @@ def service(call: Call, method: str, path: str, region: str, hosted: Mapping[str
         return NotHosted("AWS S3 Control", _in_words(hosted))
     entry = directory.entry(call, method, path)
     if (entry is None and call.protocol in _JSON and not call.service) or (entry and entry.folder in hosted):
-        return unknown(call.operation)
+        return unknown(call.operation or f"{method} {path}")
     name = entry.full_name if entry else f"AWS's service '{quoted(call.service)}'"
     return NotHosted(name, _in_words(hosted), _advice(call.service, region))
 

@@ -23,6 +23,9 @@ NAMED = {
     "of several by their protocol": ("ses", Protocol.QUERY, "", "POST", "/", "ses"),
     "of several that nothing tells apart": ("rds", Protocol.QUERY, "", "POST", "/", "rds"),
     "of several, and none has the path": ("lambda", Protocol.REST_JSON, "", "GET", "/horses", "lambda"),
+    "of several, one in another protocol, and none has the path": (
+        "sagemaker", Protocol.REST_JSON, "", "PUT", "/horses", "sagemaker",
+    ),
     "without a signature, by X-Amz-Target": (
         "", Protocol.JSON_1_1, "AWSCognitoIdentityService.GetId", "POST", "/", "cognito-identity",
     ),
