@@ -97,6 +97,7 @@ def test_groups_are_listed_in_pages_by_prefix_pattern_and_identifier(shared_stag
     assert names(logGroupIdentifiers=[expected[1], ARN + "listed-2", GROUP + "none"]) == expected[1:3]
     assert names(logGroupNamePrefix="/aws/lambda") == []
     assert names(logGroupClass="INFREQUENT_ACCESS") == []
+    assert names(includeLinkedAccounts=True, accountIdentifiers=["999999999999"]) == []
     assert shared_stage.client("logs", "eu-west-1").describe_log_groups()["logGroups"] == []
 
 

@@ -23,7 +23,6 @@ from hostler.wire.metrics_journal import LogEnd, Record, Row, Sheet
 
 log = logging.getLogger(__name__)
 
-_PAUSE = 0.25  # seconds between two writes
 _MOST = 4 * 2**20  # bytes that wait for the disk
 _ROW = 64  # bytes, about, of a row that waits
 _NONE: dict[str, int] = {}
@@ -34,9 +33,12 @@ _Sheets = dict[tuple[int, str, str, str, int], list[Row]]  # by the other fields
 
 
 class Recorder:
-    """A sink of outcomes. `lines`: the access log, if there is to be one."""
+    """A sink of outcomes. `lines`: the access log, if there is to be one. `pause`: seconds between two writes, unless
+    much waits.
+    """
 
-    def __init__(self, lines: AccessLog | None, journal: Journal) -> None:
+    def __init__(self, lines: AccessLog | None, journal: Journal, pause: float = 0.25) -> None:
+        self._pause = pause
         self._log = lines
         self._journal = journal
         self._most = min(_MOST, lines.half) if lines else _MOST
@@ -46,7 +48,8 @@ class Recorder:
         self._log_trouble = _Trouble("the access log", "lines", "are dropped")
         self._journal_trouble = _Trouble("the journal of the metrics", "invocations", "wait, or are dropped")
         self._encoder = msgspec.json.Encoder()
-        self._closing = asyncio.Event()
+        self._closing = False
+        self._hurry = asyncio.Event()  # the next write is due at once
         self._writing: asyncio.Task[None] | None = None
 
     def recover(self) -> None:
@@ -72,6 +75,8 @@ class Recorder:
             encoded = self._encoder.encode_lines(lines)
             self._encoded.append(encoded)
             self._waiting += len(encoded)
+        if self._waiting > self._most // 2:  # a small log has no room for what a busy gateway adds in a pause
+            self._hurry.set()
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_all())
 
@@ -129,17 +134,20 @@ class Recorder:
 
     async def close(self) -> None:
         """Write everything."""
-        self._closing.set()
+        self._closing = True
+        self._hurry.set()
         if self._writing is not None:
             await self._writing
 
     async def _write_all(self) -> None:
         """Write until nothing is left; then there is no task until the next batch."""
         while self._waiting:
+            if not self._closing:
+                self._hurry.clear()
             lines, self._encoded, sheets, self._sheets, self._waiting = b"".join(self._encoded), [], self._sheets, {}, 0
             await asyncio.to_thread(self._write, lines, sheets)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _PAUSE)
+                await asyncio.wait_for(self._hurry.wait(), self._pause)
         self._writing = None
 
     def _write(self, lines: bytes, sheets: _Sheets) -> None:

@@ -29,8 +29,8 @@ ROOM = 2**20
 class Log:
     """The log of a gateway at this path, with the journal beside its folder."""
 
-    def __init__(self, path: Path, room: int) -> None:
-        self.recorder = Recorder(AccessLog(path, room), Journal(path.parent.parent / "metrics", "g1"))
+    def __init__(self, path: Path, room: int, pause: float = 0.25) -> None:
+        self.recorder = Recorder(AccessLog(path, room), Journal(path.parent.parent / "metrics", "g1"), pause)
         self.outcomes = Outcomes(self.recorder.take)
 
     def add(self, request_id: str) -> None:
@@ -263,6 +263,20 @@ async def test_a_full_disk_costs_lines_alone_and_is_said_once(tmp_path: Path, ca
         "the access log cannot be written (File too large): its lines are dropped",
         f"the access log is written again; {20 - written} lines were dropped",
     ]
+
+
+async def test_a_small_log_of_a_busy_gateway_loses_no_line_to_the_pause_between_two_writes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, room = tmp_path / "access" / "g1.log", 2**20
+    log = Log(path, room, pause=3600.0)
+    for number in range(20_000):
+        log.add(str(number))
+        if log.recorder.waiting > room // 4:
+            await until(lambda: log.recorder.waiting <= room // 4)
+    await log.close()
+    assert not caplog.records
+    assert lines(path)[-1]["request_id"] == "19999"
 
 
 async def test_a_disk_that_hangs_holds_a_bounded_number_of_lines(

@@ -58,7 +58,9 @@ def _describe_groups(logs: LogFiles, region: str, request: Document) -> Document
     fits = [
         (0, name) for name in groups if name.startswith(prefix) and pattern in name and (not named or name in named)
     ]
-    if request.get("logGroupClass", "STANDARD") != "STANDARD":
+    accounts = request.get("accountIdentifiers", [names.ACCOUNT])
+    elsewhere = request.get("includeLinkedAccounts") and names.ACCOUNT not in accounts
+    if elsewhere or request.get("logGroupClass", "STANDARD") != "STANDARD":
         fits = []
     page, token = _page_of(fits, ["groups", region], request)
     return {"logGroups": [_group_document(groups[name], brief=bool(pattern)) for name in page], **token}
