@@ -28,7 +28,7 @@ def variables(url: str, region: str) -> dict[str, str]:
 
 
 class PointedAt:
-    """Sets the variables, and no other of AWS's, within a `with`, which may be entered again and again.
+    """Sets the variables, and no other of AWS's, within a `with`, which may be entered again and again, also in itself.
 
     boto3's default session remembers credentials and AWS's models. Within the block there is another one, which nobody
     gets afterwards but the next block.
@@ -37,18 +37,19 @@ class PointedAt:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._session: object = None
-        self._outer: tuple[dict[str, str], object] = ({}, None)
+        self._outer: list[tuple[dict[str, str], object]] = []  # of each block: what it found
 
     def __enter__(self) -> None:
-        self._outer = dict(os.environ), _default_session()
-        for name in self._outer[0]:
+        outer = dict(os.environ)
+        self._outer.append((outer, _default_session()))
+        for name in outer:
             if name.startswith("AWS_") and name not in _KEPT:
                 del os.environ[name]
         os.environ.update(self._values)
         _set_default_session(self._session)
 
     def __exit__(self, *_: object) -> None:
-        variables, session = self._outer
+        variables, session = self._outer.pop()
         for name in [name for name in os.environ if self._is_changed(name)]:
             del os.environ[name]
         os.environ.update({name: value for name, value in variables.items() if self._is_changed(name)})

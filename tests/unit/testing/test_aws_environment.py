@@ -69,3 +69,14 @@ def test_each_block_gets_the_session_of_the_block_before_it() -> None:
             sessions.append(boto3.DEFAULT_SESSION)
         assert boto3.DEFAULT_SESSION is None
     assert sessions[0] is sessions[1] is not None
+
+
+def test_a_block_within_the_block_leaves_everything_to_be_restored() -> None:
+    before, pointed_at = dict(os.environ), PointedAt(variables(URL, "eu-west-1"))
+    with pointed_at:
+        boto3.client("s3")
+        inside, session = dict(os.environ), boto3.DEFAULT_SESSION
+        with pointed_at:
+            assert boto3.client("s3").meta.endpoint_url == URL
+        assert (dict(os.environ), boto3.DEFAULT_SESSION) == (inside, session)
+    assert (dict(os.environ), boto3.DEFAULT_SESSION) == (before, None)
