@@ -135,6 +135,17 @@ def test_a_bucket_has_its_region_and_is_not_created_twice(s3: Any) -> None:
     )
 
 
+def test_a_bucket_is_refused_to_who_expects_another_owner(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ExpectedBucketOwner="123456789012")
+    other = {"Bucket": bucket, "ExpectedBucketOwner": "210987654321"}
+    assert refused(s3.head_bucket, **other) == ("403", 403)
+    assert refused(s3.put_object, Key="k", Body=b"y", **other) == ("AccessDenied", 403)
+    source = {"CopySource": f"{bucket}/k", "ExpectedSourceBucketOwner": "210987654321"}
+    assert refused(s3.copy_object, Bucket=bucket, Key="copy", **source) == ("AccessDenied", 403)
+    assert refused(s3.list_objects_v2, **other | {"Bucket": "nowhere"}) == ("NoSuchBucket", 404)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
 def test_a_bucket_with_an_object_is_not_deleted(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a/b", Body=b"x")
     assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)

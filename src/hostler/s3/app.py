@@ -7,6 +7,7 @@ NotImplemented and status 400, which no client retries. It knows nothing of mode
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import shutil
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hostler.names import ACCOUNT
 from hostler.s3.bucket_calls import BucketCalls
 from hostler.s3.buckets import Buckets, NoSuchBucket, S3Error
 from hostler.s3.listing import NULL_VERSION
@@ -37,6 +39,7 @@ _SUBRESOURCE_NAMES = (
     "uploadId uploads versionId versioning versions website"
 )
 _SUBRESOURCES = frozenset(_SUBRESOURCE_NAMES.split())
+_OWNERS = ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner")  # accounts, of a copy's source, too
 
 
 def s3_app(root: Path) -> ASGIApp:
@@ -77,7 +80,7 @@ class _Body:
 
 class _Router:
     def __init__(self, root: Path) -> None:
-        store = Buckets(root)
+        store = self._buckets = Buckets(root)
         for leftover in store.temporary.iterdir():  # a kill interrupted uploads
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         buckets, objects, uploads = BucketCalls(store), ObjectCalls(store), UploadCalls(store)
@@ -124,6 +127,9 @@ class _Router:
         method, subresources = request.request.method, frozenset(request.query) & _SUBRESOURCES
         if request.query.get("versionId") == NULL_VERSION and method in ("GET", "HEAD", "DELETE"):
             subresources -= {"versionId"}
+        if any(request.headers.get(name, ACCOUNT) != ACCOUNT for name in _OWNERS):
+            await asyncio.to_thread(self._buckets.bucket, request.bucket)
+            raise S3Error("AccessDenied", "Access Denied", 403)
         if route := self._routes.get((method, level, subresources)):
             return await route(request)
         if subresources and method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
