@@ -156,4 +156,4 @@ def test_control_has_metrics_of_loads_and_of_what_instances_use(tmp_path: Path) 
         for metric in ("LoadedModelCount", "MemoryUtilization", "DiskUtilization"):
             sums, counts = read(hostler, metric, "/aws/sagemaker/Endpoints")
             assert set(counts.values()) == {2.0}, metric
-            assert all(0 < value <= 200 for value in sums.values()), metric
+            assert all(0 <= value <= 200 for value in sums.values()), metric  # no target: sampled before the calls

@@ -33,21 +33,28 @@ class Usage:
         self._instances = instances
         self._runtimes = runtimes
         self._folder = folder
+        self._minute = 0  # of the last samples
+        self._sampled: set[str] = set()  # the instances that have samples in it
         self._before: dict[Container, tuple[float, float]] = {}  # when, and the processor time until then
 
-    async def sample(self) -> list[Sample]:
-        """Return the samples of now. Processors: since the sample before, so a container has none in its first."""
+    async def sample(self, minute: int) -> list[Sample]:
+        """Return samples of the instances that have none in this minute.
+
+        Processors: since the sample before, so a container has none in its first.
+        """
         serving = [instance for instance in self._instances.values() if instance.state in _SERVING]
-        if not serving:
-            self._before.clear()
+        sampled = self._sampled if minute == self._minute else ()
+        due = [instance for instance in serving if instance.id not in sampled]
+        if not due:
             return []
+        alive = {container for instance in serving for container in instance.containers}
+        self._before = {container: before for container, before in self._before.items() if container in alive}
+        self._sampled, self._minute = {instance.id for instance in serving}, minute
         budgets = self._runtimes.budgets(self._instances.values())
         disk = await asyncio.to_thread(shutil.disk_usage, self._folder)
         used = 100 * disk.used / (disk.used + disk.free)
-        of_all = await asyncio.gather(*(self._of(instance, budgets[instance.id]) for instance in serving))
-        alive = {container for instance in serving for container in instance.containers}
-        self._before = {container: before for container, before in self._before.items() if container in alive}
-        shared = [Sample("DiskUtilization", i.key.endpoint_key, i.key.variant, "", used) for i in serving]
+        of_all = await asyncio.gather(*(self._of(instance, budgets[instance.id]) for instance in due))
+        shared = [Sample("DiskUtilization", i.key.endpoint_key, i.key.variant, "", used) for i in due]
         return [*shared, *(sample for samples in of_all for sample in samples)]
 
     async def _of(self, instance: Instance, budget: int) -> list[Sample]:

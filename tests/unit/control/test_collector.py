@@ -26,7 +26,13 @@ VARIANT = {"EndpointName": "ep", "VariantName": "v"}
 class Usage:
     """Two instances of a multi-model variant with two containers; the second is the targets'."""
 
-    async def sample(self) -> list[Sample]:
+    def __init__(self) -> None:
+        self.minute = 0
+
+    async def sample(self, minute: int) -> list[Sample]:
+        if minute == self.minute:
+            return []
+        self.minute = minute
         return [
             *[Sample("LoadedModelCount", KEY, "v", "", number) for number in (3.0, 4.0)],
             Sample("CPUUtilization", KEY, "v", "", 150.0),

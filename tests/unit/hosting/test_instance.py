@@ -482,13 +482,13 @@ async def test_of_several_containers_each_has_its_share_of_what_the_instance_use
         usage = Usage({instance.id: instance}, runtimes, stage.folder)
         for position, part in enumerate((8, 4)):
             stage.engine.bytes[f"{instance.id}.{position}"] = budget // part
-        await usage.sample()
+        await usage.sample(1)
         await asyncio.sleep(10)
         for position, seconds in enumerate((5.0, 10.0)):
             stage.engine.processor[f"{instance.id}.{position}"] = seconds
         samples = {
             (sample.metric, sample.container): round(sample.value, 3)
-            for sample in await usage.sample()
+            for sample in await usage.sample(2)
             if sample.metric != "DiskUtilization"
         }
         assert samples == {

@@ -25,7 +25,7 @@ def values(samples: list[Sample], metric: str) -> list[float]:
 async def test_nothing_is_sampled_where_nothing_runs(ground: Ground) -> None:
     async with ground.control() as (reconciler, gateway):
         await passes(reconciler, lambda: reconciler.ready and gateway.snapshot)
-        assert await usage(ground, reconciler).sample() == []
+        assert await usage(ground, reconciler).sample(1) == []
 
 
 async def test_each_instance_has_its_memory_processors_disk_and_loaded_targets(ground: Ground) -> None:
@@ -41,7 +41,7 @@ async def test_each_instance_has_its_memory_processors_disk_and_loaded_targets(g
         for target in "ab":
             gateway.need(f"{target}.tar.gz")
             await gateway.until(lambda target=target: gateway.where(f"{target}.tar.gz"))
-        first = await sampled.sample()
+        first = await sampled.sample(1)
         assert values(first, "MemoryUtilization") == [25, 50]
         assert sum(values(first, "LoadedModelCount")) == 2
         assert len(values(first, "LoadedModelCount")) == 2
@@ -50,11 +50,26 @@ async def test_each_instance_has_its_memory_processors_disk_and_loaded_targets(g
         await asyncio.sleep(60)
         for share, container in enumerate(ground.containers, start=1):
             ground.engine.processor[container] += 30.0 * share
-        assert values(await sampled.sample(), "CPUUtilization") == [50, 100]
+        assert values(await sampled.sample(2), "CPUUtilization") == [50, 100]
         await asyncio.sleep(60)
         for container in ground.containers:
             ground.engine.processor[container] = 1.0  # a process of it has ended, and took its time along
-        assert values(await sampled.sample(), "CPUUtilization") == [0, 0]
+        assert values(await sampled.sample(3), "CPUUtilization") == [0, 0]
+
+
+async def test_each_instance_is_sampled_once_in_a_minute_though_it_came_in_the_midst_of_it(ground: Ground) -> None:
+    async with ground.control() as (reconciler, _):
+        sampled = usage(ground, reconciler)
+        uid = ground.endpoint(1)
+        await status(reconciler, uid, "InService")
+        assert len(values(await sampled.sample(1), "DiskUtilization")) == 1
+        assert await sampled.sample(1) == []
+        ground.scale(uid, {"v": 2})
+        await status(reconciler, uid, "Updating")
+        await status(reconciler, uid, "InService")
+        assert len(values(await sampled.sample(1), "DiskUtilization")) == 1
+        assert await sampled.sample(1) == []
+        assert len(values(await sampled.sample(2), "DiskUtilization")) == 2
 
 
 async def test_fetches_loads_and_unloads_are_noted_with_their_times(ground: Ground) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from hostler.control.collection.invocation_points import INVOCATIONS, MICROSECONDS, NONE, TARGETS, VariantKey
@@ -51,7 +52,6 @@ class Collector:
         self._targets = TargetDimensions(store, clock)
         self._journals = Journals(folder, store, self._targets)
         self._collecting = asyncio.Lock()
-        self._sampled = 0  # the minute of the last samples
 
     async def run(self) -> None:
         """Collect in the middle of each minute, so that each has its samples."""
@@ -67,36 +67,24 @@ class Collector:
         """Add everything that has happened so far. Raises MetricsUnavailable."""
         async with self._collecting:
             minute = int(self._clock()) // MINUTE
-            samples: list[Sample] = []
-            if minute != self._sampled:
-                self._sampled = minute
-                samples = await self._usage.sample()
+            samples = await self._usage.sample(minute)
             times = self._metrics.take_target_times()
             if samples or times:
-                await self._thread.call(self._add, samples, times)
+                await self._thread.call(self._add, chain(_of_samples(minute, samples), self._of_times(times)))
             while await self._thread.call(self._journals.add):
                 pass
 
     async def close(self) -> None:
         """Add what has happened since the last time."""
         with contextlib.suppress(MetricsUnavailable):
-            await self._thread.call(self._add, [], self._metrics.take_target_times())
+            await self._thread.call(self._add, self._of_times(self._metrics.take_target_times()))
 
-    def _add(self, samples: Iterable[Sample], times: Iterable[TargetTime]) -> None:
+    def _add(self, values: Iterable[_Value]) -> None:
         sums: defaultdict[tuple[Series, int, str], Statistics] = defaultdict(Statistics)
-        for which, minute, unit, value in (*self._of_samples(samples), *self._of_times(times)):
+        for which, minute, unit, value in values:
             sums[which, minute, unit].add(value)
         if sums:
             self._store.add([Point(*of, statistics) for of, statistics in sums.items()])
-
-    def _of_samples(self, samples: Iterable[Sample]) -> Iterator[_Value]:
-        for sample in samples:
-            region, _, endpoint = sample.key.partition("/")
-            dimensions = {"EndpointName": endpoint, "VariantName": sample.variant}
-            if sample.container:
-                dimensions["ContainerName"] = sample.container
-            unit = _UNITS.get(sample.metric, "Percent")
-            yield series(region, INSTANCES, sample.metric, dimensions), self._sampled, unit, sample.value
 
     def _of_times(self, times: Iterable[TargetTime]) -> Iterator[_Value]:
         for time in times:
@@ -106,3 +94,13 @@ class Collector:
             minute, value = int(time.at) // MINUTE, round(time.seconds * 1e6)
             for namespace, more in ((INVOCATIONS, {}), (TARGETS, {"TargetModel": target})):
                 yield series(region, namespace, time.metric, {**dimensions, **more}), minute, MICROSECONDS, value
+
+
+def _of_samples(minute: int, samples: Iterable[Sample]) -> Iterator[_Value]:
+    for sample in samples:
+        region, _, endpoint = sample.key.partition("/")
+        dimensions = {"EndpointName": endpoint, "VariantName": sample.variant}
+        if sample.container:
+            dimensions["ContainerName"] = sample.container
+        unit = _UNITS.get(sample.metric, "Percent")
+        yield series(region, INSTANCES, sample.metric, dimensions), minute, unit, sample.value
