@@ -245,6 +245,20 @@ def test_a_segment_stays_until_a_later_one_has_a_record(tmp_path: Path, torn: bo
     assert invocations(kept) == 1
 
 
+def test_a_journal_that_was_removed_is_read_from_its_begin_though_its_numbers_are_lower(tmp_path: Path) -> None:
+    """As after the clock was put back: a gateway numbers its segments by it."""
+    kept, folder = store(tmp_path), tmp_path / "metrics"
+    removed = write(folder, "g1", 7, record(1))
+    add_all(tmp_path, kept)
+    removed.unlink()
+    for _ in range(2):
+        write(folder, "g1", 3, record(1))
+        add_all(tmp_path, kept)
+    write(folder, "g1", 4, record(1))
+    add_all(tmp_path, kept)
+    assert invocations(kept) == 4
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     write(folder, "g1", 1, record(1))

@@ -48,6 +48,8 @@ class Journals:
 
         A segment is removed only if a later one has a record: from that the gateway learns how far its log is read.
         """
+        if numbers[-1] < position.segment:  # somebody has removed them all, and the clock was put back
+            position = _Position()
         added: list[int] = []
         for number in numbers:
             offset = position.offset if number == position.segment else 0
