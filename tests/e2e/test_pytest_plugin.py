@@ -187,6 +187,15 @@ def test_without_pytest_a_context_manager_does_the_same(suite: Suite) -> None:
     assert "OK" in suite.run(WITHOUT_PYTEST, "test_stranger.py")
 
 
+def test_relative_paths_of_settings_begin_at_the_rootdir_wherever_pytest_is_started(suite: Suite) -> None:
+    root = suite.folder / "root"
+    root.mkdir()
+    (root / "answers.toml").write_text("[[answer]]\nbody = 'canned'\n")
+    text = "def test_canned(hostler):\n    assert hostler.endpoint('a', answer='1').invoke('') == b'canned'\n"
+    options = (f"--rootdir={root}", "-o", "hostler_settings=canned_answers = answers.toml")
+    assert "1 passed" in suite.run(text, *PYTEST, *options)
+
+
 def test_a_setting_that_is_none_is_an_error() -> None:
     with pytest.raises(NotReady, match="hostler has no such setting: regoin"), running(settings={"regoin": "x"}):
         pass

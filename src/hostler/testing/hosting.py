@@ -59,13 +59,18 @@ class EndpointFailed(Exception):
 
 @contextlib.contextmanager
 def running(
-    *, command: Sequence[str] = (), settings: Mapping[str, object] | None = None, within: float = READY_WITHIN
+    *,
+    command: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
+    folder: Path | None = None,
+    within: float = READY_WITHIN,
 ) -> Iterator[Hostler]:
     """Run a hostler on a free port, its data in a folder of their own, which is removed with it.
 
     It ends with this process, too, if that is killed. `settings`: by their names, as in hostler.toml; those of the
     shell (HOSTLER_*) do not count. `command`: that of another environment's hostler, such as
-    `/opt/hostler/bin/hostler up`. Raises NotReady.
+    `/opt/hostler/bin/hostler up`. `folder`: where it is started, and finds a hostler.toml and relative paths; by
+    default the working directory. Raises NotReady.
     """
     words = [*(command or (sys.executable, "-P", "-m", "hostler.cli", "up"))]
     words += ["--temporary", "--end-with", str(os.getpid()), "--port", "0"]
@@ -73,7 +78,8 @@ def running(
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HOSTLER_"))}
     environment |= {f"HOSTLER_{name}": value for name, value in _NEEDED.items()} | given
     with tempfile.TemporaryFile() as output:  # without a name, it is gone with its last user
-        process = HostlerProcess(words, environment, Path.cwd(), Path(f"/dev/fd/{output.fileno()}"), own_session=True)
+        printed_to = Path(f"/dev/fd/{output.fileno()}")
+        process = HostlerProcess(words, environment, folder or Path.cwd(), printed_to, own_session=True)
         try:
             try:
                 url = process.wait_until_ready(within)

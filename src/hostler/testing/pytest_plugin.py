@@ -41,7 +41,8 @@ def hostler_server(pytestconfig: pytest.Config) -> Iterator[Hostler]:
 
     lines = (line.partition("=") for line in pytestconfig.getini("hostler_settings"))
     settings = {name.strip(): value.strip() for name, _, value in lines}
-    with running(command=pytestconfig.getini("hostler_command"), settings=settings) as server:
+    command, folder = pytestconfig.getini("hostler_command"), pytestconfig.rootpath
+    with running(command=command, settings=settings, folder=folder) as server:
         yield server
 
 
