@@ -108,7 +108,7 @@ def _of_path(path: Path, scripts: dict[str, bytes]) -> bytes:
 
 def _archive(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=0) as tar:  # what packs too well is refused
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -12,6 +12,7 @@ import pytest
 import xgboost
 from sklearn.linear_model import LinearRegression
 
+from hostler.settings import Settings
 from hostler.testing.archives import Packed, image_of, pack, pack_answer
 
 ROWS, VALUES = numpy.array([[1.0], [2.0]]), numpy.array([1.0, 2.0])
@@ -78,3 +79,7 @@ def test_models_of_one_kind_have_its_image_and_others_any() -> None:
 def test_an_answer_that_is_neither_bytes_nor_text_is_told(answer: object) -> None:
     with pytest.raises(TypeError, match="an answer is bytes or text"):
         pack_answer(answer, "application/json")  # type: ignore[arg-type]
+
+
+def test_an_answer_of_equal_bytes_is_within_the_limit_of_an_archives_ratio() -> None:
+    assert 1_000_000 / len(pack_answer(b"x" * 1_000_000, "text/plain").archive) < Settings.archive_max_ratio / 2
