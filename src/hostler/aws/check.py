@@ -22,6 +22,7 @@ from hostler.errors import SerializationException, ValidationException
 from hostler.text import QUOTED, shorten
 
 _FIRST, _END = datetime.min.replace(tzinfo=UTC).timestamp(), 253_402_300_800.0  # of the years 1 to 9999
+_NAMED = 100  # problems that a message names at most
 _FLOATS = {32: 3.4028234663852886e38, 64: sys.float_info.max}  # bits -> the largest float
 
 
@@ -31,7 +32,7 @@ def read(shape: Shape, value: dict[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = _structure(shape, value, "", problems)
     if problems:
         errors = "validation error" if len(problems) == 1 else "validation errors"
-        raise ValidationException(f"{len(problems)} {errors} detected: {'; '.join(problems)}")
+        raise ValidationException(f"{len(problems)} {errors} detected: {'; '.join(problems[:_NAMED])}")
     return document
 
 

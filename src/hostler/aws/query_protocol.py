@@ -19,6 +19,9 @@ _DEEPEST = 32  # parts of a parameter's name
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 _ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _NUMBER = re.compile(r"[1-9]\d{0,5}", re.ASCII).fullmatch
+_INTEGER = re.compile(r"[-+]?\d{1,20}", re.ASCII).fullmatch
+_FLOAT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII).fullmatch
+_SECONDS = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII).fullmatch
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -86,20 +89,18 @@ def _numbered(items: Tree) -> list[Any]:
 
 
 def _scalar(text: str, shape: Shape) -> Any:
-    try:
-        match shape.type:
-            case "integer":
-                return int(text)
-            case "float":
-                return float(text)
-            case "boolean":
-                return {"true": True, "false": False}[text.lower()]
-            case "list" if not text:
-                return []  # so botocore writes an empty list
-            case "timestamp" if re.fullmatch(r"\d{1,15}(?:\.\d{1,9})?", text, re.ASCII):
-                return float(text)
-    except (ValueError, KeyError):
-        pass
+    """Return the value that a text is written for; the text, which `check` refuses, if it is none of its type."""
+    match shape.type:
+        case "integer" if _INTEGER(text):
+            return int(text)
+        case "float" if _FLOAT(text):
+            return float(text)
+        case "boolean":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        case "list" if not text:
+            return []  # so botocore writes an empty list
+        case "timestamp" if _SECONDS(text):
+            return float(text)
     return text
 
 

@@ -157,6 +157,14 @@ def test_broken_constraints_are_reported_in_the_services_words(case):
     assert refusal(operation, request) == message
 
 
+def test_a_message_names_a_hundred_faults_and_counts_all():
+    message = refusal("CreateEndpointConfig", config() | {"Tags": [{"Key": "?" * 200, "Value": "v"}] * 50})
+    assert message.startswith("100 validation errors detected: ")
+    message = refusal("CreateEndpointConfig", config() | {"Tags": [{"Key": "?" * 200, "Value": "~" * 300}] * 50})
+    assert message.startswith("200 validation errors detected: ")
+    assert message.count("failed to satisfy") == 100
+
+
 WRONG_TYPES = {
     "a number for a string": ("DescribeModel", {"ModelName": 5}, "'modelName' must be a string, not the number 5"),
     "a boolean for a string": ("DescribeModel", {"ModelName": True}, "'modelName' must be a string, not a boolean"),

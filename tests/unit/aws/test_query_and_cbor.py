@@ -145,6 +145,25 @@ def test_a_form_that_does_not_fit_is_refused(form):
     assert len(refused.value.message) < 700
 
 
+@pytest.mark.parametrize("text", ["6_0", " 60", "٦٠", "60.0", "6e1", "", "9" * 5000])
+def test_what_python_alone_takes_for_a_whole_number_is_none(text):
+    shape = SERVICE.operations["GetMetricStatistics"].input
+    assert query_protocol.parse({"Period": "60"}, shape) == {"Period": 60}
+    with pytest.raises(SerializationException, match="'period' must be an integer"):
+        check.read(shape, query_protocol.parse({"Period": text}, shape))
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "nan", "Infinity", "1e400", "٣", "", "0x1"])
+def test_what_python_alone_takes_for_a_float_is_none(text):
+    shape = SERVICE.operations["PutMetricData"].input
+    form = {"MetricData.member.1.MetricName": "M", "MetricData.member.1.Value": text, "Namespace": "N"}
+    assert (
+        query_protocol.parse(form | {"MetricData.member.1.Value": "-1.5E3"}, shape)["MetricData"][0]["Value"] == -1500
+    )
+    with pytest.raises(SerializationException, match="must be a float"):
+        check.read(shape, query_protocol.parse(form, shape))
+
+
 def test_items_of_a_list_are_in_the_order_of_their_numbers():
     form = {f"Dimensions.member.{number}.Name": str(number) for number in (10, 9, 1, 2)}
     document = query_protocol.parse(form, SERVICE.operations["ListMetrics"].input)
