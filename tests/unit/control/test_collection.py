@@ -129,6 +129,12 @@ def test_the_first_thousand_targets_of_a_day_have_metrics_of_their_own_after_a_r
     assert days_later.of(KEY, names[-1]) == names[-1]
 
 
+def test_what_others_write_into_the_namespace_of_targets_stops_nothing(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    kept.add([Point(series(REGION, TARGETS, "Invocations", {"Colour": "bay"}), MINUTE, "None", of(1))])
+    assert TargetDimensions(kept, lambda: NOW).of(KEY, "t") == "t"
+
+
 # --- each record once ---------------------------------------------------------------------------------------------
 
 

@@ -42,10 +42,9 @@ class TargetDimensions:
         names: defaultdict[VariantKey, set[str]] = defaultdict(set)
         since = (self._day - 1) * _DAY
         for series in self._store.find(region, _any, namespace=TARGETS, name="Invocations", since=since, limit=_ALL):
-            dimensions = dict(series.dimensions)
-            key = VariantKey(region, dimensions["EndpointName"], dimensions["VariantName"])
-            if (target := dimensions["TargetModel"]) != OTHERS:
-                names[key].add(target)
+            match dict(series.dimensions):  # PutMetricData may have written others
+                case {"EndpointName": endpoint, "VariantName": variant, "TargetModel": target} if target != OTHERS:
+                    names[VariantKey(region, endpoint, variant)].add(target)
         return names
 
 
