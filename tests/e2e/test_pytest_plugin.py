@@ -183,6 +183,13 @@ def test_faults_on_purpose_last_as_long_as_their_block_or_their_test(suite: Suit
     assert "4 passed" in suite.run(FAULTS, *PYTEST, "--strict-markers")
 
 
+def test_a_marker_without_effect_fails_its_test(suite: Suite) -> None:
+    text = "import pytest\n@pytest.mark.hostler_fault('ModelError')\ndef test_retries(tmp_path): pass\n"
+    with suite.start(text, *PYTEST, f"--basetemp={suite.folder}/t") as process:
+        assert "a test with the marker hostler_fault needs the fixture hostler" in process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+
+
 def test_without_pytest_a_context_manager_does_the_same(suite: Suite) -> None:
     assert "OK" in suite.run(WITHOUT_PYTEST, "test_stranger.py")
 

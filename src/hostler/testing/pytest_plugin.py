@@ -31,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test whose marker would have no effect."""
+    marked = any(marker.name == "hostler_fault" for marker in item.own_markers)
+    if marked and "hostler" not in getattr(item, "fixturenames", ()):
+        pytest.fail("a test with the marker hostler_fault needs the fixture hostler", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def hostler_server(pytestconfig: pytest.Config) -> Iterator[Hostler]:
     """A hostler of this session, on a free port, which keeps nothing; under xdist each worker has its own.
