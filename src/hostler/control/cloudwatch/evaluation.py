@@ -18,7 +18,7 @@ from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document
 
 MOST_COMPUTED = 2_000_000  # values that the expressions of a request may read and compute
-_READ, _LOOKED_AT, _COMPARED = 100, 4, 2  # of these, what a search costs by series found, by series, by term of each
+_READ, _LOOKED_AT, _COMPARED = 100, 8, 2  # of these, what a search costs by series found, by series, by term of each
 _LISTED = 14 * 86_400  # a search finds no metric without a point for longer
 
 # Of a metric with several units, without Unit in its query, the first of these is read.
