@@ -489,7 +489,7 @@ def test_json_has_every_finding(tmp_path: Path) -> None:
 def test_a_path_that_is_no_file_is_wrong_usage(archive: str) -> None:
     result = lint(Path(archive)) if "://" not in archive else RUNNER.invoke(main, ["lint", archive])
     assert result.exit_code == 2
-    assert len(result.output.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 1
 
 
 OLD_XGBOOST = Path(__file__).parents[1] / "servers" / "old_xgboost"
