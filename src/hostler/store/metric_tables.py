@@ -13,9 +13,7 @@ from pathlib import Path
 
 import msgspec
 from sqlalchemy import (
-    URL,
     Column,
-    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -25,11 +23,18 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    create_engine,
-    event,
 )
 
+from hostler.store.sqlite import make_engine, version_of
+
 VERSION = 1  # of the tables below; stored in PRAGMA user_version
+
+_PRAGMAS = (
+    "auto_vacuum = INCREMENTAL",
+    "journal_mode = WAL",
+    f"journal_size_limit = {4 * 2**20}",
+    "synchronous = NORMAL",
+)
 
 _metadata = MetaData()
 
@@ -74,12 +79,10 @@ class NewerFile(Exception):
 
 def open_file(path: Path) -> Engine:
     """Open or create the file. Raises NewerFile, and SQLAlchemy's DatabaseError if it cannot be used."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
+    engine = make_engine(path, _PRAGMAS, _add_functions)
     try:
         with engine.begin() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            version = version_of(connection)
             if version > VERSION:
                 raise NewerFile
             if version < VERSION:  # else nothing is written, for which a full disk has no room
@@ -91,22 +94,9 @@ def open_file(path: Path) -> Engine:
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late to isolate readers from writers
-    for pragma in (
-        "auto_vacuum = INCREMENTAL",
-        "journal_mode = WAL",
-        f"journal_size_limit = {4 * 2**20}",
-        "synchronous = NORMAL",
-        "busy_timeout = 10000",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+def _add_functions(connection: sqlite3.Connection) -> None:
     connection.create_function("merge_buckets", 2, _merged, deterministic=True)
     connection.create_aggregate("sum_buckets", 1, _Sum)  # type: ignore[arg-type]  # typeshed knows integers alone
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 # --- buckets ------------------------------------------------------------------------------------------------------

@@ -6,15 +6,12 @@ A commit is on disk when it returns (WAL with synchronous=FULL).
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from sqlalchemy import (
     JSON,
-    URL,
     Boolean,
     Column,
-    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -24,14 +21,15 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     case,
-    create_engine,
-    event,
 )
 from sqlalchemy.exc import DatabaseError
 
 from hostler.errors import UserError
+from hostler.store.sqlite import make_engine, version_of
 
 VERSION = 2  # of the tables below; stored in PRAGMA user_version
+
+_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
 
 _metadata = MetaData()
 
@@ -126,12 +124,10 @@ _UPGRADES = {
 
 def open_file(path: Path) -> Engine:
     """Open, create or upgrade the state file. Raises UserError if a newer hostler wrote it or it is no state file."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
+    engine = make_engine(path, _PRAGMAS)
     try:
         with engine.begin() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            version = version_of(connection)
             if version > VERSION:
                 raise UserError(
                     f"{path} was written by a newer hostler (state version {version}; this one reads {VERSION}):"
@@ -147,13 +143,3 @@ def open_file(path: Path) -> Engine:
     except DatabaseError as error:
         raise UserError(f"{path} cannot be used as hostler's state: {error.orig}") from None
     return engine
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN comes too late to isolate readers from writers
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 10000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
