@@ -59,11 +59,11 @@ def lines(hostler: Hostler) -> Iterator[Line]:
                 yield line
 
 
-def logged(hostler: Hostler, value: Callable[[Line], float | None]) -> tuple[Minutes, Minutes]:
+def logged(log: list[Line], value: Callable[[Line], float | None]) -> tuple[Minutes, Minutes]:
     """The sums and the numbers of a value of the access log's lines, by minute. None: the line does not count."""
     sums: defaultdict[datetime, float] = defaultdict(float)
     counts: defaultdict[datetime, float] = defaultdict(float)
-    for line in lines(hostler):
+    for line in log:
         minute = datetime.fromisoformat(line["time"]).replace(second=0, microsecond=0)
         if (number := value(line)) is not None:
             sums[minute] += number
@@ -123,21 +123,23 @@ def test_the_sums_of_the_minutes_are_those_of_the_access_log_whoever_is_killed(
         assert calls - 2 * CALLERS <= answered <= calls
         eventually(lambda: len(hostler.gateways) == 3, 30, "there are three gateways again")
 
-        def added() -> bool:
-            return read(hostler, "Invocations") == logged(hostler, EXPECTED["Invocations"])
+        def at_rest() -> tuple[list[Line], dict[str, tuple[Minutes, Minutes]]] | None:
+            """Return the log and the metrics of one moment: no line came while they were read, and all are added."""
+            log = [*lines(hostler)]
+            metrics = {metric: read(hostler, metric) for metric in EXPECTED}
+            for target in of_targets:
+                metrics[target] = read(hostler, "Invocations", "hostler/Targets", TargetModel=target)
+            still = log == [*lines(hostler)] and metrics["Invocations"] == logged(log, EXPECTED["Invocations"])
+            return (log, metrics) if still else None
 
-        eventually(added, 30, "the metrics are those of the log", lambda: str(read(hostler, "Invocations")))
-        for metric, value in EXPECTED.items():
-            sums, counts = logged(hostler, value)
-            assert read(hostler, metric) == ({at: pytest.approx(sum) for at, sum in sums.items()}, counts), metric
-            if metric != "InvocationsPerInstance":
-                assert read(hostler, metric)[0] == sums, metric  # to the last digit
-        for number in range(TARGETS):
-            target = f"{number}.tar.gz"
-            found = read(hostler, "Invocations", "hostler/Targets", TargetModel=target)
-            assert found == logged(hostler, of_target(target))
-        total = sum(logged(hostler, EXPECTED["Invocations"])[0].values())
-        assert answered - 3 * 256 <= total <= calls  # the killed gateway had not written what it answered last
+        of_targets = {f"{number}.tar.gz": of_target(f"{number}.tar.gz") for number in range(TARGETS)}
+        log, metrics = eventually(at_rest, 30, "the metrics are those of the log")
+        for metric, value in {**EXPECTED, **of_targets}.items():
+            sums, counts = logged(log, value)
+            if metric == "InvocationsPerInstance":  # thirds have no last digit
+                sums = {at: pytest.approx(sum) for at, sum in sums.items()}
+            assert metrics[metric] == (sums, counts), metric
+        assert answered - 3 * 256 <= len(log) <= calls  # the killed gateway had not written what it answered last
 
 
 def test_control_has_metrics_of_loads_and_of_what_instances_use(tmp_path: Path) -> None:
