@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 from hostler.core.metrics.series import Point, series
 from hostler.core.metrics.statistics import Statistics, bucket_of
 from hostler.wire.metrics_journal import Row, Sheet
+
+_bucket_of = lru_cache(2**16)(bucket_of)  # times come again: they are whole microseconds
 
 INVOCATIONS = "AWS/SageMaker"
 TARGETS = "hostler/Targets"  # the namespace of the same metrics by target: AWS has none
@@ -39,18 +42,35 @@ def points(sheets: Iterable[Sheet], dimension: Callable[[VariantKey, str], str])
     for sheet in sheets:
         together[VariantKey(sheet.region, sheet.endpoint, sheet.variant), sheet.minute].append(sheet)
     for (key, minute), of_variant in together.items():
-        rows = [row for sheet in of_variant for row in sheet.rows]
-        yield from _points(key, minute, INVOCATIONS, {}, chain(_of_all(rows), _per_instance(of_variant)))
-        for container, values in _by_container(rows).items():
-            yield from _points(key, minute, INVOCATIONS, {"ContainerName": container}, values)
-        by_target: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            if row.wait >= 0:
-                by_target[dimension(key, row.target)].append(row)
-        for target, of_target in by_target.items():
-            # A thousand targets would fill the store with zeros: of errors, only minutes that had any.
-            kept = (each for each in _of_all(of_target) if each.statistics.sum or "Errors" not in each.name)
-            yield from _points(key, minute, TARGETS, {"TargetModel": target}, kept)
+        # 1. What each target has. Rows without one are a group of their own.
+        groups: defaultdict[str | None, list[Row]] = defaultdict(list)
+        for sheet in of_variant:
+            for row in sheet.rows:
+                groups[row.target if row.wait >= 0 else None].append(row)
+        by_dimension: defaultdict[str | None, dict[str, _Values]] = defaultdict(dict)
+        for target, rows in groups.items():
+            _merge(by_dimension[None if target is None else dimension(key, target)], _of_all(rows))
+        # 2. What the variant has is the sum of that.
+        whole: dict[str, _Values] = {}
+        for values in by_dimension.values():
+            _merge(whole, values.values())
+        yield from _points(key, minute, INVOCATIONS, {}, chain(whole.values(), _per_instance(of_variant)))
+        # 3. What each of several containers has.
+        in_chains = [row for sheet in of_variant for row in sheet.rows if row.containers]
+        for container, of_container in _by_container(in_chains).items():
+            yield from _points(key, minute, INVOCATIONS, {"ContainerName": container}, of_container)
+        # A thousand targets would fill the store with zeros: of errors, only minutes that had any.
+        for name, values in by_dimension.items():
+            if name is not None:
+                kept = (each for each in values.values() if each.statistics.sum or "Errors" not in each.name)
+                yield from _points(key, minute, TARGETS, {"TargetModel": name}, kept)
+
+
+def _merge(whole: dict[str, _Values], more: Iterable[_Values]) -> None:
+    for each in more:
+        if each.name not in whole:
+            whole[each.name] = each._replace(statistics=Statistics())
+        whole[each.name].statistics.merge(each.statistics)
 
 
 def _points(
@@ -91,17 +111,16 @@ def _per_instance(sheets: Iterable[Sheet]) -> Iterator[_Values]:
 
 
 def _by_container(rows: Iterable[Row]) -> dict[str, list[_Values]]:
-    """Return what each of several containers has. An error is that of the last container that was called."""
+    """Return what each of several containers has; of rows that name them. An error is that of the last one called."""
     latencies: defaultdict[str, list[int]] = defaultdict(list)
     overheads: defaultdict[str, list[int]] = defaultdict(list)
     errors: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for row in rows:
         for container, time in row.containers.items():
             latencies[container].append(time)
-        if row.containers:
-            errors[next(reversed(row.containers))][row.error] += 1
-            if len(row.containers) == 1:  # called directly: all the other time is overhead
-                overheads[next(iter(row.containers))].append(row.overhead)
+        errors[next(reversed(row.containers))][row.error] += 1
+        if len(row.containers) == 1:  # called directly: all the other time is overhead
+            overheads[next(iter(row.containers))].append(row.overhead)
     return {
         container: [
             *_errors(len(times), errors[container]),
@@ -125,5 +144,5 @@ def _statistics(values: Sequence[int]) -> Statistics:
     """Return the statistics of values: as if each were added, in less time."""
     if not values:
         return Statistics()
-    buckets: dict[int, float] = {**Counter(map(bucket_of, values))}
+    buckets: dict[int, float] = {**Counter(map(_bucket_of, values))}
     return Statistics(len(values), float(sum(values)), min(values), max(values), buckets)
