@@ -55,7 +55,7 @@ _RUNTIME = {
 }
 _REST_XML = frozenset(["s3", "s3express", "s3-object-lambda", "cloudfront", "route53"])
 _FORM = "application/x-www-form-urlencoded"
-_PAGES = ("/_hostler/", "/_localstack/")
+PAGES = ("/_hostler/", "/_localstack/")  # hostler's own
 _SMITHY = re.compile(r"/service/(\w{1,128})/operation/(\w{1,128})").fullmatch
 
 
@@ -74,7 +74,7 @@ def invoked(method: str, path: str) -> tuple[str, str]:
 def classify(method: str, path: str, query: str, headers: Mapping[str, str]) -> Call:
     """Return the API of a request. `path` and `query` as they came, encoded; the names of `headers` in lower case."""
     # 1. Our own pages, and invocations: by the path alone.
-    if path.startswith(_PAGES):
+    if path.startswith(PAGES):
         return Call(HOSTLER, Protocol.PAGE, "")
     if operation := invoked(method, path)[1]:
         return Call("sagemaker", Protocol.REST_JSON, _RUNTIME[operation])

@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from hostler.aws import errors as aws_errors
-from hostler.aws.classify import invoked
+from hostler.aws.classify import PAGES, invoked
 from hostler.aws.hosts import is_aws
 from hostler.errors import ApiError
 from hostler.gateway import errors
@@ -24,7 +24,6 @@ from hostler.gateway.invoke.streaming import Streaming
 from hostler.wire.http_request import Request
 
 _REMEMBERED = 1024
-_OWN_PAGES = ("/_hostler/", "/_localstack/")
 Kinds = Mapping[str, type[Invocation]]  # operation of the runtime API -> the class of its invocations
 PLAIN: Kinds = {"invocations": Invocation, "invocations-response-stream": Streaming}
 
@@ -67,7 +66,7 @@ class AwsHostCheck:
     )
 
     def admits(self, headers: dict[str, str], path: str) -> bool:
-        if unquote(path).startswith(_OWN_PAGES) or not is_aws(_host_name(headers.get("host", ""))):
+        if unquote(path).startswith(PAGES) or not is_aws(_host_name(headers.get("host", ""))):
             return False
         origin = headers.get("origin")
         return origin is None or _is_own_page(origin)

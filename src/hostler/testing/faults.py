@@ -16,6 +16,8 @@ from typing import Any
 _PATH = "/_hostler/faults"
 _PATIENCE = 30.0  # seconds for an answer
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
+
 
 class FaultRefused(Exception):
     """hostler has refused: the setting is off, the rule is invalid, or its endpoint is unknown. Its own sentence."""
@@ -58,9 +60,8 @@ def _call(method: str, url: str, query: str, rule: dict[str, Any] | None = None)
     body = None if rule is None else json.dumps(rule).encode()
     address = url.rstrip("/") + _PATH + query
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"}, method=method)
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
     try:
-        with direct.open(request, timeout=_PATIENCE) as answer:
+        with DIRECT.open(request, timeout=_PATIENCE) as answer:
             document: dict[str, Any] = json.load(answer)
             return document
     except urllib.error.HTTPError as error:

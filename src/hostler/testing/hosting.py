@@ -40,7 +40,6 @@ _NEEDED = {  # whatever a hostler.toml says: calls of `Hostler` must go through
     "FAULTS": "true",
 }
 _PACKAGES = "; its packages are not installed here: install them, or name the command of an environment that has them"
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
 
 
 class Refused(Exception):
@@ -232,7 +231,7 @@ class Hostler:
         """Send an HTTP request and return the body of its answer. Raises Refused."""
         request = urllib.request.Request(f"{self.url}{path}", body, dict(headers or {}), method=method)
         try:
-            with _direct.open(request, timeout=_CALL_WITHIN) as answer:
+            with faults.DIRECT.open(request, timeout=_CALL_WITHIN) as answer:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:
