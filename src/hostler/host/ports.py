@@ -13,27 +13,44 @@ _FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 50, 255
 
 
 class Ports:
-    """The blocks of ports that are in use. A released block is reused as late as possible."""
+    """The blocks of ports that are in use. A released block is reused as late as possible.
 
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-        self._next = _FIRST_PORT + os.getpid() % _BLOCKS * _BLOCK  # another hostler starts elsewhere
+    A block is taken by a name that only one process of the machine's network can bind: two hostlers that start
+    containers at the same moment would else both find a port free which no server has bound yet.
+    """
+
+    def __init__(self, first: int = _FIRST_PORT, blocks: int = _BLOCKS) -> None:
+        self._taken: dict[int, socket.socket] = {}
+        self._ports = range(first, first + blocks * _BLOCK, _BLOCK)
+        self._next = os.getpid() % blocks  # another hostler starts elsewhere
 
     def take(self) -> int:
         """Take a block whose first port is bound by no program. Returns that port. Raises OSError if none is free."""
-        for _ in range(_BLOCKS):
-            port = self._next
-            self._next += _BLOCK
-            if self._next >= _FIRST_PORT + _BLOCKS * _BLOCK:
-                self._next = _FIRST_PORT
-            if port not in self._taken and _is_free(port):
-                self._taken.add(port)
-                return port
+        for _ in self._ports:
+            port = self._ports[self._next]
+            self._next = (self._next + 1) % len(self._ports)
+            if port not in self._taken and (name := _take_name(port)):
+                if _is_free(port):
+                    self._taken[port] = name
+                    return port
+                name.close()
         raise OSError(0, "there is no free port left")
 
     def release(self, port: int) -> None:
         """Release the block of a first port; of any other number, nothing."""
-        self._taken.discard(port)
+        if name := self._taken.pop(port, None):
+            name.close()
+
+
+def _take_name(port: int) -> socket.socket | None:
+    """Bind a block's name, an abstract unix socket's; None if another process has it. It is free once that ends."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0hostler-ports-{port}")
+    except OSError:
+        name.close()
+        return None
+    return name
 
 
 def _is_free(port: int) -> bool:
