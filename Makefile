@@ -123,13 +123,13 @@ rest: $(VENV)/.test
 
 LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
 	--extra demo --group build pyproject.toml
-SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts
+SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --extra docker
 lock: $(VENV)/.test
 	$(PIP) uv
 	$(LOCK) --upgrade $(SERVERS) --group check --group test --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
-	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk2 --output-file requirements/sdk2.txt
-	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --group sdk3 --output-file requirements/sdk3.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk2 --output-file requirements/sdk2.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk3 --output-file requirements/sdk3.txt
 	cd requirements/javascript && npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	$(LOCK) --upgrade --resolution lowest-direct $(SERVERS) --group oldest --output-file requirements/oldest.txt
 
