@@ -1,157 +1,35 @@
 """The table of settings: name, type, default, help. Precedence: flags > HOSTLER_* > hostler.toml > default.
 
 `hostler.toml` is read from the current folder or from the path in HOSTLER_CONFIG. Besides the settings below it may
-hold one table, `[images]`: image URI -> command (a string or a list of strings), or {command, tmpfs}.
+hold two tables. `[images]`: image URI -> command (a string or a list of strings), or {command, tmpfs}. `[registries]`:
+pattern of the names of images (`*` stands for any text) -> the registry and path that take the matched text's place.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
+from hostler import setting_values as parse
 from hostler.errors import UserError
+from hostler.setting_values import Parse
 
 T = TypeVar("T")
-N = TypeVar("N", int, float)
-Parse = Callable[[object], T]  # from text or a TOML value; raises ValueError with a text for people
 
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_MAX = 2**62
 _ACCESS_KEY = re.compile(r"[\w.+=@-]{1,128}", re.ASCII).fullmatch
-_YEAR = 365 * 86_400.0
 
 _DATA = Path("~/.hostler")
 _NEVER_COVERED = ("/dev/", "/proc/", "/sys/", "/opt/ml/")  # by a tmpfs of a command
 
 
-def size(value: object) -> int:
-    """Parse `256MiB`, `2GB` or a plain number to bytes. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)\s*", str(value))
-    if not match or match[2].lower() not in _UNITS:
-        raise ValueError(f"{value!r} is not a size such as 256MiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def _between(parse: Parse[N], minimum: float, maximum: float) -> Parse[N]:
-    def parse_between(value: object) -> N:
-        number = parse(value)
-        if number < minimum:
-            raise ValueError(f"{value} is less than {minimum:g}")
-        if number > maximum:
-            raise ValueError(f"{value} is more than {maximum:.15g}")
-        return number
-
-    return parse_between
-
-
-def _number(kind: Callable[[str], N], minimum: float, maximum: float, description: str) -> Parse[N]:
-    def parse(value: object) -> N:
-        try:
-            number = kind(str(value))  # from text, because int() would accept a TOML 1.5 or true
-            if not math.isnan(number):
-                return number
-        except ValueError:
-            pass
-        raise ValueError(f"{value!r} is not {description}")
-
-    return _between(parse, minimum, maximum)
-
-
-def _count(minimum: int, maximum: int = _MAX) -> Parse[int]:
-    return _number(int, minimum, maximum, "a whole number")
-
-
-def _seconds(minimum: float) -> Parse[float]:
-    return _number(float, minimum, _YEAR, "a number of seconds")
-
-
-def _size(minimum: int) -> Parse[int]:
-    return _between(size, minimum, _MAX)
-
-
-def _memory(value: object) -> int:
-    count = _size(0)(value)
-    if 0 < count < 2**20 and str(value).strip().isdigit():
-        raise ValueError(f"{value} means bytes; did you mean {value}MiB?")
-    return count
-
-
-def _one_of(*choices: str) -> Parse[str]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
-        return str(value)
-
-    return parse
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, (str, Path)):
-        raise ValueError(f"{value!r} is not text")
-    text = str(value)
-    if not text.strip():
-        raise ValueError("it is empty")
-    if any(char in text for char in "\0\r\n"):
-        raise ValueError(f"{text!r} is not one line")
-    return text
-
-
-def _port_or_none(value: object) -> int | None:
-    return None if value == "" else _count(0, 65_535)(value)
-
-
-def _folder(value: object) -> Path:
-    folder = Path(os.path.expanduser(_text(value)))
-    if str(folder).startswith("~"):
-        raise ValueError(f"the home folder in {str(value)!r} cannot be found")
-    return folder.absolute()
-
-
-def _root(value: object) -> str:
-    return "" if value == "" else str(_folder(value))
-
-
-def _s3(value: object) -> str:
-    if value in ("", "aws"):
-        return str(value)
-    try:
-        url = urlsplit(_text(value))
-        is_url = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and " " not in url.netloc
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise ValueError("it is neither a URL that begins with http:// or https://, nor `aws`, nor empty")
-    if "@" in url.netloc or url.query or url.fragment:  # clients get to see the URL
-        raise ValueError("the URL must not hold a user, a password, a query or a fragment")
-    return url.geturl().rstrip("/")
-
-
-def _flag(value: object) -> bool:
-    text = str(value).lower()
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError(f"{value!r} is not true or false")
-
-
-def _names(value: object) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"{value!r} is not a list of names")
-    return tuple(part.strip() for part in parts if part.strip())
-
-
-def _setting(parse: Parse[T], default: T, text: str, *, advanced: bool = False) -> T:
-    return field(default=default, metadata={"parse": parse, "help": text, "advanced": advanced})
+def _setting(parser: Parse[T], default: T, text: str, *, advanced: bool = False) -> T:
+    return field(default=default, metadata={"parser": parser, "help": text, "advanced": advanced})
 
 
 class Description(NamedTuple):
@@ -167,125 +45,165 @@ class Description(NamedTuple):
 class Settings:
     """All settings, resolved. Times are seconds, sizes bytes. Empty text means "not set"."""
 
-    host: str = _setting(_text, "127.0.0.1", "address to listen on")
-    port: int = _setting(_count(0, 65_535), 4566, "port to listen on; 0 picks a free one")
-    data: Path = _setting(_folder, _DATA, "folder for state, objects, logs and the artifact cache")  # noqa: RUF009
-    gateways: int = _setting(_count(1, 256), 1, "number of gateway processes")
+    host: str = _setting(parse.text, "127.0.0.1", "address to listen on")
+    port: int = _setting(parse.count(0, 65_535), 4566, "port to listen on; 0 picks a free one")
+    data: Path = _setting(parse.folder, _DATA, "folder for state, objects, logs and the artifact cache")  # noqa: RUF009
+    gateways: int = _setting(parse.count(1, 256), 1, "number of gateway processes")
     allow_remote_access_without_authentication: bool = _setting(
-        _flag, False, "allow a --host that other machines can reach, although clients are not authenticated"
+        parse.flag, False, "allow a --host that other machines can reach, although clients are not authenticated"
     )
     allowed_hosts: tuple[str, ...] = _setting(
-        _names, (), "names that a request's Host header may have besides loopback addresses and *.localhost"
+        parse.names, (), "names that a request's Host header may have besides loopback addresses and *.localhost"
     )
     signatures: str = _setting(
-        _one_of("off", "verify"),
+        parse.one_of("off", "verify"),
         "off",
         "verify: refuse every request that is not signed with a key of keys_file; off: accept all requests",
     )
     keys_file: str = _setting(
-        _root, "", 'file with lines such as ACCESSKEY = "its secret key"; no other user may have access to it'
+        parse.folder_or_none,
+        "",
+        'file with lines such as ACCESSKEY = "its secret key"; no other user may have access to it',
     )
-    region: str = _setting(_text, "us-east-1", "region of requests that are not signed")
+    region: str = _setting(parse.text, "us-east-1", "region of requests that are not signed")
     offline: bool = _setting(
-        _flag, False, "the proxy of `hostler env --aws-hosts` refuses hosts that are not AWS's, instead of tunnelling"
+        parse.flag,
+        False,
+        "the proxy of `hostler env --aws-hosts` refuses hosts that are not AWS's, instead of tunnelling",
     )
     aws_hosts_port: int | None = _setting(
-        _port_or_none,
+        parse.port_or_none,
         None,
         "port of the proxy of `hostler env --aws-hosts`, on 127.0.0.1; empty: the port after `port`; 0: a free one",
         advanced=True,
     )
     hold: float = _setting(
-        _seconds(0),
+        parse.seconds(0),
         5.0,
         "longest time that creating, updating or deleting an endpoint waits for the outcome",
         advanced=True,
     )
     startup_timeout: float = _setting(
-        _seconds(0.1), 240.0, "time limit for a container to answer its first ping", advanced=True
+        parse.seconds(0.1), 240.0, "time limit for a container to answer its first ping", advanced=True
     )
-    invoke_timeout: float = _setting(_seconds(0.1), 60.0, "time limit for an invocation, loading included")
+    invoke_timeout: float = _setting(parse.seconds(0.1), 60.0, "time limit for an invocation, loading included")
     replace_after_timeouts: int = _setting(
-        _count(0),
+        parse.count(0),
         3,
         "calls in a row that time out in a container of [images] before its instance is replaced; 0: never",
         advanced=True,
     )
     drain_timeout: float = _setting(
-        _seconds(0), 30.0, "time limit for requests in flight when hostler stops", advanced=True
+        parse.seconds(0), 30.0, "time limit for requests in flight when hostler stops", advanced=True
     )
     access_log: int = _setting(
-        _size(0),
+        parse.size_from(0),
         128 * 2**20,
         "disk space for each gateway's access log in logs/access, a line for each invocation; 0: no access log",
         advanced=True,
     )
     metrics_budget: int = _setting(
-        _size(2**20),
+        parse.size_from(2**20),
         256 * 2**20,
         "disk space for the metrics that CloudWatch's operations read; beyond it the oldest go",
         advanced=True,
     )
-    instance_memory: int = _setting(_memory, 0, "memory of every instance, e.g. 256MiB; 0: that of its instance type")
+    instance_memory: int = _setting(
+        parse.memory, 0, "memory of every instance, e.g. 256MiB; 0: that of its instance type"
+    )
     memory_fraction: float = _setting(
-        _number(float, 0.01, 1, "a number"),
+        parse.number(float, 0.01, 1, "a number"),
         0.6,
         "share of the machine's memory that all instances together may use",
         advanced=True,
     )
     eviction: str = _setting(
-        _one_of("frequency", "lru"),
+        parse.one_of("frequency", "lru"),
         "frequency",
         "targets to unload when memory is full: the least frequently used (while that serves better), or the least"
         " recently used",
         advanced=True,
     )
     idle_ttl: float = _setting(
-        _seconds(0), 0.0, "time without a call after which a target is unloaded; 0: never. Tags may override it"
+        parse.seconds(0), 0.0, "time without a call after which a target is unloaded; 0: never. Tags may override it"
     )
-    disk_budget: int = _setting(_size(1), 20 * 2**30, "disk space for extracted artifacts", advanced=True)
-    archive_max_bytes: int = _setting(_size(1), 10 * 2**30, "maximum size of an archive once extracted", advanced=True)
-    archive_max_files: int = _setting(_count(1), 100_000, "maximum number of members of an archive", advanced=True)
+    disk_budget: int = _setting(parse.size_from(1), 20 * 2**30, "disk space for extracted artifacts", advanced=True)
+    archive_max_bytes: int = _setting(
+        parse.size_from(1), 10 * 2**30, "maximum size of an archive once extracted", advanced=True
+    )
+    archive_max_files: int = _setting(parse.count(1), 100_000, "maximum number of members of an archive", advanced=True)
     archive_max_ratio: float = _setting(
-        _number(float, 1, _MAX, "a number"),
+        parse.number(float, 1, parse.MAX, "a number"),
         200.0,
         "maximum ratio of an archive's extracted size to its packed size",
         advanced=True,
     )
-    s3_endpoint: str = _setting(_s3, "", "URL of the S3 that artifacts come from, or `aws`; empty: the embedded S3")
-    file_root: str = _setting(_root, "", "folder below which a ModelDataUrl may be file://; empty: no ModelDataUrl may")
+    s3_endpoint: str = _setting(
+        parse.s3_url, "", "URL of the S3 that artifacts come from, or `aws`; empty: the embedded S3"
+    )
+    file_root: str = _setting(
+        parse.folder_or_none, "", "folder below which a ModelDataUrl may be file://; empty: no ModelDataUrl may"
+    )
+    engine: str = _setting(
+        parse.one_of("auto", "process", "docker"),
+        "auto",
+        "auto: hostler's own servers and commands run as processes, images in Docker; process: no images;"
+        " docker: all in Docker",
+    )
+    docker_host: str = _setting(
+        parse.docker_address,
+        "",
+        "address of Docker, unix:// or tcp://; empty: DOCKER_HOST, else its usual socket",
+        advanced=True,
+    )
+    server_image: str = _setting(
+        parse.text_or_none,
+        "",
+        "image of hostler's own servers, for engine = docker; empty: hostler-server with hostler's version as tag",
+        advanced=True,
+    )
+    limits: bool = _setting(
+        parse.flag, False, "limit the containers of images to the processors and the memory of their instance type"
+    )
+    strict_labels: bool = _setting(
+        parse.flag,
+        False,
+        "refuse images without the labels that SageMaker needs of them, instead of a warning",
+        advanced=True,
+    )
     strict_images: bool = _setting(
-        _flag, False, "refuse images that are neither known to hostler nor listed in [images]", advanced=True
+        parse.flag, False, "refuse images that are neither known to hostler nor listed in [images]", advanced=True
     )
     lenient_bodies: bool = _setting(
-        _flag,
+        parse.flag,
         False,
         "accept JSON, JSON Lines and NPY for XGBoost models, whose image refuses them",
         advanced=True,
     )
     canned_answers: str = _setting(
-        _root,
+        parse.folder_or_none,
         "",
         "file of the answers that all endpoints give, without any model: for tests of clients",
         advanced=True,
     )
     reset: bool = _setting(
-        _flag,
+        parse.flag,
         False,
         "let POST /_hostler/reset delete all models, endpoints, buckets and objects: for test suites",
         advanced=True,
     )
     faults: bool = _setting(
-        _flag, False, "let PUT /_hostler/faults set faults on purpose: for tests of clients", advanced=True
+        parse.flag, False, "let PUT /_hostler/faults set faults on purpose: for tests of clients", advanced=True
     )
     bubblewrap: str = _setting(
-        _one_of("auto", "on", "off"),
+        parse.one_of("auto", "on", "off"),
         "auto",
         "isolate the commands of [images] with bubblewrap: auto, on or off",
         advanced=True,
     )
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tmpfs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # image -> folders that its command may write to
+    registries: Mapping[str, str] = field(default_factory=dict)  # pattern of images' names -> what takes its place
 
     @property
     def access_logs(self) -> Path:
@@ -319,12 +237,13 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
         raise UserError(f"HOSTLER_CONFIG names {path}, which does not exist")
     table = _read_toml(path)
     images, tmpfs = _images(table.pop("images", {}), path)
-    parsers = {f.name: f.metadata["parse"] for f in fields(Settings) if f.metadata}
+    registries = _registries(table.pop("registries", {}), path)
+    parsers = {f.name: f.metadata["parser"] for f in fields(Settings) if f.metadata}
     for name in table:
         if name not in parsers:
             raise UserError(f"{path}: there is no setting named {name}")
     values: dict[str, Any] = {}
-    for name, parse in parsers.items():
+    for name, parser in parsers.items():
         sources = (
             (flags.get(name), f"--{name.replace('_', '-')}"),
             (environ.get(variable(name)), variable(name)),
@@ -334,15 +253,15 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
             if value is None:
                 continue
             try:
-                values[name] = parse(value)
+                values[name] = parser(value)
             except ValueError as error:
                 raise UserError(f"{source}: {error}") from None
             break
     try:
-        values.setdefault("data", _folder(_DATA))
+        values.setdefault("data", parse.folder(_DATA))
     except ValueError as error:
         raise UserError(f"data: {error}; choose a folder with --data") from None
-    return Settings(**values, images=images, tmpfs=tmpfs)
+    return Settings(**values, images=images, tmpfs=tmpfs, registries=registries)
 
 
 def variable(name: str) -> str:
@@ -400,6 +319,19 @@ def _images(table: object, path: Path) -> tuple[dict[str, tuple[str, ...]], dict
     return images, tmpfs
 
 
+def _registries(table: object, path: Path) -> dict[str, str]:
+    """Return the rewrites of the names of images, in the file's order."""
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: [registries] must be a table of pattern = registry and path")
+    for pattern, replacement in table.items():
+        try:
+            parse.text(pattern)
+            parse.text(replacement)
+        except ValueError as error:
+            raise UserError(f"{path}: [registries] {pattern!r}: {error}") from None
+    return dict(table)
+
+
 def _folders(value: object, where: str) -> tuple[str, ...]:
     """Return folders that can be covered by empty ones. Raises UserError."""
     folders = [os.path.normpath(each) for each in value if isinstance(each, str)] if isinstance(value, list) else None
@@ -448,6 +380,7 @@ def dump(settings: Settings) -> dict[str, object]:
         "data": str(settings.data),
         "images": {k: list(v) for k, v in settings.images.items()},
         "tmpfs": {k: list(v) for k, v in settings.tmpfs.items()},
+        "registries": dict(settings.registries),
     }
 
 
@@ -456,4 +389,4 @@ def restore(table: Mapping[str, Any]) -> Settings:
     images = {k: tuple(v) for k, v in table["images"].items()}
     tmpfs = {k: tuple(v) for k, v in table.get("tmpfs", {}).items()}
     known = {"data": Path(table["data"]), "allowed_hosts": tuple(table["allowed_hosts"])}
-    return Settings(**{**table, **known, "images": images, "tmpfs": tmpfs})
+    return Settings(**{"registries": {}, **table, **known, "images": images, "tmpfs": tmpfs})

@@ -14,7 +14,8 @@ from hostler.cli.main import main
 from hostler.control.services import SERVICES
 from hostler.core.faults import KINDS, Rule
 from hostler.gateway.access_log import Line
-from hostler.settings import Settings, size
+from hostler.setting_values import size
+from hostler.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -24,10 +25,10 @@ LOCKS = sorted(ROOT.glob("requirements/*.txt"))
 # Lock -> the extras and the groups that it has besides hostler's dependencies; `make lock` makes them.
 LOCKED = {
     "demo.txt": ("xgboost", "build"),
-    "test.txt": ("xgboost sklearn onnx lightgbm aws-hosts", "build check test"),
-    "sdk2.txt": ("xgboost sklearn aws-hosts", "build sdk2"),
-    "sdk3.txt": ("xgboost sklearn aws-hosts", "build sdk3"),
-    "oldest.txt": ("xgboost sklearn onnx lightgbm aws-hosts", "build oldest"),
+    "test.txt": ("xgboost sklearn onnx lightgbm aws-hosts docker", "build check test"),
+    "sdk2.txt": ("xgboost sklearn aws-hosts docker", "build sdk2"),
+    "sdk3.txt": ("xgboost sklearn aws-hosts docker", "build sdk3"),
+    "oldest.txt": ("xgboost sklearn onnx lightgbm aws-hosts docker", "build oldest"),
 }
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 

@@ -79,6 +79,14 @@ def test_the_root_of_files_is_absolute_or_empty(tmp_path: Path):
     assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
 
 
+def test_registries_keep_the_order_of_the_file(tmp_path: Path):
+    lines = '[registries]\n"*.amazonaws.com" = "mirror.example/ecr"\n"a.example" = "b.example"\n'
+    (tmp_path / "hostler.toml").write_text(lines)
+    resolved = load(tmp_path)
+    assert list(resolved.registries.items()) == [("*.amazonaws.com", "mirror.example/ecr"), ("a.example", "b.example")]
+    assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
+
+
 def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
     assert load(tmp_path).data == Path.home() / ".hostler"
     assert load(tmp_path, {"data": "here"}).data.is_absolute()
@@ -100,6 +108,11 @@ def test_the_data_folder_is_absolute_and_home_is_expanded(tmp_path: Path):
         ("[images]\nx = {command = 'x', tmpfs = ['/opt/ml/model']}", {}, "[images] 'x': tmpfs names '/opt/ml/model'"),
         ("[images]\nx = {command = 'x', tmpfs = ['/a/../..']}", {}, "[images] 'x': tmpfs names '/'"),
         ("images = 3", {}, "[images] must be a table"),
+        ("registries = 3", {}, "[registries] must be a table"),
+        ("[registries]\nx = 3", {}, "[registries] 'x': 3 is not text"),
+        ("[registries]\nx = ''", {}, "[registries] 'x': it is empty"),
+        ("", {"HOSTLER_ENGINE": "podman"}, "HOSTLER_ENGINE: 'podman' is not one of auto, process, docker"),
+        ("", {"HOSTLER_DOCKER_HOST": "docker.sock"}, "HOSTLER_DOCKER_HOST: 'docker.sock' is no address such as"),
         ('[images]\nx = "\'"', {}, "[images] 'x': a quotation mark"),
         ("", {"HOSTLER_PORT": "http"}, "HOSTLER_PORT: 'http' is not a whole number"),
         ("", {"HOSTLER_PORT": "70000"}, "HOSTLER_PORT: 70000 is more than 65535"),

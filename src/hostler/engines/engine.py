@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from hostler.artifacts.storage import Storage
+from hostler.engines.images import Server
 from hostler.failures import Failure
 
 
@@ -29,6 +30,8 @@ class ContainerLaunch(msgspec.Struct, frozen=True):
     has_artifact: bool = False  # decides which server runs for an unknown image
     log: str = ""  # the stream of its output, by which people know it: words and slashes
     endpoint: str = ""  # its name, by which canned answers are chosen
+    hostname: str = ""  # by which the other containers of its instance reach it
+    server: Server | None = None  # what runs for the image; None: the engine decides
 
 
 class InstanceLaunch(msgspec.Struct, frozen=True):
@@ -41,6 +44,7 @@ class InstanceLaunch(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     containers: tuple[ContainerLaunch, ...]
     isolated: bool = False
+    type: str = ""  # InstanceType, such as ml.m5.large
 
 
 class ContainerReport(msgspec.Struct, frozen=True):
@@ -49,6 +53,9 @@ class ContainerReport(msgspec.Struct, frozen=True):
     address: str = ""  # unix:/path or tcp:host:port
     ours: bool = False  # one of hostler's own servers, which adds memory and sockets to its answers
     exit: int | None = None  # None while it runs; negative: a signal
+    engine: str = ""  # process | docker
+    image: str = ""  # that runs, with its digest, if one does
+    oom: bool = False  # it ended because its memory was used up
 
 
 class InstanceReport(msgspec.Struct, frozen=True):

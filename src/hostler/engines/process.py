@@ -186,7 +186,7 @@ class ProcessEngine:
         child, room = self._children.get(f"{id}.{position}"), self._rooms.of(id).get(position)
         if child is None or room is None:
             return ContainerReport()
-        return ContainerReport(child.address, not room.server.command, child.exit)
+        return ContainerReport(child.address, not room.server.command, child.exit, "process")
 
     def _note(self, child: Child) -> _Note | None:
         """Return what is known of a child; None for one that no control started."""

@@ -82,7 +82,9 @@ class Container:
         if self.multi_model:
             environment[contract.ENV_MULTI_MODEL] = "true"
         has_artifact = bool(self.spec.model_data_url)
-        return ContainerLaunch(self.spec.image, environment, self.multi_model, has_artifact, self.log, endpoint)
+        return ContainerLaunch(
+            self.spec.image, environment, self.multi_model, has_artifact, self.log, endpoint, self.spec.hostname
+        )
 
     async def memory(self) -> int:
         """Return the bytes of memory that it holds; 0: its engine cannot know that."""

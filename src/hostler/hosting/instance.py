@@ -204,9 +204,8 @@ class Instance:
             self._move("fetch")
         engine = self.platform.engine
         await launch.prepare(
-            engine, self.key, self.containers, self._startup, lambda: self.report.trouble,
-            isolated=self.variant.model.network_isolation,
-        )  # 1.  # fmt: skip
+            engine, self.key, self.variant, self.containers, self._startup, lambda: self.report.trouble
+        )  # 1.
         await launch.fetch(missing)  # 2.
         self._move("start")
         if missing:  # 3.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_reason import Facts
+from hostler.core.endpoints.resources import VariantSpec
 from hostler.engines.engine import Engine, InstanceLaunch, InstanceReport
 from hostler.errors import EngineError, NotStarted
 from hostler.hosting.container import Container, Unfit
@@ -17,14 +18,17 @@ from hostler.hosting.instance_key import InstanceKey
 
 
 async def prepare(
-    engine: Engine, key: InstanceKey, containers: Sequence[Container], seconds: float, trouble: Callable[[], str],
-    *, isolated: bool,
+    engine: Engine, key: InstanceKey, variant: VariantSpec, containers: Sequence[Container], seconds: float,
+    trouble: Callable[[], str],
 ) -> None:  # fmt: skip
     """Have the engine make room, also for what runs already: so each container gets its storage.
 
     `trouble`: returns why the engine says that there is none yet.
     """
-    launch = InstanceLaunch(key.id, key.labels(), tuple(container.launch() for container in containers), isolated)
+    launch = InstanceLaunch(
+        key.id, key.labels(), tuple(container.launch() for container in containers),
+        variant.model.network_isolation, variant.instance_type,
+    )  # fmt: skip
     try:
         async with asyncio.timeout(seconds):
             storages = await engine.prepare(launch)
