@@ -11,20 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from hostler import names
+from hostler.control import page_tokens
 from hostler.control.cloudwatch import periods, refusals
 from hostler.control.cloudwatch.evaluation import Evaluation, Query
-from hostler.control.sagemaker import paging
 from hostler.core.metrics import expressions, statistic_names
 from hostler.core.metrics.expressions import ExpressionError
 from hostler.core.metrics.metric_math import TimeSeries
-from hostler.errors import ValidationException
 from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document
 
 MOST_QUERIES = 500
 MOST_DATAPOINTS = 100_800
 _ID = re.compile("[a-z][a-zA-Z0-9_]*").fullmatch
-_POSITION = re.compile(r"(\d{1,6}) (\d{1,6}) (\d{1,9})", re.ASCII).fullmatch
 
 
 def read(store: MetricStore, region: str, request: Document, now: float) -> Document:
@@ -40,23 +38,24 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
         raise refusals.invalid_query(["The expressions are nested too deeply."]) from None
     answer: Document = {"MetricDataResults": results, "Messages": [_EXCEEDED] if evaluation.exceeded else []}
     if next_position:
-        answer["NextToken"] = paging.write_token(query_key, [" ".join(map(str, next_position))])
+        answer["NextToken"] = page_tokens.write(query_key, *next_position)
     return answer
 
 
 _EXCEEDED = {"Code": "MaxMetricsExceeded", "Value": "Maximum number of allowed metrics exceeded"}
 _PAGE_MEMBERS = ("NextToken", "MaxDatapoints")
+_FAR = 10**9  # no position has so high a number
 _Position = tuple[int, int, int]  # which query, which of its series, which of that one's values
 
 
 def _position(token: str, query_key: list[Any]) -> _Position:
     try:
-        match = _POSITION(paging.read_token(token, query_key, 1)[0])
-    except ValidationException:
-        match = None
-    if not match:
+        query, series, value = page_tokens.read(token, query_key, int, int, int)
+    except page_tokens.ForeignToken:
+        raise refusals.invalid_token() from None
+    if not (0 <= query < _FAR and 0 <= series < _FAR and 0 <= value < _FAR):
         raise refusals.invalid_token()
-    return int(match[1]), int(match[2]), int(match[3])
+    return query, series, value
 
 
 # --- the request ------------------------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 
 from hostler import names
+from hostler.control import page_tokens
 from hostler.control.cloudwatch import refusals
 from hostler.control.cloudwatch.dimensions import metric_of
-from hostler.control.sagemaker import paging
 from hostler.core.metrics.series import Series
-from hostler.errors import ValidationException
 from hostler.store.metric_store import MetricStore
 from hostler.store.records import Document
 
@@ -49,15 +48,12 @@ def read(store: MetricStore, region: str, request: Document, now: float) -> Docu
         answer["OwningAccounts"] = [names.ACCOUNT] * len(answer["Metrics"])
     if len(found) > PAGE:
         last = found[PAGE - 1]
-        position: list[str | float] = [last.namespace, last.name, msgspec.json.encode(last.dimensions).decode()]
-        answer["NextToken"] = paging.write_token(query_key, position)
+        answer["NextToken"] = page_tokens.write(query_key, last.namespace, last.name, last.dimensions)
     return answer
 
 
 def _after(token: str, query_key: list[Any], region: str) -> Series:
     try:
-        namespace, name, dimensions = paging.read_token(token, query_key, 3)
-        pairs = msgspec.json.decode(dimensions, type=tuple[tuple[str, str], ...])
-        return msgspec.convert([region, namespace, name, pairs], Series)
-    except (ValidationException, msgspec.MsgspecError):
+        return msgspec.convert([region, *page_tokens.read(token, query_key, str, str, list)], Series)
+    except (page_tokens.ForeignToken, msgspec.ValidationError):
         raise refusals.invalid_value("The value for parameter NextToken is invalid.") from None

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hostler import names
+from hostler.control import page_tokens
 from hostler.control.context import Context, Function
 from hostler.control.logs import pages, tokens
 from hostler.control.logs.errors import (
@@ -157,7 +158,7 @@ def _page_of(fits: list[tuple[int, str]], question: list[Any], request: Document
         last = tuple(tokens.read(request["nextToken"], question, int, str))
         fits = [pair for pair in fits if (pair < last if descending else pair > last)]
     page = sorted(fits, reverse=descending)[:limit]
-    token = {"nextToken": tokens.write(question, *page[-1])} if len(fits) > limit else {}
+    token = {"nextToken": page_tokens.write(question, *page[-1])} if len(fits) > limit else {}
     return [name for _, name in page], token
 
 
@@ -242,7 +243,7 @@ def _filter_events(group: Group, seen: int, request: Document, matches: Callable
         "searchedLogStreams": [],
     }  # fmt: skip
     if found.last is not None:
-        document["nextToken"] = tokens.write(question, backwards, *found.last)
+        document["nextToken"] = page_tokens.write(question, backwards, *found.last)
     return document
 
 

@@ -1,36 +1,23 @@
-"""The tokens of pages: where a page ended, for the same question. A token holds all that is needed to go on."""
+"""CloudWatch Logs' tokens: those of pages, and GetLogEvents' two, which have AWS's form."""
 
 from __future__ import annotations
 
-import binascii
-import hashlib
 import re
 from typing import Any
 
-import msgspec
-
+from hostler.control import page_tokens
 from hostler.control.logs.errors import InvalidParameterException
 
 _STREAM_TOKEN = re.compile(r"(?P<direction>[fb])/(?P<digits>\d{56})/s")
 _POSITION_BITS = 64
 
 
-def write(question: object, *position: object) -> str:
-    """Return the token of a place in the answers to a question. It is hexadecimal, so that botocore takes it for none
-    of its own tokens.
-    """
-    return msgspec.json.encode([_digest(question), *position]).hex()
-
-
 def read(token: str, question: object, *types: type) -> list[Any]:
-    """Return the place of a token, values of these types. Raises InvalidParameterException for others."""
+    """Return the position of a token of pages. Raises InvalidParameterException for others."""
     try:
-        digest, *position = msgspec.json.decode(binascii.unhexlify(token), type=list)
-    except (binascii.Error, ValueError, RecursionError):
+        return page_tokens.read(token, question, *types)
+    except page_tokens.ForeignToken:
         raise invalid_token() from None
-    if digest != _digest(question) or [type(value) for value in position] != [*types]:
-        raise invalid_token()
-    return position
 
 
 def write_forward(stream: object, position: int) -> str:
@@ -59,11 +46,7 @@ def _digits(stream: object, position: int) -> str:
 
 def number(name: object) -> int:
     """Return a number of 64 bits that stands for a name."""
-    return int(_digest(name), 16)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:16]
+    return int(page_tokens.digest(name), 16)
 
 
 def invalid_token() -> InvalidParameterException:

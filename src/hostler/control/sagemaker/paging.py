@@ -1,17 +1,11 @@
-"""Paging: from a List request to the store's `ListQuery` and back to a NextToken (§2.0).
-
-A token holds where the page ended and a digest of the query; for another query it is refused.
-"""
+"""Paging: from a List request to the store's `ListQuery` and back to a NextToken (§2.0)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
+from hostler.control import page_tokens
 from hostler.errors import ValidationException
 from hostler.store.records import Document, ListQuery
 
@@ -33,9 +27,8 @@ def read_query(operation: str, region: str, request: Document) -> ListQuery:
     sort = request.get("SortBy", "CreationTime")
     after = None
     if "NextToken" in request:
-        value, key = read_token(request["NextToken"], _query_key(operation, region, request), 2)
-        if not isinstance(value, float if sort == "CreationTime" else str):
-            raise _foreign_token()
+        kind = float if sort == "CreationTime" else str
+        value, key = read_token(request["NextToken"], _query_key(operation, region, request), kind, str)
         after = (value, key)
     return ListQuery(
         region=region,
@@ -60,7 +53,7 @@ def page(
         return records, None
     last: Any = records[query.limit - 2]
     value = {"Name": last.name.lower(), "CreationTime": last.created}.get(query.sort) or last.status
-    return records[:-1], write_token(_query_key(operation, region, request), [value, last.name.lower()])
+    return records[:-1], page_tokens.write(_query_key(operation, region, request), value, last.name.lower())
 
 
 def _query_key(operation: str, region: str, request: Document) -> list[Any]:
@@ -68,24 +61,11 @@ def _query_key(operation: str, region: str, request: Document) -> list[Any]:
     return [operation, region, sorted(members.items())]
 
 
-def write_token(query_key: list[Any], position: list[str | float]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([_digest(query_key), *position])).decode()
-
-
-def read_token(token: str, query_key: list[Any], length: int) -> list[Any]:
-    """Return the token's position: `length` values. Raises ValidationException for a token of another query."""
+def read_token(token: str, query_key: list[Any], *types: type) -> list[Any]:
+    """Return the token's position. Raises ValidationException for a token of another query."""
     try:
-        digest, *position = msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=list)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise _foreign_token() from None
-    if digest != _digest(query_key) or len(position) != length or not isinstance(position[-1], str):
-        raise _foreign_token()
-    return position
-
-
-def _digest(query_key: list[Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode(query_key)).hexdigest()[:16]
-
-
-def _foreign_token() -> ValidationException:
-    return ValidationException("The NextToken is not one that this operation gave for these filters and this order.")
+        return page_tokens.read(token, query_key, *types)
+    except page_tokens.ForeignToken:
+        raise ValidationException(
+            "The NextToken is not one that this operation gave for these filters and this order."
+        ) from None

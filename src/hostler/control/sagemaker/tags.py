@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hostler import names
+from hostler.control import page_tokens
 from hostler.control.context import Context
 from hostler.control.sagemaker.aws_messages import could_not_find
-from hostler.control.sagemaker.paging import read_token, write_token
+from hostler.control.sagemaker.paging import read_token
 from hostler.core.targets import tags as target_tags
 from hostler.errors import ValidationException
 from hostler.store.records import Document
@@ -46,7 +47,7 @@ async def add_tags(context: Context, region: str, request: Document) -> Document
 async def list_tags(context: Context, region: str, request: Document) -> Document:
     resource = _resource(region, request["ResourceArn"])
     query_key = ["ListTags", resource.arn]
-    after = read_token(request["NextToken"], query_key, 1)[0] if "NextToken" in request else ""
+    after = read_token(request["NextToken"], query_key, str)[0] if "NextToken" in request else ""
     try:
         tags = await context.store_thread.call(context.store.list_tags, resource.arn)
     except ResourceNotFound:
@@ -55,7 +56,7 @@ async def list_tags(context: Context, region: str, request: Document) -> Documen
     page = dict(list(remaining.items())[: request.get("MaxResults", _MAX_TAGS)])
     return {
         "Tags": _as_list(page),
-        "NextToken": write_token(query_key, [list(page)[-1]]) if len(page) < len(remaining) else None,
+        "NextToken": page_tokens.write(query_key, list(page)[-1]) if len(page) < len(remaining) else None,
     }
 
 
