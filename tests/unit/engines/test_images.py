@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hostler.engines.images import Server, resolve
+from hostler import __version__, names
+from hostler.engines.images import Choice, Server, choose, resolve
 from hostler.errors import EngineError
 from hostler.servers.images import refused
 from hostler.servers.images.table import PROFILES
@@ -119,3 +121,51 @@ def test_the_page_of_images_names_every_repository_that_is_known() -> None:
     assert set(PROFILES) <= named
     for pattern, _ in (*refused.REPOSITORIES, *refused.SERVERS):
         assert any(re.fullmatch(pattern, name) for name in named), pattern
+
+
+MAPPED = Settings(images={"me/mine": ("run",)}, registries={"me": "mirror.example/us"})
+STRICT, EVERYWHERE = Settings(strict_images=True), Settings(engine="docker")
+TRITON = f"{ECR}/sagemaker-tritonserver:24.01"
+AUTO = Server(framework="auto")
+
+
+@pytest.mark.parametrize(
+    ("image", "settings", "has_artifact", "expected", "refusal"),
+    [
+        ("me/mine:1", MAPPED, True, Choice(Server(command=("run",))), ""),
+        ("me/mine:1", Settings(canned_answers="file"), False, Choice(Server(framework="canned")), ""),
+        (f"{ECR}/xgboost:1", STRICT, False, Choice(Server(framework="xgboost", image="xgboost:1")), ""),
+        (f"{ECR}/pytorch-inference", MAPPED, True, Choice(Server(framework="torch", image="pytorch-inference")), ""),
+        (TRITON, Settings(), True, Choice(reference=TRITON), "It is NVIDIA's Triton"),
+        (f"{ECR}/tensorflow-inference:2", Settings(), False, None, "It is TensorFlow Serving"),
+        (f"{ECR}/djl-inference:1", Settings(), True, None, r"It is DJL Serving \(LMI\)"),
+        (HUGGING_FACE, Settings(), False, Choice(reference=HUGGING_FACE), "Hugging Face Hub"),
+        ("vllm/vllm-openai", Settings(), True, Choice(reference="vllm/vllm-openai"), "It is vLLM"),
+        ("you/it:1", Settings(), True, Choice(reference="you/it:1", fallback=AUTO), ""),
+        ("you/it:1", Settings(), False, Choice(reference="you/it:1"), "no model data to serve"),
+        ("you/it:1", STRICT, True, Choice(reference="you/it:1"), "strict_images is set"),
+        ("me/it:1", MAPPED, True, Choice(reference="mirror.example/us/it:1", fallback=AUTO), ""),
+        ("you//it", Settings(), True, Choice(fallback=AUTO), ""),
+        ("you/it:", Settings(), False, Choice(), "no model data to serve"),
+    ],
+)
+def test_what_may_run_for_an_image(
+    image: str, settings: Settings, has_artifact: bool, expected: Choice | None, refusal: str
+) -> None:
+    choice = choose(image, settings, has_artifact)
+    assert bool(choice.server) + bool(choice.refusal) + bool(choice.fallback) == 1
+    assert re.search(refusal, choice.refusal)
+    assert not choice.refusal or f'"{names.untagged(image)}" = ' in choice.refusal
+    assert not choice.reference or not choice.invalid
+    if choice.server is None and not choice.reference:
+        assert choice.invalid.startswith(f"{image} is no reference to an image: ")
+    if expected:
+        assert replace(choice, refusal="", invalid="") == replace(expected, invalid="")
+
+
+def test_where_all_runs_in_docker_our_own_servers_run_in_their_image() -> None:
+    ours = choose(f"{ECR}/xgboost:1", EVERYWHERE, has_artifact=True).server
+    assert ours == Server(framework="xgboost", image="xgboost:1", reference=f"hostler-server:{__version__}")
+    other = choose("you/it", replace(EVERYWHERE, server_image="mine:2"), has_artifact=True)
+    assert other == Choice(reference="you/it", fallback=Server(framework="auto", reference="mine:2"))
+    assert resolve(f"{ECR}/xgboost:1", EVERYWHERE, has_artifact=True).reference == ""
