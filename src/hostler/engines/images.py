@@ -45,7 +45,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Choice:
-    """What may run for an image: `server`; else the image itself; else `fallback`; else nothing, and `refusal` says why.
+    """What may run for an image: `server`; else the image itself; else `fallback`; else nothing: `refusal` says why.
 
     One of `server`, `fallback` and `refusal` is set.
     """
