@@ -1,0 +1,1 @@
+"""The Docker engine: containers of images, on the Docker of this machine."""
