@@ -99,13 +99,14 @@ class Engine(Protocol):
         """Return what an instance of this InstanceType may use."""
 
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
-        """Make room for an instance; return the storages of its containers. Raises EngineError.
+        """Make room for an instance's containers that run here; return their storages, in order. Raises EngineError.
 
         What runs of it already, also if an earlier control started it, is left as it is.
         """
 
     async def start(self, id: str) -> InstanceReport:
-        """Start the containers of a prepared instance that were not started yet. Return what runs: each has an address.
+        """Start the containers of a prepared instance that were not started yet. Return what runs: each has an address,
+        but for those that another engine runs.
 
         Raises EngineError; NotStarted if the fault is one container's. A container that ends after its start is
         reported by `list`, and raises nothing here.

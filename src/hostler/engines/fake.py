@@ -35,7 +35,7 @@ class FakeContainer:
 @dataclass(eq=False)
 class _Instance:
     launch: InstanceLaunch
-    rooms: tuple[Room, ...] = ()
+    rooms: dict[int, Room] = field(default_factory=dict)  # of its containers here, by position
     containers: dict[int, FakeContainer] = field(default_factory=dict)  # started and not removed, by position
 
 
@@ -61,6 +61,7 @@ class FakeEngine:
         self.bytes: dict[str, int] = {}  # container id -> memory
         self.ports: dict[str, tuple[int, ...]] = {}  # container id -> ports on which it listens
         self.processor: dict[str, float] = {}  # container id -> seconds of processor time
+        self.mine: Callable[[images.Server], bool] = lambda _: True  # which containers of a launch it runs
         self.pooled = 0
         self.started: list[FakeContainer] = []  # every successful start, in order
         self.stopped: list[tuple[str, float]] = []  # every stop as (instance, grace), in order
@@ -81,9 +82,10 @@ class FakeEngine:
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""
         await self.may_prepare.wait()
-        rooms = await self.rooms.prepare(launch)
+        mine = [n for n, each in enumerate(launch.containers) if each.server is None or self.mine(each.server)]
+        rooms = await self.rooms.prepare(launch, mine)
         instance = self._instances.setdefault(launch.id, _Instance(launch))
-        instance.launch, instance.rooms = launch, rooms
+        instance.launch, instance.rooms = launch, dict(zip(mine, rooms, strict=True))
         return tuple(room.storage for room in rooms)
 
     async def start(self, id: str) -> InstanceReport:
@@ -91,8 +93,16 @@ class FakeEngine:
         if (instance := self._instances.get(id)) is None:
             raise EngineError(f"the instance {id} is not prepared")
         missing = [
-            FakeContainer(room.id, id, position, launch, instance.launch.labels, room.environment or {}, room.server)
-            for position, (room, launch) in enumerate(zip(instance.rooms, instance.launch.containers, strict=True))
+            FakeContainer(
+                room.id,
+                id,
+                position,
+                instance.launch.containers[position],
+                instance.launch.labels,
+                room.environment or {},
+                room.server,
+            )
+            for position, room in instance.rooms.items()
             if position not in instance.containers
         ]
         outcomes = await asyncio.gather(*map(self.run, missing), return_exceptions=True)
@@ -124,7 +134,7 @@ class FakeEngine:
             await asyncio.gather(*(self.halt(f"{id}.{n}", grace) for n in range(len(instance.launch.containers))))
             self._instances.pop(id, None)
         self._reports.pop(id, None)
-        await self.rooms.remove(id)
+        await self.rooms.remove(id, self.mine)
 
     async def halt(self, id: str, grace: float) -> None:
         """End one container, and forget it."""
@@ -229,4 +239,5 @@ class FakeEngine:
 def _seen(container: FakeContainer | None) -> ContainerReport:
     if container is None:
         return ContainerReport()
-    return ContainerReport(container.address, not container.server.command, container.exit)
+    server = container.server
+    return ContainerReport(container.address, bool(server.framework), container.exit, image=server.reference)

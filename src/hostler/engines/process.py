@@ -68,13 +68,18 @@ class ProcessEngine:
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""
         self._launches[launch.id] = launch
-        return tuple(room.storage for room in await self._rooms.prepare(launch))
+        mine = [
+            position
+            for position, container in enumerate(launch.containers)
+            if container.server is None or _mine(container.server)
+        ]
+        return tuple(room.storage for room in await self._rooms.prepare(launch, mine))
 
     async def start(self, id: str) -> InstanceReport:
         """See Engine. Raises NotStarted, after all starts have ended, for the first container that was refused."""
         if (launch := self._launches.get(id)) is None:
             raise EngineError(f"the instance {id} is not prepared")
-        rooms = self._rooms.of(id)
+        rooms = self._rooms_of(id)
         missing = [position for position, room in sorted(rooms.items()) if room.environment is not None]
         spawns = [self._spawn(launch, position, rooms[position]) for position in missing]
         outcomes = await asyncio.gather(*map(self._host.start, spawns), return_exceptions=True)
@@ -93,13 +98,14 @@ class ProcessEngine:
 
     async def stop(self, id: str, grace: float) -> None:
         """See Engine."""
-        if not self._rooms.of(id):
+        if not self._rooms_of(id):
             await self.list()  # perhaps an earlier control started it
-        await asyncio.gather(*(self._host.stop(room.id, grace) for room in self._rooms.of(id).values()))
-        for room in self._rooms.of(id).values():
+        rooms = self._rooms_of(id).values()
+        await asyncio.gather(*(self._host.stop(room.id, grace) for room in rooms))
+        for room in rooms:
             self._children.pop(room.id, None)
         self._launches.pop(id, None)
-        await self._rooms.remove(id)
+        await self._rooms.remove(id, _mine)
 
     async def kill(self, id: str, position: int) -> None:
         """See Engine: SIGKILL for its process and all below it."""
@@ -167,6 +173,9 @@ class ProcessEngine:
         """See Engine: folders that an earlier control was making or removing when it ended."""
         return await self._rooms.sweep(known)
 
+    def _rooms_of(self, id: str) -> dict[int, Room]:
+        return {position: room for position, room in self._rooms.of(id).items() if _mine(room.server)}
+
     def _spawn(self, launch: InstanceLaunch, position: int, room: Room) -> Spawn:
         server, containers = room.server, len(launch.containers)
         note = _Note(
@@ -184,7 +193,7 @@ class ProcessEngine:
 
     def _container(self, id: str, position: int) -> ContainerReport:
         child, room = self._children.get(f"{id}.{position}"), self._rooms.of(id).get(position)
-        if child is None or room is None:
+        if child is None or room is None:  # also one that another engine runs
             return ContainerReport()
         return ContainerReport(child.address, not room.server.command, child.exit, "process")
 
@@ -197,6 +206,11 @@ class ProcessEngine:
                 self._strangers.add(child.id)
                 logger.warning("the host runs %s, which no control started", child.id)
             return None
+
+
+def _mine(server: images.Server) -> bool:
+    """Whether a server runs as a process; else Docker runs its image."""
+    return not server.reference
 
 
 def _memory(pid: int) -> int:

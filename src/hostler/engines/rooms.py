@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +52,15 @@ class Rooms:
         """Return a container's folder."""
         return self._folder / container
 
-    async def prepare(self, launch: InstanceLaunch) -> tuple[Room, ...]:
-        """Make the rooms that an instance has not yet; return all. Raises EngineError."""
+    async def prepare(self, launch: InstanceLaunch, positions: Collection[int] | None = None) -> tuple[Room, ...]:
+        """Make the rooms of these containers (None: of all) that are not there yet; return them. Raises EngineError."""
         rooms = self._rooms.get(launch.id, {})
         made: dict[int, Room] = {}
-        for position, container in enumerate(launch.containers):
+        mine = [*range(len(launch.containers))] if positions is None else sorted(positions)
+        for position in mine:
             if position not in rooms:
-                server = images.resolve(container.image, self.settings, container.has_artifact)
+                container = launch.containers[position]
+                server = container.server or images.resolve(container.image, self.settings, container.has_artifact)
                 room = made[position] = self._room(launch.id, position, server, container.log)
                 room.environment = self._environment(room, container)
         rooms = self._rooms[launch.id] = {**rooms, **made}  # before they are made: `remove` finds what was begun
@@ -69,9 +71,9 @@ class Rooms:
                 raise EngineError(str(error)) from None
             except OSError as error:
                 raise EngineError(f"the container's folder cannot be made: {error.strerror or error}") from None
-        for position, container in enumerate(launch.containers):  # also of a room that was taken over
-            rooms[position].storage.scripts = _names_script(container.environment)
-        return tuple(rooms[position] for position in range(len(launch.containers)))
+        for position in mine:  # also of a room that was taken over
+            rooms[position].storage.scripts = _names_script(launch.containers[position].environment)
+        return tuple(rooms[position] for position in mine)
 
     def adopt(self, instance: str, position: int, server: images.Server, log: str, shown: str) -> None:
         """Take over the room of a container that an earlier control started. `shown`: its folder, as it sees it."""
@@ -81,12 +83,19 @@ class Rooms:
             self.logs.take_over(log)
         rooms[position].storage.shown = shown
 
-    async def remove(self, instance: str) -> None:
-        """Give up an ended instance's artifacts, and remove its folders. Its logs stay."""
-        for room in self._rooms.pop(instance, {}).values():
-            await room.storage.close()
-            self.logs.close(room.log)
-        await asyncio.to_thread(self._remove_folders, instance)
+    async def remove(self, instance: str, mine: Callable[[images.Server], bool] = lambda _: True) -> None:
+        """Give up the artifacts of an instance's ended containers, and remove their folders. Its logs stay.
+
+        `mine`: whether it is so of the containers with this server. The folders of containers without a room go with
+        the last room.
+        """
+        rooms = self._rooms.pop(instance, {})
+        if others := {position: room for position, room in rooms.items() if not mine(room.server)}:
+            self._rooms[instance] = others
+        for position in rooms.keys() - others.keys():
+            await rooms[position].storage.close()
+            self.logs.close(rooms[position].log)
+        await asyncio.to_thread(self._remove_folders, instance, {room.folder.name for room in others.values()})
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """Remove the folders of instances other than these, and than those that have rooms; return their names."""
@@ -112,10 +121,10 @@ class Rooms:
             environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
         return environment
 
-    def _remove_folders(self, instance: str) -> None:
-        """Remove all folders of an instance, also of containers that an earlier control did not start."""
+    def _remove_folders(self, instance: str, kept: Collection[str]) -> None:
+        """Remove the folders of an instance but for these, also of containers that an earlier control did not start."""
         for path in self._folder.glob("*"):
-            if path.name.rpartition(".")[0] == instance:
+            if path.name.rpartition(".")[0] == instance and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _make(self, room: Room, container: ContainerLaunch) -> None:
