@@ -20,6 +20,7 @@ from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.empty_source import EmptySource
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
+from hostler.control import leaving
 from hostler.control.app import create_app
 from hostler.control.collection.collector import Collector
 from hostler.control.collection.invocation_points import TARGETS
@@ -65,8 +66,10 @@ def main() -> None:
 
 
 async def control(run: Path, settings: Settings) -> None:
-    """Serve the API and reconcile until SIGTERM or SIGINT; containers keep running."""
+    """Serve the API and reconcile until SIGTERM or SIGINT; containers keep running, unless hostler ends."""
     stop = asyncio.Event()
+    if leaving.grace(run) is not None:  # this is the last control, which only ends what runs
+        stop.set()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -143,6 +146,7 @@ async def control(run: Path, settings: Settings) -> None:
     link_server.close()
     await asyncio.gather(serving, reconciling, collecting, watching, return_exceptions=True)
     await collector.close()
+    await leaving.leave(run, engine)
     await cache.close()
     host.close()
     metric_thread.close()

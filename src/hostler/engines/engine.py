@@ -152,3 +152,9 @@ class Engine(Protocol):
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """Remove what is left of instances other than these; return its names."""
+
+    async def leave(self, grace: float) -> None:
+        """Stop all instances that would go on without hostler: it ends for good. Nothing else is called after that.
+
+        `grace` as for `stop`. Raises EngineError.
+        """

@@ -197,6 +197,9 @@ class FakeEngine:
         """See Engine."""
         return await self.rooms.sweep(known)
 
+    async def leave(self, grace: float) -> None:
+        """See Engine: nothing goes on without it."""
+
     # --- what happens to containers -----------------------------------------------------------------------------------
 
     def fake(self, id: str) -> FakeContainer | None:

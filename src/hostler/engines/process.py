@@ -173,6 +173,9 @@ class ProcessEngine:
         """See Engine: folders that an earlier control was making or removing when it ended."""
         return await self._rooms.sweep(known)
 
+    async def leave(self, grace: float) -> None:
+        """See Engine: the host ends its children."""
+
     def _rooms_of(self, id: str) -> dict[int, Room]:
         return {position: room for position, room in self._rooms.of(id).items() if _mine(room.server)}
 

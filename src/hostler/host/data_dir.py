@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hostler.engines.docker import house
 from hostler.errors import UserError
 from hostler.settings import Settings, restore
 
@@ -80,7 +81,10 @@ def _abandoned(data: Path) -> bool:
 
 
 def clear_stale(data: Path) -> bool:
-    """Remove a killed host's run folder and its containers' folders. True if there was such a host."""
+    """Remove a killed host's run folder and its containers' folders. True if there was such a host.
+
+    Containers in Docker may live, with their folders mounted. Then control, which asks Docker, removes the others.
+    """
     record = data / "run"
     try:
         run = Path(record.read_text())
@@ -88,7 +92,8 @@ def clear_stale(data: Path) -> bool:
         run = None
     if run is not None and run.name.startswith(_PREFIX) and run.is_absolute() and not run.is_symlink():
         shutil.rmtree(run, ignore_errors=True)
-    shutil.rmtree(data / "containers", ignore_errors=True)
+    if not house.exists(data):
+        shutil.rmtree(data / "containers", ignore_errors=True)
     record.unlink(missing_ok=True)
     (data / "url").unlink(missing_ok=True)
     return run is not None

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 from hostler import contract
 from hostler import settings as settings_module
+from hostler.control import leaving
+from hostler.engines.docker import house
 from hostler.errors import UserError
 from hostler.host import data_dir, listener, namespaces, proxy, sandbox
 from hostler.host.containers import ContainerTable
@@ -163,7 +165,8 @@ class _Host:
             self._folder, self._settings.data, lifeline, reaper, zygote, self._bubblewrap, self._allowed, link.changed
         )
         await link.serve(self._folder / "host.sock", containers)
-        control = self._needed("control", self._spawner(self._programs.control, lifeline), reaper)
+        start_control = self._spawner(self._programs.control, lifeline)
+        control = self._needed("control", start_control, reaper)
         listening = {"--listen": self._sockets.port, "--aws-listen": self._sockets.aws}
         self._gateways = [
             self._needed(name, self._spawner(self._programs.gateway, lifeline, listening, "--name", name), reaper)
@@ -189,7 +192,7 @@ class _Host:
         self._sockets.aws.close()
         await asyncio.gather(*(gateway.stop(drain + 1, self._hurry) for gateway in self._gateways))
         await proxy_process.stop(self._hurry)
-        await control.stop(_LAST_GRACE, self._hurry)
+        await self._end_control(control, start_control, reaper)
         link.close()
         await zygote.stop(self._hurry)
         await containers.stop_all(_LAST_GRACE, self._hurry)
@@ -210,6 +213,32 @@ class _Host:
     def _needed(self, name: str, start: Callable[[], int], reaper: Reaper) -> Respawned:
         """Return a process without which there is no hostler."""
         return Respawned(name, start, reaper, lambda code: self._has_exited(name, code))
+
+    async def _end_control(self, control: Respawned, start: Callable[[], int], reaper: Reaper) -> None:
+        """Stop control, which stops the containers in Docker before it ends: they are no children of the host.
+
+        If it was dead, hung or had to hurry, it has not done so. Then a last control does it, and nothing else.
+        """
+        leaving.announce(self._folder, _LAST_GRACE)
+        docker = house.exists(self._settings.data)
+        patience = leaving.PATIENCE if docker else 0.0
+        await control.stop(_LAST_GRACE + patience, self._hurry)
+        if not docker or control.exit == 0:
+            return
+        leaving.announce(self._folder, 0.0 if self._hurry.is_set() else _LAST_GRACE)
+        ended = asyncio.Event()
+        try:
+            pid = start()
+        except OSError as error:
+            log.error("containers may be left in Docker, which `hostler gc` removes: %s", error.strerror)
+            return
+        reaper.watch(pid, lambda code: ended.set())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), _LAST_GRACE + 2 * patience)
+        if not ended.is_set():
+            kill(pid, signal.SIGKILL)
+            log.error("containers may be left in Docker, which `hostler gc` removes: control does not end")
+            await ended.wait()
 
     def _has_exited(self, name: str, code: int) -> None:
         """Stop hostler if a process exits repeatedly before it was ever ready."""

@@ -26,6 +26,7 @@ class Respawned:
     ) -> None:
         self.name = name
         self.pid = 0  # 0: not running now
+        self.exit: int | None = None  # of the last run; None while it runs
         self._start = start
         self._reaper = reaper
         self._ended = ended
@@ -45,6 +46,7 @@ class Respawned:
             log.warning("%s could not be started: %s", self.name, error.strerror)
             self._start_later()
             return
+        self.exit = None
         self._ended_event.clear()
         self._reaper.watch(self.pid, self._has_ended)
 
@@ -59,7 +61,7 @@ class Respawned:
             await self._ended_event.wait()
 
     def _has_ended(self, code: int) -> None:
-        self.pid = 0
+        self.pid, self.exit = 0, code
         self._ended_event.set()
         if not self._stopped:
             log.warning("%s ended (%s) and is started again", self.name, exit_words(code))

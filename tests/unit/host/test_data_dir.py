@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hostler import settings
+from hostler.engines.docker.house import open_house
 from hostler.errors import UserError
 from hostler.host import data_dir, listener
 
@@ -149,3 +150,10 @@ def test_those_that_killed_hosts_left_are_removed_but_never_one_that_is_in_use_o
         assert not folders["left"].exists()
         assert all(folders[name].exists() for name in ("new", "used", "foreign"))
     os.close(locks["used"])
+
+
+def test_containers_folders_stay_once_docker_was_used_which_may_have_them_mounted(tmp_path: Path) -> None:
+    (tmp_path / "containers" / "one").mkdir(parents=True)
+    open_house(tmp_path)
+    data_dir.clear_stale(tmp_path)
+    assert (tmp_path / "containers" / "one").is_dir()

@@ -144,6 +144,9 @@ class ToyEngine:
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         return ()
 
+    async def leave(self, grace: float) -> None:
+        pass
+
     async def crash(self, id: str) -> None:
         """End an instance's first container."""
         self._servers[id][0].exit = 3

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def read_id(data: Path) -> str:
 
 def _make(data: Path) -> str:
     """Write a new house. The file is complete as soon as it is there, and stays, before anything has its id."""
-    id, new = secrets.token_hex(6), data / f"{_FILE}.new"
+    id, new = os.urandom(6).hex(), data / f"{_FILE}.new"
     with open(new, "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(msgspec.json.encode(_Note(id, str(data), os.fstat(file.fileno()).st_ino)))
