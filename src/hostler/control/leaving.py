@@ -1,8 +1,8 @@
 """The end of hostler, of which control must know: containers in Docker are no children of the host, and outlive it.
 
-A control that ends by itself, or is killed, leaves them running for the next one. Only when a file in the run folder says
-that hostler ends does control stop them. The host writes that file; control may be dead at that moment, and so the
-host then starts a last one, which does nothing else.
+A control that ends by itself, or is killed, leaves them running for the next one. Only when a file in the run folder
+says that hostler ends does control stop them. The host writes that file; control may be dead at that moment, and so
+the host then starts a last one, which does nothing else.
 """
 
 from __future__ import annotations
