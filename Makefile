@@ -6,13 +6,14 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure images bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make slow    the tests that take minutes"
+	@echo "make images  build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
@@ -89,6 +90,9 @@ versions: $(VERSIONS:%=$(VENV)/%/.installed)
 slow: $(TESTED)
 	$(TEST) -m slow
 
+images: $(VENV)/.test
+	$(BIN)/python tests/docker_rig.py
+
 mutants: $(VENV)/.test
 	$(BIN)/python tools/mutants.py
 
@@ -121,8 +125,8 @@ goals: $(VENV)/.test
 rest: $(VENV)/.test
 	$(BIN)/python bench/rest.py
 
-LOCK = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11 \
-	--extra demo --group build pyproject.toml
+LOCK_OF_IMAGES = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11
+LOCK = $(LOCK_OF_IMAGES) --extra demo --group build pyproject.toml
 SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --extra docker
 lock: $(VENV)/.test
 	$(PIP) uv
@@ -130,6 +134,7 @@ lock: $(VENV)/.test
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
 	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk2 --output-file requirements/sdk2.txt
 	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk3 --output-file requirements/sdk3.txt
+	$(LOCK_OF_IMAGES) --constraint requirements/test.txt --upgrade --group images --output-file requirements/images.txt
 	cd requirements/javascript && npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	$(LOCK) --upgrade --resolution lowest-direct $(SERVERS) --group oldest --output-file requirements/oldest.txt
 

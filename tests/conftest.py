@@ -22,6 +22,8 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
+import docker_rig
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in hostler's servers; on a busy machine XGBoost's threads wait long
 
 # The time of an example depends on the machine's load, not on the code.
@@ -39,6 +41,7 @@ _TRIALS = {
 # read when they were made; before NumPy 2 the toolkit's text was bytes.
 _NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}
 _JAVASCRIPT = "javascript"  # AWS's SDK for it
+_DOCKER = "docker"  # one that answers, and can be given images
 _PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
 
@@ -65,6 +68,8 @@ def _missing(name: str) -> str:
     if name == _JAVASCRIPT:
         installed = (Path(__file__).parents[1] / ".venv" / "javascript" / "node_modules").is_dir()
         return "" if installed else "AWS's JavaScript SDK is not installed: make .venv/javascript/.installed"
+    if name == _DOCKER:
+        return docker_rig.missing()
     if package := _NEWEST.get(name):
         return _older(package)
     if name in _PACKAGES:
@@ -100,7 +105,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Apply a test's markers `require` before its fixtures run."""
+    """Apply a test's markers `require` and `docker` before its fixtures run."""
+    if item.get_closest_marker(_DOCKER):
+        _require(_DOCKER)
     for marker in item.iter_markers("require"):
         _require(*marker.args)
 
@@ -116,9 +123,8 @@ def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
     required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
     for name in required:
-        if name not in (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT):
-            known = ", ".join((*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT))
-            raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {known}")
+        if name not in (known := (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT, _DOCKER)):
+            raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {', '.join(known)}")
         if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))
 

@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def listen(port: int) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
     print("serving on port", server.server_port, flush=True)
     server.serve_forever()
 

@@ -43,6 +43,7 @@ class Host:
             "PYTHONPATH": f"{SOURCE}:{STANDINS.parent}",
             "HOSTLER_DATA": str(self.data),
             "HOSTLER_PORT": "0",
+            "HOSTLER_ENGINE": "process",
             "SECRET_OF_THE_HOST": "not for containers",
             **environment,
         }

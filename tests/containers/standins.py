@@ -31,7 +31,7 @@ def command() -> None:
     assert sys.argv[-1] == contract.SERVE
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(os.environ[contract.ENV_BIND_TO_PORT])))
+    listener.bind(("0.0.0.0", int(os.environ[contract.ENV_BIND_TO_PORT])))
     _behave(listener)
 
 

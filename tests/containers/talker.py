@@ -29,4 +29,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print("Serving.", flush=True)
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+ThreadingHTTPServer(("0.0.0.0", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()

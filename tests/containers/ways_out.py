@@ -81,4 +81,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["serve"]:
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+    ThreadingHTTPServer(("0.0.0.0", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()

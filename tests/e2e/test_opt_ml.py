@@ -128,7 +128,12 @@ def test_a_container_finds_its_files_and_goes_on_when_control_was_killed(hostler
 
 def test_where_namespaces_are_refused_scripts_run_as_before_and_start_says_so(tmp_path: Path) -> None:
     command = [*REFUSING, *up(tmp_path / "data")]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HOSTLER_BUBBLEWRAP": "off"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "HOSTLER_BUBBLEWRAP": "off",
+        "HOSTLER_ENGINE": "process",
+    }
     process = HostlerProcess(command, environment, tmp_path, tmp_path / "output")
     try:
         url = process.wait_until_ready(60)
