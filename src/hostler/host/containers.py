@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from hostler.host.reaper import Reaper
 from hostler.host.respawn import exit_words, wait_unless_hurried
 from hostler.host.zygote import Fork
 from hostler.host.zygote_client import ONE_THREAD, ZygoteClient
+from hostler.processes import relay
 from hostler.processes.tree import kill
 from hostler.wire.host_messages import Child, Spawn
 
@@ -33,7 +33,6 @@ log = logging.getLogger("hostler.host")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")  # the variables that a container inherits
-_BACKLOG = 4096  # connections that wait for an isolated container's relay
 
 
 class Container:
@@ -182,9 +181,9 @@ class ContainerTable:
             output = os.open(spawn.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             opened.callback(os.close, output)
             if self._bubblewrap:
-                listener = opened.enter_context(_listening(f"{sockets}/s")) if spawn.isolated else None
-                relay = sandbox.Relay(listener.fileno(), port, self._lifeline) if listener else None
-                walls = sandbox.Walls(folder, (self._data, self._run), spawn.tmpfs, relay)
+                listener = opened.enter_context(relay.listen(f"{sockets}/s")) if spawn.isolated else None
+                relayed = sandbox.Relay(listener.fileno(), port, self._lifeline) if listener else None
+                walls = sandbox.Walls(folder, (self._data, self._run), spawn.tmpfs, relayed)
                 pid = sandbox.start_wrapped(command, _checked(environment), output, walls)
             else:
                 pid = sandbox.start_shimmed(command, _checked(environment), folder, output, self._lifeline)
@@ -223,18 +222,6 @@ class ContainerTable:
         sockets.mkdir(parents=True)
         (sockets / "tmp").symlink_to(temporary)
         return sockets
-
-
-def _listening(path: str) -> socket.socket:
-    """Return a listening unix socket at the path."""
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(path)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _inherited() -> dict[str, str]:

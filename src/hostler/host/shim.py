@@ -17,8 +17,9 @@ import signal
 import socket
 import sys
 
-from hostler.host import namespaces, relay
+from hostler.host import namespaces
 from hostler.host.sandbox import Plan, terminate_wrapped
+from hostler.processes import relay
 from hostler.processes.tree import adopt_orphans, end_descendants, kill, reap
 
 

@@ -1,16 +1,48 @@
-"""The relay: it passes bytes between a unix socket of the machine and a port of the loopback of its own network.
+"""The relay: it passes bytes between unix sockets of the machine and ports of the loopback of its own network.
 
-So a command without a network gets calls: the socket is a file, and the relay runs in the command's network namespace.
+So a command without a network gets calls: a socket is a file, and the relay runs in the command's network namespace.
+
+Run as `python relay.py FOLDER PORT...`, it serves FOLDER/0/s, FOLDER/1/s and so on until SIGTERM, one for each port;
+these folders are there. It imports the standard library alone: in a container there may be nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 import threading
 
 _PIECE = 65_536  # bytes passed on at a time
+_BACKLOG = 4096  # connections that wait
+
+
+def main(folder: str, *ports: str) -> None:
+    """Relay the sockets of the folder to these ports, in their order. Raises OSError."""
+    listeners = [(listen(f"{folder}/{position}/s"), int(port)) for position, port in enumerate(ports)]
+
+    async def serve() -> None:
+        await asyncio.gather(*(_serve(*listener) for listener in listeners))
+
+    asyncio.run(serve())
+
+
+def listen(path: str) -> socket.socket:
+    """Return a socket that listens there, in the place of one that an earlier relay left. Raises OSError.
+
+    Whoever finds the path can connect: the socket gets its name when it listens.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(f"{path}~")
+        listener.listen(_BACKLOG)
+        os.replace(f"{path}~", path)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def start(listener: socket.socket, port: int) -> None:
@@ -52,3 +84,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(_PIECE):
             writer.write(data)
             await writer.drain()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
