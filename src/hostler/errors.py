@@ -96,6 +96,10 @@ class EngineError(HostlerError):
     """The engine could not carry out a request (prepare, start, stop, list)."""
 
 
+class ImageMissing(EngineError):
+    """An image is not there and could not be pulled. The message says why, and what helps."""
+
+
 class NotStarted(EngineError):
     """A container of an instance could not be started. `position`: in the instance's launch, from 0."""
 

@@ -34,6 +34,18 @@ class Reference(NamedTuple):
         """By which an image is pulled: its digest, else its tag."""
         return self.digest or self.tag
 
+    @property
+    def full(self) -> str:
+        """The name with its registry, and with the folder `library` of what Docker Hub itself publishes."""
+        if self.registry != HUB:
+            return self.name
+        path = self.name.removeprefix(f"{HUB}/")
+        return f"{HUB}/{path if '/' in path else f'library/{path}'}"
+
+    def __str__(self) -> str:
+        """Return it as it came, without a tag that a digest makes void."""
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+
 
 def parse(text: str) -> Reference:
     """Take a reference apart. Raises ValueError with the reason if it is none."""

@@ -1,0 +1,191 @@
+"""The images of one Docker: whether one is there, what it is, and its pull, once for all who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiodocker import Docker
+from aiodocker.exceptions import DockerError
+
+from hostler.engines import references
+from hostler.engines.docker import credentials, pull_failures
+from hostler.engines.docker.pull_progress import PullProgress
+from hostler.engines.references import Reference
+from hostler.errors import EngineError
+
+_ANSWER_TIME = 10.0  # seconds for an answer that Docker gives without any registry
+
+Say = Callable[[str], None]  # is told how far a pull has come, in words
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that Docker has."""
+
+    id: str  # by which a container of just this image is made
+    resolved: str  # repository@sha256:…; the id if it never was in a registry under its name
+    labels: Mapping[str, str]
+    platform: str  # such as linux/amd64
+    machine: str  # Docker's own platform
+    program: tuple[str, ...]  # ENTRYPOINT, before the word `serve` takes the place of CMD
+    user: str
+    size: int  # bytes
+
+
+@dataclass
+class _Pull:
+    task: asyncio.Task[None]
+    waiting: list[Say] = field(default_factory=list)
+    said: str = ""
+
+
+class Images:
+    """Sends requests about images to Docker, and has it send them to registries."""
+
+    def __init__(self, docker: Docker) -> None:
+        self._docker = docker
+        self._pulls: dict[str, _Pull] = {}
+        self._machine = ""
+
+    async def get(self, image: str, say: Say) -> Image:
+        """Return an image: the one that Docker has, else after a pull, of which `say` is told.
+
+        Many who wait for one image wait for one pull; it is cancelled when nobody waits any more. Raises EngineError;
+        ImageMissing if the pull failed.
+        """
+        reference = references.parse(image)
+        if (found := await self.present(image)) is not None:
+            return found
+        key = str(reference)
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = self._begin(reference)
+        pull.waiting.append(say)
+        say(pull.said)
+        try:
+            await asyncio.shield(pull.task)
+        finally:
+            pull.waiting.remove(say)
+            if not pull.waiting and self._pulls.get(key) is pull:
+                del self._pulls[key]
+                pull.task.cancel()
+        if (found := await self.present(image)) is None:
+            raise pull_failures.docker_gone(image)
+        return found
+
+    async def present(self, image: str) -> Image | None:
+        """Return what an image is, if Docker has it. Raises EngineError."""
+        reference = references.parse(image)
+        try:
+            async with asyncio.timeout(_ANSWER_TIME):
+                self._machine = self._machine or await self._platform()
+                found = await self._docker.images.inspect(str(reference))
+        except TimeoutError:
+            raise EngineError(f"Docker did not say within {_ANSWER_TIME:g} seconds whether it has {image}.") from None
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise EngineError(f"Docker cannot be asked for the image {image}: {error.message}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineError(f"Docker cannot be asked for the image {image}: {error}") from None
+        return _described(reference, found, self._machine)
+
+    # --- a pull ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, reference: Reference) -> _Pull:
+        task = asyncio.create_task(self._pull(reference), name=f"pull {reference}")
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # also if nobody waits any more
+        return _Pull(task, said=str(PullProgress(str(reference))))
+
+    async def _pull(self, reference: Reference) -> None:
+        """Pull. Raises ImageMissing. A cancelled pull closes its connection, which has Docker cancel it."""
+        image = str(reference)
+        login = await credentials.find(reference.registry)
+        progress = PullProgress(image)
+        status, message = 0, ""
+        try:
+            async for report in self._stream(reference, login.header):
+                status, message = report.get("status_code", status), report.get("error", "")
+                if message:
+                    break
+                progress.take(report)
+                self._tell(image, str(progress))
+        except (aiohttp.ClientError, OSError):
+            raise pull_failures.docker_gone(image) from None
+        if message:
+            raise pull_failures.failure(
+                image, status, message, self._machine, login.problem, had_credentials=bool(login.header)
+            )
+
+    async def _stream(self, reference: Reference, header: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the messages of a pull. The last one of a pull that failed has `error`, and perhaps `status_code`.
+
+        aiodocker's own pull takes an end of Docker for the end of the pull, and leaves its connection open.
+        """
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/images/create"
+        query = {"fromImage": reference.full, "tag": reference.version}
+        headers = {"X-Registry-Auth": header} if header else {}
+        forever = aiohttp.ClientTimeout(sock_connect=_ANSWER_TIME)
+        async with self._docker.session.post(url, params=query, headers=headers, timeout=forever) as response:
+            if response.status >= 400:
+                yield {"status_code": response.status, "error": _message(await response.read())}
+                return
+            async for line in response.content:
+                if isinstance(message := _decoded(line), dict):
+                    if error := message.get("error"):
+                        message["error"] = str(error)
+                    yield message
+
+    def _tell(self, key: str, text: str) -> None:
+        pull = self._pulls.get(key)
+        if pull is not None and text != pull.said:
+            pull.said = text
+            for say in pull.waiting:
+                say(text)
+
+    async def _platform(self) -> str:
+        version = await self._docker.version()
+        return f"{version.get('Os', 'linux')}/{version.get('Arch', '')}"
+
+
+def _described(reference: Reference, found: Mapping[str, Any], machine: str) -> Image:
+    config = found.get("Config") or {}
+    digest = next(filter(None, (_digest(entry, reference) for entry in found.get("RepoDigests") or ())), "")
+    variant = f"/{found['Variant']}" if found.get("Variant") else ""
+    return Image(
+        id=found["Id"],
+        resolved=f"{reference.name}@{digest}" if digest else found["Id"],
+        labels=config.get("Labels") or {},
+        platform=f"{found.get('Os', 'linux')}/{found.get('Architecture', '')}{variant}",
+        machine=machine,
+        program=tuple(config.get("Entrypoint") or ()),
+        user=config.get("User") or "",
+        size=found.get("Size") or 0,
+    )
+
+
+def _digest(entry: str, reference: Reference) -> str:
+    """Return the digest of repository@digest if it is the reference's repository."""
+    try:
+        parsed = references.parse(entry)
+    except ValueError:
+        return ""
+    return parsed.digest if parsed.full == reference.full else ""
+
+
+def _message(body: bytes) -> str:
+    decoded = _decoded(body)
+    text = decoded.get("message") if isinstance(decoded, dict) else body.decode(errors="replace")
+    return str(text).strip() or "nothing"
+
+
+def _decoded(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

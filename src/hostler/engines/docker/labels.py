@@ -1,0 +1,28 @@
+"""The labels that SageMaker needs of an image: for several models, and for standing beside other containers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MULTI_MODEL = "com.amazonaws.sagemaker.capabilities.multi-models"
+BIND_TO_PORT = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
+
+
+def missing(labels: Mapping[str, str], *, multi_model: bool, alone: bool) -> tuple[str, ...]:
+    """Return the names of the labels that a container's image lacks (§3, rule 8)."""
+    needed = [MULTI_MODEL] if multi_model else []
+    if not alone:
+        needed.append(BIND_TO_PORT)
+    return tuple(label for label in needed if labels.get(label, "").lower() != "true")
+
+
+def sentence(image: str, lacking: tuple[str, ...]) -> str:
+    """Return AWS's sentence for an image that lacks labels."""
+    named = ", ".join(f"{label}=true" for label in lacking)
+    return f"Your Ecr Image {image} does not contain required {named} Docker label(s)."
+
+
+def advice(lacking: tuple[str, ...]) -> str:
+    """Return the lines for the image's Dockerfile."""
+    lines = ", ".join(f"LABEL {label}=true" for label in lacking)
+    return f"Its Dockerfile needs: {lines}"

@@ -1,0 +1,68 @@
+"""How far a pull has come, from the messages of Docker's stream. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class PullProgress:
+    """Adds up the layers of one pull. Layers whose size is not known yet count as large as the known ones."""
+
+    def __init__(self, image: str) -> None:
+        self._image = image
+        self._sizes: dict[str, int] = {}  # bytes, by layer; 0: not known yet
+        self._loaded: dict[str, int] = {}  # bytes that came
+        self._unpacked: dict[str, int] = {}
+        self._there: set[str] = set()  # layers that Docker has from other images
+        self._percent = 0
+        self._trying_again = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers that were pulled, as they came."""
+        return sum(self._sizes.values())
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take note of a message."""
+        status, layer = str(message.get("status", "")), str(message.get("id", ""))
+        detail = message.get("progressDetail")
+        current, total = _bytes(detail, "current"), _bytes(detail, "total")
+        self._trying_again = status.startswith("Retrying")
+        if status in ("Pulling fs layer", "Waiting") or self._trying_again:
+            self._sizes.setdefault(layer, 0)
+        elif status == "Already exists":
+            self._there.add(layer)
+            self._sizes.pop(layer, None)
+        elif status == "Downloading":
+            self._sizes[layer] = max(total, current)
+            self._loaded[layer] = current
+        elif status == "Download complete":
+            self._loaded[layer] = self._sizes.setdefault(layer, 0)
+        elif status == "Extracting":
+            self._sizes[layer] = max(total, self._sizes.get(layer, 0))
+            self._loaded[layer] = self._sizes[layer]
+            self._unpacked[layer] = current
+        elif status == "Pull complete":
+            self._loaded[layer] = self._unpacked[layer] = self._sizes.setdefault(layer, 0)
+
+    def __str__(self) -> str:
+        """Return it for people: `pulling x: 45 %`, then `unpacking x: 10 %`. Within each the figure never falls."""
+        if self._trying_again:
+            return f"pulling {self._image}: {self._percent} %, trying again after the connection broke"
+        if self._sizes and all(layer in self._loaded for layer in self._sizes) and self._share(self._loaded) >= 1:
+            return f"unpacking {self._image}: {int(100 * self._share(self._unpacked))} %"
+        self._percent = max(self._percent, int(100 * self._share(self._loaded)))
+        return f"pulling {self._image}: {self._percent} %"
+
+    def _share(self, done: Mapping[str, int]) -> float:
+        known = [size for size in self._sizes.values() if size]
+        if not known:
+            return 0.0
+        unknown = sum(1 for layer, size in self._sizes.items() if not size and layer not in self._loaded)
+        return sum(done.values()) / (sum(known) + unknown * sum(known) / len(known))
+
+
+def _bytes(detail: object, name: str) -> int:
+    value = detail.get(name) if isinstance(detail, dict) else 0
+    return value if isinstance(value, int) and value > 0 else 0

@@ -1,0 +1,34 @@
+"""The labels that SageMaker needs of an image."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostler.engines.docker import labels
+
+BOTH = {labels.MULTI_MODEL: "true", labels.BIND_TO_PORT: "true"}
+
+
+@pytest.mark.parametrize(
+    ("has", "multi_model", "alone", "lacking"),
+    [
+        ({}, False, True, ()),
+        ({}, True, True, (labels.MULTI_MODEL,)),
+        ({}, False, False, (labels.BIND_TO_PORT,)),
+        ({}, True, False, (labels.MULTI_MODEL, labels.BIND_TO_PORT)),
+        ({labels.MULTI_MODEL: "false"}, True, True, (labels.MULTI_MODEL,)),
+        (BOTH, True, False, ()),
+    ],
+)
+def test_several_models_and_several_containers_need_a_label_each(
+    has: dict[str, str], multi_model: bool, alone: bool, lacking: tuple[str, ...]
+):
+    assert labels.missing(has, multi_model=multi_model, alone=alone) == lacking
+
+
+def test_the_sentence_is_awss():
+    assert labels.sentence("me/it:1", (labels.MULTI_MODEL,)) == (
+        "Your Ecr Image me/it:1 does not contain required com.amazonaws.sagemaker.capabilities.multi-models=true Docker"
+        " label(s)."
+    )
+    assert "LABEL com.amazonaws.sagemaker.capabilities.multi-models=true" in labels.advice((labels.MULTI_MODEL,))
