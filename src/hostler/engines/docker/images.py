@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
@@ -153,19 +154,41 @@ class Images:
         return f"{version.get('Os', 'linux')}/{version.get('Arch', '')}"
 
 
-def _described(reference: Reference, found: Mapping[str, Any], machine: str) -> Image:
-    config = found.get("Config") or {}
-    digest = next(filter(None, (_digest(entry, reference) for entry in found.get("RepoDigests") or ())), "")
-    variant = f"/{found['Variant']}" if found.get("Variant") else ""
+class _Config(msgspec.Struct, rename="pascal"):
+    labels: dict[str, str] | None = None
+    entrypoint: list[str] | None = None
+    user: str = ""
+
+
+class _Inspected(msgspec.Struct, rename="pascal"):
+    """What is read of Docker's answer about an image."""
+
+    id: str
+    repo_digests: list[str] | None = None
+    config: _Config | None = None
+    os: str = "linux"
+    architecture: str = ""
+    variant: str = ""
+    size: int = 0
+
+
+def _described(reference: Reference, found: object, machine: str) -> Image:
+    """Raises EngineError."""
+    try:
+        inspected = msgspec.convert(found, _Inspected)
+    except msgspec.ValidationError as error:
+        raise EngineError(f"What Docker says of the image {reference} cannot be read: {error}") from None
+    config = inspected.config or _Config()
+    digest = next(filter(None, (_digest(entry, reference) for entry in inspected.repo_digests or ())), "")
     return Image(
-        id=found["Id"],
-        resolved=f"{reference.name}@{digest}" if digest else found["Id"],
-        labels=config.get("Labels") or {},
-        platform=f"{found.get('Os', 'linux')}/{found.get('Architecture', '')}{variant}",
+        id=inspected.id,
+        resolved=f"{reference.name}@{digest}" if digest else inspected.id,
+        labels=config.labels or {},
+        platform="/".join(filter(None, (inspected.os, inspected.architecture, inspected.variant))),
         machine=machine,
-        program=tuple(config.get("Entrypoint") or ()),
-        user=config.get("User") or "",
-        size=found.get("Size") or 0,
+        program=tuple(config.entrypoint or ()),
+        user=config.user,
+        size=inspected.size,
     )
 
 
