@@ -150,8 +150,13 @@ class Images:
                 say(text)
 
     async def _platform(self) -> str:
-        version = await self._docker.version()
-        return f"{version.get('Os', 'linux')}/{version.get('Arch', '')}"
+        version = msgspec.convert(await self._docker.version(), _Version)
+        return f"{version.os}/{version.arch}"
+
+
+class _Version(msgspec.Struct, rename="pascal"):
+    os: str = "linux"
+    arch: str = ""
 
 
 class _Config(msgspec.Struct, rename="pascal"):
