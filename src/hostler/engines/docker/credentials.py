@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hostler.engines.references import HUB
 
 _HUB_KEY = "https://index.docker.io/v1/"  # the Hub's name in the configuration
@@ -33,6 +35,13 @@ class Credentials:
 
     header: str = field(default="", repr=False)
     problem: str = ""
+
+
+class _Answer(msgspec.Struct, rename="pascal"):
+    """A helper's."""
+
+    username: str
+    secret: str
 
 
 async def find(registry: str, environ: Mapping[str, str] = os.environ) -> Credentials:
@@ -75,13 +84,12 @@ def _of_helper(name: str, key: str, environ: Mapping[str, str]) -> Credentials:
     if b"credentials not found" in done.stdout:
         return Credentials()
     try:
-        answer = json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+        answer = msgspec.json.decode(done.stdout if done.returncode == 0 else b"", type=_Answer)
+    except msgspec.DecodeError:
         return Credentials(problem=f"The program {program}, which the Docker configuration names, gave none.")
-    user, secret = str(answer.get("Username", "")), str(answer.get("Secret", ""))
-    return _header(key, {"identitytoken": secret} if user == _TOKEN else {"username": user, "password": secret})
+    if answer.username == _TOKEN:
+        return _header(key, {"identitytoken": answer.secret})
+    return _header(key, {"username": answer.username, "password": answer.secret})
 
 
 def _of_file(auths: object, key: str) -> Credentials:
