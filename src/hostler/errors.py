@@ -96,8 +96,12 @@ class EngineError(HostlerError):
     """The engine could not carry out a request (prepare, start, stop, list)."""
 
 
+class EngineAway(EngineError):
+    """The engine cannot be asked just now: nothing follows for what it runs."""
+
+
 class ImageMissing(EngineError):
-    """An image is not there and could not be pulled. The message says why, and what helps."""
+    """An image is not here and cannot be pulled. The message says why, and what helps."""
 
 
 class NotStarted(EngineError):

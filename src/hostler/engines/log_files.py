@@ -158,6 +158,11 @@ class LogFiles:
             self._opened(stream, path)
         return path
 
+    def say(self, stream: str, line: str) -> None:
+        """Add a line of hostler's own to a container's output, if there is room on the disk."""
+        with contextlib.suppress(OSError), self.path(stream).open("a") as file:
+            file.write(f"hostler: {line}\n")
+
     def take_over(self, stream: str) -> None:
         """Open a stream whose container runs already. That goes on, whatever becomes of its log."""
         try:

@@ -52,6 +52,11 @@ class Rooms:
         """Return a container's folder."""
         return self._folder / container
 
+    def strange(self, instance: str) -> set[int]:
+        """Return the positions of an instance's folders that have no room: an earlier control has made them. Blocks."""
+        names = (path.name.rpartition(".") for path in self._folder.glob(f"{instance}.*"))
+        return {int(end) for begin, _, end in names if begin == instance and end.isdecimal()} - self.of(instance).keys()
+
     async def prepare(self, launch: InstanceLaunch, positions: Collection[int] | None = None) -> tuple[Room, ...]:
         """Make the rooms of these containers (None: of all) that are not there yet; return them. Raises EngineError."""
         rooms = self._rooms.get(launch.id, {})
