@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
@@ -47,11 +48,11 @@ _OUTSIDE = (
 class ImageEngine(Engine, Protocol):
     """An engine that runs images."""
 
-    async def provide(self, reference: str) -> None:
-        """Return once an image is here, pulled if need be. Raises EngineError, with the reason in a sentence."""
+    async def provide(self, reference: str, say: Callable[[str], None]) -> None:
+        """Return once an image is here, pulled if need be: `say` is told how far that is, in words.
 
-    def progress(self, reference: str) -> str:
-        """Return how far the pull of an image is, as part of a sentence; empty if it is not being pulled."""
+        Raises ImageMissing; EngineAway.
+        """
 
     async def close(self) -> None:
         """Close all connections; the containers run on."""
@@ -61,7 +62,7 @@ class _Waiting(NamedTuple):
     """An instance that waits for images, which may have to be pulled, or for the word of Docker."""
 
     launch: InstanceLaunch
-    references: set[str]
+    said: dict[str, str]  # by image: how far its pull is
 
 
 class Both:
@@ -162,7 +163,7 @@ class Both:
             reports += await self._list.get()
             if self._list.answered:
                 self._heard.set()
-            elif now < self._listed + RETURNS:
+            elif not self._heard.is_set() and now < self._listed + RETURNS:
                 raise EngineAway(self._list.away)
         by_id: defaultdict[str, list[InstanceReport]] = defaultdict(list)
         for report in reports:
@@ -299,17 +300,16 @@ class Both:
     async def _provided(self, launch: InstanceLaunch, server: Server) -> Server:
         """Return the server once its image is here. Raises EngineError."""
         if server.reference:
-            self._waits(launch).references.add(server.reference)
-            await (await self._open()).provide(server.reference)
+            say = partial(self._waits(launch).said.__setitem__, server.reference)
+            await (await self._open()).provide(server.reference, say)
         return server
 
     def _waits(self, launch: InstanceLaunch) -> _Waiting:
-        return self._waiting.setdefault(launch.id, _Waiting(launch, set()))
+        return self._waiting.setdefault(launch.id, _Waiting(launch, {}))
 
     def _not_yet(self, waiting: _Waiting) -> InstanceReport:
         """Return the report of an instance that waits for images, or for Docker."""
-        progress = [self._docker.progress(image) for image in sorted(waiting.references)] if self._docker else []
-        trouble = ", ".join(filter(None, progress)) or self._list.away
+        trouble = ", ".join(waiting.said.values()) or self._list.away
         launch = waiting.launch
         return InstanceReport(launch.id, launch.labels, (ContainerReport(),) * len(launch.containers), trouble)
 

@@ -17,7 +17,7 @@ from hostler.engines import references
 from hostler.engines.docker import credentials, pull_failures
 from hostler.engines.docker.pull_progress import PullProgress
 from hostler.engines.references import Reference
-from hostler.errors import EngineError
+from hostler.errors import EngineAway, EngineError
 
 _ANSWER_TIME = 10.0  # seconds for an answer that Docker gives without any registry
 
@@ -87,13 +87,13 @@ class Images:
                 self._machine = self._machine or await self._platform()
                 found = await self._docker.images.inspect(str(reference))
         except TimeoutError:
-            raise EngineError(f"Docker did not say within {_ANSWER_TIME:g} seconds whether it has {image}.") from None
+            raise EngineAway(f"Docker did not say within {_ANSWER_TIME:g} seconds whether it has {image}.") from None
         except DockerError as error:
             if error.status == 404:
                 return None
-            raise EngineError(f"Docker cannot be asked for the image {image}: {error.message}") from None
+            raise EngineAway(f"Docker cannot be asked for the image {image}: {error.message}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise EngineError(f"Docker cannot be asked for the image {image}: {error}") from None
+            raise EngineAway(f"Docker cannot be asked for the image {image}: {error}") from None
         return _described(reference, found, self._machine)
 
     # --- a pull ---------------------------------------------------------------------------------------------------
