@@ -18,8 +18,10 @@ import math
 import os
 import socket
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from hostler.wire.http_phases import BODY, CLOSING, ENDING, HANDLING, HEAD, IDLE, LINGERING, LOST, NAMES
 from hostler.wire.http_reader import PIPELINED_BYTES, ConnectionLimits, RequestReader
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 Refusal = Callable[[int, str], tuple[bytes, str, Headers]]
 
 _BACKLOG = 4096
+# Since Python 3.13 a server that closes removes its unix socket's file, by default: also where others serve the socket.
+_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 _TICK = 0.5  # seconds between two sweeps
 
 
@@ -380,9 +384,9 @@ async def serve(
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
                 os.unlink(path)
-        listener = await loop.create_unix_server(connection, path, backlog=_BACKLOG)
+        listener = await loop.create_unix_server(connection, path, backlog=_BACKLOG, **_KEEP_FILE)
     elif sock is not None and sock.family == socket.AF_UNIX:
-        listener = await loop.create_unix_server(connection, sock=sock, backlog=_BACKLOG)
+        listener = await loop.create_unix_server(connection, sock=sock, backlog=_BACKLOG, **_KEEP_FILE)
     elif sock is not None:
         listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
     else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -531,3 +532,18 @@ async def test_a_cut_answer_breaks_the_connection() -> None:
         peer.send(request())
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await peer.reader.readexactly(1000)
+
+
+@pytest.mark.uvloop
+async def test_a_server_that_closes_leaves_the_file_of_a_socket_that_another_serves() -> None:
+    with tempfile.TemporaryDirectory(prefix="hw", dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as listening:
+        path = Path(folder) / "s"
+        listening.bind(str(path))
+        listening.listen()
+        one, other = [await serve(echo, sock=listening.dup()) for _ in range(2)]
+        await one.close()
+        peer = Peer(*await asyncio.open_unix_connection(str(path)))
+        peer.send(request(b"still served"))
+        assert await peer.until(b"still served")
+        peer.writer.close()
+        await other.close()
