@@ -316,6 +316,13 @@ def test_an_iterator_also_a_responses_is_sent_piece_by_piece() -> None:
 
 
 def test_a_response_has_flasks_members() -> None:
+    phrases = [Response(status=status).status for status in (413, 414, 416, 499)]
+    assert phrases == [
+        "413 REQUEST ENTITY TOO LARGE",
+        "414 REQUEST URI TOO LONG",
+        "416 REQUESTED RANGE NOT SATISFIABLE",
+        "499 UNKNOWN",
+    ]
     response = Response("täg", 422, mimetype="text/plain")
     assert (response.status, response.mimetype, response.content_type) == (
         "422 UNPROCESSABLE ENTITY", "text/plain", "text/plain; charset=utf-8",

@@ -17,6 +17,13 @@ from hostler.servers.frameworks.predictor import Reply, Stream
 
 _HTML = "text/html"
 _WITH_CHARSET = ("application/javascript", "application/ecmascript", "application/sql", "application/xml")
+# Werkzeug's, where Python has others: some only since 3.13.
+_PHRASES = {
+    413: "Request Entity Too Large",
+    414: "Request URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
 _OF_THE_CONNECTION = ("connection", "content-length", "content-type", "date", "server", "transfer-encoding")
 
 
@@ -50,7 +57,8 @@ class Response:
     @property
     def status(self) -> Any:  # text; also a number may be assigned
         try:
-            return f"{self.status_code} {http.HTTPStatus(self.status_code).phrase.upper()}"
+            phrase = _PHRASES.get(self.status_code) or http.HTTPStatus(self.status_code).phrase
+            return f"{self.status_code} {phrase.upper()}"
         except ValueError:
             return f"{self.status_code} UNKNOWN"
 
