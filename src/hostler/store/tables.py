@@ -140,6 +140,9 @@ def open_file(path: Path) -> Engine:
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
             _metadata.create_all(connection)
             connection.execute(changes.delete())
-    except DatabaseError as error:
-        raise UserError(f"{path} cannot be used as hostler's state: {error.orig}") from None
+    except BaseException as error:
+        engine.dispose()
+        if isinstance(error, DatabaseError):
+            raise UserError(f"{path} cannot be used as hostler's state: {error.orig}") from None
+        raise
     return engine
