@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,13 +110,16 @@ def test_minutes_and_endpoints_are_apart() -> None:
 # --- targets ------------------------------------------------------------------------------------------------------
 
 
-def store(folder: Path) -> MetricStore:
-    return MetricStore(folder / "metrics.db", 2**26, lambda: NOW)
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[MetricStore]:
+    with contextlib.closing(MetricStore(tmp_path / "metrics.db", 2**26, lambda: NOW)) as store:
+        yield store
 
 
-def test_the_first_thousand_targets_of_a_day_have_metrics_of_their_own_after_a_restart_too(tmp_path: Path) -> None:
+def test_the_first_thousand_targets_of_a_day_have_metrics_of_their_own_after_a_restart_too(
+    tmp_path: Path, kept: MetricStore
+) -> None:
     names = [f"t{n}" for n in range(targets.MOST + 2)]
-    kept = store(tmp_path)
     first = TargetDimensions(kept, lambda: NOW)
     kept.add(points([sheet(*(row(name, wait=0) for name in names))], first.of))
     assert [first.of(KEY, name) for name in names[-3:]] == [names[-3], OTHERS, OTHERS]
@@ -129,8 +132,7 @@ def test_the_first_thousand_targets_of_a_day_have_metrics_of_their_own_after_a_r
     assert days_later.of(KEY, names[-1]) == names[-1]
 
 
-def test_what_others_write_into_the_namespace_of_targets_stops_nothing(tmp_path: Path) -> None:
-    kept = store(tmp_path)
+def test_what_others_write_into_the_namespace_of_targets_stops_nothing(tmp_path: Path, kept: MetricStore) -> None:
     kept.add([Point(series(REGION, TARGETS, "Invocations", {"Colour": "bay"}), MINUTE, "None", of(1))])
     assert TargetDimensions(kept, lambda: NOW).of(KEY, "t") == "t"
 
@@ -188,7 +190,7 @@ def add_all(folder: Path, kept: MetricStore) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before a commit", "after a commit"])
 @pytest.mark.parametrize("survived", range(5))
 def test_wherever_control_is_killed_each_record_is_in_the_store_once(
-    tmp_path: Path, survived: int, after: bool
+    tmp_path: Path, kept: MetricStore, survived: int, after: bool
 ) -> None:
     folder = tmp_path / "metrics"
     for gateway, size in (("g1", 1), ("g2", 10)):
@@ -196,18 +198,18 @@ def test_wherever_control_is_killed_each_record_is_in_the_store_once(
         write(folder, gateway, 2, record(0), record(size))
     mortal = Mortal(tmp_path / "metrics.db", 2**26, lambda: NOW)
     mortal.calls, mortal.after = survived, after
-    with contextlib.suppress(Killed):
-        add_all(tmp_path, mortal)
-    write(folder, "g1", 2, record(100))
-    write(folder, "g2", 3, record(1000))
-    kept = store(tmp_path)
-    add_all(tmp_path, kept)
+    with contextlib.closing(mortal):  # at the end: who is killed closes nothing
+        with contextlib.suppress(Killed):
+            add_all(tmp_path, mortal)
+        write(folder, "g1", 2, record(100))
+        write(folder, "g2", 3, record(1000))
+        add_all(tmp_path, kept)
     assert invocations(kept) == 33 + 1100
     assert metrics_journal.segments(folder) == {"g1": [2], "g2": [3]}
 
 
-def test_a_record_that_is_being_written_is_added_when_it_is_whole(tmp_path: Path) -> None:
-    kept, folder = store(tmp_path), tmp_path / "metrics"
+def test_a_record_that_is_being_written_is_added_when_it_is_whole(tmp_path: Path, kept: MetricStore) -> None:
+    folder = tmp_path / "metrics"
     each = journals(tmp_path, kept)
     assert not each.add()  # nothing was ever called
     path = write(folder, "g1", 1, record(1))
@@ -224,8 +226,8 @@ def test_a_record_that_is_being_written_is_added_when_it_is_whole(tmp_path: Path
     assert invocations(kept) == 2
 
 
-def test_what_follows_a_torn_record_is_in_the_next_segment(tmp_path: Path) -> None:
-    kept, folder = store(tmp_path), tmp_path / "metrics"
+def test_what_follows_a_torn_record_is_in_the_next_segment(tmp_path: Path, kept: MetricStore) -> None:
+    folder = tmp_path / "metrics"
     path = write(folder, "g1", 1, record(1), record(2))
     os.truncate(path, path.stat().st_size - 1)
     add_all(tmp_path, kept)
@@ -236,9 +238,9 @@ def test_what_follows_a_torn_record_is_in_the_next_segment(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_segment_stays_until_a_later_one_has_a_record(tmp_path: Path, torn: bool) -> None:
+def test_a_segment_stays_until_a_later_one_has_a_record(tmp_path: Path, kept: MetricStore, torn: bool) -> None:
     """From its last record the next gateway of that name learns how far its log was read."""
-    kept, folder = store(tmp_path), tmp_path / "metrics"
+    folder = tmp_path / "metrics"
     write(folder, "g1", 1, record(1))
     later = write(folder, "g1", 2, record(0))
     if torn:
@@ -251,9 +253,11 @@ def test_a_segment_stays_until_a_later_one_has_a_record(tmp_path: Path, torn: bo
     assert invocations(kept) == 1
 
 
-def test_a_journal_that_was_removed_is_read_from_its_begin_though_its_numbers_are_lower(tmp_path: Path) -> None:
+def test_a_journal_that_was_removed_is_read_from_its_begin_though_its_numbers_are_lower(
+    tmp_path: Path, kept: MetricStore
+) -> None:
     """As after the clock was put back: a gateway numbers its segments by it."""
-    kept, folder = store(tmp_path), tmp_path / "metrics"
+    folder = tmp_path / "metrics"
     removed = write(folder, "g1", 7, record(1))
     add_all(tmp_path, kept)
     removed.unlink()
@@ -265,10 +269,10 @@ def test_a_journal_that_was_removed_is_read_from_its_begin_though_its_numbers_ar
     assert invocations(kept) == 4
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+def test_files_of_others_are_left_alone(tmp_path: Path, kept: MetricStore) -> None:
     folder = tmp_path / "metrics"
     write(folder, "g1", 1, record(1))
     for name in ("notes.txt", "g1.x.journal", ".journal", "7.journal"):
         (folder / name).write_text("mine")
-    add_all(tmp_path, store(tmp_path))
+    add_all(tmp_path, kept)
     assert len(os.listdir(folder)) == 5

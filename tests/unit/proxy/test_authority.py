@@ -64,6 +64,7 @@ def test_no_client_accepts_its_certificate_for_an_address(tmp_path: Path, addres
     leaf = (
         x509.CertificateBuilder(authority.certificate.subject, x509.Name([]), key.public_key(), 1, NOW - DAY, NOW + DAY)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
         .sign(authority.key, SHA256())
     )
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import sqlite3
@@ -240,7 +241,8 @@ def test_a_file_of_a_newer_hostler_is_set_aside(opened, tmp_path, caplog):
     store.add([point(1)])
     assert len(read(store)) == 1
     assert "newer hostler" in caplog.text
-    assert sqlite3.connect(tmp_path / "metrics.db.set-aside").execute("PRAGMA user_version").fetchone() == (99,)
+    with contextlib.closing(sqlite3.connect(tmp_path / "metrics.db.set-aside")) as aside:
+        assert aside.execute("PRAGMA user_version").fetchone() == (99,)
 
 
 def test_a_full_disk_drops_points_with_one_line_and_is_left_behind(opened, caplog):
