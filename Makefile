@@ -16,6 +16,7 @@ help:
 	@echo "make images  build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
+	@echo "make images  the Docker images hostler and hostler-server (BASE=..., EXTRAS=xgboost,sklearn)"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
 	@echo "make goals   the times to start, to answer and to recover"
 	@echo "make rest    memory and CPU of an idle hostler"
@@ -109,6 +110,9 @@ structure: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+images: $(VENV)/.demo
+	PYTHON=$(BIN)/python deploy/docker/build
 
 # Their other programs are installed below ~/.cache/hostler-bench. Options: $(BIN)/python bench/run.py --help
 bench: $(VENV)/.demo

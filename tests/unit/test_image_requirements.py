@@ -1,0 +1,62 @@
+"""The packages in our images are those that the code in them imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "deploy" / "docker"))
+
+from requirements import requirements  # noqa: E402
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(lines: list[str]) -> set[str]:
+    return {re.split(r"[^\w-]", line)[0] for line in lines}
+
+
+def test_the_servers_image_has_what_the_servers_import_and_nothing_of_controls() -> None:
+    assert names(requirements(PROJECT, "hostler-server", ["xgboost"])) == {
+        "httptools", "msgspec", "uvloop", "xgboost-cpu", "numpy",
+    }  # fmt: skip
+    ours = ROOT / "src" / "hostler"
+    files = [
+        *ours.glob("*.py"),
+        *(file for part in ("servers", "processes", "wire") for file in (ours / part).rglob("*.py")),
+    ]
+    imported = {
+        name.partition(".")[0]
+        for file in files
+        if "modules" not in file.parts  # these stand in for packages of AWS's images
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+    }
+    frameworks = {"numpy", "xgboost", "sklearn", "scipy", "joblib", "torch", "onnxruntime", "lightgbm", "catboost",
+                  "transformers", "PIL"}  # fmt: skip
+    foreign = imported - frameworks - set(sys.stdlib_module_names) - {"hostler"}
+    assert foreign - {"sagemaker_inference", "sagemaker_containers"} == {"httptools", "msgspec", "uvloop"}
+
+
+def test_the_image_hostler_has_all_of_hostlers_and_of_the_extras_that_extras_name() -> None:
+    have = names(requirements(PROJECT, "hostler", ["sklearn"]))
+    assert {
+        *names(PROJECT["dependencies"]),
+        "boto3",
+        "xgboost-cpu",
+        "aiodocker",
+        "cryptography",
+        "scikit-learn",
+    } <= have
+
+
+def test_an_unknown_extra_is_named() -> None:
+    with pytest.raises(KeyError, match="sklearm"):
+        requirements(PROJECT, "hostler-server", ["sklearm"])
