@@ -153,7 +153,7 @@ def test_every_file_and_folder_of_the_architectures_tree_exists():
         for name in entry.split():
             assert (folder / name).exists(), line
         inside = folder / entry if entry.endswith("/") else folder
-        for name in re.findall(r"[\w/]+\.(?:py|json|md)|\w+/(?= |$)", rest):
+        for name in re.findall(r"[\w/-]+\.(?:py|json|md)|\w+/(?= |$)", rest):
             assert (inside / name).exists(), f"{name} in {line}"
 
 
