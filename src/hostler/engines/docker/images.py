@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,8 +49,10 @@ class _Pull:
 class Images:
     """Sends requests about images to Docker, and has it send them to registries."""
 
-    def __init__(self, docker: Docker) -> None:
+    def __init__(self, docker: Docker, environ: Mapping[str, str] = os.environ) -> None:
+        """`environ`: says where the Docker configuration is."""
         self._docker = docker
+        self._environ = environ
         self._pulls: dict[str, _Pull] = {}
         self._machine = ""
 
@@ -106,7 +109,7 @@ class Images:
     async def _pull(self, reference: Reference) -> None:
         """Pull. Raises ImageMissing. A cancelled pull closes its connection, which has Docker cancel it."""
         image = str(reference)
-        login = await credentials.find(reference.registry)
+        login = await credentials.find(reference.registry, self._environ)
         progress = PullProgress(image)
         status, message = 0, ""
         try:
