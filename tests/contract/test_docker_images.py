@@ -103,7 +103,7 @@ async def test_a_connection_that_breaks_is_tried_again_and_people_see_that(shop:
 
 @pytest.mark.slow
 async def test_a_connection_that_breaks_each_time_is_given_up(shop: Registry):
-    shop.put("hopeless:1", 2 * MB)
+    shop.put("hopeless:1", 20 * MB)  # Docker goes on where it was cut off
     async with line(shop.address) as poor, docker(image := f"{poor.address}/hopeless:1") as images:
         poor.cut_after = MB
         assert f"The connection to the registry {poor.address} broke" in await why_not(images, image)
