@@ -22,6 +22,7 @@ from hostler.engines.log_files import LogFiles
 from hostler.errors import ArtifactMissing, StorageUnavailable
 from hostler.hosting.faults import Faults
 from hostler.settings import Settings
+from hostler.store.documents import definitions
 from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
@@ -99,10 +100,17 @@ def _variants(revision, whole):
         VariantView(
             variant["VariantName"],
             variant["InitialInstanceCount"] if whole else variant["InitialInstanceCount"] // 2,
-            *(() if whole else ("Creating", f"Launching {variant['InitialInstanceCount']} instance(s).")),
+            *(("", "") if whole else ("Creating", f"Launching {variant['InitialInstanceCount']} instance(s).")),
+            images=_images(revision.models[variant["ModelName"]]),
         )
         for variant in revision.config["ProductionVariants"]
     )
+
+
+def _images(model):
+    """Return what runs of a model: images whose names have `pulled` in them, from a mirror."""
+    images = [container["Image"] for container in definitions(model)]
+    return tuple(f"mirror.example/it@sha256:{'ab' * 32}" if "pulled" in image else "" for image in images)
 
 
 class Source:

@@ -155,6 +155,17 @@ def test_the_images_of_all_containers_are_shown(sagemaker):
     assert [image["SpecifiedImage"] for image in variant["DeployedImages"]] == ["a", "b"]
 
 
+def test_an_image_that_runs_is_shown_with_its_digest_under_the_name_that_the_model_has(sagemaker):
+    sagemaker.delete_model(ModelName="m")
+    sagemaker.create_model(ModelName="m", Containers=[{"Image": "host:5000/pulled:1"}, {"Image": "b"}])
+    create(sagemaker, "ep")
+    (variant,) = sagemaker.describe_endpoint(EndpointName="ep")["ProductionVariants"]
+    first, second = variant["DeployedImages"]
+    assert first["ResolvedImage"] == f"host:5000/pulled@sha256:{'ab' * 32}"
+    assert first.keys() == {"SpecifiedImage", "ResolvedImage", "ResolutionTime"}
+    assert second.keys() == {"SpecifiedImage", "ResolutionTime"}
+
+
 def test_one_of_several_racing_creates_of_one_name_wins_and_the_others_are_refused(stage):
     sagemaker = prepared(stage)
     barrier, wins, refusals = threading.Barrier(6), [], []

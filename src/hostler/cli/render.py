@@ -7,6 +7,7 @@ from typing import Any
 from hostler.text import printable, shorten, size
 
 _HEADINGS = ("ENDPOINT", "VARIANT", "INSTANCE", "TARGET", "STATE", "MEMORY", "IDLE", "CALLS", "LOADS")
+_DIGITS = 12  # of a digest
 _TARGETS_PRINTED = 8  # by name, of an instance's resident targets; --json has them all
 _REASON_LENGTH = 60  # letters of the reason why a target could not be loaded; --json has all of it
 
@@ -24,8 +25,27 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
                 targets = instance["targets"]
                 first = " ".join(targets[:_TARGETS_PRINTED]) + (" ..." if len(targets) > _TARGETS_PRINTED else "")
                 resident = f"  {len(targets)} resident: {first}" if targets else ""
-                lines.append(f"  {variant['name']}  {instance['id']}  {instance['state']}{resident}")
+                where = _engines(instance["containers"])
+                lines.append(f"  {variant['name']}  {instance['id']}  {instance['state']}{where}{resident}")
+                if trouble := instance["trouble"]:
+                    lines.append(f"    {printable(trouble)}")
     return lines or ["no endpoints"]
+
+
+def _engines(containers: list[dict[str, Any]]) -> str:
+    """Return what runs an instance's containers, after blanks: `process`, or `docker` and the image."""
+    shown = [
+        f"{container['engine']} {_short(container['image'])}".rstrip()
+        for container in containers
+        if container["engine"]
+    ]
+    return f"  {', '.join(dict.fromkeys(shown))}" if shown else ""
+
+
+def _short(image: str) -> str:
+    """Shorten an image's digest as Docker's own listings do."""
+    name, mark, digest = image.rpartition("sha256:")
+    return printable(f"{name}{mark}{digest[:_DIGITS]}")
 
 
 def idle_ttls(listed: list[dict[str, Any]]) -> list[str]:

@@ -72,7 +72,14 @@ class Endpoint:
                 "name": name,
                 "fleet": fleet,
                 "instances": [
-                    {"id": i.id, "log_stream": f"{name}/{i.key.aws_id}", "state": i.state, "targets": targets(i)}
+                    {
+                        "id": i.id,
+                        "log_stream": f"{name}/{i.key.aws_id}",
+                        "state": i.state,
+                        "trouble": i.report.trouble,
+                        "containers": [{"engine": c.engine, "image": c.image} for c in i.report.containers],
+                        "targets": targets(i),
+                    }
                     for i in of_variant
                 ],
             }

@@ -145,5 +145,6 @@ def facts(instance: Instance, serves: bool) -> InstanceFacts:
     return InstanceFacts(
         instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt, instance.state, key.revision,
         instance.running, serves, instance.reason, instance.ready_at, instance.ended_at,
+        tuple("" if container.ours else container.image for container in instance.report.containers),
         instance.report.leaving or instance.report.lost,
     )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any
 
 from hostler.cli import render
 
+PROCESS = {"trouble": "", "containers": [{"engine": "process", "image": ""}]}
+
 
 def endpoint(**more: Any) -> dict[str, Any]:
     return {"name": "e", "region": "us-east-1", "status": "InService", "failure_reason": "", "variants": [], **more}
@@ -13,15 +15,30 @@ def endpoint(**more: Any) -> dict[str, Any]:
 
 def test_ls_shows_instances_and_their_residents():
     instances = [
-        {"id": "a1.1.0.0.0", "state": "ready", "targets": ["Houston_TX.tar.gz"]},
-        {"id": "a1.1.0.1.0", "state": "starting", "targets": []},
+        {"id": "a1.1.0.0.0", "state": "ready", "targets": ["Houston_TX.tar.gz"], **PROCESS},
+        {"id": "a1.1.0.1.0", "state": "starting", "targets": [], **PROCESS},
     ]
     assert render.endpoints(
         [endpoint(name="my-endpoint", variants=[{"name": "AllTraffic", "instances": instances}])]
     ) == [
         "my-endpoint  InService  us-east-1",
-        "  AllTraffic  a1.1.0.0.0  ready  1 resident: Houston_TX.tar.gz",
-        "  AllTraffic  a1.1.0.1.0  starting",
+        "  AllTraffic  a1.1.0.0.0  ready  process  1 resident: Houston_TX.tar.gz",
+        "  AllTraffic  a1.1.0.1.0  starting  process",
+    ]
+
+
+def test_ls_shows_which_images_run_and_why_an_instance_is_not_there_yet():
+    image = {"engine": "docker", "image": f"me/it@sha256:{'ab' * 32}"}
+    own = {"engine": "docker", "image": f"sha256:{'cd' * 32}"}
+    instances = [
+        {"id": "a", "state": "ready", "targets": [], "trouble": "", "containers": [image, own, *PROCESS["containers"]]},
+        {"id": "b", "state": "pending", "targets": [], "trouble": "pulling me/it:1: 45 %",
+         "containers": [{"engine": "", "image": ""}] * 2},
+    ]  # fmt: skip
+    assert render.endpoints([endpoint(variants=[{"name": "v", "instances": instances}])])[1:] == [
+        "  v  a  ready  docker me/it@sha256:abababababab, docker sha256:cdcdcdcdcdcd, process",
+        "  v  b  pending",
+        "    pulling me/it:1: 45 %",
     ]
 
 
@@ -33,7 +50,7 @@ def test_ls_says_why_an_endpoint_failed():
 
 
 def test_ls_of_a_thousand_targets_stays_short():
-    instance = {"id": "i", "state": "ready", "targets": [f"{n}.tar.gz" for n in range(1000)]}
+    instance = {"id": "i", "state": "ready", "targets": [f"{n}.tar.gz" for n in range(1000)], **PROCESS}
     lines = render.endpoints([endpoint(variants=[{"name": "v", "instances": [instance]}])])
     assert "1000 resident: 0.tar.gz" in lines[1]
     assert len(lines[1]) < 200

@@ -311,8 +311,9 @@ async def test_people_see_both_fleets(ground: Ground) -> None:
         assert (first["name"], first["fleet"], second["name"], second["fleet"]) == ("v", 1, "v", 2)
         stream = f"v/{reconciler.instances[f'{uid}.1.0.0.0'].key.aws_id}"
         assert first["instances"] == [
-            {"id": f"{uid}.1.0.0.0", "log_stream": stream, "state": "ready", "targets": ["a"]}
-        ]
+            {"id": f"{uid}.1.0.0.0", "log_stream": stream, "state": "ready", "trouble": "", "targets": ["a"],
+             "containers": [{"engine": "", "image": ""}]}
+        ]  # fmt: skip
         assert [one["id"] for one in second["instances"]] == [f"{uid}.2.0.0.0"]
 
 

@@ -6,7 +6,7 @@ first Describe (§2.11) succeeds. No operation starts or stops anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hostler import names
 from hostler.control.context import Context
@@ -193,6 +193,17 @@ def _variants(
     ]
 
 
+def _deployed_images(model: Document, images: Sequence[str], resolved_at: float) -> list[Document]:
+    """Return the images of a model's containers, with the digests of those that run (§2.5)."""
+    deployed = []
+    for position, container in enumerate(definitions(model)):
+        image = images[position] if images else ""
+        name = names.untagged(container["Image"])
+        resolved = {"ResolvedImage": f"{name}@{image.rpartition('@')[2]}"} if image else {}
+        deployed.append({"SpecifiedImage": container["Image"], **resolved, "ResolutionTime": resolved_at})
+    return deployed
+
+
 def _variant(
     config: Document,
     desired_config: Document,
@@ -204,9 +215,7 @@ def _variant(
     echoed = {name: config[name] for name in ("RoutingConfig", "CapacityReservationConfig") if name in config}
     summary = echoed | {
         "VariantName": config["VariantName"],
-        "DeployedImages": [
-            {"SpecifiedImage": container["Image"], "ResolutionTime": resolved_at} for container in definitions(model)
-        ],
+        "DeployedImages": _deployed_images(model, view.images if view else (), resolved_at),
         "CurrentWeight": weight(config),
         "DesiredWeight": weight(desired_config),
         "CurrentInstanceCount": view.current_count if view else 0,

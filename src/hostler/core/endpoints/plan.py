@@ -51,6 +51,7 @@ class InstanceFacts:
     reason: str = ""  # why it ended by itself: a FailureReason
     ready_at: float = 0.0  # 0: never
     ended_at: float = 0.0
+    images: tuple[str, ...] = ()  # that its containers run, with their digests; empty text: no image
     vacates: bool = False  # others end it, or nothing of it can be reached: no start waits until nothing is left of it
 
     @property

@@ -278,7 +278,8 @@ class _Rollout:
             count, count_after = sum(i.state != "gone" for i in of_variant), 0
         coming = revision is self.newest and revision in self.desired and not self.settled
         phase, message = variant_phase(coming, coming and self.is_complete(revision), count, count_after)
-        return VariantView(variant.name, current, phase, message)
+        images = next((i.images for i in self._of(revision, index) if any(i.images)), ())
+        return VariantView(variant.name, current, phase, message, images)
 
     def _routed(self, revision: RevisionSpec, index: int) -> list[InstanceFacts]:
         """Return the instances to which a variant's requests may go, in the order of their slots."""

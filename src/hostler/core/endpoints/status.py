@@ -47,6 +47,7 @@ class VariantView:
     current_count: int  # instances in service
     phase: str = ""  # a Status of VariantStatus (Creating, Updating, ...); empty: the variant is at rest
     phase_message: str = ""
+    images: tuple[str, ...] = ()  # that its containers run, as InstanceFacts has them; empty: not known
 
 
 @dataclass(frozen=True)
