@@ -14,7 +14,7 @@ import msgspec
 from hostler import contract, names
 from hostler.artifacts.storage import Storage
 from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.failure_reason import Facts, Ping
+from hostler.core.endpoints.failure_facts import Facts, Ping
 from hostler.core.endpoints.resources import ContainerSpec, ModelData
 from hostler.engines.engine import ContainerLaunch, ContainerReport
 from hostler.engines.sockets import own_sockets

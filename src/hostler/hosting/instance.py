@@ -15,7 +15,7 @@ import msgspec
 
 from hostler import contract
 from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.failure_reason import Ping
+from hostler.core.endpoints.failure_facts import Ping
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.status import INSTANCE, InstanceState
 from hostler.engines.engine import ContainerReport, InstanceReport

@@ -6,13 +6,14 @@ It owns no state: the instance calls the steps in this order, and knows which co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.failure_reason import Facts
+from hostler.core.endpoints import failure_reason, image_failure
+from hostler.core.endpoints.failure_facts import Facts
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.engines.engine import Engine, InstanceLaunch, InstanceReport
-from hostler.errors import EngineError, NotStarted
+from hostler.errors import EngineError, ImageMissing, NotStarted
 from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 
@@ -23,20 +24,22 @@ async def prepare(
 ) -> None:  # fmt: skip
     """Have the engine make room, also for what runs already: so each container gets its storage.
 
-    `trouble`: returns why the engine says that there is none yet.
+    `trouble`: returns why the engine says that there is none yet. That may change for as long as it takes, such as the
+    pull of a large image; it may stay the same for so many `seconds`.
     """
     launch = InstanceLaunch(
         key.id, key.labels(), tuple(container.launch() for container in containers),
         variant.model.network_isolation, variant.instance_type,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(seconds):
+        async with _while_it_changes(trouble, seconds):
             storages = await engine.prepare(launch)
+    except ImageMissing as error:
+        raise Unfit(image_failure.missing(key.variant, str(error))) from None
     except EngineError as error:
         raise Unfit(str(error)) from None
     except TimeoutError:
-        why = trouble() or "The engine did not say why."
-        raise Unfit(f"There was no room for the instance within {seconds:g} seconds. {why}") from None
+        raise Unfit(failure_reason.no_room(trouble(), seconds)) from None
     for container, storage in zip(containers, storages, strict=True):
         container.storage = storage
 
@@ -60,3 +63,22 @@ async def start(engine: Engine, key: InstanceKey, containers: Sequence[Container
         cause = f"The container could not be started: {str(error).rstrip('.')}."
         facts = Facts(containers[position].label, cause=cause)
         raise Unfit(failure_reason.unhealthy(key.variant, [facts])) from None
+
+
+@contextlib.asynccontextmanager
+async def _while_it_changes(look: Callable[[], str], seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError inside once a text, looked at from time to time, has not changed for about so many seconds."""
+    loop = asyncio.get_running_loop()
+
+    def look_again(last: str) -> None:
+        nonlocal timer
+        if (now := look()) != last:
+            limit.reschedule(loop.time() + seconds)
+        timer = loop.call_later(0.9 * seconds, look_again, now)
+
+    async with asyncio.timeout(seconds) as limit:
+        timer = loop.call_later(0.9 * seconds, look_again, "")
+        try:
+            yield
+        finally:
+            timer.cancel()

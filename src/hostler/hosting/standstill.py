@@ -6,7 +6,7 @@ Without that, the reason would come when the time for its start is up, after min
 from __future__ import annotations
 
 from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.failure_reason import Ping
+from hostler.core.endpoints.failure_facts import Ping
 from hostler.hosting import clock
 from hostler.hosting.container import Container
 

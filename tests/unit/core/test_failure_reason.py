@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hostler import failures
 from hostler.core.endpoints import failure_reason
-from hostler.core.endpoints.failure_reason import Facts, Ping
+from hostler.core.endpoints.failure_facts import Facts, Ping
 from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
 from hostler.failures import ADVICE, Code, Failure
 
@@ -47,6 +47,10 @@ def ours(code: str, message: str, advice: str | None = None, *, before: str = ""
     failure = Failure(code, message, ADVICE.get(Code(code), "") if advice is None else advice, line)
     log = f"{before}\n{line}".strip()
     return Facts("primary", **{"ours": True, "exit": 1, "failure": failure, "log": log, **known})  # type: ignore[arg-type]
+
+
+def image(**known: object) -> Facts:
+    return foreign(**{"port": 8080, "docker": True, **known})
 
 
 THEIRS = 'Traceback (most recent call last):\n  File "inference.py", line 1, in <module>'
@@ -355,6 +359,85 @@ MISTAKES = {
         "The container exited with code 1 before it answered a ping. The script has no model_fn. Define"
         " model_fn(model_dir) in code/inference.py of the archive; it returns the loaded model. Its last lines:"
         " NotImplementedError: Please provide a model_fn implementation.",
+    ),
+    "an image without serve": (
+        image(exit=127, log="[FATAL tini (7)] exec serve failed: No such file or directory"),
+        "The container could not be started: its image has no program serve. SageMaker, and so hostler, starts an image"
+        " with the one argument serve: it needs a program of that name on its PATH, or an ENTRYPOINT that takes the"
+        " argument. Its last lines: [FATAL tini (7)] exec serve failed: No such file or directory",
+    ),
+    "an entry point that is not there, or not its interpreter": (
+        image(exit=127, log="[FATAL tini (8)] exec /opt/run failed: No such file or directory"),
+        "The container could not be started: its image's entry point /opt/run is not there, or the interpreter is not"
+        " that its first line names. Look for both in the image. A script with Windows' line ends (CRLF) names an"
+        " interpreter that is nowhere. Its last lines: [FATAL tini (8)] exec /opt/run failed: No such file or"
+        " directory",
+    ),
+    "an entry point that must not be executed": (
+        image(exit=126, log="[FATAL tini (8)] exec /opt/run failed: Permission denied"),
+        "The container could not be started: its image's entry point /opt/run must not be executed. In the Dockerfile:"
+        " RUN chmod +x /opt/run. Its last lines: [FATAL tini (8)] exec /opt/run failed: Permission denied",
+    ),
+    "an entry point that is no program of this machine": (
+        image(exit=127, log="[FATAL tini (8)] exec /opt/run failed: Exec format error"),
+        "The container could not be started: its image's entry point /opt/run is no program for this machine. Build the"
+        " image for this machine's processor; a script begins with a line such as #!/bin/sh. Its last lines: [FATAL"
+        " tini (8)] exec /opt/run failed: Exec format error",
+    ),
+    "an image for another machine": (
+        image(exit=2, log="/serve: 1: Syntax error", platform="linux/arm64", machine="linux/amd64"),
+        "The container exited with code 2 before it answered a ping. Its image is for linux/arm64, and Docker's machine"
+        " is linux/amd64. Build the image for this machine: docker build --platform linux/amd64. Its last lines:"
+        " /serve: 1: Syntax error",
+    ),
+    "an image whose memory was used up, within a limit": (
+        image(exit=-9, oom=True, limit=2 * 2**30),
+        "The container was ended by signal 9 (SIGKILL) before it answered a ping. The system killed it because it had"
+        f" used up the 2.0GiB of its instance type (limits = true). {MEMORY} {SILENT}",
+    ),
+    "an image that used up the machine's memory": (
+        image(exit=-9, oom=True, served=True),
+        "The container was ended by signal 9 (SIGKILL). The system killed it because it had used up the machine's"
+        f" memory. {MEMORY} {SILENT}",
+    ),
+    "an image that listens for itself alone": (
+        image(ping=Ping("/ping"), listening=(8080,), loopback=True),
+        "In 5 seconds, GET /ping was not answered: the container listens on port 8080, but on its loopback address"
+        " alone, where no call from outside arrives. Let it listen on 0.0.0.0:8080 in place of 127.0.0.1 or localhost."
+        f" {SILENT}",
+    ),
+    "an image that listens on another port": (
+        image(ping=Ping("/ping"), listening=(5000,)),
+        "In 5 seconds, GET /ping was not answered: the container listens on port 5000, not on 8080. A container of"
+        f" SageMaker's listens on 8080. {SILENT}",
+    ),
+    "an image beside others that listens on another port": (
+        image(ping=Ping("/ping"), listening=(5000,), port=8081),
+        "In 5 seconds, GET /ping was not answered: the container listens on port 5000, not on 8081, of which"
+        " SAGEMAKER_BIND_TO_PORT tells it. Beside others, a container listens on the port that SAGEMAKER_BIND_TO_PORT"
+        f" names, and on 8080 only where that is not set. {SILENT}",
+    ),
+    "an image that opens no port": (
+        image(ping=Ping("/ping")),
+        "In 5 seconds, GET /ping was not answered: nothing in the container listens on a port. It must serve HTTP on"
+        " port 8080, or the port that SAGEMAKER_BIND_TO_PORT names. If it is only slow to start,"
+        f" {SLOW} {SILENT}",
+    ),
+    "an image that lacks a module": (
+        image(exit=1, log=TRACEBACK),
+        "The container exited with code 1 before it answered a ping. Python found no module named cv2.dnn. Install the"
+        " package that has it in the image (such as RUN pip install cv2 in its Dockerfile). Its last lines: "
+        + TRACEBACK,
+    ),
+    "an image whose program a shell does not find": (
+        image(exit=127, log="sh: 1: gunicorn: not found"),
+        "The container exited with code 127 before it answered a ping. A shell says so of a program that it cannot find"
+        " or execute: check the image's entry point. Its last lines: sh: 1: gunicorn: not found",
+    ),
+    "an image that refuses the ping": (
+        image(ping=Ping("/ping", 404)),
+        "In 5 seconds, GET /ping was answered with 404 instead of 200. Add that route: a container must answer GET"
+        f" /ping with 200 as soon as it can serve. {SILENT}",
     ),
     "what others know": (
         foreign(cause="It neither ended a load nor broke it off."),

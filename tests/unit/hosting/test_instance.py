@@ -364,7 +364,9 @@ async def test_an_instance_for_which_there_is_no_room_in_time_ends_with_the_engi
     report = InstanceReport(SPOT.id, {}, (ContainerReport(),), trouble="All machines are full.")
     await instance.look(report, whole=False)
     await stage.until(instance, "ended")
-    assert instance.reason == "There was no room for the instance within 0.2 seconds. All machines are full."
+    assert (
+        instance.reason == "There was no room for the instance, and for 0.2 seconds no progress: All machines are full."
+    )
     await stopped(instance)
 
 

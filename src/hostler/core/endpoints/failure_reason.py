@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from hostler import failures, names
 from hostler.contract import DEFAULT_PORT, ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
-from hostler.core.endpoints import refused_writes
+from hostler.core.endpoints import image_failure, refused_writes
+from hostler.core.endpoints.failure_facts import Diagnosis, Facts, Ping
 from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing
 from hostler.failures import Code, Failure
 from hostler.text import shorten
@@ -31,47 +30,6 @@ _PATIENCE = (
     " startup_timeout in hostler.toml."
 )
 _REPORTED = 450  # characters of the message and the advice that a server has left
-
-
-@dataclass(frozen=True)
-class Ping:
-    """A health check that was not passed. `status` 0: no answer; time ran out, or the connection broke."""
-
-    path: str
-    status: int = 0
-    timed_out: bool = False
-
-    @property
-    def refused(self) -> bool:
-        """Whether it will hardly ever be passed: a server that is still starting answers 5xx, not 4xx."""
-        return 400 <= self.status < 500
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A container that failed. Exactly one of `exit`, `ping` and `cause` says how."""
-
-    label: str  # its name for people
-    ours: bool = False  # one of our own servers
-    served: bool = False  # it had passed a health check before
-    exit: int | None = None  # its exit code; negative: a signal
-    ping: Ping | None = None
-    cause: str = ""  # a whole sentence, from the code that saw the failure
-    when: str = ""  # of `ping`: "In 240 seconds", "3 times in a row"
-    port: int = 0  # on which it should listen; 0: on a socket
-    listening: tuple[int, ...] = ()  # the ports on which its processes listen
-    failure: Failure | None = None  # its report, if it is a server of ours; fit to be shown
-    program: str = ""  # of a mapped command
-    interpreter: str = ""  # in the program's first line
-    image: str = ""
-    log: str = ""  # its end, fit to be shown
-
-
-class Diagnosis(NamedTuple):
-    """A cause and what helps, in whole sentences."""
-
-    cause: str
-    help: str = ""
 
 
 def unhealthy(variant: str, failed: Sequence[Facts]) -> str:
@@ -135,6 +93,13 @@ def not_fetched(position: int, url: str, error: ArtifactError, *, embedded: bool
     return before + shorten(url, LIMIT - len(before) - len(after)) + after
 
 
+def no_room(trouble: str, seconds: float) -> str:
+    """Return the FailureReason for an instance that was not prepared. `trouble`: the engine's, unchanged so long."""
+    if not trouble:
+        return f"There was no room for the instance within {seconds:g} seconds. The engine did not say why."
+    return f"There was no room for the instance, and for {seconds:g} seconds no progress: {trouble.rstrip('.')}."
+
+
 def _missing(url: str, embedded: bool) -> str:
     if url.startswith("file://"):
         return ""
@@ -183,11 +148,13 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if facts.failure is not None:
         return _reported(facts, facts.failure, ended)
     log = facts.log
-    if not facts.served and (diagnosed := _not_started(facts)):
+    if facts.docker and (diagnosed := image_failure.ended(facts, ended)):
+        return diagnosed
+    if not facts.served and not facts.docker and (diagnosed := _not_started(facts)):
         return diagnosed
     if match := [*_NO_MODULE.finditer(log)]:
         return Diagnosis(
-            f"{ended} Python found no module named {shorten(match[-1][1], _NAMED)}.", _install(match[-1][1], facts.ours)
+            f"{ended} Python found no module named {shorten(match[-1][1], _NAMED)}.", _install(match[-1][1], facts)
         )
     if match := [*_IMPORT.finditer(log)]:
         return Diagnosis(f"{ended} An import failed: {shorten(match[-1][1], _QUOTED)}.")
@@ -200,17 +167,17 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if _PORT_TAKEN.search(log):
         return Diagnosis(
             f"{ended} A port that it wanted is taken.",
-            f"Here it shares the machine's ports with others: let it bind {ENV_BIND_TO_PORT}, and for its own use ports"
-            " in SAGEMAKER_SAFE_PORT_RANGE alone.",
+            f"Here it shares {'its instance' if facts.docker else 'the machine'}'s ports with others: let it bind"
+            f" {ENV_BIND_TO_PORT}, and for its own use ports in SAGEMAKER_SAFE_PORT_RANGE alone.",
         )
     if refused := _refused(facts):
         return Diagnosis(f"{ended} {refused.cause}", refused.help)
-    return Diagnosis(ended, _help_by_code(code))
+    return Diagnosis(ended, _help_by_code(code, docker=facts.docker))
 
 
 def _refused(facts: Facts) -> Diagnosis | None:
     """Diagnose by the log of a mapped command that its sandbox refused what it did."""
-    if facts.ours:
+    if facts.ours or facts.docker:
         return None
     if folders := refused_writes.folders(facts.log):
         named = [shorten(folder, _PATH) for folder in folders]
@@ -231,8 +198,10 @@ def _refused(facts: Facts) -> Diagnosis | None:
 def explains_silence(facts: Facts) -> bool:
     """Whether it is plain why a container that runs does not answer: nobody need wait for it any longer.
 
-    It listens on the port of the contract instead of its own, or its sandbox refused what it did.
+    It listens for itself alone, or on the port of the contract instead of its own, or its sandbox refused what it did.
     """
+    if facts.loopback:
+        return True
     if facts.port in facts.listening:
         return False
     return DEFAULT_PORT in facts.listening or _refused(facts) is not None
@@ -273,7 +242,7 @@ def _reported(facts: Facts, failure: Failure, ended: str) -> Diagnosis:
     """Word the failure that one of our own servers has reported."""
     code, advice = failure.code, failure.advice
     if not advice:  # the message may come from an exception in a script or a library
-        code, advice = _by_words(failure, facts.ours)
+        code, advice = _by_words(failure, facts)
     advice = shorten(advice, _QUOTED + 1)
     message = shorten(failure.message, max(_QUOTED, _REPORTED - len(advice)))
     explanation = _EXPLAINED.get(code, "")
@@ -289,10 +258,10 @@ _EXPLAINED: dict[str, str] = {
 }
 
 
-def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
+def _by_words(failure: Failure, facts: Facts) -> tuple[str, str]:
     """Return code and advice for an exception's message that another program worded."""
     if match := _NO_MODULE.search(failure.message):
-        return Code.MODULE_MISSING, _install(match[1], ours)
+        return Code.MODULE_MISSING, _install(match[1], facts)
     if _MODEL_FN.search(failure.message):
         return Code.NO_MODEL_FN, failures.ADVICE[Code.NO_MODEL_FN]
     if _NO_MEMORY.search(failure.message):
@@ -300,14 +269,16 @@ def _by_words(failure: Failure, ours: bool) -> tuple[str, str]:
     return failure.code, ""
 
 
-def _install(module: str, ours: bool) -> str:
-    if ours:
-        return failures.install_module(module)
+def _install(module: str, facts: Facts) -> str:
     package = failures.package(module)
+    if facts.docker:
+        return f"Install the package that has it in the image (such as RUN pip install {package} in its Dockerfile)."
+    if facts.ours:
+        return failures.install_module(module)
     return f"Install the package that has it (such as pip install {package}) for the image's command under [images]."
 
 
-def _help_by_code(code: int) -> str:
+def _help_by_code(code: int, *, docker: bool) -> str:
     number = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else 0
     if number == signal.SIGKILL:
         return f"The system does that when memory runs out; else somebody killed it. {failures.MEMORY}"
@@ -318,7 +289,8 @@ def _help_by_code(code: int) -> str:
     if code == 0:
         return "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
     if code in (126, 127):
-        return "A shell says so of a program that it cannot find or execute: check the image's command under [images]."
+        check = "the image's entry point" if docker else "the image's command under [images]"
+        return f"A shell says so of a program that it cannot find or execute: check {check}."
     return ""
 
 
@@ -341,6 +313,8 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
             f"{check} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
             "Answer it at once, also while a model loads or a request runs: do those in another thread or process.",
         )
+    if facts.docker and (diagnosed := image_failure.silent(facts, check)):
+        return diagnosed
     if facts.port and facts.port in facts.listening:
         return Diagnosis(
             f"{check} was not answered with HTTP, though the container listens on its port, {facts.port}.",
@@ -359,7 +333,8 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
     if facts.port:
         return Diagnosis(
             f"{check} was not answered: nothing in the container listens on a port.",
-            f"It must serve HTTP on the port that {ENV_BIND_TO_PORT} names. If it is only slow to start, {_PATIENCE}",
+            f"It must serve HTTP on {'port 8080, or ' if facts.docker else ''}the port that {ENV_BIND_TO_PORT} names."
+            f" If it is only slow to start, {_PATIENCE}",
         )
     return Diagnosis(f"{check} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")
 
