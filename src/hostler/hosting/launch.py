@@ -69,6 +69,7 @@ async def start(engine: Engine, key: InstanceKey, containers: Sequence[Container
 async def _while_it_changes(look: Callable[[], str], seconds: float) -> AsyncIterator[None]:
     """Raise TimeoutError inside once a text, looked at from time to time, has not changed for about so many seconds."""
     loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
 
     def look_again(last: str) -> None:
         nonlocal timer
