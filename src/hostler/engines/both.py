@@ -29,6 +29,7 @@ from hostler.engines.engine import (
 )
 from hostler.engines.images import Choice, Server
 from hostler.engines.last_list import LastList
+from hostler.engines.pull_log import PullLog
 from hostler.engines.rooms import Rooms
 from hostler.errors import EngineAway, EngineError, ImageMissing
 
@@ -270,7 +271,7 @@ class Both:
             return await self._by_image(launch, container, choice)
         if choice.server.command and self._settings.engine == "docker":
             raise EngineError(_OUTSIDE.format(image=container.image))
-        return await self._provided(launch, choice.server), ""
+        return await self._provided(launch, container, choice.server), ""
 
     async def _by_image(self, launch: InstanceLaunch, container: ContainerLaunch, choice: Choice) -> tuple[Server, str]:
         """Return the image itself, or what stands in for it, with a warning. Raises EngineError.
@@ -282,7 +283,7 @@ class Both:
             why = ImageMissing(choice.invalid)
         else:
             try:
-                return await self._provided(launch, Server(reference=choice.reference)), ""
+                return await self._provided(launch, container, Server(reference=choice.reference)), ""
             except ImageMissing as error:
                 why = error
             except EngineAway as error:
@@ -295,13 +296,20 @@ class Both:
         if warning not in self._warned:
             self._warned.add(warning)
             logger.warning("%s", warning)
-        return await self._provided(launch, choice.fallback), warning
+        return await self._provided(launch, container, choice.fallback), warning
 
-    async def _provided(self, launch: InstanceLaunch, server: Server) -> Server:
-        """Return the server once its image is here. Raises EngineError."""
-        if server.reference:
-            say = partial(self._waits(launch).said.__setitem__, server.reference)
-            await (await self._open()).provide(server.reference, say)
+    async def _provided(self, launch: InstanceLaunch, container: ContainerLaunch, server: Server) -> Server:
+        """Return the server once its image is here. Its pull is in the container's log. Raises EngineError."""
+        if image := server.reference:
+            waiting = self._waits(launch)
+            log = PullLog(image, partial(self._rooms.logs.say, container.log))
+
+            def say(text: str) -> None:
+                waiting.said[image] = text
+                log.say(text)
+
+            await (await self._open()).provide(image, say)
+            log.ended()
         return server
 
     def _waits(self, launch: InstanceLaunch) -> _Waiting:

@@ -159,9 +159,12 @@ class LogFiles:
         return path
 
     def say(self, stream: str, line: str) -> None:
-        """Add a line of hostler's own to a container's output, if there is room on the disk."""
-        with contextlib.suppress(OSError), self.path(stream).open("a") as file:
+        """Add a line of hostler's own to a container's output, also before it starts, if there is room on the disk."""
+        starts_later = stream not in self._open
+        with contextlib.suppress(OSError), self.open(stream).open("a") as file:
             file.write(f"hostler: {line}\n")
+        if starts_later:
+            self.close(stream)
 
     def take_over(self, stream: str) -> None:
         """Open a stream whose container runs already. That goes on, whatever becomes of its log."""

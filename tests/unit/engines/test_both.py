@@ -185,6 +185,8 @@ async def test_an_image_that_is_being_pulled_is_listed_with_how_far_it_is(machin
         assert seen.containers == (ContainerReport(), ContainerReport())
         machine.docker.pulled.set()
         await prepare
+        log = engine._rooms.logs.path("group/i/1").read_text()
+        assert log == f"hostler: pulling {IMAGE}: 45 %\nhostler: pulled {IMAGE}\n"
         assert await engine.list() == []
     assert (await engine.start("i")).trouble == ""
 
