@@ -301,14 +301,9 @@ class Both:
     async def _provided(self, launch: InstanceLaunch, container: ContainerLaunch, server: Server) -> Server:
         """Return the server once its image is here. Its pull is in the container's log. Raises EngineError."""
         if image := server.reference:
-            waiting = self._waits(launch)
-            log = PullLog(image, partial(self._rooms.logs.say, container.log))
-
-            def say(text: str) -> None:
-                waiting.said[image] = text
-                log.say(text)
-
-            await (await self._open()).provide(image, say)
+            tell = partial(self._waits(launch).said.__setitem__, image)
+            log = PullLog(image, tell, partial(self._rooms.logs.say, container.log))
+            await (await self._open()).provide(image, log.say)
             log.ended()
         return server
 

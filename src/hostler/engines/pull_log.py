@@ -9,10 +9,14 @@ PERIOD = 10.0  # seconds between two lines
 
 
 class PullLog:
-    """Chooses lines of one pull. `write`: adds a line to the log."""
+    """Chooses lines of one pull. `tell`: takes every one; `write`: adds one to the log."""
 
-    def __init__(self, image: str, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, image: str, tell: Callable[[str], object], write: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._image = image
+        self._tell = tell
         self._write = write
         self._clock = clock
         self._due = 0.0  # the time of the next line
@@ -20,6 +24,7 @@ class PullLog:
 
     def say(self, text: str) -> None:
         """Take how far the pull is, in words."""
+        self._tell(text)
         if not self.begun or self._clock() >= self._due:
             self.begun = True
             self._due = self._clock() + PERIOD
