@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from hostler.core.endpoints.plan import InstanceFacts
+from hostler.core.endpoints.plan import InstanceFacts, SlotKey, again
 from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.rollout import Facts, Pool, Route
+from hostler.hosting import clock
 from hostler.hosting.instance import Instance
 from hostler.store.records import EndpointRecord, Revision
 from hostler.wire import gateway_messages
@@ -57,15 +58,20 @@ class Endpoint:
         """Whether any of its containers holds targets."""
         return any(variant.model.multi_model for revision in self.revisions for variant in revision.spec.variants)
 
-    def summary(self, instances: Iterable[Instance], targets: Callable[[Instance], list[str]]) -> dict[str, object]:
-        """JSON values for `hostler ls`: each variant of each fleet that has instances, older fleets first."""
+    def summary(
+        self, instances: Iterable[Instance], targets: Callable[[Instance], list[str]], waits: Mapping[SlotKey, float]
+    ) -> dict[str, object]:
+        """JSON values for `hostler ls`: each variant of each fleet that has instances, older fleets first.
+
+        `waits`: when the slots are started again that wait for it; the last instance of such a slot is shown, too.
+        """
         record = self.record
         by_variant: dict[tuple[int, str], list[Instance]] = {}
         current = next((r for r in self.revisions if r.number == record.ready_revision), self.revisions[-1])
         for variant in current.spec.variants:
             by_variant[current.fleet, variant.name] = []
         for i in sorted(instances, key=lambda i: i.key.slot_key):
-            if i.state != "gone":
+            if i.state != "gone" or i.key.slot_key in waits:
                 by_variant.setdefault((i.key.fleet, i.key.variant), []).append(i)
         summaries = [
             {
@@ -76,7 +82,7 @@ class Endpoint:
                         "id": i.id,
                         "log_stream": f"{name}/{i.key.aws_id}",
                         "state": i.state,
-                        "trouble": i.report.trouble,
+                        "trouble": _trouble(i, waits),
                         "containers": [{"engine": c.engine, "image": c.image} for c in i.report.containers],
                         "targets": targets(i),
                     }
@@ -89,6 +95,14 @@ class Endpoint:
             "region": record.region, "name": record.name, "status": record.status,
             "failure_reason": record.failure_reason, "variants": summaries,
         }  # fmt: skip
+
+
+def _trouble(instance: Instance, waits: Mapping[SlotKey, float]) -> str:
+    """Return why an instance is not there, or not there yet."""
+    due = waits.get(instance.key.slot_key)
+    if due is None or instance.state != "gone":
+        return instance.report.trouble
+    return f"{again(instance.key.attempt, due - clock.now())} {instance.reason}"
 
 
 def link_route(key: str, route: Route, instances: Mapping[str, Instance]) -> gateway_messages.Route:

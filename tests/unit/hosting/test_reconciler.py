@@ -210,6 +210,28 @@ async def test_attempts_are_counted_on_while_a_slot_waits_for_its_next_instance(
         ]
 
 
+async def test_people_see_that_a_slot_waits_whose_instances_end_again_and_again_and_why(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ground.control() as (reconciler, gateway):
+        uid = ground.endpoint()
+        await status(reconciler, uid, "InService")
+        for attempt in range(2):
+            await gateway.until(lambda id=f"{uid}.1.0.0.{attempt}": gateway.places() == [id])
+            ground.engine.end(f"{uid}.1.0.0.{attempt}.0", 3)
+
+        def waiting() -> str:
+            (shown,) = reconciler.describe_all()
+            return next((i["trouble"] for i in shown["variants"][0]["instances"] if i["state"] == "gone"), "")
+
+        await passes(reconciler, lambda: waiting() != "")
+        assert waiting().startswith("its slot has been started 2 times; the next start is in 0.")
+        assert "The container exited with code 3." in waiting()
+        assert f"{uid}.1.0.0.1 has ended: its slot has been started 2 times" in caplog.text
+        await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.2"])
+        assert waiting() == ""
+
+
 async def test_deleting_works_while_creating_and_leaves_nothing(ground: Ground) -> None:
     async with ground.control() as (reconciler, _):
         ground.container = lambda: Container(ping=503)

@@ -7,8 +7,8 @@ plan again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hostler.core.endpoints.resources import RevisionSpec
 from hostler.core.endpoints.status import InstanceState
@@ -83,10 +83,14 @@ class StopInstance:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stops come before starts. `wake_at`: when a start that waits is due; None: only a change changes the plan."""
+    """Stops come before starts. `waits`: when the starts that wait are due.
+
+    `wake_at`: when the first of them is; None: only a change changes the plan.
+    """
 
     actions: list[StartInstance | StopInstance]
     wake_at: float | None
+    waits: Mapping[SlotKey, float] = field(default_factory=dict)
 
 
 def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceFacts], now: float) -> Plan:
@@ -117,17 +121,17 @@ def plan(wants: Sequence[EndpointWant], seen: Sequence[InstanceFacts], now: floa
 
     # 3. Starts.
     starts: list[StartInstance] = []
-    waits: list[float] = []
+    waits: dict[SlotKey, float] = {}
     for slot, revision in desired.items():
         if any(_occupies(instance) for instance in by_slot[slot]):
             continue
         last = max(by_slot[slot], key=lambda instance: instance.attempt, default=None)
         due = now if last is None else _due(last)
         if due > now:
-            waits.append(due)
+            waits[slot] = due
         else:
             starts.append(StartInstance(*slot, attempt=0 if last is None else last.attempt + 1, revision=revision))
-    return Plan([*stops, *starts], min(waits, default=None))
+    return Plan([*stops, *starts], min(waits.values(), default=None), waits)
 
 
 def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
@@ -141,6 +145,11 @@ def slots(want: EndpointWant) -> Iterable[tuple[SlotKey, int]]:
 def backoff(attempt: int) -> float:
     """Return how long after its end an attempt (0 is the first) is replaced, in seconds."""
     return 0.0 if attempt == 0 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
+
+
+def again(attempt: int, seconds: float) -> str:
+    """Say when the instance starts that follows an attempt which has ended, as a sentence."""
+    return f"its slot has been started {attempt + 1} times; the next start is in {max(0.0, seconds):.1f} s."
 
 
 _COMING_OR_READY = ("pending", "fetching", "starting", "ready")
