@@ -32,8 +32,8 @@ LOCK = REPOSITORY / "requirements" / "images.txt"
 
 SUITE = "bookworm"
 PYTHON = (3, 11)  # the suite's; the wheels are of this version
-PACKAGES = ("python3-pip", "python-is-python3", "libgomp1", "default-jre-headless", "nginx-light", "curl", "procps")
-_LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale")
+PACKAGES = ("python3-pip", "python-is-python3", "libgomp1", "default-jre-headless", "nginx", "curl", "procps")
+_LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
 _PIP = "[global]\nno-index = true\nfind-links = /wheels\nbreak-system-packages = true\nroot-user-action = ignore\n"
 _DOCKERFILE = """ARG BASE
 FROM ${BASE}
