@@ -11,6 +11,7 @@ from hostler.core.endpoints.resources import VariantSpec
 from hostler.core.endpoints.rollout import Facts, Pool, Route
 from hostler.hosting import clock
 from hostler.hosting.instance import Instance
+from hostler.hosting.instances import Instances
 from hostler.store.records import EndpointRecord, Revision
 from hostler.wire import gateway_messages
 
@@ -58,20 +59,18 @@ class Endpoint:
         """Whether any of its containers holds targets."""
         return any(variant.model.multi_model for revision in self.revisions for variant in revision.spec.variants)
 
-    def summary(
-        self, instances: Iterable[Instance], targets: Callable[[Instance], list[str]], waits: Mapping[SlotKey, float]
-    ) -> dict[str, object]:
+    def summary(self, instances: Instances, targets: Callable[[Instance], list[str]]) -> dict[str, object]:
         """JSON values for `hostler ls`: each variant of each fleet that has instances, older fleets first.
 
-        `waits`: when the slots are started again that wait for it; the last instance of such a slot is shown, too.
+        Of a slot that waits to be started again the last instance is shown, too.
         """
         record = self.record
         by_variant: dict[tuple[int, str], list[Instance]] = {}
         current = next((r for r in self.revisions if r.number == record.ready_revision), self.revisions[-1])
         for variant in current.spec.variants:
             by_variant[current.fleet, variant.name] = []
-        for i in sorted(instances, key=lambda i: i.key.slot_key):
-            if i.state != "gone" or i.key.slot_key in waits:
+        for i in sorted(instances.of(record.uid), key=lambda i: i.key.slot_key):
+            if i.state != "gone" or i.key.slot_key in instances.waits:
                 by_variant.setdefault((i.key.fleet, i.key.variant), []).append(i)
         summaries = [
             {
@@ -82,7 +81,7 @@ class Endpoint:
                         "id": i.id,
                         "log_stream": f"{name}/{i.key.aws_id}",
                         "state": i.state,
-                        "trouble": _trouble(i, waits),
+                        "trouble": _trouble(i, instances.waits),
                         "containers": [{"engine": c.engine, "image": c.image} for c in i.report.containers],
                         "targets": targets(i),
                     }

@@ -10,10 +10,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from hostler.core.endpoints.plan import InstanceFacts, SlotKey
+from hostler.core.endpoints.plan import InstanceFacts, SlotKey, again
 from hostler.core.endpoints.resources import VariantSpec, undesired
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.errors import EngineError
+from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
@@ -31,6 +32,7 @@ class Instances(Mapping[str, Instance]):
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self.waits: Mapping[SlotKey, float] = {}  # when a slot is started again whose instances have ended
         self._by_id: dict[str, Instance] = {}
         self._work = BackgroundTasks()
         self._of: defaultdict[str, dict[str, Instance]] = defaultdict(dict)  # uid of an endpoint -> its instances by id
@@ -106,6 +108,13 @@ class Instances(Mapping[str, Instance]):
         keys = [other.key for other in self.values() if other.state != "gone"]
         running = {name for key in keys for name in (key.id, key.aws_id)}  # id: streams of the version before
         await asyncio.to_thread(self._platform.logs.prune, instance.key.uid, running)
+
+    def wait(self, waits: Mapping[SlotKey, float]) -> None:
+        """Take note of the slots that are started again later, and say so, once for each."""
+        for slot in waits.keys() - self.waits.keys():
+            last = max((i for i in self.of(slot[0]) if i.key.slot_key == slot), key=lambda i: i.key.attempt)
+            log.warning("%s has ended: %s", last.id, again(last.key.attempt, waits[slot] - clock.now()))
+        self.waits = waits
 
     def forget(self, desired: Collection[SlotKey]) -> None:
         """Forget instances that are gone, except the last one of each desired slot: its attempts and its end decide

@@ -17,17 +17,7 @@ from itertools import chain
 
 from hostler import contract
 from hostler.core.endpoints import rollout
-from hostler.core.endpoints.plan import (
-    EndpointWant,
-    InstanceFacts,
-    Plan,
-    SlotKey,
-    StartInstance,
-    StopInstance,
-    again,
-    plan,
-    slots,
-)
+from hostler.core.endpoints.plan import EndpointWant, InstanceFacts, Plan, StartInstance, StopInstance, plan, slots
 from hostler.core.endpoints.rollout import ALL_AT_ONCE, Decision, Facts, Failed, Ready, Removed, decide
 from hostler.core.endpoints.status import EndpointView
 from hostler.errors import EngineError
@@ -70,7 +60,6 @@ class Reconciler:
     def __post_init__(self) -> None:
         self.instances = Instances(self.platform)
         self.endpoints = Endpoints()
-        self._waits: Mapping[SlotKey, float] = {}  # when the next instance of a slot starts whose last one has ended
         self.ready = False  # what an earlier control left running has been taken over, and routes are sent
         self._began: float | None = None  # when it saw the engine's list for the first time
         self._ending: set[str] = set()  # retired instances that are being ended
@@ -106,10 +95,7 @@ class Reconciler:
 
     def describe_all(self) -> list[dict[str, object]]:
         """Return every endpoint with its instances and resident targets, as JSON values."""
-        return [
-            endpoint.summary(self.instances.of(endpoint.record.uid), self.runtimes.targets, self._waits)
-            for endpoint in self.endpoints
-        ]
+        return [endpoint.summary(self.instances, self.runtimes.targets) for endpoint in self.endpoints]
 
     def targets(self, region: str, name: str, match: str, order: str, limit: int) -> dict[str, object] | str:
         """Return an endpoint's targets, or all if `name` is empty (targets/listing.py); or why it can have none."""
@@ -222,10 +208,7 @@ class Reconciler:
 
     def _act(self, planned: Plan, wants: Sequence[EndpointWant]) -> None:
         """Start and retire instances, say which wait to be started again, and forget those that are gone."""
-        for slot in planned.waits.keys() - self._waits.keys():
-            last = max((i for i in self.instances.of(slot[0]) if i.key.slot_key == slot), key=lambda i: i.key.attempt)
-            log.warning("%s has ended: %s", last.id, again(last.key.attempt, planned.waits[slot] - clock.now()))
-        self._waits = planned.waits
+        self.instances.wait(planned.waits)
         for action in planned.actions:
             match action:
                 case StartInstance():
