@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -17,10 +19,13 @@ from aiodocker.exceptions import DockerError
 from hostler.engines import references
 from hostler.engines.docker import credentials, pull_failures
 from hostler.engines.docker.pull_progress import PullProgress
+from hostler.engines.pull_log import PullLog
 from hostler.engines.references import Reference
 from hostler.errors import EngineAway, EngineError
 
 _ANSWER_TIME = 10.0  # seconds for an answer that Docker gives without any registry
+
+logger = logging.getLogger("hostler.images")
 
 Say = Callable[[str], None]  # is told how far a pull has come, in words
 
@@ -110,7 +115,7 @@ class Images:
         """Pull. Raises ImageMissing. A cancelled pull closes its connection, which has Docker cancel it."""
         image = str(reference)
         login = await credentials.find(reference.registry, self._environ)
-        progress = PullProgress(image)
+        progress, log = PullProgress(image), PullLog(image, partial(self._tell, image), partial(logger.info, "%s"))
         status, message = 0, ""
         try:
             async for report in self._stream(reference, login.header):
@@ -118,13 +123,14 @@ class Images:
                 if message:
                     break
                 progress.take(report)
-                self._tell(image, str(progress))
+                log.say(str(progress))
         except (aiohttp.ClientError, OSError):
             raise pull_failures.docker_gone(image) from None
         if message:
             raise pull_failures.failure(
                 image, status, message, self._machine, login.problem, had_credentials=bool(login.header)
             )
+        log.ended()
 
     async def _stream(self, reference: Reference, header: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the messages of a pull. The last one of a pull that failed has `error`, and perhaps `status_code`.
