@@ -1,0 +1,71 @@
+"""Notice of changes: Docker's events of one house. At rest nothing is woken."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiodocker
+
+from hostler.engines.docker.client import filters, stream
+from hostler.errors import EngineError
+
+_EVENTS = ["start", "die", "oom", "destroy"]
+_PAUSE, _LONGEST_PAUSE = 0.2, 3.0  # seconds until the stream is opened again
+
+
+class Changes:
+    """Each event is a change, and so is every end and every beginning of the stream: nobody saw what was between."""
+
+    def __init__(self, docker: aiodocker.Docker, label: str) -> None:
+        self._docker = docker
+        self._filters = filters(type=["container"], event=_EVENTS, label=[label])
+        self._change = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._open = False
+
+    async def next(self) -> None:
+        """Return once something may have changed since the last call."""
+        self.begin()
+        await self._change.wait()
+        self._change.clear()
+
+    def begin(self) -> None:
+        """Open the stream if it is not open yet."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(), name="docker events")
+
+    def begin_again(self) -> None:
+        """Open the stream anew: Docker did not answer, so nobody knows whether it speaks at the other end."""
+        if self._reading is not None and self._open:
+            self._reading.cancel()
+            self._reading = None
+        self.begin()
+
+    def note(self) -> None:
+        """Take note of a change."""
+        self._change.set()
+
+    async def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        pause = _PAUSE
+        while True:
+            try:
+                async with stream(self._docker, "events", {"filters": self._filters}) as events:
+                    self._open = True
+                    pause = _PAUSE
+                    self._change.set()
+                    while await events.readany():
+                        self._change.set()
+            except EngineError:
+                pass
+            finally:
+                opened, self._open = self._open, False
+            if opened:
+                self._change.set()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

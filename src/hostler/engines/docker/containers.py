@@ -1,0 +1,135 @@
+"""What Docker is asked to create: the body of /containers/create, as a value. Nothing here does IO.
+
+Source: Docker Engine API 1.41; for the container's contract §5.1 to §5.3 of docs/specification.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hostler import contract
+from hostler.engines.docker.house import House
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+
+INSTANCE = "hostler.instance"  # label: its instance's id
+LAUNCH = "hostler.launch"  # label: a Note in JSON
+
+LAST_PORT = 25_999  # of the safe range of a container that is alone, as AWS has it
+_FIRST_SAFE, _SAFE = 25_000, 500  # of several: a range for each
+_LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
+
+Body = dict[str, Any]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What the engine must know of a container, whichever hostler created it."""
+
+    instance: str
+    position: int
+    containers: int  # of the instance
+    labels: dict[str, str]  # the instance's
+    log: str  # stream
+    reference: str
+    framework: str = ""
+    image: str = ""  # repository and tag of AWS's image
+
+
+class Place(NamedTuple):
+    """Where a container is put: a house, a folder that becomes /opt/ml, and a network.
+
+    `network`: the id of a network, or the mode by which it shares another container's. `hosts`: names that mean the
+    container itself; none for one that shares a network. `shared`: further folders, seen where they are, read-only.
+    """
+
+    house: House
+    folder: str
+    network: str
+    hosts: Sequence[str] = ()
+    shared: Sequence[str] = ()
+
+
+def name(house: House, instance: str, position: int) -> str:
+    """Return a container's name."""
+    return f"hostler-{house.id}-{instance}-{position}"
+
+
+def joined(house: House, instance: str, position: int) -> str:
+    """Return the network of a container that shares that of another one of its instance."""
+    return f"container:{name(house, instance, position)}"
+
+
+def port(position: int) -> int:
+    """Return the port on which a container should listen."""
+    return contract.DEFAULT_PORT + position
+
+
+def safe_ports(position: int, *, alone: bool) -> str:
+    """Return the range of ports that a container may use."""
+    if alone:
+        return f"{_FIRST_SAFE}-{LAST_PORT}"
+    first = _FIRST_SAFE + _SAFE * position
+    return f"{first}-{first + _SAFE - 1}"
+
+
+def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], place: Place) -> Body:
+    """Return how a container is created. Raises ValueError if no process can have that environment."""
+    container = launch.containers[position]
+    server = container.server
+    assert server is not None
+    own = place.network.partition(":")[0] != "container"
+    host: Body = {
+        "NetworkMode": place.network,
+        "Binds": [f"{place.folder}:{contract.BASE_DIR}", *(f"{folder}:{folder}:ro" for folder in place.shared)],
+        "Init": True,
+        "LogConfig": _LOG,
+        "SecurityOpt": ["no-new-privileges"],
+        "CapDrop": ["NET_RAW"],
+        "ExtraHosts": [f"{host}:127.0.0.1" for host in place.hosts] if own else [],
+    }
+    created: Body = {
+        "Image": server.reference,
+        "Cmd": [contract.SERVE],
+        "Env": _variables(environment, launch, position, place),
+        "Labels": {
+            **place.house.labels,
+            INSTANCE: launch.id,
+            LAUNCH: msgspec.json.encode(_note(launch, position, container)).decode(),
+        },
+        "StopSignal": "SIGTERM",
+        "StopTimeout": int(contract.STOP_GRACE),
+        "HostConfig": host,
+    }
+    if own and container.hostname:
+        created["Hostname"] = container.hostname
+    return created
+
+
+def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch) -> Note:
+    server = container.server
+    assert server is not None
+    return Note(
+        launch.id, position, len(launch.containers), launch.labels, container.log,
+        server.reference, server.framework, server.image,
+    )  # fmt: skip
+
+
+def _variables(environment: Mapping[str, str], launch: InstanceLaunch, position: int, place: Place) -> list[str]:
+    variables = {
+        **{key: _seen_inside(value, place.folder) for key, value in environment.items()},
+        contract.ENV_BIND_TO_PORT: str(port(position)),
+        contract.ENV_SAFE_PORT_RANGE: safe_ports(position, alone=len(launch.containers) == 1),
+    }
+    for key, value in variables.items():
+        if not key or "=" in key or "\0" in key + value:
+            raise ValueError(f"the environment variable {key!r} cannot be set")
+    return [f"{key}={value}" for key, value in variables.items()]
+
+
+def _seen_inside(value: str, folder: str) -> str:
+    """Return a path below the container's folder as the container's own path; any other value unchanged."""
+    if value == folder or value.startswith(folder + "/"):
+        return contract.BASE_DIR + value.removeprefix(folder)
+    return value

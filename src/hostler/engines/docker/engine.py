@@ -1,0 +1,337 @@
+"""The Docker engine: an instance is a container of Docker's for each of its containers, in one network.
+
+Docker's list of the house's containers is the only record of what runs; each one's labels carry what another control
+must know of it. The first container of an instance has a place in the network, the others share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import aiodocker
+import msgspec
+
+from hostler.artifacts.storage import Storage
+from hostler.contract import BASE_DIR, ENV_ARTIFACTS
+from hostler.core.endpoints import instance_types
+from hostler.engines import autopsy, images
+from hostler.engines.docker import containers, facts, proc
+from hostler.engines.docker.changes import Changes
+from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect, filters
+from hostler.engines.docker.facts import Fact
+from hostler.engines.docker.house import LABEL, House
+from hostler.engines.docker.logs import Followers
+from hostler.engines.docker.networks import Network
+from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
+from hostler.engines.rooms import Room, Rooms
+from hostler.errors import EngineError, NotStarted
+
+_LAST_OUTPUT = 5.0  # seconds for the output of a container that has ended
+_AGAIN = 0.1  # seconds until a container is asked for again that is being removed
+
+
+class DockerEngine:
+    """Engine over Docker. `house`: whose the containers are."""
+
+    def __init__(self, docker: aiodocker.Docker, rooms: Rooms, house: House) -> None:
+        self._docker = docker
+        self._rooms = rooms
+        self._house = house
+        self._network = Network(docker)
+        self._changes = Changes(docker, f"{LABEL}={house.id}")
+        self._followers = Followers(docker)
+        self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
+        self._starts: dict[str, asyncio.Task[InstanceReport]] = {}  # under way, by instance
+        self._facts: dict[str, Fact] = {}  # as last seen, by the room's id
+        self._hosts: dict[str, str] = {}  # address in the network, by instance; stays when the first container ends
+        self._digests: dict[str, tuple[str, ...]] = {}  # by the image's id
+
+    @property
+    def pooled(self) -> int:
+        """See Engine: the part of the machine's memory that the setting `memory_fraction` names."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return int(memory * self._rooms.settings.memory_fraction)
+
+    def size(self, type: str) -> Size:
+        """See Engine."""
+        return Size(instance_types.memory(type), os.cpu_count() or 1)
+
+    async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
+        """See Engine."""
+        self._launches[launch.id] = launch
+        own = [n for n, container in enumerate(launch.containers) if container.server and _mine(container.server)]
+        rooms = await self._rooms.prepare(launch, own)
+        for room in rooms:
+            room.storage.shown = BASE_DIR
+        return tuple(room.storage for room in rooms)
+
+    async def start(self, id: str) -> InstanceReport:
+        """See Engine. Raises NotStarted, after all starts have ended, for the first container that was refused.
+
+        A start goes on when its caller is cancelled: what Docker was asked for is made, and `stop` must find it.
+        """
+        if (launch := self._launches.get(id)) is None:
+            raise EngineError(f"the instance {id} is not prepared")
+        if id not in self._starts:
+            self._starts[id] = asyncio.create_task(self._start(launch), name=f"start of {id}")
+        try:
+            return await asyncio.shield(self._starts[id])
+        finally:
+            if (task := self._starts.get(id)) is not None and task.done():
+                del self._starts[id]
+
+    async def stop(self, id: str, grace: float) -> None:
+        """See Engine."""
+        self._launches.pop(id, None)
+        if (start := self._starts.get(id)) is not None:
+            await asyncio.wait([start])
+            self._starts.pop(id, None)
+        found = await self._find(id)
+        await _all(self._end(summary, grace) for summary in found)
+        self._hosts.pop(id, None)
+        for room in self._rooms_of(id).values():
+            self._facts.pop(room.id, None)
+            await self._followers.forget(room.log)
+        await self._rooms.remove(id, _mine)
+
+    async def kill(self, id: str, position: int) -> None:
+        """See Engine: Docker ends everything in the container."""
+        container = self._docker.containers.container(containers.name(self._house, id, position))
+        try:
+            await ask(container.kill(signal="SIGKILL"), SLOW)
+            await ask(container.wait(), SLOW)
+        except DockerRefused as error:
+            if error.status not in (404, 409):  # there is none, or it has ended
+                raise
+
+    async def list(self) -> list[InstanceReport]:
+        """See Engine."""
+        self._changes.begin()
+        try:
+            found = [fact for fact in await _all(map(self._look, await self._find())) if fact]
+        except DockerAway:
+            self._changes.begin_again()
+            raise
+        self._facts = {f"{fact.note.instance}.{fact.note.position}": fact for fact in found}
+        for fact in found:
+            await self._adopt(fact)
+        notes = {fact.note.instance: fact.note for fact in found}
+        return [self._report(note.instance, note.labels, note.containers) for note in notes.values()]
+
+    async def changed(self) -> None:
+        """See Engine."""
+        await self._changes.next()
+
+    async def memory(self, id: str, position: int) -> int:
+        """See Engine: bytes that the container's processes hold without files."""
+        fact = self._facts.get(f"{id}.{position}")
+        return 0 if fact is None else await asyncio.to_thread(proc.memory, fact.id, fact.pid)
+
+    async def processor_time(self, id: str, position: int) -> float:
+        """See Engine."""
+        fact = self._facts.get(f"{id}.{position}")
+        return 0.0 if fact is None else await asyncio.to_thread(proc.processor_time, fact.id, fact.pid)
+
+    async def logs(self, id: str, position: int, tail: int) -> str:
+        """See Engine."""
+        if (room := self._rooms_of(id).get(position)) is None:
+            return ""
+        if (fact := self._facts.get(room.id)) is not None and fact.exit is not None:
+            await self._followers.ended(room.log, _LAST_OUTPUT)
+        return await asyncio.to_thread(self._rooms.logs.tail, room.log, tail)
+
+    async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
+        """See Engine."""
+        if (room := self._rooms_of(id).get(position)) is None:
+            return Autopsy()
+        log = await self.logs(id, position, tail)
+        found = await asyncio.to_thread(autopsy.examine, room, log, self._rooms.settings.data)
+        if (fact := self._facts.get(room.id)) is None or room.server.framework:
+            return found
+        listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
+        listening = tuple(listener.port for listener in listeners)
+        return msgspec.structs.replace(found, port=containers.port(position), listening=listening)
+
+    async def serving(self, ids: Collection[str]) -> None:
+        """See Engine: nothing on this machine asks."""
+
+    async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
+        """See Engine: also containers that were created and never started."""
+        kept = {*known, *self._launches}
+        for summary in await self._find():
+            if summary["Labels"].get(containers.INSTANCE) not in kept:
+                await self._end(summary, 0)
+        return await self._rooms.sweep(known)
+
+    async def leave(self, grace: float) -> None:
+        """End all containers of the house. Raises EngineError."""
+        await _all(self._end(summary, grace) for summary in await self._find())
+
+    async def close(self) -> None:
+        """Ask Docker nothing any more; what runs goes on."""
+        for start in self._starts.values():
+            start.cancel()
+        await asyncio.gather(*self._starts.values(), return_exceptions=True)
+        await self._changes.close()
+        await self._followers.close()
+        await disconnect(self._docker)
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, launch: InstanceLaunch) -> InstanceReport:
+        """Create all containers at once; start the first one, then those that share its network."""
+        rooms = self._rooms_of(launch.id)
+        first, *others = sorted(rooms)
+        network = await self._network.id()
+        networks = {position: containers.joined(self._house, launch.id, first) for position in others}
+        created = await _all(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
+        await self._begin(created[0], first, rooms[first])
+        if self._facts[rooms[first].id].exit is None:
+            await _all(self._begin(id, n, rooms[n]) for id, n in zip(created[1:], others, strict=True))
+        return self._report(launch.id, launch.labels, len(launch.containers))
+
+    async def _create(self, launch: InstanceLaunch, room: Room, position: int, network: str) -> str:
+        """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
+        name = containers.name(self._house, launch.id, position)
+        artifacts = (room.environment or {}).get(ENV_ARTIFACTS, "")
+        place = containers.Place(
+            self._house, str(room.folder), network,
+            hosts=[container.hostname for container in launch.containers if container.hostname],
+            shared=[artifacts] if artifacts else [],
+        )  # fmt: skip
+        try:
+            body = containers.body(launch, position, room.environment or {}, place)
+            return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
+        except ValueError as error:
+            raise NotStarted(position, str(error)) from None
+        except DockerRefused as error:
+            if error.status == 409:
+                return await self._find_created(name, launch.id, position)
+            raise NotStarted(position, str(error)) from None
+
+    async def _find_created(self, name: str, instance: str, position: int) -> str:
+        inspected = await self._inspect(name)
+        if inspected is None or inspected["Config"]["Labels"].get(containers.INSTANCE) != instance:
+            raise NotStarted(position, f"another container has the name {name}")
+        return str(inspected["Id"])
+
+    async def _begin(self, id: str, position: int, room: Room) -> None:
+        """Start a container that was never started, and look at it. Raises NotStarted."""
+        inspected = await self._inspect(id)
+        try:
+            if inspected and not facts.started(inspected["State"]["Status"]):
+                await ask(self._docker.containers.container(id).start(), SLOW)
+                inspected = await self._inspect(id)
+        except DockerRefused as error:
+            raise NotStarted(position, str(error)) from None
+        if inspected is None or (fact := facts.fact(inspected)) is None:
+            raise NotStarted(position, "others have removed it")
+        self._facts[room.id] = fact
+        await self._adopt(fact)
+
+    # --- stop -----------------------------------------------------------------------------------------------------
+
+    async def _end(self, summary: dict[str, Any], grace: float) -> None:
+        """Send SIGTERM, wait, kill, read the last output, and remove a container. Raises EngineError."""
+        container = self._docker.containers.container(summary["Id"])
+        note = facts.note(summary["Labels"])
+        try:
+            if summary["State"] == "running" and grace > 0:
+                await ask(container.kill(signal="SIGTERM"), SLOW)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(grace):
+                        await container.wait()
+            if summary["State"] == "running":
+                await ask(container.kill(signal="SIGKILL"), SLOW)
+        except DockerRefused as error:
+            if error.status not in (404, 409):
+                raise
+        if note is not None:
+            await self._followers.ended(note.log, _LAST_OUTPUT)
+        await self._remove(container)
+
+    async def _remove(self, container: aiodocker.containers.DockerContainer) -> None:
+        """Remove a container, or wait until it is removed."""
+        async with asyncio.timeout(SLOW):
+            while True:
+                try:
+                    await ask(container.delete(force=True, v=True), SLOW)
+                except DockerRefused as error:
+                    if error.status == 404:
+                        return
+                    if error.status != 409:  # it is being removed
+                        raise
+                await asyncio.sleep(_AGAIN)
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    async def _find(self, instance: str = "") -> Sequence[dict[str, Any]]:
+        """Return Docker's list of the house's containers, or of one instance's. Raises EngineError."""
+        labels = [f"{LABEL}={self._house.id}", *([f"{containers.INSTANCE}={instance}"] if instance else [])]
+        found = await ask(self._docker.containers.list(all=True, filters=filters(label=labels)))
+        return [container._container for container in found]
+
+    async def _look(self, summary: dict[str, Any]) -> Fact | None:
+        """Return the facts of a listed container; None if it was not started, or is gone."""
+        note = facts.note(summary["Labels"])
+        if note is None or not facts.started(summary["State"]):
+            return None
+        known = self._facts.get(f"{note.instance}.{note.position}")
+        if known and known.id == summary["Id"] and (known.exit is None) == (summary["State"] == "running"):
+            return known
+        inspected = await self._inspect(summary["Id"])
+        return facts.fact(inspected) if inspected else None
+
+    async def _inspect(self, id: str) -> dict[str, Any] | None:
+        try:
+            return await ask(self._docker.containers.container(id).show())
+        except DockerRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _adopt(self, fact: Fact) -> None:
+        """Take over a container's room and output, whichever control started it."""
+        note = fact.note
+        server = images.Server(note.framework, (), note.image, reference=note.reference)
+        self._rooms.adopt(note.instance, note.position, server, note.log, BASE_DIR)
+        self._followers.follow(note.log, fact.id, self._rooms.logs.path(note.log))
+        if fact.host:
+            self._hosts[note.instance] = fact.host
+        if fact.image not in self._digests:
+            self._digests[fact.image] = await self._digests_of(fact.image)
+
+    async def _digests_of(self, image: str) -> tuple[str, ...]:
+        try:
+            return tuple((await ask(self._docker.images.inspect(image))).get("RepoDigests") or ())
+        except DockerRefused:  # it was removed by force
+            return ()
+
+    def _rooms_of(self, id: str) -> dict[int, Room]:
+        return {position: room for position, room in self._rooms.of(id).items() if _mine(room.server)}
+
+    def _report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
+        return InstanceReport(id, labels, tuple(self._container(id, position) for position in range(containers)))
+
+    def _container(self, id: str, position: int) -> ContainerReport:
+        if (fact := self._facts.get(f"{id}.{position}")) is None:
+            return ContainerReport()
+        image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
+        return facts.report(fact, self._hosts.get(id, ""), image)
+
+
+async def _all(calls: Iterable[Any]) -> list[Any]:
+    """Return the results of calls made together, once all have ended. Raises the first one's error."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
+
+
+def _mine(server: images.Server) -> bool:
+    return bool(server.reference)

@@ -1,0 +1,232 @@
+"""The output of containers, followed into the files of their log streams, so that it outlives them.
+
+Docker keeps the last 128 MB of a container's output as entries, each with a time. A mark beside the stream's file says
+how far it has come, so a new control goes on without losing or doubling any: with `since`, the time of an entry, and
+`count`, how many entries from that time on were written when the file had `size` bytes. What the file has beyond it is
+the begin of what comes next. The entries from a time on are the same ones whoever asks, in whatever order their times
+are, if no entry comes later than a second after its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import struct
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import aiodocker
+import msgspec
+
+from hostler.engines.docker.client import DockerAway, DockerRefused, ask, stream
+
+logger = logging.getLogger("hostler.engine")
+
+MARK = ".mark"  # suffix of a mark's file
+
+_HEADER = struct.Struct(">BxxxL")  # of an entry: which output, and the length
+_TIME = 30  # characters of a time, such as 2026-11-30T14:25:00.123456789Z
+_WHOLE = 19  # of these, up to the seconds
+_SECOND = 10**9  # nanoseconds
+_PERIOD = 1.0  # seconds between two marks
+_MANY = 16 * 1024  # bytes at once, from which on it is done in a thread
+_REST = 4  # for a second of work on many bytes, seconds without: a fifth of one processor for all logs together
+_PAUSE = 0.5  # seconds until a stream is opened again that ended although the container runs
+
+
+class Mark(msgspec.Struct):
+    """How far a container's output has come: which entries were written when the file had `size` bytes.
+
+    `container`: Docker's id of it. Once `later` is more than a second old, it takes the place of `since`.
+    """
+
+    container: str
+    size: int
+    since: str = ""  # empty: from the first entry on
+    count: int = 0
+    later: str = ""
+    later_count: int = 0
+
+    def add(self, time: str, size: int) -> None:
+        """Count an entry of `size` bytes that was written."""
+        self.size += size
+        self.count += time >= self.since
+        self.later_count += time >= self.later
+        if not self.later:
+            self.later, self.later_count = time, 1
+        elif time > self.later and _nanoseconds(time) - _nanoseconds(self.later) > _SECOND:
+            self.since, self.count = self.later, self.later_count
+            self.later, self.later_count = time, 1
+
+
+class Entries:
+    """Cuts a stream into entries."""
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        """Yield the time and the output of each entry that is complete."""
+        data, at = self._left + data, 0
+        while len(data) - at >= _HEADER.size:
+            (_, length) = _HEADER.unpack_from(data, at)
+            begin, end = at + _HEADER.size, at + _HEADER.size + length
+            if len(data) < end:
+                break
+            yield data[begin : begin + _TIME].decode("ascii", "replace"), data[begin + _TIME + 1 : end]
+            at = end
+        self._left = data[at:]
+
+
+def _nanoseconds(time: str) -> int:
+    """Return a time since the epoch; 0 for a text that is no time."""
+    try:
+        seconds = datetime.fromisoformat(f"{time[:_WHOLE]}+00:00").timestamp()
+        return int(seconds) * _SECOND + int(time[_WHOLE + 1 : -1])
+    except ValueError:
+        return 0
+
+
+def parameter(time: str) -> str:
+    """Return a time as Docker's parameter `since`."""
+    seconds, nanoseconds = divmod(_nanoseconds(time), _SECOND)
+    return f"{seconds}.{nanoseconds:09}"
+
+
+class Follower:
+    """Follows one container's output into a file until it has ended, or the container is gone."""
+
+    def __init__(self, docker: aiodocker.Docker, container: str, path: Path, turn: asyncio.Lock) -> None:
+        self._docker = docker
+        self._container = container
+        self._path = path
+        self._turn = turn
+        self._marked = 0.0
+        self._mark = self._read_mark()
+        self._skipped = 0  # entries that are to be skipped, as they were written before the mark
+        self._cut = 0  # bytes that are to be skipped, as they were written after the mark
+        self._task = asyncio.create_task(self._follow(), name=f"log of {container[:12]}")
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until all its output is written, but no longer than `seconds`."""
+        await asyncio.wait([self._task], timeout=seconds)
+
+    async def close(self) -> None:
+        """Follow it no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Remove the mark: the container is gone."""
+        self._mark_path.unlink(missing_ok=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._read()
+                if not await self._runs():
+                    return
+            except DockerRefused as error:
+                if error.status != 404:
+                    logger.warning("the log of %s cannot be read: %s", self._container[:12], error)
+                return
+            except DockerAway:
+                pass
+            except OSError as error:
+                logger.warning("the log of %s cannot be written: %s", self._container[:12], error)
+            await asyncio.sleep(_PAUSE)
+
+    async def _read(self) -> None:
+        mark, entries = self._mark, Entries()
+        self._skipped, self._cut = mark.count, max(0, self._path.stat().st_size - mark.size)
+        parameters = {
+            "follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": parameter(mark.since),
+        }  # fmt: skip
+        async with stream(self._docker, f"containers/{self._container}/logs", parameters) as output:
+            while data := await output.readany():
+                if len(data) < _MANY:
+                    self._write(entries, data)
+                    continue
+                async with self._turn:
+                    begun = time.monotonic()
+                    await asyncio.to_thread(self._write, entries, data)
+                    await asyncio.sleep(_REST * (time.monotonic() - begun))
+        self._save()
+
+    async def _runs(self) -> bool:
+        inspected = await ask(self._docker.containers.container(self._container).show())
+        return bool(inspected["State"]["Running"])
+
+    def _write(self, entries: Entries, data: bytes) -> None:
+        pieces = []
+        for when, output in entries.feed(data):
+            if self._skipped:
+                self._skipped -= 1
+                continue
+            self._mark.add(when, len(output))
+            if self._cut:
+                cut = min(self._cut, len(output))
+                self._cut -= cut
+                output = output[cut:]
+            pieces.append(output)
+        if pieces:
+            with open(self._path, "ab") as file:
+                file.write(b"".join(pieces))
+        if time.monotonic() - self._marked > _PERIOD:
+            self._save()
+
+    # --- the mark -------------------------------------------------------------------------------------------------
+
+    @property
+    def _mark_path(self) -> Path:
+        return self._path.with_suffix(MARK)
+
+    def _read_mark(self) -> Mark:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            mark = msgspec.json.decode(self._mark_path.read_bytes(), type=Mark)
+            if mark.container == self._container:
+                return mark
+        return Mark(self._container, self._path.stat().st_size)
+
+    def _save(self) -> None:
+        self._marked = time.monotonic()
+        new = self._mark_path.with_name(self._mark_path.name + ".new")
+        new.write_bytes(msgspec.json.encode(self._mark))
+        os.replace(new, self._mark_path)
+
+
+class Followers:
+    """Those of all containers, by the name of their stream."""
+
+    def __init__(self, docker: aiodocker.Docker) -> None:
+        self._docker = docker
+        self._followers: dict[str, Follower] = {}
+        self._turn = asyncio.Lock()
+
+    def follow(self, stream: str, container: str, path: Path) -> None:
+        """Follow a container's output, if nobody does yet."""
+        if stream not in self._followers:
+            try:
+                self._followers[stream] = Follower(self._docker, container, path, self._turn)
+            except OSError as error:
+                logger.warning("the log %s cannot be written: %s", stream, error)
+
+    async def ended(self, stream: str, seconds: float) -> None:
+        """Wait until the output of a container that has ended is written."""
+        if follower := self._followers.get(stream):
+            await follower.ended(seconds)
+
+    async def forget(self, stream: str) -> None:
+        """Follow it no more: the container is gone."""
+        if follower := self._followers.pop(stream, None):
+            await follower.close()
+            follower.forget()
+
+    async def close(self) -> None:
+        """Follow none any more. A new control goes on."""
+        await asyncio.gather(*(follower.close() for follower in self._followers.values()))
+        self._followers.clear()

@@ -1,0 +1,53 @@
+"""The network of all instances: one bridge for each Docker, on which containers cannot reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiodocker
+
+from hostler.engines.docker.client import SLOW, ask
+
+NAME = "hostler"
+_LABEL = "hostler.network"
+_NO_NEIGHBOURS = {"com.docker.network.bridge.enable_icc": "false"}
+
+
+class Network:
+    """Found by its label, or made. It is used by its id, because Docker allows two networks of the same name."""
+
+    def __init__(self, docker: aiodocker.Docker) -> None:
+        self._docker = docker
+        self._making = asyncio.Lock()
+        self._id = ""
+
+    async def id(self) -> str:
+        """Return its id; made at the first call. Raises EngineError."""
+        async with self._making:
+            if not self._id:
+                self._id = await self._find() or await self._make()
+            return self._id
+
+    def forget(self) -> None:
+        """Look for it again at the next call: it is there no more."""
+        self._id = ""
+
+    async def _find(self) -> str:
+        """Return the id of the first one, by its creation: of two hostlers that made one each, both take the same."""
+        found = await ask(self._docker.networks.list(filters={"label": [_LABEL]}))
+        return str(min(found, key=lambda network: (network["Created"], network["Id"]))["Id"]) if found else ""
+
+    async def _make(self) -> str:
+        await ask(
+            self._docker.networks.create(
+                {
+                    "Name": NAME,
+                    "Driver": "bridge",
+                    "CheckDuplicate": True,
+                    "Labels": {_LABEL: "1"},
+                    "Options": _NO_NEIGHBOURS,
+                }
+            ),
+            SLOW,
+        )
+        return await self._find()
