@@ -1,4 +1,4 @@
-"""What every engine promises, asked of each: the fake one, and a real host with forked and executed containers."""
+"""What every engine promises, asked of each: the fake one, a real host with forked and executed containers, Docker."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
+from docker_proxy import DockerProxy
 from hosts import SOURCE, STANDINS, Host, hosting, none_of, until
 from standins import DESCENDANTS
 
+import docker_rig
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
+from hostler.engines.docker import containers
+from hostler.engines.docker.client import connect
+from hostler.engines.docker.engine import DockerEngine
+from hostler.engines.docker.house import open_house
 from hostler.engines.engine import ContainerLaunch, ContainerReport, Engine, InstanceLaunch, InstanceReport
 from hostler.engines.fake import FakeContainer, FakeEngine
 from hostler.engines.host_client import HostClient
+from hostler.engines.images import Server
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
 from hostler.errors import EngineError, NotStarted
@@ -40,6 +47,10 @@ class Stage:
     """Where engines run whose instances all have the same kind of containers. `image`: of these."""
 
     image: str
+    server: Server | None = None  # which runs for it; None: the engine decides
+    address = "unix:/"  # with which a container's address begins
+    ours = True  # it is one of hostler's own servers
+    program = ""  # of a command
     isolates = True  # a container may be without a network
 
     def __init__(self, data: Path) -> None:
@@ -56,10 +67,14 @@ class Stage:
     def settings(self) -> Settings:
         return Settings(data=self.data, images={COMMAND: (sys.executable, str(STANDINS), "command")})
 
+    def port(self, report: InstanceReport) -> int:
+        """Return the port on which an instance's first container should listen; 0 for one that listens on a socket."""
+        return 0 if self.ours else int(report.containers[0].address.rpartition(":")[2])
+
     def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
         """Return the launch of an instance with a container for each environment."""
         containers = tuple(
-            ContainerLaunch(self.image, environment, multi_model, True, f"group/{id}/{position}")
+            ContainerLaunch(self.image, environment, multi_model, True, f"group/{id}/{position}", server=self.server)
             for position, environment in enumerate(environments or ({},))
         )
         return InstanceLaunch(id, {"for": "a test"}, containers)
@@ -158,6 +173,8 @@ class ProcessStage(Stage):
         super().__init__(host.data)
         self._host = host
         self.image = image
+        if image == COMMAND:
+            self.ours, self.address, self.program = False, "tcp:127.0.0.1:", sys.executable
         self._clients: list[HostClient] = []
 
     def engine(self) -> Engine:
@@ -208,6 +225,62 @@ class ProcessStage(Stage):
         await super().close()
 
 
+class DockerStage(Stage):
+    """The Docker engine over the machine's Docker, which a test can make hang."""
+
+    image = COMMAND
+    address = "tcp:172."
+    ours = isolates = False
+
+    def __init__(self, data: Path, reference: str) -> None:
+        super().__init__(data)
+        self.server = Server(reference=reference)
+        self._proxy = DockerProxy(data / "docker.sock", docker_rig.address())
+        self._engines: list[DockerEngine] = []
+
+    def engine(self) -> Engine:
+        house = open_house(self.data)
+        self._engines.append(DockerEngine(connect(self._proxy.address), self.rooms(), house))
+        return self._engines[-1]
+
+    def environment(self, id: str) -> str:
+        file = self.data / "containers" / id / "environment"
+        until(f"{id} is up", file.exists)
+        return file.read_text()
+
+    def sees(self, family: set[int], path: str) -> bool:
+        return Path(f"/proc/{max(family)}/root{path}").exists()
+
+    async def family(self, id: str) -> set[int]:
+        self.environment(id)
+        pid = int(docker_rig.docker("inspect", "--format", "{{.State.Pid}}", self.name(id)))
+        found = {pid, *descendants(pid)}
+        assert len(found) > DESCENDANTS
+        return found
+
+    async def remove(self, id: str) -> None:
+        docker_rig.docker("rm", "--force", self.name(id))
+
+    def name(self, id: str) -> str:
+        """Return the name of a container in Docker."""
+        instance, _, position = id.rpartition(".")
+        return containers.name(open_house(self.data), instance, int(position))
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        self._proxy.hang()
+        try:
+            yield
+        finally:
+            self._proxy.resume()
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+        self._engines.clear()
+        await super().close()
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
     """Hosts by the setting `bubblewrap`, each started when first wanted."""
@@ -226,7 +299,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], H
         manager.__exit__(None, None, None)
 
 
-@pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap"])
+@pytest.fixture(scope="module")
+def standins_image() -> str:
+    return docker_rig.image("standins")
+
+
+@pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap", pytest.param("docker", marks=pytest.mark.docker)])
 def stage(
     request: pytest.FixtureRequest, tmp_path: Path, host: Callable[[str], Host], require: Callable[..., None]
 ) -> Stage:
@@ -234,6 +312,9 @@ def stage(
         return FakeStage(tmp_path)
     if request.param == "forked":
         return ProcessStage(host("off"), OURS)
+    if request.param == "docker":
+        require("docker")
+        return DockerStage(tmp_path, request.getfixturevalue("standins_image"))
     if request.param == "bubblewrap":
         require("bwrap")
     stage = ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
@@ -245,12 +326,12 @@ def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:
     """Run one test on an engine, and stop what it left."""
 
     async def run() -> None:
-        engine = stage.engine()
         try:
-            await play(engine)
+            await play(stage.engine())
         finally:
-            for report in await engine.list():
-                await engine.stop(report.id, 0)
+            last = stage.engine()  # the test may have closed its own
+            for report in await last.list():
+                await last.stop(report.id, 0)
             await stage.close()
 
     asyncio.run(asyncio.wait_for(run(), 120))
@@ -281,8 +362,8 @@ def test_a_started_instance_is_reported_by_its_start_and_by_the_list(stage: Stag
         assert (report.trouble, report.hopeless, report.leaving, report.lost) == ("", False, False, False)
         assert len({container.address for container in report.containers}) == 3
         for container in report.containers:
-            assert container.address.startswith("tcp:127.0.0.1:" if stage.image == COMMAND else "unix:/")
-            assert container.ours == (stage.image == OURS)
+            assert container.address.startswith(stage.address)
+            assert container.ours == stage.ours
             assert container.exit is None
 
     playing(stage, play)
@@ -576,11 +657,11 @@ def test_an_autopsy_tells_of_log_program_and_ports_also_after_control_was_restar
     async def play(engine: Engine) -> None:
         report = await started(engine, stage.launch("failed", {}))
         await stage.family("failed.0")
-        port = int(report.containers[0].address.rpartition(":")[2]) if stage.image == COMMAND else 0
+        port = stage.port(report)
         found = await engine.autopsy("failed", 0, 1000)
         assert found.log.endswith("a stand-in speaks")
         assert (found.port, found.listening) == ((port, (port,)) if port else (0, ()))
-        assert found.program == (sys.executable if stage.image == COMMAND else "")
+        assert found.program == stage.program
         assert (await engine.autopsy("never", 0, 1000)).log == ""
         await stage.close()
         second = stage.engine()

@@ -1,16 +1,28 @@
-"""Notice of changes: Docker's events of one house. At rest nothing is woken."""
+"""Notice of changes: Docker's events of one house. At rest nothing is woken.
+
+Docker's list of containers lags behind its events. What an event was about is `touched`: it is to be inspected.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import aiodocker
+import msgspec
 
 from hostler.engines.docker.client import filters, stream
 from hostler.errors import EngineError
 
 _EVENTS = ["start", "die", "oom", "destroy"]
 _PAUSE, _LONGEST_PAUSE = 0.2, 3.0  # seconds until the stream is opened again
+
+
+class _Event(msgspec.Struct):
+    id: str
+
+
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 class Changes:
@@ -22,6 +34,7 @@ class Changes:
         self._change = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._open = False
+        self.touched: set[str] = set()  # as `take_touched` returns them
 
     async def next(self) -> None:
         """Return once something may have changed since the last call."""
@@ -41,15 +54,21 @@ class Changes:
             self._reading = None
         self.begin()
 
-    def note(self) -> None:
-        """Take note of a change."""
-        self._change.set()
+    def take_touched(self) -> set[str]:
+        """Return the ids of the containers that events were about since the last call."""
+        touched, self.touched = self.touched, set()
+        return touched
 
     async def close(self) -> None:
         """Read no more."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+
+    def _take(self, line: bytes) -> None:
+        with contextlib.suppress(msgspec.MsgspecError):
+            self.touched.add(_EVENT.decode(line).id)
+        self._change.set()
 
     async def _read(self) -> None:
         pause = _PAUSE
@@ -59,8 +78,8 @@ class Changes:
                     self._open = True
                     pause = _PAUSE
                     self._change.set()
-                    while await events.readany():
-                        self._change.set()
+                    async for line in events:
+                        self._take(line)
             except EngineError:
                 pass
             finally:

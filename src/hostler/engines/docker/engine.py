@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Collection, Iterable, Sequence
+from typing import TypeVar
 
 import aiodocker
 import msgspec
@@ -20,6 +20,7 @@ from hostler.contract import BASE_DIR, ENV_ARTIFACTS
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.docker import containers, facts, proc
+from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect, filters
 from hostler.engines.docker.facts import Fact
@@ -30,7 +31,9 @@ from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, Ins
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError, NotStarted
 
-_LAST_OUTPUT = 5.0  # seconds for the output of a container that has ended
+Outcome = TypeVar("Outcome")
+
+_LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
 _AGAIN = 0.1  # seconds until a container is asked for again that is being removed
 
 
@@ -63,7 +66,9 @@ class DockerEngine:
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""
         self._launches[launch.id] = launch
-        own = [n for n, container in enumerate(launch.containers) if container.server and _mine(container.server)]
+        settings = self._rooms.settings
+        servers = [each.server or images.resolve(each.image, settings, each.has_artifact) for each in launch.containers]
+        own = [position for position, server in enumerate(servers) if _mine(server)]
         rooms = await self._rooms.prepare(launch, own)
         for room in rooms:
             room.storage.shown = BASE_DIR
@@ -111,10 +116,14 @@ class DockerEngine:
     async def list(self) -> list[InstanceReport]:
         """See Engine."""
         self._changes.begin()
+        touched = self._changes.take_touched()
         try:
-            found = [fact for fact in await _all(map(self._look, await self._find())) if fact]
-        except DockerAway:
-            self._changes.begin_again()
+            summaries = await self._find()
+            found = [fact for fact in await _all(self._look(each, each.id in touched) for each in summaries) if fact]
+        except EngineError as error:
+            self._changes.touched |= touched
+            if isinstance(error, DockerAway):
+                self._changes.begin_again()
             raise
         self._facts = {f"{fact.note.instance}.{fact.note.position}": fact for fact in found}
         for fact in found:
@@ -140,8 +149,7 @@ class DockerEngine:
         """See Engine."""
         if (room := self._rooms_of(id).get(position)) is None:
             return ""
-        if (fact := self._facts.get(room.id)) is not None and fact.exit is not None:
-            await self._followers.ended(room.log, _LAST_OUTPUT)
+        await self._followers.catch_up(room.log, _LAST_OUTPUT)
         return await asyncio.to_thread(self._rooms.logs.tail, room.log, tail)
 
     async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
@@ -163,7 +171,7 @@ class DockerEngine:
         """See Engine: also containers that were created and never started."""
         kept = {*known, *self._launches}
         for summary in await self._find():
-            if summary["Labels"].get(containers.INSTANCE) not in kept:
+            if (summary.labels or {}).get(containers.INSTANCE) not in kept:
                 await self._end(summary, 0)
         return await self._rooms.sweep(known)
 
@@ -186,6 +194,10 @@ class DockerEngine:
         """Create all containers at once; start the first one, then those that share its network."""
         rooms = self._rooms_of(launch.id)
         first, *others = sorted(rooms)
+        if launch.isolated:
+            raise NotStarted(
+                first, "its model has EnableNetworkIsolation, which this machine does not allow: for images"
+            )
         network = await self._network.id()
         networks = {position: containers.joined(self._house, launch.id, first) for position in others}
         created = await _all(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
@@ -215,15 +227,15 @@ class DockerEngine:
 
     async def _find_created(self, name: str, instance: str, position: int) -> str:
         inspected = await self._inspect(name)
-        if inspected is None or inspected["Config"]["Labels"].get(containers.INSTANCE) != instance:
+        if inspected is None or (inspected.config.labels or {}).get(containers.INSTANCE) != instance:
             raise NotStarted(position, f"another container has the name {name}")
-        return str(inspected["Id"])
+        return inspected.id
 
     async def _begin(self, id: str, position: int, room: Room) -> None:
         """Start a container that was never started, and look at it. Raises NotStarted."""
         inspected = await self._inspect(id)
         try:
-            if inspected and not facts.started(inspected["State"]["Status"]):
+            if inspected and not facts.started(inspected.state.status):
                 await ask(self._docker.containers.container(id).start(), SLOW)
                 inspected = await self._inspect(id)
         except DockerRefused as error:
@@ -235,23 +247,23 @@ class DockerEngine:
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
-    async def _end(self, summary: dict[str, Any], grace: float) -> None:
+    async def _end(self, summary: Summary, grace: float) -> None:
         """Send SIGTERM, wait, kill, read the last output, and remove a container. Raises EngineError."""
-        container = self._docker.containers.container(summary["Id"])
-        note = facts.note(summary["Labels"])
+        container = self._docker.containers.container(summary.id)
+        note = facts.note(summary.labels)
         try:
-            if summary["State"] == "running" and grace > 0:
+            if summary.state == "running" and grace > 0:
                 await ask(container.kill(signal="SIGTERM"), SLOW)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(grace):
                         await container.wait()
-            if summary["State"] == "running":
+            if summary.state == "running":
                 await ask(container.kill(signal="SIGKILL"), SLOW)
         except DockerRefused as error:
             if error.status not in (404, 409):
                 raise
         if note is not None:
-            await self._followers.ended(note.log, _LAST_OUTPUT)
+            await self._followers.catch_up(note.log, _LAST_OUTPUT)
         await self._remove(container)
 
     async def _remove(self, container: aiodocker.containers.DockerContainer) -> None:
@@ -269,26 +281,26 @@ class DockerEngine:
 
     # --- what there is --------------------------------------------------------------------------------------------
 
-    async def _find(self, instance: str = "") -> Sequence[dict[str, Any]]:
+    async def _find(self, instance: str = "") -> Sequence[Summary]:
         """Return Docker's list of the house's containers, or of one instance's. Raises EngineError."""
         labels = [f"{LABEL}={self._house.id}", *([f"{containers.INSTANCE}={instance}"] if instance else [])]
         found = await ask(self._docker.containers.list(all=True, filters=filters(label=labels)))
-        return [container._container for container in found]
+        return [read(container._container, Summary) for container in found]
 
-    async def _look(self, summary: dict[str, Any]) -> Fact | None:
+    async def _look(self, summary: Summary, touched: bool) -> Fact | None:
         """Return the facts of a listed container; None if it was not started, or is gone."""
-        note = facts.note(summary["Labels"])
-        if note is None or not facts.started(summary["State"]):
+        note = facts.note(summary.labels)
+        if note is None or not facts.started(summary.state):
             return None
         known = self._facts.get(f"{note.instance}.{note.position}")
-        if known and known.id == summary["Id"] and (known.exit is None) == (summary["State"] == "running"):
+        if known and known.id == summary.id and not touched and (known.exit is None) == (summary.state == "running"):
             return known
-        inspected = await self._inspect(summary["Id"])
+        inspected = await self._inspect(summary.id)
         return facts.fact(inspected) if inspected else None
 
-    async def _inspect(self, id: str) -> dict[str, Any] | None:
+    async def _inspect(self, id: str) -> Inspected | None:
         try:
-            return await ask(self._docker.containers.container(id).show())
+            return read(await ask(self._docker.containers.container(id).show()), Inspected)
         except DockerRefused as error:
             if error.status == 404:
                 return None
@@ -307,7 +319,7 @@ class DockerEngine:
 
     async def _digests_of(self, image: str) -> tuple[str, ...]:
         try:
-            return tuple((await ask(self._docker.images.inspect(image))).get("RepoDigests") or ())
+            return read(await ask(self._docker.images.inspect(image)), FoundImage).repo_digests or ()
         except DockerRefused:  # it was removed by force
             return ()
 
@@ -324,13 +336,15 @@ class DockerEngine:
         return facts.report(fact, self._hosts.get(id, ""), image)
 
 
-async def _all(calls: Iterable[Any]) -> list[Any]:
+async def _all(calls: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
     """Return the results of calls made together, once all have ended. Raises the first one's error."""
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    results = []
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
-    return outcomes
+        results.append(outcome)
+    return results
 
 
 def _mine(server: images.Server) -> bool:

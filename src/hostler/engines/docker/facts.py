@@ -1,21 +1,20 @@
-"""What Docker says of a container, as a value: out of its list and of an inspection. Nothing here does IO."""
+"""What Docker says of a container, as a value. Nothing here does IO."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from hostler.engines.docker import containers
+from hostler.engines.docker.answers import Inspected
 from hostler.engines.docker.containers import Note
 from hostler.engines.engine import ContainerReport
 
 _NOWHERE = "ended.invalid"  # the host of a container that ended before anybody asked for its address
 _SIGNALS = 64
 _STARTED = ("running", "paused", "restarting", "exited")
-
-Json = Mapping[str, Any]
 
 
 class Fact(NamedTuple):
@@ -24,16 +23,16 @@ class Fact(NamedTuple):
     id: str  # Docker's
     note: Note
     pid: int  # 0: it has ended
-    host: str  # its network's address; empty: none, it shares another one's or has ended
+    host: str  # its own address in a network; empty: it shares another one's, or has ended
     image: str  # id
     exit: int | None
     oom: bool
 
 
-def note(labels: Json) -> Note | None:
-    """Return what is known of a container by its labels; None for one that this hostler did not create."""
+def note(labels: Mapping[str, str] | None) -> Note | None:
+    """Return what is known of a container by its labels; None for one that no hostler created."""
     try:
-        return msgspec.json.decode(labels.get(containers.LAUNCH, ""), type=Note)
+        return msgspec.json.decode((labels or {}).get(containers.LAUNCH, ""), type=Note)
     except msgspec.DecodeError:
         return None
 
@@ -43,24 +42,21 @@ def started(state: str) -> bool:
     return state in _STARTED
 
 
-def fact(inspected: Json) -> Fact | None:
-    """Return the facts of an inspected container; None if it was not started, or is no container of hostler's."""
-    state = inspected["State"]
-    known = note(inspected["Config"].get("Labels") or {})
-    if known is None or not started(state["Status"]):
+def fact(inspected: Inspected) -> Fact | None:
+    """Return the facts of a container; None if it was not started, or is none of hostler's."""
+    state, known = inspected.state, note(inspected.config.labels)
+    if known is None or not started(state.status):
         return None
-    runs = bool(state.get("Running"))
-    exit = None if runs else exit_code(int(state.get("ExitCode") or 0))
-    networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
-    hosts = [str(network["IPAddress"]) for network in networks.values() if network.get("IPAddress")]
+    exit = None if state.running else exit_code(state.exit_code)
+    hosts = [network.address for network in (inspected.network_settings.networks or {}).values() if network.address]
     return Fact(
-        id=str(inspected["Id"]),
+        id=inspected.id,
         note=known,
-        pid=int(state.get("Pid") or 0) if runs else 0,
+        pid=state.pid if state.running else 0,
         host=hosts[0] if hosts else "",
-        image=str(inspected.get("Image", "")),
+        image=inspected.image,
         exit=exit,
-        oom=bool(state.get("OOMKilled")) and exit not in (None, 0),
+        oom=state.oom_killed and bool(exit),
     )
 
 
@@ -70,7 +66,7 @@ def exit_code(code: int) -> int:
 
 
 def report(fact: Fact, host: str, image: str) -> ContainerReport:
-    """Return the report of a container. `host`: of the network that it is in, the last one known if it has ended."""
+    """Return the report of a container. `host`: of its network, the last one known if the container has ended."""
     address = f"tcp:{host or _NOWHERE}:{containers.port(fact.note.position)}"
     return ContainerReport(address, bool(fact.note.framework), fact.exit, "docker", image, fact.oom)
 

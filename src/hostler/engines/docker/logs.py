@@ -22,7 +22,9 @@ from pathlib import Path
 import aiodocker
 import msgspec
 
+from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.client import DockerAway, DockerRefused, ask, stream
+from hostler.errors import EngineError
 
 logger = logging.getLogger("hostler.engine")
 
@@ -35,6 +37,7 @@ _SECOND = 10**9  # nanoseconds
 _PERIOD = 1.0  # seconds between two marks
 _MANY = 16 * 1024  # bytes at once, from which on it is done in a thread
 _REST = 4  # for a second of work on many bytes, seconds without: a fifth of one processor for all logs together
+_OUTPUT = {"stdout": "1", "stderr": "1", "timestamps": "1"}
 _PAUSE = 0.5  # seconds until a stream is opened again that ended although the container runs
 
 
@@ -109,11 +112,26 @@ class Follower:
         self._mark = self._read_mark()
         self._skipped = 0  # entries that are to be skipped, as they were written before the mark
         self._cut = 0  # bytes that are to be skipped, as they were written after the mark
+        self._last = ""  # time of the last entry that was written
+        self._written = asyncio.Event()
+        self._url = f"containers/{container}/logs"
         self._task = asyncio.create_task(self._follow(), name=f"log of {container[:12]}")
 
-    async def ended(self, seconds: float) -> None:
-        """Wait until all its output is written, but no longer than `seconds`."""
-        await asyncio.wait([self._task], timeout=seconds)
+    async def catch_up(self, seconds: float) -> None:
+        """Wait until all that Docker has now is written, but no longer than `seconds`. Raises EngineError."""
+        async with asyncio.timeout(seconds):
+            last = await self._newest()
+            while self._last < last and not self._task.done():
+                self._written.clear()
+                await self._written.wait()
+
+    async def _newest(self) -> str:
+        """Return the time of the last entry that Docker has; empty without any."""
+        entries, last = Entries(), ""
+        async with stream(self._docker, self._url, {**_OUTPUT, "tail": "1"}) as output:
+            async for data in output.iter_any():
+                last = max([last, *(when for when, _ in entries.feed(data))])
+        return last
 
     async def close(self) -> None:
         """Follow it no more."""
@@ -129,6 +147,7 @@ class Follower:
             try:
                 await self._read()
                 if not await self._runs():
+                    self._written.set()
                     return
             except DockerRefused as error:
                 if error.status != 404:
@@ -143,27 +162,28 @@ class Follower:
     async def _read(self) -> None:
         mark, entries = self._mark, Entries()
         self._skipped, self._cut = mark.count, max(0, self._path.stat().st_size - mark.size)
-        parameters = {
-            "follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": parameter(mark.since),
-        }  # fmt: skip
-        async with stream(self._docker, f"containers/{self._container}/logs", parameters) as output:
+        parameters = {**_OUTPUT, "follow": "1", "since": parameter(mark.since)}
+        async with stream(self._docker, self._url, parameters) as output:
             while data := await output.readany():
                 if len(data) < _MANY:
                     self._write(entries, data)
+                    self._written.set()
                     continue
                 async with self._turn:
                     begun = time.monotonic()
                     await asyncio.to_thread(self._write, entries, data)
+                    self._written.set()
                     await asyncio.sleep(_REST * (time.monotonic() - begun))
         self._save()
 
     async def _runs(self) -> bool:
-        inspected = await ask(self._docker.containers.container(self._container).show())
-        return bool(inspected["State"]["Running"])
+        container = self._docker.containers.container(self._container)
+        return read(await ask(container.show()), Inspected).state.running
 
     def _write(self, entries: Entries, data: bytes) -> None:
         pieces = []
         for when, output in entries.feed(data):
+            self._last = max(self._last, when)
             if self._skipped:
                 self._skipped -= 1
                 continue
@@ -215,10 +235,11 @@ class Followers:
             except OSError as error:
                 logger.warning("the log %s cannot be written: %s", stream, error)
 
-    async def ended(self, stream: str, seconds: float) -> None:
-        """Wait until the output of a container that has ended is written."""
+    async def catch_up(self, stream: str, seconds: float) -> None:
+        """Wait until all output that there is now is written, but no longer than `seconds`."""
         if follower := self._followers.get(stream):
-            await follower.ended(seconds)
+            with contextlib.suppress(TimeoutError, EngineError):
+                await follower.catch_up(seconds)
 
     async def forget(self, stream: str) -> None:
         """Follow it no more: the container is gone."""

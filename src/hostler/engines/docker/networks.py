@@ -6,6 +6,7 @@ import asyncio
 
 import aiodocker
 
+from hostler.engines.docker.answers import FoundNetwork, read
 from hostler.engines.docker.client import SLOW, ask
 
 NAME = "hostler"
@@ -34,8 +35,9 @@ class Network:
 
     async def _find(self) -> str:
         """Return the id of the first one, by its creation: of two hostlers that made one each, both take the same."""
-        found = await ask(self._docker.networks.list(filters={"label": [_LABEL]}))
-        return str(min(found, key=lambda network: (network["Created"], network["Id"]))["Id"]) if found else ""
+        listed = await ask(self._docker.networks.list(filters={"label": [_LABEL]}))
+        found = [read(network, FoundNetwork) for network in listed]
+        return min(found, key=lambda network: (network.created, network.id)).id if found else ""
 
     async def _make(self) -> str:
         await ask(

@@ -13,7 +13,9 @@ from hostler.processes.tree import processor_time as time_of
 
 _HELD = (b"RssAnon:", b"RssShmem:")  # anyone may read them; the proportional share only who may trace the process
 _LISTENS = b"0A"
-_LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+_LOOPBACK, _LOOPBACK_6 = "7F", "00000000000000000000000001000000"  # 127.0.0.0/8 ends so, its bytes are reversed
+_MAPPED = "0000000000000000FFFF0000"  # an address of IPv4 as one of IPv6
+_RESOLVER = "0B00007F"  # Docker's own, which listens in each network
 
 
 class Listener(NamedTuple):
@@ -72,5 +74,7 @@ def _listeners(pid: int, table: str) -> Iterator[Listener]:
     for line in lines:
         words = line.split()
         if words[3] == _LISTENS:
-            address, _, port = words[1].decode().partition(":")
-            yield Listener(int(port, 16), address in _LOOPBACK)
+            address, _, port = words[1].decode().removeprefix(_MAPPED).partition(":")
+            loopback = address == _LOOPBACK_6 or (len(address) == len(_RESOLVER) and address.endswith(_LOOPBACK))
+            if address != _RESOLVER:
+                yield Listener(int(port, 16), loopback)
