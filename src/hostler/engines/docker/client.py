@@ -12,7 +12,7 @@ from typing import TypeVar
 import aiodocker
 import aiohttp
 
-from hostler.errors import EngineError
+from hostler.errors import EngineAway, EngineError
 from hostler.settings import Settings
 
 QUICK = 5.0  # seconds for a question
@@ -26,7 +26,7 @@ _ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=QUICK)
 Answer = TypeVar("Answer")
 
 
-class DockerAway(EngineError):
+class DockerAway(EngineAway):
     """Docker did not answer."""
 
 

@@ -89,7 +89,7 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         "CapDrop": ["NET_RAW"],
         "ExtraHosts": [f"{host}:127.0.0.1" for host in place.hosts] if own else [],
     }
-    created: Body = {
+    return {
         "Image": server.reference,
         "Cmd": [contract.SERVE],
         "Env": _variables(environment, launch, position, place),
@@ -98,13 +98,11 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
             INSTANCE: launch.id,
             LAUNCH: msgspec.json.encode(_note(launch, position, container)).decode(),
         },
+        **({"Hostname": container.hostname} if own and container.hostname else {}),
         "StopSignal": "SIGTERM",
         "StopTimeout": int(contract.STOP_GRACE),
         "HostConfig": host,
     }
-    if own and container.hostname:
-        created["Hostname"] = container.hostname
-    return created
 
 
 def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch) -> Note:

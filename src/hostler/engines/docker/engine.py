@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Collection
 
 import aiodocker
 import msgspec
@@ -20,18 +19,17 @@ from hostler.contract import BASE_DIR, ENV_ARTIFACTS
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.docker import containers, facts, proc
-from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
+from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
-from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect, filters
+from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
 from hostler.engines.docker.logs import Followers
 from hostler.engines.docker.networks import Network
-from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
+from hostler.engines.docker.record import Record, all_of
+from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError, NotStarted
-
-Outcome = TypeVar("Outcome")
 
 _LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
 _AGAIN = 0.1  # seconds until a container is asked for again that is being removed
@@ -49,9 +47,7 @@ class DockerEngine:
         self._followers = Followers(docker)
         self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
         self._starts: dict[str, asyncio.Task[InstanceReport]] = {}  # under way, by instance
-        self._facts: dict[str, Fact] = {}  # as last seen, by the room's id
-        self._hosts: dict[str, str] = {}  # address in the network, by instance; stays when the first container ends
-        self._digests: dict[str, tuple[str, ...]] = {}  # by the image's id
+        self._record = Record(docker, house)
 
     @property
     def pooled(self) -> int:
@@ -95,11 +91,10 @@ class DockerEngine:
         if (start := self._starts.get(id)) is not None:
             await asyncio.wait([start])
             self._starts.pop(id, None)
-        found = await self._find(id)
-        await _all(self._end(summary, grace) for summary in found)
-        self._hosts.pop(id, None)
+        found = await self._record.find(id)
+        await all_of(self._end(summary, grace) for summary in found)
+        self._record.drop(id)
         for room in self._rooms_of(id).values():
-            self._facts.pop(room.id, None)
             await self._followers.forget(room.log)
         await self._rooms.remove(id, _mine)
 
@@ -118,18 +113,16 @@ class DockerEngine:
         self._changes.begin()
         touched = self._changes.take_touched()
         try:
-            summaries = await self._find()
-            found = [fact for fact in await _all(self._look(each, each.id in touched) for each in summaries) if fact]
+            found = await self._record.look(touched)
         except EngineError as error:
             self._changes.touched |= touched
             if isinstance(error, DockerAway):
                 self._changes.begin_again()
             raise
-        self._facts = {f"{fact.note.instance}.{fact.note.position}": fact for fact in found}
         for fact in found:
-            await self._adopt(fact)
+            self._adopt(fact)
         notes = {fact.note.instance: fact.note for fact in found}
-        return [self._report(note.instance, note.labels, note.containers) for note in notes.values()]
+        return [self._record.report(note.instance, note.labels, note.containers) for note in notes.values()]
 
     async def changed(self) -> None:
         """See Engine."""
@@ -137,12 +130,12 @@ class DockerEngine:
 
     async def memory(self, id: str, position: int) -> int:
         """See Engine: bytes that the container's processes hold without files."""
-        fact = self._facts.get(f"{id}.{position}")
+        fact = self._record.of(id, position)
         return 0 if fact is None else await asyncio.to_thread(proc.memory, fact.id, fact.pid)
 
     async def processor_time(self, id: str, position: int) -> float:
         """See Engine."""
-        fact = self._facts.get(f"{id}.{position}")
+        fact = self._record.of(id, position)
         return 0.0 if fact is None else await asyncio.to_thread(proc.processor_time, fact.id, fact.pid)
 
     async def logs(self, id: str, position: int, tail: int) -> str:
@@ -158,7 +151,7 @@ class DockerEngine:
             return Autopsy()
         log = await self.logs(id, position, tail)
         found = await asyncio.to_thread(autopsy.examine, room, log, self._rooms.settings.data)
-        if (fact := self._facts.get(room.id)) is None or room.server.framework:
+        if (fact := self._record.of(id, position)) is None or room.server.framework:
             return found
         listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
         listening = tuple(listener.port for listener in listeners)
@@ -170,14 +163,14 @@ class DockerEngine:
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """See Engine: also containers that were created and never started."""
         kept = {*known, *self._launches}
-        for summary in await self._find():
+        for summary in await self._record.find():
             if (summary.labels or {}).get(containers.INSTANCE) not in kept:
                 await self._end(summary, 0)
         return await self._rooms.sweep(known)
 
     async def leave(self, grace: float) -> None:
         """End all containers of the house. Raises EngineError."""
-        await _all(self._end(summary, grace) for summary in await self._find())
+        await all_of(self._end(summary, grace) for summary in await self._record.find())
 
     async def close(self) -> None:
         """Ask Docker nothing any more; what runs goes on."""
@@ -200,11 +193,12 @@ class DockerEngine:
             )
         network = await self._network.id()
         networks = {position: containers.joined(self._house, launch.id, first) for position in others}
-        created = await _all(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
-        await self._begin(created[0], first, rooms[first])
-        if self._facts[rooms[first].id].exit is None:
-            await _all(self._begin(id, n, rooms[n]) for id, n in zip(created[1:], others, strict=True))
-        return self._report(launch.id, launch.labels, len(launch.containers))
+        created = await all_of(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
+        await self._begin(created[0], first)
+        fact = self._record.of(launch.id, first)
+        if fact is not None and fact.exit is None:
+            await all_of(self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
+        return self._record.report(launch.id, launch.labels, len(launch.containers))
 
     async def _create(self, launch: InstanceLaunch, room: Room, position: int, network: str) -> str:
         """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
@@ -226,24 +220,24 @@ class DockerEngine:
             raise NotStarted(position, str(error)) from None
 
     async def _find_created(self, name: str, instance: str, position: int) -> str:
-        inspected = await self._inspect(name)
+        inspected = await self._record.inspect(name)
         if inspected is None or (inspected.config.labels or {}).get(containers.INSTANCE) != instance:
             raise NotStarted(position, f"another container has the name {name}")
         return inspected.id
 
-    async def _begin(self, id: str, position: int, room: Room) -> None:
+    async def _begin(self, id: str, position: int) -> None:
         """Start a container that was never started, and look at it. Raises NotStarted."""
-        inspected = await self._inspect(id)
+        inspected = await self._record.inspect(id)
         try:
             if inspected and not facts.started(inspected.state.status):
                 await ask(self._docker.containers.container(id).start(), SLOW)
-                inspected = await self._inspect(id)
+                inspected = await self._record.inspect(id)
         except DockerRefused as error:
             raise NotStarted(position, str(error)) from None
         if inspected is None or (fact := facts.fact(inspected)) is None:
             raise NotStarted(position, "others have removed it")
-        self._facts[room.id] = fact
-        await self._adopt(fact)
+        await self._record.take(fact)
+        self._adopt(fact)
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
@@ -281,70 +275,15 @@ class DockerEngine:
 
     # --- what there is --------------------------------------------------------------------------------------------
 
-    async def _find(self, instance: str = "") -> Sequence[Summary]:
-        """Return Docker's list of the house's containers, or of one instance's. Raises EngineError."""
-        labels = [f"{LABEL}={self._house.id}", *([f"{containers.INSTANCE}={instance}"] if instance else [])]
-        found = await ask(self._docker.containers.list(all=True, filters=filters(label=labels)))
-        return [read(container._container, Summary) for container in found]
-
-    async def _look(self, summary: Summary, touched: bool) -> Fact | None:
-        """Return the facts of a listed container; None if it was not started, or is gone."""
-        note = facts.note(summary.labels)
-        if note is None or not facts.started(summary.state):
-            return None
-        known = self._facts.get(f"{note.instance}.{note.position}")
-        if known and known.id == summary.id and not touched and (known.exit is None) == (summary.state == "running"):
-            return known
-        inspected = await self._inspect(summary.id)
-        return facts.fact(inspected) if inspected else None
-
-    async def _inspect(self, id: str) -> Inspected | None:
-        try:
-            return read(await ask(self._docker.containers.container(id).show()), Inspected)
-        except DockerRefused as error:
-            if error.status == 404:
-                return None
-            raise
-
-    async def _adopt(self, fact: Fact) -> None:
+    def _adopt(self, fact: Fact) -> None:
         """Take over a container's room and output, whichever control started it."""
         note = fact.note
         server = images.Server(note.framework, (), note.image, reference=note.reference)
         self._rooms.adopt(note.instance, note.position, server, note.log, BASE_DIR)
         self._followers.follow(note.log, fact.id, self._rooms.logs.path(note.log))
-        if fact.host:
-            self._hosts[note.instance] = fact.host
-        if fact.image not in self._digests:
-            self._digests[fact.image] = await self._digests_of(fact.image)
-
-    async def _digests_of(self, image: str) -> tuple[str, ...]:
-        try:
-            return read(await ask(self._docker.images.inspect(image)), FoundImage).repo_digests or ()
-        except DockerRefused:  # it was removed by force
-            return ()
 
     def _rooms_of(self, id: str) -> dict[int, Room]:
         return {position: room for position, room in self._rooms.of(id).items() if _mine(room.server)}
-
-    def _report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
-        return InstanceReport(id, labels, tuple(self._container(id, position) for position in range(containers)))
-
-    def _container(self, id: str, position: int) -> ContainerReport:
-        if (fact := self._facts.get(f"{id}.{position}")) is None:
-            return ContainerReport()
-        image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
-        return facts.report(fact, self._hosts.get(id, ""), image)
-
-
-async def _all(calls: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
-    """Return the results of calls made together, once all have ended. Raises the first one's error."""
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    results = []
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-        results.append(outcome)
-    return results
 
 
 def _mine(server: images.Server) -> bool:

@@ -1,0 +1,111 @@
+"""The record of what runs: the house's containers, as Docker lists and describes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+import aiodocker
+
+from hostler.engines.docker import containers, facts
+from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
+from hostler.engines.docker.client import DockerRefused, ask, filters
+from hostler.engines.docker.facts import Fact
+from hostler.engines.docker.house import LABEL, House
+from hostler.engines.engine import ContainerReport, InstanceReport
+
+Outcome = TypeVar("Outcome")
+
+
+class Record:
+    """Facts as last seen. `look` and `take` write them; the engine drops those of an instance that it has stopped."""
+
+    def __init__(self, docker: aiodocker.Docker, house: House) -> None:
+        self._docker = docker
+        self._house = house
+        self._facts: dict[tuple[str, int], Fact] = {}  # by instance and position
+        self._hosts: dict[str, str] = {}  # address in the network, by instance; stays when the first container ends
+        self._digests: dict[str, tuple[str, ...]] = {}  # by the image's id
+
+    def of(self, instance: str, position: int) -> Fact | None:
+        """Return the facts of a container; None if it was not started, or is there no more."""
+        return self._facts.get((instance, position))
+
+    async def find(self, instance: str = "") -> Sequence[Summary]:
+        """Return Docker's list of the house's containers, or of one instance's. Raises EngineError."""
+        labels = [f"{LABEL}={self._house.id}", *([f"{containers.INSTANCE}={instance}"] if instance else [])]
+        found = await ask(self._docker.containers.list(all=True, filters=filters(label=labels)))
+        return [read(container._container, Summary) for container in found]
+
+    async def look(self, touched: Collection[str]) -> list[Fact]:
+        """Return the facts of all containers that were started. `touched`: ids of those that must be inspected.
+
+        Raises EngineError.
+        """
+        summaries = await self.find()
+        found = [fact for fact in await all_of(self._look(each, each.id in touched) for each in summaries) if fact]
+        self._facts.clear()
+        for fact in found:
+            await self.take(fact)
+        return found
+
+    async def inspect(self, id: str) -> Inspected | None:
+        """Return what Docker says of a container, by its id or name; None without one. Raises EngineError."""
+        try:
+            return read(await ask(self._docker.containers.container(id).show()), Inspected)
+        except DockerRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def take(self, fact: Fact) -> None:
+        """Take note of a container. Raises EngineError."""
+        self._facts[fact.note.instance, fact.note.position] = fact
+        if fact.host:
+            self._hosts[fact.note.instance] = fact.host
+        if fact.image not in self._digests:
+            self._digests[fact.image] = await self._digests_of(fact.image)
+
+    def drop(self, instance: str) -> None:
+        """Forget an instance: nothing of it is there."""
+        self._hosts.pop(instance, None)
+        for key in [key for key in self._facts if key[0] == instance]:
+            del self._facts[key]
+
+    def report(self, id: str, labels: dict[str, str], containers: int) -> InstanceReport:
+        """Return the report of an instance."""
+        return InstanceReport(id, labels, tuple(self._container(id, position) for position in range(containers)))
+
+    def _container(self, id: str, position: int) -> ContainerReport:
+        if (fact := self.of(id, position)) is None:
+            return ContainerReport()
+        image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
+        return facts.report(fact, self._hosts.get(id, ""), image)
+
+    async def _look(self, summary: Summary, touched: bool) -> Fact | None:
+        note = facts.note(summary.labels)
+        if note is None or not facts.started(summary.state):
+            return None
+        known = self.of(note.instance, note.position)
+        if known and known.id == summary.id and not touched and (known.exit is None) == (summary.state == "running"):
+            return known
+        inspected = await self.inspect(summary.id)
+        return facts.fact(inspected) if inspected else None
+
+    async def _digests_of(self, image: str) -> tuple[str, ...]:
+        try:
+            return read(await ask(self._docker.images.inspect(image)), FoundImage).repo_digests or ()
+        except DockerRefused:  # it was removed by force
+            return ()
+
+
+async def all_of(calls: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
+    """Return the results of calls made together, once all have ended. Raises the first one's error."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    results = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
