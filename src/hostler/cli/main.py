@@ -18,6 +18,7 @@ import click
 from hostler import __version__
 from hostler.cli.env import env
 from hostler.cli.fault import fault
+from hostler.cli.gc import gc
 from hostler.cli.invoke import invoke
 from hostler.cli.logs import logs
 from hostler.cli.ls import ls
@@ -113,7 +114,7 @@ def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
     sys.exit(int(report.failed))
 
 
-for command in (up, demo, env, ls, invoke, logs, lint, fault):
+for command in (up, demo, env, ls, invoke, logs, lint, fault, gc):
     main.add_command(command)
 
 if __name__ == "__main__":

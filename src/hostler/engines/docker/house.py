@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from hostler.engines.docker.inside import own_container
 from hostler.errors import EngineError
 
 LABEL = "hostler.house"  # of all containers and networks that hostler makes
@@ -24,7 +25,6 @@ PLACE_LABEL = "hostler.place"  # where that path means something
 
 _FILE = "house"
 _ID = re.compile(r"[0-9a-f]{12}")
-_CONTAINER = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?hostname /etc/hostname ")  # in mountinfo: Docker's, Podman's
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -97,15 +97,11 @@ def _make(data: Path) -> str:
 
 def place(mounts: Path = Path("/proc/self/mountinfo"), machine: Path = Path("/etc/machine-id")) -> str:
     """Return a name of where this process's paths mean something: its container, or else its machine."""
-    if container := _CONTAINER.search(_text(mounts)):
-        return f"container {container[1][:12]}"
-    name = _text(machine).strip() or socket.gethostname()
+    if container := own_container(mounts):
+        return f"container {container[:12]}"
+    try:
+        name = machine.read_text().strip() or socket.gethostname()
+    except OSError:
+        name = socket.gethostname()
     # The machine's id is not for others to see; a hash of it names the machine as well.
     return f"machine {hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

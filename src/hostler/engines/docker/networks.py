@@ -7,7 +7,7 @@ import asyncio
 import aiodocker
 
 from hostler.engines.docker.answers import FoundNetwork, read
-from hostler.engines.docker.client import SLOW, ask
+from hostler.engines.docker.client import SLOW, DockerRefused, ask
 
 NAME = "hostler"
 _LABEL = "hostler.network"
@@ -53,3 +53,17 @@ class Network:
             SLOW,
         )
         return await self._find()
+
+
+async def remove_unused(docker: aiodocker.Docker) -> list[str]:
+    """Remove hostler's networks that no container is connected to; return their names. Raises EngineError."""
+    removed = []
+    for network in await ask(docker.networks.list(filters={"label": [_LABEL]})):
+        try:
+            await ask((await ask(docker.networks.get(read(network, FoundNetwork).id))).delete(), SLOW)
+        except DockerRefused as error:  # in use, or another hostler has removed it
+            if error.status not in (403, 404, 409):
+                raise
+        else:
+            removed.append(NAME)
+    return removed
