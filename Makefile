@@ -6,14 +6,14 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure images bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure images test-images bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make slow    the tests that take minutes"
-	@echo "make images  build the images that the tests on Docker use (they build what they need themselves, too)"
+	@echo "make test-images build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
 	@echo "make images  the Docker images hostler and hostler-server (BASE=..., EXTRAS=xgboost,sklearn)"
@@ -91,7 +91,7 @@ versions: $(VERSIONS:%=$(VENV)/%/.installed)
 slow: $(TESTED)
 	$(TEST) -m slow
 
-images: $(VENV)/.test
+test-images: $(VENV)/.test
 	$(BIN)/python tests/docker_rig.py
 
 mutants: $(VENV)/.test

@@ -1,5 +1,6 @@
-"""A model behind Flask: it multiplies numbers by the factor in its model data, or by 2 without any."""
+"""A model behind Flask: it multiplies numbers by the factor in its model data, else by FACTOR, else by 2."""
 
+import os
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -17,6 +18,6 @@ def ping() -> Response:
 def invocations() -> Response:
     if request.mimetype != "text/csv":
         return Response("This model takes text/csv", 415, mimetype="text/plain")
-    factor = float(MODEL.read_text()) if MODEL.exists() else 2.0
+    factor = float(MODEL.read_text() if MODEL.exists() else os.environ.get("FACTOR", "2"))
     numbers = [float(number) * factor for number in request.get_data(as_text=True).split(",")]
     return Response(",".join(map(str, numbers)), mimetype="text/csv")
