@@ -79,6 +79,10 @@ class Autopsy(msgspec.Struct, frozen=True):
     failure: Failure | None = None  # the report of one of hostler's own servers
     program: str = ""  # of a command
     interpreter: str = ""  # in the program's first line
+    loopback: bool = False  # it listens on `port`, but for callers within its own network alone
+    limit: int = 0  # bytes of memory that it might use; 0: all of the machine's
+    platform: str = ""  # of its image, such as linux/arm64, if the machine's is another one
+    machine: str = ""  # the platform of the machine, in that case
 
 
 class Size(NamedTuple):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import msgspec
 
@@ -23,6 +23,7 @@ from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, Ins
 from hostler.engines.host_client import HostClient
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError, NotStarted
+from hostler.processes.listening import listeners, sockets
 from hostler.processes.tree import descendants, own_share, processor_time
 from hostler.wire.host_messages import Child, Spawn
 
@@ -226,32 +227,5 @@ def _processor_time(pid: int) -> float:
 
 def _listening(pid: int) -> tuple[int, ...]:
     """Return the TCP ports on which a process tree listens, ascending."""
-    ports: set[int] = set()
-    for process in (pid, *descendants(pid)):
-        sockets = {*_sockets(process)}
-        ports |= {port for table in ("tcp", "tcp6") for port, socket in _listeners(process, table) if socket in sockets}
-    return tuple(sorted(ports))
-
-
-def _sockets(pid: int) -> Iterator[int]:
-    """Yield the inodes of a process's open sockets."""
-    try:
-        for number in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                kind, _, inode = os.readlink(f"/proc/{pid}/fd/{number}").partition(":")
-                if kind == "socket":
-                    yield int(inode.strip("[]"))
-    except OSError:
-        pass  # ended, or of another user
-
-
-def _listeners(pid: int, table: str) -> Iterator[tuple[int, int]]:
-    """Yield (port, inode) of each listening socket in a table of a process's network."""
-    try:
-        with open(f"/proc/{pid}/net/{table}", "rb") as file:
-            for line in list(file)[1:]:
-                words = line.split()
-                if words[3] == b"0A":
-                    yield int(words[1].rpartition(b":")[2], 16), int(words[9])
-    except OSError:
-        pass  # a machine without IPv6, or it has ended
+    own = sockets((pid, *descendants(pid)))
+    return tuple(sorted({listener.port for listener in listeners(pid) if listener.socket in own}))

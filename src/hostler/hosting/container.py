@@ -157,6 +157,12 @@ class Container:
             interpreter="" if exit is None else left.interpreter,
             image=self.spec.image,
             log=left.log,
+            oom=self._report().oom,
+            docker=self._report().engine == "docker",
+            limit=left.limit,
+            loopback=silent and left.loopback,
+            platform=left.platform,
+            machine=left.machine,
         )
 
     async def _fetch(self, folder: str, data: ModelData) -> None:

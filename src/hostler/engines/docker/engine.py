@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import aiodocker
-import msgspec
 
 from hostler.artifacts.storage import Storage
-from hostler.contract import BASE_DIR, ENV_ARTIFACTS
+from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.docker import containers, facts, proc
@@ -24,12 +23,13 @@ from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
+from hostler.engines.docker.images import Images
 from hostler.engines.docker.logs import Followers
-from hostler.engines.docker.networks import Network
 from hostler.engines.docker.record import Record, all_of
+from hostler.engines.docker.starter import Starter
 from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
-from hostler.errors import EngineError, NotStarted
+from hostler.errors import EngineError
 
 _LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
 _AGAIN = 0.1  # seconds until a container is asked for again that is being removed
@@ -42,12 +42,13 @@ class DockerEngine:
         self._docker = docker
         self._rooms = rooms
         self._house = house
-        self._network = Network(docker)
+        self._images = Images(docker)
         self._changes = Changes(docker, f"{LABEL}={house.id}")
         self._followers = Followers(docker)
         self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
         self._starts: dict[str, asyncio.Task[InstanceReport]] = {}  # under way, by instance
         self._record = Record(docker, house)
+        self._starter = Starter(docker, house, self._record)
 
     @property
     def pooled(self) -> int:
@@ -58,6 +59,13 @@ class DockerEngine:
     def size(self, type: str) -> Size:
         """See Engine."""
         return Size(instance_types.memory(type), os.cpu_count() or 1)
+
+    async def provide(self, reference: str, say: Callable[[str], None]) -> None:
+        """Return once an image is here, pulled if need be: `say` is told how far that is, in words.
+
+        Raises ImageMissing; EngineAway.
+        """
+        await self._images.get(reference, say)
 
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""
@@ -154,8 +162,7 @@ class DockerEngine:
         if (fact := self._record.of(id, position)) is None or room.server.framework:
             return found
         listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
-        listening = tuple(listener.port for listener in listeners)
-        return msgspec.structs.replace(found, port=containers.port(position), listening=listening)
+        return facts.listening(found, listeners, position, fact.note.containers)
 
     async def serving(self, ids: Collection[str]) -> None:
         """See Engine: nothing on this machine asks."""
@@ -181,65 +188,15 @@ class DockerEngine:
         await self._followers.close()
         await disconnect(self._docker)
 
-    # --- start ----------------------------------------------------------------------------------------------------
+    # --- start and stop -------------------------------------------------------------------------------------------
 
     async def _start(self, launch: InstanceLaunch) -> InstanceReport:
-        """Create all containers at once; start the first one, then those that share its network."""
         rooms = self._rooms_of(launch.id)
-        first, *others = sorted(rooms)
-        if launch.isolated:
-            raise NotStarted(
-                first, "its model has EnableNetworkIsolation, which this machine does not allow: for images"
-            )
-        network = await self._network.id()
-        networks = {position: containers.joined(self._house, launch.id, first) for position in others}
-        created = await all_of(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
-        await self._begin(created[0], first)
-        fact = self._record.of(launch.id, first)
-        if fact is not None and fact.exit is None:
-            await all_of(self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
+        await self._starter.start(launch, rooms)
+        for position in rooms:
+            if fact := self._record.of(launch.id, position):
+                self._adopt(fact)
         return self._record.report(launch.id, launch.labels, len(launch.containers))
-
-    async def _create(self, launch: InstanceLaunch, room: Room, position: int, network: str) -> str:
-        """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
-        name = containers.name(self._house, launch.id, position)
-        artifacts = (room.environment or {}).get(ENV_ARTIFACTS, "")
-        place = containers.Place(
-            self._house, str(room.folder), network,
-            hosts=[container.hostname for container in launch.containers if container.hostname],
-            shared=[artifacts] if artifacts else [],
-        )  # fmt: skip
-        try:
-            body = containers.body(launch, position, room.environment or {}, place)
-            return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
-        except ValueError as error:
-            raise NotStarted(position, str(error)) from None
-        except DockerRefused as error:
-            if error.status == 409:
-                return await self._find_created(name, launch.id, position)
-            raise NotStarted(position, str(error)) from None
-
-    async def _find_created(self, name: str, instance: str, position: int) -> str:
-        inspected = await self._record.inspect(name)
-        if inspected is None or (inspected.config.labels or {}).get(containers.INSTANCE) != instance:
-            raise NotStarted(position, f"another container has the name {name}")
-        return inspected.id
-
-    async def _begin(self, id: str, position: int) -> None:
-        """Start a container that was never started, and look at it. Raises NotStarted."""
-        inspected = await self._record.inspect(id)
-        try:
-            if inspected and not facts.started(inspected.state.status):
-                await ask(self._docker.containers.container(id).start(), SLOW)
-                inspected = await self._record.inspect(id)
-        except DockerRefused as error:
-            raise NotStarted(position, str(error)) from None
-        if inspected is None or (fact := facts.fact(inspected)) is None:
-            raise NotStarted(position, "others have removed it")
-        await self._record.take(fact)
-        self._adopt(fact)
-
-    # --- stop -----------------------------------------------------------------------------------------------------
 
     async def _end(self, summary: Summary, grace: float) -> None:
         """Send SIGTERM, wait, kill, read the last output, and remove a container. Raises EngineError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -10,7 +10,8 @@ import msgspec
 from hostler.engines.docker import containers
 from hostler.engines.docker.answers import Inspected
 from hostler.engines.docker.containers import Note
-from hostler.engines.engine import ContainerReport
+from hostler.engines.engine import Autopsy, ContainerReport
+from hostler.processes.listening import Listener
 
 _NOWHERE = "ended.invalid"  # the host of a container that ended before anybody asked for its address
 _SIGNALS = 64
@@ -69,6 +70,20 @@ def report(fact: Fact, host: str, image: str) -> ContainerReport:
     """Return the report of a container. `host`: of its network, the last one known if the container has ended."""
     address = f"tcp:{host or _NOWHERE}:{containers.port(fact.note.position)}"
     return ContainerReport(address, bool(fact.note.framework), fact.exit, "docker", image, fact.oom)
+
+
+def listening(found: Autopsy, listeners: Iterable[Listener], position: int, containers_: int) -> Autopsy:
+    """Add on which port a container should listen, and on which it does: not its neighbours, who share its network."""
+    port = containers.port(position)
+    neighbours = {containers.port(other) for other in range(containers_) if other != position}
+    own = [listener for listener in listeners if listener.port not in neighbours]
+    there = [listener for listener in own if listener.port == port]
+    return msgspec.structs.replace(
+        found,
+        port=port,
+        listening=tuple(sorted({listener.port for listener in own})),
+        loopback=bool(there) and all(listener.loopback for listener in there),
+    )
 
 
 def resolved(reference: str, image: str, digests: Sequence[str]) -> str:

@@ -5,24 +5,11 @@ A process is looked at only if its cgroup has the container's id: of a Docker el
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
+from hostler.processes.listening import Listener, listeners, sockets
 from hostler.processes.tree import descendants
 from hostler.processes.tree import processor_time as time_of
 
 _HELD = (b"RssAnon:", b"RssShmem:")  # anyone may read them; the proportional share only who may trace the process
-_LISTENS = b"0A"
-_LOOPBACK, _LOOPBACK_6 = "7F", "00000000000000000000000001000000"  # 127.0.0.0/8 ends so, its bytes are reversed
-_MAPPED = "0000000000000000FFFF0000"  # an address of IPv4 as one of IPv6
-_RESOLVER = "0B00007F"  # Docker's own, which listens in each network
-
-
-class Listener(NamedTuple):
-    """A TCP port on which something listens; `loopback`: for callers within the container alone."""
-
-    port: int
-    loopback: bool
 
 
 def memory(container: str, pid: int) -> int:
@@ -36,13 +23,11 @@ def processor_time(container: str, pid: int) -> float:
 
 
 def listening(container: str, pid: int) -> tuple[Listener, ...]:
-    """Return where something listens in the network of a container, by port."""
-    if not _visible(container, pid):
+    """Return what a container's processes listen with; what its network does, if this user may not look into them."""
+    if not (tree := _tree(container, pid)):
         return ()
-    found: dict[int, bool] = {}
-    for port, loopback in (listener for table in ("tcp", "tcp6") for listener in _listeners(pid, table)):
-        found[port] = loopback and found.get(port, True)
-    return tuple(Listener(port, loopback) for port, loopback in sorted(found.items()))
+    found, own = listeners(pid), sockets(tree)
+    return tuple(listener for listener in found if listener.socket in own) if own else found
 
 
 def _tree(container: str, pid: int) -> tuple[int, ...]:
@@ -63,18 +48,3 @@ def _held(pid: int) -> int:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(_HELD))
     except (OSError, ValueError):
         return 0  # it has ended
-
-
-def _listeners(pid: int, table: str) -> Iterator[Listener]:
-    try:
-        with open(f"/proc/{pid}/net/{table}", "rb") as file:
-            lines = file.read().splitlines()[1:]
-    except OSError:
-        return  # a machine without IPv6, or it has ended
-    for line in lines:
-        words = line.split()
-        if words[3] == _LISTENS:
-            address, _, port = words[1].decode().removeprefix(_MAPPED).partition(":")
-            loopback = address == _LOOPBACK_6 or (len(address) == len(_RESOLVER) and address.endswith(_LOOPBACK))
-            if address != _RESOLVER:
-                yield Listener(int(port, 16), loopback)
