@@ -2,8 +2,8 @@
 
 So a command without a network gets calls: a socket is a file, and the relay runs in the command's network namespace.
 
-Run as `python relay.py FOLDER PORT...`, it serves FOLDER/0/s, FOLDER/1/s and so on until SIGTERM, one for each port;
-these folders are there. It imports the standard library alone: in a container there may be nothing else.
+Run as `python relay.py FOLDER NAME=PORT...`, it serves a socket FOLDER/NAME/s for each port until SIGTERM; the folders
+are there. It imports the standard library alone: in a container there may be nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _BACKLOG = 4096  # connections that wait
 
 
 def main(folder: str, *ports: str) -> None:
-    """Relay the sockets of the folder to these ports, in their order. Raises OSError."""
-    listeners = [(listen(f"{folder}/{position}/s"), int(port)) for position, port in enumerate(ports)]
+    """Relay sockets in the folder to ports, each given as NAME=PORT. Raises OSError."""
+    pairs = [word.partition("=")[::2] for word in ports]
+    listeners = [(listen(f"{folder}/{name}/s"), int(port)) for name, port in pairs]
 
     async def serve() -> None:
         await asyncio.gather(*(_serve(*listener) for listener in listeners))

@@ -35,7 +35,14 @@ async def relayed(folder: Path, *ports: int) -> AsyncIterator[None]:
     """Run the relay by an interpreter that sees the standard library alone."""
     for position in range(len(ports)):
         (folder / str(position)).mkdir()
-    command = [sys.executable, "-I", "-S", relay.__file__, str(folder), *map(str, ports)]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        relay.__file__,
+        str(folder),
+        *(f"{n}={port}" for n, port in enumerate(ports)),
+    ]
     process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
     try:
         async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""How much memory an instance type stands for: general knowledge of EC2's sizes, not AWS's documentation (§2.3)."""
+"""What memory and GPUs an instance type has: general knowledge of EC2's sizes, not AWS's documentation (§2.3)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ _EXCEPTIONS = {  # GiB
     "p3.2xlarge": 61.0, "p3.8xlarge": 244.0, "p3.16xlarge": 488.0,
 }  # fmt: skip
 _UNKNOWN = 16.0
+_GPUS = {  # of NVIDIA's, by family: the sizes that have more than one
+    "g4dn": {"12xlarge": 4}, "g5": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8},
+    "g6": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}, "g6e": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8},
+    "p2": {"8xlarge": 8, "16xlarge": 16}, "p3": {"8xlarge": 4, "16xlarge": 8}, "p3dn": {"24xlarge": 8},
+    "p4d": {"24xlarge": 8}, "p4de": {"24xlarge": 8}, "p5": {"48xlarge": 8}, "p5e": {"48xlarge": 8},
+    "p5en": {"48xlarge": 8},
+}  # fmt: skip
 
 
 def memory(instance_type: str) -> int:
@@ -26,3 +33,9 @@ def memory(instance_type: str) -> int:
     letters = "".join(char for char in family if char.isalpha())
     ratio = _GIB_PER_VCPU.get(letters) or _GIB_PER_VCPU.get(letters[:1], 0.0)
     return int((vcpus * ratio or _UNKNOWN) * GIB)
+
+
+def gpus(instance_type: str) -> int:
+    """Return the number of an instance type's GPUs; 0 if its family has none, or is not known."""
+    family, _, size = instance_type.removeprefix("ml.").partition(".")
+    return _GPUS[family].get(size, 1) if family in _GPUS else 0

@@ -37,8 +37,15 @@ class Connected(msgspec.Struct, frozen=True):
     address: str = msgspec.field(name="IPAddress", default="")
 
 
+class Published(msgspec.Struct, frozen=True, rename="pascal"):
+    host_port: str = ""
+
+
 class NetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
+    """`ports`: such as "8080/tcp", with where each is published."""
+
     networks: dict[str, Connected] | None = None
+    ports: dict[str, tuple[Published, ...] | None] | None = None
 
 
 class Inspected(msgspec.Struct, frozen=True, rename="pascal"):

@@ -23,6 +23,9 @@ _UNIX = "unix://"
 _NO_CONNECTION = 900  # aiodocker's status of a call that did not reach Docker
 _ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=QUICK)
 
+# Podman 4.3 answers these with 500, where Docker has 409.
+_CONFLICTS = ("container state improper", "name is already in use", "has dependent containers")
+
 Answer = TypeVar("Answer")
 
 
@@ -66,7 +69,8 @@ async def ask(call: Awaitable[Answer], seconds: float = QUICK) -> Answer:
     except aiodocker.DockerError as error:
         if error.status == _NO_CONNECTION:
             raise DockerAway(f"Docker does not answer: {error.message}") from None
-        raise DockerRefused(error.status, error.message) from None
+        conflict = error.status == 500 and any(text in error.message for text in _CONFLICTS)
+        raise DockerRefused(409 if conflict else error.status, error.message) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the answer ended in its middle
         raise DockerAway(f"Docker does not answer: {error or type(error).__name__}") from None
 

@@ -19,6 +19,8 @@ LAUNCH = "hostler.launch"  # label: a Note in JSON
 
 LAST_PORT = 25_999  # of the safe range of a container that is alone, as AWS has it
 _FIRST_SAFE, _SAFE = 25_000, 500  # of several: a range for each
+SOCKETS, SOCKET = "/sockets", "s"  # the folder for a container's socket, as it sees that, and the socket's name
+_ALL_GPUS = {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}
 _LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
 
 Body = dict[str, Any]
@@ -35,20 +37,27 @@ class Note(msgspec.Struct, frozen=True):
     reference: str
     framework: str = ""
     image: str = ""  # repository and tag of AWS's image
+    sockets: bool = False  # it is called by a socket (doors.py)
 
 
 class Place(NamedTuple):
-    """Where a container is put: a house, a folder that becomes /opt/ml, and a network.
+    """Where a container is put: a house, the folder that it sees at /opt/ml, and a network.
 
     `network`: the id of a network, or the mode by which it shares another container's. `hosts`: names that mean the
-    container itself; none for one that shares a network. `shared`: further folders, seen where they are, read-only.
+    container itself; none for one that shares a network. `binds`: all its mounts. `published`: the ports that are
+    published on 127.0.0.1. `sockets`: it is called by a socket. `user`: of one of hostler's own servers. `gpus`: it
+    has those of the machine.
     """
 
     house: House
     folder: str
     network: str
     hosts: Sequence[str] = ()
-    shared: Sequence[str] = ()
+    binds: Sequence[str] = ()
+    published: Sequence[int] = ()
+    sockets: bool = False
+    user: str = ""
+    gpus: bool = False
 
 
 def name(house: House, instance: str, position: int) -> str:
@@ -80,14 +89,17 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
     server = container.server
     assert server is not None
     own = place.network.partition(":")[0] != "container"
+    ports = [f"{port}/tcp" for port in place.published] if own else []
     host: Body = {
         "NetworkMode": place.network,
-        "Binds": [f"{place.folder}:{contract.BASE_DIR}", *(f"{folder}:{folder}:ro" for folder in place.shared)],
+        "Binds": [*place.binds],
         "Init": True,
         "LogConfig": _LOG,
         "SecurityOpt": ["no-new-privileges"],
         "CapDrop": ["NET_RAW"],
         "ExtraHosts": [f"{host}:127.0.0.1" for host in place.hosts] if own else [],
+        "PortBindings": {port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in ports},
+        "DeviceRequests": [_ALL_GPUS] if place.gpus else [],
     }
     return {
         "Image": server.reference,
@@ -96,21 +108,23 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         "Labels": {
             **place.house.labels,
             INSTANCE: launch.id,
-            LAUNCH: msgspec.json.encode(_note(launch, position, container)).decode(),
+            LAUNCH: msgspec.json.encode(_note(launch, position, container, place)).decode(),
         },
         **({"Hostname": container.hostname} if own and container.hostname else {}),
+        **({"User": place.user} if server.framework else {}),
+        "ExposedPorts": {port: {} for port in ports},
         "StopSignal": "SIGTERM",
         "StopTimeout": int(contract.STOP_GRACE),
         "HostConfig": host,
     }
 
 
-def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch) -> Note:
+def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch, place: Place) -> Note:
     server = container.server
     assert server is not None
     return Note(
         launch.id, position, len(launch.containers), launch.labels, container.log,
-        server.reference, server.framework, server.image,
+        server.reference, server.framework, server.image, place.sockets,
     )  # fmt: skip
 
 
@@ -120,6 +134,8 @@ def _variables(environment: Mapping[str, str], launch: InstanceLaunch, position:
         contract.ENV_BIND_TO_PORT: str(port(position)),
         contract.ENV_SAFE_PORT_RANGE: safe_ports(position, alone=len(launch.containers) == 1),
     }
+    if place.sockets and (server := launch.containers[position].server) and server.framework:
+        variables[contract.ENV_SOCKET] = f"{SOCKETS}/{SOCKET}"
     for key, value in variables.items():
         if not key or "=" in key or "\0" in key + value:
             raise ValueError(f"the environment variable {key!r} cannot be set")

@@ -21,9 +21,11 @@ from hostler.engines.docker import containers, facts, proc
 from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
+from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
 from hostler.engines.docker.images import Images
+from hostler.engines.docker.inside import Site
 from hostler.engines.docker.logs import Followers
 from hostler.engines.docker.record import Record, all_of
 from hostler.engines.docker.starter import Starter
@@ -31,14 +33,15 @@ from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError
 
+_MACHINE = Site()  # Docker's own
 _LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
 _AGAIN = 0.1  # seconds until a container is asked for again that is being removed
 
 
 class DockerEngine:
-    """Engine over Docker. `house`: whose the containers are."""
+    """Engine over Docker. `house`: whose the containers are. `site`: where hostler runs."""
 
-    def __init__(self, docker: aiodocker.Docker, rooms: Rooms, house: House) -> None:
+    def __init__(self, docker: aiodocker.Docker, rooms: Rooms, house: House, site: Site = _MACHINE) -> None:
         self._docker = docker
         self._rooms = rooms
         self._house = house
@@ -47,8 +50,9 @@ class DockerEngine:
         self._followers = Followers(docker)
         self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
         self._starts: dict[str, asyncio.Task[InstanceReport]] = {}  # under way, by instance
-        self._record = Record(docker, house)
-        self._starter = Starter(docker, house, self._record)
+        self._doors = Doors(docker, house, site)
+        self._record = Record(docker, house, self._doors)
+        self._starter = Starter(docker, house, self._record, self._doors)
 
     @property
     def pooled(self) -> int:
@@ -102,6 +106,7 @@ class DockerEngine:
         found = await self._record.find(id)
         await all_of(self._end(summary, grace) for summary in found)
         self._record.drop(id)
+        await self._doors.close(id)
         for room in self._rooms_of(id).values():
             await self._followers.forget(room.log)
         await self._rooms.remove(id, _mine)
@@ -173,11 +178,13 @@ class DockerEngine:
         for summary in await self._record.find():
             if (summary.labels or {}).get(containers.INSTANCE) not in kept:
                 await self._end(summary, 0)
+        await self._doors.sweep(kept)
         return await self._rooms.sweep(known)
 
     async def leave(self, grace: float) -> None:
         """End all containers of the house. Raises EngineError."""
         await all_of(self._end(summary, grace) for summary in await self._record.find())
+        await self._doors.sweep(())
 
     async def close(self) -> None:
         """Ask Docker nothing any more; what runs goes on."""

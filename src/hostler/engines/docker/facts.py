@@ -8,12 +8,11 @@ from typing import NamedTuple
 import msgspec
 
 from hostler.engines.docker import containers
-from hostler.engines.docker.answers import Inspected
+from hostler.engines.docker.answers import Inspected, Published
 from hostler.engines.docker.containers import Note
 from hostler.engines.engine import Autopsy, ContainerReport
 from hostler.processes.listening import Listener
 
-_NOWHERE = "ended.invalid"  # the host of a container that ended before anybody asked for its address
 _SIGNALS = 64
 _STARTED = ("running", "paused", "restarting", "exited")
 
@@ -24,7 +23,8 @@ class Fact(NamedTuple):
     id: str  # Docker's
     note: Note
     pid: int  # 0: it has ended
-    host: str  # its own address in a network; empty: it shares another one's, or has ended
+    host: str  # its own address in a network; empty: it shares another one's, or has none, or has ended
+    published: Mapping[int, int]  # its ports, and those of 127.0.0.1 that lead to them
     image: str  # id
     exit: int | None
     oom: bool
@@ -55,6 +55,7 @@ def fact(inspected: Inspected) -> Fact | None:
         note=known,
         pid=state.pid if state.running else 0,
         host=hosts[0] if hosts else "",
+        published=_published(inspected.network_settings.ports or {}),
         image=inspected.image,
         exit=exit,
         oom=state.oom_killed and bool(exit),
@@ -66,9 +67,12 @@ def exit_code(code: int) -> int:
     return 128 - code if 128 < code <= 128 + _SIGNALS else code
 
 
-def report(fact: Fact, host: str, image: str) -> ContainerReport:
-    """Return the report of a container. `host`: of its network, the last one known if the container has ended."""
-    address = f"tcp:{host or _NOWHERE}:{containers.port(fact.note.position)}"
+def _published(ports: Mapping[str, Sequence[Published] | None]) -> dict[int, int]:
+    return {int(name.partition("/")[0]): int(there[0].host_port) for name, there in ports.items() if there}
+
+
+def report(fact: Fact, address: str, image: str) -> ContainerReport:
+    """Return the report of a container."""
     return ContainerReport(address, bool(fact.note.framework), fact.exit, "docker", image, fact.oom)
 
 

@@ -9,6 +9,8 @@ other container (the network `hostler` has icc off), so that calls go through so
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 from pathlib import Path
@@ -16,15 +18,19 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from hostler.core.endpoints import instance_types
 from hostler.errors import EngineError
 
 if TYPE_CHECKING:
     from aiodocker import Docker
 
+logger = logging.getLogger("hostler.engine")
+
 # bridge: by the container's own address; published: by a port of 127.0.0.1; relayed: by a socket that a relay serves.
 Reach = Literal["bridge", "published", "relayed"]
 
 _OWN = re.compile(r"/([0-9a-f]{64})/(?:userdata/)?hostname /etc/hostname ")  # in mountinfo: Docker's, Podman's
+_GPU_RUNTIME = "nvidia"
 _DESKTOP = "Docker Desktop"
 _NOT_FOUND = 404
 
@@ -55,6 +61,7 @@ class Info(msgspec.Struct, frozen=True, rename="pascal"):
 
     operating_system: str = ""
     security_options: tuple[str, ...] | None = None
+    runtimes: dict[str, object] | None = None
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -65,6 +72,13 @@ class Site(msgspec.Struct, frozen=True):
     container: str = ""
     image: str = ""  # of its own container
     mounts: tuple[Mount, ...] = ()
+    gpus: bool = False  # Docker can give a container those of its machine
+
+    def gives_gpus(self, type: str) -> bool:
+        """Return whether a container of this InstanceType gets GPUs; warn if the type has some, and Docker has none."""
+        if instance_types.gpus(type) and not self.gpus:
+            _warn_of_gpus(type)
+        return self.gpus and instance_types.gpus(type) > 0
 
     def source(self, path: Path) -> str:
         """Return a path of hostler's as Docker's machine has it. Raises EngineError if it has none."""
@@ -116,29 +130,27 @@ async def look(docker: Docker, data: Path) -> Site:
 def place(info: Info, own: Own | None, user: int, group: int) -> Site:
     """Return where hostler runs. `own`: its container, if it has one; `user` and `group`: its own, by number."""
     rootless = any("rootless" in option for option in info.security_options or ())
+    gpus = _GPU_RUNTIME in (info.runtimes or {})
     if own is None:
         apart = rootless or info.operating_system.startswith(_DESKTOP)
         # Rootless, the user that runs Docker is root in its containers.
-        return Site("published" if apart else "bridge", "0:0" if rootless else f"{user}:{group}")
+        return Site("published" if apart else "bridge", "0:0" if rootless else f"{user}:{group}", gpus=gpus)
     reach: Reach = "bridge" if own.host_config.network_mode == "host" else "relayed"
     # Its user is a number of its container, and so of the others, which share its map of users.
-    return Site(reach, f"{user}:{group}", own.id, own.image, own.mounts)
+    return Site(reach, f"{user}:{group}", own.id, own.image, own.mounts, gpus)
 
 
-def unreachable(address: str, error: OSError, container: str) -> str:
-    """Return what to do when Docker's socket cannot be used. `container`: hostler's own, or empty.
+def missing_socket(path: str) -> str:
+    """Return which flag hostler's container lacks where Docker's socket is not there."""
+    return f"hostler runs in a container: give it Docker's socket (-v /var/run/docker.sock:{path})"
 
-    Looks at the socket's group.
-    """
-    path = address.removeprefix("unix://")
-    if isinstance(error, PermissionError):
-        try:
-            group = os.stat(path).st_gid
-        except OSError:
-            return ""
-        if container:
-            return f"start hostler's container with `--group-add {group}` (compose: group_add), the group of {path}"
-        return f"let this user use {path}: `sudo usermod -aG docker $USER`, then log in again"
-    if container and address.startswith("unix://") and not os.path.exists(path):
-        return f"start hostler's container with Docker's socket: `-v /var/run/docker.sock:{path}`"
-    return ""
+
+def missing_group(path: str) -> str:
+    """Return which flag hostler's container lacks where it may not use Docker's socket. Looks at its group."""
+    group = os.stat(path).st_gid
+    return f"hostler runs in a container: give it the socket's group (--group-add {group}; compose: group_add)"
+
+
+@functools.cache
+def _warn_of_gpus(type: str) -> None:
+    logger.warning("%s has GPUs, but Docker has no runtime for them here: its containers run without", type)

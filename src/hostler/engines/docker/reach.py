@@ -7,6 +7,7 @@ import errno
 import os
 from urllib.parse import urlsplit
 
+from hostler.engines.docker import inside
 from hostler.errors import EngineAway
 from hostler.settings import Settings
 
@@ -53,8 +54,13 @@ def unreachable(address: str, error: Exception) -> str:
     if not address.startswith(_UNIX):
         return f"{at}: {_words(error)}. {_START}"
     if number in (errno.ENOENT, errno.ENOTDIR):
+        if inside.own_container():
+            return f"{at}: there is no such socket, and {inside.missing_socket(address.removeprefix(_UNIX))}, {_OTHER}"
         return f"{at}: there is no such socket, so Docker does not run, or is not installed. {_START}"
     if number in (errno.EACCES, errno.EPERM):
+        if inside.own_container():
+            lacks = inside.missing_group(address.removeprefix(_UNIX))
+            return f"{at}: this user may not use the socket, and {lacks}, {_OTHER}"
         return (
             f"{at}: this user may not use the socket. Let the user into its group (sudo usermod -aG docker $USER, and"
             f" log in again), or run Docker rootless, {_OTHER}"

@@ -11,6 +11,7 @@ import aiodocker
 from hostler.engines.docker import containers, facts
 from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
 from hostler.engines.docker.client import DockerRefused, ask, filters
+from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
 from hostler.engines.engine import ContainerReport, InstanceReport
@@ -21,11 +22,11 @@ Outcome = TypeVar("Outcome")
 class Record:
     """Facts as last seen. `look` and `take` write them; the engine drops those of an instance that it has stopped."""
 
-    def __init__(self, docker: aiodocker.Docker, house: House) -> None:
+    def __init__(self, docker: aiodocker.Docker, house: House, doors: Doors) -> None:
         self._docker = docker
         self._house = house
+        self._doors = doors
         self._facts: dict[tuple[str, int], Fact] = {}  # by instance and position
-        self._hosts: dict[str, str] = {}  # address in the network, by instance; stays when the first container ends
         self._digests: dict[str, tuple[str, ...]] = {}  # by the image's id
 
     def of(self, instance: str, position: int) -> Fact | None:
@@ -62,14 +63,12 @@ class Record:
     async def take(self, fact: Fact) -> None:
         """Take note of a container. Raises EngineError."""
         self._facts[fact.note.instance, fact.note.position] = fact
-        if fact.host:
-            self._hosts[fact.note.instance] = fact.host
+        self._doors.take_note(fact)
         if fact.image not in self._digests:
             self._digests[fact.image] = await self._digests_of(fact.image)
 
     def drop(self, instance: str) -> None:
         """Forget an instance: nothing of it is there."""
-        self._hosts.pop(instance, None)
         for key in [key for key in self._facts if key[0] == instance]:
             del self._facts[key]
 
@@ -81,7 +80,7 @@ class Record:
         if (fact := self.of(id, position)) is None:
             return ContainerReport()
         image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
-        return facts.report(fact, self._hosts.get(id, ""), image)
+        return facts.report(fact, self._doors.address(fact), image)
 
     async def _look(self, summary: Summary, touched: bool) -> Fact | None:
         note = facts.note(summary.labels)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import aiodocker
 
-from hostler.contract import ENV_ARTIFACTS
 from hostler.engines.docker import containers, facts
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
+from hostler.engines.docker.doors import NO_NETWORK, Doors
 from hostler.engines.docker.house import House
 from hostler.engines.docker.networks import Network
 from hostler.engines.docker.record import Record, all_of
@@ -20,37 +20,32 @@ from hostler.errors import NotStarted
 class Starter:
     """Creates and starts containers, and has the record take note of them."""
 
-    def __init__(self, docker: aiodocker.Docker, house: House, record: Record) -> None:
+    def __init__(self, docker: aiodocker.Docker, house: House, record: Record, doors: Doors) -> None:
         self._docker = docker
         self._house = house
         self._record = record
+        self._doors = doors
         self._network = Network(docker)
 
     async def start(self, launch: InstanceLaunch, rooms: Mapping[int, Room]) -> None:
-        """Create all containers at once; start the first one, then those that share its network. Raises EngineError."""
+        """Create and start the first container, then those that share its network, and the relay. Raises EngineError."""
         first, *others = sorted(rooms)
-        if launch.isolated:
-            raise NotStarted(
-                first, "its model has EnableNetworkIsolation, which this machine does not allow: for images"
-            )
-        network = await self._network.id()
+        network = NO_NETWORK if launch.isolated else await self._network.id()
+        await self._doors.make(launch, rooms)
         networks = {position: containers.joined(self._house, launch.id, first) for position in others}
-        created = await all_of(self._create(launch, rooms[n], n, networks.get(n, network)) for n in (first, *others))
+        created = [await self._create(launch, rooms[first], first, network)]  # Podman: before others name it
+        created += await all_of(self._create(launch, rooms[n], n, networks[n]) for n in others)
         await self._begin(created[0], first)
         fact = self._record.of(launch.id, first)
         if fact is not None and fact.exit is None:
-            await all_of(self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
+            begun = (self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
+            await all_of((*begun, self._doors.open(launch, first)))
 
     async def _create(self, launch: InstanceLaunch, room: Room, position: int, network: str) -> str:
         """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
         name = containers.name(self._house, launch.id, position)
-        artifacts = (room.environment or {}).get(ENV_ARTIFACTS, "")
-        place = containers.Place(
-            self._house, str(room.folder), network,
-            hosts=[container.hostname for container in launch.containers if container.hostname],
-            shared=[artifacts] if artifacts else [],
-        )  # fmt: skip
         try:
+            place = self._doors.place(launch, room, position, network)
             body = containers.body(launch, position, room.environment or {}, place)
             return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
         except ValueError as error:

@@ -93,16 +93,14 @@ def test_what_docker_sends_is_read() -> None:
     assert msgspec.convert({"SecurityOptions": None, "OperatingSystem": "x"}, Info) == Info("x")
 
 
-def test_a_socket_that_may_not_be_used_names_its_group(tmp_path: Path) -> None:
+def test_the_flags_that_a_container_lacks_name_the_socket_and_its_group(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
+    assert f"-v /var/run/docker.sock:{path})" in inside.missing_socket(str(path))
     path.touch()
-    group = path.stat().st_gid
-    assert f"--group-add {group}`" in inside.unreachable(f"unix://{path}", PermissionError(), ID)
-    assert "usermod" in inside.unreachable(f"unix://{path}", PermissionError(), "")
+    assert f"--group-add {path.stat().st_gid};" in inside.missing_group(str(path))
 
 
-def test_a_socket_that_is_not_there_is_to_be_mounted(tmp_path: Path) -> None:
-    path = tmp_path / "docker.sock"
-    assert f"-v /var/run/docker.sock:{path}`" in inside.unreachable(f"unix://{path}", FileNotFoundError(), ID)
-    assert inside.unreachable(f"unix://{path}", FileNotFoundError(), "") == ""
-    assert inside.unreachable("tcp://127.0.0.1:2375", ConnectionRefusedError(), ID) == ""
+def test_gpus_are_given_to_types_that_have_them_where_docker_has_a_runtime_for_them() -> None:
+    with_gpus = inside.place(msgspec.convert({"Runtimes": {"nvidia": {}}}, Info), None, 0, 0)
+    assert [with_gpus.gives_gpus(type) for type in ("ml.g5.xlarge", "ml.m5.xlarge")] == [True, False]
+    assert not Site().gives_gpus("ml.g5.xlarge")
