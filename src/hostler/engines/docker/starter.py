@@ -28,7 +28,7 @@ class Starter:
         self._network = Network(docker)
 
     async def start(self, launch: InstanceLaunch, rooms: Mapping[int, Room]) -> None:
-        """Create and start the first container, then those that share its network, and the relay. Raises EngineError."""
+        """Start the first container, then those that share its network, and the relay. Raises EngineError."""
         first, *others = sorted(rooms)
         network = NO_NETWORK if launch.isolated else await self._network.id()
         await self._doors.make(launch, rooms)
