@@ -17,7 +17,7 @@ from hostler.artifacts.storage import Storage
 from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
-from hostler.engines.docker import containers, facts, proc
+from hostler.engines.docker import containers, facts, labels, proc
 from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
@@ -74,10 +74,15 @@ class DockerEngine:
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""
         self._launches[launch.id] = launch
-        settings = self._rooms.settings
+        settings, strict = self._rooms.settings, self._rooms.settings.strict_labels
         servers = [each.server or images.resolve(each.image, settings, each.has_artifact) for each in launch.containers]
         own = [position for position, server in enumerate(servers) if _mine(server)]
+        new = [position for position in own if position not in self._rooms.of(launch.id)]
+        warnings = await all_of(_lacks(self._images, launch, n, servers[n], strict) for n in new)
         rooms = await self._rooms.prepare(launch, own)
+        for position, warning in zip(new, warnings, strict=True):
+            if warning:
+                await asyncio.to_thread(self._rooms.logs.say, launch.containers[position].log, warning)
         for room in rooms:
             room.storage.shown = BASE_DIR
         return tuple(room.storage for room in rooms)
@@ -222,20 +227,7 @@ class DockerEngine:
                 raise
         if note is not None:
             await self._followers.catch_up(note.log, _LAST_OUTPUT)
-        await self._remove(container)
-
-    async def _remove(self, container: aiodocker.containers.DockerContainer) -> None:
-        """Remove a container, or wait until it is removed."""
-        async with asyncio.timeout(SLOW):
-            while True:
-                try:
-                    await ask(container.delete(force=True, v=True), SLOW)
-                except DockerRefused as error:
-                    if error.status == 404:
-                        return
-                    if error.status != 409:  # it is being removed
-                        raise
-                await asyncio.sleep(_AGAIN)
+        await _remove(container)
 
     # --- what there is --------------------------------------------------------------------------------------------
 
@@ -252,3 +244,26 @@ class DockerEngine:
 
 def _mine(server: images.Server) -> bool:
     return bool(server.reference)
+
+
+async def _lacks(found: Images, launch: InstanceLaunch, position: int, server: images.Server, strict: bool) -> str:
+    """Return a warning of the labels that a user's image lacks. Raises EngineError if `strict`."""
+    image = None if server.framework else await found.present(server.reference)
+    if image is None:
+        return ""
+    container, alone = launch.containers[position], len(launch.containers) == 1
+    return labels.check(container.image, image.labels, multi_model=container.multi_model, alone=alone, strict=strict)
+
+
+async def _remove(container: aiodocker.containers.DockerContainer) -> None:
+    """Remove a container, or wait until it is removed."""
+    async with asyncio.timeout(SLOW):
+        while True:
+            try:
+                await ask(container.delete(force=True, v=True), SLOW)
+            except DockerRefused as error:
+                if error.status == 404:
+                    return
+                if error.status != 409:  # it is being removed
+                    raise
+            await asyncio.sleep(_AGAIN)

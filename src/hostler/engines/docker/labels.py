@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hostler.errors import EngineError
+
 MULTI_MODEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 BIND_TO_PORT = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 
@@ -22,7 +24,12 @@ def sentence(image: str, lacking: tuple[str, ...]) -> str:
     return f"Your Ecr Image {image} does not contain required {named} Docker label(s)."
 
 
-def advice(lacking: tuple[str, ...]) -> str:
-    """Return the lines for the image's Dockerfile."""
-    lines = ", ".join(f"LABEL {label}=true" for label in lacking)
-    return f"Its Dockerfile needs: {lines}"
+def check(image: str, labels: Mapping[str, str], *, multi_model: bool, alone: bool, strict: bool) -> str:
+    """Return a warning of the labels that a container's image lacks; empty for none. Raises EngineError if `strict`."""
+    lacking = missing(labels, multi_model=multi_model, alone=alone)
+    if not lacking:
+        return ""
+    text = f"{sentence(image, lacking)} Its Dockerfile needs: {', '.join(f'LABEL {label}=true' for label in lacking)}"
+    if strict:
+        raise EngineError(text)
+    return f"AWS would refuse this model: {text}"

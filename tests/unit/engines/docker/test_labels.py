@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostler.engines.docker import labels
+from hostler.errors import EngineError
 
 BOTH = {labels.MULTI_MODEL: "true", labels.BIND_TO_PORT: "true"}
 
@@ -31,4 +32,13 @@ def test_the_sentence_is_awss():
         "Your Ecr Image me/it:1 does not contain required com.amazonaws.sagemaker.capabilities.multi-models=true Docker"
         " label(s)."
     )
-    assert "LABEL com.amazonaws.sagemaker.capabilities.multi-models=true" in labels.advice((labels.MULTI_MODEL,))
+
+
+def test_what_lacks_is_warned_of_with_the_line_that_helps_and_refused_if_that_is_set():
+    line = f"Its Dockerfile needs: LABEL {labels.MULTI_MODEL}=true, LABEL {labels.BIND_TO_PORT}=true"
+    warning = labels.check("it:1", {}, multi_model=True, alone=False, strict=False)
+    assert warning.startswith("AWS would refuse this model: Your Ecr Image it:1 does not contain")
+    assert warning.endswith(line)
+    with pytest.raises(EngineError, match=r"^Your Ecr Image it:1 does not contain .*\. Its Dockerfile needs: "):
+        labels.check("it:1", {}, multi_model=True, alone=False, strict=True)
+    assert not labels.check("it:1", BOTH, multi_model=True, alone=False, strict=True)
