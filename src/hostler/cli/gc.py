@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -36,6 +35,8 @@ def gc(data: str | None, house: str | None, dry_run: bool, as_json: bool) -> Non
     """
     if data and house:
         raise click.UsageError("--data and --house exclude each other")
+    import asyncio
+
     collection = Collection(resolve(data=data), data is not None, house or "", dry_run)
     try:
         asyncio.run(collection.run())
