@@ -17,7 +17,7 @@ from hostler.artifacts.storage import Storage
 from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
-from hostler.engines.docker import containers, facts, labels, proc
+from hostler.engines.docker import containers, facts, labels, leftovers, proc
 from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
@@ -187,9 +187,12 @@ class DockerEngine:
         return await self._rooms.sweep(known)
 
     async def leave(self, grace: float) -> None:
-        """End all containers of the house. Raises EngineError."""
+        """End all containers of the house, also those that are being started, and the network if nobody needs it."""
+        if self._starts:
+            await asyncio.wait(self._starts.values())
         await all_of(self._end(summary, grace) for summary in await self._record.find())
         await self._doors.sweep(())
+        await leftovers.remove_networks(self._docker)
 
     async def close(self) -> None:
         """Ask Docker nothing any more; what runs goes on."""
@@ -217,9 +220,8 @@ class DockerEngine:
         try:
             if summary.state == "running" and grace > 0:
                 await ask(container.kill(signal="SIGTERM"), SLOW)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(grace):
-                        await container.wait()
+                with contextlib.suppress(DockerAway):  # the time is up, or Docker is away: then the next call says so
+                    await ask(container.wait(), grace)
             if summary.state == "running":
                 await ask(container.kill(signal="SIGKILL"), SLOW)
         except DockerRefused as error:

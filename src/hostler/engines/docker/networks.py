@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import aiodocker
 
@@ -10,28 +11,25 @@ from hostler.engines.docker.answers import FoundNetwork, read
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 
 NAME = "hostler"
+GONE = re.compile(r"network \S+ not found")  # Docker's word when a container is started whose network was removed
 _LABEL = "hostler.network"
 _NO_NEIGHBOURS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
 class Network:
-    """Found by its label, or made. It is used by its id, because Docker allows two networks of the same name."""
+    """Found by its label, or made. It is used by its id, because Docker allows two networks of the same name.
+
+    While nothing runs in it, others may remove it: another hostler that ends, too.
+    """
 
     def __init__(self, docker: aiodocker.Docker) -> None:
         self._docker = docker
         self._making = asyncio.Lock()
-        self._id = ""
 
     async def id(self) -> str:
-        """Return its id; made at the first call. Raises EngineError."""
+        """Return its id; made if it is not there. Raises EngineError."""
         async with self._making:
-            if not self._id:
-                self._id = await self._find() or await self._make()
-            return self._id
-
-    def forget(self) -> None:
-        """Look for it again at the next call: it is there no more."""
-        self._id = ""
+            return await self._find() or await self._make()
 
     async def _find(self) -> str:
         """Return the id of the first one, by its creation: of two hostlers that made one each, both take the same."""

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 
 import aiodocker
 
-from hostler.engines.docker import containers, facts
+from hostler.engines.docker import containers, facts, networks
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 from hostler.engines.docker.doors import NO_NETWORK, Doors
 from hostler.engines.docker.house import House
-from hostler.engines.docker.networks import Network
 from hostler.engines.docker.record import Record, all_of
 from hostler.engines.engine import InstanceLaunch
 from hostler.engines.rooms import Room
 from hostler.errors import NotStarted
+
+
+class _NetworkGone(NotStarted):
+    """The network was removed after the container was created."""
 
 
 class Starter:
@@ -25,16 +28,25 @@ class Starter:
         self._house = house
         self._record = record
         self._doors = doors
-        self._network = Network(docker)
+        self._network = networks.Network(docker)
 
     async def start(self, launch: InstanceLaunch, rooms: Mapping[int, Room]) -> None:
+        """Start an instance; once more if the network was removed before anything ran in it. Raises EngineError."""
+        try:
+            await self._start(launch, rooms)
+        except _NetworkGone:
+            for position in rooms:
+                await self._remove(containers.name(self._house, launch.id, position))
+            await self._start(launch, rooms)
+
+    async def _start(self, launch: InstanceLaunch, rooms: Mapping[int, Room]) -> None:
         """Start the first container, then those that share its network, and the relay. Raises EngineError."""
         first, *others = sorted(rooms)
         network = NO_NETWORK if launch.isolated else await self._network.id()
         await self._doors.make(launch, rooms)
-        networks = {position: containers.joined(self._house, launch.id, first) for position in others}
+        joined = {position: containers.joined(self._house, launch.id, first) for position in others}
         created = [await self._create(launch, rooms[first], first, network)]  # Podman: before others name it
-        created += await all_of(self._create(launch, rooms[n], n, networks[n]) for n in others)
+        created += await all_of(self._create(launch, rooms[n], n, joined[n]) for n in others)
         await self._begin(created[0], first)
         fact = self._record.of(launch.id, first)
         if fact is not None and fact.exit is None:
@@ -69,7 +81,16 @@ class Starter:
                 await ask(self._docker.containers.container(id).start(), SLOW)
                 inspected = await self._record.inspect(id)
         except DockerRefused as error:
-            raise NotStarted(position, str(error)) from None
+            kind = _NetworkGone if networks.GONE.fullmatch(str(error)) else NotStarted
+            raise kind(position, str(error)) from None
         if inspected is None or (fact := facts.fact(inspected)) is None:
             raise NotStarted(position, "others have removed it")
         await self._record.take(fact)
+
+    async def _remove(self, name: str) -> None:
+        """Remove a container that was never started."""
+        try:
+            await ask(self._docker.containers.container(name).delete(v=True), SLOW)
+        except DockerRefused as error:
+            if error.status != 404:
+                raise
