@@ -40,8 +40,8 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def listen(port: int) -> None:
-    server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
+def listen(port: int, address: str = "0.0.0.0") -> None:
+    server = ThreadingHTTPServer((address, port), Handler)
     print("serving on port", server.server_port, flush=True)
     server.serve_forever()
 
@@ -53,6 +53,14 @@ def main() -> None:
             time.sleep(600)
         case "wrong-port":
             listen(0)
+        case "loopback":
+            listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]), "127.0.0.1")
+        case "ends-again-and-again":
+            threading.Timer(0.5, os._exit, [9]).start()
+            listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
+        case "memory":
+            hoard = [b"x" * 2**20 for _ in range(2**20)]
+            print(len(hoard))
         case "slow-start":
             time.sleep(600)
             listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))

@@ -1,0 +1,190 @@
+"""Images that do not come up in Docker, and a Docker that is not there: each FailureReason tells why, and what helps.
+
+The texts are golden behind AWS's sentence; `...` stands for the parts that differ from run to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker_rig
+import pytest
+from running import Hostler, eventually, hostler_up
+
+pytestmark = pytest.mark.docker
+
+BUDGET = 6.0  # seconds that a container has to answer its first ping
+UNHEALTHY = (
+    "The primary container for production variant v did not pass the ping health check."
+    " Please check CloudWatch logs for this endpoint. "
+)
+MISSING = (
+    "Please make sure all images included in the model for the production variant v exist, and that the execution role"
+    " used to create the model has permissions to access them. "
+)
+SLOW = (
+    "give it longer: ContainerStartupHealthCheckTimeoutInSeconds (60 to 3600) in the production variant, or"
+    " startup_timeout in hostler.toml."
+)
+MEMORY = (
+    "A smaller model, fewer instances or containers, or a machine with more memory helps; on AWS, a larger"
+    " InstanceType."
+)
+
+# Of tests/images/faulty, by MISTAKE: tests/containers/faulty.py.
+PROGRAMS = {
+    "not-listening": (
+        "In 6 seconds, GET /ping was not answered: nothing in the container listens on a port. It must serve HTTP on"
+        f" port 8080, or the port that SAGEMAKER_BIND_TO_PORT names. If it is only slow to start, {SLOW} Its last"
+        " lines: this is not-listening"
+    ),
+    "wrong-port": (
+        "In 6 seconds, GET /ping was not answered: the container listens on port ..., not on 8080. A container of"
+        " SageMaker's listens on 8080. Its last lines: this is wrong-port\nserving on port ..."
+    ),
+    "loopback": (
+        "In ... seconds, GET /ping was not answered: the container listens on port 8080, but on its loopback address"
+        " alone, where no call from outside arrives. Let it listen on 0.0.0.0:8080 in place of 127.0.0.1 or localhost."
+        " Its last lines: this is loopback\nserving on port 8080"
+    ),
+    "crash": "The container exited with code 3 before it answered a ping. Its last lines: this is crash",
+    "done": (
+        "The container exited with code 0 before it answered a ping. Its command must run in the foreground until"
+        " SIGTERM: one that makes itself a daemon ends it. Its last lines: this is done"
+    ),
+    "killed": (
+        "The container was ended by signal 9 (SIGKILL) before it answered a ping. The system does that when memory runs"
+        f" out; else somebody killed it. {MEMORY} Its last lines: this is killed"
+    ),
+    "memory": (
+        "The container was ended by signal 9 (SIGKILL) before it answered a ping. The system killed it because it had"
+        f" used up the 64.0MiB of its instance type (limits = true). {MEMORY} Its last lines: this is memory"
+    ),
+    "import-error": (
+        "The container exited with code 1 before it answered a ping. Python found no module named"
+        " a_module_that_nobody_has. Install the package that has it in the image (such as RUN pip install"
+        " a_module_that_nobody_has in its Dockerfile). Its last lines: ..."
+    ),
+    "ping-404": (
+        "In 6 seconds, GET /ping was answered with 404 instead of 200. Add that route: a container must answer GET /ping"
+        " with 200 as soon as it can serve. Its last lines: this is ping-404\nserving on port 8080"
+    ),
+    "ping-403": (
+        "In 6 seconds, GET /ping was answered with 403 instead of 200. GET /ping comes without credentials, parameters"
+        " or a body, and must be answered with 200. Its last lines: this is ping-403\nserving on port 8080"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler]:
+    folder = tmp_path_factory.mktemp("up")
+    with hostler_up(
+        folder, engine="auto", docker_host=docker_rig.address(), startup_timeout=BUDGET, limits="true",
+        instance_memory="64MiB", hold=0,
+    ) as hostler:  # fmt: skip
+        yield hostler
+
+
+def deploy(hostler: Hostler, name: str, image: str, **more: Any) -> None:
+    hostler.deploy(name, {"Image": image, **more})
+
+
+def matches(reason: str, golden: str) -> None:
+    pattern = re.escape(golden).replace(r"\.\.\.", ".+")
+    assert re.fullmatch(pattern, reason, re.DOTALL), f"\n{reason}\n{golden}"
+
+
+def other_machine() -> str:
+    """Load an image whose one program is for a processor that this machine has not; return its tag."""
+    number, machine = (183, "arm64") if struct.calcsize("P") == 8 and _is_x86() else (62, "amd64")
+    head = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, number, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    layer = _packed({"serve": head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 120, 120, 0x1000)})
+    config = {
+        "architecture": machine, "os": "linux", "config": {"Entrypoint": ["/serve"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }  # fmt: skip
+    tag = "hostler-test/other-machine:1"
+    manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
+    files = {"layer.tar": layer, "config.json": json.dumps(config).encode(), "manifest.json": json.dumps(manifest).encode()}
+    docker_rig.docker("load", stdin=_packed(files))
+    return tag
+
+
+def _is_x86() -> bool:
+    import platform
+
+    return platform.machine() == "x86_64"
+
+
+def _packed(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def test_each_mistake_in_an_image_is_told_apart(hostler: Hostler) -> None:
+    faulty = docker_rig.image("faulty")
+    golden = {name: (faulty, text) for name, text in PROGRAMS.items()}
+    golden["no-serve"] = (
+        docker_rig.image("no_serve"),
+        "The container could not be started: its image has no program serve. SageMaker, and so hostler, starts an image"
+        " with the one argument serve: it needs a program of that name on its PATH, or an ENTRYPOINT that takes the"
+        " argument. Its last lines: [FATAL tini (...)] exec serve failed: No such file or directory",
+    )
+    golden["line-ends"] = (
+        docker_rig.image("line_ends"),
+        "The container could not be started: its image's entry point ... is not there, or the interpreter is not that"
+        " its first line names. Look for both in the image. A script with Windows' line ends (CRLF) names an interpreter"
+        " that is nowhere. Its last lines: [FATAL tini (...)] exec ... failed: No such file or directory",
+    )
+    golden["other-machine"] = (
+        other_machine(),
+        "The container exited with code 127 before it answered a ping. Its image is for linux/..., and Docker's machine"
+        " is linux/.... Build the image for this machine: docker build --platform linux/.... Its last lines: ...",
+    )
+    for name, (image, _) in golden.items():
+        deploy(hostler, name, image, Environment={"MISTAKE": name})
+    for name, (_, text) in golden.items():
+        matches(hostler.settled(name), UNHEALTHY + text)
+    for name in golden:
+        hostler.sm.delete_endpoint(EndpointName=name)
+    eventually(lambda: not containers(hostler), 60, "nothing is left", lambda: str(containers(hostler)))
+
+
+def containers(hostler: Hostler) -> list[str]:
+    """Return the names of its containers in Docker, also of those that have ended."""
+    house = json.loads((hostler.data / "house").read_text())["id"]
+    listed = docker_rig.docker("ps", "--all", "--filter", f"label=hostler.house={house}", "--format", "{{.Names}}")
+    return listed.split()
+
+
+def test_an_image_that_cannot_be_had_says_why(hostler: Hostler) -> None:
+    deploy(hostler, "nowhere", "localhost:1/nobody/has-this:1")
+    matches(
+        hostler.settled("nowhere"),
+        f"{MISSING}The image localhost:1/nobody/has-this:1 could not be pulled. The registry localhost:1 cannot be"
+        " reached from Docker's machine, or does not answer. Nothing here can run the image"
+        " localhost:1/nobody/has-this:1, and there is no model data to serve. Map it to a command in hostler.toml: under"
+        ' [images], "localhost:1/nobody/has-this" = "/path/to/program".',
+    )
+    deploy(hostler, "no-reference", "Not//An-Image")
+    matches(hostler.settled("no-reference"), f"{MISSING}Not//An-Image is no reference to an image: ... .")
+
+
+def test_an_image_that_ends_again_and_again_is_started_with_growing_pauses_and_says_so(hostler: Hostler) -> None:
+    deploy(hostler, "crashes", docker_rig.image("faulty"), Environment={"MISTAKE": "ends-again-and-again"})
+    # TODO
