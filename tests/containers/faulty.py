@@ -56,11 +56,11 @@ def main() -> None:
         case "loopback":
             listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]), "127.0.0.1")
         case "ends-again-and-again":
-            threading.Timer(0.5, os._exit, [9]).start()
+            threading.Timer(1, os._exit, [9]).start()
             listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
         case "memory":
-            hoard = [b"x" * 2**20 for _ in range(2**20)]
-            print(len(hoard))
+            hoard = [os.urandom(2**20) for _ in range(256)]
+            print("has", len(hoard), "MiB", flush=True)
         case "slow-start":
             time.sleep(600)
             listen(int(os.environ["SAGEMAKER_BIND_TO_PORT"]))

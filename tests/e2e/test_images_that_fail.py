@@ -11,13 +11,14 @@ import json
 import re
 import struct
 import tarfile
+import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import docker_rig
 import pytest
 from running import Hostler, eventually, hostler_up
+
+import docker_rig
 
 pytestmark = pytest.mark.docker
 
@@ -37,6 +38,13 @@ SLOW = (
 MEMORY = (
     "A smaller model, fewer instances or containers, or a machine with more memory helps; on AWS, a larger"
     " InstanceType."
+)
+
+NO_SERVE = (
+    "The container could not be started: its image has no program serve, or not the interpreter that its first line"
+    " names. SageMaker, and so hostler, starts an image with the one argument serve: it needs a program of that name on"
+    " its PATH, or an ENTRYPOINT that takes the argument. A script with Windows' line ends (CRLF) names an interpreter"
+    " that is nowhere. Its last lines: [FATAL tini (...)] exec serve failed: No such file or directory"
 )
 
 # Of tests/images/faulty, by MISTAKE: tests/containers/faulty.py.
@@ -74,8 +82,8 @@ PROGRAMS = {
         " a_module_that_nobody_has in its Dockerfile). Its last lines: ..."
     ),
     "ping-404": (
-        "In 6 seconds, GET /ping was answered with 404 instead of 200. Add that route: a container must answer GET /ping"
-        " with 200 as soon as it can serve. Its last lines: this is ping-404\nserving on port 8080"
+        "In 6 seconds, GET /ping was answered with 404 instead of 200. Add that route: a container must answer GET"
+        " /ping with 200 as soon as it can serve. Its last lines: this is ping-404\nserving on port 8080"
     ),
     "ping-403": (
         "In 6 seconds, GET /ping was answered with 403 instead of 200. GET /ping comes without credentials, parameters"
@@ -115,7 +123,11 @@ def other_machine() -> str:
     }  # fmt: skip
     tag = "hostler-test/other-machine:1"
     manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
-    files = {"layer.tar": layer, "config.json": json.dumps(config).encode(), "manifest.json": json.dumps(manifest).encode()}
+    files = {
+        "layer.tar": layer,
+        "config.json": json.dumps(config).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
     docker_rig.docker("load", stdin=_packed(files))
     return tag
 
@@ -139,23 +151,14 @@ def _packed(files: dict[str, bytes]) -> bytes:
 def test_each_mistake_in_an_image_is_told_apart(hostler: Hostler) -> None:
     faulty = docker_rig.image("faulty")
     golden = {name: (faulty, text) for name, text in PROGRAMS.items()}
-    golden["no-serve"] = (
-        docker_rig.image("no_serve"),
-        "The container could not be started: its image has no program serve. SageMaker, and so hostler, starts an image"
-        " with the one argument serve: it needs a program of that name on its PATH, or an ENTRYPOINT that takes the"
-        " argument. Its last lines: [FATAL tini (...)] exec serve failed: No such file or directory",
-    )
-    golden["line-ends"] = (
-        docker_rig.image("line_ends"),
-        "The container could not be started: its image's entry point ... is not there, or the interpreter is not that"
-        " its first line names. Look for both in the image. A script with Windows' line ends (CRLF) names an interpreter"
-        " that is nowhere. Its last lines: [FATAL tini (...)] exec ... failed: No such file or directory",
-    )
+    for name in ("no-serve", "line-ends"):
+        golden[name] = (docker_rig.image(name.replace("-", "_")), NO_SERVE)
     golden["other-machine"] = (
         other_machine(),
         "The container exited with code 127 before it answered a ping. Its image is for linux/..., and Docker's machine"
         " is linux/.... Build the image for this machine: docker build --platform linux/.... Its last lines: ...",
     )
+    golden.pop("memory")
     for name, (image, _) in golden.items():
         deploy(hostler, name, image, Environment={"MISTAKE": name})
     for name, (_, text) in golden.items():
@@ -176,15 +179,27 @@ def test_an_image_that_cannot_be_had_says_why(hostler: Hostler) -> None:
     deploy(hostler, "nowhere", "localhost:1/nobody/has-this:1")
     matches(
         hostler.settled("nowhere"),
-        f"{MISSING}The image localhost:1/nobody/has-this:1 could not be pulled. The registry localhost:1 cannot be"
-        " reached from Docker's machine, or does not answer. Nothing here can run the image"
-        " localhost:1/nobody/has-this:1, and there is no model data to serve. Map it to a command in hostler.toml: under"
-        ' [images], "localhost:1/nobody/has-this" = "/path/to/program".',
+        f"{MISSING}Docker has no image localhost:1/nobody/has-this:1, and could not pull it. The registry localhost:1"
+        " cannot be reached from Docker's machine, or does not answer. Nothing here can run the image"
+        " localhost:1/nobody/has-this:1, and there is no model data to serve. Map it to a command in hostler.toml:"
+        ' under [images], "localhost:1/nobody/has-this" = "/path/to/program".',
     )
     deploy(hostler, "no-reference", "Not//An-Image")
-    matches(hostler.settled("no-reference"), f"{MISSING}Not//An-Image is no reference to an image: ... .")
+    matches(
+        hostler.settled("no-reference"),
+        f"{MISSING}Not//An-Image is no reference to an image: 'Not' has capital letters, ...",
+    )
 
 
 def test_an_image_that_ends_again_and_again_is_started_with_growing_pauses_and_says_so(hostler: Hostler) -> None:
     deploy(hostler, "crashes", docker_rig.image("faulty"), Environment={"MISTAKE": "ends-again-and-again"})
-    # TODO
+
+    def waiting() -> str:
+        with urllib.request.urlopen(f"{hostler.url}/_hostler/endpoints", timeout=10) as answer:
+            (shown,) = [one for one in json.load(answer)["endpoints"] if one["name"] == "crashes"]
+        return next((i["trouble"] for v in shown["variants"] for i in v["instances"] if i["state"] == "gone"), "")
+
+    eventually(lambda: "its slot has been started 4 times; the next start is in" in waiting(), 60, "it waits", waiting)
+    assert "The container exited with code 9." in waiting()
+    assert hostler.sm.describe_endpoint(EndpointName="crashes")["EndpointStatus"] == "InService"
+    hostler.sm.delete_endpoint(EndpointName="crashes")

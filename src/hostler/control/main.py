@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -26,6 +27,8 @@ from hostler.control.collection.collector import Collector
 from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
 from hostler.control.metrics import render
+from hostler.engines.both import Both
+from hostler.engines.docker.opening import open_docker
 from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
 from hostler.engines.rooms import Rooms
@@ -83,7 +86,7 @@ async def control(run: Path, settings: Settings) -> None:
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
     host = HostClient(run)
     rooms = Rooms(settings, cache)
-    engine = ProcessEngine(host, rooms)
+    engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms))
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
     faults = Faults(gateways)
@@ -147,6 +150,7 @@ async def control(run: Path, settings: Settings) -> None:
     await asyncio.gather(serving, reconciling, collecting, watching, return_exceptions=True)
     await collector.close()
     await leaving.leave(run, engine)
+    await engine.close()
     await cache.close()
     host.close()
     metric_thread.close()

@@ -362,13 +362,14 @@ MISTAKES = {
     ),
     "an image without serve": (
         image(exit=127, log="[FATAL tini (7)] exec serve failed: No such file or directory"),
-        "The container could not be started: its image has no program serve. SageMaker, and so hostler, starts an image"
-        " with the one argument serve: it needs a program of that name on its PATH, or an ENTRYPOINT that takes the"
-        " argument. Its last lines: [FATAL tini (7)] exec serve failed: No such file or directory",
+        "The container could not be started: its image has no program serve, or not the interpreter that its first line"
+        " names. SageMaker, and so hostler, starts an image with the one argument serve: it needs a program of that"
+        " name on its PATH, or an ENTRYPOINT that takes the argument. A script with Windows' line ends (CRLF) names an"
+        " interpreter that is nowhere. Its last lines: [FATAL tini (7)] exec serve failed: No such file or directory",
     ),
     "an entry point that is not there, or not its interpreter": (
         image(exit=127, log="[FATAL tini (8)] exec /opt/run failed: No such file or directory"),
-        "The container could not be started: its image's entry point /opt/run is not there, or the interpreter is not"
+        "The container could not be started: its image's entry point /opt/run is not there, or not the interpreter"
         " that its first line names. Look for both in the image. A script with Windows' line ends (CRLF) names an"
         " interpreter that is nowhere. Its last lines: [FATAL tini (8)] exec /opt/run failed: No such file or"
         " directory",

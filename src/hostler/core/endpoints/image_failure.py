@@ -21,6 +21,7 @@ _NO_SERVE = (
     f"SageMaker, and so hostler, starts an image with the one argument {SERVE}: it needs a program of that name on its"
     " PATH, or an ENTRYPOINT that takes the argument."
 )
+_LINE_ENDS = "A script with Windows' line ends (CRLF) names an interpreter that is nowhere."
 
 
 def ended(facts: Facts, ended: str) -> Diagnosis | None:
@@ -43,8 +44,12 @@ def ended(facts: Facts, ended: str) -> Diagnosis | None:
 
 
 def _not_executed(program: str, why: str) -> Diagnosis:
-    if program == SERVE:
-        return Diagnosis("The container could not be started: its image has no program serve.", _NO_SERVE)
+    if program == SERVE and why.startswith("No such"):
+        return Diagnosis(
+            "The container could not be started: its image has no program serve, or not the interpreter that its first"
+            " line names.",
+            f"{_NO_SERVE} {_LINE_ENDS}",
+        )
     begin, named = "The container could not be started: its image's entry point", shorten(program, _PATH)
     if why == "Permission denied":
         return Diagnosis(f"{begin} {named} must not be executed.", f"In the Dockerfile: RUN chmod +x {named}.")
@@ -54,8 +59,8 @@ def _not_executed(program: str, why: str) -> Diagnosis:
             "Build the image for this machine's processor; a script begins with a line such as #!/bin/sh.",
         )
     return Diagnosis(
-        f"{begin} {named} is not there, or the interpreter is not that its first line names.",
-        "Look for both in the image. A script with Windows' line ends (CRLF) names an interpreter that is nowhere.",
+        f"{begin} {named} is not there, or not the interpreter that its first line names.",
+        f"Look for both in the image. {_LINE_ENDS}",
     )
 
 

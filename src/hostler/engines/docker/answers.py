@@ -31,6 +31,10 @@ class Config(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
+class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    memory: int = 0  # bytes that it may use; 0: no limit
+
+
 class Connected(msgspec.Struct, frozen=True):
     """A container's place in a network."""
 
@@ -55,6 +59,7 @@ class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     state: State
     config: Config
     image: str = ""
+    host_config: HostConfig = HostConfig()
     network_settings: NetworkSettings = NetworkSettings()
 
 
@@ -62,6 +67,10 @@ class FoundImage(msgspec.Struct, frozen=True, rename="pascal"):
     """An image that was inspected."""
 
     repo_digests: tuple[str, ...] | None = None
+
+
+class Version(msgspec.Struct, frozen=True):
+    api: str = msgspec.field(name="ApiVersion", default="")
 
 
 class FoundNetwork(msgspec.Struct, frozen=True, rename="pascal"):

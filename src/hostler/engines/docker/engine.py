@@ -17,7 +17,7 @@ from hostler.artifacts.storage import Storage
 from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
-from hostler.engines.docker import containers, facts, labels, leftovers, proc
+from hostler.engines.docker import containers, facts, labels, leftovers, postmortem, proc
 from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
@@ -171,8 +171,7 @@ class DockerEngine:
         found = await asyncio.to_thread(autopsy.examine, room, log, self._rooms.settings.data)
         if (fact := self._record.of(id, position)) is None or room.server.framework:
             return found
-        listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
-        return facts.listening(found, listeners, position, fact.note.containers)
+        return await postmortem.add(found, fact, self._record, self._images)
 
     async def serving(self, ids: Collection[str]) -> None:
         """See Engine: nothing on this machine asks."""

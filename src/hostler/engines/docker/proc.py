@@ -31,10 +31,11 @@ def listening(container: str, pid: int) -> tuple[Listener, ...]:
 
 
 def _tree(container: str, pid: int) -> tuple[int, ...]:
-    return (pid, *descendants(pid)) if _visible(container, pid) else ()
+    return (pid, *descendants(pid)) if visible(container, pid) else ()
 
 
-def _visible(container: str, pid: int) -> bool:
+def visible(container: str, pid: int) -> bool:
+    """Return whether the processes of a container can be looked at."""
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
             return pid > 0 and container.encode() in file.read()
