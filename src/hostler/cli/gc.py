@@ -66,9 +66,11 @@ class Collection:
 
     async def run(self) -> None:
         """Remove what is left. Raises EngineError if Docker cannot be asked."""
-        from hostler.engines.docker import client, leftovers
+        from hostler.engines.docker import client, leftovers, reach
 
-        docker = client.connect(client.address(self._settings))
+        address = reach.address(self._settings)
+        await reach.reach(address)
+        docker = client.connect(address)
         try:
             for belongings in await leftovers.find(docker):
                 if self._is_meant(belongings):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -13,12 +12,10 @@ import aiodocker
 import aiohttp
 
 from hostler.errors import EngineAway, EngineError
-from hostler.settings import Settings
 
 QUICK = 5.0  # seconds for a question
 SLOW = 20.0  # seconds for what changes something: on a busy machine the start of a container takes some of them
 
-_USUAL = "unix:///var/run/docker.sock"
 _UNIX = "unix://"
 _NO_CONNECTION = 900  # aiodocker's status of a call that did not reach Docker
 _ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=QUICK)
@@ -39,11 +36,6 @@ class DockerRefused(EngineError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-def address(settings: Settings) -> str:
-    """Return where Docker listens."""
-    return settings.docker_host or os.environ.get("DOCKER_HOST") or _USUAL
 
 
 def connect(address: str) -> aiodocker.Docker:
