@@ -196,8 +196,10 @@ def test_an_image_that_ends_again_and_again_is_started_with_growing_pauses_and_s
 
     def waiting() -> str:
         with urllib.request.urlopen(f"{hostler.url}/_hostler/endpoints", timeout=10) as answer:
-            (shown,) = [one for one in json.load(answer)["endpoints"] if one["name"] == "crashes"]
-        return next((i["trouble"] for v in shown["variants"] for i in v["instances"] if i["state"] == "gone"), "")
+            variants = [
+                v for each in json.load(answer)["endpoints"] if each["name"] == "crashes" for v in each["variants"]
+            ]
+        return next((i["trouble"] for v in variants for i in v["instances"] if i["state"] == "gone"), "")
 
     eventually(lambda: "its slot has been started 4 times; the next start is in" in waiting(), 60, "it waits", waiting)
     assert "The container exited with code 9." in waiting()

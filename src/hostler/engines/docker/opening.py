@@ -48,7 +48,9 @@ async def open_docker(rooms: Rooms) -> DockerEngine:
         except EngineAway:
             raise EngineAway(silent(where, SECONDS)) from None
         if tuple(int(part) for part in version.api.split(".") if part.isdecimal()) < _OLDEST:
-            raise EngineError(f"Docker at {where} has version {version.api} of its API; the oldest that will do is 1.41.")
+            raise EngineError(
+                f"Docker at {where} has version {version.api} of its API; the oldest that will do is 1.41."
+            )
         site = await inside.look(docker, rooms.settings.data)  # 4.
         own = await asyncio.to_thread(house.open_house, rooms.settings.data)  # 5.
         return DockerEngine(docker, rooms, own, site)
