@@ -4,6 +4,7 @@
     <folder>/model                      the model of a single-model container
     <folder>/additional-model-data-sources/<channel>   further data
     <folder>/code                       the code that SAGEMAKER_SUBMIT_DIRECTORY names
+    <folder>/.removed/<name>            what hostler's user must not remove
     <folder>/.placed/<name>             the artifact that was placed there: kept after a target was discarded, so that
                                         the same version comes back as long as it is on disk (§6.7)
 
@@ -18,6 +19,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ from hostler.core.endpoints.resources import DataForm
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
+_ASIDE = ".removed"
 _LONGEST = 65_536  # bytes of a note
 _PIECE = 1 << 16  # bytes of a sparse file that are copied at a time, and left a hole if all are zeros
 _P = ParamSpec("_P")
@@ -125,18 +128,20 @@ class _InPlace(NamedTuple):
 
 
 class LocalStorage:
-    """Artifacts on this machine, below `folder`. `copy`: each is a copy, for a third party's container.
+    """Artifacts on this machine, below `folder`. `copy`: each is a copy, for a third party's container. `any_user`: it
+    may be of any user of the system, and write beside its model, so all folders of copies are open.
 
     Set before any other call: `shown`, the folder's path as the container sees it; `scripts`: every target may run a
     user's code, whatever it holds.
     """
 
-    def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool) -> None:
+    def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool, any_user: bool = False) -> None:
         self.shown = str(folder)
         self.scripts = False
         self._cache = cache
         self._folder = folder
         self._copy = copy
+        self._any_user = any_user
         self._notes: dict[str, _Note] = {}  # by name; all that are on disk
         self._in_place: dict[str, _InPlace] = {}  # by name
         self._leaving: dict[str, asyncio.Future[None]] = {}  # model id -> the removal of its files
@@ -242,13 +247,17 @@ class LocalStorage:
         if shape == "shared":
             return
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _remove(destination)
+        self._clear(destination)
         if shape == "link":
             destination.symlink_to(shared)
         else:
             unfinished = destination.with_name(f".{destination.name}.new")
-            _remove(unfinished)
+            self._clear(unfinished)
             shutil.copytree(shared, unfinished, copy_function=_copy_file)
+            if self._any_user:
+                _open_to_all(unfinished)
+                with contextlib.suppress(PermissionError):  # the container made it
+                    os.chmod(destination.parent, 0o777)
             unfinished.rename(destination)
 
     def _remove(self, model_id: str, note: bool, folder: bool) -> None:
@@ -256,7 +265,16 @@ class LocalStorage:
             self._notes.pop(model_id, None)
             (self._resolve(_NOTES) / model_id).unlink(missing_ok=True)
         if folder:
-            _remove(self._resolve(contract.MODELS_DIR) / model_id)
+            self._clear(self._resolve(contract.MODELS_DIR) / model_id)
+
+    def _clear(self, path: Path) -> None:
+        """Remove a folder or link. What another user has left in it is put aside, and removed with the room."""
+        _remove(path)
+        if self._any_user and path.is_dir():
+            aside = self._folder / _ASIDE
+            aside.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):
+                path.rename(aside / secrets.token_hex(8))
 
     # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
     # times as much.
@@ -347,6 +365,12 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let every user write into a folder and those below it; the files are readable to all already."""
+    for path, _, _ in os.walk(folder):
+        os.chmod(path, 0o777)
 
 
 def _copy_file(source: str, destination: str) -> None:

@@ -113,11 +113,12 @@ class Rooms:
     def _room(self, instance: str, position: int, server: images.Server, log: str) -> Room:
         id = f"{instance}.{position}"
         folder = self.folder(id)
-        return Room(id, folder, log, server, LocalStorage(folder, self._cache, copy=bool(server.command)))
+        storage = LocalStorage(folder, self._cache, copy=not server.framework, any_user=bool(server.reference))
+        return Room(id, folder, log, server, storage)
 
     def _environment(self, room: Room, container: ContainerLaunch) -> dict[str, str]:
         environment = dict(container.environment)
-        if not room.server.command:
+        if room.server.framework:
             environment[contract.ENV_ARTIFACTS] = str(self.settings.data / "artifacts")
             environment[contract.ENV_IMAGE] = room.server.image
             if self.settings.lenient_bodies:
@@ -135,10 +136,14 @@ class Rooms:
     def _make(self, room: Room, container: ContainerLaunch) -> None:
         """Make the folder anew, empty: an attempt that control did not finish may have left files in it."""
         shutil.rmtree(room.folder, ignore_errors=True)
-        room.folder.mkdir(parents=True, mode=0o700)
-        (
-            room.folder / (contract.MODELS_DIR if container.multi_model else contract.MODEL_DIR)
-        ).mkdir()  # also when empty (§5.3)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        room.folder.mkdir(mode=0o700)
+        models = room.folder / (contract.MODELS_DIR if container.multi_model else contract.MODEL_DIR)
+        models.mkdir()  # also when empty (§5.3)
+        if room.server.reference:  # its program may be of any user; to the machine's others the folder above is closed
+            self._folder.chmod(0o700)
+            for folder in (room.folder, models):
+                folder.chmod(0o777)
         if room.server.framework == canned.FRAMEWORK:
             canned.save(canned_answers.read(self.settings.canned_answers, container.endpoint), room.folder)
         self.logs.open(room.log)

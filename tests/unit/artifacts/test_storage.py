@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -403,3 +404,44 @@ async def test_a_threads_result_and_error_are_passed_on() -> None:
     assert await in_thread(int, "7") == 7
     with pytest.raises(ValueError, match="seven"):
         await in_thread(int, "seven")
+
+
+async def test_a_copy_for_a_container_of_any_user_has_folders_that_all_may_write_to_and_files_that_all_may_read(
+    tmp_path: Path,
+) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", **{"code/inference.py": b"", "model": b"m"})
+    (tmp_path / "container").mkdir()
+    container = LocalStorage(tmp_path / "container", setup.cache, copy=True, any_user=True)
+    placed = shown(await container.fetch(ID, "m", "bucket", "m"))
+    for folder in (placed.parent, placed, placed / "code"):
+        assert folder.stat().st_mode & 0o777 == 0o777
+    assert (placed / "model").stat().st_mode & 0o777 == 0o644
+    cached = next((tmp_path / "artifacts").glob("*/model/code"))
+    assert cached.stat().st_mode & 0o002 == 0, "the shared artifact is not open"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of two users")
+async def test_what_another_user_left_in_a_models_folder_is_in_no_ones_way() -> None:
+    nobody = 65_534
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # each user may look into /tmp
+    try:
+        setup = ArtifactSetup(folder)
+        setup.put("m", model=b"m")
+        (folder / "container").mkdir()
+        await asyncio.to_thread(subprocess.run, ["chown", "-R", f"{nobody}:{nobody}", str(folder)], check=True)
+        os.seteuid(nobody)
+        container = LocalStorage(folder / "container", setup.cache, copy=True, any_user=True)
+        placed = shown(await container.fetch(ID, "m", "bucket", "m"))
+        os.seteuid(0)
+        (placed / "__pycache__").mkdir()
+        (placed / "__pycache__" / "of root").touch()
+        os.seteuid(nobody)
+        await container.discard(ID)
+        assert not placed.exists()
+        assert await container.known([]) == {}
+        again = shown(await container.fetch(ID, "m", "bucket", "m"))
+        assert [path.name for path in again.iterdir()] == ["model"]
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)

@@ -54,3 +54,15 @@ async def test_where_the_environment_names_a_script_every_target_has_a_folder(
     placed = await room.storage.fetch("a" * 32, "m", "box", "m")
     base = "/shown" if adopted else str(tmp_path / "containers" / "i.0")
     assert placed.shown.startswith(base if variable else str(tmp_path / "artifacts"))
+
+
+async def test_the_room_of_an_image_is_open_to_every_user_and_the_folder_of_the_rooms_to_none(tmp_path: Path) -> None:
+    made = rooms(tmp_path)
+    image = ContainerLaunch(IMAGE, {}, has_artifact=True, log="l", server=Server(reference=IMAGE))
+    process = ContainerLaunch(IMAGE, {}, has_artifact=True, log="m", server=Server("xgboost"))
+    of_image, of_process = await made.prepare(InstanceLaunch("i", {}, (image, process)))
+    modes = {path: path.stat().st_mode & 0o777 for path in (of_image.folder, of_image.folder / "model")}
+    assert {*modes.values()} == {0o777}
+    assert of_process.folder.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "containers").stat().st_mode & 0o777 == 0o700
+    assert contract.ENV_ARTIFACTS not in (of_image.environment or {}), "it gets copies"
