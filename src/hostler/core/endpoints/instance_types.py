@@ -1,4 +1,4 @@
-"""What memory and GPUs an instance type has: general knowledge of EC2's sizes, not AWS's documentation (§2.3)."""
+"""What memory, processors and GPUs an instance type has: general knowledge of EC2's sizes, not AWS's pages (§2.3)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ def memory(instance_type: str) -> int:
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     if (gib := _EXCEPTIONS.get(f"{family}.{size}")) is not None:
         return int(gib * GIB)
-    count, separator, suffix = size.partition("xlarge")
-    vcpus = _VCPUS.get(size) or (4 * int(count) if separator and not suffix and count.isdigit() else 0)
     letters = "".join(char for char in family if char.isalpha())
     ratio = _GIB_PER_VCPU.get(letters) or _GIB_PER_VCPU.get(letters[:1], 0.0)
-    return int((vcpus * ratio or _UNKNOWN) * GIB)
+    return int((vcpus(instance_type) * ratio or _UNKNOWN) * GIB)
+
+
+def vcpus(instance_type: str) -> int:
+    """Return the number of an instance type's virtual processors; 0 if its size is not known."""
+    size = instance_type.rpartition(".")[2]
+    count, separator, suffix = size.partition("xlarge")
+    return _VCPUS.get(size) or (4 * int(count) if separator and not suffix and count.isdecimal() else 0)
 
 
 def gpus(instance_type: str) -> int:

@@ -12,7 +12,7 @@ import msgspec
 
 from hostler import contract
 from hostler.engines.docker.house import House
-from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
 
 INSTANCE = "hostler.instance"  # label: its instance's id
 LAUNCH = "hostler.launch"  # label: a Note in JSON
@@ -24,6 +24,9 @@ _ALL_GPUS = {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}
 _LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
 
 Body = dict[str, Any]
+
+_THEIRS: Body = {"CapDrop": ["NET_RAW"]}
+_OURS: Body = {"CapDrop": ["ALL"], "ReadonlyRootfs": True, "Tmpfs": {"/tmp": ""}}
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -46,7 +49,7 @@ class Place(NamedTuple):
     `network`: the id of a network, or the mode by which it shares another container's. `hosts`: names that mean the
     container itself; none for one that shares a network. `binds`: all its mounts. `published`: the ports that are
     published on 127.0.0.1. `sockets`: it is called by a socket. `user`: of one of hostler's own servers. `gpus`: it
-    has those of the machine.
+    has those of the machine. `size`: what it may use; None: all.
     """
 
     house: House
@@ -58,6 +61,7 @@ class Place(NamedTuple):
     sockets: bool = False
     user: str = ""
     gpus: bool = False
+    size: Size | None = None
 
 
 def name(house: House, instance: str, position: int) -> str:
@@ -96,7 +100,8 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         "Init": True,
         "LogConfig": _LOG,
         "SecurityOpt": ["no-new-privileges"],
-        "CapDrop": ["NET_RAW"],
+        **(_OURS if server.framework else _THEIRS),
+        **(_limits(place.size) if place.size else {}),
         "ExtraHosts": [f"{host}:127.0.0.1" for host in place.hosts] if own else [],
         "PortBindings": {port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in ports},
         "DeviceRequests": [_ALL_GPUS] if place.gpus else [],
@@ -117,6 +122,11 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         "StopTimeout": int(contract.STOP_GRACE),
         "HostConfig": host,
     }
+
+
+def _limits(size: Size) -> Body:
+    """Return the limits of an instance for one of its containers: each may use all of it, and no swap."""
+    return {"NanoCpus": size.cpus * 10**9, "Memory": size.memory, "MemorySwap": size.memory}
 
 
 def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch, place: Place) -> Note:

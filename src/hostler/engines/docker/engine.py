@@ -7,7 +7,6 @@ must know of it. The first container of an instance has a place in the network, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Collection
 
@@ -18,24 +17,23 @@ from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.docker import containers, facts, labels, leftovers, postmortem, proc
-from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
 from hostler.engines.docker.doors import Doors
+from hostler.engines.docker.ending import LAST_OUTPUT, Ending
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
 from hostler.engines.docker.images import Images
 from hostler.engines.docker.inside import Site
 from hostler.engines.docker.logs import Followers
 from hostler.engines.docker.record import Record, all_of
+from hostler.engines.docker.remover import Remover
 from hostler.engines.docker.starter import Starter
 from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError
 
 _MACHINE = Site()  # Docker's own
-_LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
-_AGAIN = 0.1  # seconds until a container is asked for again that is being removed
 
 
 class DockerEngine:
@@ -52,7 +50,9 @@ class DockerEngine:
         self._starts: dict[str, asyncio.Task[InstanceReport]] = {}  # under way, by instance
         self._doors = Doors(docker, house, site)
         self._record = Record(docker, house, self._doors)
-        self._starter = Starter(docker, house, self._record, self._doors)
+        self._ending = Ending(docker, self._followers)
+        self._remover = Remover(docker, house, site)
+        self._starter = Starter(docker, house, self._record, self._doors, rooms.settings)
 
     @property
     def pooled(self) -> int:
@@ -109,12 +109,15 @@ class DockerEngine:
             await asyncio.wait([start])
             self._starts.pop(id, None)
         found = await self._record.find(id)
-        await all_of(self._end(summary, grace) for summary in found)
+        await all_of(self._ending.end(summary, grace) for summary in found)
         self._record.drop(id)
         await self._doors.close(id)
         for room in self._rooms_of(id).values():
             await self._followers.forget(room.log)
         await self._rooms.remove(id, _mine)
+        left = [f"{id}.{position}" for position in await asyncio.to_thread(self._rooms.strange, id)]
+        if left:
+            await self._remover.remove(self._rooms.folder(""), left)
 
     async def kill(self, id: str, position: int) -> None:
         """See Engine: Docker ends everything in the container."""
@@ -160,7 +163,7 @@ class DockerEngine:
         """See Engine."""
         if (room := self._rooms_of(id).get(position)) is None:
             return ""
-        await self._followers.catch_up(room.log, _LAST_OUTPUT)
+        await self._followers.catch_up(room.log, LAST_OUTPUT)
         return await asyncio.to_thread(self._rooms.logs.tail, room.log, tail)
 
     async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
@@ -181,15 +184,18 @@ class DockerEngine:
         kept = {*known, *self._launches}
         for summary in await self._record.find():
             if (summary.labels or {}).get(containers.INSTANCE) not in kept:
-                await self._end(summary, 0)
+                await self._ending.end(summary, 0)
         await self._doors.sweep(kept)
-        return await self._rooms.sweep(known)
+        swept = await self._rooms.sweep(known)
+        if left := [name for name in swept if self._rooms.folder(name).exists()]:
+            await self._remover.remove(self._rooms.folder(""), left)
+        return swept
 
     async def leave(self, grace: float) -> None:
         """End all containers of the house, also those that are being started, and the network if nobody needs it."""
         if self._starts:
             await asyncio.wait(self._starts.values())
-        await all_of(self._end(summary, grace) for summary in await self._record.find())
+        await all_of(self._ending.end(summary, grace) for summary in await self._record.find())
         await self._doors.sweep(())
         await leftovers.remove_networks(self._docker)
 
@@ -211,24 +217,6 @@ class DockerEngine:
             if fact := self._record.of(launch.id, position):
                 self._adopt(fact)
         return self._record.report(launch.id, launch.labels, len(launch.containers))
-
-    async def _end(self, summary: Summary, grace: float) -> None:
-        """Send SIGTERM, wait, kill, read the last output, and remove a container. Raises EngineError."""
-        container = self._docker.containers.container(summary.id)
-        note = facts.note(summary.labels)
-        try:
-            if summary.state == "running" and grace > 0:
-                await ask(container.kill(signal="SIGTERM"), SLOW)
-                with contextlib.suppress(DockerAway):  # the time is up, or Docker is away: then the next call says so
-                    await ask(container.wait(), grace)
-            if summary.state == "running":
-                await ask(container.kill(signal="SIGKILL"), SLOW)
-        except DockerRefused as error:
-            if error.status not in (404, 409):
-                raise
-        if note is not None:
-            await self._followers.catch_up(note.log, _LAST_OUTPUT)
-        await _remove(container)
 
     # --- what there is --------------------------------------------------------------------------------------------
 
@@ -254,17 +242,3 @@ async def _lacks(found: Images, launch: InstanceLaunch, position: int, server: i
         return ""
     container, alone = launch.containers[position], len(launch.containers) == 1
     return labels.check(container.image, image.labels, multi_model=container.multi_model, alone=alone, strict=strict)
-
-
-async def _remove(container: aiodocker.containers.DockerContainer) -> None:
-    """Remove a container, or wait until it is removed."""
-    async with asyncio.timeout(SLOW):
-        while True:
-            try:
-                await ask(container.delete(force=True, v=True), SLOW)
-            except DockerRefused as error:
-                if error.status == 404:
-                    return
-                if error.status != 409:  # it is being removed
-                    raise
-            await asyncio.sleep(_AGAIN)

@@ -76,10 +76,10 @@ def report(fact: Fact, address: str, image: str) -> ContainerReport:
     return ContainerReport(address, bool(fact.note.framework), fact.exit, "docker", image, fact.oom)
 
 
-def listening(found: Autopsy, listeners: Iterable[Listener], position: int, containers_: int) -> Autopsy:
+def listening(found: Autopsy, listeners: Iterable[Listener], note: Note) -> Autopsy:
     """Add on which port a container should listen, and on which it does: not its neighbours, who share its network."""
-    port = containers.port(position)
-    neighbours = {containers.port(other) for other in range(containers_) if other != position}
+    port = containers.port(note.position)
+    neighbours = {containers.port(other) for other in range(note.containers) if other != note.position}
     own = [listener for listener in listeners if listener.port not in neighbours]
     there = [listener for listener in own if listener.port == port]
     return msgspec.structs.replace(

@@ -210,7 +210,9 @@ class Follower:
             mark = msgspec.json.decode(self._mark_path.read_bytes(), type=Mark)
             if mark.container == self._container:
                 return mark
-        return Mark(self._container, self._path.stat().st_size)
+        self._mark = Mark(self._container, self._path.stat().st_size)
+        self._save()
+        return self._mark
 
     def _save(self) -> None:
         self._marked = time.monotonic()

@@ -29,6 +29,8 @@ EMPTY = "localhost/hostler-relay"  # the image without any file; in no registry
 _SYSTEM = ("/usr", "/lib", "/lib64", "/nix/store")  # where Python's libraries may be, besides its own folder
 _LOG = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}}
 _NOT_FOUND = 404
+_FOLDER = "/folder"  # of the remover: where the folder is mounted in which it removes others
+_REMOVE = "import shutil, sys\nfor path in sys.argv[1:]: shutil.rmtree(path)"
 
 
 def relay_name(house: House, instance: str) -> str:
@@ -46,7 +48,14 @@ def relay_body(site: Site, house: House, instance: str, network: str, sockets: P
     return created | {"User": site.user, "Labels": {**house.labels, INSTANCE: instance}}
 
 
-def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str]) -> Body:
+def remover_body(site: Site, house: House, folder: Path, names: Sequence[str]) -> Body:
+    """Return how a container is created that removes these folders in `folder`, whoever owns what is in them."""
+    words = ["-c", _REMOVE, *(f"{_FOLDER}/{name}" for name in names)]
+    created = _body(site, words, "none", [f"{site.source(folder)}:{_FOLDER}"], ("DAC_OVERRIDE", "FOWNER"))
+    return created | {"User": "0:0", "Labels": {**house.labels}}
+
+
+def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str], rights: Sequence[str] = ()) -> Body:
     return {
         "Image": site.image or EMPTY,
         "Entrypoint": [os.path.realpath(sys.executable), "-I", "-S", *words],
@@ -57,6 +66,7 @@ def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str]) 
             "Binds": [*binds, *([] if site.container else _python())],
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
+            "CapAdd": [*rights],
             # SELinux would keep a container from this machine's programs; it has no others.
             "SecurityOpt": ["no-new-privileges", *([] if site.container else ["label=disable"])],
             "Init": True,

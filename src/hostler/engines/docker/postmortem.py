@@ -26,7 +26,7 @@ async def add(found: Autopsy, fact: Fact, record: Record, images: Images) -> Aut
         if not await asyncio.to_thread(proc.visible, fact.id, fact.pid):
             return found
         listeners = await asyncio.to_thread(proc.listening, fact.id, fact.pid)
-        return facts.listening(found, listeners, note.position, note.containers)
+        return facts.listening(found, listeners, note)
     limit, platform, machine = 0, "", ""
     with contextlib.suppress(EngineError):  # 2.
         if inspected := await record.inspect(fact.id):

@@ -20,7 +20,10 @@ Outcome = TypeVar("Outcome")
 
 
 class Record:
-    """Facts as last seen. `look` and `take` write them; the engine drops those of an instance that it has stopped."""
+    """Facts as last seen. `look` and `take` write them; the engine drops those of an instance that it has stopped.
+
+    What is taken or dropped while Docker is asked is newer than its answer.
+    """
 
     def __init__(self, docker: aiodocker.Docker, house: House, doors: Doors) -> None:
         self._docker = docker
@@ -28,6 +31,9 @@ class Record:
         self._doors = doors
         self._facts: dict[tuple[str, int], Fact] = {}  # by instance and position
         self._digests: dict[str, tuple[str, ...]] = {}  # by the image's id
+        self._looking = asyncio.Lock()
+        self._taken: set[tuple[str, int]] = set()  # since the last look began
+        self._dropped: set[str] = set()  # instances, as above
 
     def of(self, instance: str, position: int) -> Fact | None:
         """Return the facts of a container; None if it was not started, or is there no more."""
@@ -44,12 +50,20 @@ class Record:
 
         Raises EngineError.
         """
-        summaries = await self.find()
-        found = [fact for fact in await all_of(self._look(each, each.id in touched) for each in summaries) if fact]
-        self._facts.clear()
-        for fact in found:
-            await self.take(fact)
-        return found
+        async with self._looking:
+            self._taken.clear()
+            self._dropped.clear()
+            summaries = await self.find()
+            looks = [self._look(summary, summary.id in touched) for summary in summaries]
+            found = [fact for fact in await all_of(looks) if fact]
+            for image in {fact.image for fact in found} - self._digests.keys():
+                self._digests[image] = await self._digests_of(image)
+            newer = {key: fact for key, fact in self._facts.items() if key in self._taken}
+            older = {(fact.note.instance, fact.note.position): fact for fact in found}
+            self._facts = {key: fact for key, fact in (older | newer).items() if key[0] not in self._dropped}
+            for fact in self._facts.values():
+                self._doors.take_note(fact)
+            return [*self._facts.values()]
 
     async def inspect(self, id: str) -> Inspected | None:
         """Return what Docker says of a container, by its id or name; None without one. Raises EngineError."""
@@ -62,13 +76,16 @@ class Record:
 
     async def take(self, fact: Fact) -> None:
         """Take note of a container. Raises EngineError."""
-        self._facts[fact.note.instance, fact.note.position] = fact
-        self._doors.take_note(fact)
         if fact.image not in self._digests:
             self._digests[fact.image] = await self._digests_of(fact.image)
+        key = fact.note.instance, fact.note.position
+        self._facts[key] = fact
+        self._taken.add(key)
+        self._doors.take_note(fact)
 
     def drop(self, instance: str) -> None:
         """Forget an instance: nothing of it is there."""
+        self._dropped.add(instance)
         for key in [key for key in self._facts if key[0] == instance]:
             del self._facts[key]
 

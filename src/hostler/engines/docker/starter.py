@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import aiodocker
 
+from hostler.core.endpoints import instance_types
 from hostler.engines.docker import containers, facts, networks
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
 from hostler.engines.docker.doors import NO_NETWORK, Doors
 from hostler.engines.docker.house import House
 from hostler.engines.docker.record import Record, all_of
-from hostler.engines.engine import InstanceLaunch
+from hostler.engines.engine import InstanceLaunch, Size
 from hostler.engines.rooms import Room
 from hostler.errors import NotStarted
+from hostler.settings import Settings
 
 
 class _NetworkGone(NotStarted):
@@ -23,11 +26,14 @@ class _NetworkGone(NotStarted):
 class Starter:
     """Creates and starts containers, and has the record take note of them."""
 
-    def __init__(self, docker: aiodocker.Docker, house: House, record: Record, doors: Doors) -> None:
+    def __init__(
+        self, docker: aiodocker.Docker, house: House, record: Record, doors: Doors, settings: Settings
+    ) -> None:
         self._docker = docker
         self._house = house
         self._record = record
         self._doors = doors
+        self._settings = settings
         self._network = networks.Network(docker)
 
     async def start(self, launch: InstanceLaunch, rooms: Mapping[int, Room]) -> None:
@@ -57,7 +63,7 @@ class Starter:
         """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
         name = containers.name(self._house, launch.id, position)
         try:
-            place = self._doors.place(launch, room, position, network)
+            place = self._doors.place(launch, room, position, network)._replace(size=self._size(launch.type))
             body = containers.body(launch, position, room.environment or {}, place)
             return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
         except ValueError as error:
@@ -66,6 +72,16 @@ class Starter:
             if error.status == 409:
                 return await self._find_created(name, launch.id, position)
             raise NotStarted(position, str(error)) from None
+
+    def _size(self, type: str) -> Size | None:
+        """Return what a container may use; None: all. Docker allows no more processors than its machine has."""
+        settings = self._settings
+        if not settings.limits or not type:
+            return None
+        cpus = os.cpu_count() or 1
+        return Size(
+            settings.instance_memory or instance_types.memory(type), min(instance_types.vcpus(type) or cpus, cpus)
+        )
 
     async def _find_created(self, name: str, instance: str, position: int) -> str:
         inspected = await self._record.inspect(name)

@@ -1,0 +1,108 @@
+"""What Docker says of a container."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hostler.engines.docker import facts
+from hostler.engines.docker.answers import Inspected, read
+from hostler.engines.docker.containers import LAUNCH, Note
+from hostler.engines.engine import Autopsy
+from hostler.errors import EngineError
+from hostler.processes.listening import Listener
+
+NOTE = Note("i", 1, 3, {"a": "b"}, "log", "theirs:1")
+LABELS = {LAUNCH: msgspec.json.encode(NOTE).decode()}
+
+
+def inspected(status: str = "running", **state: object) -> Inspected:
+    answer = {
+        "Id": "c1",
+        "State": {"Status": status, "Running": status == "running", "Pid": 7, **state},
+        "Config": {"Labels": LABELS},
+        "Image": "sha256:1",
+        "NetworkSettings": {"Networks": {"hostler": {"IPAddress": "172.18.0.2"}}},
+    }
+    return read(answer, Inspected)
+
+
+def test_a_container_that_runs_has_a_pid_an_address_and_no_exit() -> None:
+    fact = facts.fact(inspected())
+    assert fact is not None
+    assert (fact.id, fact.note, fact.pid, fact.host, fact.image, fact.exit, fact.oom) == (
+        "c1", NOTE, 7, "172.18.0.2", "sha256:1", None, False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["created", "removing", "dead"])
+def test_a_container_that_was_not_started_or_is_being_removed_is_none(status: str) -> None:
+    assert facts.fact(inspected(status)) is None
+
+
+@pytest.mark.parametrize("status", ["paused", "restarting"])
+def test_a_container_that_others_have_paused_has_not_ended(status: str) -> None:
+    fact = facts.fact(inspected(status, Running=True))
+    assert fact is not None
+    assert fact.exit is None
+
+
+@pytest.mark.parametrize("labels", [None, {}, {LAUNCH: ""}, {LAUNCH: "{"}, {LAUNCH: "[]"}, {LAUNCH: '{"instance":1}'}])
+def test_a_container_without_hostlers_label_is_none(labels: dict[str, str] | None) -> None:
+    assert facts.note(labels) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "exit"), [(0, 0), (1, 1), (127, 127), (128, 128), (137, -9), (143, -15), (139, -11), (255, 255)]
+)
+def test_an_exit_by_a_signal_is_negative(code: int, exit: int) -> None:
+    fact = facts.fact(inspected("exited", ExitCode=code))
+    assert fact is not None
+    assert (fact.exit, fact.pid, fact.oom) == (exit, 0, False)
+
+
+def test_a_container_whose_process_was_killed_for_memory_says_so_unless_it_went_on_to_a_good_end() -> None:
+    oom = facts.fact(inspected("exited", ExitCode=137, OOMKilled=True))
+    good = facts.fact(inspected("exited", ExitCode=0, OOMKilled=True))
+    assert oom is not None
+    assert good is not None
+    assert (oom.oom, good.oom) == (True, False)
+
+
+@pytest.mark.parametrize("answer", [{}, {"Id": 1}, [], None, {"Id": "c", "State": {}, "Config": {}}])
+def test_an_answer_of_another_shape_is_an_error_of_the_engine(answer: object) -> None:
+    with pytest.raises(EngineError, match="not understood"):
+        read(answer, Inspected)
+
+
+@pytest.mark.parametrize(
+    ("listeners", "listening", "loopback"),
+    [
+        ([], (), False),
+        ([Listener(8081, False, 1)], (8081,), False),
+        ([Listener(8081, True, 1)], (8081,), True),
+        ([Listener(8081, True, 1), Listener(8081, False, 2)], (8081,), False),
+        ([Listener(8080, False, 1), Listener(8082, True, 2), Listener(5000, True, 3)], (5000,), False),
+    ],
+)
+def test_a_container_listens_on_its_port_for_all_or_for_itself_and_its_neighbours_ports_are_not_its(
+    listeners: list[Listener], listening: tuple[int, ...], loopback: bool
+) -> None:
+    found = facts.listening(Autopsy(log="l"), listeners, NOTE)
+    assert (found.port, found.listening, found.loopback, found.log) == (8081, listening, loopback, "l")
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "resolved"),
+    [
+        ("a/b:1", ("a/b@sha256:2",), "a/b@sha256:2"),
+        ("host:5000/a/b", ("c@sha256:1", "host:5000/a/b@sha256:2"), "host:5000/a/b@sha256:2"),
+        ("host:5000/a/b:tag", ("host:5000/a/b@sha256:2",), "host:5000/a/b@sha256:2"),
+        ("a@sha256:2", ("a@sha256:2",), "a@sha256:2"),
+        ("a:1", (), "sha256:1"),
+    ],
+)
+def test_an_image_is_named_by_its_digest_and_one_that_was_in_no_registry_by_its_id(
+    reference: str, digests: tuple[str, ...], resolved: str
+) -> None:
+    assert facts.resolved(reference, "sha256:1", digests) == resolved
