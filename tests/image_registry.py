@@ -40,15 +40,16 @@ class Registry:
     folder: Path
 
     def put(
-        self, image: str, *layers: int, architecture: str = "amd64", labels: Mapping[str, str] | None = None
-    ) -> str:
+        self, image: str, *layers: int, architecture: str = "amd64", user: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> str:  # fmt: skip
         """Write an image, repository:tag, with layers of so many random bytes; return its digest."""
         repository, _, tag = image.partition(":")
         packed = [_layer(size) for size in layers or (1000,)]
         config = json.dumps(
             {
                 "architecture": architecture, "os": "linux",
-                "config": {"Cmd": ["serve"], "Labels": dict(labels or {})},
+                "config": {"Cmd": ["serve"], "Labels": dict(labels or {}), "User": user},
                 "rootfs": {"type": "layers", "diff_ids": [_digest(gzip.decompress(layer)) for layer in packed]},
             }
         ).encode()  # fmt: skip

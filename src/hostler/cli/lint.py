@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -24,7 +24,7 @@ from typing import Literal
 from hostler import contract, failures
 from hostler.artifacts.archive import ArchiveLimits, extract
 from hostler.engines import images
-from hostler.errors import ArtifactBad, EngineError, UserError
+from hostler.errors import ArtifactBad, UserError
 from hostler.failures import Code
 from hostler.host import namespaces
 from hostler.servers import environment
@@ -83,12 +83,13 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
     Raises UserError if the file cannot be read, DiskFull if there is no room to extract it.
     """
     findings: list[Finding] = []
-    server = images.Server(framework="auto")
+    choice = images.Choice(images.Server(framework="auto"))
     if image:
-        try:
-            server = images.resolve(image, settings, has_artifact=True)
-        except EngineError as error:
-            findings.append(Finding("error", "--image", str(error)))
+        choice = images.choose(image, settings, has_artifact=True)
+    itself = choice.server is None and bool(choice.reference) and settings.engine != "process"
+    server = choice.server or choice.fallback
+    if server is None and not itself:
+        findings.append(Finding("error", "--image", choice.refusal))
     limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     with tempfile.TemporaryDirectory(prefix="hostler-lint-") as temporary:
         folder = Path(temporary, contract.MODEL_DIR)
@@ -99,10 +100,9 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             return Report((*findings, Finding("error", archive.name, f"{error} {error.advice}".rstrip())))
         except OSError as error:
             raise UserError(f"{archive} cannot be read: {error.strerror}") from None
-        has_server = not findings  # without a server, no layout of the model is right or wrong
         findings += _foreign_members(archive)
-        if not has_server:
-            return Report((*findings,))
+        if server is None:  # then no layout of the model is right or wrong
+            return Report((*findings,), _in_docker(choice.reference) if itself else "")
         if server.command:
             return Report(
                 (*findings,), f"the command {server.command[0]} under [images]: what it takes, it knows alone"
@@ -111,7 +111,15 @@ def lint(archive: Path, image: str, settings: Settings, variables: Mapping[str, 
             inspection = _Inspection(folder, server, variables)
         except ValueError as error:
             return Report((*findings, Finding("error", "--env", f"{error}.")))
-        return Report((*findings, *inspection.findings()), inspection.server)
+        found = [*inspection.findings()]
+        if not itself:
+            return Report((*findings, *found), inspection.server)
+        found = [replace(finding, level="warning") for finding in found]  # the image may take what our server does not
+        return Report((*findings, *found), f"{_in_docker(choice.reference)}; else by {inspection.server or 'nothing'}")
+
+
+def _in_docker(reference: str) -> str:
+    return f"the image {reference} itself, if Docker has it or can pull it (lint --start tries that)"
 
 
 def _foreign_members(archive: Path) -> Iterator[Finding]:

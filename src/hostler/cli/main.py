@@ -10,8 +10,9 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,10 @@ from hostler.cli.ls import ls
 from hostler.cli.options import Failure, WrongUsage, json_option, resolve
 from hostler.cli.up import up
 from hostler.errors import UserError
+from hostler.failures import extra
+
+if TYPE_CHECKING:
+    from hostler.cli.lint import Report
 
 
 class Commands(click.Group):
@@ -73,32 +78,41 @@ def _called_as() -> str:
 
 
 @click.command()
-@click.argument("archive")
+@click.argument("archive", required=False, default="")
 @click.option("--image", metavar="URI", default="", help="The container's Image; without it, an unknown one.")
 @click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="A variable of the container's Environment.")
+@click.option("--start", is_flag=True, help="Start the image in Docker, with ARCHIVE as its model.")
+@click.option("--multi-model", is_flag=True, help="Start it as a container for many models.")
+@click.option("--of-several", is_flag=True, help="Start it beside another container (of the same image).")
 @json_option
-def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
-    """Find what would make ARCHIVE (a model.tar.gz on this machine) fail, before anything starts.
+def lint(
+    archive: str, image: str, env: tuple[str, ...], start: bool, multi_model: bool, of_several: bool, as_json: bool
+) -> None:
+    """Find what would make ARCHIVE (a model.tar.gz on this machine) or an image fail, before there is an endpoint.
 
     \b
       hostler lint model.tar.gz --image 123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1
+      hostler lint --image my-image:1 --multi-model
 
-    Nothing of the archive is run. Prints a line for each finding; exit code 1 if one of them is an error.
+    An image without ARCHIVE is started in Docker; of an archive nothing is run without --start. Prints a line for each
+    finding; exit code 1 if one of them is an error.
     """
     if "://" in archive:
         raise WrongUsage(f"{archive} is an address: lint reads a file of this machine; fetch it first")
-    if not Path(archive).is_file():
+    if archive and not Path(archive).is_file():
         raise WrongUsage(f"{archive} is not a file: lint reads a packed archive")
+    if not image and (not archive or start):
+        raise WrongUsage("name an archive, or an image with --image" if not archive else "--start needs --image")
     for variable in env:
         if not variable.partition("=")[0] or "=" not in variable:
             raise WrongUsage(f"--env {variable} is not NAME=VALUE")
-    import logging
-
-    from hostler.cli.lint import lint as inspect
-
-    logging.getLogger("hostler").addHandler(logging.NullHandler())  # the report says what an unknown image means
     variables = {name: value for name, _, value in (variable.partition("=") for variable in env)}
-    report = inspect(Path(archive), image, resolve(), variables)
+    if start or not archive:
+        report = _tried(image, archive, variables, multi_model, of_several)
+    elif multi_model or of_several:
+        raise WrongUsage("--multi-model and --of-several are for a start: add --start")
+    else:
+        report = _inspected(archive, image, variables)
     if as_json:
         findings = [
             {"level": finding.level, "where": finding.where, "what": finding.message} for finding in report.findings
@@ -112,6 +126,32 @@ def lint(archive: str, image: str, env: tuple[str, ...], as_json: bool) -> None:
                 f"Served by {report.server}." if report.findings else f"Nothing found. Served by {report.server}."
             )
     sys.exit(int(report.failed))
+
+
+def _inspected(archive: str, image: str, variables: Mapping[str, str]) -> Report:
+    import logging
+
+    from hostler.cli.lint import lint as inspect
+
+    logging.getLogger("hostler").addHandler(logging.NullHandler())  # the report says what an unknown image means
+    return inspect(Path(archive), image, resolve(), variables)
+
+
+def _tried(image: str, archive: str, variables: Mapping[str, str], multi_model: bool, of_several: bool) -> Report:
+    import asyncio
+    import importlib.util
+    import logging
+
+    if not importlib.util.find_spec("aiodocker"):
+        raise WrongUsage(f"Docker's client is not installed: {extra('docker')}")
+    from hostler.cli.lint_image import Trial, lint_image
+    from hostler.engines.pull_log import PullLog
+
+    logging.getLogger("hostler").addHandler(logging.NullHandler())  # the report says what went wrong
+    pull = PullLog(image, lambda _: None, lambda line: click.echo(line, err=True))
+    path = Path(archive) if archive else None
+    trial = Trial(image, resolve(), variables, path, multi_model, of_several, pull.say)
+    return asyncio.run(lint_image(trial))
 
 
 for command in (up, demo, env, ls, invoke, logs, lint, fault, gc):

@@ -205,7 +205,7 @@ ERRORS = {
 def test_a_fault_is_one_line_with_its_remedy(
     tmp_path: Path, files: dict[str, str | bytes], image: str, line: str
 ) -> None:
-    result = lint(packed(tmp_path, files), image)
+    result = lint(packed(tmp_path, files), image, HOSTLER_ENGINE="process")
     assert result.exit_code == 1
     if "--image" in line:
         assert result.output.startswith(line)
@@ -474,6 +474,21 @@ def test_the_archive_of_a_mapped_command_is_not_judged(tmp_path: Path) -> None:
     assert result.output == (
         "Nothing found. Served by the command /opt/mine/start under [images]: what it takes, it knows alone.\n"
     )
+
+
+def test_the_archive_of_an_image_that_docker_may_run_is_not_judged_for_good(tmp_path: Path) -> None:
+    archive = packed(tmp_path, {"xgboost-model": ""})
+    itself = "Served by the image {} itself, if Docker has it or can pull it (lint --start tries that)"
+    result = lint(archive, "me/mine:1")
+    assert result.exit_code == 0
+    assert result.output == (
+        "warning: xgboost-model: It is empty. Save the model again.\n"
+        f"{itself.format('me/mine:1')}; else by hostler's own server for xgboost, with xgboost-model.\n"
+    )
+    assert lint(archive, "me/mine:1", HOSTLER_ENGINE="process").exit_code == 1
+    triton = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.01"
+    result = lint(archive, triton)
+    assert (result.exit_code, result.output) == (0, f"Nothing found. {itself.format(triton)}.\n")
 
 
 def test_json_has_every_finding(tmp_path: Path) -> None:
