@@ -16,7 +16,7 @@ from hostler.artifacts.storage import Storage
 from hostler.contract import BASE_DIR
 from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
-from hostler.engines.docker import containers, facts, labels, leftovers, postmortem, proc
+from hostler.engines.docker import containers, labels, leftovers, postmortem, proc
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
 from hostler.engines.docker.doors import Doors
