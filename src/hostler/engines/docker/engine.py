@@ -33,13 +33,11 @@ from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError
 
-_MACHINE = Site()  # Docker's own
-
 
 class DockerEngine:
     """Engine over Docker. `house`: whose the containers are. `site`: where hostler runs."""
 
-    def __init__(self, docker: aiodocker.Docker, rooms: Rooms, house: House, site: Site = _MACHINE) -> None:
+    def __init__(self, docker: aiodocker.Docker, rooms: Rooms, house: House, site: Site) -> None:
         self._docker = docker
         self._rooms = rooms
         self._house = house

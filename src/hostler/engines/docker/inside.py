@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from hostler.core.endpoints import instance_types
+from hostler.engines.docker.answers import read
 from hostler.errors import EngineError
 
 if TYPE_CHECKING:
@@ -112,14 +113,14 @@ async def look(docker: Docker, data: Path) -> Site:
 
     A container that this Docker does not know is Docker's own machine: Docker runs in it, too.
     """
-    from aiodocker.exceptions import DockerError  # imported here: whoever runs no image does not need it
+    from hostler.engines.docker.client import DockerRefused, ask  # imported here: reach.py goes without aiodocker
 
     own: Own | None = None
-    info = msgspec.convert(await docker.system.info(), Info)
+    info = read(await ask(docker.system.info()), Info)
     if id := own_container():
         try:
-            own = msgspec.convert(await docker.containers.container(id).show(), Own)
-        except DockerError as error:
+            own = read(await ask(docker.containers.container(id).show()), Own)
+        except DockerRefused as error:
             if error.status != _NOT_FOUND:
                 raise
     site = place(info, own, os.geteuid(), os.getegid())
