@@ -24,9 +24,8 @@ from hostler.engines import images
 from hostler.engines.both import Both
 from hostler.engines.docker import labels
 from hostler.engines.docker.client import connect, disconnect
-from hostler.engines.docker.engine import DockerEngine
-from hostler.engines.docker.house import open_house
 from hostler.engines.docker.images import Image, Images
+from hostler.engines.docker.opening import open_docker
 from hostler.engines.docker.reach import address, reach
 from hostler.engines.fake import FakeEngine
 from hostler.engines.rooms import Rooms
@@ -122,7 +121,7 @@ async def _start(trial: Trial) -> tuple[str, float]:
         limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
         source = FileSource(root, EmptySource())
         rooms = Rooms(settings, ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits))
-        engine = Both(FakeEngine().connect(rooms), rooms, partial(_open, rooms))  # the fake one runs nothing
+        engine = Both(FakeEngine().connect(rooms), rooms, partial(open_docker, rooms))  # the fake one runs nothing
         changed = asyncio.Event()
         instances = Instances(Platform(settings, engine, rooms.logs, Metrics(), changed.set))
         try:
@@ -133,11 +132,6 @@ async def _start(trial: Trial) -> tuple[str, float]:
                 await instances.end(instance, _GRACE)
             await engine.leave(0)
             await engine.close()
-
-
-async def _open(rooms: Rooms) -> DockerEngine:
-    house = await asyncio.to_thread(open_house, rooms.settings.data)
-    return DockerEngine(connect(address(rooms.settings)), rooms, house)
 
 
 async def _until_it_is_clear(instances: Instances, variant: VariantSpec, region: str) -> tuple[str, float]:
