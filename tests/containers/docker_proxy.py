@@ -21,6 +21,7 @@ class DockerProxy:
         self._open: set[asyncio.Task[None]] = set()
         self._passes: asyncio.Event
         self._server: asyncio.Server | None = None
+        self._until_cut, self._answered = 0, False
         self._thread = threading.Thread(target=self._loop.run_forever, name="docker proxy", daemon=True)
         self._thread.start()
         self._run(self._begin())
@@ -32,6 +33,13 @@ class DockerProxy:
     def resume(self) -> None:
         """Pass everything on."""
         self._loop.call_soon_threadsafe(self._passes.set)
+
+    def cut(self, number: int, *, answered: bool) -> None:
+        """Break the connection at the request of this number from now on, and no other one; 0: at none.
+
+        `answered`: once Docker has begun to answer; else Docker never gets the request.
+        """
+        self._loop.call_soon_threadsafe(self._cut_at, number, answered)
 
     def leave(self) -> None:
         """Break all connections, and refuse new ones."""
@@ -47,6 +55,9 @@ class DockerProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _cut_at(self, number: int, answered: bool) -> None:
+        self._until_cut, self._answered = number, answered
 
     def _run(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)  # type: ignore[arg-type]
@@ -73,21 +84,49 @@ class DockerProxy:
         task.add_done_callback(self._open.discard)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, _Cut):
             there, back = await asyncio.open_unix_connection(self._docker)
+            cut = asyncio.Event()  # when Docker begins to answer
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._copy(reader, back))
-                    group.create_task(self._copy(there, writer))
+                    group.create_task(self._copy_requests(reader, back, cut))
+                    group.create_task(self._copy_answers(there, writer, cut))
+            except* _Cut:
+                pass
             finally:
                 for end in (writer, back):
                     end.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_PIECE):
                 await self._passes.wait()
+                if self._until_cut and data.count(b" HTTP/1.1\r\n"):
+                    self._until_cut -= 1
+                    if not self._until_cut:
+                        if not self._answered:
+                            raise _Cut
+                        cut.set()
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
+
+    async def _copy_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_PIECE):
+                await self._passes.wait()
+                if cut.is_set():
+                    raise _Cut
+                writer.write(data)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+
+
+class _Cut(Exception):
+    """The connection breaks here."""

@@ -60,11 +60,19 @@ async def ask(call: Awaitable[Answer], seconds: float = QUICK) -> Answer:
         raise DockerAway(f"Docker did not answer within {seconds:g} seconds") from None
     except aiodocker.DockerError as error:
         if error.status == _NO_CONNECTION:
-            raise DockerAway(f"Docker does not answer: {error.message}") from None
+            raise DockerAway(why_away(error)) from None
         conflict = error.status == 500 and any(text in error.message for text in _CONFLICTS)
         raise DockerRefused(409 if conflict else error.status, error.message) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the answer ended in its middle
         raise DockerAway(f"Docker does not answer: {error or type(error).__name__}") from None
+
+
+def why_away(error: Exception) -> str:
+    """Return why a call did not reach Docker, or got no answer."""
+    cause = error.__cause__ or error.__context__ or error
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return f"Docker cannot be reached: {cause.os_error.strerror or cause.os_error}. Does it run?"
+    return "Docker broke the connection off before it had answered"
 
 
 @asynccontextmanager

@@ -14,16 +14,14 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiodocker import Docker
-from aiodocker.exceptions import DockerError
 
 from hostler.engines import references
 from hostler.engines.docker import credentials, pull_failures
+from hostler.engines.docker.client import QUICK, DockerRefused, ask
 from hostler.engines.docker.pull_progress import PullProgress
 from hostler.engines.pull_log import PullLog
 from hostler.engines.references import Reference
-from hostler.errors import EngineAway, EngineError
-
-_ANSWER_TIME = 10.0  # seconds for an answer that Docker gives without any registry
+from hostler.errors import EngineError
 
 logger = logging.getLogger("hostler.images")
 
@@ -91,17 +89,12 @@ class Images:
         """Return what an image is, if Docker has it. Raises EngineError."""
         reference = references.parse(image)
         try:
-            async with asyncio.timeout(_ANSWER_TIME):
-                self._machine = self._machine or await self._platform()
-                found = await self._docker.images.inspect(str(reference))
-        except TimeoutError:
-            raise EngineAway(f"Docker did not say within {_ANSWER_TIME:g} seconds whether it has {image}.") from None
-        except DockerError as error:
+            self._machine = self._machine or await self._platform()
+            found = await ask(self._docker.images.inspect(str(reference)))
+        except DockerRefused as error:
             if error.status == 404:
                 return None
-            raise EngineAway(f"Docker cannot be asked for the image {image}: {error.message}") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineAway(f"Docker cannot be asked for the image {image}: {error}") from None
+            raise
         return _described(reference, found, self._machine)
 
     # --- a pull ---------------------------------------------------------------------------------------------------
@@ -140,7 +133,7 @@ class Images:
         url = f"{self._docker.docker_host}/{self._docker.api_version}/images/create"
         query = {"fromImage": reference.full, "tag": reference.version}
         headers = {"X-Registry-Auth": header} if header else {}
-        forever = aiohttp.ClientTimeout(sock_connect=_ANSWER_TIME)
+        forever = aiohttp.ClientTimeout(sock_connect=QUICK)
         async with self._docker.session.post(url, params=query, headers=headers, timeout=forever) as response:
             if response.status >= 400:
                 yield {"status_code": response.status, "error": _message(await response.read())}
@@ -159,7 +152,7 @@ class Images:
                 say(text)
 
     async def _platform(self) -> str:
-        version = msgspec.convert(await self._docker.version(), _Version)
+        version = msgspec.convert(await ask(self._docker.version()), _Version)
         return f"{version.os}/{version.arch}"
 
 

@@ -1,0 +1,233 @@
+"""Instances whose containers are processes and images, and a Docker that hangs, leaves, or breaks off in its middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from callers import Caller
+from hop_endpoints import call_endpoint, create_endpoint, create_model, hop_names, hops, mapped_config, trace, variant
+from running import Hostler, eventually, hostler_up
+
+import docker_rig
+from hostler import contract
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
+from docker_proxy import DockerProxy
+
+pytestmark = pytest.mark.docker
+
+FIFTEEN = [f"hop{number:02d}" for number in range(15)]
+PROCESSES = ("first", "third", "alone")  # hops that are commands
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerProxy]:
+    proxy = DockerProxy(tmp_path_factory.mktemp("docker") / "docker.sock", docker_rig.address())
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory, proxy: DockerProxy) -> Iterator[Hostler]:
+    folder = tmp_path_factory.mktemp("up")
+    config = mapped_config(folder, *PROCESSES)
+    with hostler_up(folder, engine="auto", docker_host=proxy.address, config=config, startup_timeout=20) as hostler:
+        yield hostler
+
+
+def in_docker(*names: str) -> list[dict[str, Any]]:
+    """Return definitions of containers that are hops in Docker."""
+    image = docker_rig.image("hop")
+    return [{"Image": image, "ContainerHostname": name, "Environment": {"NAME": name}} for name in names]
+
+
+def deploy(hostler: Hostler, name: str, containers: list[dict[str, Any]], mode: str = "Serial") -> None:
+    create_model(hostler, name, containers, mode)
+    create_endpoint(hostler, name, variant(name))
+
+
+def deploy_unwatched(hostler: Hostler, name: str, containers: list[dict[str, Any]]) -> None:
+    """Create an endpoint, whatever becomes of it."""
+    create_model(hostler, name, containers)
+    hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant(name)])
+    hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+
+def house(hostler: Hostler) -> str:
+    return str(json.loads((hostler.data / "house").read_text())["id"])
+
+
+def left(hostler: Hostler) -> list[str]:
+    """Return the names of its containers in Docker, also of those that have ended."""
+    filters = ["--filter", f"label=hostler.house={house(hostler)}"]
+    return docker_rig.docker("ps", "--all", *filters, "--format", "{{.Names}}").split()
+
+
+def all_of(hostler: Hostler, endpoint: str, expected: list[str], **headers: str) -> None:
+    """Have a hundred callers at once make three calls each; all answers are their own, in the hops' order."""
+
+    async def call_three_times(number: int) -> None:
+        async with Caller(hostler.url) as caller:
+            for count in range(3):
+                body = b"caller %d, call %d" % (number, count)
+                answer = await call_endpoint(caller, endpoint, body, **headers)
+                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, expected)
+
+    async def callers() -> None:
+        await asyncio.gather(*map(call_three_times, range(100)))
+
+    asyncio.run(asyncio.wait_for(callers(), 120))
+
+
+def invoke(hostler: Hostler, endpoint: str) -> list[str]:
+    answer = hostler.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"x", ContentType="text/csv")
+    return hop_names(answer["Body"].read())
+
+
+class Calling:
+    """Calls endpoints all the while; `failed` collects what went wrong."""
+
+    def __init__(self, hostler: Hostler, expected: dict[str, list[str]]) -> None:
+        self.failed: list[str] = []
+        self.calls = 0
+        self._hostler = hostler
+        self._expected = expected
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Calling:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        client = self._hostler.client("sagemaker-runtime")
+        while not self._ends.wait(0.02):
+            for endpoint, expected in self._expected.items():
+                try:
+                    answer = client.invoke_endpoint(EndpointName=endpoint, Body=b"x", ContentType="text/csv")
+                    assert hop_names(answer["Body"].read()) == expected
+                except (ClientError, AssertionError) as error:
+                    self.failed.append(f"{endpoint}: {error}")
+                self.calls += 1
+
+
+def test_a_pipeline_of_a_process_an_image_and_a_process_answers_a_hundred_callers_in_order(hostler: Hostler) -> None:
+    first, third = hops("first", "third")
+    deploy(hostler, "mixed", [first, *in_docker("second"), third])
+    assert invoke(hostler, "mixed") == ["first", "second", "third"]
+    assert len(left(hostler)) == 1
+    all_of(hostler, "mixed", ["first", "second", "third"])
+    [name] = left(hostler)
+    docker_rig.docker("kill", name)
+    eventually(lambda: left(hostler) not in ([], [name]), 60, "the instance is replaced")
+    hostler.wait_in_service("mixed")
+    eventually(lambda: _answers(hostler, "mixed"), 60, "it answers again")
+    hostler.sm.delete_endpoint(EndpointName="mixed")
+    eventually(lambda: not left(hostler), 60, "nothing is left")
+
+
+def _answers(hostler: Hostler, endpoint: str) -> bool:
+    try:
+        return bool(invoke(hostler, endpoint))
+    except ClientError:
+        return False
+
+
+def test_fifteen_containers_of_an_image_each_answer_for_themselves(hostler: Hostler) -> None:
+    begun = time.monotonic()
+    deploy(hostler, "fifteen", in_docker(*FIFTEEN), "Direct")
+    print(f"15 containers of an image (Direct): InService after {time.monotonic() - begun:.1f} s")
+
+    async def call_all(number: int) -> None:
+        async with Caller(hostler.url) as caller:
+            for name in random.Random(number).sample(FIFTEEN, 15):
+                body = f"{number} to {name}".encode()
+                answer = await call_endpoint(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
+                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, [name])
+
+    async def all_callers() -> None:
+        await asyncio.gather(*map(call_all, range(100)))
+
+    asyncio.run(asyncio.wait_for(all_callers(), 120))
+    hostler.sm.delete_endpoint(EndpointName="fifteen")
+    eventually(lambda: not left(hostler), 60, "nothing is left")
+
+
+REASONS = {
+    "hangs": "Docker did not .* within [0-9]+ seconds",
+    "is-gone": "Docker cannot be",
+}
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_while_docker_is_away_processes_come_and_go_and_what_it_runs_serves_on(
+    hostler: Hostler, proxy: DockerProxy, how: str
+) -> None:
+    image, process, another, refused = (f"{name}-{how}" for name in ("image", "process", "another", "refused"))
+    deploy(hostler, image, in_docker("image"))
+    deploy(hostler, process, hops("alone"))
+    [name] = left(hostler)
+    with Calling(hostler, {image: ["image"], process: ["alone"]}) as calling:
+        proxy.hang() if how == "hangs" else proxy.leave()
+        try:
+            deploy(hostler, another, hops("alone"))
+            assert invoke(hostler, another) == ["alone"]
+            deploy_unwatched(hostler, refused, in_docker("refused"))
+            assert re.search(REASONS[how], reason := hostler.settled(refused)), reason
+            hostler.sm.delete_endpoint(EndpointName=another)
+            eventually(lambda: another not in _endpoints(hostler), 30, "a process endpoint is deleted")
+        finally:
+            proxy.resume() if how == "hangs" else proxy.come_back()
+        hostler.sm.delete_endpoint(EndpointName=refused)
+        eventually(lambda: refused not in _endpoints(hostler), 60, "the other one, too")
+    assert not calling.failed
+    assert calling.calls > 20
+    assert left(hostler) == [name], "it was neither stopped nor started again"
+    for endpoint in (image, process):
+        hostler.sm.delete_endpoint(EndpointName=endpoint)
+    eventually(lambda: not left(hostler), 60, "nothing is left")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("number", [*range(1, 6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 21))])
+def test_a_docker_that_breaks_off_at_any_call_of_a_start_gives_one_reason_and_leaves_nothing(
+    hostler: Hostler, proxy: DockerProxy, number: int, answered: bool
+) -> None:
+    name = f"cut-{number}-{answered}".lower()
+    process = f"process-{name}"
+    deploy(hostler, process, hops("alone"))
+    with Calling(hostler, {process: ["alone"]}) as calling:
+        proxy.cut(number, answered=answered)
+        deploy_unwatched(hostler, name, in_docker("cut"))
+        reason = hostler.settled(name)
+        proxy.cut(0, answered=False)
+        if reason:
+            assert "Docker" in reason, reason
+            assert "\n" not in reason
+        else:
+            assert invoke(hostler, name) == ["cut"]
+        print(f"{number} {answered}: {reason or 'InService'}")
+        hostler.sm.delete_endpoint(EndpointName=name)
+        eventually(lambda: name not in _endpoints(hostler), 60, "it is deleted")
+        eventually(lambda: not left(hostler), 60, "nothing is left", lambda: str(left(hostler)))
+    assert not calling.failed
+    hostler.sm.delete_endpoint(EndpointName=process)
+
+
+def _endpoints(hostler: Hostler) -> list[str]:
+    return [endpoint["EndpointName"] for endpoint in hostler.sm.list_endpoints()["Endpoints"]]
