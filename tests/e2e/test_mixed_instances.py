@@ -203,8 +203,12 @@ def test_while_docker_is_away_processes_come_and_go_and_what_it_runs_serves_on(
     eventually(lambda: not left(hostler), 60, "nothing is left")
 
 
+OFTEN = (7,)  # the other calls of a start are slow tests
+CALLS = [*OFTEN, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 21) if number not in OFTEN)]
+
+
 @pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("number", [*range(1, 6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 21))])
+@pytest.mark.parametrize("number", CALLS)
 def test_a_docker_that_breaks_off_at_any_call_of_a_start_gives_one_reason_and_leaves_nothing(
     hostler: Hostler, proxy: DockerProxy, number: int, answered: bool
 ) -> None:
