@@ -36,6 +36,7 @@ _TRIALS = {
     "java": ["java", "-version"],
     "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"],
     "node": ["node", "--version"],
+    "busybox": ["busybox", "httpd", "--help"],
     "docker-registry": ["docker-registry", "--version"],
 }
 # As new as the lock's: only then has botocore all members that tests name, and reads scikit-learn the pickles that it

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -41,11 +42,14 @@ class Registry:
 
     def put(
         self, image: str, *layers: int, architecture: str = "amd64", user: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None, serves: bool = False,
     ) -> str:  # fmt: skip
-        """Write an image, repository:tag, with layers of so many random bytes; return its digest."""
+        """Write an image, repository:tag, with layers of so many random bytes; return its digest.
+
+        `serves`: it answers pings, by the machine's busybox.
+        """
         repository, _, tag = image.partition(":")
-        packed = [_layer(size) for size in layers or (1000,)]
+        packed = [_random(size) for size in layers or (1000,)] + ([_packed(_server())] if serves else [])
         config = json.dumps(
             {
                 "architecture": architecture, "os": "linux",
@@ -192,12 +196,24 @@ async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     return await asyncio.open_connection(host, int(port))
 
 
-def _layer(size: int) -> bytes:
+def _random(size: int) -> bytes:
+    return _packed({f"blob-{os.urandom(4).hex()}": os.urandom(size)})
+
+
+def _server() -> dict[str, bytes]:
+    busybox = shutil.which("busybox")
+    assert busybox
+    serve = b"#!/bin/busybox sh\nexec /bin/busybox httpd -f -p $SAGEMAKER_BIND_TO_PORT -h /www\n"
+    return {"bin/busybox": Path(busybox).read_bytes(), "bin/serve": serve, "www/ping": b"\n"}
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        member = tarfile.TarInfo(f"blob-{os.urandom(4).hex()}")
-        member.size = size
-        tar.addfile(member, io.BytesIO(os.urandom(size)))
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            tar.addfile(member, io.BytesIO(content))
     return gzip.compress(packed.getvalue(), 0)
 
 
