@@ -91,7 +91,7 @@ def image(name: str, host: str = "") -> str:
     context = _context(IMAGES / name)
     parent = base(host)
     tag = f"hostler-test/{name}:{_digest(parent.encode(), context)}"
-    with _locked():
+    with locked():
         if not _has(tag, host):
             _build(tag, context, parent, host)
     return tag
@@ -101,7 +101,7 @@ def base(host: str = "") -> str:
     """Make the base, if it is not there, and return its tag."""
     debian = os.environ.get("HOSTLER_TEST_BASE", "")
     tag = f"hostler-test/base:{_digest((debian or _debian_tag()).encode(), LOCK.read_bytes(), _PIP.encode())}"
-    with _locked():
+    with locked():
         if not _has(tag, host):
             parent = _pulled(debian, host) if debian else _debian(host)
             with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +210,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
     """Let one process of this user at a time look and build."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:

@@ -82,11 +82,15 @@ Event = Spawned | SpawnFailed | Exited
 
 
 def start(
-    run: Callable[[bytes, list[int]], None], preload: Callable[[str], None], lifeline: int | None
+    run: Callable[[bytes, list[int]], None],
+    preload: Callable[[str], None],
+    lifeline: int | None,
+    listener: socket.socket | None = None,
 ) -> socket.socket:
     """Fork a fork server of kept processes off this process, and return the client's end of its socket.
 
-    `run` and `preload` as for ForkServer. Call it before any thread and any loop. Raises OSError.
+    `run` and `preload` as for ForkServer. The `listener` stays this process's alone, so that it can be closed.
+    Call it before any thread and any loop. Raises OSError.
     """
     ours, theirs = socket.socketpair()
     ignored = (signal.SIGTERM, signal.SIGINT)  # by the fork server: the client signals its processes itself
@@ -103,6 +107,8 @@ def start(
     code = 1
     try:
         ours.close()
+        if listener is not None:
+            listener.close()
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

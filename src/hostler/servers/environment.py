@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hostler import contract
+from hostler.servers import cgroup
 from hostler.servers.images import table
 from hostler.servers.images.profile import Profile
 from hostler.text import is_count
@@ -46,6 +47,11 @@ class Environment:
     artifacts: Path | None  # another folder for models, to which the platform's links lead
     lifeline: int | None  # read end of the host's lifeline
     workers: int  # processes with a replica of each target; 1: the server itself
+
+    @property
+    def alone(self) -> bool:
+        """Whether a container is the server's own machine, on which it serves its port: no engine started it here."""
+        return _alone(self.socket, self.base)
 
     def folder(self, url: str) -> Path:
         """Return the folder that a model's url names. Raises BadFolder.
@@ -96,11 +102,12 @@ class Environment:
 def read(environ: Mapping[str, str]) -> Environment:
     """Read the environment. Raises ValueError, which names the variable, for an invalid or a forbidden number."""
     megabytes = _number(environ, contract.ENV_MAX_PAYLOAD_MB, 0)
+    path, base = environ.get(contract.ENV_SOCKET, ""), Path(environ.get(contract.ENV_BASE_DIR) or contract.BASE_DIR)
     lifeline = environ.get(contract.ENV_LIFELINE)
     return Environment(
-        socket=environ.get(contract.ENV_SOCKET, ""),
+        socket=path,
         port=_number(environ, contract.ENV_BIND_TO_PORT, contract.DEFAULT_PORT),
-        base=Path(environ.get(contract.ENV_BASE_DIR) or contract.BASE_DIR),
+        base=base,
         artifacts=Path(environ[contract.ENV_ARTIFACTS]) if environ.get(contract.ENV_ARTIFACTS) else None,
         multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
         framework=environ.get(contract.ENV_FRAMEWORK) or "auto",
@@ -115,12 +122,17 @@ def read(environ: Mapping[str, str]) -> Environment:
         lenient_bodies=bool(environ.get(contract.ENV_LENIENT_BODIES)),
         max_body=megabytes * 2**20 or contract.MAX_BODY,
         lifeline=int(lifeline) if lifeline else None,
-        workers=_workers(environ),
+        workers=_workers(environ, _alone(path, base)),
     )
 
 
-def _workers(environ: Mapping[str, str]) -> int:
-    text = environ.get(contract.ENV_WORKERS) or "1"
+def _alone(path: str, base: Path) -> bool:
+    return not path and base == Path(contract.BASE_DIR)
+
+
+def _workers(environ: Mapping[str, str], alone: bool) -> int:
+    """Return the number of workers. Alone, it is that of the processors, as with AWS's servers."""
+    text = environ.get(contract.ENV_WORKERS) or (str(min(cgroup.processors(), MAX_WORKERS)) if alone else "1")
     if not (is_count(text) and 1 <= int(text) <= MAX_WORKERS):
         raise ValueError(f"{contract.ENV_WORKERS} is not a number from 1 to {MAX_WORKERS}: {text[:40]}")
     return int(text)

@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from hostler import contract
+from hostler.servers import memory_limit
 from hostler.servers.environment import BadFolder, Environment
 from hostler.servers.model_registry import LoadedModel, ModelRegistry
 from hostler.servers.runners.runner import LoadFailed
@@ -172,6 +173,8 @@ class ContainerApi:
                 raise LoadFailed(409, f"Model {name} is already registered.")
             folder = self._environment.folder(registration.url)
             was_loading = self._registry.is_loading(name)
+            if self._environment.alone and not was_loading:
+                await memory_limit.check(folder, self._environment.workers)
             target = request.headers.get(contract.H_TARGET_MODEL, "")
             model = await self._registry.load(name, registration.url, folder, target)
             if was_loading:

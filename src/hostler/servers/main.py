@@ -37,15 +37,18 @@ from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_server import serve
 
 
-def run(everywhere: bool = False) -> None:
+def run() -> None:
     """Serve until SIGTERM, then finish the calls in flight. Raises SystemExit(1), with the reason printed, on failure.
 
-    `everywhere`: listen on all addresses, as a container of its own must; else on this machine's loopback.
+    It listens first: a ping that comes during the imports is answered when they are done, if that takes no longer than
+    the platform waits. A refused one would be asked again only seconds later, and says no more (§5.4).
     """
     try:
         config = environment.read(os.environ)
+        listener = None if config.socket else _listener(config.port, config.alone)
     except ValueError as error:
         _refuse(str(error))
+    _have_a_temporary_folder()
     failures.withdraw(config.base)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at a framework's import; threads do not speed up one row
     if config.framework not in ("auto", "huggingface"):  # transformers takes seconds, and scripts may need none of it
@@ -60,14 +63,14 @@ def run(everywhere: bool = False) -> None:
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(config) as sockets:
-        fork_server = forkserver.start(partial(_run_child, config), installed.preload, config.lifeline)
+        fork_server = forkserver.start(partial(_run_child, config), installed.preload, config.lifeline, listener)
         signal.signal(
             signal.SIGCHLD, signal.SIG_IGN
         )  # targets' orphans may become children here: the system reaps them
         if config.lifeline is not None:
             leave_with(config.lifeline)
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            code = runner.run(_serve(config, fork_server, sockets, everywhere))
+            code = runner.run(_serve(config, fork_server, sockets, listener))
     if code:
         sys.exit(code)
 
@@ -86,6 +89,17 @@ def _refuse(reason: str, config: Environment | None = None, failure: Failure | N
     sys.exit(1)
 
 
+def _have_a_temporary_folder() -> None:
+    """Name shared memory as the one for temporary files, for scripts too, where no other folder can be written to.
+
+    That is so in a container whose root is read-only, unless a folder in memory is mounted at /tmp.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.environ["TMPDIR"] = "/dev/shm"
+
+
 @contextlib.contextmanager
 def _socket_folder(config: Environment) -> Iterator[Path]:
     """Yield the folder for the targets' own sockets: that of the server's socket, else a private one."""
@@ -96,10 +110,11 @@ def _socket_folder(config: Environment) -> Iterator[Path]:
             yield Path(folder)
 
 
-async def _serve(config: Environment, fork_server: socket.socket, sockets: Path, everywhere: bool) -> int:
+async def _serve(config: Environment, fork_server: socket.socket, sockets: Path, listener: socket.socket | None) -> int:
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, ending.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
     fork_guard.default_signals_in_children()
     factory = ProcessFactory(fork_server, sockets)
     shared: Loader
@@ -118,10 +133,10 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
     api = ContainerApi(config, registry)
     handle = api.handle
     limits = ConnectionLimits(body=config.max_body)
-    if config.socket:
+    if listener is None:
         server = await serve(handle, path=config.socket, limits=limits)
     else:
-        server = await serve(handle, sock=_listener(config.port, everywhere), limits=limits)
+        server = await serve(handle, sock=listener, limits=limits)
     keeper = None if config.multi_model else asyncio.ensure_future(_keep(registry, config, api))
     stop = asyncio.ensure_future(ending.wait())
     await asyncio.wait([stop, *([keeper] if keeper else [])], return_when=asyncio.FIRST_COMPLETED)
@@ -159,4 +174,13 @@ async def _keep(registry: ModelRegistry, config: Environment, api: ContainerApi)
 
 
 def _listener(port: int, everywhere: bool) -> socket.socket:
-    return socket.create_server(("0.0.0.0" if everywhere else "127.0.0.1", port), backlog=4096)
+    """Listen on a port: on all addresses, as a container of its own must, or on this machine's loopback alone.
+
+    Raises ValueError, with the reason, if that is impossible.
+    """
+    try:
+        return socket.create_server(("0.0.0.0" if everywhere else "127.0.0.1", port), backlog=4096)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"the server cannot listen on port {port}: {getattr(error, 'strerror', '') or error}"
+        ) from None
