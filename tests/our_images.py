@@ -1,4 +1,4 @@
-"""Our own images for tests, of this checkout: `our_image("hostler-server")` builds it once per content, and returns its tag."""
+"""Our own images, of this checkout: `our_image("hostler-server")` builds it once per content, and returns its tag."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ import forking
 
 SOURCE = Path(__file__).parents[2] / "src"
 
+in_image = False  # `running` starts a container of our image: the stage of conftest.py
+
 
 class Answer(NamedTuple):
     status: int
@@ -51,6 +53,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 class Container:
     """One server process. `folder` is its base folder, /opt/ml to whoever asks."""
+
+    host = "127.0.0.1"
+    names_sockets = True  # of targets in processes of their own
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class Container:
             time.sleep(0.02)
         raise AssertionError(f"no ping in {seconds} s: {self.output()}")
 
-    def connect(self, name: str = "s", timeout: float = 60.0) -> _UnixConnection:
+    def connect(self, name: str = "s", timeout: float = 60.0) -> http.client.HTTPConnection:
         return _UnixConnection(str(self.sockets / name), timeout)
 
     def ask(self, method: str, path: str, body: bytes = b"", *, to: str = "s", **headers: str) -> Answer:
@@ -102,7 +107,11 @@ class Container:
             return ask(connection, method, path, body, **headers)
 
     def load(self, name: str, folder: Path | None = None) -> Answer:
-        return self.register(name, str(folder or self.folder / "models" / name / "model"))
+        return self.register(name, self.url(folder or self.folder / "models" / name / "model"))
+
+    def url(self, folder: Path | str) -> str:
+        """The url of a folder below the base, as the server sees it."""
+        return str(folder)
 
     def register(self, name: str, url: str) -> Answer:
         return self.ask("POST", "/models", json.dumps({"model_name": name, "url": url}).encode())
@@ -154,7 +163,13 @@ def status_of(connection: http.client.HTTPConnection) -> int:
 def running(
     folder: Path, *, options: Sequence[str] = (), packages: Path | None = None, cold: bool = False, **environment: str
 ) -> Iterator[Container]:
-    container = Container(folder, environment, options=options, packages=packages, cold=cold)
+    if in_image:
+        from server_in_image import ContainerInImage
+
+        assert not options, "the image's entry point has the options"
+        container: Container = ContainerInImage(folder, environment, packages=packages)
+    else:
+        container = Container(folder, environment, options=options, packages=packages, cold=cold)
     try:
         yield container
     finally:

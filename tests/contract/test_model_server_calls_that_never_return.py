@@ -25,7 +25,7 @@ PATIENCE = 60.0  # seconds, past which a test hangs
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def server(stage: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with running(tmp_path_factory.mktemp("ml"), SAGEMAKER_MULTI_MODEL="true") as container:
         yield container.wait()
 

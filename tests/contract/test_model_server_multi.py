@@ -16,7 +16,7 @@ from containers_of_ours import Container, ask, booster, estimator, running, said
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def server(stage: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with running(tmp_path_factory.mktemp("ml"), SAGEMAKER_MULTI_MODEL="true") as container:
         yield container.wait()
 
@@ -34,7 +34,7 @@ def test_a_target_is_loaded_invoked_listed_and_unloaded(server: Container) -> No
     answer = server.invoke("life", b"1,2,nan")
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert answer.json == said_by(trained, [[1, 2, float("nan")]])
-    entry = {"modelName": "life", "modelUrl": str(server.folder / "models/life/model"), "memory": told["memory"]}
+    entry = {"modelName": "life", "modelUrl": server.url(server.folder / "models/life/model"), "memory": told["memory"]}
     assert server.ask("GET", "/models/life").json == entry
     assert entry in server.ask("GET", "/models").json["models"]
     again = server.load("life")

@@ -44,7 +44,7 @@ def old(version: str, form: str, kind: str) -> tuple[bytes, Any]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def server(stage: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with running(tmp_path_factory.mktemp("ml"), SAGEMAKER_MULTI_MODEL="true", HOSTLER_FRAMEWORK="xgboost") as container:
         yield container.wait()
 

@@ -21,7 +21,7 @@ Load = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def server(stage: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with running(tmp_path_factory.mktemp("ml"), SAGEMAKER_MULTI_MODEL="true") as container:
         yield container.wait()
 
@@ -58,11 +58,13 @@ def test_a_script_with_four_functions_is_called_as_the_toolkit_calls_it(server: 
     answer = server.invoke("s", b'{"a": 1}', "application/json")
     assert answer.status == 200
     assert answer.content_type == "application/json"
-    folder = str(server.folder / "models/s/model")
+    folder = server.url(server.folder / "models/s/model")
     wanted = {"body": '{"a": 1}', "type": "application/json", "dir": folder, "accept": "application/json"}
     assert answer.json == wanted
     assert told["memory"] > 100_000
-    direct = server.ask("POST", "/models/s/invoke", b"x", to=told["socket"], content_type="text/csv", accept="text/x")
+    direct = server.ask(
+        "POST", "/models/s/invoke", b"x", to=told.get("socket", "s"), content_type="text/csv", accept="text/x"
+    )
     assert direct.json == {"body": "x", "type": "text/csv", "dir": folder, "accept": "text/x"}
     assert direct.content_type == "text/x"
 
@@ -531,7 +533,8 @@ def test_a_call_through_the_server_has_its_headers_and_keeps_the_scripts(tmp_pat
         sockets = {}
         for name in ("cat", "dog"):
             (script(server.model(name), HEADERS) / "label.txt").write_text(name)
-            sockets[name] = server.loaded(name)["socket"]
+            sockets[name] = server.loaded(name).get("socket", "s")
+            assert (sockets[name] != "s") == server.names_sockets
         for name in ("cat", "dog", "cat"):
             for to in ("s", sockets[name]):
                 with contextlib.closing(server.connect(to)) as connection:

@@ -31,7 +31,7 @@ SKLEARN = {"HOSTLER_FRAMEWORK": "sklearn", "HOSTLER_IMAGE": "sagemaker-scikit-le
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def server(stage: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     folder = tmp_path_factory.mktemp("ml")
     (folder / "model").mkdir()
     script(folder / "model", SCRIPT)

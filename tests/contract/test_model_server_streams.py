@@ -75,7 +75,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Con
         socket, path = "s", "/invocations"
         if multi_model:
             script(container.model("m"), STREAMS)
-            path, own = "/models/m/invoke", container.loaded("m")["socket"]
+            path, own = "/models/m/invoke", container.loaded("m").get("socket", "s")
+            assert (own != "s") == container.names_sockets
             socket = own if request.param == "a target's own socket" else "s"
 
         def call(what: str) -> http.client.HTTPResponse:

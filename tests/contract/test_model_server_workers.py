@@ -204,7 +204,7 @@ def test_calls_to_the_server_itself_are_shared_among_its_workers(serve: Callable
 
     async def post(path: str, body: bytes) -> Reply:
         headers = {"content-type": "text/csv"}
-        return await call(f"tcp:127.0.0.1:{port}", "POST", path, headers=headers, body=body, timeout=20)
+        return await call(f"tcp:{server.host}:{port}", "POST", path, headers=headers, body=body, timeout=20)
 
     async def play() -> Counter[int]:
         async with asyncio.timeout(30):

@@ -41,6 +41,11 @@ def memory_left(root: Path = _ROOT, meminfo: Path = _MEMINFO) -> tuple[int, int]
     return left, total
 
 
+def kills(root: Path = _ROOT) -> int:
+    """Return how many processes of the container the kernel has ended because its memory was full."""
+    return max(_value(root / "memory.events", "oom_kill"), _value(root / "memory" / "memory.oom_control", "oom_kill"))
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text().strip()

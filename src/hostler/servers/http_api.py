@@ -21,6 +21,7 @@ import asyncio
 import bisect
 from collections.abc import Coroutine
 from functools import partial
+from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -172,13 +173,11 @@ class ContainerApi:
             if name in self._models:
                 raise LoadFailed(409, f"Model {name} is already registered.")
             folder = self._environment.folder(registration.url)
-            was_loading = self._registry.is_loading(name)
-            if self._environment.alone and not was_loading:
-                await memory_limit.check(folder, self._environment.workers)
-            target = request.headers.get(contract.H_TARGET_MODEL, "")
-            model = await self._registry.load(name, registration.url, folder, target)
-            if was_loading:
-                raise LoadFailed(409, f"Model {name} is already registered.")
+            if self._environment.alone:
+                async with memory_limit.limit(folder, self._environment.workers):
+                    model = await self._registered(name, registration.url, folder, request)
+            else:
+                model = await self._registered(name, registration.url, folder, request)
         except BadFolder as error:
             _refuse(request, error.status, str(error))
         except LoadFailed as error:
@@ -190,6 +189,17 @@ class ContainerApi:
             _refuse(request, error.status, str(error), **details)
         else:
             _answer(request, {"status": "Workers scaled", **self._details(model)})
+
+    async def _registered(self, name: str, url: str, folder: Path, request: Request) -> LoadedModel:
+        """Load a model. Raises LoadFailed, 409 also if it was loaded, or was being loaded, before."""
+        already = LoadFailed(409, f"Model {name} is already registered.")
+        if name in self._models:
+            raise already
+        was_loading = self._registry.is_loading(name)
+        model = await self._registry.load(name, url, folder, request.headers.get(contract.H_TARGET_MODEL, ""))
+        if was_loading:
+            raise already
+        return model
 
     async def _unload(self, request: Request, name: str) -> None:
         try:

@@ -6,7 +6,9 @@ Only where the server is alone. Elsewhere the platform counts memory itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hostler.servers import cgroup
@@ -15,11 +17,24 @@ from hostler.servers.runners.runner import LoadFailed
 _RESERVE = 0.05  # of the container's memory, for calls
 
 
-async def check(folder: Path, replicas: int) -> None:
-    """Raise LoadFailed (507) if the model in the folder would leave less than the reserve.
+@contextlib.asynccontextmanager
+async def limit(folder: Path, replicas: int) -> AsyncIterator[None]:
+    """Load, in the body, the model in a folder. Raises LoadFailed (507) if the container has no memory for it.
 
-    A model takes at least the size of its files, in each of its `replicas`.
+    That is so if it would leave less than the reserve (it takes at least the size of its files, in each of its
+    `replicas`), and if the load fails while the kernel ends a process of the container for its memory.
     """
+    await _check(folder, replicas)
+    kills = cgroup.kills()
+    try:
+        yield
+    except LoadFailed as error:
+        if error.status != 500 or cgroup.kills() == kills:
+            raise
+        raise LoadFailed(507, f"no memory for the model: {error}", error.ended, failure=error.failure) from None
+
+
+async def _check(folder: Path, replicas: int) -> None:
     size = await asyncio.get_running_loop().run_in_executor(None, _size, folder)
     left, total = cgroup.memory_left()
     if total and left - size * replicas < total * _RESERVE:

@@ -80,3 +80,9 @@ def test_no_more_is_left_than_the_machine_has(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_known_it_says_so(tmp_path: Path) -> None:
     assert cgroup.memory_left(tmp_path, tmp_path / "none") == (0, 0)
+
+
+def test_processes_that_the_kernel_ended_for_memory_are_counted(tmp_path: Path) -> None:
+    assert cgroup.kills(tmp_path) == 0
+    assert cgroup.kills(written(tmp_path / "2", memory_DOT_events="low 0\noom 4\noom_kill 3")) == 3
+    assert cgroup.kills(written(tmp_path / "1", memory__memory_DOT_oom_control="under_oom 0\noom_kill 2")) == 2
