@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,34 @@ from ground import PATIENCE, Container, Ground, passes, status
 
 from hostler.core.targets import placement
 from hostler.hosting import clock
+from hostler.wire.http_request import Request
 
 pytestmark = pytest.mark.simulated
+
+
+class NameKeeper(Container):
+    """It keeps the name of a model that found no memory, though it answers that it has none of that name."""
+
+    kept = ""
+
+    def load(self, request: Request) -> None:
+        name = json.loads(request.body)["model_name"]
+        if name not in self.models and len(self.models) >= self.room:
+            self.kept = name
+            request.answer(507)
+        elif name == self.kept:
+            request.answer(409)
+        else:
+            super().load(request)
+
+    def unload(self, request: Request, name: str) -> None:
+        if name == self.kept and name not in self.unloads:
+            self.unloads.append(name)
+            request.answer(404)
+            return
+        if name == self.kept:
+            self.kept = ""
+        super().unload(request, name)
 
 
 async def test_a_target_is_fetched_and_loaded_once_however_often_it_is_requested(ground: Ground) -> None:
@@ -157,6 +184,20 @@ async def test_a_container_without_memory_is_relieved_of_a_target_and_asked_agai
         (container,) = ground.containers.values()
         assert container.loads == ["a", "b", "c", "d"]
         assert len(container.models) == 2
+        assert not gateway.refused
+
+
+async def test_a_name_that_a_refused_load_left_behind_is_no_loaded_target(ground: Ground) -> None:
+    async with ground.control() as (reconciler, gateway):
+        ground.container = lambda: NameKeeper(room=1)
+        await status(reconciler, ground.endpoint(), "InService")
+        for name in "ab":
+            ground.put(f"p/{name}")
+            gateway.need(name)
+            await gateway.until(lambda name=name: gateway.where(name))
+        (container,) = ground.containers.values()
+        assert container.loads == ["a", "b"]
+        assert len(container.models) == 1
         assert not gateway.refused
 
 

@@ -33,6 +33,7 @@ class TargetRecord:
     requested_at: float | None = None  # when a gateway requested it first; None: none waits
     timing: Timing | None = None  # of its fetch and load, until it is published
     loading_since: float | None = None  # None: no load is under way
+    leftover: bool = False  # its last load found no memory, and the container may have kept its name
 
     @property
     def artifact(self) -> Placed:

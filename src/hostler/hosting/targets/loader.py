@@ -147,8 +147,11 @@ class TargetLoader:
 
         1. The call breaks off: see `_load_broken`.
         2. 507, no memory: the cache makes room and tries again.
-        3. 200, or 409, it was loaded already: it is resident.
-        4. Any other status: the load has failed. A failure that ended a process of one of our own servers is tried
+        3. 409 after a 507: what the container has is the name that the refused load left. That is unloaded, and the
+           target loaded again. (Multi Model Server itself unloads a model that found no memory, and may answer an
+           unload in that moment with 404 and list the model afterwards; calls of it would have no worker.)
+        4. 200, or 409, it was loaded already: it is resident.
+        5. Any other status: the load has failed. A failure that ended a process of one of our own servers is tried
            once more, unless the target alone can be to blame.
         """
         record = at.records[target]
@@ -166,10 +169,16 @@ class TargetLoader:
         if reply.status == 507:  # 2.
             # Some servers keep the name of a model that found no memory, and would answer the next try with 409.
             await at.api.unload(record.artifact.model_id)
+            record.leftover = True
             at.run(at.cache.refused(target, self._now(), lasting=fault is None), target)
-        elif reply.status in (200, 409):  # 3.
+        elif reply.status == 409 and record.leftover:  # 3.
+            record.leftover = False
+            await at.api.unload(record.artifact.model_id)
+            await self.load(at, target)
+        elif reply.status in (200, 409):  # 4.
+            record.leftover = False
             await self._loaded(at, target, begun, size)
-        else:  # 4.
+        else:  # 5.
             ended = None if at.container.foreign else decoded(reply, LoadFailure).process_ended
             if ended is None:
                 text = reply.body.decode(errors="replace")
