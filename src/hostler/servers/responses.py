@@ -48,13 +48,20 @@ def send(
 
 @contextlib.contextmanager
 def off_loop() -> Iterator[None]:
-    """Hide the running loop from the user's code, so that asyncio.run and the like work in it."""
+    """Hide the running loop from the user's code, so that asyncio.run and the like work in it.
+
+    And the running task: since Python 3.14 a thread has one, not each of its loops, and a loop inside would never end.
+    """
     loop = asyncio.get_running_loop()
+    if task := asyncio.current_task():
+        asyncio.tasks._leave_task(loop, task)
     asyncio._set_running_loop(None)
     try:
         yield
     finally:
         asyncio._set_running_loop(loop)
+        if task:
+            asyncio.tasks._enter_task(loop, task)
 
 
 def _failed(error: BaseException, environment: Environment) -> Reply:

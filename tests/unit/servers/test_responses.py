@@ -14,10 +14,11 @@ async def test_the_users_code_can_run_a_loop_of_its_own_and_ours_goes_on() -> No
         await asyncio.sleep(0)
         return "done"
 
-    ours = asyncio.get_running_loop()
+    ours, mine = asyncio.get_running_loop(), asyncio.current_task()
     with responses.off_loop():
         with pytest.raises(RuntimeError, match="no running event loop"):
             asyncio.get_running_loop()
         assert asyncio.run(their_code()) == "done"
     assert asyncio.get_running_loop() is ours
+    assert asyncio.current_task() is mine
     await asyncio.sleep(0)
