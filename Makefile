@@ -6,17 +6,19 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e versions slow mutants structure images test-images bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e versions pythons slow mutants structure images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
+	@echo "make pythons tests on Python 3.13 and 3.14 of Debian, as root (PYTHONS=...: other suites, or interpreters)"
 	@echo "make slow    the tests that take minutes"
 	@echo "make test-images build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
 	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
 	@echo "make images  the Docker images hostler and hostler-server (BASE=..., EXTRAS=xgboost,sklearn)"
+	@echo "make dist    the sdist and the wheel, in dist/"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
 	@echo "make goals   the times to start, to answer and to recover"
 	@echo "make rest    memory and CPU of an idle hostler"
@@ -88,6 +90,11 @@ versions: $(VERSIONS:%=$(VENV)/%/.installed)
 	$(VENV)/sdk3/bin/python -m pytest -m "not slow" $(CLIENTS) || failed=$$?; \
 	exit $$failed
 
+# Unit and contract tests, and some e2e tests, in trees made by debootstrap. Wants: root, debootstrap, util-linux.
+PYTHONS ?= trixie sid
+pythons: $(BIN)/python
+	$(BIN)/python tools/pythons.py $(PYTHONS)
+
 slow: $(TESTED)
 	$(TEST) -m slow
 
@@ -120,6 +127,14 @@ bench: $(VENV)/.demo
 
 bench-peers: $(VENV)/.demo
 	$(BIN)/python bench/run.py --contenders all
+
+# The tools are newer than any lock: they go into no environment of hostler's.
+dist: | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/release
+	PIP_USER=0 $(VENV)/release/bin/python -m pip --disable-pip-version-check install --quiet build twine
+	rm -rf build dist src/*.egg-info
+	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/twine check --strict dist/*
 
 goals: $(VENV)/.test
 	$(BIN)/python bench/goals.py

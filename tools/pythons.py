@@ -25,8 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostler-pythons"
-# bubblewrap: isolates commands. libgomp1: LightGBM's wheel does not bring it.
-PACKAGES = "python3,python3-venv,ca-certificates,bubblewrap,libgomp1"
+# bubblewrap: isolates commands. git: of the tests of bench/. libgomp1: LightGBM's wheel does not bring it.
+PACKAGES = "python3,python3-venv,ca-certificates,bubblewrap,git,libgomp1"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 INSIDE = Path("/opt/hostler")  # where the work tree is inside a suite's tree
