@@ -482,6 +482,22 @@ def test_a_forked_child_that_gets_sigterm_ends_alone(server: Container, load: Lo
     assert len({pid for pid, _ in told}) == 1, "the same process answers"
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])  # Python's default is fork, since 3.14 forkserver
+def test_a_script_may_start_processes_in_each_of_pythons_ways(server: Container, load: Load, method: str) -> None:
+    load(
+        """
+        import multiprocessing
+        def double(number): return 2 * number
+        def model_fn(model_dir): return 0
+        def predict_fn(data, model):
+            with multiprocessing.get_context("METHOD").Pool(1) as pool:
+                return pool.map(double, [1, 2])
+    """.replace("METHOD", method)
+    )
+    for _ in range(2):
+        assert server.invoke("s", b"1").json == [2, 4]
+
+
 def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()

@@ -223,7 +223,7 @@ def test_a_child_has_none_of_the_fork_servers_file_descriptors() -> None:
     said = play(
         """
         open_files = "[os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]"
-        own = f"[path for path in {open_files} if '/libffi.so' not in path]"  # which a new libffi keeps open, for ctypes
+        own = f"[path for path in {open_files} if '/libffi.so' not in path]"  # since 3.5 libffi keeps its own open
         _, pipe = await recorder.spawn(1, f"os.write(fds[0], str(len({own})).encode())")
         print(pipe.read())
         """
