@@ -110,20 +110,37 @@ def registry(folder: Path) -> Iterator[Registry]:
         addresses = []
         for name, access in (("open", ""), ("closed", f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n")):
             address = f"127.0.0.1:{_free_port()}"
-            (folder / f"{name}.yml").write_text(
-                f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: {address}}}\n"
-                f"storage: {{filesystem: {{rootdirectory: {folder}/images}}}}\n{access}"
-            )
-            log = stack.enter_context(open(folder / f"{name}.log", "wb"))
-            words = ["docker-registry", "serve", f"{folder}/{name}.yml"]
-            running = subprocess.Popen(
-                words, stdout=log, stderr=log, env={**os.environ, "OTEL_TRACES_EXPORTER": "none"}
-            )
-            stack.callback(running.wait)
-            stack.callback(running.terminate)
+            stack.enter_context(_serving(folder, name, address, access))
             _wait_for(address)
             addresses.append(address)
         yield Registry(addresses[0], addresses[1], folder / "images")
+
+
+@contextlib.contextmanager
+def elsewhere(shop: Registry, *before: str) -> Iterator[str]:
+    """Serve the same images at 127.0.0.1 of another network namespace; yield the address there.
+
+    `before`: the words that run a program there.
+    """
+    address = "127.0.0.1:5000"
+    with _serving(shop.folder.parent, "elsewhere", address, "", *before):
+        yield address
+
+
+@contextlib.contextmanager
+def _serving(folder: Path, name: str, address: str, access: str, *before: str) -> Iterator[None]:
+    (folder / f"{name}.yml").write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: {address}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/images}}}}\n{access}"
+    )
+    words = [*before, "docker-registry", "serve", f"{folder}/{name}.yml"]
+    with open(folder / f"{name}.log", "wb") as log:
+        running = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "OTEL_TRACES_EXPORTER": "none"})
+        try:
+            yield
+        finally:
+            running.terminate()
+            running.wait()
 
 
 class Line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from dockerds import dockerd
 from running import Hostler, hostler_up
 
 import docker_rig
-from image_registry import PASSWORD, USER, Line, Registry, line, registry
+from image_registry import PASSWORD, USER, Line, Registry, elsewhere, line, registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.require("docker-registry", "busybox")]
 
@@ -34,7 +37,14 @@ async def hosting(folder: Path, registries: dict[str, str], *pulled: str, **sett
     """Run a hostler that takes images from these registries; remove the images that it pulls."""
     (folder / "hostler.toml").write_text("[registries]\n" + "".join(f'"{k}" = "{v}"\n' for k, v in registries.items()))
     up = hostler_up(
-        folder, engine="auto", docker_host=docker_rig.address(), config=folder / "hostler.toml", hold=0, **settings
+        folder,
+        **{
+            "engine": "auto",
+            "docker_host": docker_rig.address(),
+            "config": folder / "hostler.toml",
+            "hold": 0,
+            **settings,
+        },
     )
     try:
         hostler = await asyncio.to_thread(up.__enter__)
@@ -144,6 +154,30 @@ async def test_a_login_helps_at_once_and_its_absence_is_told_with_the_line_that_
 
 
 @pytest.mark.slow
+async def test_a_disk_that_is_full_while_an_image_comes_fails_one_endpoint_and_leaves_nothing(
+    shop: Registry, tmp_path: Path
+) -> None:
+    shop.put("large:1", 20 * MB, serves=True)
+    shop.put("small:1", serves=True)
+    with dockerd() as own, elsewhere(shop, *own._command[:2]) as place:
+        downloads = own.folder / "data" / "tmp"  # of Docker's
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(downloads)]
+        await asyncio.to_thread(subprocess.run, mount, check=True)
+        async with hosting(tmp_path, {}, docker_host=own.address) as hostler:
+            await asyncio.to_thread(hostler.deploy, "small", {"Image": f"{place}/small:1"})
+            await asyncio.to_thread(hostler.wait_in_service, "small")
+            await asyncio.to_thread(hostler.deploy, "large", {"Image": f"{place}/large:1"})
+            reason = await asyncio.to_thread(hostler.settled, "large")
+            assert f"{place}/large:1, and could not pull it. The disk of Docker's data is full" in reason
+            assert str(own.folder) not in reason
+            assert not [*downloads.glob("GetImageBlob*")]
+            assert (await asyncio.to_thread(shown, hostler, "small"))["CurrentInstanceCount"] == 1
+            await asyncio.to_thread(subprocess.run, ["umount", downloads], check=True)
+            await asyncio.to_thread(hostler.deploy, "again", {"Image": f"{place}/large:1"})
+            await asyncio.to_thread(hostler.wait_in_service, "again")
+
+
+@pytest.mark.slow
 async def test_an_image_without_the_labels_is_warned_of_or_refused_in_awss_words(
     shop: Registry, tmp_path: Path
 ) -> None:
@@ -156,6 +190,10 @@ async def test_an_image_without_the_labels_is_warned_of_or_refused_in_awss_words
     async with hosting(tmp_path, {}, image, strict_labels="true") as hostler:
         await asyncio.to_thread(hostler.deploy, "strict", many)
         assert (await asyncio.to_thread(hostler.settled, "strict")).startswith(f"{sentence} Docker label(s).")
+        with pytest.raises(ClientError, match=f": {re.escape(sentence)}") as raised:
+            await asyncio.to_thread(hostler.deploy, "known", many)  # Docker has it now
+        assert raised.value.response["Error"]["Code"] == "ValidationException"
+        assert raised.value.operation_name == "CreateModel"
     async with hosting(tmp_path, {}, image) as hostler:
         await asyncio.to_thread(hostler.deploy, "kind", many)
         await until(lambda: f"hostler: AWS would refuse this model: {sentence}" in log_of(hostler, "kind"))

@@ -10,6 +10,10 @@ MULTI_MODEL = "com.amazonaws.sagemaker.capabilities.multi-models"
 BIND_TO_PORT = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 
 
+class LabelsMissing(EngineError):
+    """An image lacks labels. The message is AWS's sentence, and what helps."""
+
+
 def missing(labels: Mapping[str, str], *, multi_model: bool, alone: bool) -> tuple[str, ...]:
     """Return the names of the labels that a container's image lacks (§3, rule 8)."""
     needed = [MULTI_MODEL] if multi_model else []
@@ -25,11 +29,11 @@ def sentence(image: str, lacking: tuple[str, ...]) -> str:
 
 
 def check(image: str, labels: Mapping[str, str], *, multi_model: bool, alone: bool, strict: bool) -> str:
-    """Return a warning of the labels that a container's image lacks; empty for none. Raises EngineError if `strict`."""
+    """Return a warning of labels that a container's image lacks; empty for none. Raises LabelsMissing if `strict`."""
     lacking = missing(labels, multi_model=multi_model, alone=alone)
     if not lacking:
         return ""
     text = f"{sentence(image, lacking)} Its Dockerfile needs: {', '.join(f'LABEL {label}=true' for label in lacking)}"
     if strict:
-        raise EngineError(text)
+        raise LabelsMissing(text)
     return f"AWS would refuse this model: {text}"
