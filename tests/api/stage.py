@@ -113,6 +113,11 @@ def _images(model):
     return tuple(f"mirror.example/it@sha256:{'ab' * 32}" if "pulled" in image else "" for image in images)
 
 
+async def _refused_labels(containers):
+    """Refuse images for many models that are called `bare`."""
+    return next((f"{image} lacks a label." for image, many in containers if many and "bare" in image), "")
+
+
 class Source:
     """Has every object, except those with `missing` or `unreachable` in their key."""
 
@@ -196,6 +201,7 @@ def running(folder, hold=0.2, **settings):
         faults=Faults(NoGateways()),
         ready=lambda: True,
         clock=lambda: next(ticks) + 0.125,
+        refused_labels=_refused_labels,
     )
     config = uvicorn.Config(create_app(context), port=0, log_config=None, lifespan="off", ws="none")
     server = uvicorn.Server(config)

@@ -425,3 +425,9 @@ def test_model_data_may_be_files_below_file_root(tmp_path):
         one = SINGLE | {"ModelDataUrl": f"file://{root}/many/"}
         message = refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=one)
         assert message.startswith("The model data of a SingleModel container must be one .tar.gz object, not file:///")
+
+
+def test_an_image_that_is_known_to_lack_a_label_is_refused(sagemaker):
+    bare = MULTI | {"Image": "bare:1"}
+    assert refusal(sagemaker.create_model, ModelName="m", PrimaryContainer=bare) == "bare:1 lacks a label."
+    sagemaker.create_model(ModelName="m", PrimaryContainer=SINGLE | {"Image": "bare:1"})

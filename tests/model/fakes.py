@@ -95,7 +95,7 @@ class Control:
             metric_store=metric_store, metric_thread=self.metric_thread,
             collect_metrics=lambda: asyncio.sleep(0), lifecycle=self.reconciler, logs=rooms.logs, source=source,
             metrics=lambda: b"", s3=_no_objects, ready=lambda: True, faults=self.faults,
-            clock=lambda: 1_700_000_000 + loop.time(),
+            clock=lambda: 1_700_000_000 + loop.time(), refused_labels=lambda _: asyncio.sleep(0, ""),
         )  # fmt: skip
 
     async def begin(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,6 +64,8 @@ class Context:
     ready: Callable[[], bool]
     faults: Faults
     clock: Callable[[], float]  # epoch seconds
+    # Of a model's containers: each one's image, and whether it holds many models. Returns why one is refused, or empty.
+    refused_labels: Callable[[Sequence[tuple[str, bool]]], Awaitable[str]]
     resetting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one reset at a time
 
     def now(self) -> float:

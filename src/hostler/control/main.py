@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import importlib.util
 import json
 import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +121,7 @@ async def control(run: Path, settings: Settings) -> None:
         faults=faults,
         ready=lambda: reconciler.ready and bool(gateways.linked),
         clock=time.time,
+        refused_labels=partial(_refused_labels, settings),
     )
     decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes, reconciler.passed)
     reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
@@ -172,6 +175,14 @@ class _Server(uvicorn.Server):
             await self.on_tick(0)  # it sets the Date of responses
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 1.0)
+
+
+async def _refused_labels(settings: Settings, containers: Sequence[tuple[str, bool]]) -> str:
+    if not settings.strict_labels or not importlib.util.find_spec("aiodocker"):
+        return ""
+    from hostler.engines.docker import strict_labels  # imported here, because it loads Docker's client
+
+    return await strict_labels.refusal(settings, containers)
 
 
 def _source(settings: Settings) -> Source:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from hostler import names
 from hostler.control.context import Context
 from hostler.control.sagemaker import model_data, paging
@@ -22,8 +20,9 @@ async def create_model(context: Context, region: str, request: Document) -> Docu
     _check(request)
     for container in definitions(request):
         await model_data.check_present(context, container)
-    if context.settings.strict_labels:
-        await _check_labels(context, definitions(request))
+    asked = [(container["Image"], is_multi_model(container)) for container in definitions(request)]
+    if refusal := await context.refused_labels(asked):  # rule 8
+        raise ValidationException(refusal)
     name = request["ModelName"]
     record = Record(region, name, names.arn("model", region, name), context.now(), request)
     try:
@@ -31,16 +30,6 @@ async def create_model(context: Context, region: str, request: Document) -> Docu
     except NameTaken:
         raise already_exists("model", region, name) from None
     return {"ModelArn": record.arn}
-
-
-async def _check_labels(context: Context, containers: list[Document]) -> None:
-    """Raise ValidationException for an image that Docker has, if it lacks a label (rule 8)."""
-    if importlib.util.find_spec("aiodocker"):
-        from hostler.engines.docker import strict_labels  # imported here, as it loads Docker's client
-
-        asked = [(container["Image"], is_multi_model(container)) for container in containers]
-        if refusal := await strict_labels.refusal(context.settings, asked):
-            raise ValidationException(refusal)
 
 
 async def describe_model(context: Context, region: str, request: Document) -> Document:
