@@ -214,7 +214,6 @@ class Instance:
 
     async def _until_healthy(self) -> None:
         begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
-        pause = 0.01
         standstills = {container: Standstill(container) for container in self.containers}
         while troubles := await self._troubles():
             now = clock.now()
@@ -224,10 +223,10 @@ class Instance:
                 raise await self._unhealthy(troubles, f"In {HOPELESS:g} seconds")
             if any([await standstills[container].look(ping) for container, ping in troubles]):
                 raise await self._unhealthy(troubles, f"In {now - begun:.0f} seconds")
+            pause = min(max(0.01, (now - begun) / 10), 0.5)  # so a tenth of the time is lost at most
             if now + pause > begun + self._startup:
                 raise await self._unhealthy(troubles, f"In {self._startup:g} seconds")
             await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 0.5)
 
     async def _while_healthy(self) -> None:
         missed, metrics = 0, self.platform.metrics
