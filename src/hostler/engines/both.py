@@ -44,6 +44,7 @@ _OUTSIDE = (
     'The command that [images] names for {image} is a program of this machine, and engine = "docker" runs nothing'
     ' outside Docker. Leave its line out, and the image itself runs; or set engine = "auto".'
 )
+_OURS = "The setting server_image names it, for hostler's own servers; deploy/docker/build makes it."
 
 
 class ImageEngine(Engine, Protocol):
@@ -303,7 +304,7 @@ class Both:
         if image := server.reference:
             tell = partial(self._waits(launch).said.__setitem__, image)
             log = PullLog(image, tell, partial(self._rooms.logs.say, container.log))
-            await (await self._open()).provide(image, log.say)
+            await _had(await self._open(), server, log.say)
             log.ended()
         return server
 
@@ -315,6 +316,14 @@ class Both:
         trouble = ", ".join(waiting.said.values()) or self._list.away
         launch = waiting.launch
         return InstanceReport(launch.id, launch.labels, (ContainerReport(),) * len(launch.containers), trouble)
+
+
+async def _had(docker: ImageEngine, server: Server, say: Callable[[str], None]) -> None:
+    """Return once the server's image is here. Raises EngineError; of hostler's own servers, with what helps."""
+    try:
+        await docker.provide(server.reference, say)
+    except ImageMissing as error:
+        raise ImageMissing(f"{error} {_OURS}" if server.framework else str(error)) from None
 
 
 def _is_image(server: Server) -> bool:

@@ -257,6 +257,9 @@ async def test_with_the_setting_docker_our_servers_run_in_an_image_and_commands_
     assert not machine.processes.started
     with pytest.raises(EngineError, match='is a program of this machine, and engine = "docker" runs nothing outside'):
         await engine.prepare(launch(COMMAND, id="j"))
+    machine.docker.missing["ours:1"] = "The image is nowhere."
+    with pytest.raises(ImageMissing, match=r"The image is nowhere\. The setting server_image names it"):
+        await engine.prepare(launch(OURS, id="k"))
 
 
 async def test_what_a_container_runs_stays_as_an_earlier_control_decided_it(machine: Machine) -> None:
