@@ -120,7 +120,7 @@ class Suite:
             making.rename(self._tree)
 
     def install(self) -> None:
-        copy(self._tree / INSIDE.relative_to("/"))
+        copy(ROOT, self._tree / INSIDE.relative_to("/"))
         locked, stamp = lock(), self._tree / "opt/venv/locked"
         if not (stamp.exists() and stamp.read_text() == locked):
             for command in (["python3", "-m", "venv", "--clear", "/opt/venv"], *installs(self.python)):
@@ -129,7 +129,9 @@ class Suite:
             stamp.write_text(locked)
 
     def run(self, command: Sequence[str]) -> int:
-        variables = {"HOME": "/root", "PATH": "/usr/bin:/usr/sbin:/bin", "LANG": "C.UTF-8", **pip_settings()}
+        listing = [sys.executable, "-m", "pip", "config", "list"]
+        listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+        variables = {"HOME": "/root", "PATH": "/usr/bin:/usr/sbin:/bin", "LANG": "C.UTF-8", **pip_settings(listed)}
         variables["PIP_CERT"] = "/opt/certificates.crt"
         return subprocess.run([*UNSHARE, self._tree, CERTIFICATES, *command], env=variables, check=False).returncode
 
@@ -145,7 +147,7 @@ class Interpreter:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def install(self) -> None:
-        copy(self._tree)
+        copy(ROOT, self._tree)
         locked, stamp = lock(), self._folder / "venv/locked"
         if not (stamp.exists() and stamp.read_text() == locked):
             for command in ([self._of, "-m", "venv", "--clear", self._folder / "venv"], *installs(self.python)):
@@ -157,14 +159,14 @@ class Interpreter:
         return subprocess.run(command, cwd=self._tree, env=variables, check=False).returncode
 
 
-def copy(to: Path) -> None:
-    """Copy the work tree, without what git ignores."""
+def copy(work_tree: Path, to: Path) -> None:
+    """Copy a work tree, as it is now, without what git ignores."""
     shutil.rmtree(to, ignore_errors=True)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
-        if (ROOT / name).is_file():
+    for name in subprocess.run(listing, cwd=work_tree, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if (work_tree / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, to / name)
+            shutil.copy(work_tree / name, to / name)
 
 
 def lock() -> str:
@@ -179,16 +181,14 @@ def installs(python: str) -> Sequence[Sequence[str]]:
     return [*pip, "-r", "requirements/test.txt"], [*pip, "--no-deps", "--no-build-isolation", "--editable", "."]
 
 
-def pip_settings() -> dict[str, str]:
-    """Return what the machine's pip is told of its index, as variables; folders of the machine are not in a tree."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def pip_settings(listed: str) -> dict[str, str]:
+    """Return, as variables, what `pip config list` says of an index; folders of the machine are not in a tree."""
     settings = {}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         if (name := key.rpartition(".")[2]) in PIP:
-            values = [word for word in str(ast.literal_eval(value)).split() if not word.startswith(("file:", "/"))]
-            settings[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(values)
+            words = [word for word in str(ast.literal_eval(value)).split() if not word.startswith(("file:", "/"))]
+            settings[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(words)
     return {name: value for name, value in settings.items() if value}
 
 
