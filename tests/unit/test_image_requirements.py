@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "deploy" / "docker"))
@@ -60,3 +61,13 @@ def test_the_image_hostler_has_all_of_hostlers_and_of_the_extras_that_extras_nam
 def test_an_unknown_extra_is_named() -> None:
     with pytest.raises(KeyError, match="sklearm"):
         requirements(PROJECT, "hostler-server", ["sklearm"])
+
+
+def test_every_example_publishes_hostlers_port_on_this_machine_alone() -> None:
+    compose = (ROOT / "deploy" / "docker" / "compose.yaml").read_text()
+    service = yaml.safe_load(compose)["services"]["hostler"]
+    assert service["ports"] == ["127.0.0.1:4566:4566"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    for text in (compose, *(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])):
+        for published in re.findall(r"(?:-p |--publish[ =]|ports: \[\")([\d.:]*4566)", text):
+            assert published.startswith("127.0.0.1:") or f"`-p {published}` would publish" in text, published

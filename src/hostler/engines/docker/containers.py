@@ -139,12 +139,15 @@ def _note(launch: InstanceLaunch, position: int, container: ContainerLaunch, pla
 
 
 def _variables(environment: Mapping[str, str], launch: InstanceLaunch, position: int, place: Place) -> list[str]:
+    server = launch.containers[position].server
     variables = {
+        # By itself our server would have a worker for each processor of the machine.
+        **({contract.ENV_WORKERS: "1"} if server and server.framework else {}),
         **{key: _seen_inside(value, place.folder) for key, value in environment.items()},
         contract.ENV_BIND_TO_PORT: str(port(position)),
         contract.ENV_SAFE_PORT_RANGE: safe_ports(position, alone=len(launch.containers) == 1),
     }
-    if place.sockets and (server := launch.containers[position].server) and server.framework:
+    if place.sockets and server and server.framework:
         variables[contract.ENV_SOCKET] = f"{SOCKETS}/{SOCKET}"
     for key, value in variables.items():
         if not key or "=" in key or "\0" in key + value:

@@ -65,6 +65,13 @@ def test_a_further_container_shares_a_network_and_says_nothing_of_names() -> Non
     assert "Hostname" not in created, "Docker refuses it beside another's network"
 
 
+def test_our_own_server_has_one_worker_unless_the_model_says_more() -> None:
+    assert variables(made(0, {}, PLACE, OURS))["SAGEMAKER_MODEL_SERVER_WORKERS"] == "1"
+    three = {"SAGEMAKER_MODEL_SERVER_WORKERS": "3"}
+    assert variables(made(0, three, PLACE, OURS))["SAGEMAKER_MODEL_SERVER_WORKERS"] == "3"
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS" not in variables(made(0, {}, PLACE, THEIRS))
+
+
 @pytest.mark.parametrize(
     ("position", "count", "port", "safe"),
     [(0, 1, "8080", "25000-25999"), (0, 2, "8080", "25000-25499"), (1, 2, "8081", "25500-25999"),
