@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -109,6 +110,9 @@ class Stage:
     def engine(self) -> Engine:
         """Connect to the engine, which outlives its clients."""
         raise NotImplementedError
+
+    def end(self) -> None:
+        """End what the stage itself has begun."""
 
     async def close(self) -> None:
         """End all clients; what they started runs on."""
@@ -229,16 +233,20 @@ class DockerStage(Stage):
     address = "tcp:172."
     ours = False
 
-    def __init__(self, data: Path, reference: str) -> None:
+    def __init__(self, data: Path, reference: str, **settings: object) -> None:
         super().__init__(data)
         self.server = Server(reference=reference)
-        self._proxy = DockerProxy(data / "docker.sock", docker_rig.address())
+        self.proxy = DockerProxy(data / "docker.sock", docker_rig.address())
         self._engines: list[DockerEngine] = []
+        self._settings = settings
 
-    def engine(self) -> Engine:
+    def settings(self) -> Settings:
+        return dataclasses.replace(super().settings(), **self._settings)  # type: ignore[arg-type]
+
+    def engine(self) -> DockerEngine:
         house = open_house(self.data)
         site = inside.place(inside.Info(), None, os.geteuid(), os.getegid())
-        self._engines.append(DockerEngine(connect(self._proxy.address), self.rooms(), house, site))
+        self._engines.append(DockerEngine(connect(self.proxy.address), self.rooms(), house, site))
         return self._engines[-1]
 
     def environment(self, id: str) -> str:
@@ -266,17 +274,20 @@ class DockerStage(Stage):
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        self._proxy.hang()
+        self.proxy.hang()
         try:
             yield
         finally:
-            self._proxy.resume()
+            self.proxy.resume()
 
     async def close(self) -> None:
         for engine in self._engines:
             await engine.close()
         self._engines.clear()
         await super().close()
+
+    def end(self) -> None:
+        self.proxy.close()
 
 
 def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:

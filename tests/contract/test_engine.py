@@ -50,19 +50,22 @@ def standins_image() -> str:
 @pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap", pytest.param("docker", marks=pytest.mark.docker)])
 def stage(
     request: pytest.FixtureRequest, tmp_path: Path, host: Callable[[str], Host], require: Callable[..., None]
-) -> Stage:
+) -> Iterator[Stage]:
+    stage: Stage
     if request.param == "fake":
-        return FakeStage(tmp_path)
-    if request.param == "forked":
-        return ProcessStage(host("off"), OURS)
-    if request.param == "docker":
+        stage = FakeStage(tmp_path)
+    elif request.param == "docker":
         require("docker")
-        return DockerStage(tmp_path, request.getfixturevalue("standins_image"))
-    if request.param == "bubblewrap":
-        require("bwrap")
-    stage = ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
-    stage.isolates = request.param == "bubblewrap"
-    return stage
+        stage = DockerStage(tmp_path, request.getfixturevalue("standins_image"))
+    elif request.param == "forked":
+        stage = ProcessStage(host("off"), OURS)
+    else:
+        if request.param == "bubblewrap":
+            require("bwrap")
+        stage = ProcessStage(host("on" if request.param == "bubblewrap" else "off"), COMMAND)
+        stage.isolates = request.param == "bubblewrap"
+    yield stage
+    stage.end()
 
 
 def test_a_started_instance_is_reported_by_its_start_and_by_the_list(stage: Stage) -> None:

@@ -36,7 +36,22 @@ class Ending:
                 raise
         if (note := facts.note(summary.labels)) is not None:
             await self._followers.catch_up(note.log, LAST_OUTPUT)
-        await _remove(container)
+        await self.remove(summary.id)
+
+    async def remove(self, id: str) -> None:
+        """Remove a container, or wait until it is removed by others. Raises EngineError."""
+        container = self._docker.containers.container(id)
+        for _ in range(_TIMES):
+            try:
+                await ask(container.delete(force=True, v=True), SLOW)
+                return
+            except DockerRefused as error:
+                if error.status == 404:
+                    return
+                if error.status != 409:  # it is being removed
+                    raise
+            await asyncio.sleep(_AGAIN)
+        raise DockerAway("Docker does not remove a container that has ended")
 
 
 async def _end(container: DockerContainer, grace: float) -> None:
@@ -47,18 +62,3 @@ async def _end(container: DockerContainer, grace: float) -> None:
             return
     await ask(container.kill(signal="SIGKILL"), SLOW)
     await ask(container.wait(), SLOW)
-
-
-async def _remove(container: DockerContainer) -> None:
-    """Remove a container, or wait until it is removed by others. Raises EngineError."""
-    for _ in range(_TIMES):
-        try:
-            await ask(container.delete(force=True, v=True), SLOW)
-            return
-        except DockerRefused as error:
-            if error.status == 404:
-                return
-            if error.status != 409:  # it is being removed
-                raise
-        await asyncio.sleep(_AGAIN)
-    raise DockerAway("Docker does not remove a container that has ended")

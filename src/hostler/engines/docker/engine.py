@@ -138,9 +138,12 @@ class DockerEngine:
             if isinstance(error, DockerAway):
                 self._changes.begin_again()
             raise
+        notes = {fact.note.instance: fact.note for fact in found if fact.started}
         for fact in found:
-            self._adopt(fact)
-        notes = {fact.note.instance: fact.note for fact in found}
+            if fact.started:
+                self._adopt(fact)
+            elif fact.note.instance not in {*notes, *self._launches}:
+                await self._ending.remove(fact.id)  # Docker was creating it when the call for it broke
         return [self._record.report(note.instance, note.labels, note.containers) for note in notes.values()]
 
     async def changed(self) -> None:
@@ -212,7 +215,7 @@ class DockerEngine:
         rooms = self._rooms_of(launch.id)
         await self._starter.start(launch, rooms)
         for position in rooms:
-            if fact := self._record.of(launch.id, position):
+            if (fact := self._record.of(launch.id, position)) and fact.started:
                 self._adopt(fact)
         return self._record.report(launch.id, launch.labels, len(launch.containers))
 

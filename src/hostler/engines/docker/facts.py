@@ -15,10 +15,11 @@ from hostler.processes.listening import Listener
 
 _SIGNALS = 64
 _STARTED = ("running", "paused", "restarting", "exited")
+_THERE = ("created", *_STARTED)  # not: removing, dead
 
 
 class Fact(NamedTuple):
-    """A container that was started and is still there."""
+    """A container that is there. `started`: it runs or has ended."""
 
     id: str  # Docker's
     note: Note
@@ -28,6 +29,7 @@ class Fact(NamedTuple):
     image: str  # id
     exit: int | None
     oom: bool
+    started: bool = True
 
 
 def note(labels: Mapping[str, str] | None) -> Note | None:
@@ -43,12 +45,18 @@ def started(state: str) -> bool:
     return state in _STARTED
 
 
+def there(state: str) -> bool:
+    """Return whether a container in this state is not being removed."""
+    return state in _THERE
+
+
 def fact(inspected: Inspected) -> Fact | None:
-    """Return the facts of a container; None if it was not started, or is none of hostler's."""
+    """Return the facts of a container; None if it is being removed, or is none of hostler's."""
     state, known = inspected.state, note(inspected.config.labels)
-    if known is None or not started(state.status):
+    if known is None or not there(state.status):
         return None
-    exit = None if state.running else exit_code(state.exit_code)
+    begun = started(state.status)
+    exit = exit_code(state.exit_code) if begun and not state.running else None
     hosts = [network.address for network in (inspected.network_settings.networks or {}).values() if network.address]
     return Fact(
         id=inspected.id,
@@ -59,7 +67,13 @@ def fact(inspected: Inspected) -> Fact | None:
         image=inspected.image,
         exit=exit,
         oom=state.oom_killed and bool(exit),
+        started=begun,
     )
+
+
+def is_as_listed(fact: Fact, state: str) -> bool:
+    """Return whether a container is listed in the state in which it was seen last, and so need not be inspected."""
+    return fact.started and (fact.exit is None) == (state == "running")
 
 
 def exit_code(code: int) -> int:

@@ -36,7 +36,7 @@ class Record:
         self._dropped: set[str] = set()  # instances, as above
 
     def of(self, instance: str, position: int) -> Fact | None:
-        """Return the facts of a container; None if it was not started, or is there no more."""
+        """Return the facts of a container; None if there is none."""
         return self._facts.get((instance, position))
 
     async def find(self, instance: str = "") -> Sequence[Summary]:
@@ -46,7 +46,7 @@ class Record:
         return [read(container._container, Summary) for container in found]
 
     async def look(self, touched: Collection[str]) -> list[Fact]:
-        """Return the facts of all containers that were started. `touched`: ids of those that must be inspected.
+        """Return the facts of all containers. `touched`: ids of those that must be inspected.
 
         Raises EngineError.
         """
@@ -94,17 +94,27 @@ class Record:
         return InstanceReport(id, labels, tuple(self._container(id, position) for position in range(containers)))
 
     def _container(self, id: str, position: int) -> ContainerReport:
-        if (fact := self.of(id, position)) is None:
+        """Return the report of a container.
+
+        One that could not be started because the first one, whose network it was to share, had ended is not to blame:
+        it counts as started.
+        """
+        fact, first = self.of(id, position), next(iter(self._of_instance(id)), None)
+        if fact is None or not (fact.started or (first and first.exit is not None)):
             return ContainerReport()
         image = facts.resolved(fact.note.reference, fact.image, self._digests.get(fact.image, ()))
         return facts.report(fact, self._doors.address(fact), image)
 
+    def _of_instance(self, id: str) -> list[Fact]:
+        """Return the facts of an instance's containers, in order."""
+        return [fact for (instance, _), fact in sorted(self._facts.items()) if instance == id]
+
     async def _look(self, summary: Summary, touched: bool) -> Fact | None:
         note = facts.note(summary.labels)
-        if note is None or not facts.started(summary.state):
+        if note is None or not facts.there(summary.state):
             return None
         known = self.of(note.instance, note.position)
-        if known and known.id == summary.id and not touched and (known.exit is None) == (summary.state == "running"):
+        if known and known.id == summary.id and not touched and facts.is_as_listed(known, summary.state):
             return known
         inspected = await self.inspect(summary.id)
         return facts.fact(inspected) if inspected else None

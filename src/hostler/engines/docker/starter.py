@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 
@@ -15,8 +16,11 @@ from hostler.engines.docker.house import House
 from hostler.engines.docker.record import Record, all_of
 from hostler.engines.engine import InstanceLaunch, Size
 from hostler.engines.rooms import Room
-from hostler.errors import NotStarted
+from hostler.errors import EngineError, NotStarted
 from hostler.settings import Settings
+
+_AGAIN = 0.1  # seconds until a container is asked for again
+_TIMES = 100
 
 
 class _NetworkGone(NotStarted):
@@ -54,10 +58,15 @@ class Starter:
         created = [await self._create(launch, rooms[first], first, network)]  # Podman: before others name it
         created += await all_of(self._create(launch, rooms[n], n, joined[n]) for n in others)
         await self._begin(created[0], first)
-        fact = self._record.of(launch.id, first)
-        if fact is not None and fact.exit is None:
-            begun = (self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
-            await all_of((*begun, self._doors.open(launch, first)))
+        joins = (self._begin(id, n) for id, n in zip(created[1:], others, strict=True))
+        try:
+            await all_of((*joins, self._doors.open(launch, first)))
+        except EngineError:
+            await self._take(created[0], first)
+            if (fact := self._record.of(launch.id, first)) is None or fact.exit is None:
+                raise
+            for id, n in zip(created[1:], others, strict=True):  # the first one's end says why they have no network
+                await self._take(id, n)
 
     async def _create(self, launch: InstanceLaunch, room: Room, position: int, network: str) -> str:
         """Create a container, or find it created; return Docker's id of it. Raises NotStarted."""
@@ -65,13 +74,18 @@ class Starter:
         try:
             place = self._doors.place(launch, room, position, network)._replace(size=self._size(launch.type))
             body = containers.body(launch, position, room.environment or {}, place)
-            return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
         except ValueError as error:
             raise NotStarted(position, str(error)) from None
-        except DockerRefused as error:
-            if error.status == 409:
-                return await self._find_created(name, launch.id, position)
-            raise NotStarted(position, str(error)) from None
+        for _ in range(_TIMES):
+            try:
+                return (await ask(self._docker.containers.create(body, name=name), SLOW)).id
+            except DockerRefused as error:
+                if error.status != 409:
+                    raise NotStarted(position, str(error)) from None
+            if id := await self._find_created(name, launch.id, position):
+                return id
+            await asyncio.sleep(_AGAIN)
+        raise NotStarted(position, f"Docker says that there is a container {name}, and that there is none")
 
     def _size(self, type: str) -> Size | None:
         """Return what a container may use; None: all. Docker allows no more processors than its machine has."""
@@ -84,8 +98,13 @@ class Starter:
         )
 
     async def _find_created(self, name: str, instance: str, position: int) -> str:
-        inspected = await self._record.inspect(name)
-        if inspected is None or (inspected.config.labels or {}).get(containers.INSTANCE) != instance:
+        """Return the id of the instance's container of this name. Raises NotStarted if that is another one's.
+
+        Empty if there is none yet: Docker is creating it for a call whose connection broke, and has taken its name.
+        """
+        if (inspected := await self._record.inspect(name)) is None:
+            return ""
+        if (inspected.config.labels or {}).get(containers.INSTANCE) != instance:
             raise NotStarted(position, f"another container has the name {name}")
         return inspected.id
 
@@ -95,10 +114,14 @@ class Starter:
         try:
             if inspected and not facts.started(inspected.state.status):
                 await ask(self._docker.containers.container(id).start(), SLOW)
-                inspected = await self._record.inspect(id)
         except DockerRefused as error:
             kind = _NetworkGone if networks.GONE.fullmatch(str(error)) else NotStarted
             raise kind(position, str(error)) from None
+        await self._take(id, position)
+
+    async def _take(self, id: str, position: int) -> None:
+        """Have the record take note of a container. Raises NotStarted without it."""
+        inspected = await self._record.inspect(id)
         if inspected is None or (fact := facts.fact(inspected)) is None:
             raise NotStarted(position, "others have removed it")
         await self._record.take(fact)

@@ -35,9 +35,27 @@ def test_a_container_that_runs_has_a_pid_an_address_and_no_exit() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("status", ["created", "removing", "dead"])
-def test_a_container_that_was_not_started_or_is_being_removed_is_none(status: str) -> None:
+@pytest.mark.parametrize("status", ["removing", "dead"])
+def test_a_container_that_is_being_removed_is_none(status: str) -> None:
     assert facts.fact(inspected(status)) is None
+
+
+def test_a_container_that_was_created_has_neither_begun_nor_ended() -> None:
+    fact = facts.fact(inspected("created", ExitCode=127))
+    assert fact is not None
+    assert (fact.started, fact.exit, fact.pid) == (False, None, 0)
+    assert not facts.is_as_listed(fact, "created"), "it may have been started since"
+
+
+@pytest.mark.parametrize(
+    ("seen", "listed", "same"),
+    [("running", "running", True), ("running", "exited", False), ("exited", "exited", True),
+     ("exited", "running", False)],
+)  # fmt: skip
+def test_a_container_is_inspected_again_if_the_list_has_it_in_another_state(seen: str, listed: str, same: bool) -> None:
+    fact = facts.fact(inspected(seen))
+    assert fact is not None
+    assert facts.is_as_listed(fact, listed) is same
 
 
 @pytest.mark.parametrize("status", ["paused", "restarting"])
