@@ -300,7 +300,7 @@ def test_a_call_to_a_docker_that_is_away_fails_and_succeeds_once_it_is_back(
             stage.proxy.hang()
         else:
             stage.proxy.leave()
-        with pytest.raises(EngineAway, match="not answer"):
+        with pytest.raises(EngineAway):
             await asyncio.wait_for(CALLS[call](engine, stage), 60)
         if fault == "hangs":
             stage.proxy.resume()
