@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_LARGE = 10**9  # bytes
+
 
 class PullProgress:
     """Adds up the layers of one pull. Layers whose size is not known yet count as large as the known ones."""
@@ -15,7 +17,7 @@ class PullProgress:
         self._loaded: dict[str, int] = {}  # bytes that came
         self._unpacked: dict[str, int] = {}
         self._there: set[str] = set()  # layers that Docker has from other images
-        self._percent = 0
+        self._most = 0.0  # share of the bytes that was shown
         self._trying_again = False
 
     @property
@@ -48,12 +50,15 @@ class PullProgress:
 
     def __str__(self) -> str:
         """Return it for people: `pulling x: 45 %`, then `unpacking x: 10 %`. Within each the figure never falls."""
-        if self._trying_again:
-            return f"pulling {self._image}: {self._percent} %, trying again after the connection broke"
         if self._sizes and all(layer in self._loaded for layer in self._sizes) and self._share(self._loaded) >= 1:
-            return f"unpacking {self._image}: {int(100 * self._share(self._unpacked))} %"
-        self._percent = max(self._percent, int(100 * self._share(self._loaded)))
-        return f"pulling {self._image}: {self._percent} %"
+            return f"unpacking {self._image}: {self._percent(self._share(self._unpacked))}"
+        self._most = max(self._most, self._share(self._loaded))
+        again = ", trying again after the connection broke" if self._trying_again else ""
+        return f"pulling {self._image}: {self._percent(self._most)}{again}"
+
+    def _percent(self, share: float) -> str:
+        """Return a share that changes within a minute or two even if a large image comes slowly."""
+        return f"{int(1000 * share) / 10:.1f} %" if self.size >= _LARGE else f"{int(100 * share)} %"
 
     def _share(self, done: Mapping[str, int]) -> float:
         known = [size for size in self._sizes.values() if size]

@@ -46,6 +46,12 @@ def test_the_figure_never_falls_when_a_layer_proves_large():
     assert said == ["pulling x:1: 90 %", "pulling x:1: 90 %", "pulling x:1: 90 %"]
 
 
+def test_of_a_large_image_tenths_of_a_percent_are_told():
+    assert told(at("a", "Downloading", 15_550_000, 10**10), at("a", "Downloading", 45_430_000, 10**8)) == [
+        "pulling x:1: 0.1 %", "pulling x:1: 45 %"
+    ]  # fmt: skip
+
+
 def test_another_try_is_said_until_the_layer_goes_on():
     assert told(at("a", "Downloading", 9, 10), at("a", "Retrying in 5 seconds"), at("a", "Downloading", 1, 10)) == [
         "pulling x:1: 90 %", "pulling x:1: 90 %, trying again after the connection broke", "pulling x:1: 90 %"
