@@ -24,6 +24,7 @@ import docker_rig
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
+from hostler.engines.both import Both
 from hostler.engines.docker import containers, inside
 from hostler.engines.docker.client import connect
 from hostler.engines.docker.engine import DockerEngine
@@ -178,9 +179,9 @@ class ProcessStage(Stage):
             self.ours, self.address, self.program = False, "tcp:127.0.0.1:", sys.executable
         self._clients: list[HostClient] = []
 
-    def engine(self) -> Engine:
+    def engine(self, rooms: Rooms | None = None) -> Engine:
         self._clients.append(HostClient(self._host.run))
-        return ProcessEngine(self._clients[-1], self.rooms())
+        return ProcessEngine(self._clients[-1], rooms or self.rooms())
 
     def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
         launch = super().launch(id, *environments, multi_model=multi_model)
@@ -243,10 +244,10 @@ class DockerStage(Stage):
     def settings(self) -> Settings:
         return dataclasses.replace(super().settings(), **self._settings)  # type: ignore[arg-type]
 
-    def engine(self) -> DockerEngine:
+    def engine(self, rooms: Rooms | None = None) -> DockerEngine:
         house = open_house(self.data)
         site = inside.place(inside.Info(), None, os.geteuid(), os.getegid())
-        self._engines.append(DockerEngine(connect(self.proxy.address), self.rooms(), house, site))
+        self._engines.append(DockerEngine(connect(self.proxy.address), rooms or self.rooms(), house, site))
         return self._engines[-1]
 
     def environment(self, id: str) -> str:
@@ -288,6 +289,69 @@ class DockerStage(Stage):
 
     def end(self) -> None:
         self.proxy.close()
+
+
+class MixedStage(Stage):
+    """Both engines as one: the first container of an instance is in Docker, the second a process, and so on."""
+
+    address = "tcp:"
+    ours = isolates = False
+
+    def __init__(self, host: Host, reference: str) -> None:
+        super().__init__(host.data)
+        self._processes = ProcessStage(host, COMMAND)
+        self._docker = DockerStage(host.data, reference)
+        self._reference = reference
+        self._engines: list[Both] = []
+
+    def engine(self) -> Engine:
+        rooms = self.rooms()
+        process, docker = self._processes.engine(rooms), self._docker.engine(rooms)
+
+        async def open_docker() -> DockerEngine:
+            return docker
+
+        self._engines.append(Both(process, rooms, open_docker))
+        return self._engines[-1]
+
+    def launch(self, id: str, *environments: dict[str, str], multi_model: bool = False) -> InstanceLaunch:
+        self.image = self._reference
+        launch = super().launch(id, *environments, multi_model=multi_model)
+        commands = self._processes.launch(id, *environments, multi_model=multi_model).containers
+        mixed = (
+            command if n % 2 else image
+            for n, (image, command) in enumerate(zip(launch.containers, commands, strict=True))
+        )
+        return msgspec.structs.replace(launch, containers=tuple(mixed))
+
+    def environment(self, id: str) -> str:
+        return self._part(id).environment(id)
+
+    def sees(self, family: set[int], path: str) -> bool:
+        return self._docker.sees(family, path)
+
+    async def family(self, id: str) -> set[int]:
+        return await self._part(id).family(id)
+
+    async def remove(self, id: str) -> None:
+        await self._part(id).remove(id)
+
+    def away(self) -> contextlib.AbstractContextManager[None]:
+        return self._processes.away()  # without Docker alone there is a list: tests/unit/engines/test_both.py
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+        self._engines.clear()
+        await self._processes.close()
+        await self._docker.close()
+        await super().close()
+
+    def _part(self, id: str) -> Stage:
+        return self._processes if int(id.rpartition(".")[2]) % 2 else self._docker
+
+    def end(self) -> None:
+        self._docker.end()
 
 
 def playing(stage: Stage, play: Callable[[Engine], Awaitable[None]]) -> None:

@@ -14,7 +14,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
 from hosts import Host, hosting, none_of, until
-from stages import COMMAND, OURS, DockerStage, FakeStage, ProcessStage, Stage, exited, playing, seen, started
+from stages import (
+    COMMAND,
+    OURS,
+    DockerStage,
+    FakeStage,
+    MixedStage,
+    ProcessStage,
+    Stage,
+    exited,
+    playing,
+    seen,
+    started,
+)
 
 import docker_rig
 from hostler.engines.engine import ContainerLaunch, ContainerReport, Engine, InstanceLaunch
@@ -47,7 +59,10 @@ def standins_image() -> str:
     return docker_rig.image("standins")
 
 
-@pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap", pytest.param("docker", marks=pytest.mark.docker)])
+IN_DOCKER = [pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "mixed")]
+
+
+@pytest.fixture(params=["fake", "forked", "supervised", "bubblewrap", *IN_DOCKER])
 def stage(
     request: pytest.FixtureRequest, tmp_path: Path, host: Callable[[str], Host], require: Callable[..., None]
 ) -> Iterator[Stage]:
@@ -57,6 +72,9 @@ def stage(
     elif request.param == "docker":
         require("docker")
         stage = DockerStage(tmp_path, request.getfixturevalue("standins_image"))
+    elif request.param == "mixed":
+        require("docker")
+        stage = MixedStage(host("off"), request.getfixturevalue("standins_image"))
     elif request.param == "forked":
         stage = ProcessStage(host("off"), OURS)
     else:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
@@ -60,11 +60,25 @@ class ImageEngine(Engine, Protocol):
         """Close all connections; the containers run on."""
 
 
-class _Waiting(NamedTuple):
-    """An instance that waits for images, which may have to be pulled, or for the word of Docker."""
+class _Waiting:
+    """The instances that wait for images, which may have to be pulled, or for the word of Docker."""
 
-    launch: InstanceLaunch
-    said: dict[str, str]  # by image: how far its pull is
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[InstanceLaunch, dict[str, str]]] = {}  # by instance; how far pulls are, by image
+
+    def add(self, launch: InstanceLaunch) -> dict[str, str]:
+        """Have an instance wait; return where it is noted how far the pulls of its images are."""
+        return self._said.setdefault(launch.id, (launch, {}))[1]
+
+    def end(self, id: str) -> None:
+        """It waits no more."""
+        self._said.pop(id, None)
+
+    def reports(self, away: str) -> Iterator[InstanceReport]:
+        """Yield a report of each. `away`: why Docker cannot be asked."""
+        for launch, said in self._said.values():
+            none = (ContainerReport(),) * len(launch.containers)
+            yield InstanceReport(launch.id, launch.labels, none, ", ".join(said.values()) or away)
 
 
 class Both:
@@ -80,7 +94,7 @@ class Both:
         self._used = (rooms.settings.data / HOUSE).exists()  # Docker, by this hostler
         self._heard = asyncio.Event()  # Docker has said what it runs, or runs nothing
         self._listed: float | None = None  # when a list was wanted first
-        self._waiting: dict[str, _Waiting] = {}  # by instance
+        self._waiting = _Waiting()
         self._warned: set[str] = set()
         self._change = asyncio.Event()
         self._list = LastList(self._open, self._change.set)
@@ -108,7 +122,7 @@ class Both:
         try:
             decided = await _first_fails(self._decide(launch, n) for n in range(len(launch.containers)))  # 1.
         finally:
-            self._waiting.pop(launch.id, None)
+            self._waiting.end(launch.id)
         launch = msgspec.structs.replace(
             launch,
             containers=tuple(
@@ -140,8 +154,9 @@ class Both:
         parts = await self._parts(id) or (self._process,)
         strange = await asyncio.to_thread(self._rooms.strange, id)
         if self._used and strange:  # an earlier control started it
+            await self._listed_in_docker()
             if not self._heard.is_set():
-                raise EngineAway(self._list.away or "Docker has not answered yet")
+                raise EngineAway(self._list.away)
             parts = (self._process, await self._open())
         await _all(part.stop(id, grace) for part in parts)
         self._list.stopped(id)
@@ -162,17 +177,14 @@ class Both:
         self._listed = now if self._listed is None else self._listed
         reports = await self._process.list()
         if self._used:
-            reports += await self._list.get()
-            if self._list.answered:
-                self._heard.set()
-            elif not self._heard.is_set() and now < self._listed + RETURNS:
+            reports += await self._listed_in_docker()
+            if not self._heard.is_set() and now < self._listed + RETURNS:
                 raise EngineAway(self._list.away)
         by_id: defaultdict[str, list[InstanceReport]] = defaultdict(list)
         for report in reports:
             by_id[report.id].append(report)
-        for id, waiting in self._waiting.items():
-            if id not in by_id:
-                by_id[id].append(self._not_yet(waiting))
+        for report in self._waiting.reports(self._list.away):
+            by_id[report.id] = by_id[report.id] or [report]
         return [_merged(of_instance) for of_instance in by_id.values()]
 
     async def changed(self) -> None:
@@ -212,7 +224,9 @@ class Both:
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """See Engine. Only once Docker has answered: what it runs may have folders here."""
-        await self._heard.wait()
+        if not self._heard.is_set():
+            await self._listed_in_docker()
+            await self._heard.wait()
         swept = await (await self._open()).sweep(known) if self._used else ()
         return (*swept, *await self._process.sweep(known))
 
@@ -239,6 +253,13 @@ class Both:
                 self._change.set()  # whoever waits for a change waits for one of Docker, too, from now on
             return self._docker
 
+    async def _listed_in_docker(self) -> Sequence[InstanceReport]:
+        """Return what Docker runs, as far as it has said so."""
+        reports = await self._list.get()
+        if self._list.answered:
+            self._heard.set()
+        return reports
+
     async def _parts(self, id: str) -> tuple[Engine, ...]:
         """Return the parts that have containers of an instance; empty if nothing is known of it. Raises EngineError."""
         kinds = {_is_image(room.server) for room in self._rooms.of(id).values()}
@@ -261,7 +282,7 @@ class Both:
         """
         container = launch.containers[position]
         if not self._heard.is_set() and position in await asyncio.to_thread(self._rooms.strange, launch.id):  # 1.
-            self._waits(launch)
+            self._waiting.add(launch)
             await self._heard.wait()
         if room := self._rooms.of(launch.id).get(position):
             return room.server, ""
@@ -302,20 +323,11 @@ class Both:
     async def _provided(self, launch: InstanceLaunch, container: ContainerLaunch, server: Server) -> Server:
         """Return the server once its image is here. Its pull is in the container's log. Raises EngineError."""
         if image := server.reference:
-            tell = partial(self._waits(launch).said.__setitem__, image)
+            tell = partial(self._waiting.add(launch).__setitem__, image)
             log = PullLog(image, tell, partial(self._rooms.logs.say, container.log))
             await _had(await self._open(), server, log.say)
             log.ended()
         return server
-
-    def _waits(self, launch: InstanceLaunch) -> _Waiting:
-        return self._waiting.setdefault(launch.id, _Waiting(launch, {}))
-
-    def _not_yet(self, waiting: _Waiting) -> InstanceReport:
-        """Return the report of an instance that waits for images, or for Docker."""
-        trouble = ", ".join(waiting.said.values()) or self._list.away
-        launch = waiting.launch
-        return InstanceReport(launch.id, launch.labels, (ContainerReport(),) * len(launch.containers), trouble)
 
 
 async def _had(docker: ImageEngine, server: Server, say: Callable[[str], None]) -> None:
