@@ -34,18 +34,15 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
 
 def _engines(containers: list[dict[str, Any]]) -> str:
     """Return what runs an instance's containers, after blanks: `process`, or `docker` and the image."""
-    shown = [
-        f"{container['engine']} {_short(container['image'])}".rstrip()
-        for container in containers
-        if container["engine"]
-    ]
+    shown = [f"{container['engine']} {_image(container)}".rstrip() for container in containers if container["engine"]]
     return f"  {', '.join(dict.fromkeys(shown))}" if shown else ""
 
 
-def _short(image: str) -> str:
-    """Shorten an image's digest as Docker's own listings do."""
-    name, mark, digest = image.rpartition("sha256:")
-    return printable(f"{name}{mark}{digest[:_DIGITS]}")
+def _image(container: dict[str, Any]) -> str:
+    """Return the image that runs, with its digest or id as short as in Docker's listings; empty for none."""
+    name, mark, digest = container["image"].rpartition("sha256:")
+    short = f"{mark}{digest[:_DIGITS]}"
+    return printable(f"{container['specified']} ({short})" if mark and not name else f"{name}{short}")
 
 
 def idle_ttls(listed: list[dict[str, Any]]) -> list[str]:

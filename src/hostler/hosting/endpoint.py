@@ -82,7 +82,10 @@ class Endpoint:
                         "log_stream": f"{name}/{i.key.aws_id}",
                         "state": i.state,
                         "trouble": _trouble(i, instances.waits),
-                        "containers": [{"engine": c.engine, "image": c.image} for c in i.report.containers],
+                        "containers": [
+                            {"specified": container.spec.image, "engine": seen.engine, "image": seen.image}
+                            for container, seen in zip(i.containers, i.report.containers, strict=True)
+                        ],
                         "targets": targets(i),
                     }
                     for i in of_variant

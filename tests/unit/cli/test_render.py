@@ -6,7 +6,7 @@ from typing import Any
 
 from hostler.cli import render
 
-PROCESS = {"trouble": "", "containers": [{"engine": "process", "image": ""}]}
+PROCESS = {"trouble": "", "containers": [{"specified": "it", "engine": "process", "image": ""}]}
 
 
 def endpoint(**more: Any) -> dict[str, Any]:
@@ -28,15 +28,15 @@ def test_ls_shows_instances_and_their_residents():
 
 
 def test_ls_shows_which_images_run_and_why_an_instance_is_not_there_yet():
-    image = {"engine": "docker", "image": f"me/it@sha256:{'ab' * 32}"}
-    own = {"engine": "docker", "image": f"sha256:{'cd' * 32}"}
+    image = {"specified": "me/it:1", "engine": "docker", "image": f"me/it@sha256:{'ab' * 32}"}
+    own = {"specified": "built-here:2", "engine": "docker", "image": f"sha256:{'cd' * 32}"}
     instances = [
         {"id": "a", "state": "ready", "targets": [], "trouble": "", "containers": [image, own, *PROCESS["containers"]]},
         {"id": "b", "state": "pending", "targets": [], "trouble": "pulling me/it:1: 45 %",
-         "containers": [{"engine": "", "image": ""}] * 2},
+         "containers": [{"specified": "me/it:1", "engine": "", "image": ""}] * 2},
     ]  # fmt: skip
     assert render.endpoints([endpoint(variants=[{"name": "v", "instances": instances}])])[1:] == [
-        "  v  a  ready  docker me/it@sha256:abababababab, docker sha256:cdcdcdcdcdcd, process",
+        "  v  a  ready  docker me/it@sha256:abababababab, docker built-here:2 (sha256:cdcdcdcdcdcd), process",
         "  v  b  pending",
         "    pulling me/it:1: 45 %",
     ]

@@ -309,10 +309,11 @@ async def test_people_see_both_fleets(ground: Ground) -> None:
         (shown,) = reconciler.describe_all()
         first, second = shown["variants"]
         assert (first["name"], first["fleet"], second["name"], second["fleet"]) == ("v", 1, "v", 2)
-        stream = f"v/{reconciler.instances[f'{uid}.1.0.0.0'].key.aws_id}"
+        instance = reconciler.instances[f"{uid}.1.0.0.0"]
+        stream, image = f"v/{instance.key.aws_id}", instance.containers[0].spec.image
         assert first["instances"] == [
             {"id": f"{uid}.1.0.0.0", "log_stream": stream, "state": "ready", "trouble": "", "targets": ["a"],
-             "containers": [{"engine": "", "image": ""}]}
+             "containers": [{"specified": image, "engine": "", "image": ""}]}
         ]  # fmt: skip
         assert [one["id"] for one in second["instances"]] == [f"{uid}.2.0.0.0"]
 
