@@ -60,6 +60,10 @@ def run() -> None:
                 installed.preload(config.framework)
         except ImportError as error:  # such as joblib's, though scikit-learn is installed
             _refuse(error_text.text(error, config), config, error_text.failure(error, config))
+    elif config.alone and config.multi_model:
+        for framework in installed.AHEAD:  # so that targets' processes share the imports, and no load waits for them
+            with contextlib.suppress(ImportError):
+                installed.preload(framework)
     with contextlib.suppress(OSError):
         tree.adopt_orphans()
     with _socket_folder(config) as sockets:

@@ -21,6 +21,7 @@ _MODULES = {
     "script": (),
     "canned": (),
 }
+AHEAD = ("xgboost", "sklearn")  # what a server of any models imports, where it is installed, before it has one
 _THREADED = ("onnx",)  # onnxruntime starts a thread when it is imported, so it is no import for a process that forks
 
 
