@@ -231,7 +231,7 @@ class DockerStage(Stage):
     """The Docker engine over the machine's Docker, which a test can make hang."""
 
     image = COMMAND
-    address = "tcp:172."
+    address = "tcp:"
     ours = False
 
     def __init__(self, data: Path, reference: str, **settings: object) -> None:

@@ -198,5 +198,5 @@ async def test_a_docker_that_ends_in_the_middle_of_a_pull_is_said(shop: Registry
 
 async def test_a_docker_that_is_not_there_or_says_nothing_is_said(tmp_path: Path):
     async with docker(address=f"unix://{tmp_path}/none.sock") as images:
-        with pytest.raises(EngineError, match="cannot be asked"):
+        with pytest.raises(EngineError, match="cannot be reached"):
             await images.get("x", lambda _: None)
