@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dockerds import Dockerd, dockerd
 from hop_endpoints import mapped_config
 from running import Hostler, eventually, hostler_up
 from shell import CITIES, Shell
@@ -21,6 +22,21 @@ def shared_hostler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostler
     folder = tmp_path_factory.mktemp("shared")
     with hostler_up(folder / "up", config=mapped_config(folder, *HOPS)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_dockerd() -> Iterator[Dockerd]:
+    """A dockerd of the tests' own, which they may kill. It takes ten seconds."""
+    with dockerd() as running:
+        yield running
+
+
+@pytest.fixture
+def own(shared_dockerd: Dockerd) -> Iterator[Dockerd]:
+    """The dockerd, whose containers outlive it; it is empty before and after each test."""
+    shared_dockerd.start_with(live_restore=True)
+    yield shared_dockerd
+    shared_dockerd.empty()
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,15 @@ import pytest
 import docker_rig
 
 READY = 60.0  # seconds
+_LEFT_OUT = ("proc", "sys", "dev", "wheels", "var", "usr/lib/jvm", "usr/lib/python3", "usr/sbin", "usr/share")
 
 
 class Dockerd:
-    """`live_restore`: containers outlive it."""
+    """`live_restore`: containers outlive it; may be set before each start."""
 
-    def __init__(self, folder: Path, network: str, pool: str, *, live_restore: bool) -> None:
+    def __init__(self, folder: Path, network: str, pool: str) -> None:
         self.folder = folder
+        self.live_restore = True
         self.address = f"unix://{folder}/docker.sock"
         self.log = folder / "dockerd.log"
         self._pidfile = folder / "dockerd.pid"
@@ -38,16 +40,18 @@ class Dockerd:
             "nsenter", f"--net=/run/netns/{network}", "dockerd",
             "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", str(self._pidfile),
             "--host", self.address, "--bridge=none", "--iptables=false", "--ip6tables=false",
-            "--default-address-pool", f"base={pool},size=24", *(["--live-restore"] if live_restore else []),
+            "--default-address-pool", f"base={pool},size=24",
         ]  # fmt: skip
         self._popen: subprocess.Popen[bytes] | None = None
+        self._images: dict[str, str] = {}  # by name: the tags of those that are here
 
     def start(self) -> None:
         """Start it, also after it was killed, and wait until it answers."""
         self._pidfile.unlink(missing_ok=True)
         (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
         with open(self.log, "ab") as output:
-            self._popen = subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
+            command = [*self._command, *(["--live-restore"] if self.live_restore else [])]
+            self._popen = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         deadline = time.monotonic() + READY
         while not self.answers():
             assert self._popen.poll() is None, self.tail()
@@ -80,15 +84,62 @@ class Dockerd:
         """Return the names of all containers, also of those that do not run."""
         return sorted(self.docker("ps", "--all", "--format", "{{.Names}}").splitlines())
 
+    def running(self) -> dict[str, str]:
+        """Return when each running container was started, by its id."""
+        ids = self.docker("ps", "--quiet", "--no-trunc", "--filter", "status=running").split()
+        return {id: self.inspect(id)["State"]["StartedAt"] for id in ids}
+
+    def assert_nothing_is_left(self) -> None:
+        assert self.containers() == []
+        assert self.docker("network", "ls", "--filter", "label=hostler.network", "--format", "{{.Name}}") == ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a hostler that runs images here."""
+        return {"engine": "auto", "docker_host": self.address, "access_log": 0}
+
     def inspect(self, container: str) -> dict[str, Any]:
         [found] = json.loads(self.docker("inspect", container))
         return dict(found)
 
-    def load(self, image: str) -> None:
-        """Bring an image of the machine's Docker here."""
-        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
-            subprocess.run(self._client("load"), stdin=saving.stdout, stdout=subprocess.PIPE, timeout=600, check=True)
-        assert saving.returncode == 0
+    def image(self, name: str) -> str:
+        """Return the tag of an image of tests/images, which is here from the first call on."""
+        if name not in self._images:
+            self._images[name] = docker_rig.image(name)
+            self._load(self._images[name])
+        return self._images[name]
+
+    def start_with(self, *, live_restore: bool) -> None:
+        """Start it anew if that is not how it was started."""
+        if self.live_restore != live_restore:
+            self.stop()
+            self.live_restore = live_restore
+            self.start()
+
+    def _load(self, image: str) -> None:
+        """Bring an image of the machine's Docker here, as one layer without what only other images need."""
+        [found] = json.loads(docker_rig.docker("inspect", image))
+        config = found["Config"]
+        changes = [
+            *(f"ENV {name}={json.dumps(value)}" for name, _, value in (each.partition("=") for each in config["Env"])),
+            *(f"LABEL {name}={json.dumps(value)}" for name, value in (config["Labels"] or {}).items()),
+            f"WORKDIR {config['WorkingDir'] or '/'}",
+            f"ENTRYPOINT {json.dumps(config['Entrypoint'])}",
+        ]
+        packing = ["docker", "--host", docker_rig.address(), "run", "--rm", "--network", "none", "--entrypoint", "tar"]
+        left_out = [f"--exclude=./{path}" for path in _LEFT_OUT]
+        importing = [word for change in changes for word in ("--change", change)]
+        with subprocess.Popen([*packing, image, "-C", "/", *left_out, "-c", "."], stdout=subprocess.PIPE) as packed:
+            words = self._client("import", *importing, "-", image)
+            subprocess.run(words, stdin=packed.stdout, stdout=subprocess.DEVNULL, timeout=600, check=True)
+        assert packed.returncode == 0
+
+    def empty(self) -> None:
+        """Remove all containers and networks."""
+        if ids := self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", "--volumes", *ids)
+        if ids := self.docker("network", "ls", "--quiet", "--filter", "type=custom").split():
+            self.docker("network", "rm", *ids)
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
@@ -105,26 +156,21 @@ class Dockerd:
         else:
             self.start()
         with contextlib.suppress(AssertionError, subprocess.SubprocessError):
-            if ids := self.docker("ps", "--all", "--quiet").split():
-                self.docker("rm", "--force", "--volumes", *ids)
-            if names := self.docker("network", "ls", "--quiet", "--filter", "type=custom").split():
-                self.docker("network", "rm", *names)
-        self.stop()
+            self.empty()
+        self.kill()
 
 
 @contextlib.contextmanager
-def dockerd(*images: str, live_restore: bool = False) -> Iterator[Dockerd]:
-    """Run a dockerd that has these images."""
-    needed()
+def dockerd() -> Iterator[Dockerd]:
+    """Run a dockerd."""
+    _needed()
     folder = Path(tempfile.mkdtemp(prefix="hostler-dockerd-", dir="/var/tmp"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(_unmount, folder)
-        own = Dockerd(folder, *stack.enter_context(_network()), live_restore=live_restore)
+        own = Dockerd(folder, *stack.enter_context(_network()))
         stack.callback(own.destroy)
         own.start()
-        for image in images:
-            own.load(image)
         yield own
 
 
@@ -162,15 +208,11 @@ def _unmount(folder: Path) -> None:
         subprocess.run(["umount", "--lazy", mount], check=False)
 
 
-def needed() -> None:
-    """Skip the test if no dockerd can be started here; fail it where HOSTLER_TEST_REQUIRE has `docker`."""
-    if reason := _missing():
-        if "docker" in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(","):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-def _missing() -> str:
-    if missing := [program for program in ("dockerd", "docker", "ip", "nsenter") if not shutil.which(program)]:
-        return f"{missing[0]} is not installed"
-    return "" if os.geteuid() == 0 else "root alone can start a dockerd"
+def _needed() -> None:
+    """Skip the test if no dockerd can be started here; to root it may be missing nowhere where Docker is required."""
+    if os.geteuid() != 0:
+        pytest.skip("root alone can start a dockerd")
+    for program in ("dockerd", "docker", "ip", "nsenter"):
+        if not shutil.which(program):
+            required = "docker" in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",")
+            (pytest.fail if required else pytest.skip)(f"{program} is not installed")

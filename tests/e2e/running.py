@@ -130,13 +130,16 @@ class Hostler:
         return [process for process in self.processes() if any(part in word for word in _command_line(process))]
 
     def remains(self) -> list[str]:
-        """Describe its processes that still run: descendants seen before, and any that names one of its folders."""
+        """Describe its processes that still run: descendants seen before, and any that names one of its folders.
+
+        Those of containers in Docker are in Docker's own list.
+        """
         pids = {process.pid for process in self._seen.values() if process.is_running()}
         names = [str(self.data), *map(str, self._run_folders)]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 texts = [process.cwd(), *process.cmdline(), *process.environ().values()]
-                if any(name in text for name in names for text in texts):
+                if any(name in text for name in names for text in texts) and not _is_in_docker(process.pid):
                     pids.add(process.pid)
         described = []
         for pid in pids - {os.getpid()}:
@@ -275,6 +278,10 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def _is_in_docker(pid: int) -> bool:
+    return "/docker/" in Path(f"/proc/{pid}/cgroup").read_text()
 
 
 def _command_line(process: psutil.Process) -> list[str]:

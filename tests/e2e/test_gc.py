@@ -8,12 +8,12 @@ import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from dockerds import Dockerd, dockerd
+from dockerds import Dockerd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "cli"))
 from click_runner import RUNNER
@@ -25,14 +25,13 @@ from hostler.host import data_dir
 pytestmark = pytest.mark.docker
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Dockerd]:
-    """A dockerd with an image that holds nothing: its containers are created and never started."""
-    with dockerd() as own:
-        with io.BytesIO() as packed:
-            tarfile.open(fileobj=packed, mode="w").close()
-            own.docker("import", "-", "nothing", stdin=packed.getvalue())
-        yield own
+@pytest.fixture
+def own(own: Dockerd) -> Dockerd:
+    """The dockerd, with an image that holds nothing: its containers are created and never started."""
+    with io.BytesIO() as packed:
+        tarfile.open(fileobj=packed, mode="w").close()
+        own.docker("import", "-", "nothing", stdin=packed.getvalue())
+    return own
 
 
 def create(own: Dockerd, name: str, labels: Mapping[str, str]) -> None:
@@ -75,7 +74,6 @@ def test_what_a_killed_hostler_and_a_lost_data_folder_left_is_removed_and_no_str
     ]
     assert own.containers() == ["theirs"]
     assert gc(own).stdout == "nothing is left\n"
-    own.docker("rm", "theirs")
 
 
 def test_a_living_hostlers_containers_and_its_network_are_kept(own: Dockerd, tmp_path: Path) -> None:
