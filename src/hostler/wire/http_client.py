@@ -313,6 +313,8 @@ class ConnectionPool:
         while not exchange.over:
             try:
                 connection = await self._open(exchange.address)
+                if connection.lost:  # such as by a proxy before a port on which nothing listens yet
+                    raise ConnectionResetError("the connection was closed at once")
             except (OSError, ValueError) as error:
                 busy = isinstance(error, OSError) and error.errno in _BUSY
                 if not busy and self._loop.time() >= exchange.connect_until:

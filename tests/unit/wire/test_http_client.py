@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -210,6 +211,29 @@ async def test_call_says_that_nothing_was_sent_when_nobody_listens() -> None:
 
 
 # --- the pool
+
+
+async def test_a_server_that_closes_each_connection_at_once_fails_calls_and_keeps_none_waiting() -> None:
+    resets = (  # as a proxy before a port on which nothing listens may do
+        "import socket, struct, sys\n"
+        "listener = socket.socket(fileno=0)\n"
+        "while True:\n"
+        "    accepted = listener.accept()[0]\n"
+        "    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n"
+        "    accepted.close()\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = await asyncio.create_subprocess_exec(sys.executable, "-c", resets, stdin=listener)
+        address = f"tcp:127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            for _ in range(100):
+                outcomes = await asyncio.gather(
+                    *(call(address, "GET", "/ping", timeout=GUARD) for _ in range(8)), return_exceptions=True
+                )
+                assert all(type(outcome) is CallFailed for outcome in outcomes), outcomes
+        finally:
+            server.kill()
+            await server.wait()
 
 
 async def test_connections_are_used_again() -> None:
