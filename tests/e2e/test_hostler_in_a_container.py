@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import json
 import os
 import subprocess
-import tarfile
 import tempfile
 import urllib.request
 import uuid
@@ -18,6 +17,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from running import BUCKET, ROLE, eventually
+from small_internet import SCRIPT, SKLEARN
+from targets import archive
 
 import docker_rig
 from docker_rig import docker
@@ -62,12 +63,12 @@ class Boxed:
         lines = docker("ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}", "--filter", of_it).splitlines()
         return dict(line.split() for line in lines)
 
-    def host(self, name: str, **model: Any) -> str:
-        """Host the image of Flask, whose model data says 3, and return the FailureReason."""
+    def host(self, name: str, image: str = "", data: bytes = b"", **model: Any) -> str:
+        """Host an image, or that of Flask, whose model data says 3, and return the FailureReason."""
         s3, sm = self.client("s3"), self.client("sagemaker")
         s3.create_bucket(Bucket=BUCKET)
-        s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=packed("factor", b"3"))
-        container = {"Image": docker_rig.image("flask"), "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"}
+        s3.put_object(Bucket=BUCKET, Key=f"{name}.tar.gz", Body=data or archive({"factor": b"3"}))
+        container = {"Image": image or docker_rig.image("flask"), "ModelDataUrl": f"s3://{BUCKET}/{name}.tar.gz"}
         sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **model)
         variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
         sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
@@ -85,15 +86,6 @@ class Boxed:
         )
         content: bytes = answer["Body"].read()
         return content
-
-
-def packed(name: str, content: bytes) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return archive.getvalue()
 
 
 @pytest.fixture
@@ -171,6 +163,23 @@ def _quietly(hostler: Boxed, name: str) -> bytes:
     with contextlib.suppress(Exception):
         return hostler.invoke(name)
     return b""
+
+
+def test_a_script_that_must_have_no_network_runs_in_hostler_server_beside_it(
+    boxed: Callable[..., Boxed], mounted: tuple[str, ...]
+) -> None:
+    hostler = boxed(WITH_SOCKET, group(), *mounted, f"--env=HOSTLER_SERVER_IMAGE={our_image('hostler-server')}")
+    data = archive({"code/inference.py": SCRIPT.read_bytes()})
+    assert hostler.host("open", SKLEARN, data) == ""
+    assert hostler.containers() == {}
+    assert hostler.host("isolated", SKLEARN, data, EnableNetworkIsolation=True) == ""
+    assert len(hostler.containers()) == 1, "it serves its socket itself"
+    ways = {"bridge": ["tcp", "172.17.0.1", 80], "name": ["name", "localhost"]}
+    runtime = hostler.client("sagemaker-runtime")
+    answer = runtime.invoke_endpoint(
+        EndpointName="isolated", ContentType="application/json", Body=json.dumps(ways).encode()
+    )
+    assert json.loads(answer["Body"].read()) == {"bridge": "Network is unreachable", "name": "reached"}
 
 
 def test_with_the_machines_network_images_are_called_without_a_relay(boxed: Callable[..., Boxed]) -> None:

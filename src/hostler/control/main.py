@@ -30,6 +30,7 @@ from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
 from hostler.control.metrics import render
 from hostler.engines.both import Both
+from hostler.engines.docker import inside
 from hostler.engines.docker.opening import open_docker
 from hostler.engines.host_client import HostClient
 from hostler.engines.process import ProcessEngine
@@ -88,7 +89,8 @@ async def control(run: Path, settings: Settings) -> None:
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
     host = HostClient(run)
     rooms = Rooms(settings, cache)
-    engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms))
+    in_container = bool(inside.own_container())
+    engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms), inside=in_container)
     metrics = Metrics()
     gateways = Gateways(expected=settings.gateways)
     faults = Faults(gateways)

@@ -8,6 +8,7 @@ says that Docker has containers of this hostler.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
@@ -60,6 +61,9 @@ class ImageEngine(Engine, Protocol):
         """Close all connections; the containers run on."""
 
 
+OpenDocker = Callable[[], Awaitable[ImageEngine]]  # connects to it; raises EngineError
+
+
 class _Waiting:
     """The instances that wait for images, which may have to be pulled, or for the word of Docker."""
 
@@ -82,13 +86,13 @@ class _Waiting:
 
 
 class Both:
-    """Engine over the process engine and one that runs images. `open_docker`: connects to that; raises EngineError."""
+    """Engine over the process engine and one that runs images. `inside`: hostler itself is in a container."""
 
-    def __init__(self, process: Engine, rooms: Rooms, open_docker: Callable[[], Awaitable[ImageEngine]]) -> None:
+    def __init__(self, process: Engine, rooms: Rooms, open_docker: OpenDocker, *, inside: bool = False) -> None:
         self._process = process
         self._rooms = rooms
         self._settings = rooms.settings
-        self._open_docker = open_docker
+        self._open_docker, self._inside = open_docker, inside
         self._docker: ImageEngine | None = None
         self._opening = asyncio.Lock()
         self._used = (rooms.settings.data / HOUSE).exists()  # Docker, by this hostler
@@ -279,6 +283,7 @@ class Both:
 
         1. What runs already stays as it was decided, by whichever control.
         2. Else what the image and the settings say (engines/images.py).
+        3. A process of hostler's container has its network: without one our server is Docker's, if that has its image.
         """
         container = launch.containers[position]
         if not self._heard.is_set() and position in await asyncio.to_thread(self._rooms.strange, launch.id):  # 1.
@@ -293,6 +298,9 @@ class Both:
             return await self._by_image(launch, container, choice)
         if choice.server.command and self._settings.engine == "docker":
             raise EngineError(_OUTSIDE.format(image=container.image))
+        if self._inside and launch.isolated and choice.server.framework:  # 3.
+            with contextlib.suppress(EngineError):  # then the process engine says that it cannot be, and why
+                return await self._provided(launch, container, images.in_docker(choice.server, self._settings)), ""
         return await self._provided(launch, container, choice.server), ""
 
     async def _by_image(self, launch: InstanceLaunch, container: ContainerLaunch, choice: Choice) -> tuple[Server, str]:

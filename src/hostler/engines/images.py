@@ -124,8 +124,13 @@ def warn_of_fallback(image: str, why: str) -> None:
 
 def _ours(framework: str, settings: Settings, image: str = "") -> Server:
     """Return our own server, in an image of ours if all is to run in Docker."""
-    reference = settings.server_image or f"hostler-server:{__version__}"
-    return Server(framework, image=image, reference=reference if settings.engine == "docker" else "")
+    server = Server(framework, image=image)
+    return in_docker(server, settings) if settings.engine == "docker" else server
+
+
+def in_docker(server: Server, settings: Settings) -> Server:
+    """Return our own server as it runs in Docker, in an image of ours."""
+    return replace(server, reference=settings.server_image or f"hostler-server:{__version__}")
 
 
 def _itself(image: str, settings: Settings) -> Choice:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hostler.artifacts.archive import ArchiveLimits
@@ -65,8 +66,8 @@ class Machine:
         self.opened = 0
         self.cannot_open = ""
 
-    def control(self, **settings: Any) -> Both:
-        """Return what a new control has."""
+    def control(self, *, inside: bool = False, **settings: Any) -> Both:
+        """Return what a new control has. `inside`: it is in a container."""
         source = EmbeddedSource(self.folder / "s3")
         cache = ArtifactCache(self.folder / "artifacts", source, 2**30, ArchiveLimits(10**9, 1000, 1000.0))
         rooms = Rooms(Settings(data=self.folder, images={COMMAND: ("true",)}, **settings), cache)
@@ -79,7 +80,7 @@ class Machine:
             self.docker.connect(rooms)
             return self.docker
 
-        return Both(self.processes.connect(rooms), rooms, open_docker)
+        return Both(self.processes.connect(rooms), rooms, open_docker, inside=inside)
 
 
 @pytest.fixture
@@ -260,6 +261,21 @@ async def test_with_the_setting_docker_our_servers_run_in_an_image_and_commands_
     machine.docker.missing["ours:1"] = "The image is nowhere."
     with pytest.raises(ImageMissing, match=r"The image is nowhere\. The setting server_image names it"):
         await engine.prepare(launch(OURS, id="k"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "isolated", "missing", "in_docker"),
+    [(True, True, False, True), (True, True, True, False), (True, False, False, False), (False, True, False, False)],
+)
+async def test_in_a_container_our_server_runs_in_docker_if_it_must_have_no_network_and_docker_has_its_image(
+    machine: Machine, inside: bool, isolated: bool, missing: bool, in_docker: bool
+) -> None:
+    if missing:
+        machine.docker.missing["ours:1"] = "There is no such image."
+    engine = machine.control(inside=inside, server_image="ours:1")
+    await started(engine, msgspec.structs.replace(launch(OURS), isolated=isolated))
+    assert [each.server.reference for each in machine.docker.started] == ["ours:1"] * in_docker
+    assert len(machine.processes.started) == (not in_docker)
 
 
 async def test_what_a_container_runs_stays_as_an_earlier_control_decided_it(machine: Machine) -> None:
