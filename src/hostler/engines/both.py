@@ -89,8 +89,7 @@ class Both:
     """Engine over the process engine and one that runs images. `inside`: hostler itself is in a container."""
 
     def __init__(self, process: Engine, rooms: Rooms, open_docker: OpenDocker, *, inside: bool = False) -> None:
-        self._process = process
-        self._rooms = rooms
+        self._process, self._rooms = process, rooms
         self._settings = rooms.settings
         self._open_docker, self._inside = open_docker, inside
         self._docker: ImageEngine | None = None
