@@ -63,6 +63,8 @@ async def ask(call: Awaitable[Answer], seconds: float = QUICK) -> Answer:
             raise DockerAway(why_away(error)) from None
         conflict = error.status == 500 and any(text in error.message for text in _CONFLICTS)
         raise DockerRefused(409 if conflict else error.status, error.message) from None
+    except (KeyError, TypeError) as error:  # aiodocker takes an answer's shape for granted
+        raise EngineError(f"Docker gave an answer that is not understood: {error}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the answer ended in its middle
         raise DockerAway(f"Docker does not answer: {error or type(error).__name__}") from None
 
