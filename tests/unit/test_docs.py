@@ -302,6 +302,16 @@ def test_the_changelog_has_this_version_on_top():
     assert re.findall(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)[:2] == ["Unreleased", __version__]
 
 
+def test_an_image_of_ours_that_is_named_with_a_version_has_this_one():
+    named = 0
+    for path in [*DOCUMENTS, *ROOT.glob("deploy/**/*")]:
+        if path.is_file() and path.name != "CHANGELOG.md":
+            for version in re.findall(r"\bhostler(?:-server)?:(\d+\.[\w.]*)", path.read_text()):
+                named += 1
+                assert version == __version__, path
+    assert named >= 2
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_a_lock_names_versions_and_no_index(lock: Path):
     for line in lock.read_text().splitlines():
