@@ -129,7 +129,7 @@ def test_without_docker_it_fails_with_one_line(tmp_path: Path) -> None:
     done = RUNNER.invoke(main, ["gc"], env={"HOSTLER_DOCKER_HOST": f"unix://{tmp_path}/none"})
     assert done.exit_code == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("hostler: Docker does not answer")
+    assert done.stderr.startswith("hostler: Docker cannot be reached at ")
     assert len(done.stderr.splitlines()) == 1
 
 

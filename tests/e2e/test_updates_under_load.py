@@ -22,6 +22,8 @@ from callers import Caller, UnansweredError
 from hop_endpoints import call_endpoint, create_endpoint, create_model, deploy, hops, mapped_config, trace, variant
 from running import BUCKET, Hostler, hostler_up
 
+import docker_rig
+
 pytestmark = pytest.mark.alone
 
 TARGETS = 6
@@ -114,10 +116,15 @@ def desired(**variants: dict[str, float]) -> dict[str, Any]:
     return {"DesiredWeightsAndCapacities": [{"VariantName": name, **desired} for name, desired in variants.items()]}
 
 
-def multi_model_hops(image: str, prefix: str) -> list[dict[str, Any]]:
+def multi_model(container: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
     """Return the definition of a multi-model container over `prefix`."""
-    [container] = hops(image)
     return [container | {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/{prefix}/"}]
+
+
+def docker_hops(*names: str) -> list[dict[str, Any]]:
+    """Return definitions of containers that Docker runs, as `hops` does."""
+    tag = docker_rig.image("hop")
+    return [{"Image": tag, "ContainerHostname": name, "Environment": {"NAME": name}} for name in names]
 
 
 async def everything(hostler: Hostler, overlap: int, most: int, weights: int, least: int) -> list[Watched]:
@@ -161,19 +168,24 @@ async def everything(hostler: Hostler, overlap: int, most: int, weights: int, le
     return [shares, multi_model]
 
 
-def run(folder: Path, overlap: int, most: int, weights: int, least: int, seconds: float) -> None:
-    with hostler_up(folder / "up", config=mapped_config(folder, "one", "two"), startup_timeout=20) as hostler:
+def run(
+    folder: Path, overlap: int, most: int, weights: int, least: int, seconds: float,
+    define: Callable[..., list[dict[str, Any]]] = hops, **settings: Any,
+) -> None:  # fmt: skip
+    """`define`: returns the definitions of containers with these names."""
+    config = mapped_config(folder, "one", "two")
+    with hostler_up(folder / "up", config=config, startup_timeout=20, **settings) as hostler:
         for prefix, number in itertools.product("ab", range(TARGETS)):
             name = f"{prefix}-{number}".encode()
             hostler.put(f"{prefix}/{number}.tar.gz", targets.archive({"name": name}))
-        create_model(hostler, "one", hops("one"))
-        create_model(hostler, "two", hops("two"))
-        create_model(hostler, "both", hops("one", "two"))
+        create_model(hostler, "one", define("one"))
+        create_model(hostler, "two", define("two"))
+        create_model(hostler, "both", define("one", "two"))
         create_model(hostler, "broken", [{"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/never-mapped:1"}])
-        create_model(hostler, "one-b", multi_model_hops("one", "b"))
-        create_model(hostler, "two-b", multi_model_hops("two", "b"))
+        create_model(hostler, "one-b", multi_model(*define("one"), "b"))
+        create_model(hostler, "two-b", multi_model(*define("two"), "b"))
         create_endpoint(hostler, "shares", variant("one", "v"), variant("two", "w"))
-        deploy(hostler, "multi-model", multi_model_hops("one", "a"))
+        deploy(hostler, "multi-model", multi_model(*define("one"), "a"))
         watched = asyncio.run(asyncio.wait_for(everything(hostler, overlap, most, weights, least), seconds))
         for endpoint in watched:
             print(f"{endpoint.name}: {endpoint.answered} calls", *endpoint.changes, sep="\n  ")
@@ -187,3 +199,10 @@ def test_no_call_fails_while_an_endpoint_is_updated_scaled_and_weighted(tmp_path
 @pytest.mark.slow
 def test_none_of_100_000_calls_fails_while_an_endpoint_is_updated_scaled_and_weighted(tmp_path: Path):
     run(tmp_path, overlap=1000, most=4, weights=10, least=100_000, seconds=900)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_none_of_20_000_calls_fails_while_an_endpoint_in_docker_is_updated_scaled_and_weighted(tmp_path: Path):
+    settings = {"engine": "auto", "docker_host": docker_rig.address()}
+    run(tmp_path, overlap=500, most=4, weights=3, least=20_000, seconds=900, define=docker_hops, **settings)
