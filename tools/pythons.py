@@ -65,17 +65,12 @@ cd /opt/hostler
 exec "$@"
 """
 UNSHARE = [
-    "unshare",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--propagation",
-    "private",
-    "sh",
-    "-euc",
-    ENTER,
-    "-",
+    *[
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+    ],  # with this process, whatever ends it, ends unshare, and with that all in the tree
+    *["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-euc", ENTER, "-"],
 ]
 
 
