@@ -92,10 +92,14 @@ async def test_what_is_no_docker_is_not_used(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_docker_that_is_stopped_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
         await reader.read()
-        writer.close()
 
+    connected: list[asyncio.StreamWriter] = []
     async with await asyncio.start_unix_server(never, f"{tmp_path}/docker.sock"):
         with pytest.raises(EngineAway, match=r"took the connection, but gave no answer within 5 seconds\. Its daemon"):
             await open_docker(rooms(tmp_path))
+        for writer in connected:
+            writer.close()
+            await writer.wait_closed()
     assert not house.exists(tmp_path)
