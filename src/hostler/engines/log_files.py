@@ -32,7 +32,7 @@ DELETED_KEPT = 100  # deleted endpoints whose logs are kept
 DELETED_BYTES = 2**30  # of the logs of deleted endpoints
 _PERIOD = 0.1  # seconds between two looks at what grows
 _BLIND_PERIOD = 60.0  # the same where nothing says what grows
-_SUFFIX = re.compile(r"\.(log|times|log\.1|times\.new)$")
+_SUFFIX = re.compile(r"\.(log|times|log\.1|times\.new|mark|mark\.new)$")
 
 
 class _Endpoint(msgspec.Struct):

@@ -52,13 +52,16 @@ def test_the_logs_of_the_last_ended_instances_are_kept(tmp_path: Path) -> None:
         log = logs.open(stream)
         log.write_text("said")
         logs.close(stream)
-        for path in (log, log.with_suffix(".times")):
+        log.with_suffix(".mark").touch()  # of a container in Docker
+        for path in (log, log.with_suffix(".times"), log.with_suffix(".mark")):
             os.utime(path, (number, number))
     logs.prune("uid", running={"i0"})
     left = {Path(stream).parts[1] for stream in logs.tails("uid", 10)}
     assert left == {"i0", *(f"i{number}" for number in range(3, KEPT + 3))}
     assert not (tmp_path / "uid" / "v" / "i2").exists()
     assert not (tmp_path / "uid" / "v" / "i1.times").exists()
+    assert not (tmp_path / "uid" / "v" / "i1.mark").exists()
+    assert (tmp_path / "uid" / "v" / "i0" / "first.mark").exists()
 
 
 def test_a_stream_is_read_from_its_end_and_never_outside_its_folder(tmp_path: Path) -> None:

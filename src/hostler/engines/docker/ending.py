@@ -13,7 +13,7 @@ from hostler.engines.docker.answers import Summary
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask
 from hostler.engines.docker.logs import Followers
 
-LAST_OUTPUT = 5.0  # seconds until what a container has written is in its log
+LAST_OUTPUT = 2.0  # seconds until what a container has written is in its log
 _AGAIN = 0.1  # seconds until a container is asked for again that is being removed
 _TIMES = 200
 

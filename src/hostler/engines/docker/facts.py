@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from hostler.engines import references
 from hostler.engines.docker import containers
 from hostler.engines.docker.answers import Inspected, Published
 from hostler.engines.docker.containers import Note
@@ -104,9 +106,11 @@ def listening(found: Autopsy, listeners: Iterable[Listener], note: Note) -> Auto
     )
 
 
-def resolved(reference: str, image: str, digests: Sequence[str]) -> str:
-    """Return an image's name with its digest: that of the reference's repository, or else the image's id."""
-    repository = reference.partition("@")[0]
-    last = repository.rpartition("/")[2]
-    repository = repository[: len(repository) - len(last)] + last.partition(":")[0]
-    return next((digest for digest in digests if digest.partition("@")[0] == repository), image)
+def resolved(reference: str, image: str, digests: Iterable[str]) -> str:
+    """Return an image's name with its digest, of those in the reference's repository; without one the image's id."""
+    name = references.parse(reference)
+    for digest in digests:
+        with contextlib.suppress(ValueError):
+            if (found := references.parse(digest)).full == name.full:
+                return f"{name.name}@{found.digest}"
+    return image

@@ -15,13 +15,14 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import aiodocker
 import msgspec
 
+from hostler.artifacts.storage import in_thread
 from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.client import DockerAway, DockerRefused, ask, stream
 from hostler.errors import EngineError
@@ -30,7 +31,8 @@ logger = logging.getLogger("hostler.engine")
 
 MARK = ".mark"  # suffix of a mark's file
 
-_HEADER = struct.Struct(">BxxxL")  # of an entry: which output, and the length
+_HEADER = 8  # bytes before an entry: which output it was written to, and at the end its length
+_LENGTH = struct.Struct(">L")
 _TIME = 30  # characters of a time, such as 2026-11-30T14:25:00.123456789Z
 _WHOLE = 19  # of these, up to the seconds
 _SECOND = 10**9  # nanoseconds
@@ -38,7 +40,7 @@ _PERIOD = 1.0  # seconds between two marks
 _MANY = 16 * 1024  # bytes at once, from which on it is done in a thread
 _REST = 4  # for a second of work on many bytes, seconds without: a fifth of one processor for all logs together
 _OUTPUT = {"stdout": "1", "stderr": "1", "timestamps": "1"}
-_PAUSE = 0.5  # seconds until a stream is opened again that ended although the container runs
+_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds until a stream is opened again that ended although the container runs
 
 
 class Mark(msgspec.Struct):
@@ -54,16 +56,32 @@ class Mark(msgspec.Struct):
     later: str = ""
     later_count: int = 0
 
-    def add(self, time: str, size: int) -> None:
-        """Count an entry of `size` bytes that was written."""
+    def add(self, times: Sequence[str], size: int) -> None:
+        """Count entries that were written, in all of `size` bytes."""
         self.size += size
-        self.count += time >= self.since
-        self.later_count += time >= self.later
+        last = max(times)
         if not self.later:
-            self.later, self.later_count = time, 1
-        elif time > self.later and _nanoseconds(time) - _nanoseconds(self.later) > _SECOND:
+            self.later = last
+            self.count += len(times)
+            self.later_count = times.count(last)
+            return
+        self.count += _from(self.since, times)
+        self.later_count += _from(self.later, times)
+        if _nanoseconds(last) - _nanoseconds(self.later) > _SECOND:
             self.since, self.count = self.later, self.later_count
-            self.later, self.later_count = time, 1
+            self.later, self.later_count = last, times.count(last)
+
+    def is_lost(self, first: str) -> bool:
+        """Return whether Docker has dropped the entries that are to be skipped. `first`: time of the first that it has.
+
+        That is `since` itself, or one as late as an entry may be.
+        """
+        return bool(self.since) and _nanoseconds(first) - _nanoseconds(self.since) > _SECOND
+
+
+def _from(begin: str, times: Sequence[str]) -> int:
+    """Return how many of the times are not before another one: nearly always all."""
+    return len(times) if min(times) >= begin else sum(time >= begin for time in times)
 
 
 class Entries:
@@ -72,17 +90,20 @@ class Entries:
     def __init__(self) -> None:
         self._left = b""
 
-    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
-        """Yield the time and the output of each entry that is complete."""
-        data, at = self._left + data, 0
-        while len(data) - at >= _HEADER.size:
-            (_, length) = _HEADER.unpack_from(data, at)
-            begin, end = at + _HEADER.size, at + _HEADER.size + length
-            if len(data) < end:
+    def feed(self, data: bytes) -> tuple[list[str], list[bytes]]:
+        """Return the times and the outputs of the entries that are complete."""
+        data, at, times, outputs = self._left + data, 0, [], []
+        size, unpack = len(data), _LENGTH.unpack_from
+        while at + _HEADER <= size:
+            begin = at + _HEADER
+            end = begin + unpack(data, at + _HEADER - _LENGTH.size)[0]
+            if end > size:
                 break
-            yield data[begin : begin + _TIME].decode("ascii", "replace"), data[begin + _TIME + 1 : end]
+            times.append(data[begin : begin + _TIME].decode("ascii", "replace"))
+            outputs.append(data[begin + _TIME + 1 : end])
             at = end
         self._left = data[at:]
+        return times, outputs
 
 
 def _nanoseconds(time: str) -> int:
@@ -130,7 +151,7 @@ class Follower:
         entries, last = Entries(), ""
         async with stream(self._docker, self._url, {**_OUTPUT, "tail": "1"}) as output:
             async for data in output.iter_any():
-                last = max([last, *(when for when, _ in entries.feed(data))])
+                last = max([last, *entries.feed(data)[0]])
         return last
 
     async def close(self) -> None:
@@ -143,9 +164,11 @@ class Follower:
         self._mark_path.unlink(missing_ok=True)
 
     async def _follow(self) -> None:
+        pause = _PAUSE
         while True:
             try:
                 await self._read()
+                pause = _PAUSE
                 if not await self._runs():
                     self._written.set()
                     return
@@ -157,7 +180,8 @@ class Follower:
                 pass
             except OSError as error:
                 logger.warning("the log of %s cannot be written: %s", self._container[:12], error)
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _read(self) -> None:
         mark, entries = self._mark, Entries()
@@ -170,32 +194,37 @@ class Follower:
                     self._written.set()
                     continue
                 async with self._turn:
-                    begun = time.monotonic()
-                    await asyncio.to_thread(self._write, entries, data)
+                    took = await in_thread(self._timed_write, entries, data)
                     self._written.set()
-                    await asyncio.sleep(_REST * (time.monotonic() - begun))
+                    await asyncio.sleep(_REST * took)
         self._save()
 
     async def _runs(self) -> bool:
         container = self._docker.containers.container(self._container)
         return read(await ask(container.show()), Inspected).state.running
 
+    def _timed_write(self, entries: Entries, data: bytes) -> float:
+        """Do the same; return the seconds of processor time that it took."""
+        begun = time.thread_time()
+        self._write(entries, data)
+        return time.thread_time() - begun
+
     def _write(self, entries: Entries, data: bytes) -> None:
-        pieces = []
-        for when, output in entries.feed(data):
-            self._last = max(self._last, when)
-            if self._skipped:
-                self._skipped -= 1
-                continue
-            self._mark.add(when, len(output))
-            if self._cut:
-                cut = min(self._cut, len(output))
-                self._cut -= cut
-                output = output[cut:]
-            pieces.append(output)
-        if pieces:
+        times, outputs = entries.feed(data)
+        if not times:
+            return
+        if self._skipped and self._mark.is_lost(times[0]):
+            self._skipped = self._cut = 0
+        skipped = min(self._skipped, len(times))
+        self._skipped -= skipped
+        if skipped < len(times):
+            new = b"".join(outputs[skipped:])
+            cut = min(self._cut, len(new))
+            self._cut -= cut
             with open(self._path, "ab") as file:
-                file.write(b"".join(pieces))
+                file.write(new[cut:])
+            self._mark.add(times[skipped:], len(new))
+        self._last = max(self._last, *times)
         if time.monotonic() - self._marked > _PERIOD:
             self._save()
 

@@ -12,6 +12,7 @@ from hostler.engines.engine import Autopsy
 from hostler.errors import EngineError
 from hostler.processes.listening import Listener
 
+DIGEST = f"sha256:{2:064x}"
 NOTE = Note("i", 1, 3, {"a": "b"}, "log", "theirs:1")
 LABELS = {LAUNCH: msgspec.json.encode(NOTE).decode()}
 
@@ -113,11 +114,12 @@ def test_a_container_listens_on_its_port_for_all_or_for_itself_and_its_neighbour
 @pytest.mark.parametrize(
     ("reference", "digests", "resolved"),
     [
-        ("a/b:1", ("a/b@sha256:2",), "a/b@sha256:2"),
-        ("host:5000/a/b", ("c@sha256:1", "host:5000/a/b@sha256:2"), "host:5000/a/b@sha256:2"),
-        ("host:5000/a/b:tag", ("host:5000/a/b@sha256:2",), "host:5000/a/b@sha256:2"),
-        ("a@sha256:2", ("a@sha256:2",), "a@sha256:2"),
+        ("a/b:1", (f"a/b@{DIGEST}",), f"a/b@{DIGEST}"),
+        ("host:5000/a/b", (f"c@{DIGEST}", f"host:5000/a/b@{DIGEST}"), f"host:5000/a/b@{DIGEST}"),
+        ("host:5000/a/b:tag", (f"host:5000/a/b@{DIGEST}",), f"host:5000/a/b@{DIGEST}"),
+        (f"a@{DIGEST}", (f"a@{DIGEST}",), f"a@{DIGEST}"),
         ("a:1", (), "sha256:1"),
+        ("docker.io/library/a:1", ("no digest", f"a@{DIGEST}"), f"docker.io/library/a@{DIGEST}"),
     ],
 )
 def test_an_image_is_named_by_its_digest_and_one_that_was_in_no_registry_by_its_id(
