@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-import docker_rig
 import pytest
 from running import Hostler, hostler_up
+
+import docker_rig
 
 SECONDS = 4
 MAX_WAKEUPS = 10  # a second; every needless timer adds its own rate
