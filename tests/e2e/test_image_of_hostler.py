@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import time
 import urllib.error
@@ -135,3 +136,41 @@ except urllib.error.HTTPError as error: print(error.code)
     while (health := docker("inspect", "--format", "{{.State.Health.Status}}", name).strip()) != "healthy":
         assert time.monotonic() < end, health
         time.sleep(0.2)
+
+
+def test_with_dockers_socket_it_runs_images_and_hostlers_own_servers_beside_itself(name: str) -> None:
+    socket = docker_rig.address().removeprefix("unix://")
+    image, server = our_image("hostler"), our_image("hostler-server")
+    docker(
+        "run", "--detach", f"--name={name}", f"--network={name}", f"--publish=127.0.0.1::{PORT}", *HARDENED,
+        f"--volume={name}:/var/lib/hostler", f"--volume={socket}:/var/run/docker.sock",
+        f"--group-add={os.stat(socket).st_gid}", "--env=HOSTLER_ENGINE=docker", f"--env=HOSTLER_SERVER_IMAGE={server}",
+        image,
+    )  # fmt: skip
+    url = address(name)
+    sm, runtime, s3 = (client(service, url) for service in ("sagemaker", "sagemaker-runtime", "s3"))
+    s3.create_bucket(Bucket="models")
+    s3.put_object(Bucket="models", Key="many/m1.tar.gz", Body=xgboost_target(1))
+    aws = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost:1.7-1"
+    containers = {
+        "ours": {"Image": aws, "ModelDataUrl": "s3://models/many/", "Mode": "MultiModel"},
+        "theirs": {"Image": docker_rig.image("hop")},
+    }
+    for each, container in containers.items():
+        sm.create_model(ModelName=each, ExecutionRoleArn="arn:aws:iam::123456789012:role/test", Containers=[container])
+        variant = {"ModelName": each, "VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        sm.create_endpoint_config(EndpointConfigName=each, ProductionVariants=[variant])
+        sm.create_endpoint(EndpointName=each, EndpointConfigName=each)
+    for each in containers:
+        end = time.monotonic() + 120
+        while (told := sm.describe_endpoint(EndpointName=each))["EndpointStatus"] != "InService":
+            assert told["EndpointStatus"] == "Creating", told["FailureReason"]
+            assert time.monotonic() < end, docker("logs", name)
+            time.sleep(0.5)
+    answer = runtime.invoke_endpoint(EndpointName="ours", ContentType="text/csv", TargetModel="m1.tar.gz", Body=b"1,2")
+    assert number(answer["Body"].read()) == 1
+    assert runtime.invoke_endpoint(EndpointName="theirs", ContentType="text/csv", Body=b"1,2")["Body"].read()
+    # Its end leaves none of them.
+    docker("stop", "--time=45", name)
+    left = docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"volume={name}").split()
+    assert left == [name]
