@@ -280,17 +280,19 @@ class Both:
     async def _decide(self, launch: InstanceLaunch, position: int) -> tuple[Server, str]:
         """Return what a container runs, and a warning. Raises EngineError.
 
-        1. What runs already stays as it was decided, by whichever control.
-        2. Else what the image and the settings say (engines/images.py).
+        1. What the image and the settings say (engines/images.py).
+        2. But what runs already stays as it was decided, by whichever control. Of what Docker may run only Docker knows
+           that; a process of ours does not wait for it, also if a killed host has left its folder.
         3. A process of hostler's container has its network: without one our server is Docker's, if that has its image.
         """
         container = launch.containers[position]
-        if not self._heard.is_set() and position in await asyncio.to_thread(self._rooms.strange, launch.id):  # 1.
-            self._waiting.add(launch)
-            await self._heard.wait()
+        choice = images.choose(container.image, self._settings, container.has_artifact)  # 1.
+        if not self._heard.is_set() and (choice.server is None or choice.server.reference):  # 2.
+            if position in await asyncio.to_thread(self._rooms.strange, launch.id):
+                self._waiting.add(launch)
+                await self._heard.wait()
         if room := self._rooms.of(launch.id).get(position):
             return room.server, ""
-        choice = images.choose(container.image, self._settings, container.has_artifact)  # 2.
         if self._settings.engine == "process":
             return images.resolve(container.image, self._settings, container.has_artifact), ""
         if choice.server is None:

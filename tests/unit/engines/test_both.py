@@ -355,6 +355,18 @@ async def test_a_new_control_waits_for_docker_for_some_seconds_and_then_serves_p
     assert len(machine.docker.started) == 1
 
 
+async def test_after_a_kill_of_the_host_our_server_does_not_wait_for_a_docker_that_is_away(machine: Machine) -> None:
+    await started(machine.control(), launch(OURS, id="ours"))
+    await started(machine.control(), launch(IMAGE, id="theirs"))
+    machine.processes = FakeEngine()  # its containers have ended with the host; their folders are there
+    machine.processes.mine = lambda server: not server.reference
+    machine.cannot_open = AWAY
+    control = machine.control()
+    assert (await started(control, launch(OURS, id="ours"))).containers[0].address
+    async with preparing(control, launch(IMAGE, id="theirs")) as task:
+        assert not task.done()
+
+
 async def test_a_sweep_waits_until_docker_has_said_what_it_runs(machine: Machine) -> None:
     await started(machine.control(), launch(IMAGE))
     machine.cannot_open = AWAY
