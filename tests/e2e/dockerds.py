@@ -28,10 +28,11 @@ _LEFT_OUT = ("proc", "sys", "dev", "wheels", "var", "usr/lib/jvm", "usr/lib/pyth
 
 
 class Dockerd:
-    """`live_restore`: containers outlive it; may be set before each start."""
+    """`live_restore`: containers outlive it; may be set before each start. `machine`: this machine's address there."""
 
-    def __init__(self, folder: Path, network: str, pool: str) -> None:
+    def __init__(self, folder: Path, network: str, pool: str, machine: str) -> None:
         self.folder = folder
+        self.machine = machine
         self.live_restore = True
         self.address = f"unix://{folder}/docker.sock"
         self.log = folder / "dockerd.log"
@@ -41,6 +42,7 @@ class Dockerd:
             "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", str(self._pidfile),
             "--host", self.address, "--bridge=none", "--iptables=false", "--ip6tables=false",
             "--default-address-pool", f"base={pool},size=24",
+            "--insecure-registry", f"{machine}/32",
         ]  # fmt: skip
         self._popen: subprocess.Popen[bytes] | None = None
         self._images: dict[str, str] = {}  # by name: the tags of those that are here
@@ -161,13 +163,16 @@ class Dockerd:
 
 
 @contextlib.contextmanager
-def dockerd() -> Iterator[Dockerd]:
-    """Run a dockerd."""
+def dockerd(disk: str = "") -> Iterator[Dockerd]:
+    """Run a dockerd. `disk`: the size of a disk of its own, such as 64m."""
     _needed()
     folder = Path(tempfile.mkdtemp(prefix="hostler-dockerd-", dir="/var/tmp"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(_unmount, folder)
+        if disk:
+            (folder / "data").mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}", "disk", f"{folder}/data"], check=True)
         own = Dockerd(folder, *stack.enter_context(_network()))
         stack.callback(own.destroy)
         own.start()
@@ -175,8 +180,8 @@ def dockerd() -> Iterator[Dockerd]:
 
 
 @contextlib.contextmanager
-def _network() -> Iterator[tuple[str, str]]:
-    """Make a network namespace; yield its name and the addresses in it to which the machine has a route."""
+def _network() -> Iterator[tuple[str, str, str]]:
+    """Make a network namespace; yield its name, the addresses in it to which this machine has a route, and its own."""
     for number in range(200, 250):
         name = f"hostler-dockerd-{number}"
         if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0:
@@ -196,7 +201,7 @@ def _network() -> Iterator[tuple[str, str]]:
             ["ip", "route", "add", f"10.{number}.0.0/16", "via", f"10.{number}.255.2"],
         ):
             subprocess.run(words, check=True, timeout=30)
-        yield name, f"10.{number}.0.0/16"
+        yield name, f"10.{number}.0.0/16", f"10.{number}.255.1"
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=False, timeout=30)
 
