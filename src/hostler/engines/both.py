@@ -287,10 +287,11 @@ class Both:
         """
         container = launch.containers[position]
         choice = images.choose(container.image, self._settings, container.has_artifact)  # 1.
-        if not self._heard.is_set() and (choice.server is None or choice.server.reference):  # 2.
-            if position in await asyncio.to_thread(self._rooms.strange, launch.id):
-                self._waiting.add(launch)
-                await self._heard.wait()
+        by_docker = choice.server is None or bool(choice.server.reference)
+        unheard = by_docker and not self._heard.is_set()
+        if unheard and position in await asyncio.to_thread(self._rooms.strange, launch.id):  # 2.
+            self._waiting.add(launch)
+            await self._heard.wait()
         if room := self._rooms.of(launch.id).get(position):
             return room.server, ""
         if self._settings.engine == "process":
