@@ -208,7 +208,7 @@ def test_a_server_of_hostlers_reads_the_shared_artifacts_and_writes_to_its_folde
 
 
 async def test_what_another_user_has_left_is_removed_by_a_container_of_hostlers_own(
-    tmp_path: Path, make: Callable[..., DockerStage]
+    tmp_path: Path, make: Callable[..., DockerStage], caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make()
     (stage.data / "containers" / "left.0" / "theirs").mkdir(parents=True)
@@ -218,6 +218,8 @@ async def test_what_another_user_has_left_is_removed_by_a_container_of_hostlers_
     remover = Remover(engine._docker, open_house(stage.data), Site(user="0:0"))
     await remover.remove(stage.data / "containers", ["left.0"])
     assert [path.name for path in (stage.data / "containers").iterdir()] == ["kept.0"]
+    await remover.remove(stage.data / "containers", ["not-there.0"])
+    assert "not-there.0 in the data folder's `containers` cannot be removed" in caplog.text
     mine = f"label=hostler.house={open_house(stage.data).id}"
     assert docker_rig.docker("ps", "--all", "--quiet", "--filter", mine) == ""
     await stage.close()

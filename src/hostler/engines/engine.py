@@ -155,7 +155,7 @@ class Engine(Protocol):
         """Take note of the instances that get requests now."""
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
-        """Remove what is left of instances other than these; return its names."""
+        """Remove what is left of instances other than these; return its names. Raises EngineError."""
 
     async def leave(self, grace: float) -> None:
         """Stop all instances that would go on without hostler: it ends for good. Nothing else is called after that.

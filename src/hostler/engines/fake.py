@@ -53,7 +53,7 @@ class FakeEngine:
         self.may_prepare.set()
         self.may_list = asyncio.Event()  # while it is not set, `list` waits
         self.may_list.set()
-        self.unreachable = ""  # if set, `list` and `stop` raise EngineError with this text
+        self.unreachable = ""  # if set, `list`, `stop` and `sweep` raise EngineError with this text
         self.cannot_stop: set[str] = set()  # instances whose `stop` raises EngineError
         self.exits: int | None = None  # if set, a container exits with this code at once
         self.address: Callable[[FakeContainer], str] = lambda container: f"unix:/nowhere/{container.id}"
@@ -195,6 +195,8 @@ class FakeEngine:
 
     async def sweep(self, known: Collection[str]) -> tuple[str, ...]:
         """See Engine."""
+        if self.unreachable:
+            raise EngineError(self.unreachable)
         return await self.rooms.sweep(known)
 
     async def leave(self, grace: float) -> None:

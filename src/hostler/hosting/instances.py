@@ -133,8 +133,14 @@ class Instances(Mapping[str, Instance]):
 
     async def sweep(self) -> None:
         """Remove what an earlier control was making or removing when it ended; the engine may yet use some of it."""
-        await asyncio.sleep(LAST_STARTS)
-        if removed := await self._platform.engine.sweep([*self]):
+        while True:
+            await asyncio.sleep(LAST_STARTS)
+            try:
+                removed = await self._platform.engine.sweep([*self])
+                break
+            except EngineError as error:
+                log.info("what an earlier hostler has left cannot be removed just now: %s", error)
+        if removed:
             log.info("removed what was left of %s", ", ".join(removed))
 
     def calls_timed_out(self, message: CallsTimedOut) -> None:

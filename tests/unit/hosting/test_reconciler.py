@@ -11,6 +11,7 @@ from simulated import Loop
 
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.hosting import clock
+from hostler.hosting.instances import LAST_STARTS
 from hostler.wire import gateway_messages
 
 pytestmark = pytest.mark.simulated
@@ -388,3 +389,15 @@ async def test_a_new_control_starts_and_publishes_nothing_before_it_knows_what_r
         reach(ground)
         await gateway.until(lambda: gateway.places() == [f"{uid}.1.0.0.0"])
         assert len(ground.engine.started) == 1
+
+
+async def test_what_an_earlier_control_has_left_is_removed_once_the_engine_can_be_asked(ground: Ground) -> None:
+    left = ground.folder / "containers" / "left.0"
+    left.mkdir(parents=True)
+    async with ground.control():
+        ground.engine.unreachable = "it is away"
+        await asyncio.sleep(2.5 * LAST_STARTS)
+        assert left.exists()
+        ground.engine.unreachable = ""
+        await asyncio.sleep(2 * LAST_STARTS)
+        assert not left.exists()

@@ -63,6 +63,12 @@ class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     network_settings: NetworkSettings = NetworkSettings()
 
 
+class Ended(msgspec.Struct, frozen=True, rename="pascal"):
+    """A container that was waited for."""
+
+    status_code: int
+
+
 class FoundImage(msgspec.Struct, frozen=True, rename="pascal"):
     """An image that was inspected."""
 

@@ -118,6 +118,7 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         **({"Hostname": container.hostname} if own and container.hostname else {}),
         **({"User": place.user} if server.framework else {}),
         "ExposedPorts": {port: {} for port in ports},
+        "Healthcheck": {"Test": ["NONE"]},  # pings are SageMaker's only one, whatever the image says
         "StopSignal": "SIGTERM",
         "StopTimeout": int(contract.STOP_GRACE),
         "HostConfig": host,

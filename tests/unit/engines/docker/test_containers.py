@@ -46,6 +46,7 @@ def test_an_image_is_started_with_the_one_argument_serve_and_its_entry_point_sta
     assert "User" not in created, "the image's"
     assert created["Hostname"] == "name0"
     assert (created["StopSignal"], created["StopTimeout"]) == ("SIGTERM", 30)
+    assert created["Healthcheck"] == {"Test": ["NONE"]}
 
 
 def test_a_container_has_its_folder_at_opt_ml_and_the_names_of_its_instance_on_its_loopback() -> None:
