@@ -280,15 +280,12 @@ class Both:
     async def _decide(self, launch: InstanceLaunch, position: int) -> tuple[Server, str]:
         """Return what a container runs, and a warning. Raises EngineError.
 
-        1. What the image and the settings say (engines/images.py).
-        2. But what runs already stays as it was decided, by whichever control. Of what Docker may run only Docker knows
-           that; a process of ours does not wait for it, also if a killed host has left its folder.
-        3. A process of hostler's container has its network: without one our server is Docker's, if that has its image.
+        1. What the image and the settings say (engines/images.py); but what runs already stays as it was decided.
+        2. Only what Docker may run waits for its word: a killed host has left the folders of processes, too.
         """
         container = launch.containers[position]
         choice = images.choose(container.image, self._settings, container.has_artifact)  # 1.
-        by_docker = choice.server is None or bool(choice.server.reference)
-        unheard = by_docker and not self._heard.is_set()
+        unheard = not self._heard.is_set() and (choice.server is None or _is_image(choice.server))
         if unheard and position in await asyncio.to_thread(self._rooms.strange, launch.id):  # 2.
             self._waiting.add(launch)
             await self._heard.wait()
@@ -300,7 +297,7 @@ class Both:
             return await self._by_image(launch, container, choice)
         if choice.server.command and self._settings.engine == "docker":
             raise EngineError(_OUTSIDE.format(image=container.image))
-        if self._inside and launch.isolated and choice.server.framework:  # 3.
+        if self._inside and launch.isolated and choice.server.framework:  # its process would have the network of ours
             with contextlib.suppress(EngineError):  # then the process engine says that it cannot be, and why
                 return await self._provided(launch, container, images.in_docker(choice.server, self._settings)), ""
         return await self._provided(launch, container, choice.server), ""
