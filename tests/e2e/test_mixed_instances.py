@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -14,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+import targets
+from botocore.exceptions import BotoCoreError, ClientError
 from callers import Caller
 from hop_endpoints import call_endpoint, create_endpoint, create_model, hop_names, hops, mapped_config, trace, variant
 from running import Hostler, eventually, hostler_up
 
 import docker_rig
 from hostler import contract
+from our_images import our_image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
 from docker_proxy import DockerProxy
 
 pytestmark = pytest.mark.docker
 
+XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
 FIFTEEN = [f"hop{number:02d}" for number in range(15)]
 PROCESSES = ("first", "third", "alone")  # hops that are commands
 
@@ -201,6 +205,53 @@ def test_while_docker_is_away_processes_come_and_go_and_what_it_runs_serves_on(
     for endpoint in (image, process):
         hostler.sm.delete_endpoint(EndpointName=endpoint)
     eventually(lambda: not left(hostler), 60, "nothing is left")
+
+
+@pytest.mark.slow
+def test_a_control_that_begins_without_docker_serves_processes_and_later_takes_over_what_docker_runs(
+    hostler: Hostler, proxy: DockerProxy
+) -> None:
+    deploy(hostler, "image-of-before", in_docker("image"))
+    deploy(hostler, "process-of-before", hops("alone"))
+    [name] = left(hostler)
+    began = docker_rig.docker("inspect", "--format", "{{.State.StartedAt}}", name)
+    with Calling(hostler, {"process-of-before": ["alone"]}) as calling:
+        proxy.leave()
+        try:
+            hostler.control.kill()
+            eventually(lambda: _creates(hostler, "process-of-after"), 60, "a process endpoint comes into service")
+            time.sleep(15)  # longer than the sweep of leftovers waits
+        finally:
+            proxy.come_back()
+        eventually(lambda: _answers(hostler, "image-of-before"), 60, "the image answers")
+    assert not calling.failed
+    assert left(hostler) == [name]
+    assert docker_rig.docker("inspect", "--format", "{{.State.StartedAt}}", name) == began, "it was not started anew"
+    for endpoint in ("image-of-before", "process-of-before", "process-of-after"):
+        hostler.sm.delete_endpoint(EndpointName=endpoint)
+    eventually(lambda: not left(hostler), 60, "nothing is left")
+
+
+def _creates(hostler: Hostler, name: str) -> bool:
+    """Whether an endpoint of a process could be created, now that control may have begun anew."""
+    with contextlib.suppress(BotoCoreError, ClientError):
+        deploy(hostler, name, hops("alone"))
+        return True
+    return name in _endpoints(hostler)
+
+
+@pytest.mark.slow
+def test_with_engine_docker_our_own_servers_run_in_their_image(tmp_path: Path) -> None:
+    ours = our_image("hostler-server")
+    settings = {"engine": "docker", "docker_host": docker_rig.address(), "server_image": ours, "startup_timeout": 60}
+    with hostler_up(tmp_path, **settings) as hostler:
+        hostler.put("m/7.tar.gz", targets.xgboost_target(7))
+        hostler.create_endpoint("m", image=XGBOOST)
+        assert targets.number(hostler.invoke("m", "7.tar.gz")) == 7
+        assert len(left(hostler)) == 1
+        assert not hostler.containers, "no process"
+        hostler.sm.delete_endpoint(EndpointName="m")
+        eventually(lambda: not left(hostler), 60, "nothing is left")
 
 
 OFTEN = (7,)  # the other calls of a start are slow tests
