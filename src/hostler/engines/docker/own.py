@@ -29,6 +29,7 @@ EMPTY = "localhost/hostler-relay"  # the image without any file; in no registry
 _SYSTEM = ("/usr", "/lib", "/lib64", "/nix/store")  # where Python's libraries may be, besides its own folder
 _LOG = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}}
 _NOT_FOUND = 404
+_RESTARTS = 5  # in a row
 _FOLDER = "/folder"  # of the remover: where the folder is mounted in which it removes others
 _REMOVE = "import shutil, sys\nfor path in sys.argv[1:]: shutil.rmtree(path)"
 
@@ -41,10 +42,11 @@ def relay_name(house: House, instance: str) -> str:
 def relay_body(site: Site, house: House, instance: str, network: str, sockets: Path, ports: Mapping[int, int]) -> Body:
     """Return how the relay of an instance is created. `sockets`: the folder for them; `ports`: by position.
 
-    It has hostler's user, so that hostler can use its sockets, and no rights.
+    It has hostler's user, so that hostler can use its sockets, and no rights. If it is killed, Docker starts it again.
     """
     words = [SOCKETS, *(f"{position}={port}" for position, port in ports.items())]
     created = _body(site, [relay.__file__, *words], network, [f"{site.source(sockets)}:{SOCKETS}"])
+    created["HostConfig"]["RestartPolicy"] = {"Name": "on-failure", "MaximumRetryCount": _RESTARTS}
     return created | {"User": site.user, "Labels": {**house.labels, INSTANCE: instance}}
 
 

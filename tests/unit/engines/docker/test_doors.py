@@ -89,6 +89,7 @@ def test_on_dockers_machine_the_relay_runs_its_python_read_only_in_an_image_with
     assert all(folder.endswith(":ro") for folder in folders)
     assert body["Entrypoint"][-2:] == ["/sockets", "0=8080"]
     assert body["HostConfig"]["CapDrop"] == ["ALL"]
+    assert body["HostConfig"]["RestartPolicy"]["Name"] == "on-failure"
     assert body["Labels"]["hostler.instance"] == "i.1"
     assert msgspec.json.encode(body)
 
