@@ -45,19 +45,19 @@ def relay_body(site: Site, house: House, instance: str, network: str, sockets: P
     It has hostler's user, so that hostler can use its sockets, and no rights. If it is killed, Docker starts it again.
     """
     words = [SOCKETS, *(f"{position}={port}" for position, port in ports.items())]
-    created = _body(site, [relay.__file__, *words], network, [f"{site.source(sockets)}:{SOCKETS}"])
-    created["HostConfig"]["RestartPolicy"] = {"Name": "on-failure", "MaximumRetryCount": _RESTARTS}
+    again = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": _RESTARTS}}
+    created = _body(site, [relay.__file__, *words], network, [f"{site.source(sockets)}:{SOCKETS}"], again)
     return created | {"User": site.user, "Labels": {**house.labels, INSTANCE: instance}}
 
 
 def remover_body(site: Site, house: House, folder: Path, names: Sequence[str]) -> Body:
     """Return how a container is created that removes these folders in `folder`, whoever owns what is in them."""
     words = ["-c", _REMOVE, *(f"{_FOLDER}/{name}" for name in names)]
-    created = _body(site, words, "none", [f"{site.source(folder)}:{_FOLDER}"], ("DAC_OVERRIDE", "FOWNER"))
+    created = _body(site, words, "none", [f"{site.source(folder)}:{_FOLDER}"], {"CapAdd": ["DAC_OVERRIDE", "FOWNER"]})
     return created | {"User": "0:0", "Labels": {**house.labels}}
 
 
-def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str], rights: Sequence[str] = ()) -> Body:
+def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str], more: Body) -> Body:
     return {
         "Image": site.image or EMPTY,
         "Entrypoint": [os.path.realpath(sys.executable), "-I", "-S", *words],
@@ -68,12 +68,13 @@ def _body(site: Site, words: Sequence[str], network: str, binds: Sequence[str], 
             "Binds": [*binds, *([] if site.container else _python())],
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
-            "CapAdd": [*rights],
             # SELinux would keep a container from this machine's programs; it has no others.
             "SecurityOpt": ["no-new-privileges", *([] if site.container else ["label=disable"])],
             "Init": True,
             "LogConfig": _LOG,
+            **more,
         },
+        "Healthcheck": {"Test": ["NONE"]},  # that of hostler's own image asks for hostler
     }
 
 
