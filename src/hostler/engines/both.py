@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
@@ -98,7 +99,6 @@ class Both:
         self._heard = asyncio.Event()  # Docker has said what it runs, or runs nothing
         self._listed: float | None = None  # when a list was wanted first
         self._waiting = _Waiting()
-        self._warned: set[str] = set()
         self._change = asyncio.Event()
         self._list = LastList(self._open, self._change.set)
         if not self._used:
@@ -322,9 +322,7 @@ class Both:
         if choice.fallback is None:
             raise type(why)(f"{why} {choice.refusal}")
         warning = f"{why} hostler's own server runs its model data instead."
-        if warning not in self._warned:
-            self._warned.add(warning)
-            logger.warning("%s", warning)
+        _warn_once(warning)
         return await self._provided(launch, container, choice.fallback), warning
 
     async def _provided(self, launch: InstanceLaunch, container: ContainerLaunch, server: Server) -> Server:
@@ -335,6 +333,11 @@ class Both:
             await _had(await self._open(), server, log.say)
             log.ended()
         return server
+
+
+@functools.cache
+def _warn_once(warning: str) -> None:
+    logger.warning("%s", warning)
 
 
 async def _had(docker: ImageEngine, server: Server, say: Callable[[str], None]) -> None:
