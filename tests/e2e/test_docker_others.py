@@ -208,6 +208,7 @@ def test_a_temporary_hostler_leaves_nothing_when_the_process_ends_with_which_it_
     assert not list(tmp_path.glob("hostler-*"))
 
 
+@pytest.mark.slow
 def test_two_hostlers_on_one_docker_with_the_same_endpoint_do_not_touch_each_others_containers(
     own: Dockerd, tmp_path: Path
 ) -> None:

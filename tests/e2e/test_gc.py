@@ -133,5 +133,12 @@ def test_without_docker_it_fails_with_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_what_a_stranger_writes_into_a_label_does_nothing_to_the_terminal(own: Dockerd) -> None:
+    create(own, "theirs", {"hostler.house": "\x1b[2J", "hostler.data": "/\x07data"})
+    done = gc(own)
+    assert (done.exit_code, "\x1b" in done.stdout, "\x07" in done.stdout) == (0, False, False)
+    assert own.containers() == ["theirs"]
+
+
 def test_data_and_house_exclude_each_other() -> None:
     assert RUNNER.invoke(main, ["gc", "--data", "/x", "--house", "y"]).exit_code == 2

@@ -14,6 +14,7 @@ import click
 from hostler.cli.options import Failure, json_option, resolve
 from hostler.errors import EngineError, UserError
 from hostler.settings import Settings
+from hostler.text import printable
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -46,9 +47,9 @@ def gc(data: str | None, house: str | None, dry_run: bool, as_json: bool) -> Non
         click.echo(json.dumps({"removed": collection.removed, "kept": collection.kept}, indent=2))
     else:
         for line in collection.lines():
-            click.echo(line)
+            click.echo(printable(line))  # labels may be anybody's
     for failure in collection.failures:
-        click.echo(f"hostler: {failure}", err=True)
+        click.echo(printable(f"hostler: {failure}"), err=True)
     sys.exit(int(bool(collection.failures)))
 
 
