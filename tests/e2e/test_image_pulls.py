@@ -112,7 +112,9 @@ async def test_a_pull_is_seen_by_people_and_what_runs_then_by_its_digest(shop: R
             said = await asyncio.to_thread(log_of, hostler, "e")
             assert f"hostler: pulling {image}:1: 0 %" in said
             assert f"hostler: pulled {image}:1" in said
+            assert f"hostler: Docker runs {image}:1 ({image}@{digest})" in said
             assert f"hostler.images pulled {image}:1" in hostler.output.read_text()
+            assert f".0: Docker runs {image}:1 ({image}@{digest})" in hostler.output.read_text()
 
 
 async def test_a_pull_ends_with_the_endpoint_that_wants_it_and_serves_two_that_do(

@@ -15,6 +15,7 @@ import msgspec
 
 from hostler import contract, failures
 from hostler.engines.engine import Autopsy
+from hostler.engines.log_files import OWN_LINE
 from hostler.engines.rooms import Room
 from hostler.failures import Failure
 from hostler.text import hide_folders, printable
@@ -23,7 +24,10 @@ _HEAD = 256  # bytes at the begin of a program in which the system looks for an 
 
 
 def examine(room: Room, log: str, data: Path) -> Autopsy:
-    """Read what a container has left in its room. `log`: the end of its output. `data`: the data folder."""
+    """Read what a container has left in its room. `log`: the end of its output. `data`: the data folder.
+
+    Lines of hostler's own in the output are left out: no container's failure is explained by them.
+    """
     command = room.server.command
     hidden = private_folders(data)
 
@@ -32,7 +36,7 @@ def examine(room: Room, log: str, data: Path) -> Autopsy:
 
     program, interpreter = _program(command)
     return Autopsy(
-        log=show(log),
+        log=show("".join(line for line in log.splitlines(keepends=True) if not line.startswith(OWN_LINE))),
         failure=_shown_failure(failures.read(room.folder), show),
         program=program,
         interpreter=interpreter,

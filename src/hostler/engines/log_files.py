@@ -27,6 +27,7 @@ from hostler.engines.log_stream import LogStream
 
 log = logging.getLogger("hostler.logs")
 
+OWN_LINE = "hostler: "  # a line of hostler's own in a container's output begins so
 KEPT = 20  # ended instances of an endpoint whose logs are kept
 DELETED_KEPT = 100  # deleted endpoints whose logs are kept
 DELETED_BYTES = 2**30  # of the logs of deleted endpoints
@@ -162,7 +163,7 @@ class LogFiles:
         """Add a line of hostler's own to a container's output, also before it starts, if there is room on the disk."""
         starts_later = stream not in self._open
         with contextlib.suppress(OSError), self.open(stream).open("a") as file:
-            file.write(f"hostler: {line}\n")
+            file.write(f"{OWN_LINE}{line}\n")
         if starts_later:
             self.close(stream)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hostler.engines.autopsy import presentable
+from hostler.engines.autopsy import examine, presentable
+from hostler.engines.images import Server
+from hostler.engines.rooms import Room
 
 FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 
@@ -34,3 +36,9 @@ FOLDER = Path("/home/me/.hostler/containers/1.1.0.0.0")
 )
 def test_a_log_shows_none_of_this_machines_private_folders(text: str, shown: str) -> None:
     assert presentable(text, FOLDER, ["/home/me", "/"], ["/home/me/bin/prog", "--x"]) == shown
+
+
+def test_lines_of_hostlers_own_explain_no_failure(tmp_path: Path) -> None:
+    room = Room("i.0", tmp_path, "log", Server(reference="it:1"), None)  # type: ignore[arg-type]
+    log = "hostler: pulled it:1\nfirst\nhostler: Docker runs it:1\nlast, of hostler: odd\n"
+    assert examine(room, log, tmp_path).log == "first\nlast, of hostler: odd"

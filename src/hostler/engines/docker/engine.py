@@ -7,8 +7,9 @@ must know of it. The first container of an instance has a place in the network, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import aiodocker
 
@@ -32,6 +33,8 @@ from hostler.engines.docker.starter import Starter
 from hostler.engines.engine import Autopsy, InstanceLaunch, InstanceReport, Size
 from hostler.engines.rooms import Room, Rooms
 from hostler.errors import EngineError
+
+logger = logging.getLogger("hostler.engine")
 
 
 class DockerEngine:
@@ -76,11 +79,11 @@ class DockerEngine:
         servers = [each.server or images.resolve(each.image, settings, each.has_artifact) for each in launch.containers]
         own = [position for position, server in enumerate(servers) if _mine(server)]
         new = [position for position in own if position not in self._rooms.of(launch.id)]
-        warnings = await all_of(_lacks(self._images, launch, n, servers[n], strict) for n in new)
+        said = await all_of(_lines(self._images, launch, n, servers[n], strict) for n in new)
         rooms = await self._rooms.prepare(launch, own)
-        for position, warning in zip(new, warnings, strict=True):
-            if warning:
-                await asyncio.to_thread(self._rooms.logs.say, launch.containers[position].log, warning)
+        for position, lines in zip(new, said, strict=True):
+            for line in lines:
+                await asyncio.to_thread(self._rooms.logs.say, launch.containers[position].log, line)
         for room in rooms:
             room.storage.shown = BASE_DIR
         return tuple(room.storage for room in rooms)
@@ -236,10 +239,18 @@ def _mine(server: images.Server) -> bool:
     return bool(server.reference)
 
 
-async def _lacks(found: Images, launch: InstanceLaunch, position: int, server: images.Server, strict: bool) -> str:
-    """Return a warning of the labels that a user's image lacks. Raises EngineError if `strict`."""
-    image = None if server.framework else await found.present(server.reference)
-    if image is None:
-        return ""
+async def _lines(
+    found: Images, launch: InstanceLaunch, position: int, server: images.Server, strict: bool
+) -> Sequence[str]:
+    """Return lines for a container's log: which image runs, and which labels a user's lacks.
+
+    Raises EngineError if one lacks a label and that is `strict`.
+    """
+    if (image := await found.present(server.reference)) is None:
+        return ()
+    logger.info("%s.%d: Docker runs %s", launch.id, position, runs := f"{server.reference} ({image.resolved})")
+    if server.framework:
+        return (f"Docker runs {runs}",)
     container, alone = launch.containers[position], len(launch.containers) == 1
-    return labels.check(container.image, image.labels, multi_model=container.multi_model, alone=alone, strict=strict)
+    lacks = labels.check(container.image, image.labels, multi_model=container.multi_model, alone=alone, strict=strict)
+    return (f"Docker runs {runs}", *filter(None, (lacks,)))
