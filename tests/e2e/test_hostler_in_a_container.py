@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import tempfile
 import urllib.request
 import uuid
@@ -108,14 +107,17 @@ def boxed() -> Iterator[Callable[..., Boxed]]:
 
 @pytest.fixture(params=["a volume", "a folder"])
 def mounted(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
-    """Flags for hostler's data: a named volume, or a folder of the machine and the user who owns it."""
+    """Flags for hostler's data: a named volume, or a folder of the machine and the user who owns it.
+
+    A test has it before `boxed`, so that it goes after the containers that use it.
+    """
     if request.param == "a folder":
         with tempfile.TemporaryDirectory(prefix="hostler-test-", dir="/var/tmp", ignore_cleanup_errors=True) as folder:
             yield (f"--volume={folder}:{DATA}", f"--user={os.getuid()}:{os.getgid()}")
         return
     name = f"hostler-test-{uuid.uuid4().hex[:8]}"
     yield (f"--volume={name}:{DATA}",)
-    subprocess.run(["docker", "--host", docker_rig.address(), "volume", "rm", name], capture_output=True, check=False)
+    docker("volume", "rm", name)
 
 
 def group() -> str:
@@ -124,7 +126,7 @@ def group() -> str:
 
 
 def test_images_run_beside_hostlers_container_and_nothing_of_them_is_left(
-    boxed: Callable[..., Boxed], mounted: tuple[str, ...]
+    mounted: tuple[str, ...], boxed: Callable[..., Boxed]
 ) -> None:
     hardened = (
         "--hostname=another",
@@ -167,7 +169,7 @@ def _quietly(hostler: Boxed, name: str) -> bytes:
 
 
 def test_a_script_that_must_have_no_network_runs_in_hostler_server_beside_it(
-    boxed: Callable[..., Boxed], mounted: tuple[str, ...]
+    mounted: tuple[str, ...], boxed: Callable[..., Boxed]
 ) -> None:
     hostler = boxed(WITH_SOCKET, group(), *mounted, f"--env=HOSTLER_SERVER_IMAGE={our_image('hostler-server')}")
     data = archive({"code/inference.py": SCRIPT.read_bytes()})
