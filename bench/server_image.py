@@ -97,7 +97,11 @@ def main() -> None:
     found: dict[str, list[Figures]] = {image.name: [] for image in images}
     for number in range(given.rounds):
         for image in images if number % 2 == 0 else images[::-1]:
-            found[image.name].append(_measure(image, given.seconds))
+            try:
+                found[image.name].append(_measure(image, given.seconds))
+            except Exception as error:
+                error.add_note(f"measured: {image.name}")
+                raise
     head = ["", "start s", "cold ms", "MiB a target", "calls/s", "p99 ms", "CPU µs a call", "MB above base"]
     rows = [head]
     for image in images:
