@@ -91,9 +91,10 @@ def image(name: str, host: str = "") -> str:
     context = _context(IMAGES / name)
     parent = base(host)
     tag = f"hostler-test/{name}:{_digest(parent.encode(), context)}"
-    with locked():
-        if not _has(tag, host):
-            _build(tag, context, parent, host)
+    if not _has(tag, host):
+        with locked():
+            if not _has(tag, host):
+                _build(tag, context, parent, host)
     return tag
 
 
@@ -101,15 +102,20 @@ def base(host: str = "") -> str:
     """Make the base, if it is not there, and return its tag."""
     debian = os.environ.get("HOSTLER_TEST_BASE", "")
     tag = f"hostler-test/base:{_digest((debian or _debian_tag()).encode(), LOCK.read_bytes(), _PIP.encode())}"
-    with locked():
-        if not _has(tag, host):
-            parent = _pulled(debian, host) if debian else _debian(host)
-            with tempfile.TemporaryDirectory() as folder:
-                _make_wheels(Path(folder) / "wheels")
-                (Path(folder) / "Dockerfile").write_text(_DOCKERFILE)
-                (Path(folder) / "pip.conf").write_text(_PIP)
-                _build(tag, _packed([(Path(folder), "")]), parent, host)
+    if not _has(tag, host):
+        with locked():
+            if not _has(tag, host):
+                _make_base(tag, debian, host)
     return tag
+
+
+def _make_base(tag: str, debian: str, host: str) -> None:
+    parent = _pulled(debian, host) if debian else _debian(host)
+    with tempfile.TemporaryDirectory() as folder:
+        _make_wheels(Path(folder) / "wheels")
+        (Path(folder) / "Dockerfile").write_text(_DOCKERFILE)
+        (Path(folder) / "pip.conf").write_text(_PIP)
+        _build(tag, _packed([(Path(folder), "")]), parent, host)
 
 
 # --- Debian -----------------------------------------------------------------------------------------------------------
@@ -211,7 +217,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Let one process of this user at a time look and build."""
+    """Let one process of this user at a time build."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
