@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from stages import DockerStage, exited, playing, seen, started
 
+import deep_folder
 import docker_rig
 from hostler.engines.docker.engine import DockerEngine
 from hostler.engines.docker.house import open_house
@@ -213,6 +214,7 @@ async def test_what_another_user_has_left_is_removed_by_a_container_of_hostlers_
     stage = make()
     (stage.data / "containers" / "left.0" / "theirs").mkdir(parents=True)
     (stage.data / "containers" / "left.0" / "theirs" / "file").touch()
+    deep_folder.make(stage.data / "containers" / "left.0" / "deep")
     (stage.data / "containers" / "kept.0").mkdir()
     engine = stage.engine()
     remover = Remover(engine._docker, open_house(stage.data), Site(user="0:0"))

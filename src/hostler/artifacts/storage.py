@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from hostler import contract, names
+from hostler import contract, folders, names
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import Fetched
 from hostler.core.endpoints.resources import DataForm
@@ -364,7 +364,7 @@ def _remove(path: Path) -> None:
     if path.is_symlink():
         path.unlink()
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        folders.remove(path)
 
 
 def _open_to_all(folder: Path) -> None:

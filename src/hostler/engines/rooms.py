@@ -6,12 +6,11 @@ The engines that run containers here share it. It does not know how a container 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler import contract
+from hostler import contract, folders
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.storage import LocalStorage, in_thread
 from hostler.engines import canned_answers, images
@@ -107,7 +106,7 @@ class Rooms:
         kept = {*known, *self._rooms}
         left = [path for path in self._folder.glob("*") if path.name.rpartition(".")[0] not in kept]
         for path in left:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await asyncio.to_thread(folders.remove, path)
         return tuple(path.name for path in left)
 
     def _room(self, instance: str, position: int, server: images.Server, log: str) -> Room:
@@ -131,11 +130,11 @@ class Rooms:
         """Remove the folders of an instance but for these, also of containers that an earlier control did not start."""
         for path in self._folder.glob("*"):
             if path.name.rpartition(".")[0] == instance and path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+                folders.remove(path)
 
     def _make(self, room: Room, container: ContainerLaunch) -> None:
         """Make the folder anew, empty: an attempt that control did not finish may have left files in it."""
-        shutil.rmtree(room.folder, ignore_errors=True)
+        folders.remove(room.folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         room.folder.mkdir(mode=0o700)
         models = room.folder / (contract.MODELS_DIR if container.multi_model else contract.MODEL_DIR)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hostler import folders
 from hostler.engines.docker import house
 from hostler.errors import UserError
 from hostler.settings import Settings, restore
@@ -61,12 +62,12 @@ def temporary(parent: Path | None = None) -> Iterator[Path]:
     for old in parent.glob(f"{_TEMPORARY}*"):
         if _abandoned(old):
             clear_stale(old)
-            shutil.rmtree(old, ignore_errors=True)
+            folders.remove(old)
     folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
 
 
 def _abandoned(data: Path) -> bool:
@@ -93,7 +94,7 @@ def clear_stale(data: Path) -> bool:
     if run is not None and run.name.startswith(_PREFIX) and run.is_absolute() and not run.is_symlink():
         shutil.rmtree(run, ignore_errors=True)
     if not house.exists(data):
-        shutil.rmtree(data / "containers", ignore_errors=True)
+        folders.remove(data / "containers")
     record.unlink(missing_ok=True)
     (data / "url").unlink(missing_ok=True)
     return run is not None
