@@ -7,6 +7,7 @@
     <folder>/.removed/<name>            what hostler's user must not remove
     <folder>/.placed/<name>             the artifact that was placed there: kept after a target was discarded, so that
                                         the same version comes back as long as it is on disk (§6.7)
+    <folder>-<hash>                     a copy that is being made, until it is moved to its place
 
 A target that certainly runs no user's code needs no folder: our own servers are shown where it lies in the cache. One
 that may run some gets a symbolic link there, which stays when the target leaves. A third party's container, which may
@@ -18,16 +19,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from hostler import contract, folders, names
+from hostler import contract, folders
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import Fetched
 from hostler.core.endpoints.resources import DataForm
@@ -233,48 +236,75 @@ class LocalStorage:
             self._cache.release(placed.id)
 
     def _put(self, name: str, note: _Note, shared: Path, path: str, shape: str) -> None:
-        """Write the note, then the link or copy: whatever is in place has its note."""
-        folder, _, last = path.rpartition("/")
-        destination = (self._resolve(folder) if folder else self._folder) / last
-        notes = self._resolve(_NOTES)
-        notes.mkdir(exist_ok=True)
-        draft = notes / f"{name}.new"
-        draft.unlink(missing_ok=True)
-        with draft.open("xb") as file:  # never writes through a link
-            file.write(msgspec.json.encode(note))
-        draft.replace(notes / name)
+        """Write the note, then the link or copy: whatever is in place has its note.
+
+        A copy is made where no container sees it, and moved to its place when it is whole.
+        """
+        with self._within(_NOTES) as notes:
+            draft = f"{name}.new"
+            _unlink(draft, notes)
+            with open(draft, "xb", opener=partial(os.open, mode=0o666, dir_fd=notes)) as file:
+                file.write(msgspec.json.encode(note))
+            os.replace(draft, name, src_dir_fd=notes, dst_dir_fd=notes)
         self._notes[name] = note
         if shape == "shared":
             return
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        self._clear(destination)
+        folder, _, last = path.rpartition("/")
         if shape == "link":
-            destination.symlink_to(shared)
-        else:
-            unfinished = destination.with_name(f".{destination.name}.new")
-            self._clear(unfinished)
+            with self._within(folder) as within:
+                self._clear(last, within)
+                os.symlink(shared, last, dir_fd=within)
+            return
+        unfinished = self._folder.with_name(f"{self._folder.name}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
             shutil.copytree(shared, unfinished, copy_function=_copy_file)
             if self._any_user:
                 _open_to_all(unfinished)
-                with contextlib.suppress(PermissionError):  # the container made it
-                    os.chmod(destination.parent, 0o777)
-            unfinished.rename(destination)
+            with self._within(folder) as within:
+                self._clear(last, within)
+                if self._any_user:
+                    with contextlib.suppress(PermissionError):  # the container made it
+                        os.fchmod(within, 0o777)
+                os.rename(unfinished, last, dst_dir_fd=within)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _remove(self, model_id: str, note: bool, folder: bool) -> None:
         if note:
             self._notes.pop(model_id, None)
-            (self._resolve(_NOTES) / model_id).unlink(missing_ok=True)
+            with self._within(_NOTES) as notes:
+                _unlink(model_id, notes)
         if folder:
-            self._clear(self._resolve(contract.MODELS_DIR) / model_id)
+            with self._within(contract.MODELS_DIR) as models:
+                self._clear(model_id, models)
 
-    def _clear(self, path: Path) -> None:
+    def _clear(self, name: str, within: int) -> None:
         """Remove a folder or link. What another user has left in it is put aside, and removed with the room."""
-        _remove(path)
-        if self._any_user and path.is_dir():
-            aside = self._folder / _ASIDE
-            aside.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):
-                path.rename(aside / secrets.token_hex(8))
+        folders.remove(Path(f"/proc/{os.getpid()}/fd/{within}", name))
+        with contextlib.suppress(OSError):  # it was no link
+            os.unlink(name, dir_fd=within)
+        if self._any_user and os.access(name, os.F_OK, dir_fd=within, follow_symlinks=False):
+            with contextlib.suppress(OSError, StorageUnavailable), self._within(_ASIDE) as aside:
+                os.rename(name, secrets.token_hex(8), src_dir_fd=within, dst_dir_fd=aside)
+
+    @contextlib.contextmanager
+    def _within(self, path: str) -> Iterator[int]:
+        """Open a folder below ours, made if it is not there.
+
+        No link is followed, and none that comes later leads elsewhere: whatever a container puts there, we write only
+        below our folder. Raises StorageUnavailable for a link, or what else is no folder.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(_open_folder(self._folder))
+            for name in filter(None, path.split("/")):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=folder)
+                try:
+                    folder = stack.enter_context(_open_folder(name, folder))
+                except NotADirectoryError:
+                    raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
+            yield folder
 
     # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
     # times as much.
@@ -301,7 +331,8 @@ class LocalStorage:
     def _known_copies(self) -> dict[str, Placed]:
         """Return the targets whose copy is there; remove any other folder of a model."""
         try:
-            model_ids = [path.name for path in self._resolve(contract.MODELS_DIR).iterdir()]
+            with self._within(contract.MODELS_DIR) as models:
+                model_ids = os.listdir(models)
         except (OSError, StorageUnavailable):
             return {}
         placed: dict[str, Placed] = {}
@@ -326,13 +357,6 @@ class LocalStorage:
                 shown = str(fetched.path) if shape == "shared" else f"{self.shown}/{_target_path(model_id)}"
                 placed[model_id] = self._placed(model_id, note, shown)
         return placed
-
-    def _resolve(self, *parts: str) -> Path:
-        """Return a path in the folder. Whatever links a container puts there, we never write elsewhere."""
-        try:
-            return names.resolve(self._folder, "/".join(parts))
-        except (names.UnsafeName, OSError, RuntimeError):  # RuntimeError: links in a circle
-            raise StorageUnavailable("The container has put a link in the place of a folder of ours.") from None
 
     def _read_notes(self) -> dict[str, _Note]:
         """Read all notes that can be read, whatever a container has put beside them."""
@@ -360,11 +384,9 @@ def _open_folder(folder: Path | str, within: int | None = None) -> Iterator[int]
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    else:
-        folders.remove(path)
+def _unlink(name: str, within: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=within)
 
 
 def _open_to_all(folder: Path) -> None:

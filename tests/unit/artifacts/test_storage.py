@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -318,6 +320,7 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
             container = storage(setup, copy=copy)
             link = tmp_path / "container" / part
             link.parent.mkdir(exist_ok=True)
+            shutil.rmtree(link, ignore_errors=True)
             link.symlink_to(victim)
             with pytest.raises(StorageUnavailable):
                 await container.fetch(ID, "m", "bucket", "m")
@@ -330,6 +333,48 @@ async def test_a_container_cannot_make_us_write_outside_its_folder(tmp_path: Pat
     placed = await container.fetch(ID, "m", "bucket", "m")  # the link itself is replaced
     assert not shown(placed).is_symlink()
     assert list(victim.iterdir()) == []
+
+
+SWAPS = """
+import os, sys
+model, aside, victim = sys.argv[1:]
+print("begins", flush=True)
+for turn in range(1 << 62):
+    try:
+        inside = [f"{model}/{name}" for name in os.listdir(model)]
+        for number, path in enumerate([model] if turn % 1000 == 0 else inside):
+            os.rename(path, f"{aside}/{turn}.{number}")
+            os.symlink(victim, path)
+        if turn % 1000 == 1:
+            os.unlink(model)
+    except OSError:
+        pass
+"""
+
+
+async def test_a_container_that_puts_links_while_a_copy_is_made_cannot_make_us_write_outside_its_folder(
+    tmp_path: Path,
+) -> None:
+    setup = ArtifactSetup(tmp_path)
+    setup.put("m", **{f"folder/{number}": b"m" for number in range(90)})
+    folder, victim = tmp_path / "container", tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (folder / "models").mkdir(parents=True)
+    (folder / "aside").mkdir()
+    words = ["-c", SWAPS, str(folder / "models" / ID), str(folder / "aside"), str(victim)]
+    container = LocalStorage(folder, setup.cache, copy=True, any_user=True)
+    swapping = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert swapping.stdout
+        await swapping.stdout.readline()
+        for _ in range(30):
+            with contextlib.suppress(StorageUnavailable):
+                await container.fetch(ID, "m", "bucket", "m")
+            assert (victim.stat().st_mode & 0o777, os.listdir(victim)) == (0o700, [])
+    finally:
+        swapping.kill()
+        await swapping.wait()
+    assert [name for name in os.listdir(tmp_path) if name.startswith("container")] == ["container"]
 
 
 async def test_a_tampered_note_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
