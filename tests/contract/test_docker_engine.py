@@ -202,7 +202,8 @@ def test_a_server_of_hostlers_reads_the_shared_artifacts_and_writes_to_its_folde
         report = await engine.start("ours")
         assert report.containers[0].ours
         await says(engine, "ours", 0, f"\n{os.geteuid()}\n")
-        lines = (await engine.logs("ours", 0, 1000)).splitlines()
+        ran, *lines = (await engine.logs("ours", 0, 1000)).splitlines()
+        assert ran.startswith("hostler: Docker runs ")
         assert lines == ["writes /tmp", "writes /opt/ml", "model", f"{os.geteuid()}"]
 
     playing(stage, play)
@@ -270,7 +271,9 @@ def test_the_log_has_every_byte_once_whatever_ends_meanwhile(make: Callable[...,
         engine = stage.engine()
         await exited(engine, "talks", 0)
         await engine.stop("talks", 0)
-        assert sorted(path.read_bytes().split(b"\n")) == sorted(expected.split(b"\n"))
+        ran, _, written = path.read_bytes().partition(b"\n")
+        assert ran.startswith(b"hostler: Docker runs ")
+        assert sorted(written.split(b"\n")) == sorted(expected.split(b"\n"))
         assert not path.with_suffix(".mark").exists()
 
     playing(stage, play)

@@ -84,6 +84,28 @@ def _from(begin: str, times: Sequence[str]) -> int:
     return len(times) if min(times) >= begin else sum(time >= begin for time in times)
 
 
+class Unread:
+    """Leaves out of a stream of entries from `since` on what an earlier one has brought. `size`: of the file."""
+
+    def __init__(self, mark: Mark, size: int) -> None:
+        self._mark = mark
+        self._skipped = mark.count  # entries that are to be skipped, as they were written before the mark
+        self._cut = max(0, size - mark.size)  # bytes that are to be skipped, as they were written after the mark
+        self._begun = False
+
+    def take(self, times: Sequence[str], outputs: Sequence[bytes]) -> tuple[Sequence[str], bytes, int]:
+        """Return the times and the output of the next entries that the mark does not count, and how much to cut off."""
+        if not self._begun and self._mark.is_lost(times[0]):
+            self._skipped = self._cut = 0
+        self._begun = True
+        skipped = min(self._skipped, len(times))
+        self._skipped -= skipped
+        new = b"".join(outputs[skipped:])
+        cut = min(self._cut, len(new))
+        self._cut -= cut
+        return times[skipped:], new, cut
+
+
 class Entries:
     """Cuts a stream into entries."""
 
@@ -131,8 +153,6 @@ class Follower:
         self._turn = turn
         self._marked = 0.0
         self._mark = self._read_mark()
-        self._skipped = 0  # entries that are to be skipped, as they were written before the mark
-        self._cut = 0  # bytes that are to be skipped, as they were written after the mark
         self._last = ""  # time of the last entry that was written
         self._written = asyncio.Event()
         self._url = f"containers/{container}/logs"
@@ -184,17 +204,16 @@ class Follower:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _read(self) -> None:
-        mark, entries = self._mark, Entries()
-        self._skipped, self._cut = mark.count, max(0, self._path.stat().st_size - mark.size)
-        parameters = {**_OUTPUT, "follow": "1", "since": parameter(mark.since)}
+        entries, unread = Entries(), Unread(self._mark, self._path.stat().st_size)
+        parameters = {**_OUTPUT, "follow": "1", "since": parameter(self._mark.since)}
         async with stream(self._docker, self._url, parameters) as output:
             while data := await output.readany():
                 if len(data) < _MANY:
-                    self._write(entries, data)
+                    self._write(entries, unread, data)
                     self._written.set()
                     continue
                 async with self._turn:
-                    took = await in_thread(self._timed_write, entries, data)
+                    took = await in_thread(self._timed_write, entries, unread, data)
                     self._written.set()
                     await asyncio.sleep(_REST * took)
         self._save()
@@ -203,27 +222,21 @@ class Follower:
         container = self._docker.containers.container(self._container)
         return read(await ask(container.show()), Inspected).state.running
 
-    def _timed_write(self, entries: Entries, data: bytes) -> float:
+    def _timed_write(self, entries: Entries, unread: Unread, data: bytes) -> float:
         """Do the same; return the seconds of processor time that it took."""
         begun = time.thread_time()
-        self._write(entries, data)
+        self._write(entries, unread, data)
         return time.thread_time() - begun
 
-    def _write(self, entries: Entries, data: bytes) -> None:
+    def _write(self, entries: Entries, unread: Unread, data: bytes) -> None:
         times, outputs = entries.feed(data)
         if not times:
             return
-        if self._skipped and self._mark.is_lost(times[0]):
-            self._skipped = self._cut = 0
-        skipped = min(self._skipped, len(times))
-        self._skipped -= skipped
-        if skipped < len(times):
-            new = b"".join(outputs[skipped:])
-            cut = min(self._cut, len(new))
-            self._cut -= cut
+        added, new, cut = unread.take(times, outputs)
+        if added:
             with open(self._path, "ab") as file:
                 file.write(new[cut:])
-            self._mark.add(times[skipped:], len(new))
+            self._mark.add(added, len(new))
         self._last = max(self._last, *times)
         if time.monotonic() - self._marked > _PERIOD:
             self._save()
