@@ -385,6 +385,20 @@ MISTAKES = {
         " image for this machine's processor; a script begins with a line such as #!/bin/sh. Its last lines: [FATAL"
         " tini (8)] exec /opt/run failed: Exec format error",
     ),
+    "an entry point that does not take the argument": (
+        image(exit=2, log="gunicorn: error: unrecognized arguments: serve"),
+        "The container exited with code 2 before it answered a ping. Its entry point does not take the argument serve."
+        " SageMaker, and so hostler, starts an image with the one argument serve: it needs a program of that name on"
+        " its PATH, or an ENTRYPOINT that takes the argument. Its last lines: gunicorn: error: unrecognized arguments:"
+        " serve",
+    ),
+    "an image that wants the port of another container": (
+        image(exit=3, port=8081, log="ERROR: [Errno 98] bind on ('0.0.0.0', 8080): address already in use"),
+        "The container exited with code 3 before it answered a ping. A port that it wanted is taken. Here it shares its"
+        " instance's ports with others: let it bind SAGEMAKER_BIND_TO_PORT, and for its own use ports in"
+        " SAGEMAKER_SAFE_PORT_RANGE alone. Its last lines: ERROR: [Errno 98] bind on ('0.0.0.0', 8080): address already"
+        " in use",
+    ),
     "an image for another machine": (
         image(exit=2, log="/serve: 1: Syntax error", platform="linux/arm64", machine="linux/amd64"),
         "The container exited with code 2 before it answered a ping. Its image is for linux/arm64, and Docker's machine"
@@ -557,6 +571,30 @@ REWORDED = [
     for code in Code
     for message in ("it is so", "the artifact holds no x", "pip install 'hostler[torch]'", "SAGEMAKER_PROGRAM names it")
 ]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "server.py: error: unrecognized arguments: serve",
+        "Error: Got unexpected extra argument (serve)",
+        "Error: No such command 'serve'.",
+        'Error: unknown command "serve" for "app"',
+        "python3: can't open file '/app/serve': [Errno 2] No such file or directory",
+        "sh: 0: cannot open serve: No such file",
+        "Error: Cannot find module '/app/serve'",
+    ],
+)
+def test_whoever_refuses_the_argument_of_an_image_is_understood(log: str) -> None:
+    assert " Its entry point does not take the argument serve. " in failure_reason.unhealthy(
+        "v", [image(exit=2, log=log)]
+    )
+    assert "entry point" not in failure_reason.unhealthy("v", [image(exit=2, log=log, served=True)])
+
+
+@pytest.mark.parametrize("log", ["unknown device, which cannot serve it", "cannot find serve.yaml", "no such server"])
+def test_other_words_with_serve_in_them_are_not_taken_for_that(log: str) -> None:
+    assert "entry point" not in failure_reason.unhealthy("v", [image(exit=2, log=log)])
 
 
 @pytest.mark.parametrize(("code", "message"), REWORDED)

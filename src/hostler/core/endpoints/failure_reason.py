@@ -138,7 +138,7 @@ _IMPORT = re.compile(r"^(ImportError: .+)$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|DefaultCPUAllocator|OutOfMemoryError")
 _NOT_STARTED = re.compile(r"^(bwrap: execvp )?(.+): (No such file or directory|Permission denied)$", re.MULTILINE)
 _OTHER_MACHINE = re.compile(r"Exec format error|cannot execute binary file|GLIBC(?:XX)?_[\d.]+' not found")
-_PORT_TAKEN = re.compile(r"Address already in use")
+_PORT_TAKEN = re.compile(r"address already in use|EADDRINUSE", re.IGNORECASE)
 _MODEL_FN = re.compile(r"[Pp]lease provide a model_fn")  # of AWS's inference toolkit
 
 

@@ -17,6 +17,11 @@ _NOT_EXECUTED = re.compile(
     r"(?:\[FATAL tini \(\d+\)\] exec (?P<tini>.+) failed|(?:FATAL|ERROR).*catatonit.*exec (?P<other>.+?)):"
     r" (?P<why>No such file or directory|Permission denied|Exec format error)"
 )
+_NOT_TAKEN = re.compile(  # as argument parsers and interpreters say it
+    rf"(?:unrecognized|unexpected|unknown|invalid|no such|can't open|cannot open|cannot find)\b[^\n]{{0,80}}\b{SERVE}"
+    r"(?=['\")\]:]|\s*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _NO_SERVE = (
     f"SageMaker, and so hostler, starts an image with the one argument {SERVE}: it needs a program of that name on its"
     " PATH, or an ENTRYPOINT that takes the argument."
@@ -40,6 +45,8 @@ def ended(facts: Facts, ended: str) -> Diagnosis | None:
         )
     if match := _NOT_EXECUTED.search(facts.log):
         return _not_executed(match["tini"] or match["other"], match["why"])
+    if _NOT_TAKEN.search(facts.log):
+        return Diagnosis(f"{ended} Its entry point does not take the argument {SERVE}.", _NO_SERVE)
     return None
 
 
