@@ -71,6 +71,22 @@ def test_a_port_that_is_none_is_refused_in_one_line() -> None:
         assert done.stderr.startswith(reason)
 
 
+def test_a_framework_that_cannot_be_imported_ends_a_server_of_it_in_one_line_and_no_server_of_any_models(
+    start, tmp_path: Path
+) -> None:
+    broken = tmp_path / "packages"
+    (broken / "xgboost").mkdir(parents=True)
+    reason = "libgomp.so.1: cannot open shared object file"
+    (broken / "xgboost" / "__init__.py").write_text(f"raise OSError({reason!r})")
+    options = (f"--volume={broken}:/broken", "--env=PYTHONPATH=/broken")
+    done = run("--network=none", *options, "--env=HOSTLER_FRAMEWORK=xgboost", our_image("hostler-server"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", reason + "\n")
+    server = start(*options, SAGEMAKER_MULTI_MODEL="true").wait()
+    script(server.model("code"), "def model_fn(d): return 1\ndef predict_fn(data, model): return model")
+    server.loaded("code")
+    assert server.invoke("code", b"[1]", "application/json").json == 1
+
+
 def test_with_a_read_only_root_no_capabilities_and_another_user_it_serves_models_and_scripts(
     start, tmp_path: Path
 ) -> None:

@@ -58,11 +58,11 @@ def run() -> None:
         try:
             if not missing:
                 installed.preload(config.framework)
-        except ImportError as error:  # such as joblib's, though scikit-learn is installed
+        except Exception as error:  # joblib is missing, or a library of the system, or NumPy is another than it needs
             _refuse(error_text.text(error, config), config, error_text.failure(error, config))
     elif config.alone and config.multi_model:
         for framework in installed.AHEAD:  # so that targets' processes share the imports, and no load waits for them
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):  # it fails again, and is reported, in a load that needs it
                 installed.preload(framework)
     with contextlib.suppress(OSError):
         tree.adopt_orphans()

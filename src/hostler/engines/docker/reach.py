@@ -57,6 +57,11 @@ def unreachable(address: str, error: Exception) -> str:
         if inside.own_container():
             return f"{at}: there is no such socket, and {inside.missing_socket(address.removeprefix(_UNIX))}, {_OTHER}"
         return f"{at}: there is no such socket, so Docker does not run, or is not installed. {_START}"
+    if os.path.isdir(address.removeprefix(_UNIX)):
+        return (
+            f"{at}: that is a folder, which Docker makes where -v names a path that is not there. Give the path of"
+            f" Docker's socket, {_OTHER}"
+        )
     if number in (errno.EACCES, errno.EPERM):
         if inside.own_container():
             lacks = inside.missing_group(address.removeprefix(_UNIX))

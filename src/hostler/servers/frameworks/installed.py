@@ -45,12 +45,12 @@ def missing(framework: str) -> Unloadable | None:
 
 
 def import_modules(framework: str) -> None:
-    """Import what a framework's loads need, before the first one. Raises ImportError."""
+    """Import what a framework's loads need, before the first one. Raises whatever an import raises."""
     for module in _MODULES[framework]:
         importlib.import_module(module)
 
 
 def preload(framework: str) -> None:
-    """Import the same in a process that forks, whose children then share it. Raises ImportError."""
+    """Import the same in a process that forks, whose children then share it. Raises the same."""
     if framework not in _THREADED:
         import_modules(framework)

@@ -64,6 +64,15 @@ async def test_a_socket_on_which_nothing_listens_is_that_of_a_daemon_that_has_en
     )
 
 
+async def test_a_folder_in_the_place_of_a_socket_is_said_to_be_one(tmp_path: Path) -> None:
+    text = await why(f"unix://{tmp_path}")
+    assert re.fullmatch(
+        rf"Docker cannot be reached at unix://{tmp_path}: that is a folder, which Docker makes where -v names a path"
+        rf" that is not there\. Give the path of Docker's socket, {_ELSE}",
+        text,
+    )
+
+
 def test_a_socket_that_the_user_may_not_use_says_which_group_may(tmp_path: Path) -> None:
     with listening(tmp_path / "s") as listener:
         listener.listen()
