@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from hostler import names
 from hostler.engines import references
 from hostler.engines.docker import containers
 from hostler.engines.docker.answers import Inspected, Published
@@ -16,6 +17,7 @@ from hostler.engines.engine import Autopsy, ContainerReport
 from hostler.processes.listening import Listener
 
 _SIGNALS = 64
+_MOST = 15  # containers of a model (CreateModel)
 _STARTED = ("running", "paused", "restarting", "exited")
 _THERE = ("created", *_STARTED)  # not: removing, dead
 
@@ -35,11 +37,17 @@ class Fact(NamedTuple):
 
 
 def note(labels: Mapping[str, str] | None) -> Note | None:
-    """Return what is known of a container by its labels; None for one that no hostler created."""
+    """Return what is known of a container by its labels; None for one that no hostler created.
+
+    Whoever may use Docker may write any labels: names become paths here, and for each container there is a report.
+    """
     try:
-        return msgspec.json.decode((labels or {}).get(containers.LAUNCH, ""), type=Note)
-    except msgspec.DecodeError:
+        known = msgspec.json.decode((labels or {}).get(containers.LAUNCH, ""), type=Note)
+        for name in (known.instance, known.log):
+            names.check_relative(name)
+    except (msgspec.DecodeError, names.UnsafeName):
         return None
+    return known if 0 <= known.position < known.containers <= _MOST else None
 
 
 def started(state: str) -> bool:

@@ -36,6 +36,17 @@ def test_a_container_that_runs_has_a_pid_an_address_and_no_exit() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [{"containers": 10**9}, {"position": -1}, {"position": 3}, {"instance": "../i"}, {"log": "../../log"},
+     {"log": "/log"}, {"containers": "3"}],
+)  # fmt: skip
+def test_a_container_with_labels_that_no_hostler_writes_is_left_alone(forged: dict[str, object]) -> None:
+    assert facts.note(LABELS) == NOTE
+    assert facts.note({LAUNCH: msgspec.json.encode({**msgspec.to_builtins(NOTE), **forged}).decode()}) is None
+    assert facts.note({LAUNCH: "{no json"}) is None
+
+
 @pytest.mark.parametrize("status", ["removing", "dead"])
 def test_a_container_that_is_being_removed_is_none(status: str) -> None:
     assert facts.fact(inspected(status)) is None
