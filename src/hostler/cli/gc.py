@@ -13,6 +13,7 @@ import click
 
 from hostler.cli.options import Failure, json_option, resolve
 from hostler.errors import EngineError, UserError
+from hostler.failures import extra
 from hostler.settings import Settings
 from hostler.text import printable
 
@@ -37,7 +38,10 @@ def gc(data: str | None, house: str | None, dry_run: bool, as_json: bool) -> Non
     if data and house:
         raise click.UsageError("--data and --house exclude each other")
     import asyncio
+    import importlib.util
 
+    if not importlib.util.find_spec("aiodocker"):
+        raise Failure(f"Docker's client is not installed: {extra('docker')}")
     collection = Collection(resolve(data=data), data is not None, house or "", dry_run)
     try:
         asyncio.run(collection.run())

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -51,6 +52,7 @@ class _Endpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[str, _Endpoint] | None = None
+        self._saving = threading.Lock()  # threads open streams of one endpoint at once
 
     def all(self) -> dict[str, _Endpoint]:
         """Return a copy of the table: threads read it while others change it."""
@@ -74,8 +76,9 @@ class _Endpoints:
             path = self._folder / uid / "group.json"
             new = path.with_suffix(".new")
             try:
-                new.write_bytes(msgspec.json.encode(endpoint))
-                new.replace(path)
+                with self._saving:
+                    new.write_bytes(msgspec.json.encode(endpoint))
+                    new.replace(path)
             except OSError as error:
                 log.warning("the name of a log group cannot be written: %s", error)
 

@@ -35,6 +35,15 @@ def test_help_names_every_command():
         assert f"\n  {command} " in result.output
 
 
+def test_commands_that_ask_docker_say_which_extra_they_need():
+    for words, code in (("gc",), 1), (("lint", "--image", "mine"), 2):
+        program = "import sys; sys.modules['aiodocker'] = None; from hostler.cli.main import main; main()"
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert "Docker's client is not installed: pip install 'hostler[docker]'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_every_command_has_help_that_begins_with_what_it_does():
     for name, command in main.commands.items():
         assert run(name, "--help").exit_code == 0

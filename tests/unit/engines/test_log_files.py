@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def say(path: Path, text: str) -> None:
 def lines(group: Group | None) -> dict[str, list[str]]:
     assert group
     return {name: [event.message.decode() for event in it.events(0)] for name, it in group.streams.items()}
+
+
+def test_streams_of_one_endpoint_that_threads_open_at_once_leave_its_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = files(tmp_path, uid="ep")
+    (tmp_path / "uid").mkdir()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: logs.open(f"uid/v/i{number}"), range(200)))
+    assert caplog.messages == []
+    assert lines(files(tmp_path).group("us-east-1", "ep")).keys() == {f"v/i{number}" for number in range(200)}
 
 
 def test_the_logs_of_the_last_ended_instances_are_kept(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def open_docker(rooms: Rooms) -> DockerEngine:
     where = address(rooms.settings)
     await reach(where)  # 1.
     if not importlib.util.find_spec(_CLIENT):  # 2.
-        raise EngineAway(f"Docker is there, but its client is not installed: {failures.extra('docker')}")
+        raise EngineAway(f"Docker is there, but its client is not installed: {failures.extra('docker')}.")
     await asyncio.to_thread(importlib.import_module, "hostler.engines.docker.engine")
     from hostler.engines.docker.answers import Version, read
     from hostler.engines.docker.client import ask, connect, disconnect

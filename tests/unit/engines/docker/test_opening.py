@@ -70,7 +70,7 @@ with socket.socket(socket.AF_UNIX) as docker:
         print(type(error).__name__, error)
 """
     assert printed(program) == (
-        "EngineAway Docker is there, but its client is not installed: pip install 'hostler[docker]'"
+        "EngineAway Docker is there, but its client is not installed: pip install 'hostler[docker]'."
     )
     assert not house.exists(tmp_path)
 
