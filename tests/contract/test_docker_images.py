@@ -98,7 +98,7 @@ async def test_a_connection_that_breaks_is_tried_again_and_people_see_that(shop:
         poor.cut_after, poor.cuts = MB, 1
         said: list[str] = []
         await images.get(image, said.append)
-        assert any(text.endswith("trying again after the connection broke") for text in said)
+        assert any(text.endswith("trying again after the connection broke") for text in said), said
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ class PullProgress:
         self._image = image
         self._sizes: dict[str, int] = {}  # bytes, by layer; 0: not known yet
         self._loaded: dict[str, int] = {}  # bytes that came
+        self._whole: set[str] = set()  # layers of which all bytes came
         self._unpacked: dict[str, int] = {}
-        self._there: set[str] = set()  # layers that Docker has from other images
         self._most = 0.0  # share of the bytes that was shown
         self._trying_again = False
 
@@ -34,23 +34,20 @@ class PullProgress:
         if status in ("Pulling fs layer", "Waiting") or self._trying_again:
             self._sizes.setdefault(layer, 0)
         elif status == "Already exists":
-            self._there.add(layer)
             self._sizes.pop(layer, None)
-        elif status == "Downloading":
-            self._sizes[layer] = max(total, current)
+        elif status == "Downloading":  # after a connection broke it may lack the total
+            self._sizes[layer] = total or max(current, self._sizes.get(layer, 0))
             self._loaded[layer] = current
-        elif status == "Download complete":
-            self._loaded[layer] = self._sizes.setdefault(layer, 0)
-        elif status == "Extracting":
+        elif status in ("Download complete", "Extracting", "Pull complete"):
             self._sizes[layer] = max(total, self._sizes.get(layer, 0))
             self._loaded[layer] = self._sizes[layer]
-            self._unpacked[layer] = current
-        elif status == "Pull complete":
-            self._loaded[layer] = self._unpacked[layer] = self._sizes.setdefault(layer, 0)
+            self._whole.add(layer)
+            if status != "Download complete":
+                self._unpacked[layer] = current if status == "Extracting" else self._sizes[layer]
 
     def __str__(self) -> str:
         """Return it for people: `pulling x: 45 %`, then `unpacking x: 10 %`. Within each the figure never falls."""
-        if self._sizes and all(layer in self._loaded for layer in self._sizes) and self._share(self._loaded) >= 1:
+        if self._sizes and self._whole >= self._sizes.keys():
             return f"unpacking {self._image}: {self._percent(self._share(self._unpacked))}"
         self._most = max(self._most, self._share(self._loaded))
         again = ", trying again after the connection broke" if self._trying_again else ""

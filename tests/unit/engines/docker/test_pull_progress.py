@@ -58,6 +58,14 @@ def test_another_try_is_said_until_the_layer_goes_on():
     ]  # fmt: skip
 
 
+def test_a_layer_goes_on_after_another_try_even_if_its_size_is_not_said_again():
+    again = "pulling x:1: 50 %, trying again after the connection broke"
+    assert told(
+        at("a", "Downloading", 50, 100), at("a", "Downloading", 50), at("a", "Retrying in 5 seconds"),
+        at("a", "Downloading", 60), at("a", "Download complete"),
+    ) == ["pulling x:1: 50 %", "pulling x:1: 50 %", again, "pulling x:1: 60 %", "unpacking x:1: 0 %"]  # fmt: skip
+
+
 def test_a_layer_without_a_size_and_odd_messages_do_no_harm():
     odd = [
         {},
