@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiodocker
 
-from hostler.contract import BASE_DIR, ENV_ARTIFACTS
+from hostler.contract import BASE_DIR, ENV_ARTIFACTS, MODEL_DIR, MODELS_DIR
 from hostler.engines.docker import containers, own
 from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
@@ -51,6 +51,9 @@ class Doors:
         """Return where a container is put. Raises EngineError if it cannot see hostler's folders."""
         source, artifacts = self.site.source, (room.environment or {}).get(ENV_ARTIFACTS, "")
         binds = [f"{source(room.folder)}:{BASE_DIR}"]
+        if not room.server.framework:  # by itself, or a VOLUME of the image would hide it
+            models = MODELS_DIR if launch.containers[position].multi_model else MODEL_DIR
+            binds.append(f"{source(room.folder / models)}:{BASE_DIR}/{models}")
         if artifacts:
             binds.append(f"{source(Path(artifacts))}:{artifacts}:ro")
         if (sockets := self.by_sockets(launch)) and room.server.framework:

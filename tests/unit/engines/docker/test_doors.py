@@ -16,6 +16,7 @@ from hostler.engines.docker.house import House
 from hostler.engines.docker.inside import Mount, Reach, Site
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.engines.images import Server
+from hostler.engines.rooms import Room
 
 HOUSE = House("0123456789ab", Path("/data"), "machine 1")
 IN_A_CONTAINER = Site(
@@ -63,6 +64,17 @@ def test_all_containers_of_an_instance_are_called_where_its_first_one_is() -> No
     opened.take_note(fact(0, host="172.18.0.5"))
     opened.take_note(fact(1))
     assert [opened.address(fact(n)) for n in (0, 1)] == ["tcp:172.18.0.5:8080", "tcp:172.18.0.5:8081"]
+
+
+@pytest.mark.parametrize(("multi_model", "models"), [(False, "model"), (True, "models")])
+def test_an_images_models_are_mounted_by_themselves_so_that_no_volume_of_it_hides_them(
+    multi_model: bool, models: str
+) -> None:
+    container = ContainerLaunch("image", {}, multi_model=multi_model, server=Server(reference="a"))
+    storage: Any = None
+    room = Room("i.1.0", Path("/data/containers/i.1.0"), "log", Server(reference="a"), storage)
+    place = doors(Site()).place(InstanceLaunch("i.1", {}, (container,)), room, 0, "bridge")
+    assert place.binds == ["/data/containers/i.1.0:/opt/ml", f"/data/containers/i.1.0/{models}:/opt/ml/{models}"]
 
 
 def test_published_ports_are_those_of_loopback() -> None:
