@@ -41,7 +41,10 @@ def _extra(project: dict[str, Any], name: str) -> Iterator[str]:
 
 def main(image: str, extras: str) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    print("\n".join(requirements(project, image, extras.split(","))))
+    try:
+        print("\n".join(requirements(project, image, extras.split(","))))
+    except KeyError as error:
+        sys.exit(f"there is no extra {error}: choose from {', '.join(project['optional-dependencies'])}")
 
 
 if __name__ == "__main__":

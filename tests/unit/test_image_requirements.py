@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -44,6 +45,14 @@ def test_the_servers_image_has_what_the_servers_import_and_nothing_of_controls()
                   "transformers", "PIL"}  # fmt: skip
     foreign = imported - frameworks - set(sys.stdlib_module_names) - {"hostler"}
     assert foreign - {"sagemaker_inference", "sagemaker_containers"} == {"httptools", "msgspec", "uvloop"}
+
+
+def test_an_extra_that_is_none_is_said_in_one_line() -> None:
+    program = [sys.executable, str(ROOT / "deploy" / "docker" / "requirements.py"), "hostler", "xgbost"]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("there is no extra 'xgbost': choose from xgboost, sklearn, ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_image_hostler_has_all_of_hostlers_and_of_the_extras_that_extras_name() -> None:
