@@ -198,6 +198,14 @@ def test_every_path_that_a_document_names_exists(document: Path):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_section_that_a_document_links_to_exists(document: Path):
+    for target, section in re.findall(r"\]\(((?!https?:)[^)#]*)#([^)]+)\)", document.read_text()):
+        text = (document.parent / target if target else document).read_text()
+        titles = [re.sub(r"\[([^]]*)]\([^)]*\)", r"\1", line) for line in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+        assert section in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, section
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_target_that_a_document_names_exists(document: Path):
     targets = set(re.findall(r"^([a-z][a-z0-9 ]*):", read("Makefile"), re.MULTILINE))
     known = {name for line in targets for name in line.split()}
