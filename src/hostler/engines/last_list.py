@@ -20,7 +20,7 @@ PATIENCE = 0.6  # seconds for an answer; a pass of the reconciler waits that lon
 class LastList:
     """What an engine lists, now or when it last answered. `open`: connects to it, if need be; raises EngineError.
 
-    `changed` is called when it answers again.
+    `changed` is called when it answers again; after an answer that only came late, if there may be news.
     """
 
     def __init__(self, open: Callable[[], Awaitable[Engine]], changed: Callable[[], None]) -> None:
@@ -31,10 +31,15 @@ class LastList:
         self._last: dict[str, InstanceReport] = {}  # by id
         self._since: dict[str, InstanceReport | None] = {}  # started, or stopped (None), since the question under way
         self._asking: asyncio.Task[None] | None = None
+        self._joined = False  # somebody has joined the question under way: its answer may be too old for them
+        self._failed = False  # the last question, and that was said
 
     async def get(self) -> list[InstanceReport]:
         """Return the list; the last one if the engine is away, after PATIENCE only when that is new."""
-        if (asking := self._asking) is None:
+        if (asking := self._asking) is not None:
+            self._joined = True
+        else:
+            self._joined = False
             self._since.clear()
             asking = self._asking = asyncio.create_task(self._ask())
         if not self.away:
@@ -42,7 +47,7 @@ class LastList:
             if asking.done():
                 asking.result()
             else:
-                self._leaves(f"it gave no list within {PATIENCE:g} s")
+                self.away = f"it gave no list within {PATIENCE:g} s"
         return [*self._last.values()]
 
     def started(self, report: InstanceReport) -> None:
@@ -68,14 +73,18 @@ class LastList:
             return
         finally:
             self._asking = None
-        self._last = {id: report for id, report in {**listed, **self._since}.items() if report is not None}
-        self.answered = True
-        if self.away:
+        last = {id: report for id, report in {**listed, **self._since}.items() if report is not None}
+        news = self._failed or self._joined or not self.answered or last != self._last
+        self._last, self.answered = last, True
+        if self._failed:
             logger.info("Docker answers again")
+            self._failed = False
+        if self.away:
             self.away = ""
-            self._changed()
+            if news:  # else a Docker that is always slow would be asked without end
+                self._changed()
 
     def _leaves(self, why: str) -> None:
-        if not self.away:
+        if not self._failed:
             logger.warning("Docker cannot be asked: %s. Its containers are left as they are", why.rstrip("."))
-        self.away = why
+        self._failed, self.away = True, why

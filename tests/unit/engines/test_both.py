@@ -384,6 +384,34 @@ async def test_a_sweep_waits_until_docker_has_said_what_it_runs(machine: Machine
     assert [*(machine.folder / "containers").iterdir()]
 
 
+async def test_a_late_answer_of_docker_is_a_change_only_if_there_may_be_news(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = machine.control()
+    image = await started(engine, launch(IMAGE))
+    assert await engine.list() == [image]
+    await engine.changed()
+    machine.docker.may_list.clear()
+    assert await engine.list() == [image]
+    machine.docker.may_list.set()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(engine.changed(), 0.01)
+    machine.docker.may_list.clear()
+    for _ in range(2):
+        assert await engine.list() == [image]
+    machine.docker.may_list.set()
+    await engine.changed()  # the second list was wanted after the question
+    machine.docker.may_list.clear()
+    assert await engine.list() == [image]
+    machine.docker.end("i.0", 5)
+    await engine.changed()
+    machine.docker.may_list.set()
+    await engine.changed()
+    [late] = await engine.list()
+    assert late.containers[0].exit == 5
+    assert not [record for record in caplog.records if "Docker" in record.message], "it was asked, and has answered"
+
+
 async def test_a_change_of_either_part_is_a_change(machine: Machine) -> None:
     engine = machine.control()
     await started(engine, launch(OURS, IMAGE))
