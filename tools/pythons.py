@@ -7,7 +7,7 @@ For a suite, debootstrap makes a tree below ~/.cache/hostler-pythons, which stay
 run in it, as root, with mounts and processes of their own: when they end, however they do, nothing of them is left.
 They have the machine's network, pip's settings and its certificates. For an interpreter, an environment is made there
 instead. Java, Node and torch are missing: tests that need them are skipped, and counted. Exit code 1: a test failed
-somewhere.
+somewhere; 3: none failed, but a suite or an interpreter could not be had.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("pythons", nargs="+", metavar="SUITE|PYTHON")
     parser.add_argument("--fresh", action="store_true", help="make the trees and environments anew")
     arguments = parser.parse_args()
-    summaries, failed = [], False
+    summaries, code = [], 0
     for each in arguments.pythons:
         begun = time.monotonic()
         try:
@@ -87,12 +87,12 @@ def main() -> int:
             here.install()
             codes = [here.run([here.python, "-m", "pytest", "-rs", *run]) for run in RUNS]
             outcome = "failed" if any(codes) else "passed"
+            code = 1 if any(codes) else code
         except (OSError, subprocess.CalledProcessError) as error:
-            outcome = f"did not run: {error}"
-        failed |= outcome != "passed"
+            outcome, code = f"did not run: {error}", code or 3
         summaries.append(f"{each}: {outcome} after {time.monotonic() - begun:.0f} s")
     print("\n".join(summaries))
-    return int(failed)
+    return code
 
 
 class Suite:
