@@ -26,7 +26,7 @@ def read(token: str, question: object, *types: type) -> list[Any]:
     """Return the token's position, values of exactly these types. Raises ForeignToken."""
     try:
         found, *position = msgspec.json.decode(binascii.unhexlify(token), type=list)
-    except (ValueError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise ForeignToken from None
     if found != digest(question) or [type(value) for value in position] != [*types]:
         raise ForeignToken
