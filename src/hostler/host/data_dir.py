@@ -91,13 +91,34 @@ def clear_stale(data: Path) -> bool:
         run = Path(record.read_text())
     except (OSError, UnicodeDecodeError):
         run = None
-    if run is not None and run.name.startswith(_PREFIX) and run.is_absolute() and not run.is_symlink():
+    if (
+        run is not None
+        and run.name.startswith(_PREFIX)
+        and run.is_absolute()
+        and not run.is_symlink()
+        and not _lives(run)
+    ):
         shutil.rmtree(run, ignore_errors=True)
     if not house.exists(data):
         folders.remove(data / "containers")
     record.unlink(missing_ok=True)
     (data / "url").unlink(missing_ok=True)
     return run is not None
+
+
+def _lives(run: Path) -> bool:
+    """Return whether a host has this run folder: the data folder is then a copy of its own."""
+    try:
+        folder = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
 
 
 def running(data: Path) -> Settings | None:

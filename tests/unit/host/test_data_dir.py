@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,11 @@ def test_an_address_that_cannot_be_had_is_one_clear_line(host: str, port: int) -
 
 def test_a_killed_hosts_files_are_removed_and_no_others(tmp_path: Path) -> None:
     assert not data_dir.clear_stale(tmp_path)
-    run = data_dir.make_run_folder(tmp_path)
+    program = (
+        "import pathlib, sys; from hostler.host import data_dir; data_dir.make_run_folder(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    run = Path((tmp_path / "run").read_text())
     assert run.stat().st_mode & 0o777 == 0o700
     assert len(str(run)) < 45
     (tmp_path / "containers" / "one").mkdir(parents=True)
@@ -157,3 +163,11 @@ def test_containers_folders_stay_once_docker_was_used_which_may_have_them_mounte
     open_house(tmp_path)
     data_dir.clear_stale(tmp_path)
     assert (tmp_path / "containers" / "one").is_dir()
+
+
+def test_a_copy_of_a_living_hosts_data_folder_leaves_its_run_folder_alone(tmp_path: Path) -> None:
+    run = data_dir.make_run_folder(tmp_path)
+    data_dir.clear_stale(tmp_path)
+    assert (run / "c").is_dir()
+    data_dir.remove_run_folder(tmp_path, run)
+    assert not run.exists()
