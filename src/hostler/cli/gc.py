@@ -111,7 +111,7 @@ class Collection:
 
     async def _collect(self, docker: Docker, belongings: Belongings) -> None:
         """Remove what a house has, unless a hostler lives in its data folder, which none may enter meanwhile."""
-        from hostler.engines.docker import house, leftovers
+        from hostler.engines.docker import ending, house, leftovers
         from hostler.host import data_dir
 
         lock: int | None = None
@@ -128,7 +128,7 @@ class Collection:
             for container in belongings.containers:
                 try:
                     if not self._dry_run:
-                        await leftovers.remove(docker, container)
+                        await ending.remove(docker, container.id)
                 except EngineError as error:
                     self.failures.append(f"{container.name} cannot be removed: {error}")
                     continue

@@ -36,22 +36,23 @@ class Ending:
                 raise
         if (note := facts.note(summary.labels)) is not None:
             await self._followers.catch_up(note.log, LAST_OUTPUT)
-        await self.remove(summary.id)
+        await remove(self._docker, summary.id)
 
-    async def remove(self, id: str) -> None:
-        """Remove a container, or wait until it is removed by others. Raises EngineError."""
-        container = self._docker.containers.container(id)
-        for _ in range(_TIMES):
-            try:
-                await ask(container.delete(force=True, v=True), SLOW)
+
+async def remove(docker: aiodocker.Docker, id: str) -> None:
+    """Remove a container with its volumes, at once, or wait until others have removed it. Raises EngineError."""
+    container = docker.containers.container(id)
+    for _ in range(_TIMES):
+        try:
+            await ask(container.delete(force=True, v=True), SLOW)
+            return
+        except DockerRefused as error:
+            if error.status == 404:
                 return
-            except DockerRefused as error:
-                if error.status == 404:
-                    return
-                if error.status != 409:  # it is being removed
-                    raise
-            await asyncio.sleep(_AGAIN)
-        raise DockerAway("Docker does not remove a container that has ended")
+            if error.status != 409:  # it is being removed
+                raise
+        await asyncio.sleep(_AGAIN)
+    raise DockerAway("Docker does not remove a container that has ended")
 
 
 async def _end(container: DockerContainer, grace: float) -> None:

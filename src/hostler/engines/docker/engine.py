@@ -21,7 +21,7 @@ from hostler.engines.docker import containers, labels, leftovers, postmortem, pr
 from hostler.engines.docker.changes import Changes
 from hostler.engines.docker.client import SLOW, DockerAway, DockerRefused, ask, disconnect
 from hostler.engines.docker.doors import Doors
-from hostler.engines.docker.ending import LAST_OUTPUT, Ending
+from hostler.engines.docker.ending import LAST_OUTPUT, Ending, remove
 from hostler.engines.docker.facts import Fact
 from hostler.engines.docker.house import LABEL, House
 from hostler.engines.docker.images import Images
@@ -146,7 +146,7 @@ class DockerEngine:
             if fact.started:
                 self._adopt(fact)
             elif fact.note.instance not in {*notes, *self._launches}:
-                await self._ending.remove(fact.id)  # Docker was creating it when the call for it broke
+                await remove(self._docker, fact.id)  # Docker was creating it when the call for it broke
         return [self._record.report(note.instance, note.labels, note.containers) for note in notes.values()]
 
     async def changed(self) -> None:

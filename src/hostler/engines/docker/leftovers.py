@@ -5,7 +5,6 @@ It asks no hostler. Whether one lives is for the caller to know.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,9 +14,7 @@ import msgspec
 
 from hostler.engines.docker import house, networks
 from hostler.engines.docker.answers import read
-from hostler.engines.docker.client import SLOW, DockerRefused, ask, filters
-
-_AGAIN = 0.1  # seconds until a container is asked for again that is being removed
+from hostler.engines.docker.client import ask, filters
 
 # there: the data folder is here, with this house. lost: there is no such house any more. unseen: nobody here knows.
 Folder = Literal["there", "lost", "unseen"]
@@ -74,20 +71,6 @@ async def find(docker: aiodocker.Docker) -> list[Belongings]:
     """Return what all houses have in a Docker. Raises EngineError."""
     found = await ask(docker.containers.list(all=True, filters=filters(label=[house.LABEL])))
     return group(read(container._container, Left) for container in found)
-
-
-async def remove(docker: aiodocker.Docker, container: Left) -> None:
-    """Remove a container with its volumes, at once. No error if it is gone. Raises EngineError."""
-    removed = docker.containers.container(container.id)
-    for _ in range(int(SLOW / _AGAIN)):
-        try:
-            await ask(removed.delete(force=True, v=True), SLOW)
-        except DockerRefused as error:
-            if error.status == 404:
-                return
-            if error.status != 409:  # it is being removed
-                raise
-        await asyncio.sleep(_AGAIN)
 
 
 async def remove_networks(docker: aiodocker.Docker) -> list[str]:
