@@ -39,6 +39,8 @@ NOT_IN_IMAGES = {
     "test_targets_of_every_framework_live_in_one_server": _TORCH,
     "test_ten_torchscript_targets_on_one_server_each_give_their_own": _TORCH,
     "test_wrong_calls_of_a_torchscript_target_are_the_callers_mistake": _TORCH,
+    "test_a_script_on_the_pytorch_image_has_that_images_defaults": _TORCH,
+    "test_an_error_of_the_pytorch_image_says_what_to_do": _TORCH,
     "test_a_target_ends_after_its_calls_in_flight": _SOCKETS,
     "test_slow_loads_hold_up_no_other_target_and_no_ping": _RACE,
     "test_nothing_is_left_when_the_server_is_killed": _START,
@@ -53,6 +55,8 @@ NOT_IN_IMAGES = {
     "test_a_scripts_process_has_a_successor_and_without_one_the_target_goes": _SOCKETS,
     "test_every_answer_is_its_own_targets_while_targets_change_and_workers_are_killed": _SOCKETS,
 }
+# Cases of tests that can.
+CASES_NOT_IN_IMAGES = {"a model of Hugging Face without a task": _TORCH}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -65,6 +69,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marks = [pytest.mark.docker, *([] if name in _SHORT else [pytest.mark.slow])]
         stages.append(pytest.param(_IMAGE, marks=marks))
     metafunc.parametrize("stage", stages, indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the cases that do not apply to images."""
+    left_out = [f"[{_IMAGE}-{case}]" for case in CASES_NOT_IN_IMAGES]
+    items[:] = [item for item in items if not item.name.endswith(tuple(left_out))]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -68,7 +68,9 @@ def test_a_module_that_is_installed_comes_before_ours(tmp_path: Path) -> None:
 
 
 def test_headers_of_a_response_are_sent(server: Container) -> None:
-    (socket,) = server.ask("GET", "/ping").json["sockets"]  # where gateways send invocations
+    socket = "s"
+    if server.names_sockets:
+        (socket,) = server.ask("GET", "/ping").json["sockets"]  # where gateways send invocations
     with contextlib.closing(server.connect(socket)) as connection:
         connection.request("POST", "/invocations", b"[1]", {"Content-Type": "application/json"})
         response = connection.getresponse()
