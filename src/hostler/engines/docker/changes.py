@@ -1,12 +1,14 @@
 """Notice of changes: Docker's events of one house. At rest nothing is woken.
 
-Docker's list of containers lags behind its events. What an event was about is `touched`: it is to be inspected.
+Docker's list of containers lags behind its events. What an event was about is `touched`: it is to be inspected. While
+the stream was not open, that may have been any container.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 
 import aiodocker
 import msgspec
@@ -25,6 +27,18 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
+@dataclass(frozen=True)
+class Touched:
+    """Containers that must be inspected, by Docker's ids; or all of them."""
+
+    ids: frozenset[str] = frozenset()
+    all: bool = False
+
+    def has(self, id: str) -> bool:
+        """Return whether a container is one of them."""
+        return self.all or id in self.ids
+
+
 class Changes:
     """Each event is a change, and so is every end and every beginning of the stream: nobody saw what was between."""
 
@@ -34,7 +48,7 @@ class Changes:
         self._change = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._open = False
-        self.touched: set[str] = set()  # as `take_touched` returns them
+        self._touched = Touched(all=True)
 
     async def next(self) -> None:
         """Return once something may have changed since the last call."""
@@ -54,10 +68,14 @@ class Changes:
             self._reading = None
         self.begin()
 
-    def take_touched(self) -> set[str]:
-        """Return the ids of the containers that events were about since the last call."""
-        touched, self.touched = self.touched, set()
+    def take_touched(self) -> Touched:
+        """Return the containers that events may have been about since the last call."""
+        touched, self._touched = self._touched, Touched()
         return touched
+
+    def give_back(self, touched: Touched) -> None:
+        """Take back what `take_touched` returned: it was not inspected."""
+        self._touched = Touched(self._touched.ids | touched.ids, self._touched.all or touched.all)
 
     async def close(self) -> None:
         """Read no more."""
@@ -67,7 +85,7 @@ class Changes:
 
     def _take(self, line: bytes) -> None:
         with contextlib.suppress(msgspec.MsgspecError):
-            self.touched.add(_EVENT.decode(line).id)
+            self.give_back(Touched(frozenset({_EVENT.decode(line).id})))
         self._change.set()
 
     async def _read(self) -> None:
@@ -77,6 +95,7 @@ class Changes:
                 async with stream(self._docker, "events", {"filters": self._filters}) as events:
                     self._open = True
                     pause = _PAUSE
+                    self.give_back(Touched(all=True))
                     self._change.set()
                     async for line in events:
                         self._take(line)

@@ -137,7 +137,7 @@ class DockerEngine:
         try:
             found = await self._record.look(touched)
         except EngineError as error:
-            self._changes.touched |= touched
+            self._changes.give_back(touched)
             if isinstance(error, DockerAway):
                 self._changes.begin_again()
             raise

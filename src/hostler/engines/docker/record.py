@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 import aiodocker
 
 from hostler.engines.docker import containers, facts
 from hostler.engines.docker.answers import FoundImage, Inspected, Summary, read
+from hostler.engines.docker.changes import Touched
 from hostler.engines.docker.client import DockerRefused, ask, filters
 from hostler.engines.docker.doors import Doors
 from hostler.engines.docker.facts import Fact
@@ -45,21 +46,22 @@ class Record:
         found = await ask(self._docker.containers.list(all=True, filters=filters(label=labels)))
         return [read(container._container, Summary) for container in found]
 
-    async def look(self, touched: Collection[str]) -> list[Fact]:
-        """Return the facts of all containers. `touched`: ids of those that must be inspected.
+    async def look(self, touched: Touched) -> list[Fact]:
+        """Return the facts of all containers. `touched`: those that must be inspected. Raises EngineError.
 
-        Raises EngineError.
+        What was taken meanwhile is newer than the list, but a container that has ended does not run again.
         """
         async with self._looking:
             self._taken.clear()
             self._dropped.clear()
             summaries = await self.find()
-            looks = [self._look(summary, summary.id in touched) for summary in summaries]
+            looks = [self._look(summary, touched.has(summary.id)) for summary in summaries]
             found = [fact for fact in await all_of(looks) if fact]
             for image in {fact.image for fact in found} - self._digests.keys():
                 self._digests[image] = await self._digests_of(image)
-            newer = {key: fact for key, fact in self._facts.items() if key in self._taken}
             older = {(fact.note.instance, fact.note.position): fact for fact in found}
+            ended = {fact.id for fact in found if fact.exit is not None}
+            newer = {key: fact for key, fact in self._facts.items() if key in self._taken and fact.id not in ended}
             self._facts = {key: fact for key, fact in (older | newer).items() if key[0] not in self._dropped}
             for fact in self._facts.values():
                 self._doors.take_note(fact)
