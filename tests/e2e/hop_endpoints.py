@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import psutil
 from callers import Answer, Caller
 from running import REPOSITORY, ROLE, Hostler
+
+from hostler import contract
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 STREAMS = f"{REGISTRY}/streams:1"
@@ -77,6 +81,22 @@ def trace(body: bytes) -> tuple[bytes, list[dict[str, Any]]]:
 
 def hop_names(body: bytes) -> list[str]:
     return [hop["name"] for hop in trace(body)[1]]
+
+
+def call_each(hostler: Hostler, endpoint: str, names: Sequence[str]) -> None:
+    """Have a hundred callers call each container of a Direct endpoint, in an order of their own; check each answer."""
+
+    async def call_all(number: int) -> None:
+        async with Caller(hostler.url) as caller:
+            for name in random.Random(number).sample(names, len(names)):
+                body = f"{number} to {name}".encode()
+                answer = await call_endpoint(caller, endpoint, body, **{contract.H_TARGET_CONTAINER: name})
+                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, [name])
+
+    async def all_callers() -> None:
+        await asyncio.gather(*map(call_all, range(100)))
+
+    asyncio.run(asyncio.wait_for(all_callers(), 120))
 
 
 def instructions(**hops: dict[str, Any]) -> bytes:

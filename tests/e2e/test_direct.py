@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from callers import Caller
-from hop_endpoints import call_endpoint, deploy, hop_names, hops, image, trace
+from hop_endpoints import call_each, deploy, hop_names, hops, image, trace
 from running import REPOSITORY, ROLE, Hostler
 from shell import AWS, Shell
-
-from hostler import contract
 
 FIFTEEN = [f"hop{number}" for number in range(15)]
 BODY = "1,2,3"
@@ -132,16 +127,5 @@ def test_a_hundred_callers_of_fifteen_containers_each_get_their_own_answers(host
     begun = time.monotonic()
     deploy(hostler, "fifteen", hops(*FIFTEEN), "Direct")
     print(f"15 containers (Direct): InService after {time.monotonic() - begun:.1f} s")
-
-    async def call_all(number: int) -> None:
-        async with Caller(hostler.url) as caller:
-            for name in random.Random(number).sample(FIFTEEN, 15):
-                body = f"{number} to {name}".encode()
-                answer = await call_endpoint(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
-                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, [name])
-
-    async def all_callers() -> None:
-        await asyncio.gather(*map(call_all, range(100)))
-
-    asyncio.run(asyncio.wait_for(all_callers(), 120))
+    call_each(hostler, "fifteen", FIFTEEN)
     hostler.sm.delete_endpoint(EndpointName="fifteen")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import re
 import sys
 import threading
@@ -18,11 +17,20 @@ import pytest
 import targets
 from botocore.exceptions import BotoCoreError, ClientError
 from callers import Caller
-from hop_endpoints import call_endpoint, create_endpoint, create_model, hop_names, hops, mapped_config, trace, variant
+from hop_endpoints import (
+    call_each,
+    call_endpoint,
+    create_endpoint,
+    create_model,
+    hop_names,
+    hops,
+    mapped_config,
+    trace,
+    variant,
+)
 from running import Hostler, eventually, hostler_up
 
 import docker_rig
-from hostler import contract
 from our_images import our_image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "containers"))
@@ -156,18 +164,7 @@ def test_fifteen_containers_of_an_image_each_answer_for_themselves(hostler: Host
     begun = time.monotonic()
     deploy(hostler, "fifteen", in_docker(*FIFTEEN), "Direct")
     print(f"15 containers of an image (Direct): InService after {time.monotonic() - begun:.1f} s")
-
-    async def call_all(number: int) -> None:
-        async with Caller(hostler.url) as caller:
-            for name in random.Random(number).sample(FIFTEEN, 15):
-                body = f"{number} to {name}".encode()
-                answer = await call_endpoint(caller, "fifteen", body, **{contract.H_TARGET_CONTAINER: name})
-                assert (answer.status, trace(answer.body)[0], hop_names(answer.body)) == (200, body, [name])
-
-    async def all_callers() -> None:
-        await asyncio.gather(*map(call_all, range(100)))
-
-    asyncio.run(asyncio.wait_for(all_callers(), 120))
+    call_each(hostler, "fifteen", FIFTEEN)
     hostler.sm.delete_endpoint(EndpointName="fifteen")
     eventually(lambda: not left(hostler), 60, "nothing is left")
 

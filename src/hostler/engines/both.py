@@ -20,6 +20,7 @@ import msgspec
 
 from hostler.artifacts.storage import Storage
 from hostler.engines import images
+from hostler.engines.docker import house
 from hostler.engines.engine import (
     Autopsy,
     ContainerLaunch,
@@ -39,7 +40,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("hostler.engine")
 
-HOUSE = "house"  # in the data folder, from the first use of Docker on
 RETURNS = 5.0  # seconds in which a new control waits for a Docker that starts along with it
 
 _OUTSIDE = (
@@ -95,7 +95,7 @@ class Both:
         self._open_docker, self._inside = open_docker, inside
         self._docker: ImageEngine | None = None
         self._opening = asyncio.Lock()
-        self._used = (rooms.settings.data / HOUSE).exists()  # Docker, by this hostler
+        self._used = house.exists(rooms.settings.data)  # Docker, by this hostler
         self._heard = asyncio.Event()  # Docker has said what it runs, or runs nothing
         self._listed: float | None = None  # when a list was wanted first
         self._waiting = _Waiting()

@@ -17,7 +17,6 @@ import msgspec
 
 from hostler import contract
 from hostler.artifacts.storage import Storage
-from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.engine import Autopsy, ContainerReport, InstanceLaunch, InstanceReport, Size
 from hostler.engines.host_client import HostClient
@@ -58,13 +57,12 @@ class ProcessEngine:
 
     @property
     def pooled(self) -> int:
-        """See Engine: the part of the machine's memory that the setting `memory_fraction` names."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return int(memory * self._rooms.settings.memory_fraction)
+        """See Engine."""
+        return self._rooms.pooled
 
     def size(self, type: str) -> Size:
         """See Engine."""
-        return Size(instance_types.memory(type), os.cpu_count() or 1)
+        return self._rooms.size(type)
 
     async def prepare(self, launch: InstanceLaunch) -> tuple[Storage, ...]:
         """See Engine."""

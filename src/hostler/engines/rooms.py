@@ -6,6 +6,7 @@ The engines that run containers here share it. It does not know how a container 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 from hostler import contract, folders
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.storage import LocalStorage, in_thread
+from hostler.core.endpoints import instance_types
 from hostler.engines import canned_answers, images
-from hostler.engines.engine import ContainerLaunch, InstanceLaunch
+from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
 from hostler.engines.log_files import LogFiles
 from hostler.errors import EngineError, UserError
 from hostler.servers.frameworks import canned
@@ -42,6 +44,17 @@ class Rooms:
         self._cache = cache
         self._folder = settings.data / "containers"
         self._rooms: dict[str, dict[int, Room]] = {}  # by instance and position
+
+    @property
+    def pooled(self) -> int:
+        """Bytes of this machine's memory that all instances share: the part that `memory_fraction` names."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return int(memory * self.settings.memory_fraction)
+
+    @staticmethod
+    def size(type: str) -> Size:
+        """Return what an instance of this InstanceType may use here."""
+        return Size(instance_types.memory(type), os.cpu_count() or 1)
 
     def of(self, instance: str) -> dict[int, Room]:
         """Return an instance's rooms by position; empty if it has none."""

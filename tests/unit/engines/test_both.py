@@ -17,6 +17,7 @@ from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
 from hostler.engines import both, last_list
 from hostler.engines.both import Both
+from hostler.engines.docker import house
 from hostler.engines.engine import ContainerLaunch, ContainerReport, InstanceLaunch, InstanceReport
 from hostler.engines.fake import FakeEngine
 from hostler.engines.rooms import Rooms
@@ -76,7 +77,7 @@ class Machine:
             self.opened += 1
             if self.cannot_open:
                 raise EngineAway(self.cannot_open)
-            (self.folder / both.HOUSE).touch()
+            (self.folder / house.FILE).touch()
             self.docker.connect(rooms)
             return self.docker
 
@@ -230,7 +231,7 @@ async def test_without_docker_our_server_stands_in_or_the_reason_says_so(machine
     assert report.containers[0].ours
     with pytest.raises(EngineAway, match=r"Docker cannot be reached.*no model data to serve.*under \[images\]"):
         await engine.prepare(launch(IMAGE, id="j"))
-    assert not (machine.folder / both.HOUSE).exists()
+    assert not (machine.folder / house.FILE).exists()
     assert [report.id for report in await engine.list()] == ["i"]
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Collection, Sequence
 
 import aiodocker
 
 from hostler.artifacts.storage import Storage
 from hostler.contract import BASE_DIR
-from hostler.core.endpoints import instance_types
 from hostler.engines import autopsy, images
 from hostler.engines.docker import containers, labels, leftovers, postmortem, proc
 from hostler.engines.docker.changes import Changes
@@ -57,13 +55,12 @@ class DockerEngine:
 
     @property
     def pooled(self) -> int:
-        """See Engine: the part of the machine's memory that the setting `memory_fraction` names."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return int(memory * self._rooms.settings.memory_fraction)
+        """See Engine."""
+        return self._rooms.pooled
 
     def size(self, type: str) -> Size:
         """See Engine."""
-        return Size(instance_types.memory(type), os.cpu_count() or 1)
+        return self._rooms.size(type)
 
     async def provide(self, reference: str, say: Callable[[str], None]) -> None:
         """Return once an image is here, pulled if need be: `say` is told how far that is, in words.

@@ -23,7 +23,7 @@ LABEL = "hostler.house"  # of all containers and networks that hostler makes
 DATA_LABEL = "hostler.data"  # path of the data folder, as its hostler sees it
 PLACE_LABEL = "hostler.place"  # where that path means something
 
-_FILE = "house"
+FILE = "house"
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -51,7 +51,7 @@ class House:
 
 def exists(data: Path) -> bool:
     """Return whether Docker was ever used with this data folder."""
-    return (data / _FILE).exists()
+    return (data / FILE).exists()
 
 
 def open_house(data: Path) -> House:
@@ -63,14 +63,14 @@ def open_house(data: Path) -> House:
     try:
         id = read_id(data) or _make(data)
     except OSError as error:
-        raise EngineError(f"{data / _FILE} cannot be used: {error.strerror or error}") from None
+        raise EngineError(f"{data / FILE} cannot be used: {error.strerror or error}") from None
     return House(id, data, place())
 
 
 def read_id(data: Path) -> str:
     """Return the id of a data folder's house; empty if there is none, or it is another folder's. Raises OSError."""
     try:
-        with open(data / _FILE, "rb") as file:
+        with open(data / FILE, "rb") as file:
             inode = os.fstat(file.fileno()).st_ino
             note = msgspec.json.decode(file.read(), type=_Note)
     except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
@@ -80,13 +80,13 @@ def read_id(data: Path) -> str:
 
 def _make(data: Path) -> str:
     """Write a new house. The file is complete as soon as it is there, and stays, before anything has its id."""
-    id, new = os.urandom(6).hex(), data / f"{_FILE}.new"
+    id, new = os.urandom(6).hex(), data / f"{FILE}.new"
     with open(new, "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(msgspec.json.encode(_Note(id, str(data), os.fstat(file.fileno()).st_ino)))
         file.flush()
         os.fsync(file.fileno())
-    new.replace(data / _FILE)
+    new.replace(data / FILE)
     folder = os.open(data, os.O_RDONLY)
     try:
         os.fsync(folder)
