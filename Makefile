@@ -63,7 +63,12 @@ $(VENV)/javascript/.installed: requirements/javascript/package-lock.json
 	npm --prefix $(@D) ci --no-audit --no-fund
 	@touch $@
 
-TESTED := $(VENV)/.test $(if $(TORCH),$(VENV)/.torch)
+# helm and kubectl, for the chart and its tests.
+$(VENV)/cluster/.installed: tools/cluster_tools.py | $(VENV)/.test
+	$(BIN)/python tools/cluster_tools.py $(@D)
+	@touch $@
+
+TESTED := $(VENV)/.test $(VENV)/cluster/.installed $(if $(TORCH),$(VENV)/.torch)
 
 demo: $(VENV)/.demo
 	@$(BIN)/hostler demo
@@ -146,13 +151,13 @@ rest: $(VENV)/.test
 
 LOCK_OF_IMAGES = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --fork-strategy fewest --python-version 3.11
 LOCK = $(LOCK_OF_IMAGES) --extra demo --group build pyproject.toml
-SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --extra docker
+SERVERS := --extra sklearn --extra onnx --extra lightgbm --extra aws-hosts --extra docker --extra kubernetes
 lock: $(VENV)/.test
 	$(PIP) uv
 	$(LOCK) --upgrade $(SERVERS) --group check --group test --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --upgrade --output-file requirements/demo.txt
-	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk2 --output-file requirements/sdk2.txt
-	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --group sdk3 --output-file requirements/sdk3.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --extra kubernetes --group sdk2 --output-file requirements/sdk2.txt
+	$(LOCK) --upgrade --extra sklearn --extra aws-hosts --extra docker --extra kubernetes --group sdk3 --output-file requirements/sdk3.txt
 	$(LOCK_OF_IMAGES) --constraint requirements/test.txt --upgrade --group images --output-file requirements/images.txt
 	cd requirements/javascript && npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	$(LOCK) --upgrade --resolution lowest-direct $(SERVERS) --group oldest --output-file requirements/oldest.txt
