@@ -68,6 +68,8 @@ class InstanceReport(msgspec.Struct, frozen=True):
     hopeless: bool = False  # that will not pass by itself
     leaving: bool = False  # others end it: it should get no more requests, and be replaced at once
     lost: bool = False  # its machine does not answer any more, so nothing can be stopped there
+    machine: str = ""  # that it runs on, for people: its name, and after a slash its zone; empty: this one
+    beat: str = ""  # tcp:host:port, whose silence means that its machine is gone; empty: it has none
 
 
 class Autopsy(msgspec.Struct, frozen=True):
