@@ -384,5 +384,7 @@ def _merged(reports: Sequence[InstanceReport]) -> InstanceReport:
         reports[0].labels,
         containers,
         " ".join(filter(None, (report.trouble for report in reports))),
-        *(any(flags) for flags in zip(*((r.hopeless, r.leaving, r.lost) for r in reports), strict=True)),
+        hopeless=any(report.hopeless for report in reports),
+        leaving=any(report.leaving for report in reports),
+        lost=any(report.lost for report in reports),
     )
