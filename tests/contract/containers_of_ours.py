@@ -86,8 +86,8 @@ class Container:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, pass_fds=keep)
 
-    def wait(self, seconds: float = 30.0) -> Container:
-        """Return when /ping answers 200."""
+    def wait(self, seconds: float = 120.0) -> Container:
+        """Return when /ping answers 200. Raises AssertionError after `seconds`, a guard against hangs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:

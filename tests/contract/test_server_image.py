@@ -145,7 +145,8 @@ def test_orphans_of_a_script_are_reaped_by_process_1(start) -> None:
 
 
 def test_it_has_a_worker_for_each_processor_of_its_limit(start) -> None:
-    server = start("--cpus=0.5", SAGEMAKER_MULTI_MODEL="true", SAGEMAKER_MODEL_SERVER_WORKERS="").wait()
+    scripts = {"SAGEMAKER_MULTI_MODEL": "true", "HOSTLER_FRAMEWORK": "script"}  # half a processor imports no framework
+    server = start("--cpus=0.5", **scripts, SAGEMAKER_MODEL_SERVER_WORKERS="").wait()
     assert server.ask("GET", "/execution-parameters").json["MaxConcurrentTransforms"] == 1
 
 

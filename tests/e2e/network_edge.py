@@ -65,7 +65,7 @@ class Edge:
 
     def left(self) -> list[str]:
         """Return all that has left until now. Raises AssertionError if the kernel counted other packets."""
-        eventually(lambda: len(self._left) == self._counted(), 5, "every packet is read", lambda: str(self._left))
+        eventually(lambda: len(self._left) == self._counted(), 60, "every packet is read", lambda: str(self._left))
         return [packet for packet in self._left if packet]
 
     def _counted(self) -> int:

@@ -62,7 +62,7 @@ class Hostler:
         self._popen = started.popen
         self.host = psutil.Process(self._popen.pid)
         try:
-            self.url = started.wait_until_ready(30)
+            self.url = started.wait_until_ready(120)
         except NotReady as error:
             raise AssertionError(f"hostler up: {error}:\n{self.tail()}") from None
         self.ready_after = time.monotonic() - begun
@@ -134,7 +134,7 @@ class Hostler:
 
         Those of containers in Docker are in Docker's own list.
         """
-        pids = {process.pid for process in self._seen.values() if process.is_running()}
+        pids = {process.pid for process in self._seen.values() if not has_ended(process)}
         names = [str(self.data), *map(str, self._run_folders)]
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -253,7 +253,7 @@ def hostler_up(folder: Path, **settings: Any) -> Iterator[Hostler]:
     hostler = Hostler(folder, settings)
     try:
         yield hostler.start()
-        if hostler.host.is_running() and hostler.host.status() != psutil.STATUS_ZOMBIE:
+        if not has_ended(hostler.host):
             hostler.stop()
     except BaseException:
         print(hostler.tail())
@@ -271,6 +271,14 @@ def eventually(look: Callable[[], T | None], within: float, what: str, why: Call
         assert time.monotonic() < deadline, f"not within {within} s: {what} {why()}"
         time.sleep(0.02)
     return value
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether the process runs no more; its parent may not have asked for its exit code yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def free_port() -> int:

@@ -119,7 +119,7 @@ def main(folder: Path) -> dict[str, Any]:
         }
         if wrapped:
             [command] = hostler.named("ways_out.py")[-1:]
-            ways["another container"] = ["tcp", "127.0.0.1", eventually(lambda: listening(command), 10, "port")[0]]
+            ways["another container"] = ["tcp", "127.0.0.1", eventually(lambda: listening(command), 60, "port")[0]]
         for kind, image in images.items():  # 3.
             host(hostler, f"isolated-{kind}", image, isolated=True)
         host(hostler, "isolated-workers", SKLEARN, isolated=True, workers=2)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from running import BUCKET, Hostler, eventually
+from running import BUCKET, Hostler, eventually, has_ended
 from targets import archive
 
 from hostler.host import namespaces
@@ -123,7 +123,7 @@ def test_a_container_finds_its_files_and_goes_on_when_control_was_killed(hostler
     eventually(lambda: _answers(hostler), 30, "it answers")
     hostler.wait_in_service("adopted")
     assert json.loads(_invoke(hostler, "adopted"))["call"] == "cat"
-    assert container.is_running()
+    assert not has_ended(container)
 
 
 def test_where_namespaces_are_refused_scripts_run_as_before_and_start_says_so(tmp_path: Path) -> None:
