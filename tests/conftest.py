@@ -23,6 +23,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 import docker_rig
+import helm_chart
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in hostler's servers; on a busy machine XGBoost's threads wait long
 
@@ -44,6 +45,7 @@ _TRIALS = {
 _NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}
 _JAVASCRIPT = "javascript"  # AWS's SDK for it
 _DOCKER = "docker"  # one that answers, and can be given images
+_HELM = "helm"  # of make .venv/cluster/.installed
 _PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
 
@@ -72,6 +74,8 @@ def _missing(name: str) -> str:
         return "" if installed else "AWS's JavaScript SDK is not installed: make .venv/javascript/.installed"
     if name == _DOCKER:
         return docker_rig.missing()
+    if name == _HELM:
+        return helm_chart.missing()
     if package := _NEWEST.get(name):
         return _older(package)
     if name in _PACKAGES:
@@ -125,7 +129,7 @@ def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
     required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
     for name in required:
-        if name not in (known := (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT, _DOCKER)):
+        if name not in (known := (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT, _DOCKER, _HELM)):
             raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {', '.join(known)}")
         if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))
