@@ -34,6 +34,7 @@ from hostler import contract, folders
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import Fetched
 from hostler.core.endpoints.resources import DataForm
+from hostler.core.targets.placed import Placed
 from hostler.errors import DiskFull, StorageUnavailable
 
 _NOTES = ".placed"
@@ -56,21 +57,6 @@ async def in_thread(function: Callable[_P, _T], *arguments: _P.args, **named: _P
         if not running.cancelled():
             running.exception()  # marks it as retrieved: no caller is left
         raise
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """An artifact where a container can read it."""
-
-    model_id: str  # the container's name for the target; the folder's, with dots, of what is no target
-    target: str  # empty for what is no target
-    bucket: str
-    key: str
-    version: str  # of the object: its ETag; empty: an earlier hostler placed it
-    shown: str  # the folder's path, as the container sees it
-    size: int  # bytes, extracted
-    memory: int | None = None  # bytes that its last load took; None: it was never measured
-    download: float = 0.0  # seconds; both are 0 if the artifact was on disk already
-    extract: float = 0.0
 
 
 class Storage(Protocol):

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 from packing import ArtifactSetup
 
-from hostler.artifacts.storage import LocalStorage, Placed, in_thread
+from hostler.artifacts.storage import LocalStorage, in_thread
+from hostler.core.targets.placed import Placed
 from hostler.errors import ArtifactMissing, ArtifactUnchanged, StorageUnavailable
 
 ID = "0123456789abcdef0123456789abcdef"

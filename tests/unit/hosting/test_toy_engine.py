@@ -14,8 +14,9 @@ import fakes
 import pytest
 from ground import KEY, Ground, passes, reason, status
 
-from hostler.artifacts.storage import Placed, Storage
+from hostler.artifacts.storage import Storage
 from hostler.core.endpoints.resources import DataForm
+from hostler.core.targets.placed import Placed
 from hostler.engines.engine import (
     Autopsy,
     ContainerLaunch,

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hostler.artifacts.storage import Placed
 from hostler.core.targets import placement
 from hostler.core.targets.model_cache import Command, ModelCache
+from hostler.core.targets.placed import Placed
 from hostler.core.targets.states import Refuse, Target
 from hostler.core.targets.tags import TargetPolicy
 from hostler.engines.sockets import own_sockets

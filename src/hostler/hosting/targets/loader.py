@@ -9,8 +9,8 @@ import asyncio
 from typing import Literal
 
 from hostler import contract, names
-from hostler.artifacts.storage import Placed
 from hostler.core.faults import Rule
+from hostler.core.targets.placed import Placed
 from hostler.core.targets.quarantine import Quarantine
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from hostler.hosting import clock
