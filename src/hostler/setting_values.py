@@ -117,6 +117,14 @@ def docker_address(value: object) -> str:
     return text
 
 
+def link_address(value: object) -> str:
+    text = text_or_none(value)
+    match = re.fullmatch(r"(?:tcp|tls):(.+):(\d{1,5})", text)
+    if text and not (match and int(match[2]) < 65_536):
+        raise ValueError(f"{text!r} is no address such as tls:control.example:7700")
+    return text
+
+
 def s3_url(value: object) -> str:
     if value in ("", "aws"):
         return str(value)

@@ -145,10 +145,10 @@ class Settings:
         parse.folder_or_none, "", "folder below which a ModelDataUrl may be file://; empty: no ModelDataUrl may"
     )
     engine: str = _setting(
-        parse.one_of("auto", "process", "docker"),
+        parse.one_of("auto", "process", "docker", "kubernetes"),
         "auto",
         "auto: hostler's own servers and commands run as processes, images in Docker; process: no images;"
-        " docker: all in Docker",
+        " docker: all in Docker; kubernetes: all in pods, with `hostler control`",
     )
     docker_host: str = _setting(
         parse.docker_address,
@@ -194,6 +194,45 @@ class Settings:
     )
     faults: bool = _setting(
         parse.flag, False, "let PUT /_hostler/faults set faults on purpose: for tests of clients", advanced=True
+    )
+    control_address: str = _setting(
+        parse.link_address,
+        "",
+        "where `hostler gateway` and `hostler agent` link with control, such as tls:hostler-control.hostler.svc:7700",
+        advanced=True,
+    )
+    link_listen: str = _setting(
+        parse.link_address,
+        "",
+        "where control takes links from other machines, such as tls:0.0.0.0:7700; empty: from this machine alone",
+        advanced=True,
+    )
+    api_listen: str = _setting(
+        parse.link_address,
+        "",
+        "where control takes the requests that gateways of other machines pass on, such as tls:0.0.0.0:7701",
+        advanced=True,
+    )
+    link_certificates: str = _setting(
+        parse.folder_or_none,
+        "",
+        "folder with ca.crt, and with tls.crt and tls.key of control, for addresses that begin with tls:",
+        advanced=True,
+    )
+    link_token: str = _setting(
+        parse.folder_or_none, "", "file with the token that a gateway or an agent shows control", advanced=True
+    )
+    link_tokens: str = _setting(
+        parse.folder_or_none,
+        "",
+        'file with the tokens that control admits: lines gateway = "its token", agent = "its token"',
+        advanced=True,
+    )
+    artifacts_via: str = _setting(
+        parse.one_of("auto", "s3", "control"),
+        "auto",
+        "where agents take artifacts from: s3, control, or (auto) control where s3_endpoint names no S3",
+        advanced=True,
     )
     bubblewrap: str = _setting(
         parse.one_of("auto", "on", "off"),

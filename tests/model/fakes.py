@@ -37,6 +37,7 @@ from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
 from hostler.wire import gateway_messages
+from hostler.wire.door import Door, UnixDoor
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server
 
@@ -105,12 +106,13 @@ class Control:
         instances = self.reconciler.instances
         decisions = FaultDecisions(self.faults, self.gateways, instances, self.runtimes, self.reconciler.passed)
         reports = GatewayReports(self.runtimes, instances, decisions, self.wakeup.set)
-        self.server = await self.gateways.serve(str(path), reports.receive, reports.unlinked)
+        self.door = Door({"gateway": self.gateways.entrance(reports.receive, reports.unlinked)})
+        await self.door.serve(f"unix:{path}", UnixDoor())
         self.task = asyncio.create_task(self.reconciler.run())
 
     async def die(self) -> None:
         """End all its tasks."""
-        self.server.close()
+        self.door.close()
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")

@@ -29,6 +29,7 @@ from hostler.engines.rooms import Rooms
 from hostler.errors import ApiError, EngineError
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
+from hostler.wire.door import Knock
 from hostler.wire.frames import Frames
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
@@ -260,7 +261,7 @@ class Gateway(fakes.LinkView):
                 continue
             self._writer = writer
             self._frames = Frames(reader, writer, gateway_messages.Down)
-            self._send(gateway_messages.Hello(self.name, self.pid))
+            self._send(Knock("gateway", self.name, pid=self.pid))
             ticking = asyncio.create_task(self._tick())
             try:
                 while (message := await self._frames.receive()) is not None:
@@ -279,7 +280,7 @@ class Gateway(fakes.LinkView):
             await asyncio.sleep(1.0)
             await self._goes_on.wait()
 
-    def _send(self, message: gateway_messages.Up) -> None:
+    def _send(self, message: gateway_messages.Up | Knock) -> None:
         if self._frames:
             self._frames.send(message)
 

@@ -52,6 +52,7 @@ from hostler.settings import Settings, restore
 from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
+from hostler.wire.door import Door, UnixDoor
 
 
 def main() -> None:
@@ -127,7 +128,8 @@ async def control(run: Path, settings: Settings) -> None:
     )
     decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes, reconciler.passed)
     reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
-    link_server = await gateways.serve(_free(run / "link.sock"), reports.receive, reports.unlinked)
+    door = Door({"gateway": gateways.entrance(reports.receive, reports.unlinked)})
+    await door.serve(f"unix:{run / 'link.sock'}", UnixDoor())
     server = _Server(
         stop,
         uvicorn.Config(
@@ -151,7 +153,7 @@ async def control(run: Path, settings: Settings) -> None:
     reconciling.cancel()
     watching.cancel()
     collecting.cancel()
-    link_server.close()
+    door.close()
     await asyncio.gather(serving, reconciling, collecting, watching, return_exceptions=True)
     await collector.close()
     await leaving.leave(run, engine)

@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-import msgspec
 from msgspec import structs
 
 from hostler.gateway import errors
@@ -21,6 +20,7 @@ from hostler.gateway.faults import FaultScopes, Suspect
 from hostler.gateway.pending import PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
 from hostler.wire import gateway_messages
+from hostler.wire.door import VERSION, Knock, Way
 from hostler.wire.frames import Frames
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 _HITS_EVERY = 0.05  # seconds
 _COUNTS_EVERY = 1.0
 _DRAIN_EVERY = 0.05
-_RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
 
@@ -37,14 +36,14 @@ class ControlLink:
 
     def __init__(
         self,
-        path: str,
+        way: Way,
         name: str,
         routes: Routes,
         pending: PendingRequests,
         counts: Callable[[], gateway_messages.Counts],
         faults: FaultScopes,
     ) -> None:
-        self._path = path
+        self._way = way
         self._name = name
         self._routes = routes
         self._pending = pending
@@ -128,21 +127,19 @@ class ControlLink:
 
     async def run(self) -> None:
         """Keep the link connected until cancelled."""
+        knock = Knock("gateway", self._name, version=VERSION, pid=os.getpid(), knows_faults=True)
         while True:
             try:
-                reader, writer = await asyncio.open_unix_connection(self._path)
+                reader, writer = await self._way.knock(knock)
             except OSError:
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(self._way.pause())
                 continue
             frames: Frames[gateway_messages.Down] = Frames(reader, writer, gateway_messages.Down)
             self._frames = frames
-            self._send(gateway_messages.Hello(self._name, os.getpid(), knows_faults=True))
             ticking = asyncio.create_task(self._tick(writer))
             try:
                 while (message := await frames.receive()) is not None:
                     self._apply(message)
-            except msgspec.DecodeError:
-                log.exception("control sent a message that cannot be read; linking anew")
             finally:
                 self._frames = None
                 self.faults.set(())  # control keeps them in memory
@@ -151,7 +148,7 @@ class ControlLink:
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
             log.warning("the link to control ended; resident targets are still served")
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(self._way.pause())
 
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
         """Send the counters once a second; they are also this gateway's sign of life."""

@@ -44,6 +44,7 @@ from hostler.gateway.routes import Routes
 from hostler.processes import lifeline
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
+from hostler.wire.door import Way
 from hostler.wire.http_client import BUFFER, ConnectionPool
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
@@ -69,7 +70,7 @@ class Gateway:
         self.counters = Counters()
         routes, pending = Routes(self.counters), PendingRequests(ROOM)
         self.link = ControlLink(
-            str(run / "link.sock"), name, routes, pending, self.counts, FaultScopes(self._meet_faults)
+            Way(f"unix:{run / 'link.sock'}"), name, routes, pending, self.counts, FaultScopes(self._meet_faults)
         )
         lines = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
         self.recorder = Recorder(lines, Journal(config.data / "metrics", name))

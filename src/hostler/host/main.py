@@ -75,6 +75,8 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
     Raises UserError, in one clear line, for a setting that a person must correct, such as an address or a port.
     """
     os.umask(0o077)
+    if settings.engine == "kubernetes":
+        raise UserError("`hostler up` hosts models on this machine: engine = kubernetes is for `hostler control`")
     verified = settings.signatures == "verify"
     if verified:
         settings_module.access_keys(settings)  # the gateways read them; their mistakes are reported here

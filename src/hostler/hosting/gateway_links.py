@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from hostler.hosting import clock
 from hostler.wire import gateway_messages
+from hostler.wire.door import Enter, Knock, Peer
 from hostler.wire.frames import Frames
 
 SILENCE = 5.0  # seconds without a message after which the host ends a linked gateway
@@ -193,21 +194,16 @@ class Gateways:
 
     # --- the link -------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str, receive: Receive, unlinked: Unlinked) -> asyncio.AbstractServer:
-        """Accept gateways' links at the socket `path`. `receive` gets each message, also one for the link alone."""
+    def entrance(self, receive: Receive, unlinked: Unlinked) -> Enter:
+        """Return what serves a gateway's link. `receive` gets each message, also one for the link alone."""
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def enter(peer: Peer, knock: Knock, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             frames: Frames[gateway_messages.Up] = Frames(reader, writer, gateway_messages.Up)
-            try:
-                hello = await frames.receive()
-                if isinstance(hello, gateway_messages.Hello):
-                    await self._opened.wait()
-                    gateway = Gateway(hello.gateway, hello.pid, frames, hello.knows_faults, last_message=self._now())
-                    await self._receive_all(gateway, receive, unlinked)
-            finally:
-                frames.close()
+            await self._opened.wait()
+            gateway = Gateway(peer.name, knock.pid, frames, knock.knows_faults, last_message=self._now())
+            await self._receive_all(gateway, receive, unlinked)
 
-        return await asyncio.start_unix_server(accept, path)
+        return enter
 
     async def _receive_all(self, gateway: Gateway, receive: Receive, unlinked: Unlinked) -> None:
         """Send it a snapshot, and receive its messages until it is gone."""

@@ -1,8 +1,8 @@
 """Messages between control and each gateway (docs/ARCHITECTURE.md, "The link").
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
-Up (gateway to control): Hello, Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, CallsTimedOut,
-FaultQuery, Counts.
+Up (gateway to control): Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, CallsTimedOut,
+FaultQuery, Counts. Before them comes the Knock of wire/door.
 Control alone decides residency: a gateway sends a target's requests only to the residents that control published.
 """
 
@@ -111,13 +111,19 @@ class SetResident(msgspec.Struct, frozen=True, tag=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):
-    """All routes and residents, at (epoch, version). The gateway drops its own, and requests targets again."""
+    """All routes and residents, at (epoch, version). The gateway drops its own, and requests targets again.
+
+    `term` grows with each start of control: a gateway refuses a lower one than it has seen, so a control that another
+    one has replaced can say nothing any more. `passkey` opens control's API to requests that this gateway passes on.
+    """
 
     epoch: str
     version: int
     routes: tuple[Route, ...]
     residents: tuple[SetResident, ...]
     faults: tuple[FaultScope, ...] = ()
+    term: int = 0
+    passkey: str = ""
 
 
 class SetRoute(msgspec.Struct, frozen=True, tag=True):
@@ -174,7 +180,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 class SetFaults(msgspec.Struct, frozen=True, tag=True):
-    """These are the faults from now on. It goes to gateways alone whose Hello says that they know it."""
+    """These are the faults from now on. It goes to gateways alone whose Knock says that they know it."""
 
     version: int
     scopes: tuple[FaultScope, ...]
@@ -191,14 +197,6 @@ Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refuse
 
 
 # --- up -----------------------------------------------------------------------------------------------------------
-
-
-class Hello(msgspec.Struct, frozen=True, tag=True):
-    """First message of a gateway."""
-
-    gateway: str
-    pid: int
-    knows_faults: bool = False  # it takes SetFaults
 
 
 class Ack(msgspec.Struct, frozen=True, tag=True):
@@ -329,16 +327,4 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     connections: int
 
 
-Up = (
-    Hello
-    | Ack
-    | TargetRequest
-    | Hits
-    | Withdrawn
-    | Drained
-    | TargetMissing
-    | Abandoned
-    | CallsTimedOut
-    | FaultQuery
-    | Counts
-)
+Up = Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | CallsTimedOut | FaultQuery | Counts

@@ -19,6 +19,7 @@ from hostler import settings
 from hostler.gateway.main import Gateway
 from hostler.settings import Settings
 from hostler.wire import gateway_messages
+from hostler.wire.door import Knock
 from hostler.wire.frames import Frames
 from hostler.wire.http_call import Reply, call
 from hostler.wire.http_reader import ConnectionLimits
@@ -79,7 +80,7 @@ class Control:
         self.received: asyncio.Queue[Any] = asyncio.Queue()
         self.hits: list[gateway_messages.Hit] = []
         self.counts: gateway_messages.Counts | None = None
-        self.frames: Frames[gateway_messages.Up] | None = None
+        self.frames: Frames[Knock | gateway_messages.Up] | None = None
         self.version = 0
         self._server: asyncio.AbstractServer | None = None
         self._http: Server | None = None
@@ -94,7 +95,7 @@ class Control:
 
     async def _linked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        self.frames = Frames(reader, writer, gateway_messages.Up)
+        self.frames = Frames(reader, writer, Knock | gateway_messages.Up)
         while (message := await self.frames.receive()) is not None:
             self.hits.extend(getattr(message, "hits", ()))
             if isinstance(message, gateway_messages.Counts):
@@ -118,7 +119,7 @@ class Control:
     async def set_routes(
         self, *routes: gateway_messages.Route, residents: tuple[gateway_messages.SetResident, ...] = ()
     ) -> None:
-        await self.receives(gateway_messages.Hello)
+        await self.receives(Knock)
         self.send(gateway_messages.Snapshot("epoch-1", 0, routes, residents))
         await self.receives(gateway_messages.Ack)
 

@@ -9,6 +9,7 @@ from rig import GUARD, Rig, error, running, until
 
 from hostler.contract import MAX_BODY
 from hostler.wire import gateway_messages
+from hostler.wire.door import Knock
 from hostler.wire.http_request import Request
 
 BIG = b"x" * 1_000_000  # longer than what is read ahead
@@ -315,7 +316,7 @@ async def test_residents_are_served_without_control_and_misses_are_asked_again(r
     miss = asyncio.create_task(rig.invoke(target="b"))
     await until(lambda: len(rig.gateway.context.pending) == 1)
     await rig.control.start()
-    await rig.control.receives(gateway_messages.Hello)
+    await rig.control.receives(Knock)
     rig.control.send(gateway_messages.Snapshot("epoch-2", 40, (route,), ()))
     assert await rig.control.receives(gateway_messages.Ack) == gateway_messages.Ack("epoch-2", 40)
     assert (await rig.control.receives(gateway_messages.TargetRequest)).target == "b"

@@ -22,6 +22,7 @@ from hostler.settings import Settings
 from hostler.store.records import EndpointRecord
 from hostler.store.store import Store
 from hostler.wire import gateway_messages
+from hostler.wire.door import Knock
 from hostler.wire.frames import Frames
 from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
@@ -148,7 +149,7 @@ class Gateway(fakes.LinkView):
         self.news = asyncio.Condition()
 
     def link(self) -> None:
-        """Send Hello: until then control sends nothing."""
+        """Knock: until then control sends nothing."""
         self._linked.set()
 
     def speak(self) -> None:
@@ -159,7 +160,7 @@ class Gateway(fakes.LinkView):
 
     async def run(self) -> None:
         await self._linked.wait()
-        self.frames.send(gateway_messages.Hello("g1", 1, self.knows_faults))
+        self.frames.send(Knock("gateway", "g1", pid=1, knows_faults=self.knows_faults))
         ticking = asyncio.create_task(self._tick())
         try:
             while (message := await self.frames.receive()) is not None:

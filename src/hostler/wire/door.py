@@ -1,0 +1,183 @@
+"""Control's door: the listener at which links begin, and the first message of each, which says who is there.
+
+A doorman admits a peer or does not; the door closes without a word on whoever is not admitted, slow, or malformed. It
+knows nothing of the messages after the first: each role has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+from pathlib import Path
+from random import uniform
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import structs
+
+from hostler.wire import transport
+from hostler.wire.frames import Frames
+from hostler.wire.transport import Certificates
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of the links' messages
+KNOCK_BYTES = 32 * 2**10
+_KNOCK_TIME = 5.0  # seconds for the first message
+_ADMIT_TIME = 10.0  # seconds for the doorman
+_RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and callers may be waiting
+_RETRY_NETWORK = 1.0
+_SHORTEST = 16  # characters of a static token
+_KNOCKING = 512  # connections that may be unadmitted at once; more are closed
+
+Role = Literal["gateway", "agent"]
+
+
+class Knock(msgspec.Struct, frozen=True, tag="Hello", rename={"name": "gateway"}):
+    """The first message of a link. On the wire it is version 0's `Hello` of gateways with more fields, so that
+    versions mix.
+    """
+
+    role: Role = "gateway"
+    name: str = ""
+    proof: str = ""  # a token; empty on a unix socket, where the rights of the file suffice
+    version: int = 0
+    pid: int = 0  # of a gateway, for the host that started it
+    knows_faults: bool = False  # a gateway takes SetFaults
+
+    def __repr__(self) -> str:
+        return f"<Knock of {self.role} {self.name!r}, version {self.version}>"  # a token is for no log
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way to control's door. `token`: the file with the token that is shown there; read at each dial."""
+
+    address: str
+    certificates: Certificates | None = None
+    token: str = ""
+
+    async def knock(self, knock: Knock) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, and send the first message. Raises OSError, also for a token that cannot be read."""
+        knock = structs.replace(knock, proof=await asyncio.to_thread(read_token, self.token) if self.token else "")
+        reader, writer = await transport.dial(self.address, self.certificates)
+        Frames[Knock](reader, writer, Knock).send(knock)
+        return reader, writer
+
+    def pause(self) -> float:
+        """Return the seconds until the next attempt. On a network they differ, so that not all come at once."""
+        return _RETRY if self.address.startswith("unix:") else uniform(_RETRY, _RETRY_NETWORK)
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who has been admitted."""
+
+    role: Role
+    name: str
+
+
+class Doorman(Protocol):
+    """Decides who may come in."""
+
+    async def admit(self, knock: Knock) -> Peer | None:
+        """Return who knocks, or None: the connection is closed without a word."""
+
+
+class UnixDoor:
+    """Admits whoever can open the socket's file."""
+
+    async def admit(self, knock: Knock) -> Peer | None:
+        return Peer(knock.role, knock.name)
+
+
+class StaticTokenDoor:
+    """Admits by a file with one token or several for each role, as TOML: `gateway = "…"`, `agent = ["…", "…"]`.
+
+    The file is read at each knock, so tokens are changed without a restart. All gateways have the same tokens, and so
+    have all agents: a weaker proof than a token for each pod.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def admit(self, knock: Knock) -> Peer | None:
+        tokens = await asyncio.to_thread(self._tokens, knock.role)
+        proof = knock.proof.encode()
+        return Peer(knock.role, knock.name) if any(compare_digest(proof, token) for token in tokens) else None
+
+    def _tokens(self, role: Role) -> list[bytes]:
+        try:
+            value = msgspec.toml.decode(self._path.read_bytes(), type=dict[str, str | list[str]]).get(role, [])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            kind = error.strerror if isinstance(error, OSError) else "it is no TOML of role = token"
+            log.warning("link_tokens %s cannot be read, so nobody is admitted: %s", self._path, kind)
+            return []
+        tokens = [value] if isinstance(value, str) else value
+        return [token.strip().encode() for token in tokens if len(token.strip()) >= _SHORTEST]
+
+
+Enter = Callable[[Peer, Knock, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Door:
+    """The listeners of the links. `roles`: what an admitted peer's connection is given to; it closes at the return."""
+
+    def __init__(self, roles: Mapping[Role, Enter]) -> None:
+        self._roles = roles
+        self._knocking = 0
+        self._servers: list[asyncio.Server] = []
+
+    async def serve(self, address: str, doorman: Doorman, certificates: Certificates | None = None) -> str:
+        """Listen on one more address; return it with the port that it has. Raises UserError if that cannot be."""
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                admitted = await self._admit(doorman, reader, writer)
+                if admitted is not None:
+                    peer, knock = admitted
+                    await self._roles[peer.role](peer, knock, reader, writer)
+            finally:
+                writer.close()
+
+        server = await transport.listen(address, accept, certificates)
+        self._servers.append(server)
+        return transport.listening(server, address)
+
+    async def _admit(
+        self, doorman: Doorman, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[Peer, Knock] | None:
+        """Read the first message, and have the doorman judge it."""
+        if self._knocking >= _KNOCKING:
+            return None
+        self._knocking += 1
+        try:
+            async with asyncio.timeout(_KNOCK_TIME):
+                knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES).receive()
+            if knock is None or knock.role not in self._roles or not knock.name:
+                return None
+            async with asyncio.timeout(_ADMIT_TIME):
+                peer = await doorman.admit(knock)
+        except TimeoutError:
+            return None
+        finally:
+            self._knocking -= 1
+        if peer is None:
+            log.warning("%s %r is not admitted: its token is not valid for that", knock.role, knock.name[:100])
+            return None
+        return peer, knock
+
+    def close(self) -> None:
+        """Accept no more. Links that are open stay so."""
+        for server in self._servers:
+            server.close()
+
+
+def read_token(path: str) -> str:
+    """Return the token in a file. Raises OSError, also for a file that holds no ASCII text."""
+    try:
+        return Path(path).read_text("ascii").strip()
+    except UnicodeDecodeError:
+        raise OSError(f"{path} holds no token") from None

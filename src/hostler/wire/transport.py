@@ -1,0 +1,168 @@
+"""How links are listened for and dialled, by address: `unix:/path`, `tcp:host:port` or `tls:host:port`.
+
+A machine that is gone says nothing: on TCP the kernel asks an idle peer every second, and gives up on one that
+acknowledges nothing for 2.5 s. It knows nothing of what a connection carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostler.errors import UserError
+
+CONNECT = 2.5  # seconds to connect to an address of a name
+_HANDSHAKE = 5.0  # seconds for TLS
+_BACKLOG = 1024
+_IDLE, _INTERVAL, _PROBES = 1, 1, 2  # s before the kernel asks an idle peer, s between its questions, and their number
+_UNACKNOWLEDGED = 2500  # ms
+
+Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+_FILES = ("ca.crt", "tls.crt", "tls.key")
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The folder with `ca.crt`, `tls.crt` and `tls.key`, as in a Secret; who only dials needs `ca.crt` alone.
+
+    Files are read anew when they have changed, so renewed certificates need no restart.
+    """
+
+    folder: Path
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context of a dial: TLS 1.3 to a host whose certificate ca.crt has signed. Raises OSError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(self.folder / "ca.crt")
+        return context
+
+    def server(self) -> ssl.SSLContext:
+        """Return the context of a listener. Raises UserError for files that cannot be used."""
+        try:
+            context, read = self._chain(), self._read()
+        except (OSError, ssl.SSLError) as error:
+            raise UserError(f"link_certificates {self.folder}: tls.crt and tls.key cannot be used: {error}") from None
+        newest = context
+
+        def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+            nonlocal newest, read
+            with contextlib.suppress(OSError, ssl.SSLError):  # half renewed: the one before serves
+                if (now := self._read()) != read:
+                    newest, read = self._chain(), now
+            connection.context = newest
+
+        context.sni_callback = choose
+        return context
+
+    def _chain(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.folder / "tls.crt", self.folder / "tls.key")
+        return context
+
+    def _read(self) -> tuple[int, ...]:
+        """Return by which the files' versions are told apart."""
+        return tuple((self.folder / name).stat().st_mtime_ns for name in _FILES[1:])
+
+
+def split(address: str) -> tuple[str, str, int]:
+    """Return kind, host and port of an address; of `unix:` its path and 0. Raises ValueError for any other text."""
+    kind, _, place = address.partition(":")
+    if kind == "unix" and place:
+        return kind, place, 0
+    host, colon, port = place.rpartition(":")
+    if kind not in ("tcp", "tls") or not (host and colon and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise ValueError(f"{address!r} is no address such as unix:/path, tcp:127.0.0.1:7700 or tls:control:7700")
+    return kind, host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def notice_silence(sock: socket.socket) -> None:
+    """Let a TCP connection, or those that a listener accepts, end 2.5 s after the peer's machine is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", _IDLE),
+        ("TCP_KEEPINTVL", _INTERVAL),
+        ("TCP_KEEPCNT", _PROBES),
+        ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED),
+    ):
+        if hasattr(socket, option):  # Linux has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def bind(address: str) -> socket.socket:
+    """Return a socket that listens on a `tcp:` or `tls:` address. Raises UserError."""
+    _, host, port = split(address)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::")
+    except OSError as error:
+        raise UserError(f"{address} cannot be listened on: {error.strerror or error}") from None
+    notice_silence(sock)
+    return sock
+
+
+async def listen(address: str, accept: Accept, certificates: Certificates | None = None) -> asyncio.Server:
+    """Call `accept` with each connection to an address; a socket that an earlier process left there is removed.
+
+    `certificates`: for `tls:`. Raises UserError.
+    """
+    kind, place, _ = split(address)
+    if kind == "unix":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place)
+        return await asyncio.start_unix_server(accept, place)
+    context = _needed(address, certificates).server() if kind == "tls" else None
+    handshake = _HANDSHAKE if context else None
+    return await asyncio.start_server(accept, sock=bind(address), ssl=context, ssl_handshake_timeout=handshake)
+
+
+def listening(server: asyncio.Server, address: str) -> str:
+    """Return the address of a listener with the port that it has; that of the address may be 0."""
+    kind, host, port = split(address)
+    return address if kind == "unix" else f"{kind}:{host}:{port or server.sockets[0].getsockname()[1]}"
+
+
+async def dial(
+    address: str, certificates: Certificates | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to an address. `certificates`: for `tls:`. Raises OSError, TLS's and time-outs included."""
+    kind, host, port = split(address)
+    if kind == "unix":
+        return await asyncio.open_unix_connection(host)
+    loop = asyncio.get_running_loop()
+    context = await asyncio.to_thread(_needed(address, certificates).client) if kind == "tls" else None
+    failure: OSError = ConnectionError(f"{host} has no address")
+    for family, _, _, _, where in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            notice_silence(sock)
+            async with asyncio.timeout(CONNECT):
+                await loop.sock_connect(sock, where)
+        except OSError as error:
+            failure = error
+            sock.close()
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        if context is None:
+            return await asyncio.open_connection(sock=sock)
+        return await asyncio.open_connection(
+            sock=sock, ssl=context, server_hostname=host, ssl_handshake_timeout=_HANDSHAKE
+        )
+    raise failure
+
+
+def _needed(address: str, certificates: Certificates | None) -> Certificates:
+    if certificates is None:
+        raise UserError(f"{address} needs link_certificates, the folder with ca.crt, and tls.crt and tls.key to listen")
+    return certificates
