@@ -32,6 +32,7 @@ settings.register_profile("hostler", deadline=None, suppress_health_check=[Healt
 settings.load_profile("hostler")
 
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
+sys.path.append(str(Path(__file__).parent / "kubernetes"))  # `fake_cluster`
 
 _TRIALS = {
     "java": ["java", "-version"],

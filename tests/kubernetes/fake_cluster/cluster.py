@@ -1,0 +1,235 @@
+"""A cluster in a thread of this process: `with running() as cluster:`.
+
+    cluster.url, cluster.admin          its address, and the token of whom no role binds
+    cluster.apply(document, …)          objects, as `kubectl apply` has them
+    cluster.get(POD, namespace, name)   reads; cluster.list, cluster.delete, cluster.set_status
+    cluster.token(namespace, account)   a service account's token, for any audience, bound to a pod or not
+    with cluster.mute(): …              connections stay, nothing comes; cluster.down(), cluster.slow(seconds)
+    cluster.expire()                    watches end with 410, and no older version is known any more
+    cluster.fail(503, times=3)          so the next requests are answered
+
+Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fake_cluster import admission, certificates, deletion
+from fake_cluster.access import Access, Question
+from fake_cluster.api import Api
+from fake_cluster.kinds import BY_NAME, NAMESPACE, SERVICE_ACCOUNT, Kind
+from fake_cluster.store import Change, Object, Store, copied
+
+Answer = TypeVar("Answer")
+
+_NAMESPACES = ("default", "kube-system", "kube-public")
+_PATIENCE = 60.0  # seconds for a call into the cluster's thread
+
+
+class Cluster:
+    """The parts of a cluster, and the loop that they run in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
+        self.loop, self.folder = loop, folder
+        self.store = Store()
+        self.access = Access(self.store)
+        self.api = Api(self.store, self.access)
+        self.admin = self.access.admin
+        self.scheme = "http"
+        self.host = "127.0.0.1"
+        self.store.listeners.append(self._heard)
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.api.port}"
+
+    # --- objects
+
+    def apply(self, *documents: Object) -> list[Object]:
+        """Create or change objects. Raises Refusal."""
+        return [self.call(lambda each=each: self._applied(each)) for each in documents]
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object:
+        """Raises Refusal without it."""
+        return self.call(lambda: self.store.get(kind, namespace, name))
+
+    def list(self, kind: Kind, namespace: str = "") -> list[Object]:
+        return self.call(lambda: self.store.list(kind, namespace))
+
+    def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> None:
+        """Raises Refusal."""
+        options = {} if grace is None else {"gracePeriodSeconds": grace}
+        self.call(lambda: deletion.delete(self.store, kind, self.store.get(kind, namespace, name), options))
+
+    def set_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any]) -> Object:
+        """Put members into an object's status, as its controller or kubelet does. Raises Refusal."""
+        return self.call(lambda: self._with_status(self.store.get(kind, namespace, name), status))
+
+    def token(self, namespace: str, account: str, audience: str = "", pod: str = "", seconds: float = 3600) -> str:
+        """Make a token, which is no longer good after `seconds`. Raises Refusal without the account or the pod."""
+        return self.call(lambda: self.access.token(namespace, account, audience, pod, seconds))
+
+    def kubeconfig(self, token: str = "", namespace: str = "default") -> dict[str, Any]:
+        """Return a kubeconfig of a token; without one of whom no role binds."""
+        place: dict[str, str] = {"server": self.url}
+        if self.scheme == "https":
+            place["certificate-authority"] = str(self.folder / "ca.crt")
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "fake", "cluster": place}],
+            "users": [{"name": "user", "user": {"token": token or self.admin}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "user", "namespace": namespace}}],
+            "current-context": "fake",
+        }
+
+    def kubeconfig_file(self, token: str = "", namespace: str = "default") -> Path:
+        path = Path(tempfile.mkstemp(prefix="kubeconfig-", dir=self.folder)[1])
+        path.write_text(json.dumps(self.kubeconfig(token, namespace)))
+        return path
+
+    # --- rights that were used
+
+    def rights_used(self, user: str = "") -> set[Question]:
+        """Return what a user did, or everybody, without the objects' names."""
+        asked = self.call(lambda: list(self.api.asked))
+        return {question for name, question in asked if user in ("", name)}
+
+    def rights_missed(self) -> set[tuple[str, Question]]:
+        """Return who wanted to do what no role allows."""
+        return set(self.call(lambda: list(self.api.refused)))
+
+    # --- failures
+
+    @contextlib.contextmanager
+    def mute(self) -> Iterator[None]:
+        """Nothing is answered, nothing is said to watches; connections stay."""
+        self.call(self.api.knobs.speaks.clear)
+        try:
+            yield
+        finally:
+            self.call(self.api.knobs.speaks.set)
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Nobody is reached: connections end, new ones are refused."""
+        self.wait(self.api.close())
+        try:
+            yield
+        finally:
+            self.wait(self.api.reopen())
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Every answer comes so much later."""
+        self.call(lambda: setattr(self.api.knobs, "slow", seconds))
+        try:
+            yield
+        finally:
+            self.call(lambda: setattr(self.api.knobs, "slow", 0))
+
+    def expire(self) -> None:
+        """Forget what has changed: watches end with 410, and so do those that begin from an older version."""
+        self.call(self.store.expire)
+
+    def fail(self, code: int, times: int = 1) -> None:
+        """Answer the next requests with this code."""
+        self.call(lambda: self.api.knobs.failures.extend([code] * times))
+
+    # --- the thread
+
+    def call(self, act: Callable[[], Answer]) -> Answer:
+        """Run a function in the cluster's thread."""
+
+        async def run() -> Answer:
+            return act()
+
+        return self.wait(run())
+
+    def wait(self, work: Awaitable[Answer]) -> Answer:
+        """Run a coroutine in the cluster's thread."""
+
+        async def run() -> Answer:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(_PATIENCE)
+
+    def _heard(self, change: Change) -> None:
+        if change.kind is NAMESPACE and change.before is None and change.after is not None:
+            account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+            self.store.create(
+                SERVICE_ACCOUNT,
+                {**account, "metadata": {"name": "default", "namespace": change.after["metadata"]["name"]}},
+            )
+        self.loop.call_later(0.01, functools.partial(deletion.collect, self.store, change))
+
+    def _applied(self, document: Object) -> Object:
+        kind = BY_NAME[document["apiVersion"], document["kind"]]
+        metadata = document["metadata"]
+        namespace = metadata.get("namespace", "default") if kind.namespaced else ""
+        before = self.store.find(kind, namespace, metadata["name"])
+        document = copied(document)
+        if before is None:
+            return self.store.create(kind, admission.admitted(self.store, kind, document, namespace))
+        if kind.namespaced:
+            document["metadata"]["namespace"] = namespace
+        if "status" in before:
+            document.setdefault("status", before["status"])
+        return self.store.replace(kind, admission.changed(self.store, kind, before, document))
+
+    def _with_status(self, document: Object, status: Mapping[str, Any]) -> Object:
+        kind = BY_NAME[document["apiVersion"], document["kind"]]
+        after = copied(document)
+        after.setdefault("status", {}).update(status)
+        return self.store.replace(kind, after)
+
+
+@contextlib.contextmanager
+def running(folder: Path | None = None, host: str = "127.0.0.1", port: int = 0, tls: bool = True) -> Iterator[Cluster]:
+    """Start a cluster without nodes: its API server, in a thread of its own. Its files go into `folder`.
+
+    Without `tls` kubectl and helm show nobody their token.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fake-cluster-")))
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="fake cluster", daemon=True)
+        thread.start()
+        stack.callback(_end, loop, thread)
+        cluster = asyncio.run_coroutine_threadsafe(_made(loop, folder), loop).result(_PATIENCE)
+        cluster.host = "127.0.0.1" if host == "0.0.0.0" else host
+        context = certificates.make(folder, ["127.0.0.1", "::1", *({host} - {"0.0.0.0", "127.0.0.1"})]) if tls else None
+        cluster.scheme = "https" if tls else "http"
+        cluster.wait(cluster.api.open(host, port, context))
+        stack.callback(lambda: cluster.wait(cluster.api.close()))
+        for name in _NAMESPACES:
+            cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield cluster
+
+
+async def _made(loop: asyncio.AbstractEventLoop, folder: Path) -> Cluster:
+    return Cluster(loop, folder)
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    async def cancel() -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await loop.shutdown_default_executor()
+
+    work: Coroutine[Any, Any, None] = cancel()
+    asyncio.run_coroutine_threadsafe(work, loop).result(_PATIENCE)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(_PATIENCE)
+    loop.close()
