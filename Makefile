@@ -6,7 +6,7 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e versions pythons slow mutants structure images test-images dist bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
@@ -16,7 +16,7 @@ help:
 	@echo "make slow    the tests that take minutes"
 	@echo "make test-images build the images that the tests on Docker use (they build what they need themselves, too)"
 	@echo "make mutants put each of 32 faults into a copy of the code; a test must catch each"
-	@echo "make check   format, lint, types, import floors, structure (make format: fix the first two)"
+	@echo "make check   format, lint, types, import floors, structure, manifests (make format: fix the first two)"
 	@echo "make images  the Docker images hostler and hostler-server (BASE=..., EXTRAS=xgboost,sklearn)"
 	@echo "make dist    the sdist and the wheel, in dist/"
 	@echo "make bench   hostler beside nginx and a FastAPI server, in minutes (make bench-peers: beside other model servers, too)"
@@ -109,15 +109,19 @@ test-images: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(BIN)/python tools/mutants.py
 
-check: $(VENV)/.test
+check: $(VENV)/.test $(VENV)/cluster/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/structure.py
+	$(BIN)/python tools/manifests.py --check
 
 structure: $(VENV)/.test
 	$(BIN)/python tools/structure.py
+
+manifests: $(VENV)/cluster/.installed
+	$(BIN)/python tools/manifests.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .

@@ -393,12 +393,13 @@ def access_keys(settings: Settings) -> dict[str, str]:
         raise UserError('signatures = "verify" needs keys_file, a file with lines such as ACCESSKEY = "its secret key"')
     try:
         with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read(2**20)
     except OSError as error:
         raise UserError(f"keys_file {path} cannot be read: {error.strerror}") from None
-    if mode & 0o077:
-        raise UserError(f"keys_file {path} is open to other users (its mode is {mode & 0o777:o}): chmod 600 {path}")
+    if is_open_to_others(status, os.geteuid()):
+        mode = f"{status.st_mode & 0o777:o}"
+        raise UserError(f"keys_file {path} is open to other users (its mode is {mode}): chmod 600 {path}")
     try:
         table = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -410,6 +411,15 @@ def access_keys(settings: Settings) -> dict[str, str]:
     if not table:
         raise UserError(f"keys_file {path} holds no key")
     return table
+
+
+def is_open_to_others(status: os.stat_result, user: int) -> bool:
+    """Return whether others than `user` may open a file of secrets.
+
+    A Secret that Kubernetes mounts is root's, and the group of its pod may read it: that is as private as can be there.
+    """
+    of_a_pod = status.st_uid == 0 != user
+    return bool(status.st_mode & (0o037 if of_a_pod else 0o077))
 
 
 def dump(settings: Settings) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,24 @@ def test_access_keys_are_lines_of_a_file_and_not_in_the_settings(tmp_path: Path)
     assert settings.access_keys(resolved) == {"AKIDEXAMPLE": "a/secret+", "b@home": "another"}
     assert "secret" not in json.dumps(settings.dump(resolved))
     assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "is_open"),
+    [
+        (0o100440, 0, 10001, False),  # a Secret of Kubernetes in a pod with a group of its own
+        (0o100444, 0, 10001, True),
+        (0o100460, 0, 10001, True),
+        (0o100440, 10001, 10001, True),
+        (0o100440, 0, 0, True),
+        (0o100400, 0, 0, False),
+    ],
+)
+def test_a_file_of_secrets_is_open_to_others_unless_root_gave_it_to_this_users_group(
+    mode: int, owner: int, user: int, is_open: bool
+):
+    status = os.stat_result((mode, 0, 0, 1, owner, user, 0, 0, 0, 0))
+    assert settings.is_open_to_others(status, user) is is_open
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

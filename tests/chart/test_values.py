@@ -1,0 +1,388 @@
+"""Each value of values.yaml changes what its comment says; the schema refuses what is none."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from helm_chart import CHART, Objects, Values, render, template
+
+pytestmark = pytest.mark.require("helm")
+
+HOME, ELSEWHERE = "hostler", "hostler-instances"  # the namespaces
+
+
+def config(objects: Objects) -> dict[str, Any]:
+    """Return hostler.toml."""
+    return tomllib.loads(objects.one("ConfigMap", "hostler")["data"]["hostler.toml"])
+
+
+def control(objects: Objects) -> dict[str, Any]:
+    return objects.one("StatefulSet", "hostler-control")["spec"]["template"]
+
+
+def gateway(objects: Objects) -> dict[str, Any]:
+    return objects.one("Deployment", "hostler-gateway")["spec"]["template"]
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    [found] = pod["spec"]["containers"]
+    return found
+
+
+def variables(pod: dict[str, Any]) -> dict[str, str | None]:
+    return {each["name"]: each.get("value") for each in container(pod)["env"]}
+
+
+def volume(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(each for each in pod["spec"]["volumes"] if each["name"] == name)
+
+
+def service(objects: Objects) -> dict[str, Any]:
+    return objects.one("Service", "hostler")["spec"]
+
+
+def scaler(objects: Objects) -> dict[str, Any]:
+    return objects.one("HorizontalPodAutoscaler", "hostler-gateway")["spec"]
+
+
+def names(objects: Objects, kind: str) -> list[str]:
+    return [each["metadata"]["name"] for each in objects if each["kind"] == kind]
+
+
+def account(objects: Objects, name: str) -> dict[str, Any]:
+    return objects.one("ServiceAccount", name)["metadata"].get("annotations")
+
+
+def blocked(objects: Objects) -> list[list[str] | None]:
+    *_, rule = objects.one("NetworkPolicy", "hostler-calling")["spec"]["egress"]
+    return [peer["ipBlock"].get("except") for peer in rule["to"] if "ipBlock" in peer]
+
+
+def volume_claim(objects: Objects) -> dict[str, Any]:
+    return objects.one("StatefulSet", "hostler-control")["spec"]["volumeClaimTemplates"][0]["spec"]
+
+
+def spread(pod: dict[str, Any]) -> set[str]:
+    return {each["whenUnsatisfiable"] for each in pod["spec"]["topologySpreadConstraints"]}
+
+
+class Case(NamedTuple):
+    """A value; a fact of the objects; what the fact is by default and with the value. `beside`: further values."""
+
+    value: Any
+    fact: Callable[[Objects], Any]
+    default: Any
+    then: Any
+    beside: Values = MappingProxyType({})
+
+
+HARD = {"DoNotSchedule"}
+SOFT = {"ScheduleAnyway"}
+TOLERATION = {"key": "gpu", "operator": "Exists"}
+LOST = [
+    {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+    for why in ("unreachable", "not-ready")
+]
+REQUESTS = {"requests": {"cpu": "2", "memory": "1Gi"}}
+OPEN = {"signatures": {"allowRemoteAccessWithoutAuthentication": True}}
+REMOTE = "HOSTLER_ALLOW_REMOTE_ACCESS_WITHOUT_AUTHENTICATION"
+
+CASES: dict[str, Case] = {
+    "image.repository": Case(
+        "a.example/hostler",
+        lambda o: [
+            container(control(o))["image"],
+            container(gateway(o))["image"],
+            config(o)["kubernetes"]["agent_image"],
+        ],
+        ["hostler:0.1.0"] * 3,
+        ["a.example/hostler:0.1.0"] * 3,
+    ),
+    "image.tag": Case(
+        "7",
+        lambda o: [
+            container(control(o))["image"],
+            container(gateway(o))["image"],
+            config(o)["kubernetes"]["agent_image"],
+        ],
+        ["hostler:0.1.0"] * 3,
+        ["hostler:7"] * 3,
+    ),
+    "image.pullPolicy": Case(
+        "Always",
+        lambda o: [container(each(o))["imagePullPolicy"] for each in (control, gateway)],
+        ["IfNotPresent"] * 2,
+        ["Always"] * 2,
+    ),
+    "serverImage.repository": Case(
+        "a.example/server",
+        lambda o: config(o)["server_image"],
+        "hostler-server:0.1.0",
+        "a.example/server:0.1.0",
+    ),
+    "serverImage.tag": Case(
+        "7-onnx", lambda o: config(o)["server_image"], "hostler-server:0.1.0", "hostler-server:7-onnx"
+    ),
+    "imagePullSecrets": Case(
+        ["pull"],
+        lambda o: [
+            *(each(o)["spec"].get("imagePullSecrets") for each in (control, gateway)),
+            config(o)["kubernetes"]["image_pull_secrets"],
+        ],
+        [None, None, []],
+        [[{"name": "pull"}], [{"name": "pull"}], ["pull"]],
+    ),
+    "signatures.verify": Case(
+        False,
+        lambda o: [variables(gateway(o))["HOSTLER_SIGNATURES"], "hostler-keys" in names(o, "Secret")],
+        ["verify", True],
+        ["off", False],
+        OPEN,
+    ),
+    "signatures.existingSecret": Case(
+        "ours",
+        lambda o: ["hostler-keys" in names(o, "Secret"), volume(gateway(o), "keys")["secret"]["secretName"]],
+        [True, "hostler-keys"],
+        [False, "ours"],
+    ),
+    "signatures.allowRemoteAccessWithoutAuthentication": Case(
+        True,
+        lambda o: variables(gateway(o))[REMOTE],
+        "false",
+        "true",
+        {"signatures": {"verify": False}},
+    ),
+    "links.existingSecret": Case(
+        "ours",
+        lambda o: [
+            "hostler-link" in names(o, "Secret"),
+            volume(control(o), "link")["secret"]["secretName"],
+            volume(gateway(o), "link")["projected"]["sources"][1]["secret"]["name"],
+            "hostler-link-ca" in names(o, "ConfigMap"),
+        ],
+        [True, "hostler-link", "hostler-link", True],
+        [False, "ours", "ours", False],
+    ),
+    "links.authority": Case(
+        "PEM\n",
+        lambda o: (
+            [each["data"] for each in o if each["metadata"]["name"] == "hostler-link-ca"] == [{"ca.crt": "PEM\n"}]
+        ),
+        False,
+        True,
+        {"links": {"existingSecret": "ours"}},
+    ),
+    "control.storage.size": Case("1Ti", lambda o: volume_claim(o)["resources"]["requests"]["storage"], "10Gi", "1Ti"),
+    "control.storage.className": Case("fast", lambda o: volume_claim(o).get("storageClassName"), None, "fast"),
+    "control.serviceAccount.annotations": Case(
+        {"eks.amazonaws.com/role-arn": "arn"},
+        lambda o: account(o, "hostler-control"),
+        None,
+        {"eks.amazonaws.com/role-arn": "arn"},
+    ),
+    "control.resources": Case(
+        REQUESTS,
+        lambda o: container(control(o))["resources"]["requests"],
+        {"cpu": "500m", "memory": "512Mi"},
+        REQUESTS["requests"],
+    ),
+    "control.priorityClassName": Case("high", lambda o: control(o)["spec"].get("priorityClassName"), None, "high"),
+    "control.nodeSelector": Case({"a": "b"}, lambda o: control(o)["spec"].get("nodeSelector"), None, {"a": "b"}),
+    "control.tolerations": Case([TOLERATION], lambda o: control(o)["spec"]["tolerations"], LOST, [*LOST, TOLERATION]),
+    "control.affinity": Case(
+        {"podAntiAffinity": {}}, lambda o: control(o)["spec"].get("affinity"), None, {"podAntiAffinity": {}}
+    ),
+    "control.podAnnotations": Case({"a": "b"}, lambda o: control(o)["metadata"]["annotations"].get("a"), None, "b"),
+    "gateways.replicas": Case(
+        5,
+        lambda o: o.one("Deployment", "hostler-gateway")["spec"].get("replicas"),
+        None,
+        5,
+        {"gateways": {"autoscaling": {"enabled": False}}},
+    ),
+    "gateways.autoscaling.enabled": Case(
+        False,
+        lambda o: [names(o, "HorizontalPodAutoscaler"), o.one("Deployment", "hostler-gateway")["spec"].get("replicas")],
+        [["hostler-gateway"], None],
+        [[], 2],
+    ),
+    "gateways.autoscaling.minReplicas": Case(3, lambda o: scaler(o)["minReplicas"], 2, 3),
+    "gateways.autoscaling.maxReplicas": Case(20, lambda o: scaler(o)["maxReplicas"], 10, 20),
+    "gateways.autoscaling.targetCPUUtilizationPercentage": Case(
+        50, lambda o: scaler(o)["metrics"][0]["resource"]["target"]["averageUtilization"], 70, 50
+    ),
+    "gateways.spread": Case("hard", lambda o: spread(gateway(o)), SOFT, HARD),
+    "gateways.service.type": Case("LoadBalancer", lambda o: service(o)["type"], "ClusterIP", "LoadBalancer"),
+    "gateways.service.port": Case(80, lambda o: service(o)["ports"][0]["port"], 4566, 80),
+    "gateways.service.annotations": Case(
+        {"a": "b"}, lambda o: o.one("Service", "hostler")["metadata"].get("annotations"), None, {"a": "b"}
+    ),
+    "gateways.service.loadBalancerSourceRanges": Case(
+        ["10.0.0.0/8"], lambda o: service(o).get("loadBalancerSourceRanges"), None, ["10.0.0.0/8"]
+    ),
+    "gateways.allowedHosts": Case(
+        ["models.example"], lambda o: "models.example" in config(o)["allowed_hosts"], False, True
+    ),
+    "gateways.drainTimeout": Case(
+        100,
+        lambda o: [config(o)["drain_timeout"], gateway(o)["spec"]["terminationGracePeriodSeconds"]],
+        [30, 45],
+        [100, 115],
+    ),
+    "gateways.resources": Case(
+        REQUESTS,
+        lambda o: container(gateway(o))["resources"]["requests"],
+        {"cpu": "500m", "memory": "128Mi"},
+        REQUESTS["requests"],
+    ),
+    "gateways.priorityClassName": Case("high", lambda o: gateway(o)["spec"].get("priorityClassName"), None, "high"),
+    "gateways.nodeSelector": Case({"a": "b"}, lambda o: gateway(o)["spec"].get("nodeSelector"), None, {"a": "b"}),
+    "gateways.tolerations": Case([TOLERATION], lambda o: gateway(o)["spec"].get("tolerations"), None, [TOLERATION]),
+    "gateways.affinity": Case(
+        {"podAntiAffinity": {}}, lambda o: gateway(o)["spec"].get("affinity"), None, {"podAntiAffinity": {}}
+    ),
+    "gateways.podAnnotations": Case({"a": "b"}, lambda o: gateway(o)["metadata"]["annotations"].get("a"), None, "b"),
+    "instances.namespace": Case(
+        "models",
+        lambda o: {
+            config(o)["kubernetes"]["namespace"],
+            *names(o, "Namespace"),
+            *(each["metadata"]["namespace"] for each in o if each["metadata"].get("namespace", HOME) != HOME),
+        },
+        {ELSEWHERE},
+        {"models"},
+    ),
+    "instances.createNamespace": Case(False, lambda o: names(o, "Namespace"), [ELSEWHERE], []),
+    "instances.runAsNonRoot": Case(
+        True,
+        lambda o: [
+            config(o)["kubernetes"]["run_as_non_root"],
+            o.one("Namespace", ELSEWHERE)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
+        ],
+        [False, "baseline"],
+        [True, "restricted"],
+    ),
+    "instances.spread": Case("hard", lambda o: config(o)["kubernetes"]["spread"], "soft", "hard"),
+    "instances.serviceAccount.annotations": Case(
+        {"eks.amazonaws.com/role-arn": "arn"},
+        lambda o: account(o, "hostler-instance"),
+        None,
+        {"eks.amazonaws.com/role-arn": "arn"},
+    ),
+    "instances.types": Case(
+        [
+            {"type": "ml.g5.*", "gpu": 1, "node_selector": {"a": "b"}, "tolerations": [TOLERATION]},
+            {"type": "*", "cpu": 0.5},
+        ],
+        lambda o: list(config(o).get("instances", {}).items()),
+        [],
+        [("ml.g5.*", {"gpu": 1, "node_selector": {"a": "b"}, "tolerations": [TOLERATION]}), ("*", {"cpu": 0.5})],
+    ),
+    "instances.priorityClassName": Case("low", lambda o: config(o)["kubernetes"]["priority_class"], "", "low"),
+    "instances.runtimeClassName": Case("gvisor", lambda o: config(o)["kubernetes"]["runtime_class"], "", "gvisor"),
+    "instances.podLabels": Case({"a/b": "c"}, lambda o: config(o)["kubernetes"]["labels"], {}, {"a/b": "c"}),
+    "instances.podAnnotations": Case({"a/b": "c"}, lambda o: config(o)["kubernetes"]["annotations"], {}, {"a/b": "c"}),
+    "instances.quota": Case(
+        {"pods": 500},
+        lambda o: [each["spec"]["hard"] for each in o if each["kind"] == "ResourceQuota"],
+        [],
+        [{"pods": 500}],
+    ),
+    "s3.endpoint": Case("aws", lambda o: config(o).get("s3_endpoint"), None, "aws"),
+    "s3.existingSecret": Case(
+        "s3",
+        lambda o: [container(control(o)).get("envFrom"), config(o)["kubernetes"]["s3_secret"]],
+        [None, ""],
+        [[{"secretRef": {"name": "s3"}}], "s3"],
+    ),
+    "networkPolicy.enabled": Case(False, lambda o: len(names(o, "NetworkPolicy")), 5, 0),
+    "networkPolicy.clients": Case(
+        [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+        lambda o: o.one("NetworkPolicy", "hostler-gateway")["spec"]["ingress"][0].get("from"),
+        None,
+        [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+    ),
+    "networkPolicy.blocked": Case(
+        ["169.254.0.0/16", "10.1.0.0/16"],
+        blocked,
+        [["169.254.169.254/32"], ["fd00:ec2::254/128"]],
+        [["169.254.0.0/16", "10.1.0.0/16"], None],
+    ),
+    "registries": Case(
+        [{"pattern": "b*", "registry": "one.example"}, {"pattern": "*", "registry": "two.example/ecr"}],
+        lambda o: list(config(o).get("registries", {}).items()),
+        [],
+        [("b*", "one.example"), ("*", "two.example/ecr")],
+    ),
+    "settings": Case(
+        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "limits": True, "idle_ttl": 0.5},
+        lambda o: {name: config(o).get(name) for name in ("invoke_timeout", "instance_memory", "limits", "idle_ttl")},
+        dict.fromkeys(("invoke_timeout", "instance_memory", "limits", "idle_ttl")),
+        {"invoke_timeout": 30, "instance_memory": '2 "GiB"', "limits": True, "idle_ttl": 0.5},
+    ),
+}
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+def merged(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: merged(left[name], right[name]) if name in left and name in right else {**left, **right}[name]
+        for name in {**left, **right}
+    }
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the paths of all values; `resources` is one."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name != "resources":
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_each_value_has_a_case() -> None:
+    assert sorted(CASES) == sorted(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+
+
+@pytest.fixture(scope="module")
+def defaults() -> Objects:
+    return render({"links": {}})
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_a_value_changes_what_it_says(path: str, defaults: Objects) -> None:
+    case = CASES[path]
+    assert case.fact(defaults) == case.default
+    assert case.fact(render(merged(case.beside, nested(path, case.value)))) == case.then
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"gateway": {}}, "additional properties 'gateway' not allowed"),
+        ({"gateways": {"replicas": 0}}, "minimum"),
+        ({"gateways": {"spread": "none"}}, "value must be one of 'soft', 'hard'"),
+        ({"control": {"storage": {"size": "10 GB"}}}, "does not match pattern"),
+        ({"instances": {"types": [{"cpu": 1}]}}, "missing property 'type'"),
+        ({"networkPolicy": {"blocked": ["metadata"]}}, "does not match pattern"),
+        ({"settings": {"port": 80}}, "invalid propertyName 'port'"),
+        ({"settings": {"[images]": 80}}, "invalid propertyName"),
+        ({"signatures": {"verify": False}}, "set signatures.allowRemoteAccessWithoutAuthentication"),
+        ({"instances": {"namespace": "hostler"}}, "choose another"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> None:
+    rendered = template(values)
+    assert rendered.returncode
+    assert complaint in rendered.stderr
