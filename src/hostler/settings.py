@@ -1,8 +1,9 @@
 """The table of settings: name, type, default, help. Precedence: flags > HOSTLER_* > hostler.toml > default.
 
 `hostler.toml` is read from the current folder or from the path in HOSTLER_CONFIG. Besides the settings below it may
-hold two tables. `[images]`: image URI -> command (a string or a list of strings), or {command, tmpfs}. `[registries]`:
+hold tables. `[images]`: image URI -> command (a string or a list of strings), or {command, tmpfs}. `[registries]`:
 pattern of the names of images (`*` stands for any text) -> the registry and path that take the matched text's place.
+`[kubernetes]` and `[instances]`: setting_tables.py.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from hostler import setting_tables as tables
 from hostler import setting_values as parse
 from hostler.errors import UserError
+from hostler.setting_tables import InstanceType, Kubernetes
 from hostler.setting_values import Parse
 
 T = TypeVar("T")
@@ -159,7 +162,8 @@ class Settings:
     server_image: str = _setting(
         parse.text_or_none,
         "",
-        "image of hostler's own servers, for engine = docker; empty: hostler-server with hostler's version as tag",
+        "image of hostler's own servers, for engine = docker or kubernetes; empty: hostler-server with hostler's"
+        " version as tag",
         advanced=True,
     )
     limits: bool = _setting(
@@ -243,6 +247,8 @@ class Settings:
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tmpfs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # image -> folders that its command may write to
     registries: Mapping[str, str] = field(default_factory=dict)  # pattern of images' names -> what takes its place
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
+    instances: Mapping[str, InstanceType] = field(default_factory=dict)  # pattern of instance types -> what they are
 
     @property
     def access_logs(self) -> Path:
@@ -277,6 +283,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
     table = _read_toml(path)
     images, tmpfs = _images(table.pop("images", {}), path)
     registries = _registries(table.pop("registries", {}), path)
+    kubernetes = _table(tables.kubernetes, table, "kubernetes", path)
+    instances = _table(tables.instances, table, "instances", path)
     parsers = {f.name: f.metadata["parser"] for f in fields(Settings) if f.metadata}
     for name in table:
         if name not in parsers:
@@ -300,7 +308,9 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, 
         values.setdefault("data", parse.folder(_DATA))
     except ValueError as error:
         raise UserError(f"data: {error}; choose a folder with --data") from None
-    return Settings(**values, images=images, tmpfs=tmpfs, registries=registries)
+    return Settings(
+        **values, images=images, tmpfs=tmpfs, registries=registries, kubernetes=kubernetes, instances=instances
+    )
 
 
 def variable(name: str) -> str:
@@ -371,6 +381,13 @@ def _registries(table: object, path: Path) -> dict[str, str]:
     return dict(table)
 
 
+def _table(read: Callable[[object], T], table: dict[str, object], name: str, path: Path) -> T:
+    try:
+        return read(table.pop(name, {}))
+    except ValueError as error:
+        raise UserError(f"{path}: [{name}]: {error}") from None
+
+
 def _folders(value: object, where: str) -> tuple[str, ...]:
     """Return folders that can be covered by empty ones. Raises UserError."""
     folders = [os.path.normpath(each) for each in value if isinstance(each, str)] if isinstance(value, list) else None
@@ -430,6 +447,7 @@ def dump(settings: Settings) -> dict[str, object]:
         "images": {k: list(v) for k, v in settings.images.items()},
         "tmpfs": {k: list(v) for k, v in settings.tmpfs.items()},
         "registries": dict(settings.registries),
+        **tables.dumped(settings.kubernetes, settings.instances),
     }
 
 
@@ -437,5 +455,5 @@ def restore(table: Mapping[str, Any]) -> Settings:
     """Return the settings from the JSON values of `dump`."""
     images = {k: tuple(v) for k, v in table["images"].items()}
     tmpfs = {k: tuple(v) for k, v in table.get("tmpfs", {}).items()}
-    known = {"data": Path(table["data"]), "allowed_hosts": tuple(table["allowed_hosts"])}
+    known = {"data": Path(table["data"]), "allowed_hosts": tuple(table["allowed_hosts"]), **tables.restored(table)}
     return Settings(**{"registries": {}, **table, **known, "images": images, "tmpfs": tmpfs})

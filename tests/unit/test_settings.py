@@ -252,7 +252,7 @@ def keys_file(folder: Path, text: str, mode: int = 0o600) -> settings.Settings:
 def test_access_keys_are_lines_of_a_file_and_not_in_the_settings(tmp_path: Path):
     resolved = keys_file(tmp_path, 'AKIDEXAMPLE = "a/secret+"\n"b@home" = "another"\n')
     assert settings.access_keys(resolved) == {"AKIDEXAMPLE": "a/secret+", "b@home": "another"}
-    assert "secret" not in json.dumps(settings.dump(resolved))
+    assert "a/secret+" not in json.dumps(settings.dump(resolved))
     assert settings.restore(json.loads(json.dumps(settings.dump(resolved)))) == resolved
 
 
@@ -305,3 +305,47 @@ def test_verifying_needs_a_keys_file_that_exists(tmp_path: Path):
     missing = load(tmp_path, HOSTLER_SIGNATURES="verify", HOSTLER_KEYS_FILE=str(tmp_path / "none"))
     with pytest.raises(UserError, match="cannot be read: No such file"):
         settings.access_keys(missing)
+
+
+def test_the_tables_of_a_cluster_are_read_and_passed_on_to_a_child(tmp_path: Path):
+    (tmp_path / "hostler.toml").write_text(
+        """
+[kubernetes]
+namespace = "models"
+image_pull_secrets = ["one"]
+spread = "hard"
+[instances]
+"ml.g5.*" = {gpu = 1, node_selector = {pool = "gpu"}, tolerations = [{key = "gpu", operator = "Exists"}]}
+"*" = {cpu = 0.5, memory = "2GiB"}
+"""
+    )
+    found = load(tmp_path)
+    assert (found.kubernetes.namespace, found.kubernetes.spread) == ("models", "hard")
+    assert found.kubernetes.service_account == "hostler-instance"
+    assert [*found.instances] == ["ml.g5.*", "*"]
+    assert found.instances["*"].memory == 2 * 2**30
+    assert found.instances["ml.g5.*"].tolerations[0].key == "gpu"
+    assert settings.restore(json.loads(json.dumps(settings.dump(found)))) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[kubernetes]\nnamespaces = "x"', "unknown field `namespaces`"),
+        ('[kubernetes]\nnamespace = "No Name"', "$.namespace"),
+        ('[kubernetes]\nspread = "even"', "$.spread"),
+        ("[instances]\n'ml.x' = 1", "'ml.x'"),
+        ("[instances]\n'ml.x' = {memory = 'much'}", "'much' is not a size"),
+        ("[instances]\n'ml.x' = {memory = '1'}", "did you mean 1MiB"),
+        ("[instances]\n'ml.x' = {memory = 1}", "less than 1MiB"),
+        ("[instances]\n'ml.x' = {cpu = 0}", "$.cpu"),
+        ("[instances]\n'ml.x' = {cpus = 1}", "unknown field `cpus`"),
+        ("[instances]\n'ml.x' = {tolerations = [{seconds = 1}]}", "unknown field `seconds`"),
+        ("instances = 1", "must be a table"),
+    ],
+)
+def test_a_wrong_table_of_a_cluster_is_said_with_its_name(tmp_path: Path, text: str, reason: str):
+    (tmp_path / "hostler.toml").write_text(text)
+    with pytest.raises(UserError, match=r"hostler\.toml: \[(kubernetes|instances)\]: ") as refused:
+        load(tmp_path)
+    assert reason in str(refused.value)

@@ -299,7 +299,7 @@ class Both:
             raise EngineError(_OUTSIDE.format(image=container.image))
         if self._inside and launch.isolated and choice.server.framework:  # its process would have the network of ours
             with contextlib.suppress(EngineError):  # then the process engine says that it cannot be, and why
-                return await self._provided(launch, container, images.in_docker(choice.server, self._settings)), ""
+                return await self._provided(launch, container, images.in_image(choice.server, self._settings)), ""
         return await self._provided(launch, container, choice.server), ""
 
     async def _by_image(self, launch: InstanceLaunch, container: ContainerLaunch, choice: Choice) -> tuple[Server, str]:

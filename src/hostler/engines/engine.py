@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from hostler.artifacts.storage import Storage
+from hostler.core.endpoints.failure_facts import Lack
 from hostler.engines.images import Server
 from hostler.failures import Failure
 
@@ -45,6 +46,7 @@ class InstanceLaunch(msgspec.Struct, frozen=True):
     containers: tuple[ContainerLaunch, ...]
     isolated: bool = False
     type: str = ""  # InstanceType, such as ml.m5.large
+    spread: str = ""  # [a-z0-9.-]{1,63}; instances with the same are put on different machines, where there are such
 
 
 class ContainerReport(msgspec.Struct, frozen=True):
@@ -53,9 +55,10 @@ class ContainerReport(msgspec.Struct, frozen=True):
     address: str = ""  # unix:/path or tcp:host:port
     ours: bool = False  # one of hostler's own servers, which adds memory and sockets to its answers
     exit: int | None = None  # None while it runs; negative: a signal
-    engine: str = ""  # process | docker
+    engine: str = ""  # process | docker | kubernetes
     image: str = ""  # that runs, with its digest, if one does
     oom: bool = False  # it ended because its memory was used up
+    cause: str = ""  # why it ended or was not started, in a sentence, if its exit code does not say so
 
 
 class InstanceReport(msgspec.Struct, frozen=True):
@@ -70,6 +73,7 @@ class InstanceReport(msgspec.Struct, frozen=True):
     lost: bool = False  # its machine does not answer any more, so nothing can be stopped there
     machine: str = ""  # that it runs on, for people: its name, and after a slash its zone; empty: this one
     beat: str = ""  # tcp:host:port, whose silence means that its machine is gone; empty: it has none
+    lack: Lack = ""  # what it is not there for: no machine has room for it, or an image cannot be had
 
 
 class Autopsy(msgspec.Struct, frozen=True):

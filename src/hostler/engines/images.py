@@ -123,13 +123,13 @@ def warn_of_fallback(image: str, why: str) -> None:
 
 
 def _ours(framework: str, settings: Settings, image: str = "") -> Server:
-    """Return our own server, in an image of ours if all is to run in Docker."""
+    """Return our own server, in an image of ours if nothing is to run as a process."""
     server = Server(framework, image=image)
-    return in_docker(server, settings) if settings.engine == "docker" else server
+    return in_image(server, settings) if settings.engine in ("docker", "kubernetes") else server
 
 
-def in_docker(server: Server, settings: Settings) -> Server:
-    """Return our own server as it runs in Docker, in an image of ours."""
+def in_image(server: Server, settings: Settings) -> Server:
+    """Return our own server as it runs in an image of ours."""
     return replace(server, reference=settings.server_image or f"hostler-server:{__version__}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hostler.artifacts.storage import LocalStorage, in_thread
 from hostler.core.endpoints import instance_types
 from hostler.engines import canned_answers, images
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
+from hostler.engines.environments import environment, names_script
 from hostler.engines.log_files import LogFiles
 from hostler.errors import EngineError, UserError
 from hostler.servers.frameworks import canned
@@ -79,7 +80,10 @@ class Rooms:
                 container = launch.containers[position]
                 server = container.server or images.resolve(container.image, self.settings, container.has_artifact)
                 room = made[position] = self._room(launch.id, position, server, container.log)
-                room.environment = self._environment(room, container)
+                artifacts = str(self.settings.data / "artifacts")
+                room.environment = environment(
+                    container, room.server, self.settings, base=str(room.folder), artifacts=artifacts
+                )
         rooms = self._rooms[launch.id] = {**rooms, **made}  # before they are made: `remove` finds what was begun
         for position, room in made.items():
             try:
@@ -89,7 +93,7 @@ class Rooms:
             except OSError as error:
                 raise EngineError(f"the container's folder cannot be made: {error.strerror or error}") from None
         for position in mine:  # also of a room that was taken over
-            rooms[position].storage.scripts = _names_script(launch.containers[position].environment)
+            rooms[position].storage.scripts = names_script(launch.containers[position].environment)
         return tuple(rooms[position] for position in mine)
 
     def adopt(self, instance: str, position: int, server: images.Server, log: str, shown: str) -> None:
@@ -128,17 +132,6 @@ class Rooms:
         storage = LocalStorage(folder, self._cache, copy=not server.framework, any_user=bool(server.reference))
         return Room(id, folder, log, server, storage)
 
-    def _environment(self, room: Room, container: ContainerLaunch) -> dict[str, str]:
-        environment = dict(container.environment)
-        if room.server.framework:
-            environment[contract.ENV_ARTIFACTS] = str(self.settings.data / "artifacts")
-            environment[contract.ENV_IMAGE] = room.server.image
-            if self.settings.lenient_bodies:
-                environment[contract.ENV_LENIENT_BODIES] = "true"
-        if environment.get(contract.ENV_SUBMIT_DIRECTORY, "").startswith("s3://"):
-            environment[contract.ENV_SUBMIT_DIRECTORY] = str(room.folder / contract.CODE_DIR)
-        return environment
-
     def _remove_folders(self, instance: str, kept: Collection[str]) -> None:
         """Remove the folders of an instance but for these, also of containers that an earlier control did not start."""
         for path in self._folder.glob("*"):
@@ -159,8 +152,3 @@ class Rooms:
         if room.server.framework == canned.FRAMEWORK:
             canned.save(canned_answers.read(self.settings.canned_answers, container.endpoint), room.folder)
         self.logs.open(room.log)
-
-
-def _names_script(environment: Mapping[str, str]) -> bool:
-    """Return whether a container's environment names a script, which then serves every model."""
-    return contract.ENV_PROGRAM in environment or contract.ENV_SUBMIT_DIRECTORY in environment

@@ -158,7 +158,7 @@ class Container:
             image=self.spec.image,
             log=left.log,
             oom=self._report().oom,
-            docker=self._report().engine == "docker",
+            engine=self._report().engine,
             limit=left.limit,
             loopback=silent and left.loopback,
             platform=left.platform,

@@ -129,7 +129,7 @@ class Instance:
         if ended:  # 1.
             await self._containers_ended(ended)
         elif report.hopeless and self.state != "ready":  # 2.
-            self._end(report.trouble)
+            self._end(failure_reason.hopeless(self.key.variant, report.lack, report.trouble))
         elif report.leaving and self.state == "ready":  # 3.
             self._move("leave")
         elif report.lost:  # 4.
@@ -139,11 +139,14 @@ class Instance:
         """End, because these of its containers have exited or are there no more. The reason names them all (§2.4)."""
         if self._task is not None:
             self._task.cancel()  # its pings count no more
-        served, exits = self.state in ("ready", "leaving"), [self._report_of(each.position).exit for each in ended]
+        served, reports = self.state in ("ready", "leaving"), [self._report_of(each.position) for each in ended]
+        exits = [report.exit for report in reports]
         facts = await asyncio.gather(
             *(
-                container.facts(served=served, exit=exit, cause="" if exit is not None else REMOVED)
-                for container, exit in zip(ended, exits, strict=True)
+                container.facts(served=served, cause=report.cause)
+                if report.cause
+                else container.facts(served=served, exit=report.exit, cause="" if report.exit is not None else REMOVED)
+                for container, report in zip(ended, reports, strict=True)
             )
         )
         if self.state == "ended":  # `give_up` was first
@@ -203,13 +206,11 @@ class Instance:
         if missing:
             self._move("fetch")
         engine = self.platform.engine
-        await launch.prepare(
-            engine, self.key, self.variant, self.containers, self._startup, lambda: self.report.trouble
-        )  # 1.
+        await launch.prepare(engine, self.key, self.variant, self.containers, self._startup, lambda: self.report)  # 1.
         await launch.fetch(missing)  # 2.
         self._move("start")
         if missing:  # 3.
-            self.report = await launch.start(engine, self.key, self.containers)
+            self.report = await launch.start(engine, self.key, self.containers, self._startup, lambda: self.report)
             self.platform.metrics.containers_started += len(missing)
 
     async def _until_healthy(self) -> None:

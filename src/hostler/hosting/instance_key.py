@@ -25,6 +25,11 @@ class InstanceKey:
         return f"{self.uid}.{self.fleet}.{self.variant_index}.{self.slot}.{self.attempt}"
 
     @property
+    def spread(self) -> str:
+        """What the instances of its variant have in common, which are to be on different machines."""
+        return f"{self.uid}.{self.fleet}.{self.variant_index}"
+
+    @property
     def aws_id(self) -> str:
         """The instance's id in the names of its log streams: in the form of EC2's (§8.7)."""
         return f"i-{hashlib.sha256(self.id.encode()).hexdigest()[:17]}"

@@ -20,26 +20,26 @@ from hostler.hosting.instance_key import InstanceKey
 
 async def prepare(
     engine: Engine, key: InstanceKey, variant: VariantSpec, containers: Sequence[Container], seconds: float,
-    trouble: Callable[[], str],
+    report: Callable[[], InstanceReport],
 ) -> None:  # fmt: skip
     """Have the engine make room, also for what runs already: so each container gets its storage.
 
-    `trouble`: returns why the engine says that there is none yet. That may change for as long as it takes, such as the
-    pull of a large image; it may stay the same for so many `seconds`.
+    `report`: returns what the engine says of the instance now. Its trouble may change for as long as it takes, such as
+    the pull of a large image; it may stay the same for so many `seconds`.
     """
     launch = InstanceLaunch(
         key.id, key.labels(), tuple(container.launch() for container in containers),
-        variant.model.network_isolation, variant.instance_type,
+        variant.model.network_isolation, variant.instance_type, key.spread,
     )  # fmt: skip
     try:
-        async with _while_it_changes(trouble, seconds):
+        async with _while_it_changes(lambda: report().trouble, seconds):
             storages = await engine.prepare(launch)
     except ImageMissing as error:
         raise Unfit(image_failure.missing(key.variant, str(error))) from None
     except EngineError as error:
         raise Unfit(str(error)) from None
     except TimeoutError:
-        raise Unfit(failure_reason.no_room(trouble(), seconds)) from None
+        raise _no_room(key, report(), seconds) from None
     for container, storage in zip(containers, storages, strict=True):
         container.storage = storage
 
@@ -54,15 +54,27 @@ async def fetch(containers: Iterable[Container]) -> None:
         raise failures.exceptions[0] from None
 
 
-async def start(engine: Engine, key: InstanceKey, containers: Sequence[Container]) -> InstanceReport:
-    """Have the engine start the containers that do not run yet; return what runs."""
+async def start(
+    engine: Engine, key: InstanceKey, containers: Sequence[Container], seconds: float,
+    report: Callable[[], InstanceReport],
+) -> InstanceReport:  # fmt: skip
+    """Have the engine start the containers that do not run yet; return what runs. `seconds`, `report`: see prepare."""
     try:
-        return await engine.start(key.id)
+        async with _while_it_changes(lambda: report().trouble, seconds):
+            return await engine.start(key.id)
+    except TimeoutError:
+        raise _no_room(key, report(), seconds) from None
+    except ImageMissing as error:
+        raise Unfit(image_failure.missing(key.variant, str(error))) from None
     except EngineError as error:
         position = error.position if isinstance(error, NotStarted) else 0
         cause = f"The container could not be started: {str(error).rstrip('.')}."
         facts = Facts(containers[position].label, cause=cause)
         raise Unfit(failure_reason.unhealthy(key.variant, [facts])) from None
+
+
+def _no_room(key: InstanceKey, report: InstanceReport, seconds: float) -> Unfit:
+    return Unfit(failure_reason.no_room(key.variant, report.lack, report.trouble, seconds))
 
 
 @contextlib.asynccontextmanager

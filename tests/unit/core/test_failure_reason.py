@@ -50,7 +50,7 @@ def ours(code: str, message: str, advice: str | None = None, *, before: str = ""
 
 
 def image(**known: object) -> Facts:
-    return foreign(**{"port": 8080, "docker": True, **known})
+    return foreign(**{"port": 8080, "engine": "docker", **known})
 
 
 THEIRS = 'Traceback (most recent call last):\n  File "inference.py", line 1, in <module>'

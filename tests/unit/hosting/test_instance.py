@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from ground import PATIENCE, Container, Engine
 from simulated import Loop
@@ -15,6 +16,7 @@ from hostler import contract
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.source import EmbeddedSource
+from hostler.core.endpoints.failure_facts import Lack
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.fake import FakeContainer
 from hostler.engines.rooms import Rooms
@@ -367,6 +369,41 @@ async def test_an_instance_for_which_there_is_no_room_in_time_ends_with_the_engi
     assert (
         instance.reason == "There was no room for the instance, and for 0.2 seconds no progress: All machines are full."
     )
+    await stopped(instance)
+
+
+@pytest.mark.parametrize(
+    ("lack", "begin"),
+    [
+        ("capacity", "CapacityError: Unable to provision requested ML compute capacity due to Insufficient"),
+        ("image", "Please make sure all images included in the model for the production variant "),
+    ],
+)
+async def test_what_an_instance_lacks_decides_which_words_of_aws_come_first(
+    stage: Stage, lack: Lack, begin: str
+) -> None:
+    stage.engine.may_prepare.clear()
+    instance = stage.instance(ours(), **HURRY)
+    instance.begin()
+    await stage.until(instance, "fetching")
+    report = InstanceReport(SPOT.id, {}, (ContainerReport(),), trouble="0/3 nodes are available.", lack=lack)
+    await instance.look(report, whole=False)
+    await stage.until(instance, "ended")
+    assert instance.reason.startswith(begin)
+    assert "0/3 nodes are available." in instance.reason
+    await stopped(instance)
+
+
+async def test_a_container_whose_end_the_engine_explains_has_that_for_its_cause(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    ended = msgspec.structs.replace(instance.report.containers[0], exit=-9, cause="Its node evicted it: low on memory.")
+    await instance.look(msgspec.structs.replace(instance.report, containers=(ended,)), whole=True)
+    assert instance.state == "ended"
+    assert "Its node evicted it: low on memory." in instance.reason
+    assert "SIGKILL" not in instance.reason
+    assert not instance.ended_by_itself
     await stopped(instance)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hostler.failures import Failure
+
+Lack = Literal["", "capacity", "image"]  # what an instance that does not come to run may lack
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ class Facts:
     interpreter: str = ""  # in the program's first line
     image: str = ""
     log: str = ""  # its end, fit to be shown
-    docker: bool = False  # Docker runs its image
+    engine: str = ""  # process | docker | kubernetes
     oom: bool = False  # it ended because its memory was used up
     limit: int = 0  # bytes of memory that it might use; 0: all of the machine's
     loopback: bool = False  # it listens on its port, but takes no connection from outside
     platform: str = ""  # of the image, if that of Docker's machine is another one
     machine: str = ""  # Docker's platform, such as linux/amd64
+
+    @property
+    def in_image(self) -> bool:
+        """Whether its image runs: in Docker, or in a pod."""
+        return self.engine in ("docker", "kubernetes")
 
 
 class Diagnosis(NamedTuple):

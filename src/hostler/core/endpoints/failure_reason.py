@@ -15,12 +15,17 @@ from collections.abc import Sequence
 from hostler import failures, names
 from hostler.contract import DEFAULT_PORT, ENV_BIND_TO_PORT, MODELS, PING, PING_TIMEOUT
 from hostler.core.endpoints import image_failure, refused_writes
-from hostler.core.endpoints.failure_facts import Diagnosis, Facts, Ping
+from hostler.core.endpoints.failure_facts import Diagnosis, Facts, Lack, Ping
 from hostler.errors import ArchiveBad, ArtifactBad, ArtifactError, ArtifactMissing
 from hostler.failures import Code, Failure
 from hostler.text import shorten
 
 LIMIT = 1024  # characters of a FailureReason (DescribeEndpoint)
+_NO_CAPACITY = (  # AWS's words for it
+    "CapacityError: Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please"
+    " retry using a different ML instance type or after some time."
+)
+_SIZES = "What an instance type asks for is in [instances] of hostler.toml."
 _NAMES = 200  # characters of the names of containers that failed together
 _QUOTED = 250  # characters of what a program said, inside a cause
 _NAMED = 60  # of a name, inside a cause
@@ -93,11 +98,22 @@ def not_fetched(position: int, url: str, error: ArtifactError, *, embedded: bool
     return before + shorten(url, LIMIT - len(before) - len(after)) + after
 
 
-def no_room(trouble: str, seconds: float) -> str:
-    """Return the FailureReason for an instance that was not prepared. `trouble`: the engine's, unchanged so long."""
+def no_room(variant: str, lack: Lack, trouble: str, seconds: float) -> str:
+    """Return the FailureReason for an instance that did not come to run. `trouble`: the engine's, unchanged so long.
+
+    `lack`: what it lacks. Where that is room on a machine, AWS's error comes first.
+    """
+    if lack == "image":
+        return image_failure.missing(variant, trouble)
     if not trouble:
         return f"There was no room for the instance within {seconds:g} seconds. The engine did not say why."
-    return f"There was no room for the instance, and for {seconds:g} seconds no progress: {trouble.rstrip('.')}."
+    why = f"There was no room for the instance, and for {seconds:g} seconds no progress: {trouble.rstrip('.')}."
+    return f"{_NO_CAPACITY} {why} {_SIZES}" if lack == "capacity" else why
+
+
+def hopeless(variant: str, lack: Lack, trouble: str) -> str:
+    """Return the FailureReason for an instance that cannot come to run, by the engine's word."""
+    return image_failure.missing(variant, trouble) if lack == "image" else trouble
 
 
 def _missing(url: str, embedded: bool) -> str:
@@ -148,9 +164,9 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if facts.failure is not None:
         return _reported(facts, facts.failure, ended)
     log = facts.log
-    if facts.docker and (diagnosed := image_failure.ended(facts, ended)):
+    if facts.in_image and (diagnosed := image_failure.ended(facts, ended)):
         return diagnosed
-    if not facts.served and not facts.docker and (diagnosed := _not_started(facts)):
+    if not facts.served and not facts.in_image and (diagnosed := _not_started(facts)):
         return diagnosed
     if match := [*_NO_MODULE.finditer(log)]:
         return Diagnosis(
@@ -167,17 +183,17 @@ def _ended(facts: Facts, code: int) -> Diagnosis:
     if _PORT_TAKEN.search(log):
         return Diagnosis(
             f"{ended} A port that it wanted is taken.",
-            f"Here it shares {'its instance' if facts.docker else 'the machine'}'s ports with others: let it bind"
+            f"Here it shares {'its instance' if facts.in_image else 'the machine'}'s ports with others: let it bind"
             f" {ENV_BIND_TO_PORT}, and for its own use ports in SAGEMAKER_SAFE_PORT_RANGE alone.",
         )
     if refused := _refused(facts):
         return Diagnosis(f"{ended} {refused.cause}", refused.help)
-    return Diagnosis(ended, _help_by_code(code, docker=facts.docker))
+    return Diagnosis(ended, _help_by_code(code, in_image=facts.in_image))
 
 
 def _refused(facts: Facts) -> Diagnosis | None:
     """Diagnose by the log of a mapped command that its sandbox refused what it did."""
-    if facts.ours or facts.docker:
+    if facts.ours or facts.in_image:
         return None
     if folders := refused_writes.folders(facts.log):
         named = [shorten(folder, _PATH) for folder in folders]
@@ -271,14 +287,14 @@ def _by_words(failure: Failure, facts: Facts) -> tuple[str, str]:
 
 def _install(module: str, facts: Facts) -> str:
     package = failures.package(module)
-    if facts.docker:
+    if facts.in_image:
         return f"Install the package that has it in the image (such as RUN pip install {package} in its Dockerfile)."
     if facts.ours:
         return failures.install_module(module)
     return f"Install the package that has it (such as pip install {package}) for the image's command under [images]."
 
 
-def _help_by_code(code: int, *, docker: bool) -> str:
+def _help_by_code(code: int, *, in_image: bool) -> str:
     number = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else 0
     if number == signal.SIGKILL:
         return f"The system does that when memory runs out; else somebody killed it. {failures.MEMORY}"
@@ -289,7 +305,7 @@ def _help_by_code(code: int, *, docker: bool) -> str:
     if code == 0:
         return "Its command must run in the foreground until SIGTERM: one that makes itself a daemon ends it."
     if code in (126, 127):
-        check = "the image's entry point" if docker else "the image's command under [images]"
+        check = "the image's entry point" if in_image else "the image's command under [images]"
         return f"A shell says so of a program that it cannot find or execute: check {check}."
     return ""
 
@@ -313,7 +329,7 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
             f"{check} was not answered within {PING_TIMEOUT:g} seconds, though the connection was taken.",
             "Answer it at once, also while a model loads or a request runs: do those in another thread or process.",
         )
-    if facts.docker and (diagnosed := image_failure.silent(facts, check)):
+    if facts.in_image and (diagnosed := image_failure.silent(facts, check)):
         return diagnosed
     if facts.port and facts.port in facts.listening:
         return Diagnosis(
@@ -333,7 +349,7 @@ def _not_passed(facts: Facts, ping: Ping) -> Diagnosis:
     if facts.port:
         return Diagnosis(
             f"{check} was not answered: nothing in the container listens on a port.",
-            f"It must serve HTTP on {'port 8080, or ' if facts.docker else ''}the port that {ENV_BIND_TO_PORT} names."
+            f"It must serve HTTP on {'port 8080, or ' if facts.in_image else ''}the port that {ENV_BIND_TO_PORT} names."
             f" If it is only slow to start, {_PATIENCE}",
         )
     return Diagnosis(f"{check} was not answered.", "" if facts.served else f"If it is only slow, {_PATIENCE}")

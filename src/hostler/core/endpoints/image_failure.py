@@ -32,9 +32,8 @@ _LINE_ENDS = "A script with Windows' line ends (CRLF) names an interpreter that 
 def ended(facts: Facts, ended: str) -> Diagnosis | None:
     """Return why a container ended; None if its exit code and its log alone say so. `ended`: that it did."""
     if facts.oom:
-        bound = (
-            f"the {size(facts.limit)} of its instance type (limits = true)" if facts.limit else "the machine's memory"
-        )
+        setting = " (limits = true)" if facts.engine == "docker" else ""
+        bound = f"the {size(facts.limit)} of its instance type{setting}" if facts.limit else "the machine's memory"
         return Diagnosis(f"{ended} The system killed it because it had used up {bound}.", failures.MEMORY)
     if facts.served:
         return None

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hostler import contract
+from hostler.engines import ports
 from hostler.engines.docker.house import House
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
 
 INSTANCE = "hostler.instance"  # label: its instance's id
 LAUNCH = "hostler.launch"  # label: a Note in JSON
 
-LAST_PORT = 25_999  # of the safe range of a container that is alone, as AWS has it
-_FIRST_SAFE, _SAFE = 25_000, 500  # of several: a range for each
 SOCKETS, SOCKET = "/sockets", "s"  # the folder for a container's socket, as it sees that, and the socket's name
 _ALL_GPUS = {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}
 _LOG = {"Type": "json-file", "Config": {"max-size": "64m", "max-file": "2"}}
@@ -74,26 +73,13 @@ def joined(house: House, instance: str, position: int) -> str:
     return f"container:{name(house, instance, position)}"
 
 
-def port(position: int) -> int:
-    """Return the port on which a container should listen."""
-    return contract.DEFAULT_PORT + position
-
-
-def safe_ports(position: int, *, alone: bool) -> str:
-    """Return the range of ports that a container may use."""
-    if alone:
-        return f"{_FIRST_SAFE}-{LAST_PORT}"
-    first = _FIRST_SAFE + _SAFE * position
-    return f"{first}-{first + _SAFE - 1}"
-
-
 def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], place: Place) -> Body:
     """Return how a container is created. Raises ValueError if no process can have that environment."""
     container = launch.containers[position]
     server = container.server
     assert server is not None
     own = place.network.partition(":")[0] != "container"
-    ports = [f"{port}/tcp" for port in place.published] if own else []
+    exposed = [f"{port}/tcp" for port in place.published] if own else []
     host: Body = {
         "NetworkMode": place.network,
         "Binds": [*place.binds],
@@ -103,7 +89,7 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         **(_OURS if server.framework else _THEIRS),
         **(_limits(place.size) if place.size else {}),
         "ExtraHosts": [f"{host}:127.0.0.1" for host in place.hosts] if own else [],
-        "PortBindings": {port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in ports},
+        "PortBindings": {port: [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in exposed},
         "DeviceRequests": [_ALL_GPUS] if place.gpus else [],
     }
     return {
@@ -117,7 +103,7 @@ def body(launch: InstanceLaunch, position: int, environment: Mapping[str, str], 
         },
         **({"Hostname": container.hostname} if own and container.hostname else {}),
         **({"User": place.user} if server.framework else {}),
-        "ExposedPorts": {port: {} for port in ports},
+        "ExposedPorts": {port: {} for port in exposed},
         "Healthcheck": {"Test": ["NONE"]},  # pings are SageMaker's only one, whatever the image says
         "StopSignal": "SIGTERM",
         "StopTimeout": int(contract.STOP_GRACE),
@@ -145,8 +131,8 @@ def _variables(environment: Mapping[str, str], launch: InstanceLaunch, position:
         # By itself our server would have a worker for each processor of the machine.
         **({contract.ENV_WORKERS: "1"} if server and server.framework else {}),
         **{key: _seen_inside(value, place.folder) for key, value in environment.items()},
-        contract.ENV_BIND_TO_PORT: str(port(position)),
-        contract.ENV_SAFE_PORT_RANGE: safe_ports(position, alone=len(launch.containers) == 1),
+        contract.ENV_BIND_TO_PORT: str(ports.port(position)),
+        contract.ENV_SAFE_PORT_RANGE: ports.safe_range(position, alone=len(launch.containers) == 1),
     }
     if place.sockets and server and server.framework:
         variables[contract.ENV_SOCKET] = f"{SOCKETS}/{SOCKET}"

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiodocker
 
 from hostler.contract import BASE_DIR, ENV_ARTIFACTS, MODEL_DIR, MODELS_DIR
+from hostler.engines import ports
 from hostler.engines.docker import containers, own
 from hostler.engines.docker.answers import Inspected, read
 from hostler.engines.docker.client import SLOW, DockerRefused, ask
@@ -83,7 +84,7 @@ class Doors:
 
     def address(self, fact: Fact) -> str:
         """Return where a container is called."""
-        note, port = fact.note, containers.port(fact.note.position)
+        note, port = fact.note, ports.port(fact.note.position)
         if note.sockets:
             return f"unix:{self._short / note.instance / str(note.position) / containers.SOCKET}"
         host = self._hosts.get(note.instance)
@@ -97,7 +98,7 @@ class Doors:
         """Return the ports of an instance's containers that are to be published on 127.0.0.1."""
         if self.site.reach != "published" or launch.isolated:
             return []
-        return [containers.port(position) for position in range(len(launch.containers))]
+        return [ports.port(position) for position in range(len(launch.containers))]
 
     async def make(self, launch: InstanceLaunch, positions: Collection[int]) -> None:
         """Make the folders for the sockets of an instance's containers. Raises EngineError."""
@@ -117,10 +118,10 @@ class Doors:
         foreign = [n for n, server in enumerate(servers) if server and server.reference and not server.framework]
         if not self.by_sockets(launch) or not foreign:
             return
-        ports = {position: containers.port(position) for position in foreign}
+        listening = {position: ports.port(position) for position in foreign}
         await own.make_image(self._docker, self.site)
         network = containers.joined(self._house, launch.id, first)
-        body = own.relay_body(self.site, self._house, launch.id, network, self._folder / launch.id, ports)
+        body = own.relay_body(self.site, self._house, launch.id, network, self._folder / launch.id, listening)
         name = own.relay_name(self._house, launch.id)
         container = self._docker.containers.container(name)
         try:
@@ -129,7 +130,7 @@ class Doors:
             if error.status != 409:  # it was created before
                 raise
         await ask(container.start(), SLOW)
-        await self._wait(container, [self._folder / launch.id / str(position) for position in ports])
+        await self._wait(container, [self._folder / launch.id / str(position) for position in foreign])
 
     async def close(self, instance: str) -> None:
         """Forget an instance whose containers have ended, and remove its sockets."""

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import msgspec
 
 from hostler import names
-from hostler.engines import references
+from hostler.engines import ports, references
 from hostler.engines.docker import containers
 from hostler.engines.docker.answers import Inspected, Published
 from hostler.engines.docker.containers import Note
 from hostler.engines.engine import Autopsy, ContainerReport
+from hostler.engines.exits import exit_code
 from hostler.processes.listening import Listener
 
-_SIGNALS = 64
 _MOST = 15  # containers of a model (CreateModel)
 _STARTED = ("running", "paused", "restarting", "exited")
 _THERE = ("created", *_STARTED)  # not: removing, dead
@@ -86,11 +86,6 @@ def is_as_listed(fact: Fact, state: str) -> bool:
     return fact.started and (fact.exit is None) == (state == "running")
 
 
-def exit_code(code: int) -> int:
-    """Return an exit code, or the negative signal that ended the process: Docker and shells report 128 + its number."""
-    return 128 - code if 128 < code <= 128 + _SIGNALS else code
-
-
 def _published(ports: Mapping[str, Sequence[Published] | None]) -> dict[int, int]:
     return {int(name.partition("/")[0]): int(there[0].host_port) for name, there in ports.items() if there}
 
@@ -102,8 +97,8 @@ def report(fact: Fact, address: str, image: str) -> ContainerReport:
 
 def listening(found: Autopsy, listeners: Iterable[Listener], note: Note) -> Autopsy:
     """Add on which port a container should listen, and on which it does: not its neighbours, who share its network."""
-    port = containers.port(note.position)
-    neighbours = {containers.port(other) for other in range(note.containers) if other != note.position}
+    port = ports.port(note.position)
+    neighbours = {ports.port(other) for other in range(note.containers) if other != note.position}
     own = [listener for listener in listeners if listener.port not in neighbours]
     there = [listener for listener in own if listener.port == port]
     return msgspec.structs.replace(

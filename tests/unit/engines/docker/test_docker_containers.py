@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.engines.docker import containers, facts
+from hostler.engines import ports
+from hostler.engines.docker import facts
 from hostler.engines.docker.containers import Place, body
 from hostler.engines.docker.house import House
 from hostler.engines.engine import ContainerLaunch, InstanceLaunch, Size
@@ -84,11 +85,11 @@ def test_the_ports_are_said_to_each_container(position: int, count: int, port: s
 
 
 def test_no_safe_range_has_a_port_on_which_a_container_of_the_instance_listens_or_of_another_range() -> None:
-    ranges = [containers.safe_ports(n, alone=False).split("-") for n in range(15)]
-    ports = [port for first, last in ranges for port in range(int(first), int(last) + 1)]
-    assert len({*ports}) == len(ports)
-    assert not {*ports} & {containers.port(n) for n in range(15)}
-    assert max(ports) < 32_768, "from there on the system takes ports for outgoing connections"
+    ranges = [ports.safe_range(n, alone=False).split("-") for n in range(15)]
+    safe = [port for first, last in ranges for port in range(int(first), int(last) + 1)]
+    assert len({*safe}) == len(safe)
+    assert not {*safe} & {ports.port(n) for n in range(15)}
+    assert max(safe) < 32_768, "from there on the system takes ports for outgoing connections"
 
 
 def test_a_path_in_the_containers_folder_is_said_as_the_container_sees_it() -> None:

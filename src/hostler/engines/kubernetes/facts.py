@@ -1,0 +1,244 @@
+"""What Kubernetes says of an instance's pod, as a report. Nothing here does IO.
+
+Sources: the API of Kubernetes 1.30, "Pod v1 core", and the reasons that kubelet, scheduler and controllers write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+from lightkube.models.core_v1 import ContainerStatus, PodCondition
+from lightkube.resources.core_v1 import Event, Pod
+
+from hostler import names
+from hostler.core.endpoints.failure_facts import Lack
+from hostler.engines import ports, references
+from hostler.engines.docker.pull_failures import Cause, cause
+from hostler.engines.engine import ContainerReport, InstanceReport
+from hostler.engines.exits import exit_code
+from hostler.engines.kubernetes import pods
+from hostler.engines.kubernetes.pods import Note
+from hostler.text import printable, shorten
+
+KIND = "kubernetes"  # ContainerReport.engine
+
+_MOST = 15  # containers of a model (CreateModel)
+_TRIES = 3  # failed pulls after which an image counts as missing
+_QUOTED = 400  # characters of what Kubernetes says
+_NOWHERE = "ended.invalid"  # the host of a pod that has no address any more
+_KILLED = -9
+
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
+_NEVER = ("InvalidImageName", "ErrImageNeverPull")
+_NOT_CREATED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
+_LASTING = frozenset({Cause.NO_IMAGE, Cause.NO_ACCESS, Cause.PLATFORM})  # of a failed pull: not that of a network
+_PREPARING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedCreatePodContainer")  # of events
+_NODE_LOST = ("NodeLost", "DeletionByTaintManager")
+_ADVICE_OF_ACCESS = (
+    "Where the registry asks for a login, image_pull_secrets of [kubernetes] names a Secret with it; [registries] can"
+    " name another registry for it."
+)
+_NO_SERVE = re.compile(r'"serve".*(?:executable file not found|no such file or directory)', re.IGNORECASE)
+
+
+class Trouble(NamedTuple):
+    """Why an instance is not there yet. `hopeless`: it will not pass by itself. `lack`: see InstanceReport."""
+
+    text: str = ""
+    hopeless: bool = False
+    lack: Lack = ""
+
+
+def note(pod: Pod) -> Note | None:
+    """Return what is known of a pod's launch; None for one that no hostler created.
+
+    Whoever may create pods may write any annotation: names become paths here, and for each container there is a report.
+    """
+    metadata = pod.metadata
+    if metadata is None:
+        return None
+    try:
+        known = msgspec.json.decode((metadata.annotations or {}).get(pods.LAUNCH, ""), type=Note)
+        for name in (known.id, *(each.log for each in known.containers)):
+            names.check_relative(name)
+    except (msgspec.DecodeError, names.UnsafeName):
+        return None
+    house = (metadata.labels or {}).get(pods.HOUSE, "")
+    fits = metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= _MOST
+    return known if fits else None
+
+
+def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceReport:
+    """Return the report of an instance. `warnings`: the events of its pod, those of type Warning."""
+    statuses = {status.name: status for status in (pod.status and pod.status.containerStatuses) or ()}
+    containers = tuple(_container(pod, known, n, statuses.get(pods.container(n))) for n in range(len(known.containers)))
+    trouble = _trouble(pod, known, statuses, warnings)
+    if all(each.address for each in containers):
+        trouble = Trouble()
+    return InstanceReport(
+        known.id, known.labels, containers, trouble.text, trouble.hopeless,
+        lack=trouble.lack,
+        leaving=is_leaving(pod),
+        lost=is_lost(pod),
+        machine=machine(pod),
+        beat=f"tcp:{ip}:{pods.AGENT_PORT}" if (ip := address(pod)) else "",
+    )  # fmt: skip
+
+
+def address(pod: Pod) -> str:
+    """Return the pod's address in the network; empty: it has none yet."""
+    return (pod.status and pod.status.podIP) or ""
+
+
+def machine(pod: Pod) -> str:
+    """Return the node, with its zone if the pod says so; empty: none yet."""
+    node = (pod.spec and pod.spec.nodeName) or ""
+    zone = ((pod.metadata and pod.metadata.labels) or {}).get(pods.ZONE, "")
+    return f"{node}/{zone}" if node and zone else node
+
+
+def is_leaving(pod: Pod) -> bool:
+    """Return whether somebody ends it: it was deleted, or is to be evicted."""
+    if pod.metadata is not None and pod.metadata.deletionTimestamp is not None:
+        return True
+    return any(each.type == "DisruptionTarget" for each in _true(pod))
+
+
+def is_lost(pod: Pod) -> bool:
+    """Return whether Kubernetes hears nothing of its node."""
+    reasons = [(pod.status and pod.status.reason) or "", *(each.reason or "" for each in _true(pod))]
+    return any(reason in _NODE_LOST for reason in reasons)
+
+
+def has_ended(pod: Pod) -> bool:
+    """Return whether none of its containers will run any more."""
+    return (pod.status and pod.status.phase) in ("Failed", "Succeeded")
+
+
+def end(pod: Pod) -> str:
+    """Return why a pod ended, if Kubernetes or people ended it: a sentence. Empty: it ended by itself."""
+    said = _said((pod.status and pod.status.message) or "")
+    match (pod.status and pod.status.reason) or "":
+        case "":
+            pass
+        case "Evicted":
+            return f"Its node evicted it: {said}"
+        case "NodeLost":
+            return "Its node is lost."
+        case reason:
+            return f"Its node did not let it run ({reason}): {said}" if said else f"Its node ended it ({reason})."
+    for each in _true(pod):
+        if each.type == "DisruptionTarget":
+            return f"Kubernetes ended it ({each.reason}): {_said(each.message or '')}"
+    return ""
+
+
+# --- containers ---------------------------------------------------------------------------------------------------
+
+
+def _container(pod: Pod, known: Note, position: int, status: ContainerStatus | None) -> ContainerReport:
+    host = address(pod) or _NOWHERE
+    there = ContainerReport(
+        f"tcp:{host}:{ports.port(position)}",
+        bool(known.containers[position].framework),
+        engine=KIND,
+        image=_image(known.containers[position].reference, (status and status.imageID) or ""),
+    )
+    state = status.state if status else None
+    if state and state.terminated:
+        code, reason = state.terminated.exitCode, state.terminated.reason or ""
+        why = end(pod)
+        if not why and reason in ("StartError", "ContainerCannotRun"):
+            why = _not_started(state.terminated.message or "")
+        return msgspec.structs.replace(there, exit=exit_code(code), oom=reason == "OOMKilled" and code != 0, cause=why)
+    if has_ended(pod):  # a node that refused it, or that is lost, says nothing of containers
+        why = end(pod) or "Its pod has ended, and nothing says how."
+        return msgspec.structs.replace(there, exit=_KILLED, cause=why)
+    if state and state.running and address(pod):
+        return there
+    return ContainerReport()
+
+
+def _image(reference: str, id: str) -> str:
+    """Return an image's name with its digest, if the node says that of the reference's repository."""
+    name, at, digest = id.rpartition("://")[2].partition("@")
+    try:
+        wanted, found = references.parse(reference), references.parse(id.rpartition("://")[2]) if at else None
+    except ValueError:
+        return reference
+    return f"{wanted.name}@{digest}" if name and found and found.full == wanted.full else reference
+
+
+def _not_started(message: str) -> str:
+    if _NO_SERVE.search(message):
+        return (
+            "The container could not be started: its image has no program serve, or not the interpreter that its first"
+            " line names. SageMaker, and so hostler, starts an image with the one argument serve: it needs a program of"
+            " that name on its PATH, or an ENTRYPOINT that takes the argument."
+        )
+    return f"The container could not be started: {_said(message)}"
+
+
+# --- why it is not there yet --------------------------------------------------------------------------------------
+
+
+def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnings: Sequence[Event]) -> Trouble:
+    if has_ended(pod):
+        return Trouble()
+    if (refused := _condition(pod, "PodScheduled")) and refused.status == "False":
+        text = f"no node of the cluster has room for it: {_said(refused.message or refused.reason or '')}"
+        return Trouble(text, lack="capacity")
+    agents = (pod.status and pod.status.initContainerStatuses) or ()
+    for status in agents:
+        if (trouble := _waiting(status, status.image, warnings)).text:
+            return trouble._replace(text=f"hostler's agent, which each pod has: {trouble.text}", lack="")
+    for position, each in enumerate(known.containers):
+        found = statuses.get(pods.container(position))
+        if found and (trouble := _waiting(found, each.reference, warnings)).text:
+            return trouble
+    latest = [event for event in warnings if event.reason in _PREPARING]
+    if latest:
+        return Trouble(f"its node cannot prepare it: {_said(latest[-1].message or '')}")
+    if not agents or not all(status.started for status in agents):
+        return Trouble()
+    return Trouble("its node pulls the images, or starts the containers")
+
+
+def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> Trouble:
+    """Return what keeps a container from being started; none if it is not known to be kept."""
+    waiting = status.state.waiting if status.state else None
+    reason = (waiting and waiting.reason) or ""
+    message = (waiting and waiting.message) or ""
+    if reason in _NEVER:
+        return Trouble(f"The image {image} cannot be pulled ({reason}): {_said(message)}", True, "image")
+    if reason in _NO_IMAGE:
+        pulls = [event for event in warnings if event.reason == "Failed" and image in (event.message or "")]
+        told = next((event.message for event in reversed(pulls) if "pull" in (event.message or "")), "") or message
+        found, tries = cause(0, told), sum(event.count or 1 for event in pulls if "pull" in (event.message or ""))
+        advice = f" {_ADVICE_OF_ACCESS}" if found in (Cause.NO_ACCESS, Cause.NO_IMAGE) else ""
+        text = f"The image {image} was not pulled. Its node said: {_said(told)}{advice}"
+        return Trouble(text, found in _LASTING and tries >= _TRIES, "image")
+    if reason in _NOT_CREATED:
+        failed = sum(event.count or 1 for event in warnings if event.reason == "Failed")
+        return Trouble(f"A container cannot be created ({reason}): {_said(message)}", failed >= _TRIES)
+    if reason == "CrashLoopBackOff":
+        return Trouble(f"It ends again and again: {_said(message)}")
+    return Trouble()
+
+
+def _condition(pod: Pod, type: str) -> PodCondition | None:
+    conditions = (pod.status and pod.status.conditions) or ()
+    return next((each for each in conditions if each.type == type), None)
+
+
+def _true(pod: Pod) -> list[PodCondition]:
+    return [each for each in (pod.status and pod.status.conditions) or () if each.status == "True"]
+
+
+def _said(text: str) -> str:
+    """Return what Kubernetes said, fit to be shown: one line that ends like a sentence."""
+    line = shorten(" ".join(printable(text.strip()).split()), _QUOTED)
+    return line if line.endswith((".", "…")) else f"{line}."
