@@ -19,7 +19,11 @@ ABOVE = sorted(
 WIRING = "control/main.py"  # it chooses the engine
 SHARED = {"engine", "log_files", "log_stream", "sockets"}  # of engines/: what others may import
 GATEWAYS = {"hosting/gateway_links.py", "gateway/control_link.py"}  # know gateways' pids
-TRANSPORT = {"gateway/routes.py", "gateway/main.py"}  # the Host header of a server on TCP; control's own socket
+TRANSPORT = {
+    "gateway/routes.py",
+    "gateway/main.py",
+    "control/main.py",
+}  # the Host header of a server on TCP; control's own sockets
 
 
 def nodes(file: str) -> Iterator[ast.AST]:
