@@ -52,6 +52,7 @@ class ArtifactCache:
     """
 
     def __init__(self, root: Path, source: Source, budget: int, limits: ArchiveLimits) -> None:
+        self.root = root
         self._folder = CacheFolder(root)
         self._source = source
         self._budget = budget

@@ -120,12 +120,13 @@ class LocalStorage:
     """Artifacts on this machine, below `folder`. `copy`: each is a copy, for a third party's container. `any_user`: it
     may be of any user of the system, and write beside its model, so all folders of copies are open.
 
-    Set before any other call: `shown`, the folder's path as the container sees it; `scripts`: every target may run a
-    user's code, whatever it holds.
+    Set before any other call: `shown`, the folder's path as the container sees it; `cache_shown`, that of the cache;
+    `scripts`: every target may run a user's code, whatever it holds.
     """
 
     def __init__(self, folder: Path, cache: ArtifactCache, *, copy: bool, any_user: bool = False) -> None:
         self.shown = str(folder)
+        self.cache_shown = str(cache.root)
         self.scripts = False
         self._cache = cache
         self._folder = folder
@@ -190,21 +191,28 @@ class LocalStorage:
         fetched = fetched or await self._cache.fetch(bucket, key, failed, form)
         note = _Note(target, bucket, key, fetched.id, fetched.size, fetched.version.etag, form)
         shape = "copy" if copy else self._shape(fetched)
-        if note != previous or shape == "copy" or (shape == "link" and not self._is_linked(path, fetched.path)):  # 2.
+        if note != previous or shape == "copy" or (shape == "link" and not self._is_linked(path, fetched)):  # 2.
             try:
-                await in_thread(self._put, name, note, fetched.path, path, shape)  # 3.
+                await in_thread(self._put, name, note, fetched, path, shape)  # 3.
             except BaseException as error:
                 self._cache.release(fetched.id)
                 if isinstance(error, OSError | shutil.Error):
                     raise _translated(error) from None
                 raise
         self._keep(name, _InPlace(fetched.id, shape))
-        shown = str(fetched.path) if shape == "shared" else f"{self.shown}/{path}"
-        return self._placed(name, note, shown, fetched.download, fetched.extract)
+        return self._placed(name, note, self._shown(fetched, shape, path), fetched.download, fetched.extract)
 
     def _placed(self, name: str, note: _Note, shown: str, download: float = 0.0, extract: float = 0.0) -> Placed:
         memory = self._cache.memory(note.id)
         return Placed(name, note.target, note.bucket, note.key, note.etag, shown, note.size, memory, download, extract)
+
+    def _shown(self, fetched: Fetched, shape: str, path: str) -> str:
+        """Return where the container finds an artifact, whose place below its folder is `path` if it has one."""
+        return self._shared(fetched) if shape == "shared" else f"{self.shown}/{path}"
+
+    def _shared(self, fetched: Fetched) -> str:
+        """Return where the container finds an artifact in the cache."""
+        return f"{self.cache_shown}/{fetched.path.relative_to(self._cache.root)}"
 
     def _shape(self, fetched: Fetched) -> Literal["link", "shared"]:
         return "shared" if fetched.data and not self.scripts else "link"
@@ -221,7 +229,7 @@ class LocalStorage:
         if placed and placed.shape != "copy":
             self._cache.release(placed.id)
 
-    def _put(self, name: str, note: _Note, shared: Path, path: str, shape: str) -> None:
+    def _put(self, name: str, note: _Note, fetched: Fetched, path: str, shape: str) -> None:
         """Write the note, then the link or copy: whatever is in place has its note.
 
         A copy is made where no container sees it, and moved to its place when it is whole.
@@ -239,12 +247,12 @@ class LocalStorage:
         if shape == "link":
             with self._within(folder) as within:
                 self._clear(last, within)
-                os.symlink(shared, last, dir_fd=within)
+                os.symlink(self._shared(fetched), last, dir_fd=within)
             return
         unfinished = self._folder.with_name(f"{self._folder.name}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            shutil.copytree(shared, unfinished, copy_function=_copy_file)
+            shutil.copytree(fetched.path, unfinished, copy_function=_copy_file)
             if self._any_user:
                 _open_to_all(unfinished)
             with self._within(folder) as within:
@@ -295,9 +303,9 @@ class LocalStorage:
     # The next two make a few system calls of microseconds each, and so run on the event loop: a thread would cost ten
     # times as much.
 
-    def _is_linked(self, path: str, shared: Path) -> bool:
+    def _is_linked(self, path: str, fetched: Fetched) -> bool:
         try:
-            return os.readlink(self._folder / path) == str(shared)
+            return os.readlink(self._folder / path) == self._shared(fetched)
         except OSError:
             return False
 
@@ -340,7 +348,7 @@ class LocalStorage:
             if note and fetched:
                 shape = self._shape(fetched)
                 self._keep(model_id, _InPlace(note.id, shape))
-                shown = str(fetched.path) if shape == "shared" else f"{self.shown}/{_target_path(model_id)}"
+                shown = self._shown(fetched, shape, _target_path(model_id))
                 placed[model_id] = self._placed(model_id, note, shown)
         return placed
 

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import __version__
+from hostler.artifacts import control_source
 from hostler.aws import credential, errors, hosts
 from hostler.aws.classify import HOSTLER, S3, Call, Protocol, classify
-from hostler.control import access_log_reader, faults, reset
+from hostler.control import access_log_reader, artifacts, faults, reset
 from hostler.control.context import Context
 from hostler.control.services import SERVICES, Dispatcher, Received, is_hosted
 from hostler.core.targets.states import ORDERS
@@ -119,7 +120,10 @@ def _too_large() -> ApiError:
 
 
 async def _page(context: Context, request: Request) -> Response:
-    handlers = _PAGES.get(request.scope["raw_path"].decode("latin-1"))
+    path = request.scope["raw_path"].decode("latin-1")
+    handlers = _PAGES.get(path)
+    if path.startswith(control_source.PAGE) and context.admits_agent(request.headers.get(control_source.PASSKEY, "")):
+        handlers = {"GET": _artifacts}
     if handlers is None:
         return _json_page({"message": "there is no such page"}, 404)
     if handler := handlers.get("GET" if request.method == "HEAD" else request.method):
@@ -182,6 +186,10 @@ async def _targets(context: Context, request: Request) -> Response:
         return _json_page({"message": "limit must be a number of targets; 0: all"}, 400)
     targets = context.lifecycle.targets(region, name, query.get("match", ""), order, int(limit))
     return _json_page({"message": targets}, 404) if isinstance(targets, str) else _json_page(targets)
+
+
+async def _artifacts(context: Context, request: Request) -> Response:
+    return await artifacts.page(context.source, request)
 
 
 async def _reset(context: Context, request: Request) -> Response:

@@ -66,6 +66,7 @@ class Context:
     clock: Callable[[], float]  # epoch seconds
     # Of a model's containers: each one's image, and whether it holds many models. Returns why one is refused, or empty.
     refused_labels: Callable[[Sequence[tuple[str, bool]]], Awaitable[str]]
+    admits_agent: Callable[[str], bool] = lambda _: False  # whether a passkey is that of an agent that is linked
     resetting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one reset at a time
 
     def now(self) -> float:
