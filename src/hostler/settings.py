@@ -235,7 +235,8 @@ class Settings:
     artifacts_via: str = _setting(
         parse.one_of("auto", "s3", "control"),
         "auto",
-        "where agents take artifacts from: s3, control, or (auto) control where s3_endpoint names no S3",
+        "where agents take artifacts from: s3, control, or (auto) control for instances without a network, else s3;"
+        " without s3_endpoint always control",
         advanced=True,
     )
     bubblewrap: str = _setting(
@@ -324,7 +325,11 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
     settings = [setting.name.upper() for setting in Settings.described()]
     names = [name.removeprefix("HOSTLER_") for name in sorted(environ) if name.startswith("HOSTLER_")]
-    unknown = [name for name in names if name not in (*settings, "CONFIG", "UNSET") and not name.startswith("TEST_")]
+    unknown = [
+        name
+        for name in names
+        if name not in (*settings, "CONFIG", "UNSET", "INSTANCE") and not name.startswith("TEST_")
+    ]
     similar = [next(iter(get_close_matches(name, settings, 1)), "") for name in unknown]
     return [(variable(name), match and variable(match)) for name, match in zip(unknown, similar, strict=True)]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hostler import __version__
+from hostler.cli.agent import agent
 from hostler.cli.env import env
 from hostler.cli.fault import fault
 from hostler.cli.gc import gc
@@ -154,7 +155,7 @@ def _tried(image: str, archive: str, variables: Mapping[str, str], multi_model: 
     return asyncio.run(lint_image(trial))
 
 
-for command in (up, demo, env, ls, invoke, logs, lint, fault, gc):
+for command in (up, demo, env, ls, invoke, logs, lint, fault, gc, agent):
     main.add_command(command)
 
 if __name__ == "__main__":

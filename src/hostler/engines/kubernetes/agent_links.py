@@ -12,12 +12,12 @@ import logging
 import secrets
 from collections.abc import Callable, Collection
 
-import msgspec
-
 from hostler.engines.kubernetes.remote_storage import RemoteStorage
 from hostler.errors import StorageUnavailable
 from hostler.settings import Settings
+from hostler.wire import agent_messages
 from hostler.wire.agent_messages import ContainerRoom, Down, Go, Look, Looked, Request, Serving, Up, Welcome
+from hostler.wire.door import Knock, Peer
 from hostler.wire.frames import Frames
 
 logger = logging.getLogger("hostler.agents")
@@ -160,7 +160,9 @@ class AgentLinks:
         `isolated`: the instance reaches nothing but control.
         """
         if instance not in self._agents:
-            s3_endpoint = "" if isolated else self._settings.s3_endpoint
+            via = self._settings.artifacts_via
+            by_control = via == "control" or (isolated and via == "auto")
+            s3_endpoint = "" if by_control else self._settings.s3_endpoint
             agent = self._agents[instance] = _Agent(instance, containers, s3_endpoint, self._changed)
             self._passkeys[agent.passkey] = agent
         return self.storages(instance)
@@ -216,20 +218,20 @@ class AgentLinks:
         agent = self._passkeys.get(passkey)
         return agent is not None and agent.link is not None
 
-    async def attend(self, instance: str, frames: Frames[Up]) -> None:
-        """Use the link of an instance's agent until it ends; close it at once if none is expected."""
-        try:
-            if agent := self._agents.get(instance):
-                await agent.attend(frames, self._welcome(agent))
-        except msgspec.DecodeError:
-            logger.warning("the agent of %s sent a message that cannot be read; the link ends", instance)
-        finally:
-            frames.close()
+    async def accept(
+        self, peer: Peer, knock: Knock, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Use the link of an instance's agent until it ends; return at once if none is expected. The door closes it.
+
+        An agent is called as its instance is.
+        """
+        if agent := self._agents.get(peer.name):
+            await agent.attend(Frames(reader, writer, agent_messages.Up), self._welcome(agent))
 
     def _welcome(self, agent: _Agent) -> Welcome:
         settings = self._settings
         return Welcome(
             self._term, agent.containers, settings.disk_budget,
             settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio,
-            agent.s3_endpoint, "", agent.passkey, agent.in_service,
+            agent.s3_endpoint, settings.api_listen, agent.passkey, agent.in_service,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from asyncio import StreamWriter
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,10 +29,10 @@ from hostler.wire.agent_messages import (
     Listed,
     Looked,
     Serving,
-    Up,
     Welcome,
 )  # fmt: skip
 from hostler.wire.artifact_errors import as_data
+from hostler.wire.door import Knock, Peer
 from hostler.wire.frames import Frames
 
 ROOMS = (ContainerRoom(ours=True, multi_model=True),)
@@ -54,9 +54,13 @@ class Links(AgentLinks):
         """Link an agent; return its end."""
         streams = [await asyncio.open_unix_connection(sock=end) for end in socket.socketpair()]
         self._ends += (writer for _, writer in streams)
-        up: Frames[Up] = Frames(*streams[0], agent_messages.Up)
-        self._tasks.append(asyncio.create_task(self.attend(instance, up)))
+        self._tasks.append(asyncio.create_task(self._enter(instance, *streams[0])))
         return Frames(*streams[1], agent_messages.Down)
+
+    async def _enter(self, instance: str, reader: StreamReader, writer: StreamWriter) -> None:
+        """Let it in, as the door does."""
+        await self.accept(Peer("agent", instance), Knock("agent", instance), reader, writer)
+        writer.close()
 
     async def close(self) -> None:
         for end in self._ends:
