@@ -31,6 +31,7 @@ ENV_NO_METADATA = "AWS_EC2_METADATA_DISABLED"  # "true": AWS's SDKs look for no 
 
 # Our own, for our own model servers only
 ENV_SOCKET = "HOSTLER_SOCKET"  # unix socket to listen on, instead of a port
+ENV_PORTS = "HOSTLER_PORTS"  # "true": the platform reaches every port; processes listen on some of the safe range, too
 ENV_LIFELINE = "HOSTLER_LIFELINE"  # descriptor of a pipe's read end; the server exits at once when the pipe closes
 ENV_ARTIFACTS = "HOSTLER_ARTIFACTS"  # folder of the shared artifacts; a model's folder may link into it
 ENV_LENIENT_BODIES = "HOSTLER_LENIENT_BODIES"  # the setting lenient_bodies is true; else unset

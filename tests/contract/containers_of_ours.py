@@ -1,4 +1,6 @@
-"""Our own model server as a process, driven from outside through its unix socket, and artifacts made on the spot."""
+"""Our own model server as a process, driven from outside through its unix socket, or its ports, and artifacts made on
+the spot.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,17 @@ from typing import Any, NamedTuple
 
 import forking
 
+from hostler.host.ports import Ports, ports_environment
+
 SOURCE = Path(__file__).parents[2] / "src"
 
-in_image = False  # `running` starts a container of our image: the stage of conftest.py
+# The stage of conftest.py: what `running` starts.
+in_image = False  # a container of our image
+at_ports = False  # a server that listens on ports
+
+
+Place = str | int  # of a process: its socket's name, or its port
+_ports = Ports()
 
 
 class Answer(NamedTuple):
@@ -55,7 +65,9 @@ class Container:
     """One server process. `folder` is its base folder, /opt/ml to whoever asks."""
 
     host = "127.0.0.1"
-    names_sockets = True  # of targets in processes of their own
+    in_image = False
+    at_ports = False
+    safe_ports = range(0)
 
     def __init__(
         self,
@@ -75,7 +87,12 @@ class Container:
         self.folder = folder
         self.sockets = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
         self.log = folder / "log"
-        told = {"HOSTLER_SOCKET": str(self.sockets / "s"), "SAGEMAKER_BASE_DIR": str(folder), **environment}
+        told = {"HOSTLER_SOCKET": str(self.sockets / "s"), "SAGEMAKER_BASE_DIR": str(folder)}
+        if at_ports:
+            self.at_ports, self.port = True, _ports.take()
+            self.safe_ports = range(self.port + 1, self.port + 50)
+            told |= {"HOSTLER_SOCKET": "", "HOSTLER_PORTS": "true", **ports_environment(self.port)}
+        told |= environment
         path = os.pathsep.join(map(str, [SOURCE, *([packages] if packages else [])]))
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, **told}
         self.process: subprocess.Popen[bytes] | forking.Forked
@@ -98,10 +115,31 @@ class Container:
             time.sleep(0.02)
         raise AssertionError(f"no ping in {seconds} s: {self.output()}")
 
-    def connect(self, name: str = "s", timeout: float = 60.0) -> http.client.HTTPConnection:
-        return _UnixConnection(str(self.sockets / name), timeout)
+    def connect(self, to: Place = "s", timeout: float = 60.0) -> http.client.HTTPConnection:
+        """A connection to the server, or to one of its processes by its socket's name or its port."""
+        if self.at_ports:
+            return http.client.HTTPConnection(self.host, self.port if to == "s" else int(to), timeout=timeout)
+        return _UnixConnection(str(self.sockets / str(to)), timeout)
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, to: str = "s", **headers: str) -> Answer:
+    def own(self, told: Mapping[str, Any]) -> list[Place]:
+        """Where processes of its own take a target's calls, by the server's answer to its load, or to a ping."""
+        kind = "port" if self.at_ports else "socket"
+        return [*told.get(f"{kind}s", [told[kind]] if kind in told else [])]
+
+    def place(self, told: Mapping[str, Any]) -> Place:
+        """The first of these, or else the server."""
+        return next(iter(self.own(told)), "s")
+
+    def refuses(self, to: Place) -> bool:
+        """Whether nobody listens there."""
+        with contextlib.closing(self.connect(to)) as connection:
+            try:
+                connection.connect()
+            except (ConnectionRefusedError, FileNotFoundError):
+                return True
+            return False
+
+    def ask(self, method: str, path: str, body: bytes = b"", *, to: Place = "s", **headers: str) -> Answer:
         """One request on a connection of its own; header names with _ for -."""
         with contextlib.closing(self.connect(to)) as connection:
             return ask(connection, method, path, body, **headers)
@@ -144,6 +182,8 @@ class Container:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            if self.at_ports:
+                _ports.release(self.port)
             shutil.rmtree(self.sockets, ignore_errors=True)
 
 

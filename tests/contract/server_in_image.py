@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import subprocess
 import time
@@ -15,13 +14,14 @@ import docker_rig
 from our_images import our_image
 
 BASE = "/opt/ml"
-PORT = 8080
+PORT, SAFE_PORTS = 8080, range(25_900, 26_000)
 
 
 class ContainerInImage(Container):
     """A server in a Docker container. Scripts find this machine's `folder`, its base folder, by its own name, too."""
 
-    names_sockets = False
+    in_image = at_ports = True
+    port, safe_ports = PORT, SAFE_PORTS
 
     def __init__(
         self, folder: Path, environment: Mapping[str, str], *, packages: Path | None = None, options: Sequence[str] = ()
@@ -29,7 +29,12 @@ class ContainerInImage(Container):
         """`options` are those of `docker run`, besides the folders and the environment."""
         self.folder = folder
         # A server alone has a worker for each processor; the tests count on one.
-        told = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_BASE_DIR": BASE, **environment}
+        told = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1", "SAGEMAKER_BASE_DIR": BASE}
+        told |= {
+            "HOSTLER_PORTS": "true",
+            "SAGEMAKER_SAFE_PORT_RANGE": f"{SAFE_PORTS[0]}-{SAFE_PORTS[-1]}",
+            **environment,
+        }
         places = {folder, *([packages] if packages else [])}
         if packages:
             told["PYTHONPATH"] = str(packages)
@@ -43,10 +48,6 @@ class ContainerInImage(Container):
             "{{.NetworkSettings.IPAddress}}",
             self.process.id,  # type: ignore[attr-defined]
         ).strip()
-
-    def connect(self, name: str = "s", timeout: float = 60.0) -> http.client.HTTPConnection:
-        assert name == "s", "a server in a container has no sockets"
-        return http.client.HTTPConnection(self.host, PORT, timeout=timeout)
 
     def url(self, folder: Path | str) -> str:
         return str(folder).replace(str(self.folder), BASE)

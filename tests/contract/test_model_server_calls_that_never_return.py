@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from containers_of_ours import Answer, Container, booster, running, script
+from containers_of_ours import Answer, Container, Place, booster, running, script
 
 from hostler.processes import tree
 
@@ -36,10 +36,15 @@ def times(request_id: str, seconds: float = SOON, stream: float | None = None) -
     return {"X-Hostler-Call": " ".join(words)}
 
 
-def begin(server: Container, socket: str, path: str = "/invocations", **given: str) -> http.client.HTTPConnection:
-    connection = server.connect(socket, PATIENCE)
-    connection.request("POST", path, b"1", {"Content-Type": "text/csv", **given})
+def begin(server: Container, to: Place, name: str = "", **given: str) -> http.client.HTTPConnection:
+    """Begin a call of a target, or of the only model."""
+    connection = server.connect(to, PATIENCE)
+    connection.request("POST", path_of(name), b"1", {"Content-Type": "text/csv", **given})
     return connection
+
+
+def path_of(name: str) -> str:
+    return f"/models/{name}/invoke" if name else "/invocations"
 
 
 def outcome(connection: http.client.HTTPConnection) -> bytes | type[Exception]:
@@ -59,10 +64,11 @@ def eventually(look: Callable[[], T]) -> T:
     return found
 
 
-def load(server: Container, name: str, text: str) -> str:
-    """Load a script. Returns its process's socket."""
+def load(server: Container, name: str, text: str) -> Place:
+    """Load a script. Returns its process's place."""
     script(server.model(name), text)
-    return server.loaded(name)["socket"]
+    [own] = server.own(server.loaded(name))
+    return own
 
 
 PLAIN = "import os\ndef model_fn(folder): return 0\ndef predict_fn(data, model): return os.getpid()"
@@ -109,13 +115,13 @@ WAYS = (
 
 def test_however_a_call_hangs_its_process_ends_with_all_below_it_and_with_nothing_else(server: Container) -> None:
     stays = load(server, "stays", PLAIN)
-    pid = server.ask("POST", "/invocations", b"1", to=stays, content_type="text/csv").json
+    pid = server.ask("POST", path_of("stays"), b"1", to=stays, content_type="text/csv").json
     [fork_server] = tree.children(server.process.pid)
-    calls = {way: begin(server, load(server, way, HANGING % way), **times(f"id-{way}")) for way in WAYS}
+    calls = {way: begin(server, load(server, way, HANGING % way), way, **times(f"id-{way}")) for way in WAYS}
     assert len(tree.children(fork_server)) == len(WAYS) + 1
     assert {outcome(call) for call in calls.values()} == {http.client.RemoteDisconnected}
     eventually(lambda: tree.descendants(fork_server) == [pid])
-    assert server.ask("POST", "/invocations", b"1", to=stays, content_type="text/csv").json == pid
+    assert server.ask("POST", path_of("stays"), b"1", to=stays, content_type="text/csv").json == pid
     eventually(lambda: [entry["modelName"] for entry in server.ask("GET", "/models").json["models"]] == ["stays"])
     for way in WAYS:
         assert server.output().count(f"request id-{way} to model {way} has not returned after ") == 1
@@ -147,9 +153,9 @@ def predict_fn(data, model):
 def test_calls_behind_one_that_hangs_are_not_read(server: Container) -> None:
     socket = load(server, "reset", COUNTS)
     folder = server.folder / "models/reset/model"
-    hangs = begin(server, socket, **times("hangs"))
+    hangs = begin(server, socket, "reset", **times("hangs"))
     eventually((folder / "calls").exists)
-    behind = [begin(server, socket, **times("behind", 30)) for _ in range(5)]
+    behind = [begin(server, socket, "reset", **times("behind", 30)) for _ in range(5)]
     assert outcome(hangs) is http.client.RemoteDisconnected
     for connection in behind:
         with contextlib.closing(connection), pytest.raises(ConnectionResetError) as reset:
@@ -161,16 +167,16 @@ def test_calls_behind_one_that_hangs_are_not_read(server: Container) -> None:
 def test_a_call_whose_caller_has_left_or_whose_time_is_up_is_not_begun(server: Container) -> None:
     socket = load(server, "left", COUNTS)
     folder = server.folder / "models/left/model"
-    first = begin(server, socket)
+    first = begin(server, socket, "left")
     eventually((folder / "calls").exists)
     for _ in range(3):
-        begin(server, socket).close()
-    late = begin(server, socket, **times("late", 0.0))
+        begin(server, socket, "left").close()
+    late = begin(server, socket, "left", **times("late", 0.0))
     (folder / "go-on").touch()
     pid = outcome(first)
     assert outcome(late) == b"The time for the call was up before it began."
     with contextlib.closing(server.connect(socket)) as last:
-        last.request("POST", "/invocations", b"2", {"Content-Type": "text/csv"})
+        last.request("POST", path_of("left"), b"2", {"Content-Type": "text/csv"})
         assert last.getresponse().read() == pid
     assert (folder / "calls").read_text() == "1\n2\n"
     server.ask("DELETE", "/models/left")
@@ -189,7 +195,7 @@ def test_calls_without_times_and_calls_that_end_in_time_end_no_process(server: C
     socket = load(server, "slow", SLOW)
 
     def call(seconds: float, **given: str) -> Answer:
-        return server.ask("POST", "/invocations", f"{seconds}".encode(), to=socket, content_type="text/csv", **given)
+        return server.ask("POST", path_of("slow"), f"{seconds}".encode(), to=socket, content_type="text/csv", **given)
 
     pids = [call(0.0, **times("quick", 0.5)).body]
     pids.append(call(4.0).body)
@@ -220,7 +226,7 @@ def test_a_stream_has_two_times_one_until_its_first_piece_and_one_in_all(server:
     def call(name: str, sleeps: bytes, seconds: float, stream: float) -> bytes | str:
         with contextlib.closing(server.connect(load(server, name, STREAM), PATIENCE)) as connection:
             given = {"Content-Type": "text/csv", **times(name, seconds, stream)}
-            connection.request("POST", "/invocations", sleeps, given)
+            connection.request("POST", path_of(name), sleeps, given)
             try:
                 return connection.getresponse().read()
             except (http.client.HTTPException, OSError) as error:
@@ -246,7 +252,7 @@ def test_an_only_model_is_loaded_again_and_the_next_call_is_answered(tmp_path: P
     folder.mkdir()
     script(folder, COUNTS)
     with running(tmp_path) as server:
-        [socket] = server.wait().ask("GET", "/ping").json["sockets"]
+        [socket] = server.own(server.wait().ask("GET", "/ping").json)
         with contextlib.closing(server.connect(socket)) as other:
             other.request("POST", "/invocations", b"2", {"Content-Type": "text/csv"})
             pid = other.getresponse().read()
@@ -276,13 +282,13 @@ def test_a_worker_is_replaced_with_all_its_targets(tmp_path: Path, rows: int) ->
         server.wait()
         for name in ("a", "b"):
             (server.model(name) / "model.pkl").write_bytes(b"cwho\nWho\n)\x81I%d\nb." % ord(name))
-            server.loaded(name)
+            own = server.own(server.loaded(name))
         [fork_server] = tree.children(server.process.pid)
         before = set(tree.children(fork_server))
-        with contextlib.closing(server.connect("w0", PATIENCE)) as hangs:
+        with contextlib.closing(server.connect(own[0], PATIENCE)) as hangs:
             given = {"Content-Type": "text/csv", **times("id-1")}
             hangs.request("POST", "/models/a/invoke", b"1\n" * rows, given)
-            other = server.ask("POST", "/models/b/invoke", b"1", to="w1", content_type="text/csv")
+            other = server.ask("POST", "/models/b/invoke", b"1", to=own[1], content_type="text/csv")
             assert other.json[0] == ord("b")
             with pytest.raises(http.client.RemoteDisconnected):
                 hangs.getresponse()
@@ -294,7 +300,7 @@ def test_a_worker_is_replaced_with_all_its_targets(tmp_path: Path, rows: int) ->
 
         eventually(replaced)
         pids = set()
-        for socket in ("w0", "w1"):
+        for socket in own:
             for name in ("a", "b"):
                 with contextlib.suppress(ConnectionRefusedError):  # while it is filled
                     answer = server.ask("POST", f"/models/{name}/invoke", b"1", to=socket, content_type="text/csv")
@@ -314,7 +320,7 @@ def test_a_server_wakes_only_while_its_processes_are_called(server: Container) -
     booster(server.model("inline"))
     server.loaded("inline")
     socket = load(server, "idle", PLAIN)
-    assert server.ask("POST", "/invocations", b"1", to=socket, content_type="text/csv", **times("x", 60)).status == 200
+    assert server.ask("POST", path_of("idle"), b"1", to=socket, content_type="text/csv", **times("x", 60)).status == 200
     time.sleep(3)  # until it has seen that nothing runs, and has trimmed its heap
     before = switches()
     time.sleep(4)
@@ -327,28 +333,19 @@ def test_a_server_wakes_only_while_its_processes_are_called(server: Container) -
 def test_a_load_that_comes_before_the_end_of_the_model_s_process_is_reported_is_a_load(server: Container) -> None:
     """Callers see its end at once, and the platform has it loaded again: that must not be taken for loaded."""
     socket = load(server, "ends", PLAIN)
-    pid = int(server.ask("POST", "/invocations", b"1", to=socket, content_type="text/csv").json)
+    pid = int(server.ask("POST", path_of("ends"), b"1", to=socket, content_type="text/csv").json)
     [fork_server] = tree.children(server.process.pid)
     os.kill(fork_server, signal.SIGSTOP)
     try:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: refuses(server, socket))
+        eventually(lambda: server.refuses(socket))
         with contextlib.closing(server.connect(timeout=PATIENCE)) as connection:
             body = b'{"model_name": "ends", "url": "/opt/ml/models/ends/model"}'
             connection.request("POST", "/models", body, {"Content-Type": "application/json"})
             time.sleep(0.3)  # in which it is read
             os.kill(fork_server, signal.SIGCONT)
             answer = connection.getresponse()
-            assert (answer.status, "socket" in json.loads(answer.read())) == (200, True)
+            assert (answer.status, len(server.own(json.loads(answer.read())))) == (200, 1)
     finally:
         os.kill(fork_server, signal.SIGCONT)
     server.ask("DELETE", "/models/ends")
-
-
-def refuses(server: Container, socket: str) -> bool:
-    with contextlib.closing(server.connect(socket)) as connection:
-        try:
-            connection.connect()
-        except ConnectionRefusedError:
-            return True
-        return False

@@ -36,7 +36,7 @@ def test_ten_torchscript_targets_on_one_server_each_give_their_own(pytorch: Cont
         )
     for name in names:
         assert told[name]["memory"] >= padding
-        assert bool(told[name].get("socket")) == bool(padding and pytorch.names_sockets)
+        assert bool(pytorch.own(told[name])) == bool(padding)
         assert pytorch.ask("DELETE", f"/models/{name}").status == 200
     if padding:  # torch is imported once for all of them
         assert sum(one["memory"] for one in told.values()) < 10 * 150 * 2**20
@@ -66,7 +66,7 @@ def test_a_script_on_the_pytorch_image_has_that_images_defaults(pytorch: Contain
         """,
     )
     torchscript(folder, 0.5)
-    assert pytorch.loaded("s")["socket"]
+    assert pytorch.own(pytorch.loaded("s"))
     assert pytorch.invoke("s", b"[[1, 2, 3]]", "application/json").json == [[6.5]]
     assert pytorch.invoke("s", b"1,2,3", accept="text/csv").text == "6.5\n"
     script(
@@ -113,7 +113,7 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
     onnx_model(server.model("onnx-large"), 10.0, padding=LARGE)
     script(server.model("script"), "def model_fn(d): return 3\ndef predict_fn(d, m): return d * m")
     names = ("xgboost", "sklearn", "torch", "onnx", "torch-large", "onnx-large", "script")
-    sockets = {name for name in names if server.loaded(name).get("socket")}
+    sockets = {name for name in names if server.own(server.loaded(name))}
     assert sockets == {"torch-large", "onnx-large", "script"}
     for _ in range(3):
         assert server.invoke("xgboost", b"1,2,3").json == said_by(trained, [[1, 2, 3]])
@@ -136,7 +136,7 @@ def test_targets_of_every_framework_live_in_one_server(server: Container) -> Non
 @pytest.mark.parametrize("padding", [0, LARGE])
 def test_concurrent_calls_are_answered_as_one_by_one(server: Container, padding: int) -> None:
     onnx_model(server.model("together"), 1.0, padding=padding)
-    assert bool(server.loaded("together").get("socket")) == bool(padding and server.names_sockets)
+    assert bool(server.own(server.loaded("together"))) == bool(padding)
     bodies = [b"x" if number % 10 == 9 else b"%d,%d,0.5" % (number, number) for number in range(200)]
     alone = [server.invoke("together", body) for body in bodies]
     assert [answer.status for answer in alone] == ([200] * 9 + [400]) * 20

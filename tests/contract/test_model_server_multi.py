@@ -30,7 +30,7 @@ def test_a_target_is_loaded_invoked_listed_and_unloaded(server: Container) -> No
     trained = booster(server.model("life"), 50.0)
     told = server.loaded("life")
     assert told["memory"] >= (server.folder / "models/life/model/xgboost-model").stat().st_size
-    assert "socket" not in told
+    assert not server.own(told)
     answer = server.invoke("life", b"1,2,nan")
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert answer.json == said_by(trained, [[1, 2, float("nan")]])

@@ -63,7 +63,7 @@ def test_a_script_with_four_functions_is_called_as_the_toolkit_calls_it(server: 
     assert answer.json == wanted
     assert told["memory"] > 100_000
     direct = server.ask(
-        "POST", "/models/s/invoke", b"x", to=told.get("socket", "s"), content_type="text/csv", accept="text/x"
+        "POST", "/models/s/invoke", b"x", to=server.place(told), content_type="text/csv", accept="text/x"
     )
     assert direct.json == {"body": "x", "type": "text/csv", "dir": folder, "accept": "text/x"}
     assert direct.content_type == "text/x"
@@ -240,13 +240,13 @@ def test_a_target_ends_after_its_calls_in_flight(server: Container) -> None:
         server.model("slow"),
         "import time\ndef model_fn(d): return 0\ndef predict_fn(d, m):\n    time.sleep(0.5)\n    return 1",
     )
-    socket = server.loaded("slow")["socket"]
-    with contextlib.closing(server.connect(socket)) as connection:
+    [own] = server.own(server.loaded("slow"))
+    with contextlib.closing(server.connect(own)) as connection:
         connection.request("POST", "/models/slow/invoke", b"1", {"Content-Type": "text/csv"})
         time.sleep(0.2)
         assert server.ask("DELETE", "/models/slow").status == 200
         assert connection.getresponse().read() == b"1"
-    assert not (server.sockets / socket).exists()
+    assert server.refuses(own)
 
 
 def test_an_endless_load_is_broken_off_by_an_unload(server: Container) -> None:
@@ -546,13 +546,12 @@ def output_fn(prediction, accept, context):
 def test_a_call_through_the_server_has_its_headers_and_keeps_the_scripts(tmp_path: Path) -> None:
     with running(tmp_path, SAGEMAKER_MULTI_MODEL="true", HOSTLER_IMAGE="pytorch-inference:2.3.0-cpu-py311") as server:
         server.wait()
-        sockets = {}
+        places = {}
         for name in ("cat", "dog"):
             (script(server.model(name), HEADERS) / "label.txt").write_text(name)
-            sockets[name] = server.loaded(name).get("socket", "s")
-            assert (sockets[name] != "s") == server.names_sockets
+            [places[name]] = server.own(server.loaded(name))
         for name in ("cat", "dog", "cat"):
-            for to in ("s", sockets[name]):
+            for to in ("s", places[name]):
                 with contextlib.closing(server.connect(to)) as connection:
                     sent = {"Content-Type": "Text/X; a=B", "X-Amzn-SageMaker-Custom-Attributes": f"for {name}"}
                     connection.request("POST", f"/models/{name}/invoke", b"x", sent)

@@ -62,7 +62,9 @@ def test_a_pickle_that_is_not_small_is_served_from_a_process_of_its_own(tmp_path
         server.wait()
         answer = server.ask("POST", "/invocations", b"[[1, 2]]", content_type="application/json")
         assert answer.json == fitted.predict([[1, 2]]).tolist()
-        assert [path.name for path in server.sockets.iterdir() if path.name != "s"] == ["t1"]
+        [own] = server.own(server.ask("GET", "/ping").json)
+        answer = server.ask("POST", "/invocations", b"[[1, 2]]", to=own, content_type="application/json")
+        assert answer.json == fitted.predict([[1, 2]]).tolist()
 
 
 def test_a_script_is_pinged_while_its_code_runs_and_replaced_when_it_crashes(tmp_path: Path, model: Path) -> None:

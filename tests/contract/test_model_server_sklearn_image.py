@@ -68,10 +68,8 @@ def test_a_module_that_is_installed_comes_before_ours(tmp_path: Path) -> None:
 
 
 def test_headers_of_a_response_are_sent(server: Container) -> None:
-    socket = "s"
-    if server.names_sockets:
-        (socket,) = server.ask("GET", "/ping").json["sockets"]  # where gateways send invocations
-    with contextlib.closing(server.connect(socket)) as connection:
+    [own] = server.own(server.ask("GET", "/ping").json)  # where gateways send invocations
+    with contextlib.closing(server.connect(own)) as connection:
         connection.request("POST", "/invocations", b"[1]", {"Content-Type": "application/json"})
         response = connection.getresponse()
         assert response.headers["X-Amzn-SageMaker-Custom-Attributes"] == "a trace"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers_of_ours import Container, running, script
+from containers_of_ours import Container, Place, running, script
 
 # What a call asks for is what the script does. A gate is a file that the test makes.
 STREAMS = """
@@ -62,7 +62,7 @@ def transform_fn(base, data, content_type, accept):
 Call = Callable[[str], http.client.HTTPResponse]
 
 
-@pytest.fixture(params=["a target's own socket", "the container's socket", "a single model's container"])
+@pytest.fixture(params=["a target's own process", "the container", "a single model's container"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Container, Call]]:
     """A container with the script, and a call of it whose answer has begun when it returns."""
     with contextlib.ExitStack() as stack:
@@ -72,16 +72,17 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Con
             script(tmp_path / "model", STREAMS)
         told = {"SAGEMAKER_MULTI_MODEL": "true"} if multi_model else {}
         container = stack.enter_context(running(tmp_path, HOSTLER_FRAMEWORK="script", **told)).wait()
-        socket, path = "s", "/invocations"
+        place: Place = "s"
+        path = "/invocations"
         if multi_model:
             script(container.model("m"), STREAMS)
-            path, own = "/models/m/invoke", container.loaded("m").get("socket", "s")
-            assert (own != "s") == container.names_sockets
-            socket = own if request.param == "a target's own socket" else "s"
+            path = "/models/m/invoke"
+            [own] = container.own(container.loaded("m"))
+            place = own if request.param == "a target's own process" else "s"
 
         def call(what: str) -> http.client.HTTPResponse:
             """The response is the connection's only owner: closing it leaves."""
-            connection = container.connect(socket)
+            connection = container.connect(place)
             connection.request("POST", path, what.encode(), {"Content-Type": "text/csv", "Connection": "close"})
             response = connection.getresponse()
             stack.callback(response.close)

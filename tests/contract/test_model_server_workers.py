@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from containers_of_ours import Answer, Container, running, script
+from containers_of_ours import Answer, Container, Place, running, script
 
 from hostler.processes import tree
 from hostler.wire.http_call import Reply, call
@@ -121,19 +121,34 @@ def who(answer: Answer) -> tuple[int, int]:
     return number, pid
 
 
+def workers(server: Container) -> list[Place]:
+    """Where a server with two workers, and nothing else that listens, may be called besides itself."""
+    return [*server.safe_ports[:-3:-1]] if server.at_ports else ["w0", "w1"]
+
+
+def nothing_else_listens(server: Container) -> bool:
+    """Whether the server and its workers are all that can be called."""
+    if server.at_ports:
+        return {port for port in server.safe_ports if not server.refuses(port)} == set(workers(server))
+    return {path.name for path in server.sockets.iterdir()} == {"s", "w0", "w1"}
+
+
 def settled(server: Container, names: dict[str, int]) -> None:
-    """Both workers answer at their own sockets, with these targets and with none else."""
+    """Both workers answer by themselves, with these targets and with none else."""
 
     def look() -> bool:
-        for socket_name in ("w0", "w1"):
+        for place in workers(server):
             try:
                 for name, number in names.items():
-                    answer = server.ask("POST", f"/models/{name}/invoke", b"1", to=socket_name, content_type="text/csv")
+                    answer = server.ask("POST", f"/models/{name}/invoke", b"1", to=place, content_type="text/csv")
                     assert who(answer)[0] == number
-                models = server.ask("GET", "/models", to=socket_name).json["models"]
+                listing = server.ask("GET", "/models", to=place)
             except OSError:
                 return False  # nobody listens there, for the moment
-            assert {model["modelName"] for model in models} == set(names)
+            if server.at_ports:
+                assert listing.status == 404, "only calls are answered there"
+            else:
+                assert {model["modelName"] for model in listing.json["models"]} == set(names)
         return True
 
     eventually(look)
@@ -142,12 +157,11 @@ def settled(server: Container, names: dict[str, int]) -> None:
 def test_every_worker_has_a_copy_and_memory_counts_for_each(serve: Callable[..., Container]) -> None:
     server = serve()
     told = loaded(server, "a", 1)
-    assert told["sockets"] == ["w0", "w1"]
-    [entry] = server.ask("GET", "/models", to="w0").json["models"]
-    assert told["memory"] == 2 * entry["memory"]
-    pids = {
-        who(server.ask("POST", "/models/a/invoke", b"1", to=name, content_type="text/csv")) for name in ("w0", "w1")
-    }
+    assert server.own(told) == workers(server)
+    if not server.at_ports:
+        [entry] = server.ask("GET", "/models", to="w0").json["models"]
+        assert told["memory"] == 2 * entry["memory"]
+    pids = {who(to(server, own, "a")) for own in workers(server)}
     assert len(pids) == 2
     assert {pid for _, pid in pids} == set(processes(server))
     assert server.load("a").status == 409
@@ -160,13 +174,13 @@ def test_a_target_of_processes_of_its_own_has_as_many(serve: Callable[..., Conta
     server = serve()
     script(server.model("s"), SCRIPT)
     told = server.loaded("s")
-    assert len(told["sockets"]) == 2
-    pids = {who(server.ask("POST", "/invocations", b"1", to=name, content_type="text/csv")) for name in told["sockets"]}
+    assert len(server.own(told)) == 2
+    pids = {who(to(server, place)) for place in server.own(told)}
     assert len(pids) == 2
     assert len(processes(server)) == 4
     assert server.ask("DELETE", "/models/s").status == 200
     assert len(processes(server)) == 2
-    assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
+    assert nothing_else_listens(server)
 
 
 def test_a_script_that_does_not_load_is_tried_once_and_reported_once(serve: Callable[..., Container]) -> None:
@@ -192,7 +206,7 @@ def test_an_unload_ends_the_processes_of_a_load_in_progress(serve: Callable[...,
         assert len(processes(server)) == 2
         answer = loading.getresponse()
         assert (answer.status, b"unloaded while it was being loaded" in answer.read()) == (500, True)
-    assert sorted(path.name for path in server.sockets.iterdir()) == ["s", "w0", "w1"]
+    assert nothing_else_listens(server)
     settled(server, {})
 
 
@@ -279,27 +293,28 @@ def test_a_target_that_a_replacement_cannot_load_is_unloaded_everywhere(serve: C
 def test_a_scripts_process_has_a_successor_and_without_one_the_target_goes(serve: Callable[..., Container]) -> None:
     server = serve()
     folder = script(server.model("s"), SCRIPT)
-    sockets = server.loaded("s")["sockets"]
+    places = server.own(server.loaded("s"))
     time.sleep(1.1)  # so long it has to live to be replaced at once
     assert server.invoke("s", b"0").status == 500
     assert who(server.invoke("s", b"1"))[0] == 7
     eventually(lambda: len(processes(server)) == 4)
-    assert len({eventually(lambda name=name: listening(server, name)) for name in sockets}) == 2
+    assert len({eventually(lambda place=place: listening(server, place)) for place in places}) == 2
     (folder / "spoiled").touch()
     assert server.invoke("s", b"0").status == 500
     eventually(lambda: server.invoke("s", b"1").status == 404)
     eventually(lambda: len(processes(server)) == 2)
 
 
-def listening(server: Container, name: str) -> tuple[int, int] | None:
-    """Who answers at this socket; None while the process, which is there already, does not listen yet."""
+def listening(server: Container, place: Place) -> tuple[int, int] | None:
+    """Who answers there; None while the process, which is there already, does not listen yet."""
     with contextlib.suppress(ConnectionRefusedError):
-        return who(to(server, name))
+        return who(to(server, place))
     return None
 
 
-def to(server: Container, name: str) -> Answer:
-    return server.ask("POST", "/invocations", b"1", to=name, content_type="text/csv")
+def to(server: Container, place: Place, name: str = "s") -> Answer:
+    """Call a target in one of its processes."""
+    return server.ask("POST", f"/models/{name}/invoke", b"1", to=place, content_type="text/csv")
 
 
 def test_nothing_outlives_a_server_that_is_killed(serve: Callable[..., Container]) -> None:

@@ -17,7 +17,7 @@ from hostler.core.endpoints import failure_reason
 from hostler.core.endpoints.failure_facts import Facts, Ping
 from hostler.core.endpoints.resources import ContainerSpec, ModelData
 from hostler.engines.engine import ContainerLaunch, ContainerReport
-from hostler.engines.sockets import own_sockets
+from hostler.engines.sockets import own_addresses
 from hostler.errors import ArtifactError
 from hostler.hosting import clock
 from hostler.hosting.instance_key import InstanceKey
@@ -131,7 +131,8 @@ class Container:
 
     def _update_workers(self, reply: Reply) -> None:
         """Take the workers' addresses from the ping of one of our own servers."""
-        workers = own_sockets(self.address, decoded(reply, _Pinged).sockets)
+        pinged = decoded(reply, _Pinged)
+        workers = own_addresses(self.address, pinged.sockets, pinged.ports)
         if workers != self.workers:
             self.workers = workers
             self._platform.changed()
@@ -191,6 +192,7 @@ class Container:
 
 class _Pinged(msgspec.Struct):
     sockets: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 def decoded(reply: Reply, shape: type[Shape]) -> Shape:

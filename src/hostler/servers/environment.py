@@ -14,6 +14,7 @@ from hostler.servers.images import table
 from hostler.servers.images.profile import Profile
 from hostler.text import is_count
 
+LAST_PORT = 65_535
 MAX_WORKERS = 64  # a typing error must not fill the machine with processes
 
 
@@ -31,6 +32,7 @@ class Environment:
 
     socket: str  # unix path to listen on; empty: listen on `port`
     port: int
+    ports: range  # for its processes, one each; empty: they have none
     base: Path  # the contract's /opt/ml
     multi_model: bool
     framework: str  # xgboost | sklearn | torch | onnx | catboost | lightgbm | script | canned | auto
@@ -104,9 +106,11 @@ def read(environ: Mapping[str, str]) -> Environment:
     megabytes = _number(environ, contract.ENV_MAX_PAYLOAD_MB, 0)
     path, base = environ.get(contract.ENV_SOCKET, ""), Path(environ.get(contract.ENV_BASE_DIR) or contract.BASE_DIR)
     lifeline = environ.get(contract.ENV_LIFELINE)
+    has_ports = environ.get(contract.ENV_PORTS) == "true" and not path
     return Environment(
         socket=path,
         port=_number(environ, contract.ENV_BIND_TO_PORT, contract.DEFAULT_PORT),
+        ports=_safe_ports(environ) if has_ports else range(0),
         base=base,
         artifacts=Path(environ[contract.ENV_ARTIFACTS]) if environ.get(contract.ENV_ARTIFACTS) else None,
         multi_model=environ.get(contract.ENV_MULTI_MODEL) == "true",
@@ -136,6 +140,15 @@ def _workers(environ: Mapping[str, str], alone: bool) -> int:
     if not (is_count(text) and 1 <= int(text) <= MAX_WORKERS):
         raise ValueError(f"{contract.ENV_WORKERS} is not a number from 1 to {MAX_WORKERS}: {text[:40]}")
     return int(text)
+
+
+def _safe_ports(environ: Mapping[str, str]) -> range:
+    """Return the ports that the container may use besides its own (§5.2). Raises ValueError."""
+    text = environ.get(contract.ENV_SAFE_PORT_RANGE, "")
+    first, _, last = text.partition("-")
+    if not (is_count(first) and is_count(last) and 1 <= int(first) <= int(last) <= LAST_PORT):
+        raise ValueError(f"{contract.ENV_SAFE_PORT_RANGE} is not a range of ports: {text[:40]}")
+    return range(int(first), int(last) + 1)
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

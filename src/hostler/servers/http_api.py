@@ -6,13 +6,14 @@ answer to a load, and to each entry of GET /models:
 - `memory`: bytes;
 - `socket`: for a target with a socket of its own, its bare name, in the folder of the server's;
 - `sockets`: instead, with several workers, those of all replicas. Each takes the same requests as the server itself,
-  which forwards its own to one of them.
+  which forwards its own to one of them;
+- `port`, `ports`: the same, of a server that listens on a port itself, if the platform reaches all its ports.
 
 GET /models also lists the models that are being loaded: `loading` is true, and there is nothing else of ours.
 
-GET /ping adds the `sockets` (also a single one) of an only model that is not in the server's own process. If a load
-ended a worker, its answer has `processEnded` (the exit code or, negative, the signal), and the platform does not repeat
-the load soon.
+GET /ping adds the `sockets` or `ports` (also a single one) of an only model that is not in the server's own process. If
+a load ended a worker, its answer has `processEnded` (the exit code or, negative, the signal), and the platform does not
+repeat the load soon.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class ContainerApi:
         self._models = registry.models
         self._multi_model = environment.multi_model
         self._failures = failures
-        self._names_sockets = bool(environment.socket)  # else the platform does not know their folder
+        self._kind = "socket" if environment.socket else "port"  # by which the platform calls processes
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = False  # the only model was loaded; while it is not, it is being loaded again
         self._waiting: dict[Request, None] = {}  # requests for the only model, in order
@@ -95,8 +96,8 @@ class ContainerApi:
             if self._multi_model:
                 request.answer(200)
             elif model := self._models.get(ONLY):
-                if model.runner.sockets and self._names_sockets:
-                    _answer(request, {"sockets": model.runner.sockets})
+                if places := self._places(model):
+                    _answer(request, {f"{self._kind}s": places})
                 else:
                     request.answer(200)
             else:
@@ -213,13 +214,17 @@ class ContainerApi:
         return {"modelName": name, "modelUrl": model.url, **self._details(model)}
 
     def _details(self, model: LoadedModel) -> dict[str, object]:
-        return {"memory": model.runner.memory, **self._sockets(model)}
+        return {"memory": model.runner.memory, **self._named(model)}
 
-    def _sockets(self, model: LoadedModel) -> dict[str, object]:
-        sockets = model.runner.sockets
-        if not (sockets and self._names_sockets):
-            return {}
-        return {"sockets": sockets} if len(sockets) > 1 else {"socket": sockets[0]}
+    def _named(self, model: LoadedModel) -> dict[str, object]:
+        places = self._places(model)
+        if len(places) > 1:
+            return {f"{self._kind}s": places}
+        return {self._kind: places[0]} if places else {}
+
+    def _places(self, model: LoadedModel) -> tuple[str, ...] | tuple[int, ...]:
+        """Where the model's processes are called, as the platform can: their sockets, or else their ports."""
+        return model.runner.sockets if self._kind == "socket" else model.runner.ports
 
     def _start(self, request: Request, work: Coroutine[object, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -120,7 +120,7 @@ async def _serve(config: Environment, fork_server: socket.socket, sockets: Path,
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     fork_guard.default_signals_in_children()
-    factory = ProcessFactory(fork_server, sockets)
+    factory = ProcessFactory(fork_server, sockets, config.ports)
     shared: Loader
     if config.workers == 1:
         shared = InlineLoader(config, isolates=True)

@@ -1,4 +1,4 @@
-"""Which further sockets of a server become addresses: the container chose their names."""
+"""Which sockets and ports of a server's processes become addresses: the container chose them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from hostler.engines.sockets import own_sockets
+from hostler.engines.sockets import own_addresses
 
 
 def test_only_sockets_in_the_servers_own_folder_become_addresses() -> None:
@@ -23,5 +23,15 @@ def test_only_sockets_in_the_servers_own_folder_become_addresses() -> None:
         os.symlink(folder / "one", folder / "link")
         (folder / "file").touch()
         names = ["one", "none", "link", "file", "../outside", "", "\0"]
-        assert own_sockets(f"unix:{folder}/s", names) == (f"unix:{folder}/one",)
-        assert own_sockets("tcp:127.0.0.1:80", names) == ()
+        assert own_addresses(f"unix:{folder}/s", names, [80]) == (f"unix:{folder}/one",)
+        assert own_addresses("tcp:127.0.0.1:80", names, []) == ()
+
+
+def test_ports_of_the_containers_own_address_become_addresses() -> None:
+    ports = [25_999, 0, -1, 65_536, 25_998]
+    assert own_addresses("tcp:10.0.0.7:8080", ["s"], ports) == ("tcp:10.0.0.7:25999", "tcp:10.0.0.7:25998")
+    assert own_addresses("tcp:fd00::7:8080", [], [25_999]) == ("tcp:fd00::7:25999",)
+
+
+def test_ports_of_this_machines_own_loopback_do_not() -> None:
+    assert own_addresses("tcp:127.0.0.1:32768", [], [22, 25_999]) == ()

@@ -136,6 +136,8 @@ def _variables(environment: Mapping[str, str], launch: InstanceLaunch, position:
     }
     if place.sockets and server and server.framework:
         variables[contract.ENV_SOCKET] = f"{SOCKETS}/{SOCKET}"
+    elif server and server.framework and not place.published:
+        variables[contract.ENV_PORTS] = "true"
     for key, value in variables.items():
         if not key or "=" in key or "\0" in key + value:
             raise ValueError(f"the environment variable {key!r} cannot be set")

@@ -14,7 +14,7 @@ from hostler.core.targets.model_cache import Command, ModelCache
 from hostler.core.targets.placed import Placed
 from hostler.core.targets.states import Refuse, Target
 from hostler.core.targets.tags import TargetPolicy
-from hostler.engines.sockets import own_sockets
+from hostler.engines.sockets import own_addresses
 from hostler.hosting import clock
 from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.container import Container
@@ -150,8 +150,9 @@ class InstanceTargets:
     def set_address(self, target: str, model: LoadedModel) -> None:
         """Take the target's addresses from what the container says of it."""
         record, address = self.records[target], self.container.address
-        own = own_sockets(address, [model.socket] if model.socket else [])
-        record.address, record.workers = own[0] if own else address, own_sockets(address, model.sockets)
+        own = own_addresses(address, [model.socket] if model.socket else [], [model.port] if model.port else [])
+        record.address = own[0] if own else address
+        record.workers = own_addresses(address, model.sockets, model.ports)
 
     # --- sizes ----------------------------------------------------------------------------------------------------
 

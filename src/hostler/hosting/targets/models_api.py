@@ -25,6 +25,8 @@ class LoadedModel(msgspec.Struct, rename="camel"):
     memory: int = 0  # bytes
     socket: str = ""  # file name of the socket of its own process
     sockets: tuple[str, ...] = ()  # those of its copies, to which the container itself passes requests on
+    port: int = 0  # as `socket`, of a server that listens on a port; 0: none
+    ports: tuple[int, ...] = ()  # as `sockets`
 
 
 class LoadFailure(msgspec.Struct, rename="camel"):

@@ -1,4 +1,7 @@
-"""The messages of a spawn: the spec that a server sends to the process, and the report that it gets back."""
+"""The messages of a spawn: the spec that a server sends to the process, and the report that it gets back.
+
+Later it may send a request to the process's socket: POST LISTEN with a number, so that it listens on that port, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 
 from hostler.failures import Failure
 
+LISTEN = "/hostler/port/"  # a path, before the number
 DRAIN = 60.0  # seconds for the calls in flight of a process that must end; no caller waits longer (§4.3)
 
 
@@ -19,6 +23,7 @@ class ProcessSpec(msgspec.Struct, frozen=True):
     framework: str
     socket: str  # path to listen on
     label: str  # names it in the log
+    name: str = ""  # of the model
 
 
 class ProcessFds(NamedTuple):

@@ -1,4 +1,5 @@
-"""A target's own process: it loads, reports, then serves HTTP on a socket of its own, and runs the user's code inline.
+"""A target's own process: it loads, reports, then serves HTTP by itself (process_server.py), and runs the user's code
+inline.
 
 It shares nothing with other targets: neither modules nor memory nor a crash.
 """
@@ -11,8 +12,9 @@ import signal
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
-from hostler.contract import PING
+from hostler.contract import INVOCATIONS, MODELS, PING
 from hostler.processes import tree
 from hostler.processes.lifeline import leave_with
 from hostler.servers import error_text, memory, responses
@@ -22,10 +24,10 @@ from hostler.servers.frameworks.predictor import Predictor
 from hostler.servers.loop import new_loop
 from hostler.servers.processes import call_notes, fork_guard
 from hostler.servers.processes.call_notes import CallNotes
+from hostler.servers.processes.process_server import ProcessServer
 from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec, send_report
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
-from hostler.wire.http_server import serve
 
 
 def run(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -> None:
@@ -58,7 +60,16 @@ async def _serve(calls: _Calls, environment: Environment, spec: ProcessSpec, rep
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     fork_guard.default_signals_in_children()
-    server = await serve(calls.add, path=spec.socket, limits=ConnectionLimits(body=environment.max_body))
+    path = f"{MODELS}/{spec.name}/invoke" if environment.multi_model else INVOCATIONS
+
+    def call(request: Request) -> bool:
+        if request.method != "POST" or unquote(request.path) != path:
+            return False
+        calls.add(request)
+        return True
+
+    server = ProcessServer(calls.add, call, ConnectionLimits(body=environment.max_body))
+    await server.start(spec.socket)
     send_report(report_pipe, LoadReport(200, memory=memory.own_share()))
     await ending.wait()
     await server.close(DRAIN)

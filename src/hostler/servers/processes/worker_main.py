@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
-from hostler.contract import INVOCATIONS
+from hostler.contract import INVOCATIONS, MODELS
 from hostler.processes import tree
 from hostler.processes.lifeline import leave_with
 from hostler.servers.environment import Environment
@@ -21,11 +21,11 @@ from hostler.servers.loop import new_loop
 from hostler.servers.model_registry import ModelRegistry
 from hostler.servers.processes import fork_guard
 from hostler.servers.processes.call_notes import CallNotes
+from hostler.servers.processes.process_server import ProcessServer
 from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec, send_report
 from hostler.servers.runners.inline import InlineLoader
 from hostler.wire.http_reader import ConnectionLimits
 from hostler.wire.http_request import Request
-from hostler.wire.http_server import serve
 
 
 def run(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -> None:
@@ -46,8 +46,9 @@ async def _serve(environment: Environment, spec: ProcessSpec, fds: ProcessFds) -
     fork_guard.default_signals_in_children()
     loader = InlineLoader(environment, notes=CallNotes(fds.page, fds.bell))
     api = ContainerApi(replace(environment, multi_model=True, socket=""), ModelRegistry(loader), failures=True)
-    limits = ConnectionLimits(body=environment.max_body)
-    server = await serve(partial(_handle, api), path=spec.socket, limits=limits)
+    call = partial(_call, api, environment.multi_model)
+    server = ProcessServer(partial(_handle, api), call, ConnectionLimits(body=environment.max_body))
+    await server.start(spec.socket)
     send_report(fds.report, LoadReport(200))
     await ending.wait()
     await server.close(DRAIN)
@@ -58,3 +59,15 @@ def _handle(api: ContainerApi, request: Request) -> None:
         api.invoke(request, ONLY)
     else:
         api.handle(request)
+
+
+def _call(api: ContainerApi, multi_model: bool, request: Request) -> bool:
+    """Answer a call, and return False for any other request: models come and go by the server alone."""
+    path = request.path
+    if multi_model and path.startswith(f"{MODELS}/") and path.endswith("/invoke"):
+        api.handle(request)
+    elif path == INVOCATIONS and not multi_model:
+        api.invoke(request, ONLY)
+    else:
+        return False
+    return True

@@ -47,6 +47,7 @@ class InlineRunner:
     """A predictor and its requests in flight. `release` gets the predictor, and its bytes of memory, at its unload."""
 
     sockets: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A process that the fork server spawned for this server: its start, its socket, its exit, and its calls.
+"""A process that the fork server spawned for this server: its start, its socket and port, its exit, and its calls.
 
 It is a model's own, or a worker with replicas of many models. Calls are forwarded to its socket.
 """
@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -21,25 +21,33 @@ from hostler.contract import H_CALL, H_CUSTOM_ATTRIBUTES, H_TRACE_PARENT, H_TRAC
 from hostler.failures import ADVICE, Code, Failure
 from hostler.processes import forkserver, tree
 from hostler.servers.processes.call_notes import CallWatch
-from hostler.servers.processes.protocol import DRAIN, LoadReport, ProcessFds, ProcessSpec
+from hostler.servers.processes.protocol import DRAIN, LISTEN, LoadReport, ProcessFds, ProcessSpec
+from hostler.servers.runners.ports import FreePorts
 from hostler.servers.runners.runner import LoadFailed
+from hostler.wire.http_call import call
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import render
 from hostler.wire.http_request import Request
 
 _CALL_TIME = 3600.0  # seconds; the longest that any kind of endpoint lets a call run
+_LISTEN_TIMEOUT = 360.0  # seconds: a replacement may be called before it gets to that
+_TRIES = 8  # ports, before a process goes without
 _LONGEST_REPORT = 2**20  # bytes; several times what the longest error text takes
 _FORWARDED = ("content-type", "accept", H_CALL, H_TRACE_PARENT, H_TRACE_STATE)  # headers; so are those that begin with:
 _AMAZON = "x-amzn-"
 
 
 class ProcessRunner:
-    """One process. `label` names it in the log; `memory` is its proportional set size after the load, in bytes."""
+    """One process. `label` names it in the log; `memory` is its proportional set size after the load, in bytes.
 
-    def __init__(self, factory: ProcessFactory, number: int, path: Path, label: str) -> None:
+    `name`: the model's, if it is a model's own.
+    """
+
+    def __init__(self, factory: ProcessFactory, number: int, path: Path, label: str, name: str = "") -> None:
         self.memory = 0
         self.path = path
+        self.port = 0  # on which it listens, too; 0: none
         self.in_flight = 0  # calls that are forwarded and not answered yet
         self.keeps_path = False  # the socket's file stays after the exit, for the replacement
         self.exited: asyncio.Future[str] = factory.loop.create_future()
@@ -47,6 +55,7 @@ class ProcessRunner:
         self._factory = factory
         self._number = number
         self._label = label
+        self._name = name
         self._serving = False
         self._lifeline = -1
         self._failure: LoadReport | None = None  # of a spawn that failed
@@ -59,6 +68,10 @@ class ProcessRunner:
     def sockets(self) -> tuple[str, ...]:
         return (self.path.name,)
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return (self.port,) if self.port else ()
+
     async def load(self, folder: Path, framework: str, timeout: float | None = None) -> None:
         """Spawn the process and wait for its report, for `timeout` seconds. Raises LoadFailed, and then it has exited.
 
@@ -67,7 +80,7 @@ class ProcessRunner:
         # 1. Spawn it, with the pipe for its report and its lifeline.
         reading, writing = os.pipe()
         lifeline, self._lifeline = os.pipe()
-        spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path), self._label))
+        spec = msgspec.msgpack.encode(ProcessSpec(str(folder), framework, str(self.path), self._label, self._name))
         preload = (framework,) if framework else ()
         fds = ProcessFds(writing, lifeline, *self._factory.watch.add(self._number))
         self._factory.send(forkserver.Spawn(self._number, spec, preload), fds)
@@ -106,6 +119,25 @@ class ProcessRunner:
             reading_report.cancel()
             await asyncio.wait([reading_report])
             transport.close()
+
+    async def listen(self, preferred: int = 0) -> None:
+        """Have it listen on a port, too, if the server has ports for its processes: the preferred one if it is free."""
+        ports = self._factory.ports
+        for _ in range(_TRIES):
+            port = ports.take(preferred)
+            if not port or self.exited.done():
+                break
+            try:
+                reply = await call(self.address, "POST", f"{LISTEN}{port}", timeout=_LISTEN_TIMEOUT)
+            except CallFailed:
+                break
+            if reply.status == 200 and not self.exited.done():
+                self.port = port
+                return
+            ports.release(port)  # a program of the container has it
+            preferred = 0
+        if port:
+            ports.release(port)
 
     def listens(self) -> bool:
         """Whether the system takes connections for it: until the process ends, which is reported later."""
@@ -154,31 +186,37 @@ class ProcessRunner:
         self.has_exited(1)
 
     def has_exited(self, status: int) -> None:
-        """Release the lifeline and the socket of the exited process, then resolve `exited`."""
+        """Release the lifeline, the socket and the port of the exited process, then resolve `exited`."""
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
         if not self.keeps_path:
             self.path.unlink(missing_ok=True)
+        if self.port:
+            self._factory.ports.release(self.port)
         self.status = status
         self.exited.set_result(f"the process of {self._label} has ended with status {status}")
 
 
 class ProcessFactory:
-    """The fork server's client: it has processes spawned, and keeps connections to them. `client_end` is its socket."""
+    """The fork server's client: it has processes spawned, and keeps connections to them. `client_end` is its socket.
 
-    def __init__(self, client_end: socket.socket, folder: Path) -> None:
+    `ports`: for the processes, one each.
+    """
+
+    def __init__(self, client_end: socket.socket, folder: Path, ports: Iterable[int] = ()) -> None:
         self.loop = asyncio.get_running_loop()
         self._client = forkserver.Client(client_end, self._receive, _end_all)
+        self.ports = FreePorts(ports)
         self._folder = folder  # for the processes' sockets
         self._processes: dict[int, ProcessRunner] = {}  # that have not exited
         self._number = 0
         self._pool = ConnectionPool(connect_timeout=5.0)
         self.watch = CallWatch(self.kill)
 
-    def new(self, label: str) -> ProcessRunner:
-        """Return a process that is not spawned yet."""
+    def new(self, label: str, name: str = "") -> ProcessRunner:
+        """Return a process that is not spawned yet. `label` and `name` as for ProcessRunner."""
         self._number += 1
-        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}", label)
+        process = ProcessRunner(self, self._number, self._folder / f"t{self._number}", label, name)
         self._processes[self._number] = process
         return process
 

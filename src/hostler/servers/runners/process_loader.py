@@ -25,6 +25,11 @@ class ProcessLoader:
         """Load a model. Raises LoadFailed."""
         if self._replicas == 1:
             process = await self._start(request, framework)
+            try:
+                await process.listen()
+            except BaseException:
+                await process.close()
+                raise
             self._running.add(process)
             process.exited.add_done_callback(lambda _: self._running.discard(process))
             return process
@@ -47,7 +52,7 @@ class ProcessLoader:
 
     async def _start(self, request: LoadRequest, framework: str) -> ProcessRunner:
         """Start a process and have it load the model. Raises LoadFailed."""
-        process = self._factory.new(request.label)
+        process = self._factory.new(request.label, request.name)
         await process.load(request.folder, framework, self._load_timeout)
         process.memory = max(process.memory, artifact.size(request.folder))
         return process

@@ -1,7 +1,7 @@
 """Replicas: several processes with the same models. A call goes to the least busy one; one that exits is replaced.
 
-Each has a socket's name, which its replacement takes over as soon as it is ready. Until then nothing listens there, and
-a caller that is refused goes to the server's own socket, which forwards calls to the other replicas.
+Each has a socket's name, and maybe a port, which its replacement takes over as soon as it is ready. Until then nothing
+listens there, and a caller that is refused goes to the server itself, which forwards calls to the other replicas.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class ReplicaSet:
         self._retry = retry
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[Exception] = self._loop.create_future()
+        self._ports: dict[str, int] = {}  # by socket name
         self._ready: dict[str, ProcessRunner] = {}  # by socket name; names without one wait for a replacement
         self._replacing: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[Request, Callable[[Request], None]]] = []  # requests for the next process
@@ -47,7 +48,9 @@ class ReplicaSet:
         processes: list[ProcessRunner] = []
 
         async def spawn() -> None:
-            processes.append(await self._spawn())
+            process = await self._spawn()
+            processes.append(process)
+            await process.listen()
 
         try:
             await spawn()
@@ -60,7 +63,14 @@ class ReplicaSet:
         for index, process in enumerate(processes):
             self._add(process, f"{prefix}{index}" if prefix else process.path.name)
         self._paths = tuple(process.path for process in processes)
-        self.names = tuple(self._ready)
+        self._ports = {process.path.name: process.port for process in processes}
+        self.names = tuple(self._ports)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports of all processes; none if one of them has none."""
+        ports = tuple(self._ports.values())
+        return ports if all(ports) else ()
 
     @property
     def ready(self) -> list[ProcessRunner]:
@@ -126,6 +136,9 @@ class ReplicaSet:
                 await asyncio.sleep(_PAUSE)
         self._add(process, name)
         self._retry_waiting()
+        await process.listen(self._ports[name])  # not before: models are loaded into those that are ready
+        if not process.exited.done():
+            self._ports[name] = process.port
 
     def _retry_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -154,6 +167,10 @@ class ReplicaRunner:
     @property
     def sockets(self) -> tuple[str, ...]:
         return self._replicas.names
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return self._replicas.ports
 
     def invoke(self, request: Request, retry: Callable[[Request], None]) -> None:
         """Have a replica answer."""

@@ -64,6 +64,10 @@ class Runner(Protocol):
         """Bare names of its own sockets, one for each process; it can be called there and at the server's."""
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """Ports on which it can be called, too, one for each process; empty: it has none."""
+
+    @property
     def exited(self) -> asyncio.Future[str]:
         """Resolved with a line for the log when it can no longer be called; never for a model in this process.
 

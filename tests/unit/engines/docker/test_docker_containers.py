@@ -67,6 +67,13 @@ def test_a_further_container_shares_a_network_and_says_nothing_of_names() -> Non
     assert "Hostname" not in created, "Docker refuses it beside another's network"
 
 
+def test_our_own_server_opens_ports_where_hostler_reaches_all_of_them() -> None:
+    assert variables(made(0, {}, PLACE, OURS))["HOSTLER_PORTS"] == "true"
+    assert "HOSTLER_PORTS" not in variables(made(0, {}, PLACE, THEIRS))
+    for place in (PLACE._replace(sockets=True), PLACE._replace(published=(8080,))):
+        assert "HOSTLER_PORTS" not in variables(made(0, {}, place, OURS))
+
+
 def test_our_own_server_has_one_worker_unless_the_model_says_more() -> None:
     assert variables(made(0, {}, PLACE, OURS))["SAGEMAKER_MODEL_SERVER_WORKERS"] == "1"
     three = {"SAGEMAKER_MODEL_SERVER_WORKERS": "3"}
