@@ -63,6 +63,7 @@ NOT_IN_IMAGES = {
     "test_wrong_calls_of_a_torchscript_target_are_the_callers_mistake": _TORCH,
     "test_a_script_on_the_pytorch_image_has_that_images_defaults": _TORCH,
     "test_an_error_of_the_pytorch_image_says_what_to_do": _TORCH,
+    "test_every_worker_has_a_copy_and_memory_counts_for_each": _PIDS,
     "test_slow_loads_hold_up_no_other_target_and_no_ping": _RACE,
     "test_nothing_is_left_when_the_server_is_killed": _START,
     "test_a_forked_child_that_returns_from_the_users_code_answers_no_call": _PIDS,

@@ -167,11 +167,12 @@ class _Connection(asyncio.Protocol):
     def _unread(self, exchange: Exchange, exc: Exception | None, short: bool) -> bool:
         """Whether the server cannot have read the whole request. `short`: it was sent by one write.
 
-        EPIPE: the last write was not delivered. ECONNRESET on a unix socket: bytes that were delivered are unread.
+        EPIPE: the last write was not delivered. ECONNRESET on a unix socket, or on TCP of a process of ours: bytes that
+        were delivered are unread. Other servers, and what stands before them, reset connections for more reasons.
         """
         if self._head_bytes or exchange.streamed:
             return False
-        if self.address.startswith("unix:"):
+        if exchange.ours or self.address.startswith("unix:"):
             return isinstance(exc, BrokenPipeError | ConnectionResetError)
         return short and isinstance(exc, BrokenPipeError)
 
@@ -272,11 +273,13 @@ class ConnectionPool:
         chunked: bool = False,
         buffer: int = BUFFER,
         bodyless: bool = False,
+        ours: bool = False,
     ) -> Exchange:
         """Send a request. `head` is whole and frames the body. Deadlines are loop times.
 
         `streamed`: the body follows by `Exchange.write` and `end` (`chunked`: framed by us), after `Caller.ready`.
-        `buffer`: bytes of the answer to gather before the caller sees it; 0 passes it on as it comes.
+        `buffer`: bytes of the answer to gather before the caller sees it; 0 passes it on as it comes. `ours`: as for
+        Exchange.
         """
         long = len(body) > _REPEATABLE
         exchange = Exchange(self.active, caller, address, head if long else head + body, deadline, buffer)
@@ -287,6 +290,8 @@ class ConnectionPool:
             exchange.chunked = chunked
         if bodyless:
             exchange.bodyless = True
+        if ours:
+            exchange.ours = True
         self.active.add(exchange)
         if self._sweeper is None:
             self.now = self._loop.time()

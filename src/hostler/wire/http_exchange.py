@@ -68,6 +68,7 @@ class Exchange:
     complete = False  # the answer is whole
     streamed = False  # the request's body is not in `head`
     bodyless = False  # the answer is one to HEAD
+    ours = False  # the server is a process of ours, at whose end the system alone resets connections
     connect_until = 0.0  # loop time; until then a refused connect is tried again
 
     # Set and read by the pool and the connection; callers leave these alone.

@@ -377,16 +377,19 @@ async def test_a_fresh_connection_that_dies_is_not_tried_again() -> None:
 @pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("length", [4, 3_000_000])
 @pytest.mark.parametrize("reads", [0, 10, math.inf], ids=["nothing", "a part", "all of it"])
+@pytest.mark.parametrize("kind", ["unix", "tcp, ours", "tcp"])
 async def test_what_a_server_that_ends_has_not_read_to_its_end_it_cannot_have_handled(
-    tmp_path: Path, length: int, reads: float
+    tmp_path: Path, length: int, reads: float, kind: str
 ) -> None:
     """A process that is killed: the system resets the connections from which it has not read all bytes."""
     head = render("POST /x HTTP/1.1", [("Host", "h"), ("Content-Length", str(length))])
     pool, loop, caller = ConnectionPool(), asyncio.get_running_loop(), Caller()
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
+    unix, ours = kind == "unix", kind == "tcp, ours"
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as listening:
+        listening.bind(str(tmp_path / "s") if unix else ("127.0.0.1", 0))
         listening.listen()
-        exchange = pool.send(caller, f"unix:{tmp_path / 's'}", head, b"x" * length, deadline=math.inf)
+        address = f"unix:{tmp_path / 's'}" if unix else f"tcp:127.0.0.1:{listening.getsockname()[1]}"
+        exchange = pool.send(caller, address, head, b"x" * length, deadline=math.inf, ours=ours)
         if reads:
             listening.setblocking(False)
             server, _ = await loop.sock_accept(listening)
@@ -398,7 +401,7 @@ async def test_what_a_server_that_ends_has_not_read_to_its_end_it_cannot_have_ha
             await until(lambda: exchange.started)
     await caller.end()
     assert caller.error
-    assert (caller.error.started, caller.error.received) == (True, reads == math.inf)
+    assert (caller.error.started, caller.error.received) == (True, reads == math.inf or kind == "tcp")
     pool.close()
 
 

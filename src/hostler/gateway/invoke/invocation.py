@@ -315,14 +315,10 @@ class Attempt:
         invocation.sent = context.time()
         head = f"{upstream.head}{invocation.call_line()}" if upstream.runs_in_process else upstream.head
         self.exchange = context.connections.send(
-            self,
-            address,
-            container_head(head, headers, content_type, target, length or 0),
-            body or b"",
-            deadline=invocation.deadline,
-            streamed=body is None,
+            self, address, container_head(head, headers, content_type, target, length or 0), body or b"",
+            deadline=invocation.deadline, streamed=body is None, ours=upstream.runs_in_process,
             buffer=invocation.buffer if position == to.last else contract.MAX_BETWEEN_CONTAINERS,
-        )
+        )  # fmt: skip
 
     def abort(self, timed_out: bool) -> None:
         """Give the container up, because the caller has left. `timed_out`: after the whole of the call's time."""

@@ -31,9 +31,7 @@ def test_a_server_has_ports_only_where_the_platform_reaches_them() -> None:
         assert environment.read(missing).ports == range(0)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "25000", "25000-", "-25000", "25001-25000", "0-9", "1-65536", "a-b", "1-2-3"]
-)
+@pytest.mark.parametrize("text", ["", "25000", "25000-", "-25000", "25001-25000", "0-9", "1-65536", "a-b", "1-2-3"])
 def test_a_range_that_is_none_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="SAGEMAKER_SAFE_PORT_RANGE is not a range of ports: "):
         environment.read(TOLD | {"SAGEMAKER_SAFE_PORT_RANGE": text})
