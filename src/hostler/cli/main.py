@@ -18,6 +18,7 @@ import click
 
 from hostler import __version__
 from hostler.cli.agent import agent
+from hostler.cli.doctor.command import doctor
 from hostler.cli.env import env
 from hostler.cli.fault import fault
 from hostler.cli.gc import gc
@@ -155,7 +156,7 @@ def _tried(image: str, archive: str, variables: Mapping[str, str], multi_model: 
     return asyncio.run(lint_image(trial))
 
 
-for command in (up, demo, env, ls, invoke, logs, lint, fault, gc, agent):
+for command in (up, demo, env, ls, invoke, logs, lint, doctor, fault, gc, agent):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -67,8 +67,14 @@ def with_serve(command: Sequence[str]) -> list[str]:
 
 def bubblewrap_works() -> bool:
     """True if bubblewrap can start a program as it starts a container."""
-    if shutil.which("bwrap") is None:
+    if shutil.which("bwrap") and (reason := try_bubblewrap()):
+        log.info("bubblewrap does not work here: %s", reason)
         return False
+    return shutil.which("bwrap") is not None
+
+
+def try_bubblewrap() -> str:
+    """Return why bubblewrap, which is installed, cannot start a program as it starts a container; empty if it can."""
     with tempfile.TemporaryDirectory() as folder:
         options = bubblewrap_options(Walls(Path(folder)), ())
         with _memory_file(options) as file:
@@ -78,11 +84,8 @@ def bubblewrap_works() -> bool:
                     stdin=subprocess.DEVNULL, capture_output=True, check=False,
                 )  # fmt: skip
             except (OSError, subprocess.TimeoutExpired) as error:
-                log.info("bubblewrap does not work here: %s", error)
-                return False
-    if trial.returncode:
-        log.info("bubblewrap does not work here: %s", trial.stderr.decode(errors="replace").strip())
-    return trial.returncode == 0
+                return str(error)
+    return trial.stderr.decode(errors="replace").strip() or f"exit code {trial.returncode}" if trial.returncode else ""
 
 
 def start_wrapped(command: Sequence[str], environment: Mapping[str, str], output: int, walls: Walls) -> int:

@@ -31,7 +31,7 @@ def run(*words: str, input: bytes | None = None, **environment: str) -> Result:
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint", "fault"):
+    for command in ("up", "demo", "env", "ls", "invoke", "logs", "lint", "doctor", "fault"):
         assert f"\n  {command} " in result.output
 
 
@@ -52,7 +52,7 @@ def test_every_command_has_help_that_begins_with_what_it_does():
 
 
 def test_every_command_that_prints_data_speaks_json():
-    for name in ("demo", "env", "ls", "invoke", "logs", "lint"):
+    for name in ("demo", "env", "ls", "invoke", "logs", "lint", "doctor"):
         assert "--json" in run(name, "--help").output
 
 

@@ -1,0 +1,1 @@
+"""`hostler doctor`: what this machine, or a cluster, lacks for hostler."""
