@@ -285,10 +285,12 @@ def _resources(position: int, count: int, size: PodSize) -> ResourceRequirements
 
 
 def _variables(launch: InstanceLaunch, position: int, environment: Mapping[str, str]) -> list[EnvVar]:
+    ours = bool(_server(launch.containers[position]).framework)
     variables = {
         # By itself our server would have a worker for each processor of the machine.
-        **({contract.ENV_WORKERS: "1"} if _server(launch.containers[position]).framework else {}),
+        **({contract.ENV_WORKERS: "1"} if ours else {}),
         **environment,
+        **({contract.ENV_PORTS: "true"} if ours else {}),
         contract.ENV_BIND_TO_PORT: str(ports.port(position)),
         contract.ENV_SAFE_PORT_RANGE: ports.safe_range(position, alone=len(launch.containers) == 1),
     }

@@ -153,8 +153,8 @@ def test_the_ports_are_said_to_each_container_and_an_address_in_s3_becomes_the_f
     assert (second["SAGEMAKER_BIND_TO_PORT"], second["SAGEMAKER_SAFE_PORT_RANGE"]) == ("8081", "25500-25999")
     assert first["SAGEMAKER_SUBMIT_DIRECTORY"] == "/opt/ml/code"
     assert (first["HOSTLER_ARTIFACTS"], first["HOSTLER_IMAGE"]) == ("/opt/ml/.artifacts", "sagemaker-xgboost:1.7-1")
-    assert not {"HOSTLER_ARTIFACTS", "HOSTLER_IMAGE", "SAGEMAKER_MODEL_SERVER_WORKERS"} & second.keys()
-    assert first["SAGEMAKER_MODEL_SERVER_WORKERS"] == "1"
+    assert not {"HOSTLER_ARTIFACTS", "HOSTLER_IMAGE", "HOSTLER_PORTS", "SAGEMAKER_MODEL_SERVER_WORKERS"} & second.keys()
+    assert (first["SAGEMAKER_MODEL_SERVER_WORKERS"], first["HOSTLER_PORTS"]) == ("1", "true")
 
 
 def test_kubernetes_expands_nothing_in_the_value_of_a_variable() -> None:
