@@ -9,6 +9,8 @@ import click
 
 from hostler.cli.options import WrongUsage, resolve
 
+_PROOFS = "/var/run/hostler"  # where a pod has its token, and ca.crt
+
 
 @click.command()
 @click.option("--instance", envvar="HOSTLER_INSTANCE", default="", help="The id of the instance.")
@@ -20,7 +22,8 @@ from hostler.cli.options import WrongUsage, resolve
 def agent(instance: str, folder: str, port: int, base: str) -> None:
     """Stand beside an instance on another machine than control, and bring its models. The engine starts it.
 
-    It reads control_address, link_certificates and link_token of the settings.
+    It reads control_address, link_certificates and link_token of the settings; the last two are /var/run/hostler, and
+    the file token there, unless they are set.
     """
     settings = resolve(data=folder)
     if not instance or not settings.control_address:
@@ -29,6 +32,6 @@ def agent(instance: str, folder: str, port: int, base: str) -> None:
     from hostler.wire.door import Way
     from hostler.wire.transport import Certificates
 
-    certificates = Certificates(Path(settings.link_certificates)) if settings.link_certificates else None
-    way = Way(settings.control_address, certificates, settings.link_token)
+    certificates = Certificates(Path(settings.link_certificates or _PROOFS))
+    way = Way(settings.control_address, certificates, settings.link_token or f"{_PROOFS}/token")
     sys.exit(main(Place(instance, way, Path(folder), base, port)))

@@ -19,6 +19,8 @@ from hostler.errors import ArtifactError
 from hostler.text import is_count
 from hostler.wire.artifact_errors import as_data
 
+_TYPE = "application/octet-stream"
+
 
 async def page(source: Source, request: Request) -> Response:
     """Answer one GET."""
@@ -41,15 +43,19 @@ async def _object(source: Source, request: Request, bucket: str, key: str) -> Re
     if isinstance(opened, Unchanged):
         return Response(b"", 304)
     headers = {"ETag": f'"{opened.etag}"', "Content-Length": str(opened.size)}
-    return StreamingResponse(_pieces(opened), 200, headers, "application/octet-stream")
+    if isinstance(opened, OpenedFile) and opened.size <= CHUNK:  # most are: a stream would cost as much again
+        return Response(b"".join([piece async for piece in _pieces(opened)]), 200, headers, _TYPE)
+    return StreamingResponse(_pieces(opened), 200, headers, _TYPE)
 
 
 async def _pieces(opened: Opened) -> AsyncGenerator[bytes, None]:
     """Yield an object's bytes; fewer than its size, so that the answer is cut, if it cannot be read to its end."""
     try:
         if isinstance(opened, OpenedFile):
-            while piece := await asyncio.to_thread(opened.read, CHUNK):
+            left = opened.size
+            while left and (piece := await asyncio.to_thread(opened.read, CHUNK)):
                 opened.check()
+                left -= len(piece)
                 yield piece
         else:
             async for piece in opened.pieces:
