@@ -1,7 +1,7 @@
 """`hostler up` whose instances have agents in a network namespace of their own: artifacts come over their links.
 
-The containers are processes of this machine as ever. Their loads go over a link to the agent, and the artifacts come from
-control over HTTP. Needs root, for the namespace.
+The containers are processes of this machine as ever. Their loads go over a link to the agent, and the artifacts come
+from control over HTTP. Needs root, for the namespace.
 """
 
 from __future__ import annotations
