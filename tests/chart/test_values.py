@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from helm_chart import CHART, Objects, Values, render, template
+from hostler import settings
 
 pytestmark = pytest.mark.require("helm")
 
@@ -336,9 +338,10 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def merged(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: merged(left[name], right[name]) if name in left and name in right else {**left, **right}[name]
-        for name in {**left, **right}
+    return {**left, **right} | {
+        name: merged(left[name], right[name])
+        for name in left.keys() & right.keys()
+        if isinstance(left[name], dict) and isinstance(right[name], dict)
     }
 
 
@@ -365,6 +368,21 @@ def test_a_value_changes_what_it_says(path: str, defaults: Objects) -> None:
     case = CASES[path]
     assert case.fact(defaults) == case.default
     assert case.fact(render(merged(case.beside, nested(path, case.value)))) == case.then
+
+
+def test_hostler_takes_its_settings_and_tables(tmp_path: Path) -> None:
+    everything: dict[str, Any] = {}
+    for path, case in CASES.items():
+        if path != "settings":  # among which is a size that is none
+            everything = merged(everything, nested(path, case.value))
+    objects = render(merged(everything, OPEN))
+    file = tmp_path / "hostler.toml"
+    file.write_text(objects.one("ConfigMap", "hostler")["data"]["hostler.toml"])
+    environment = {**variables(gateway(objects)), "HOSTLER_CONFIG": str(file)}
+    loaded = settings.load({}, environment, tmp_path)
+    assert loaded.kubernetes.namespace == "models"
+    assert loaded.instances["ml.g5.*"].gpu == 1
+    assert settings.load({}, {**variables(control(objects)), "HOSTLER_CONFIG": str(file)}, tmp_path).link_listen
 
 
 @pytest.mark.parametrize(
