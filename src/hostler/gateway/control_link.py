@@ -96,6 +96,10 @@ class ControlLink:
         """Report that a container let a call time out, and how many in a row."""
         self._send(gateway_messages.CallsTimedOut(instance, container, in_a_row, request_id))
 
+    def report_counts(self) -> None:
+        """Send the counters before their time: which instances are down has changed."""
+        self._send(self._counts())
+
     def ask_for_fault(self, call: Suspect, query: gateway_messages.FaultQuery) -> bool:
         """Ask control which fault the call meets. False: none can, so it need not wait."""
         if self._frames is None or not self.faults.include(query.key):

@@ -27,6 +27,7 @@ from hostler.errors import UserError
 from hostler.gateway import errors
 from hostler.gateway.access_log import AccessLog
 from hostler.gateway.auth import Authenticator
+from hostler.gateway.beats import Beats
 from hostler.gateway.control_link import ControlLink
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
@@ -34,6 +35,7 @@ from hostler.gateway.dispatch import PLAIN, AwsHostCheck, Dispatcher, HostCheck
 from hostler.gateway.faults import FaultScopes
 from hostler.gateway.invoke.context import InvocationContext
 from hostler.gateway.invoke.counting import count
+from hostler.gateway.invoke.cut_calls import end_calls
 from hostler.gateway.invoke.invoker import ROOM, Invoker
 from hostler.gateway.invoke.outcome import Outcomes
 from hostler.gateway.journal import Journal
@@ -68,7 +70,8 @@ class Gateway:
     def __init__(self, run: Path, name: str, config: Settings, rng: Random | None = None) -> None:
         self.servers: list[Server] = []
         self.counters = Counters()
-        routes, pending = Routes(self.counters), PendingRequests(ROOM)
+        self.beats = Beats(self.places_changed)
+        routes, pending = Routes(self.counters, self.beats.watch), PendingRequests(ROOM)
         self.link = ControlLink(
             Way(f"unix:{run / 'link.sock'}"), name, routes, pending, self.counts, FaultScopes(self._meet_faults)
         )
@@ -114,6 +117,7 @@ class Gateway:
         for result in await asyncio.gather(*self.tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 log.error("a part of the gateway failed", exc_info=result)
+        await self.beats.close()
         self.context.connections.close()
         self.passthrough.pool.close()
         self.outcomes.flush()
@@ -123,7 +127,14 @@ class Gateway:
         """Return what this gateway has counted, every invocation that has ended included."""
         self.outcomes.flush()
         connections = sum(len(server.connections) for server in self.servers)
-        return gateway_messages.Counts(self.counters.sums(), self.context.in_flight, connections)
+        down = tuple(sorted(self.context.down))
+        return gateway_messages.Counts(self.counters.sums(), self.context.in_flight, connections, down)
+
+    def places_changed(self, down: frozenset[str], cut: frozenset[str]) -> None:
+        """Send nothing to the instances that are down, say so at once, and end the calls that were cut."""
+        self.context.down = down
+        self.link.report_counts()
+        end_calls(self.context.connections, cut)
 
     def _meet_faults(self, some: bool) -> None:
         """Let calls ask whether they meet a fault on purpose while there are some. Without any they pay nothing."""

@@ -5,8 +5,9 @@ Only the counts of InFlight and Worker change inside. It knows nothing of socket
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from random import Random
@@ -18,6 +19,8 @@ from hostler.gateway.counters import Counter, Counters
 from hostler.gateway.pending import TargetKey
 from hostler.wire import gateway_messages
 from hostler.wire.http_head import header_line
+
+_HOT = 2 * (os.cpu_count() or 1)  # where control does not say, which is older than this gateway
 
 
 class Weights:
@@ -93,6 +96,16 @@ class Pool:
     def backend(self, instance: str) -> Backend | None:
         return next((backend for backend in self.backends if backend.instance == instance), None)
 
+    def up(self, backends: tuple[Backend, ...], down: frozenset[str], *, may_wait: bool) -> tuple[Backend, ...]:
+        """Return those of the backends whose instance is up; all of them if nothing better is to be had.
+
+        `may_wait`: they are a target's, and better than one that is down is to wait until another instance has it.
+        """
+        up = tuple(backend for backend in backends if backend.instance not in down)
+        if up or (may_wait and any(backend.instance not in down for backend in self.backends)):
+            return up
+        return backends
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
@@ -108,6 +121,7 @@ class Variant:
     direct: bool
     multi_model: bool
     target_position: int  # of the multi-model container; -1 if there is none
+    hot: int  # a target's requests in flight at a backend past which another copy would help
     least_outstanding: bool  # requests go to the backend with the fewest in flight, not to a random one
     pools: tuple[Pool, ...]
     only_pool: Pool | None  # if there is one
@@ -147,13 +161,19 @@ class Endpoint:
         return self._order[self._weights.index(number)]
 
 
-class Routes:
-    """All endpoints by key (`region/name`), and the link messages that change them."""
+Watch = Callable[[str, Mapping[str, str]], None]  # an endpoint's key; the addresses of its instances' beats
 
-    def __init__(self, counters: Counters) -> None:
+
+class Routes:
+    """All endpoints by key (`region/name`), and the link messages that change them. `watch` is called with those beats
+    that each endpoint has from now on.
+    """
+
+    def __init__(self, counters: Counters, watch: Watch = lambda key, beats: None) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.known = False  # the first snapshot has come
         self.counters = counters
+        self._watch = watch
         self._in_flight: dict[tuple[str, str, str, str], InFlight] = {}  # (key, variant, instance, target)
         self._workers: WeakValueDictionary[str, Worker] = WeakValueDictionary()  # by address; targets share them
 
@@ -162,9 +182,11 @@ class Routes:
 
     def snapshot(self, message: gateway_messages.Snapshot) -> None:
         """Replace all endpoints and residents."""
-        self.endpoints, self.known = {}, True
+        before, self.endpoints, self.known = self.endpoints, {}, True
         for route in message.routes:
             self.set_route(route)
+        for key in before.keys() - self.endpoints.keys():
+            self._watch(key, {})
         for resident in message.residents:
             self.set_resident(resident)
         self.tidy()
@@ -181,6 +203,7 @@ class Routes:
         else:
             self.endpoints.pop(route.key, None)
         self.counters.keep(route.key, {variant.name for variant in variants})
+        self._watch(route.key, route.beats())
 
     def _variant(self, key: str, new: gateway_messages.Variant, old: Variant | None) -> Variant:
         multi_model = [position for position, container in enumerate(new.containers) if container.multi_model]
@@ -192,6 +215,7 @@ class Routes:
             direct=new.mode == "Direct",
             multi_model=bool(multi_model),
             target_position=multi_model[0] if multi_model else -1,
+            hot=new.hot or _HOT,
             least_outstanding=new.routing == "LEAST_OUTSTANDING_REQUESTS",
             pools=pools,
             only_pool=pools[0] if len(pools) == 1 else None,
@@ -213,6 +237,7 @@ class Routes:
     def drop_route(self, key: str) -> None:
         self.endpoints.pop(key, None)
         self.counters.keep(key, set())
+        self._watch(key, {})
 
     def variant(self, key: str, name: str) -> Variant | None:
         endpoint = self.endpoints.get(key)

@@ -21,12 +21,14 @@ LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 class InstanceAddress(msgspec.Struct, frozen=True):
     """An instance that a variant's requests may go to. `addresses` are its containers', in the model's order: each
     `unix:/path` or `tcp:host:port`. `workers`: for each container the addresses of its several processes, if it has
-    such; they take the same requests, and the container passes requests to its own address on to them.
+    such; they take the same requests, and the container passes requests to its own address on to them. `beat`:
+    `tcp:host:port`, whose silence means that the instance's machine is gone; empty: it is this machine.
     """
 
     instance: str
     addresses: tuple[str, ...]
     workers: tuple[tuple[str, ...], ...] = ()  # as long as `addresses`, or empty: none has any
+    beat: str = ""
 
 
 class Container(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ class Variant(msgspec.Struct, frozen=True):
     pools: tuple[Pool, ...]
     mode: Literal["Serial", "Direct"] = "Serial"
     routing: Literal["RANDOM", "LEAST_OUTSTANDING_REQUESTS"] = "RANDOM"
+    hot: int = 0  # a target's requests in flight on an instance past which another copy would help; 0: by this machine
 
     def instances(self) -> list[str]:
         """The ids of all its instances."""
@@ -73,6 +76,11 @@ class Route(msgspec.Struct, frozen=True):
     def instances(self) -> frozenset[str]:
         """The ids of all its instances."""
         return frozenset(id for variant in self.variants for id in variant.instances())
+
+    def beats(self) -> dict[str, str]:
+        """The beats of its instances that have one."""
+        pools = (pool for variant in self.variants for pool in variant.pools)
+        return {address.instance: address.beat for pool in pools for address in pool.instances if address.beat}
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -320,11 +328,15 @@ class VariantCount(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Counts(msgspec.Struct, frozen=True, tag=True):
-    """The gateway's counters, once a second when they changed; also its sign of life (sent at least once a second)."""
+    """The gateway's counters, once a second when they changed; also its sign of life (sent at least once a second).
+
+    `down`: the instances whose beat is silent here; a change is sent at once.
+    """
 
     variants: tuple[VariantCount, ...]
     in_flight: int
     connections: int
+    down: tuple[str, ...] = ()
 
 
 Up = Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | CallsTimedOut | FaultQuery | Counts

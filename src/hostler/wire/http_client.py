@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from hostler.wire import silence
 from hostler.wire.http_exchange import CallCut, Caller, CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import HEADER_BYTES, HEADERS, NAMES
 
@@ -77,8 +78,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         if self.address.startswith("tcp:"):
+            sock = transport.get_extra_info("socket")
+            silence.probe(sock)
             self._readable = select.poll()
-            self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+            self._readable.register(sock.fileno(), select.POLLIN)
 
     def pause_writing(self) -> None:
         if self.exchange is not None and self.exchange.body_open:

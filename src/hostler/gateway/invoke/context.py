@@ -38,6 +38,7 @@ class InvocationContext:
         self.number = self.rng.random  # at least 0 and less than 1; draws variants and pools
         self.time = monotonic  # the loop's own clock, but finer: uvloop's stands still within a turn
         self.in_flight = 0
+        self.down: frozenset[str] = frozenset()  # instances on machines that are silent
         self._ids = count(1)
         self._prefix = str(uuid4())[:24]
         self._hot_reported: dict[TargetKey, float] = {}  # until when no other message about the target is sent

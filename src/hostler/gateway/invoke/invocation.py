@@ -8,7 +8,6 @@ resident nowhere is waited for, and a container that turns out not to have it is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from time import time
 
@@ -32,7 +31,6 @@ from hostler.wire.http_request import Headers, Request
 _ERROR_BODY = 4 * contract.MAX_MESSAGE  # bytes of a container's error that can matter
 _TRIES = 3  # backends that may refuse one request's connection before it waits for no other
 _WHOLE = 0.98  # of a call's time: a caller that has the same time-out may leave a little earlier
-_HOT = 2 * (os.cpu_count() or 1)  # requests in flight for one target; past it another copy would help
 
 
 class Intermediate(msgspec.Struct):
@@ -101,8 +99,10 @@ class Invocation:
         """Send it to a backend that can take it; or wait for one."""
         context, to = self.context, self.resolution
         variant, pool = to.variant, to.pool
-        # 1. Candidates: backends of the target, or of the pool, except those that did not take it.
+        # 1. Candidates: backends of the target, or of the pool, except those that are down, or did not take it.
         backends = pool.residents.get(to.target, ()) if variant.multi_model else pool.backends
+        if context.down:
+            backends = pool.up(backends, context.down, may_wait=variant.multi_model and self.wait is None)
         if self.refused_by:
             routed = backends
             backends = tuple(b for b in routed if (b.instance, b.generation) not in self.refused_by)
@@ -117,7 +117,7 @@ class Invocation:
         backend = backends[0] if len(backends) == 1 else variant.pick(backends, context.rng)
         if variant.multi_model:
             context.link.record_hit(backend)
-            if backend.in_flight.count >= _HOT and len(backends) < len(pool.backends):
+            if backend.in_flight.count >= variant.hot and len(backends) < len(pool.backends):
                 context.report_hot(self.target_key)
         # 4. Count it there, and call the container whose turn it is.
         backend.in_flight.count += 1
