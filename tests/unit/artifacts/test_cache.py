@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
-from packing import LIMITS, ArtifactSetup, CountingSource, archive
 
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.extractor import DOWNLOADS, Fetched
 from hostler.errors import ArtifactBad, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
+from packing import LIMITS, ArtifactSetup, CountingSource, archive
 from small_disk import small_disk
 
 PATIENCE = 10.0  # seconds, past which a test hangs

@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
-from packing import LIMITS, archive
 
 from hostler import names
 from hostler.artifacts.cache import ArtifactCache
@@ -29,6 +28,7 @@ from hostler.artifacts.source import (
     open_data,
 )
 from hostler.errors import ArtifactBad, ArtifactError, ArtifactMissing, StorageUnavailable
+from packing import LIMITS, archive
 
 BODY = archive(model=b"model")
 

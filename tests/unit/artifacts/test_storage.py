@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from packing import ArtifactSetup
 
 from hostler.artifacts.storage import LocalStorage, in_thread
 from hostler.core.targets.placed import Placed
 from hostler.errors import ArtifactMissing, ArtifactUnchanged, StorageUnavailable
+from packing import ArtifactSetup
 
 ID = "0123456789abcdef0123456789abcdef"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import LIMITS, ArtifactSetup, CountingSource
 
 from hostler import names
 from hostler.artifacts import uncompressed
@@ -21,6 +20,7 @@ from hostler.artifacts.extractor import Fetched
 from hostler.artifacts.source import EmbeddedSource, FileSource, Listed, Opened, Unchanged
 from hostler.artifacts.storage import LocalStorage
 from hostler.errors import ArtifactBad, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
+from packing import LIMITS, ArtifactSetup, CountingSource
 from small_disk import small_disk
 
 
