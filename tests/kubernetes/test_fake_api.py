@@ -395,6 +395,14 @@ def test_kubectl_applies_patches_scales_and_deletes(cluster: Cluster, tmp_path: 
         run(cluster, "delete", "deployment/web", "--wait=false")
 
 
+@pytest.mark.require("helm")
+def test_go_clients_may_send_protobuf(cluster: Cluster) -> None:
+    assert run(cluster, "auth", "can-i", "list", "pods").strip() == "yes"
+    run(cluster, "create", "secret", "generic", "keys", "--from-literal=a=b")
+    assert read(cluster, "secret/keys")["data"] == {"a": "Yg=="}
+    run(cluster, "delete", "secret", "keys")
+
+
 def kubectl(cluster: Cluster, *words: str) -> list[str]:
     return [str(KUBECTL), "--kubeconfig", str(cluster.kubeconfig_file(namespace=HOME)), *words]
 

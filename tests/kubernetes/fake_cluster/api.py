@@ -18,7 +18,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from fake_cluster import deletion, kinds, patches, refusals, reviews, watching
+from fake_cluster import deletion, kinds, patches, protobuf, refusals, reviews, watching
 from fake_cluster.access import Access, Question, User
 from fake_cluster.admission import admitted, changed
 from fake_cluster.kinds import Kind, Place
@@ -153,11 +153,11 @@ class Api:
         raw = await request.read()
         if not raw:
             return None
-        if "protobuf" in request.content_type:
-            raise Refusal(415, "UnsupportedMediaType", "the server speaks JSON and YAML alone")
         try:
+            if "protobuf" in request.content_type:
+                return protobuf.read(raw)
             return yaml.safe_load(raw) if "yaml" in request.content_type else msgspec.json.decode(raw)
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, KeyError, IndexError, yaml.YAMLError) as error:
             raise refusals.bad_request(f"couldn't get version/kind; json parse error: {error}") from None
 
     # --- reading

@@ -8,6 +8,13 @@
     cluster.expire()                    watches end with 410, and no older version is known any more
     cluster.fail(503, times=3)          so the next requests are answered
 
+With `running(nodes=ZONES)` its pods run on Docker, on nodes with these names and zones:
+
+    cluster.front(namespace, service, port)   a port of this machine that leads to a service's ready pods
+    with cluster.cut_off(node): …       its pods are reached by nobody, and nothing is heard of them
+    cluster.drain(node)                 its pods are evicted, as `kubectl drain` does it, within their budgets
+    cluster.logs(namespace, pod, container)
+
 Every method may be called from any thread.
 """
 
@@ -19,20 +26,28 @@ import functools
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import docker_rig
 from fake_cluster import admission, certificates, deletion
 from fake_cluster.access import Access, Question
 from fake_cluster.api import Api
-from fake_cluster.kinds import BY_NAME, NAMESPACE, SERVICE_ACCOUNT, Kind
+from fake_cluster.controllers import Controllers
+from fake_cluster.front import Front
+from fake_cluster.kinds import BY_NAME, NAMESPACE, NODE, POD, SERVICE_ACCOUNT, Kind, Place
+from fake_cluster.kubelet import Kubelet
+from fake_cluster.refusals import Refusal
 from fake_cluster.store import Change, Object, Store, copied
 
 Answer = TypeVar("Answer")
 
 _NAMESPACES = ("default", "kube-system", "kube-public")
-_PATIENCE = 60.0  # seconds for a call into the cluster's thread
+ZONES = {"node-a1": "a", "node-a2": "a", "node-b1": "b"}
+
+_PATIENCE = 180.0  # seconds for a call into the cluster's thread
 
 
 class Cluster:
@@ -46,6 +61,9 @@ class Cluster:
         self.admin = self.access.admin
         self.scheme = "http"
         self.host = "127.0.0.1"
+        self.kubelet = Kubelet(self.store, self.access, folder, {})
+        self.controllers = Controllers(self.store, self.kubelet.is_cut)
+        self._fronts: list[Front] = []
         self.store.listeners.append(self._heard)
 
     @property
@@ -145,6 +163,67 @@ class Cluster:
         """Answer the next requests with this code."""
         self.call(lambda: self.api.knobs.failures.extend([code] * times))
 
+    # --- nodes
+
+    def front(self, namespace: str, service: str, port: int) -> str:
+        """Return the URL of a port of this machine that leads to a service's ready pods."""
+        front = Front(self.store, namespace, service, port)
+        self._fronts.append(front)
+        return f"http://127.0.0.1:{self.wait(front.open())}"
+
+    @contextlib.contextmanager
+    def cut_off(self, node: str) -> Iterator[None]:
+        """Nothing goes to a node's pods or comes from them, and nothing is heard of them. Needs root."""
+        self.call(lambda: self.kubelet.cut_off(node))
+        try:
+            yield
+        finally:
+            self.call(lambda: self.kubelet.restore(node))
+
+    def drain(self, node: str, seconds: float = 120) -> None:
+        """Let no pod come to a node, and evict those that are there; a budget that refuses is asked again.
+
+        Raises TimeoutError.
+        """
+        self.cordon(node)
+        deadline = time.monotonic() + seconds
+        while pods := [pod for pod in self.list(POD) if pod["spec"].get("nodeName") == node]:
+            for pod in pods:
+                metadata = pod["metadata"]
+                place = Place(POD, metadata["namespace"], metadata["name"], "eviction")
+                if "deletionTimestamp" not in metadata:
+                    with contextlib.suppress(Refusal):
+                        self.call(lambda place=place: deletion.evict(self.store, place, {}))
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{node} still has {[pod['metadata']['name'] for pod in pods]}")
+            time.sleep(0.2)
+
+    def cordon(self, node: str, *, allow: bool = False) -> None:
+        """Let no new pod come to a node, or let them come again."""
+        document = self.get(NODE, "", node)
+        self.call(lambda: self.store.patch(document, lambda each: each["spec"].update(unschedulable=not allow)))
+
+    def logs(self, namespace: str, pod: str, container: str) -> str:
+        """Raises Refusal."""
+        return self.wait(self.kubelet.logs(self.get(POD, namespace, pod), container, {})).decode()
+
+    async def open_nodes(self, zones: Mapping[str, str], capacity: dict[str, str], images: dict[str, str]) -> None:
+        self.kubelet.images = images
+        await self.kubelet.open(docker_rig.address())
+        self.api.logs = self.kubelet.logs
+        for name, zone in zones.items():
+            self.kubelet.add(name, zone, capacity, {})
+
+    def begin(self) -> None:
+        self.kubelet.port = self.api.port
+        self.controllers.begin()
+        self.kubelet.begin()
+
+    async def close_nodes(self) -> None:
+        for front in self._fronts:
+            await front.close()
+        await self.controllers.close()
+
     # --- the thread
 
     def call(self, act: Callable[[], Answer]) -> Answer:
@@ -194,10 +273,19 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(folder: Path | None = None, host: str = "127.0.0.1", port: int = 0, tls: bool = True) -> Iterator[Cluster]:
-    """Start a cluster without nodes: its API server, in a thread of its own. Its files go into `folder`.
+def running(
+    folder: Path | None = None,
+    *,
+    nodes: Mapping[str, str] | None = None,
+    capacity: dict[str, str] | None = None,
+    images: dict[str, str] | None = None,
+    port: int = 0,
+    tls: bool = True,
+) -> Iterator[Cluster]:
+    """Start a cluster in a thread of its own. Its files go into `folder`, which Docker mounts.
 
-    Without `tls` kubectl and helm show nobody their token.
+    `nodes`: names and zones; without them there is the API server alone. `capacity`: of a node, such as {"cpu": "4"}.
+    `images`: names of images that are others in Docker. Without `tls` kubectl and helm show nobody their token.
     """
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fake-cluster-")))
@@ -206,13 +294,19 @@ def running(folder: Path | None = None, host: str = "127.0.0.1", port: int = 0, 
         thread.start()
         stack.callback(_end, loop, thread)
         cluster = asyncio.run_coroutine_threadsafe(_made(loop, folder), loop).result(_PATIENCE)
-        cluster.host = "127.0.0.1" if host == "0.0.0.0" else host
-        context = certificates.make(folder, ["127.0.0.1", "::1", *({host} - {"0.0.0.0", "127.0.0.1"})]) if tls else None
+        if nodes:
+            stack.callback(lambda: cluster.wait(cluster.kubelet.close()))
+            cluster.wait(cluster.open_nodes(nodes, capacity or {}, images or {}))
+            cluster.host = cluster.kubelet.gateway  # by which pods reach it, too
+        context = certificates.make(folder, sorted({"127.0.0.1", "::1", cluster.host})) if tls else None
         cluster.scheme = "https" if tls else "http"
-        cluster.wait(cluster.api.open(host, port, context))
+        cluster.wait(cluster.api.open(cluster.host, port, context))
         stack.callback(lambda: cluster.wait(cluster.api.close()))
         for name in _NAMESPACES:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        if nodes:
+            cluster.call(cluster.begin)
+            stack.callback(lambda: cluster.wait(cluster.close_nodes()))
         yield cluster
 
 

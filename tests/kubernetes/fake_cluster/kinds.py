@@ -71,6 +71,7 @@ ACCESS_REVIEW = Kind(
 )
 
 KINDS = tuple(value for value in globals().copy().values() if isinstance(value, Kind))
+_SHOWN_AS_ALL = (POD, SERVICE, DEPLOYMENT, STATEFUL_SET, REPLICA_SET, SCALER, JOB)
 BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 BY_NAME = {(kind.api_version, kind.name): kind for kind in KINDS}
 
@@ -161,8 +162,11 @@ def _resources(group: str, version: str) -> dict[str, Any]:
     for kind in KINDS:
         if (kind.group, kind.version) != (group, version):
             continue
+        all_ = {"categories": ["all"]} if kind in _SHOWN_AS_ALL else {}
         common = {"singularName": kind.name.lower(), "namespaced": kind.namespaced, "kind": kind.name}
-        resources.append({"name": kind.plural, **common, "verbs": list(kind.verbs), "shortNames": list(kind.short)})
+        resources.append(
+            {"name": kind.plural, **common, "verbs": list(kind.verbs), "shortNames": list(kind.short)} | all_
+        )
         resources += [
             {"name": f"{kind.plural}/{below}", **common, "verbs": ["get", "patch", "update"]}
             for below in kind.subresources
