@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from helm_chart import CHART, ROOT, Objects, helm, render
+from hostler import __version__
 
 pytestmark = pytest.mark.require("helm")
 
@@ -55,6 +56,11 @@ def test_each_object_is_one_of_kubernetes(objects: Objects, version: str) -> Non
 def test_helm_finds_no_fault_in_the_chart() -> None:
     linted = helm("lint", "--strict", str(CHART))
     assert not linted.returncode, linted.stdout + linted.stderr
+
+
+def test_the_chart_has_hostlers_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
 
 
 def test_no_name_is_given_twice(objects: Objects) -> None:

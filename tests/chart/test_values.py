@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from helm_chart import CHART, Objects, Values, render, template
-from hostler import settings
+from hostler import __version__, settings
 
 pytestmark = pytest.mark.require("helm")
 
@@ -103,8 +103,8 @@ CASES: dict[str, Case] = {
             container(gateway(o))["image"],
             config(o)["kubernetes"]["agent_image"],
         ],
-        ["hostler:0.1.0"] * 3,
-        ["a.example/hostler:0.1.0"] * 3,
+        [f"hostler:{__version__}"] * 3,
+        [f"a.example/hostler:{__version__}"] * 3,
     ),
     "image.tag": Case(
         "7",
@@ -113,7 +113,7 @@ CASES: dict[str, Case] = {
             container(gateway(o))["image"],
             config(o)["kubernetes"]["agent_image"],
         ],
-        ["hostler:0.1.0"] * 3,
+        [f"hostler:{__version__}"] * 3,
         ["hostler:7"] * 3,
     ),
     "image.pullPolicy": Case(
@@ -125,11 +125,11 @@ CASES: dict[str, Case] = {
     "serverImage.repository": Case(
         "a.example/server",
         lambda o: config(o)["server_image"],
-        "hostler-server:0.1.0",
-        "a.example/server:0.1.0",
+        f"hostler-server:{__version__}",
+        f"a.example/server:{__version__}",
     ),
     "serverImage.tag": Case(
-        "7-onnx", lambda o: config(o)["server_image"], "hostler-server:0.1.0", "hostler-server:7-onnx"
+        "7-onnx", lambda o: config(o)["server_image"], f"hostler-server:{__version__}", "hostler-server:7-onnx"
     ),
     "imagePullSecrets": Case(
         ["pull"],
