@@ -6,11 +6,13 @@ PIP    := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check install --
 TEST   := $(BIN)/python -m pytest
 JOBS   ?= 2
 
-.PHONY: help demo test check format unit contract api model e2e versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
+.PHONY: help demo test check format unit contract api model e2e kubernetes cluster versions pythons slow mutants structure manifests images test-images dist bench bench-peers goals rest lock clean
 
 help:
 	@echo "make demo    multi-model endpoint, real predictions, by an unchanged boto3 program"
 	@echo "make test    unit, contract, api, model and e2e tests (each of these words: one kind alone; TORCH=1: with torch)"
+	@echo "make kubernetes tests on a cluster of our own; with HOSTLER_TEST_REQUIRE=cluster on that of KUBECONFIG"
+	@echo "make cluster start that cluster, for kubectl and helm, in FOLDER=/tmp/hostler-cluster"
 	@echo "make versions tests with the oldest of each dependency, and beside the SageMaker SDKs 2 and 3"
 	@echo "make pythons tests on Python 3.13 and 3.14 of Debian, as root (PYTHONS=...: other suites, or interpreters)"
 	@echo "make slow    the tests that take minutes"
@@ -83,7 +85,7 @@ test e2e: $(TESTED)
 	$(TEST) -m "not slow and alone" tests/e2e || failed=$$?; \
 	exit $$failed
 
-unit contract api model: $(TESTED)
+unit contract api model kubernetes: $(TESTED)
 	$(TEST) -m "not slow" $(BESIDE) tests/$@
 
 # The oldest version of each dependency and client passes the tests, and hostler runs beside the newest SDK 2 and SDK 3.
@@ -99,6 +101,10 @@ versions: $(VERSIONS:%=$(VENV)/%/.installed)
 PYTHONS ?= trixie sid
 pythons: $(BIN)/python
 	$(BIN)/python tools/pythons.py $(PYTHONS)
+
+FOLDER ?= /tmp/hostler-cluster
+cluster: $(TESTED)
+	PYTHONPATH=tests:tests/kubernetes $(BIN)/python -m fake_cluster --folder $(FOLDER)
 
 slow: $(TESTED)
 	$(TEST) -m slow

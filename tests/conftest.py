@@ -46,6 +46,7 @@ _TRIALS = {
 _NEWEST = {f"newest_{package}": package for package in ("botocore", "numpy", "scikit-learn")}
 _JAVASCRIPT = "javascript"  # AWS's SDK for it
 _DOCKER = "docker"  # one that answers, and can be given images
+_CLUSTER = "cluster"  # a real one, that of KUBECONFIG, for tests/kubernetes instead of our own
 _HELM = "helm"  # of make .venv/cluster/.installed
 _PACKAGES = ("sagemaker_inference", "catboost", "lightgbm", "torch", "transformers")
 
@@ -75,6 +76,8 @@ def _missing(name: str) -> str:
         return "" if installed else "AWS's JavaScript SDK is not installed: make .venv/javascript/.installed"
     if name == _DOCKER:
         return docker_rig.missing()
+    if name == _CLUSTER:
+        return "" if os.environ.get("KUBECONFIG") else "KUBECONFIG names no cluster"
     if name == _HELM:
         return helm_chart.missing()
     if package := _NEWEST.get(name):
@@ -130,7 +133,7 @@ def pytest_sessionstart() -> None:
     """Refuse to run without a required package: files that import it would only skip themselves."""
     required = [name for name in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",") if name]
     for name in required:
-        if name not in (known := (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT, _DOCKER, _HELM)):
+        if name not in (known := (*_TRIALS, *_PACKAGES, *_NEWEST, _JAVASCRIPT, _DOCKER, _HELM, _CLUSTER)):
             raise pytest.UsageError(f"HOSTLER_TEST_REQUIRE names {name}; tests can require: {', '.join(known)}")
         if name in _PACKAGES and _missing(name):
             raise pytest.UsageError(_missing(name))

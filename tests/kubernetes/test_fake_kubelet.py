@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,18 +26,15 @@ Object = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(
-        prefix="fake-cluster-", dir=os.environ.get("HOSTLER_TEST_MOUNTED") or None
-    ) as folder:
-        with clusters.running(Path(folder), nodes=clusters.ZONES, capacity={"cpu": "4"}) as cluster:
-            cluster.kubelet.haste = 0.1
-            yield cluster
-            for kind in (DEPLOYMENT, STATEFUL_SET, POD):
-                for each in cluster.list(kind):
-                    cluster.delete(kind, HOME, each["metadata"]["name"], grace=0)
-        shown = docker_rig.docker("ps", "--all", "--quiet", "--filter", f"label=fake-cluster={os.getpid()}")
-        assert not shown.strip()
+def cluster() -> Iterator[Cluster]:
+    with clusters.running(nodes=clusters.ZONES, capacity={"cpu": "4"}) as cluster:
+        cluster.kubelet.haste = 0.1
+        yield cluster
+        for kind in (DEPLOYMENT, STATEFUL_SET, POD):
+            for each in cluster.list(kind):
+                cluster.delete(kind, HOME, each["metadata"]["name"], grace=0)
+    shown = docker_rig.docker("ps", "--all", "--quiet", "--filter", f"label=fake-cluster={os.getpid()}")
+    assert not shown.strip()
 
 
 def container(name: str, script: str, **more: Any) -> Object:
