@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
-from lightkube.models.core_v1 import ContainerStatus, PodCondition
-from lightkube.resources.core_v1 import Event, Pod
 
 from hostler import names
 from hostler.core.endpoints.failure_facts import Lack
@@ -20,6 +18,7 @@ from hostler.engines.docker.pull_failures import Cause, cause
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.exits import exit_code
 from hostler.engines.kubernetes import pods
+from hostler.engines.kubernetes.answers import Condition, ContainerStatus, Event, Pod, Waiting
 from hostler.engines.kubernetes.pods import Note
 from hostler.text import printable, shorten
 
@@ -57,23 +56,20 @@ def note(pod: Pod) -> Note | None:
 
     Whoever may create pods may write any annotation: names become paths here, and for each container there is a report.
     """
-    metadata = pod.metadata
-    if metadata is None:
-        return None
     try:
-        known = msgspec.json.decode((metadata.annotations or {}).get(pods.LAUNCH, ""), type=Note)
+        known = msgspec.json.decode((pod.metadata.annotations or {}).get(pods.LAUNCH, ""), type=Note)
         for name in (known.id, *(each.log for each in known.containers)):
             names.check_relative(name)
     except (msgspec.DecodeError, names.UnsafeName):
         return None
-    house = (metadata.labels or {}).get(pods.HOUSE, "")
-    fits = metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= _MOST
+    house = pod.labels.get(pods.HOUSE, "")
+    fits = pod.metadata.name == pods.name(house, known.id) and 0 < len(known.containers) <= _MOST
     return known if fits else None
 
 
 def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceReport:
     """Return the report of an instance. `warnings`: the events of its pod, those of type Warning."""
-    statuses = {status.name: status for status in (pod.status and pod.status.containerStatuses) or ()}
+    statuses = {status.name: status for status in pod.status.container_statuses or ()}
     containers = tuple(_container(pod, known, n, statuses.get(pods.container(n))) for n in range(len(known.containers)))
     trouble = _trouble(pod, known, statuses, warnings)
     if all(each.address for each in containers):
@@ -90,38 +86,36 @@ def report(pod: Pod, known: Note, warnings: Sequence[Event] = ()) -> InstanceRep
 
 def address(pod: Pod) -> str:
     """Return the pod's address in the network; empty: it has none yet."""
-    return (pod.status and pod.status.podIP) or ""
+    return pod.status.pod_ip
 
 
 def machine(pod: Pod) -> str:
     """Return the node, with its zone if the pod says so; empty: none yet."""
-    node = (pod.spec and pod.spec.nodeName) or ""
-    zone = ((pod.metadata and pod.metadata.labels) or {}).get(pods.ZONE, "")
+    node, zone = pod.spec.node_name, pod.labels.get(pods.ZONE, "")
     return f"{node}/{zone}" if node and zone else node
 
 
 def is_leaving(pod: Pod) -> bool:
     """Return whether somebody ends it: it was deleted, or is to be evicted."""
-    if pod.metadata is not None and pod.metadata.deletionTimestamp is not None:
-        return True
-    return any(each.type == "DisruptionTarget" for each in _true(pod))
+    return pod.metadata.deletion_timestamp is not None or any(
+        each.type == "DisruptionTarget" for each in pod.true_conditions
+    )
 
 
 def is_lost(pod: Pod) -> bool:
     """Return whether Kubernetes hears nothing of its node."""
-    reasons = [(pod.status and pod.status.reason) or "", *(each.reason or "" for each in _true(pod))]
-    return any(reason in _NODE_LOST for reason in reasons)
+    return any(reason in _NODE_LOST for reason in (pod.status.reason, *(each.reason for each in pod.true_conditions)))
 
 
 def has_ended(pod: Pod) -> bool:
     """Return whether none of its containers will run any more."""
-    return (pod.status and pod.status.phase) in ("Failed", "Succeeded")
+    return pod.status.phase in ("Failed", "Succeeded")
 
 
 def end(pod: Pod) -> str:
     """Return why a pod ended, if Kubernetes or people ended it: a sentence. Empty: it ended by itself."""
-    said = _said((pod.status and pod.status.message) or "")
-    match (pod.status and pod.status.reason) or "":
+    said = _said(pod.status.message)
+    match pod.status.reason:
         case "":
             pass
         case "Evicted":
@@ -130,9 +124,9 @@ def end(pod: Pod) -> str:
             return "Its node is lost."
         case reason:
             return f"Its node did not let it run ({reason}): {said}" if said else f"Its node ended it ({reason})."
-    for each in _true(pod):
+    for each in pod.true_conditions:
         if each.type == "DisruptionTarget":
-            return f"Kubernetes ended it ({each.reason}): {_said(each.message or '')}"
+            return f"Kubernetes ended it ({each.reason}): {_said(each.message)}"
     return ""
 
 
@@ -145,14 +139,14 @@ def _container(pod: Pod, known: Note, position: int, status: ContainerStatus | N
         f"tcp:{host}:{ports.port(position)}",
         bool(known.containers[position].framework),
         engine=KIND,
-        image=_image(known.containers[position].reference, (status and status.imageID) or ""),
+        image=_image(known.containers[position].reference, status.image_id if status else ""),
     )
     state = status.state if status else None
     if state and state.terminated:
-        code, reason = state.terminated.exitCode, state.terminated.reason or ""
+        code, reason = state.terminated.exit_code, state.terminated.reason
         why = end(pod)
         if not why and reason in ("StartError", "ContainerCannotRun"):
-            why = _not_started(state.terminated.message or "")
+            why = _not_started(state.terminated.message)
         return msgspec.structs.replace(there, exit=exit_code(code), oom=reason == "OOMKilled" and code != 0, cause=why)
     if has_ended(pod):  # a node that refused it, or that is lost, says nothing of containers
         why = end(pod) or "Its pod has ended, and nothing says how."
@@ -189,9 +183,9 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
     if has_ended(pod):
         return Trouble()
     if (refused := _condition(pod, "PodScheduled")) and refused.status == "False":
-        text = f"no node of the cluster has room for it: {_said(refused.message or refused.reason or '')}"
+        text = f"no node of the cluster has room for it: {_said(refused.message or refused.reason)}"
         return Trouble(text, lack="capacity")
-    agents = (pod.status and pod.status.initContainerStatuses) or ()
+    agents = pod.status.init_container_statuses or ()
     for status in agents:
         if (trouble := _waiting(status, status.image, warnings)).text:
             return trouble._replace(text=f"hostler's agent, which each pod has: {trouble.text}", lack="")
@@ -201,7 +195,7 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
             return trouble
     latest = [event for event in warnings if event.reason in _PREPARING]
     if latest:
-        return Trouble(f"its node cannot prepare it: {_said(latest[-1].message or '')}")
+        return Trouble(f"its node cannot prepare it: {_said(latest[-1].message)}")
     if not agents or not all(status.started for status in agents):
         return Trouble()
     return Trouble("its node pulls the images, or starts the containers")
@@ -209,15 +203,14 @@ def _trouble(pod: Pod, known: Note, statuses: dict[str, ContainerStatus], warnin
 
 def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> Trouble:
     """Return what keeps a container from being started; none if it is not known to be kept."""
-    waiting = status.state.waiting if status.state else None
-    reason = (waiting and waiting.reason) or ""
-    message = (waiting and waiting.message) or ""
+    waiting = status.state.waiting or Waiting()
+    reason, message = waiting.reason, waiting.message
     if reason in _NEVER:
         return Trouble(f"The image {image} cannot be pulled ({reason}): {_said(message)}", True, "image")
     if reason in _NO_IMAGE:
-        pulls = [event for event in warnings if event.reason == "Failed" and image in (event.message or "")]
-        told = next((event.message for event in reversed(pulls) if "pull" in (event.message or "")), "") or message
-        found, tries = cause(0, told), sum(event.count or 1 for event in pulls if "pull" in (event.message or ""))
+        pulls = [event for event in warnings if event.reason == "Failed" and image in event.message]
+        told = next((event.message for event in reversed(pulls) if "pull" in event.message), "") or message
+        found, tries = cause(0, told), sum(event.count or 1 for event in pulls if "pull" in event.message)
         advice = f" {_ADVICE_OF_ACCESS}" if found in (Cause.NO_ACCESS, Cause.NO_IMAGE) else ""
         text = f"The image {image} was not pulled. Its node said: {_said(told)}{advice}"
         return Trouble(text, found in _LASTING and tries >= _TRIES, "image")
@@ -229,13 +222,8 @@ def _waiting(status: ContainerStatus, image: str, warnings: Iterable[Event]) -> 
     return Trouble()
 
 
-def _condition(pod: Pod, type: str) -> PodCondition | None:
-    conditions = (pod.status and pod.status.conditions) or ()
-    return next((each for each in conditions if each.type == type), None)
-
-
-def _true(pod: Pod) -> list[PodCondition]:
-    return [each for each in (pod.status and pod.status.conditions) or () if each.status == "True"]
+def _condition(pod: Pod, type: str) -> Condition | None:
+    return next((each for each in pod.status.conditions or () if each.type == type), None)
 
 
 def _said(text: str) -> str:

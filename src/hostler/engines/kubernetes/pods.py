@@ -57,6 +57,7 @@ from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.engines.environments import environment, names_script
 from hostler.engines.images import Server
 from hostler.engines.kubernetes.sizes import PodSize
+from hostler.errors import NotStarted
 from hostler.settings import Settings
 
 HOUSE, SPREAD, ISOLATED = "hostler.dev/house", "hostler.dev/spread", "hostler.dev/isolated"  # labels
@@ -103,6 +104,7 @@ class Note(msgspec.Struct, frozen=True):
     id: str
     labels: dict[str, str]
     containers: tuple[ContainerNote, ...]
+    memory: int = 0  # bytes that each container may use
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,9 @@ def container(position: int) -> str:
     return f"c{position}"
 
 
-def note(launch: InstanceLaunch) -> Note:
+def note(launch: InstanceLaunch, memory: int = 0) -> Note:
     """Return what a pod is to carry of its launch, whose containers have a server each."""
-    return Note(launch.id, launch.labels, tuple(map(_container_note, launch.containers)))
+    return Note(launch.id, launch.labels, tuple(map(_container_note, launch.containers)), memory)
 
 
 def _container_note(container: ContainerLaunch) -> ContainerNote:
@@ -143,7 +145,7 @@ def _container_note(container: ContainerLaunch) -> ContainerNote:
 
 
 def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
-    """Return the pod of an instance. Raises ValueError if no process can have a container's environment."""
+    """Return the pod of an instance. Raises NotStarted if no process can have a container's environment."""
     table = cell.settings.kubernetes
     names = [each.hostname.lower() for each in launch.containers if each.hostname]
     containers = [_container(launch, position, size, cell) for position in range(len(launch.containers))]
@@ -165,7 +167,7 @@ def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
                 "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",  # it goes by controllers that it knows
                 "eks.amazonaws.com/skip-containers": ",".join(each.name for each in containers),  # no role for models
                 **table.annotations,
-                LAUNCH: msgspec.json.encode(note(launch)).decode(),
+                LAUNCH: msgspec.json.encode(note(launch, size.memory)).decode(),
             },
             # A drain refuses pods without a controller; hostler replaces what one takes away.
             ownerReferences=[
@@ -296,7 +298,7 @@ def _variables(launch: InstanceLaunch, position: int, environment: Mapping[str, 
     }
     for key, value in variables.items():
         if not key or "=" in key or "\0" in key + value:
-            raise ValueError(f"the environment variable {key!r} cannot be set")
+            raise NotStarted(position, f"the environment variable {key!r} cannot be set")
     return [EnvVar(name=key, value=_literal(value)) for key, value in variables.items()]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from lightkube.resources.core_v1 import Event, Pod
 
 from hostler.engines.engine import ContainerReport, InstanceReport
 from hostler.engines.kubernetes import facts
+from hostler.engines.kubernetes.answers import Event, Pod
 from hostler.engines.kubernetes.pods import ContainerNote, Note
 
 NOTE = Note(
@@ -36,7 +36,7 @@ def pod(
         {"name": "agent", "image": "hostler:1", "imageID": "", "ready": True, "restartCount": 0,
          "started": started, "state": agent or RUNNING}
     ]  # fmt: skip
-    return Pod.from_dict(
+    return msgspec.convert(
         {
             "metadata": {
                 "name": "hostler-3f9c-0000000a-1-0-0-0",
@@ -47,7 +47,8 @@ def pod(
             "spec": {"nodeName": "node-1", "containers": []},
             "status": {"podIP": "10.1.2.3", "phase": "Running", "containerStatuses": statuses,
                        "initContainerStatuses": agents, **status},
-        }
+        },
+        Pod,
     )  # fmt: skip
 
 
@@ -56,8 +57,9 @@ def report(*states: dict[str, Any], warnings: tuple[Event, ...] = (), **more: An
 
 
 def failed(message: str, count: int = 1, reason: str = "Failed") -> Event:
-    return Event.from_dict(
-        {"metadata": {"name": "e"}, "involvedObject": {}, "reason": reason, "message": message, "count": count}
+    return msgspec.convert(
+        {"metadata": {"name": "e"}, "involvedObject": {}, "reason": reason, "message": message, "count": count},
+        Event,
     )
 
 

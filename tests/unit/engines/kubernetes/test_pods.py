@@ -13,6 +13,7 @@ from hostler.engines.engine import ContainerLaunch, InstanceLaunch
 from hostler.engines.images import Server
 from hostler.engines.kubernetes import pods, sizes
 from hostler.engines.kubernetes.pods import Cell, Note, pod
+from hostler.errors import NotStarted
 from hostler.setting_tables import InstanceType, Kubernetes, Toleration
 from hostler.settings import Settings
 
@@ -165,8 +166,9 @@ def test_kubernetes_expands_nothing_in_the_value_of_a_variable() -> None:
 
 @pytest.mark.parametrize("wrong", [{"": "1"}, {"A=B": ""}, {"A": "\0"}])
 def test_an_environment_that_no_process_can_have_is_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="cannot be set"):
-        made(alone(msgspec.structs.replace(THEIRS, environment=wrong)))
+    with pytest.raises(NotStarted, match="cannot be set") as refused:
+        made(msgspec.structs.replace(LAUNCH, containers=(OURS, msgspec.structs.replace(THEIRS, environment=wrong))))
+    assert refused.value.position == 1
 
 
 def test_a_container_asks_for_its_share_and_may_use_the_memory_of_the_whole_instance() -> None:
