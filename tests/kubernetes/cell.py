@@ -1,0 +1,340 @@
+"""hostler in a cluster, installed by its chart: `with cell(folder) as hostler:`.
+
+The cluster is our own (fake_cluster). With HOSTLER_TEST_REQUIRE=cluster it is that of KUBECONFIG, of which nothing is
+assumed but that it has the images: `python tests/kubernetes/cell.py` builds them and prints their names, for `kind load
+docker-image` or the like. HOSTLER_TEST_REGISTRY, such as registry.example/tests, is put before the names if they were
+pushed there.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # as a program, too
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from fake_cluster import cluster as clusters
+from fake_cluster.cluster import Cluster
+
+import docker_rig
+import helm_chart
+from our_images import our_image
+
+T = TypeVar("T")
+
+KUBECTL = helm_chart.ROOT / ".venv" / "cluster" / "kubectl"
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+ROLE = "arn:aws:iam::123456789012:role/test"
+PATIENCE = 300.0  # seconds; a guard against hanging
+_SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def is_real() -> bool:
+    return "cluster" in os.environ.get("HOSTLER_TEST_REQUIRE", "").split(",")
+
+
+def images() -> dict[str, str]:
+    """Build all images of the suite, if they are not there; return their names by role."""
+    users = {"myimage1": ("flask", "3"), "myimage2": ("flask", "10")}
+    found = {each: our_image(each) for each in ("hostler", "hostler-server")}
+    for repository, (name, factor) in users.items():
+        parent = docker_rig.image(name)
+        found[repository] = f"hostler-test-{parent.rpartition(':')[2]}/{repository}:mytag"
+        lines = f"FROM {parent}\nENV FACTOR={factor}\n"
+        docker_rig.docker("build", "--quiet", "--tag", found[repository], "-", stdin=lines.encode())
+    return found
+
+
+def eventually(what: Callable[[], T], why: str, seconds: float = PATIENCE) -> T:
+    """Return what a call returns as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not so within {seconds:g} seconds: {why}"
+        time.sleep(0.1)
+    return found
+
+
+class Cell:
+    """One hostler. `cluster`: our own; None: a real one."""
+
+    def __init__(self, kubeconfig: Path, folder: Path, cluster: Cluster | None, names: dict[str, str]) -> None:
+        self.kubeconfig, self.folder, self.cluster, self.images = kubeconfig, folder, cluster, names
+        self.namespace = "hostler" if cluster else f"hostler-test-{secrets.token_hex(3)}"
+        self.instances = f"{self.namespace}-instances"
+        self.url = ""
+        self._forward: subprocess.Popen[bytes] | None = None
+
+    # --- the chart
+
+    def values(self, **more: Any) -> dict[str, Any]:
+        """Return the chart's values: these images, and little memory for what is hostler's own."""
+        prefix = os.environ.get("HOSTLER_TEST_REGISTRY", "")
+        prefix += "/" if prefix else ""
+        ours, servers = (self.images[each].rpartition(":") for each in ("hostler", "hostler-server"))
+        registry = self.images["myimage1"].partition("/")[0]
+        return {
+            "image": {"repository": prefix + ours[0], "tag": ours[2]},
+            "serverImage": {"repository": prefix + servers[0], "tag": servers[2]},
+            "registries": [
+                {"pattern": f"{ECR.partition('.')[0]}.dkr.ecr.*.amazonaws.com", "registry": prefix + registry}
+            ],
+            "control": {"resources": _SMALL},
+            "gateways": {"resources": _SMALL},
+            "instances": {"types": [{"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},
+            **more,
+        }
+
+    def install(self, **values: Any) -> None:
+        """Install hostler, or upgrade it, and wait until it is ready."""
+        file = self.folder / "values.json"
+        file.write_text(json.dumps(self.values(**values)))
+        words = ["upgrade", "--install", "hostler", str(helm_chart.CHART), "--namespace", self.namespace]
+        try:
+            self.helm(*words, "--create-namespace", "--values", str(file), "--wait", "--timeout", f"{PATIENCE:g}s")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.report()}") from None
+        if not self.url:
+            self.url = self._front()
+        eventually(self._answers, f"hostler answers\n{self.report()}")
+
+    def uninstall(self) -> None:
+        self.helm("uninstall", "hostler", "--namespace", self.namespace, "--wait", "--timeout", f"{PATIENCE:g}s")
+
+    def close(self) -> None:
+        if self._forward:
+            self._forward.terminate()
+            self._forward.wait()
+        if not self.cluster:
+            self.kubectl("delete", "namespace", self.namespace, self.instances, "--ignore-not-found", "--wait=false")
+
+    def _front(self) -> str:
+        """Return the URL of a port of this machine that leads to the gateways."""
+        if self.cluster:
+            return self.cluster.front(self.namespace, "hostler", 4566)
+        words = self._words(KUBECTL, "--namespace", self.namespace, "port-forward", "service/hostler", ":4566")
+        self._forward = subprocess.Popen(words, stdout=subprocess.PIPE, env=self._environment())
+        assert self._forward.stdout
+        line = self._forward.stdout.readline().decode()  # Forwarding from 127.0.0.1:40001 -> 4566
+        return f"http://{line.split()[2]}"
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/_hostler/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    # --- kubectl and helm
+
+    def kubectl(self, *words: str, timeout: float = PATIENCE) -> str:
+        return self._run(KUBECTL, *words, timeout=timeout)
+
+    def helm(self, *words: str) -> str:
+        return self._run(helm_chart.HELM, *words, timeout=PATIENCE + 30)
+
+    def read(self, *words: str) -> Any:
+        """Return what `kubectl get` prints as JSON."""
+        return json.loads(self.kubectl("get", *words, "--output", "json"))
+
+    def pods(self, namespace: str = "") -> list[dict[str, Any]]:
+        """Return the pods of the instances, or of another namespace."""
+        return list(self.read("pods", "--namespace", namespace or self.instances)["items"])
+
+    def _run(self, program: Path, *words: str, timeout: float) -> str:
+        done = subprocess.run(
+            self._words(program, *words),
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"{program.name} {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _words(self, program: Path, *words: str) -> list[str]:
+        return [str(program), "--kubeconfig", str(self.kubeconfig), *words]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "HOME": str(self.folder)}
+
+    # --- AWS's clients
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """The variables of a user's shell: the address, and a key of the Secret that the chart made."""
+        secret = self.read("secret/hostler-keys", "--namespace", self.namespace)
+        [(key, hidden)] = tomllib.loads(base64.b64decode(secret["data"]["keys.toml"]).decode()).items()
+        region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": hidden, **region}
+
+    def client(self, service: str, **config: Any) -> Any:
+        variables = self.variables
+        return boto3.client(
+            service,
+            endpoint_url=variables["AWS_ENDPOINT_URL"],
+            region_name=variables["AWS_REGION"],
+            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+            config=Config(read_timeout=70, retries={"mode": "standard", "total_max_attempts": 1}, **config),
+        )
+
+    @cached_property
+    def sm(self) -> Any:
+        return self.client("sagemaker")
+
+    @cached_property
+    def runtime(self) -> Any:
+        return self.client("sagemaker-runtime")
+
+    @cached_property
+    def s3(self) -> Any:
+        return self.client("s3")
+
+    def python(self, program: str, folder: Path) -> Any:
+        """Run a user's program in a folder, and return the JSON that it prints in its last line."""
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **self.variables}
+        words = [sys.executable, "-c", program]
+        done = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.report()}"
+        return json.loads(done.stdout.splitlines()[-1])
+
+    # --- endpoints
+
+    def configure(self, name: str, containers: list[dict[str, Any]], count: int = 1, mode: str = "") -> None:
+        """Create a model and an endpoint configuration of one variant."""
+        execution = {"InferenceExecutionConfig": {"Mode": mode}} if mode else {}
+        self.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **execution)
+        variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": count}
+        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+
+    def deploy(self, name: str, containers: list[dict[str, Any]], count: int = 1, mode: str = "") -> None:
+        self.configure(name, containers, count, mode)
+        self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+    def status(self, name: str) -> tuple[str, str]:
+        """Return (EndpointStatus, FailureReason)."""
+        described = self.sm.describe_endpoint(EndpointName=name)
+        return described["EndpointStatus"], described.get("FailureReason", "")
+
+    def wait_in_service(self, name: str, seconds: float = PATIENCE) -> None:
+        def is_settled() -> tuple[str, str] | None:
+            status = self.status(name)
+            return status if status[0] in ("InService", "Failed") else None
+
+        deadline = time.monotonic() + seconds
+        while not (settled := is_settled()):
+            assert time.monotonic() < deadline, f"{name} is {self.status(name)}\n{self.report()}"
+            time.sleep(0.2)
+        assert settled[0] == "InService", f"{settled}\n{self.report()}"
+
+    def delete(self, name: str) -> None:
+        """Delete an endpoint, with what `deploy` made for it, and wait until no pod of it is left."""
+        self.sm.delete_endpoint(EndpointName=name)
+        for delete in (self.sm.delete_endpoint_config, self.sm.delete_model):
+            with contextlib.suppress(ClientError):
+                delete(**{"EndpointConfigName" if "config" in delete.__name__ else "ModelName": name})
+
+    def no_pods_left(self) -> None:
+        eventually(lambda: not self.pods(), "no pod of an instance is left")
+
+    def report(self) -> str:
+        """Return what is known of all pods, for a failure."""
+        parts = []
+        for namespace in (self.namespace, self.instances):
+            with contextlib.suppress(AssertionError):
+                for pod in self.pods(namespace):
+                    name = pod["metadata"]["name"]
+                    parts.append(f"--- {name}: {json.dumps(pod.get('status'))[:3000]}")
+                    for each in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]:
+                        with contextlib.suppress(AssertionError):
+                            log = self.kubectl(
+                                "logs", "--namespace", namespace, name, "--container", each["name"], "--tail=40"
+                            )
+                            parts.append(f"--- log of {each['name']}:\n{log[-6000:]}")
+        return "\n".join(parts)
+
+
+class Load:
+    """Callers that invoke without a pause, each in a thread of its own. `calls`: how many had each outcome."""
+
+    def __init__(self, hostler: Cell, requests: Callable[[int], tuple[dict[str, Any], bytes]], callers: int) -> None:
+        self.outcomes: Counter[str] = Counter()  # "right", or what came instead
+        self._hostler, self._requests = hostler, requests
+        self._ends = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
+
+    @property
+    def right(self) -> int:
+        return self.outcomes["right"]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int) -> None:
+        """Wait for so many more right answers."""
+        since = self.right
+        eventually(lambda: self.right >= since + count, f"{count} more calls are answered: {self.outcomes}")
+
+    def _call(self, number: int) -> None:
+        runtime = self._hostler.client("sagemaker-runtime")
+        while not self._ends.is_set():
+            request, expected = self._requests(number)
+            try:
+                answer = runtime.invoke_endpoint(**request)["Body"].read()
+                self.outcomes["right" if answer == expected else f"wrong: {answer[:80]!r}"] += 1
+            except (BotoCoreError, ClientError) as error:
+                self.outcomes[f"lost: {error}"[:300]] += 1
+
+
+@contextlib.contextmanager
+def cell(folder: Path, **values: Any) -> Iterator[Cell]:
+    """Install hostler in a cluster, with these values beside the suite's own; remove it afterwards."""
+    with contextlib.ExitStack() as stack:
+        names = images() if not is_real() else _names()
+        cluster = None
+        if not is_real():
+            cluster = stack.enter_context(
+                clusters.running(nodes=clusters.ZONES, capacity={"cpu": "16", "memory": "64Gi"})
+            )
+        kubeconfig = cluster.kubeconfig_file() if cluster else Path(os.environ["KUBECONFIG"])
+        hostler = Cell(kubeconfig, folder, cluster, names)
+        stack.callback(hostler.close)
+        hostler.install(**values)
+        yield hostler
+
+
+def _names() -> dict[str, str]:
+    """Return the images' names, of a real cluster that has them already."""
+    return images() if not docker_rig.missing() else json.loads(os.environ["HOSTLER_TEST_IMAGES"])
+
+
+if __name__ == "__main__":
+    for each in images().values():
+        print(each, flush=True)
