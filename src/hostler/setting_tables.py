@@ -48,6 +48,7 @@ class Kubernetes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service_account: _Name = "hostler-instance"  # of these pods
     owner: _Name = "hostler-instances"  # the ConfigMap beside them that owns them: they go with it
     link_ca: _Name = "hostler-link-ca"  # the ConfigMap beside them with ca.crt, by which agents know control
+    link_token_secret: _NameOrNone = ""  # the Secret beside them with the token of all agents; empty: each has its own
     control_namespace: _Name = "hostler"  # of control and the gateways
     gateway_service_account: _Name = "hostler-gateway"
     gateway_selector: _Line = "app.kubernetes.io/name=hostler,app.kubernetes.io/component=gateway"  # of gateways' pods

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.require("helm")
 VERSIONS = ["1.30", "1.33", "1.36", "1.37"]
 EVERYTHING = {
     "imagePullSecrets": ["pull"],
-    "links": {"existingSecret": "link", "authority": "-----BEGIN CERTIFICATE-----\n"},
+    "links": {"existingSecret": "link", "authority": "-----BEGIN CERTIFICATE-----\n", "tokenReview": False},
     "control": {
         "storage": {"className": "fast"}, "nodeSelector": {"pool": "a"}, "priorityClassName": "high",
         "tolerations": [{"key": "a", "operator": "Exists"}], "podAnnotations": {"a": "b"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -179,6 +180,17 @@ CASES: dict[str, Case] = {
         False,
         True,
         {"links": {"existingSecret": "ours"}},
+    ),
+    "links.tokenReview": Case(
+        False,
+        lambda o: [
+            names(o, "ClusterRole"),
+            "link_tokens" in config(o),
+            config(o)["kubernetes"].get("link_token_secret"),
+            [list(source) for source in volume(gateway(o), "link")["projected"]["sources"]],
+        ],
+        [["hostler-hostler-control"], False, None, [["serviceAccountToken"], ["secret"]]],
+        [[], True, "hostler-link-token", [["secret"], ["secret"]]],
     ),
     "control.storage.size": Case("1Ti", lambda o: volume_claim(o)["resources"]["requests"]["storage"], "10Gi", "1Ti"),
     "control.storage.className": Case("fast", lambda o: volume_claim(o).get("storageClassName"), None, "fast"),
@@ -404,3 +416,19 @@ def test_a_wrong_value_is_refused_in_words(values: Values, complaint: str) -> No
     rendered = template(values)
     assert rendered.returncode
     assert complaint in rendered.stderr
+
+
+def test_without_reviews_control_knows_the_tokens_that_gateways_and_agents_have() -> None:
+    objects = render({"links": {"tokenReview": False, "existingSecret": "ours"}})
+    data = {
+        name: base64.b64decode(value).decode()
+        for name, value in objects.one("Secret", "hostler-link-tokens")["data"].items()
+    }
+    assert tomllib.loads(data["tokens.toml"]) == {"gateway": data["gateway"], "agent": data["agent"]}
+    agents = objects.one("Secret", "hostler-link-token")
+    assert (agents["metadata"]["namespace"], base64.b64decode(agents["data"]["token"]).decode()) == (
+        ELSEWHERE,
+        data["agent"],
+    )
+    assert volume(control(objects), "tokens")["secret"]["secretName"] == "hostler-link-tokens"
+    assert data["gateway"] != data["agent"]

@@ -28,6 +28,7 @@ class Names:
     image: str
     pull_secrets: tuple[str, ...] = ()
     runs_as_root: bool = True  # users' images may
+    reviews_tokens: bool = True  # else links prove who they are by tokens of a file
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def look(settings: Settings, namespace: str, probe: bool, api: Api | None = None
             in_pod=api.in_pod,
             installed=installed,
             lacks=_lacks(api, names, installed),
-            token_review=_token_review(api) if api.in_pod else "",
+            token_review=_token_review(api) if api.in_pod and names.reviews_tokens else "",
             namespaces={
                 name: answer.body if answer.ok else None
                 for name, answer in namespaces.items()
@@ -97,10 +98,11 @@ def _names(api: Api, settings: Settings, namespace: str) -> tuple[Names, bool]:
     answer = api.get(f"/api/v1/namespaces/{namespace}/configmaps", labelSelector=_OURS)
     for each in answer.items or []:
         try:
-            table = tomllib.loads(each["data"]["hostler.toml"])["kubernetes"]
+            settings_there = tomllib.loads(each["data"]["hostler.toml"])
+            table = settings_there["kubernetes"]
             return Names(
                 namespace, table["namespace"], each["metadata"]["name"], table["agent_image"],
-                tuple(table["image_pull_secrets"]), not table["run_as_non_root"],
+                tuple(table["image_pull_secrets"]), not table["run_as_non_root"], "link_tokens" not in settings_there,
             ), True  # fmt: skip
         except (KeyError, TypeError, tomllib.TOMLDecodeError):
             continue
@@ -108,8 +110,9 @@ def _names(api: Api, settings: Settings, namespace: str) -> tuple[Names, bool]:
     instances = own.namespace if settings.engine == "kubernetes" else f"{namespace}-instances"
     release = own.service_account.removesuffix("-instance")
     names = Names(
-        namespace, instances, release, own.agent_image, own.image_pull_secrets, runs_as_root=not own.run_as_non_root
-    )
+        namespace, instances, release, own.agent_image, own.image_pull_secrets, not own.run_as_non_root,
+        not settings.link_tokens,
+    )  # fmt: skip
     return names, api.in_pod
 
 
@@ -120,6 +123,8 @@ def _lacks(api: Api, names: Names, installed: bool) -> tuple[Right, ...] | None:
     if installed and not api.in_pod:
         spec["user"] = f"system:serviceaccount:{names.control}:{names.release}-control"
         kind, wanted = "SubjectAccessReview", OF_CONTROL
+    if not names.reviews_tokens:
+        wanted = tuple(right for right in wanted if right.resource != "tokenreviews")
     lacks = []
     for right in wanted:
         answer = api.post(f"{_REVIEWS}/{kind.lower()}s", _review(kind, spec, right, names))

@@ -74,7 +74,7 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
     if cluster.token_review:
         yield Finding(
             "error", "tokens", f"control cannot ask whose a token is: {cluster.token_review}",
-            "Let control create tokenreviews, or set link_tokens",
+            "Let control create tokenreviews, or set links.tokenReview=false",
         )  # fmt: skip
 
 
@@ -137,6 +137,11 @@ def _trouble(pod: Object) -> str:
 def _policies(cluster: Cluster) -> Iterator[Finding]:
     if cluster.probe == "enforced":
         yield Finding("ok", "network", "an isolated pod reaches nobody but control")
+    elif cluster.probe == "open" and cluster.policies == []:
+        yield Finding(
+            "error", "network", "an isolated pod reaches what it should not: there is no NetworkPolicy",
+            "Set networkPolicy.enabled=true",
+        )  # fmt: skip
     elif cluster.probe == "open":
         yield Finding(
             "error", "network", "an isolated pod reaches what it should not: NetworkPolicies are not enforced here",

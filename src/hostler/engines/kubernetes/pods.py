@@ -39,6 +39,7 @@ from lightkube.models.core_v1 import (
     ResourceRequirements,
     SeccompProfile,
     SecretEnvSource,
+    SecretProjection,
     SecurityContext,
     ServiceAccountTokenProjection,
     SleepAction,
@@ -58,6 +59,7 @@ from hostler.engines.environments import environment, names_script
 from hostler.engines.images import Server
 from hostler.engines.kubernetes.sizes import PodSize
 from hostler.errors import NotStarted
+from hostler.setting_tables import Kubernetes
 from hostler.settings import Settings
 
 HOUSE, SPREAD, ISOLATED = "hostler.dev/house", "hostler.dev/spread", "hostler.dev/isolated"  # labels
@@ -359,10 +361,8 @@ def _volumes(launch: InstanceLaunch, cell: Cell) -> list[Volume]:
     # Copies for users' containers lie beside the cache. A pod that has more on its disk is evicted.
     room = 2 * cell.settings.disk_budget + _GIB
     own = [position for position, each in enumerate(launch.containers) if _server(each).framework]
-    token = ServiceAccountTokenProjection(path="token", audience=AUDIENCE, expirationSeconds=3600)
-    authority = ConfigMapProjection(
-        name=cell.settings.kubernetes.link_ca, items=[KeyToPath(key="ca.crt", path="ca.crt")]
-    )
+    table = cell.settings.kubernetes
+    authority = ConfigMapProjection(name=table.link_ca, items=[KeyToPath(key="ca.crt", path="ca.crt")])
     return [
         Volume(name="room", emptyDir=EmptyDirVolumeSource(sizeLimit=str(room))),
         *(
@@ -371,8 +371,15 @@ def _volumes(launch: InstanceLaunch, cell: Cell) -> list[Volume]:
         ),
         Volume(
             name="token",
-            projected=ProjectedVolumeSource(
-                sources=[VolumeProjection(serviceAccountToken=token), VolumeProjection(configMap=authority)]
-            ),
+            projected=ProjectedVolumeSource(sources=[_token(table), VolumeProjection(configMap=authority)]),
         ),
     ]
+
+
+def _token(table: Kubernetes) -> VolumeProjection:
+    """Return where the agent's token comes from: a Secret, or by default Kubernetes, which makes one for the pod."""
+    if table.link_token_secret:
+        items = [KeyToPath(key="token", path="token")]
+        return VolumeProjection(secret=SecretProjection(name=table.link_token_secret, items=items))
+    token = ServiceAccountTokenProjection(path="token", audience=AUDIENCE, expirationSeconds=3600)
+    return VolumeProjection(serviceAccountToken=token)

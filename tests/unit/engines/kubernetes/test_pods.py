@@ -142,6 +142,15 @@ def test_the_token_and_the_keys_of_s3_are_the_agents_alone() -> None:
     assert made()["metadata"]["annotations"]["eks.amazonaws.com/skip-containers"] == "c0,c1"
 
 
+def test_the_token_is_one_that_kubernetes_makes_for_the_pod_or_that_of_a_secret() -> None:
+    for table, sources in (
+        (Kubernetes(), [["serviceAccountToken"], ["configMap"]]),
+        (Kubernetes(link_token_secret="tokens"), [["secret"], ["configMap"]]),
+    ):
+        [token] = [each for each in made(kubernetes=table)["spec"]["volumes"] if each["name"] == "token"]
+        assert [[*each] for each in token["projected"]["sources"]] == sources
+
+
 def test_an_image_is_started_with_the_one_argument_serve_and_its_entry_point_stays() -> None:
     _, theirs = made()["spec"]["containers"]
     assert (theirs["image"], theirs["args"]) == ("mirror/theirs:7", ["serve"])
