@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Control:
 
     def __init__(
         self, settings: Settings, connect: Callable[[Rooms], Engine], end_gateway: Any, *,
-        gateways: int = 1, metrics: Metrics | None = None, machine: int = MACHINE,
+        roster: Callable[[], Collection[str]] = lambda: ("g1",), metrics: Metrics | None = None, machine: int = MACHINE,
         warm_up_timeout: float = warmup.LONGEST,
     ) -> None:  # fmt: skip
         folder, loop = settings.data, asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Control:
             folder / "artifacts", source, settings.disk_budget, ArchiveLimits(10**9, 1000, 1000.0)
         )
         rooms = Rooms(settings, self.disk)
-        self.gateways = Gateways(expected=gateways)
+        self.gateways = Gateways(roster)
         self.store_thread = StoreThread(self.store)
         metric_store = MetricStore(folder / "metrics.db", 2**26, lambda: 1_700_000_000 + loop.time())
         self.metric_thread = StoreThread(metric_store, "metrics")
@@ -115,7 +115,7 @@ class Control:
         self.door.close()
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        await _end_tasks("/hostler/hosting/", "/hostler/artifacts/")
+        await _end_tasks("/hostler/hosting/", "/hostler/artifacts/", "/hostler/wire/door.py")
         await self.disk.close()
         self.metric_thread.close()
         self.store_thread.close()

@@ -404,7 +404,12 @@ class Control(fakes.Control):
 
     def __init__(self, plant: Plant) -> None:
         self.engine = Engine(plant.host)
-        super().__init__(plant.settings, self._connect, plant.end_gateway, gateways=plant.gateway_count)
+        super().__init__(
+            plant.settings,
+            self._connect,
+            plant.end_gateway,
+            roster=plant.names_of_gateways,
+        )
 
     def _connect(self, rooms: Rooms) -> Any:
         self.engine.connect(rooms)
@@ -542,6 +547,10 @@ class Plant:
     def kill(self, container: Container, exit: int) -> None:
         self.hurts(container)
         self.host.end(container.id, exit)
+
+    def names_of_gateways(self) -> list[str]:
+        """The names of the gateways that run."""
+        return [gateway.name for gateway in self.gateways.values()]
 
     async def end_gateway(self, pid: int) -> None:
         """The host kills a gateway, and starts another a little later."""

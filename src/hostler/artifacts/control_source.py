@@ -22,12 +22,12 @@ import msgspec
 from hostler.artifacts.source import CHUNK, PATIENCE, Listed, OpenedStream, Unchanged
 from hostler.errors import StorageUnavailable
 from hostler.wire.artifact_errors import ErrorData, as_error
+from hostler.wire.door import PASSKEY as PASSKEY
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import render
 
 PAGE = "/_hostler/artifacts/"
-PASSKEY = "x-hostler-passkey"
 _AHEAD = 4 * CHUNK  # bytes that wait for their reader, before no more are read
 
 _ERROR = msgspec.json.Decoder(ErrorData)

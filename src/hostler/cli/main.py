@@ -26,6 +26,7 @@ from hostler.cli.invoke import invoke
 from hostler.cli.logs import logs
 from hostler.cli.ls import ls
 from hostler.cli.options import Failure, WrongUsage, json_option, resolve
+from hostler.cli.roles import control, gateway
 from hostler.cli.up import up
 from hostler.errors import UserError
 from hostler.failures import extra
@@ -156,7 +157,7 @@ def _tried(image: str, archive: str, variables: Mapping[str, str], multi_model: 
     return asyncio.run(lint_image(trial))
 
 
-for command in (up, demo, env, ls, invoke, logs, lint, doctor, fault, gc, agent):
+for command in (up, demo, env, ls, invoke, logs, lint, doctor, fault, gc, control, gateway, agent):
     main.add_command(command)
 
 if __name__ == "__main__":

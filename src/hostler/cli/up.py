@@ -11,22 +11,22 @@ import click
 from hostler.cli.options import resolve
 from hostler.settings import Settings
 
-_HELP = {
+HELP = {
     setting.name: f"{setting.help[0].upper()}{setting.help[1:]}. Default: {setting.default}."
     for setting in Settings.described()
 }
 
 
 @click.command()
-@click.option("--host", help=_HELP["host"])
-@click.option("--port", metavar="NUMBER", help=_HELP["port"])
-@click.option("--data", metavar="FOLDER", help=_HELP["data"])
-@click.option("--gateways", metavar="NUMBER", help=_HELP["gateways"])
+@click.option("--host", help=HELP["host"])
+@click.option("--port", metavar="NUMBER", help=HELP["port"])
+@click.option("--data", metavar="FOLDER", help=HELP["data"])
+@click.option("--gateways", metavar="NUMBER", help=HELP["gateways"])
 @click.option(
     "--allow-remote-access-without-authentication",
     is_flag=True,
     default=None,
-    help=_HELP["allow_remote_access_without_authentication"],
+    help=HELP["allow_remote_access_without_authentication"],
 )
 @click.option("--temporary", is_flag=True, help="Keep nothing: the data are in a new folder, removed at the end.")
 @click.option(

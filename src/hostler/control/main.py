@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import faulthandler
 import importlib.util
 import json
 import logging
+import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from hostler.artifacts.archive import ArchiveLimits
 from hostler.artifacts.cache import ArtifactCache
 from hostler.artifacts.empty_source import EmptySource
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
-from hostler.control import leaving
+from hostler.control import leaving, listeners
 from hostler.control.app import create_app
 from hostler.control.collection.collector import Collector
 from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
 from hostler.control.metrics import render
+from hostler.control.station import Open, Station
 from hostler.engines.both import Both
 from hostler.engines.docker import inside
 from hostler.engines.docker.opening import open_docker
@@ -49,10 +49,12 @@ from hostler.processes import lifeline
 from hostler.s3.app import s3_app
 from hostler.s3.redirect import redirect_app
 from hostler.settings import Settings, restore
+from hostler.store import lives
+from hostler.store.lives import Life
 from hostler.store.metric_store import MetricStore
 from hostler.store.store import Store
 from hostler.store.thread import StoreThread
-from hostler.wire.door import Door, UnixDoor
+from hostler.wire.door import Door, Enter, Role, StaticTokenDoor
 
 
 def main() -> None:
@@ -66,36 +68,58 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = restore(json.loads((arguments.run / "settings.json").read_text()))
     try:
-        uvloop.run(control(arguments.run, settings))
+        uvloop.run(control(settings, partial(_under_host, arguments.run), leaving.grace(arguments.run) is not None))
     except UserError as error:
         print(f"hostler: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-async def control(run: Path, settings: Settings) -> None:
-    """Serve the API and reconcile until SIGTERM or SIGINT; containers keep running, unless hostler ends."""
+async def _under_host(run: Path, rooms: Rooms, life: Life, changed: Callable[[], None]) -> Station:
+    """Return the station of a control whose host is on this machine."""
+    settings = rooms.settings
+    host = HostClient(run)
+    in_container = bool(inside.own_container())
+    engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms), inside=in_container)
+    gateways = [f"g{number + 1}" for number in range(max(1, settings.gateways))]
+
+    async def leave() -> None:
+        await leaving.leave(run, engine)
+        await engine.close()
+        host.close()
+
+    doorman = StaticTokenDoor(Path(settings.link_tokens)) if settings.link_tokens else None
+    return Station(engine, gateways.copy, host.end_gateway, leave, run, doorman, needs_gateway=True)
+
+
+async def control(settings: Settings, open_station: Open, last: bool = False) -> None:
+    """Serve the API and reconcile until SIGTERM or SIGINT; containers keep running, unless hostler ends.
+
+    `last`: hostler ends already, so this control only ends what runs. Raises UserError.
+    """
+    listeners.check(settings)
     stop = asyncio.Event()
-    if leaving.grace(run) is not None:  # this is the last control, which only ends what runs
+    if last:
         stop.set()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
     store = Store(settings.data / "hostler.db")
+    life = lives.begin(store, time.time(), secrets.token_urlsafe(32))
     store_thread = StoreThread(store)
     metric_store = MetricStore(settings.data / "metrics.db", settings.metrics_budget, time.time, least=TARGETS)
     metric_thread = StoreThread(metric_store, "metrics")
     source = _source(settings)
     limits = ArchiveLimits(settings.archive_max_bytes, settings.archive_max_files, settings.archive_max_ratio)
     cache = ArtifactCache(settings.data / "artifacts", source, settings.disk_budget, limits)
-    host = HostClient(run)
     rooms = Rooms(settings, cache)
-    in_container = bool(inside.own_container())
-    engine = Both(ProcessEngine(host, rooms), rooms, partial(open_docker, rooms), inside=in_container)
-    metrics = Metrics()
-    gateways = Gateways(expected=settings.gateways)
-    faults = Faults(gateways)
     wakeup = asyncio.Event()
+    station = await open_station(rooms, life, wakeup.set)
+    engine = station.engine
+    metrics = Metrics()
+    remote_api, api = listeners.bind_api(settings)
+    gateways = Gateways(station.roster, life.term, api, life.passkey)
+    faults = Faults(gateways)
     runtimes = RuntimeRegistry(settings, gateways, metrics, faults, engine.pooled, changed=wakeup.set)
     reconciler = Reconciler(
         store=store,
@@ -104,7 +128,7 @@ async def control(run: Path, settings: Settings) -> None:
         gateways=gateways,
         runtimes=runtimes,
         faults=faults,
-        end_gateway=host.end_gateway,
+        end_gateway=station.end_gateway,
         wakeup=wakeup,
     )
     usage = Usage(reconciler.instances, runtimes, settings.data)
@@ -122,28 +146,21 @@ async def control(run: Path, settings: Settings) -> None:
         metrics=lambda: render(metrics, reconciler),
         s3=redirect_app(settings.s3_url) if settings.s3_endpoint else s3_app(settings.data / "s3"),
         faults=faults,
-        ready=lambda: reconciler.ready and bool(gateways.linked),
+        ready=lambda: reconciler.ready and (bool(gateways.linked) or not station.needs_gateway),
         clock=time.time,
         refused_labels=partial(_refused_labels, settings),
+        admits_agent=station.agents.admits if station.agents else lambda _: False,
     )
     decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes, reconciler.passed)
     reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
-    door = Door({"gateway": gateways.entrance(reports.receive, reports.unlinked)})
-    await door.serve(f"unix:{run / 'link.sock'}", UnixDoor())
-    server = _Server(
-        stop,
-        uvicorn.Config(
-            create_app(context),
-            uds=_free(run / "control.sock"),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http="httptools",
-            timeout_keep_alive=75,
-            server_header=False,
-        ),
+    roles: dict[Role, Enter] = {"gateway": gateways.entrance(reports.receive, reports.unlinked)}
+    if station.agents is not None:
+        roles["agent"] = station.agents.accept
+    door = Door(roles)
+    await listeners.open_door(settings, station, door)
+    serving = asyncio.create_task(
+        listeners.serve_api(stop, create_app(context), settings, station.run, remote_api, life.passkey)
     )
-    serving = asyncio.create_task(server._serve())
     reconciling = asyncio.create_task(reconciler.run())
     collecting = asyncio.create_task(collector.run())
     watching = asyncio.create_task(rooms.logs.watch())
@@ -156,29 +173,10 @@ async def control(run: Path, settings: Settings) -> None:
     door.close()
     await asyncio.gather(serving, reconciling, collecting, watching, return_exceptions=True)
     await collector.close()
-    await leaving.leave(run, engine)
-    await engine.close()
+    await station.leave()
     await cache.close()
-    host.close()
     metric_thread.close()
     store_thread.close()
-
-
-class _Server(uvicorn.Server):
-    """A server that runs until `stop` is set. Uvicorn's own loop polls for that ten times a second.
-
-    `main_loop`, and `_serve` above, are internals of uvicorn: read them again before its version is changed.
-    """
-
-    def __init__(self, stop: asyncio.Event, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._stop = stop
-
-    async def main_loop(self) -> None:
-        while not self._stop.is_set():
-            await self.on_tick(0)  # it sets the Date of responses
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), 1.0)
 
 
 async def _refused_labels(settings: Settings, containers: Sequence[tuple[str, bool]]) -> str:
@@ -194,12 +192,6 @@ def _source(settings: Settings) -> Source:
         return EmptySource()
     s3 = ObstoreSource(settings.s3_endpoint) if settings.s3_endpoint else EmbeddedSource(settings.data / "s3")
     return FileSource(settings.file_root, s3)
-
-
-def _free(path: Path) -> str:
-    """Remove the socket of an earlier control; return the path as text."""
-    path.unlink(missing_ok=True)
-    return str(path)
 
 
 if __name__ == "__main__":

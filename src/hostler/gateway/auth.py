@@ -20,10 +20,12 @@ from hostler.aws.sigv4 import AuthFailure, NotAuthenticated, ParsedSignature, Ve
 from hostler.contract import MAX_BODY
 from hostler.errors import ApiError
 from hostler.gateway import errors
+from hostler.gateway.dispatch import OWN_PAGE
 from hostler.gateway.invoke.invoker import Invoker
 from hostler.wire.http_request import Request
 
-_OPEN = frozenset(["/_hostler/health", "/_hostler/ready", "/_localstack/health"])  # they reveal only that it is there
+# They reveal no more than that it is there.
+_OPEN = frozenset(["/_hostler/health", "/_hostler/ready", OWN_PAGE, "/_localstack/health"])
 _PAYLOAD = "x-amz-content-sha256"
 
 # By AuthFailure: the exception and its HTTP status, 400 of them as `aws/errors` has them. Of the statuses, 400 of

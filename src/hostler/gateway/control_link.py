@@ -19,8 +19,9 @@ from hostler.gateway import errors
 from hostler.gateway.faults import FaultScopes, Suspect
 from hostler.gateway.pending import PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
+from hostler.gateway.snapshot_file import CHANGES, SnapshotFile
 from hostler.wire import gateway_messages
-from hostler.wire.door import VERSION, Knock, Way
+from hostler.wire.door import VERSION, Knock, Terms, Way
 from hostler.wire.frames import Frames
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dro
 
 
 class ControlLink:
-    """The link to control. `counts` returns the message with the counters."""
+    """The link to control. `counts` returns the message with the counters. `process`: a number that no other process of
+    this name has; its pid where that is so. `on_snapshot` is called with each snapshot that is taken.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,9 @@ class ControlLink:
         pending: PendingRequests,
         counts: Callable[[], gateway_messages.Counts],
         faults: FaultScopes,
+        file: SnapshotFile,
+        process: int = 0,
+        on_snapshot: Callable[[gateway_messages.Snapshot], None] = lambda _: None,
     ) -> None:
         self._way = way
         self._name = name
@@ -49,6 +55,10 @@ class ControlLink:
         self._pending = pending
         self._counts = counts
         self.faults = faults
+        self._file = file
+        self._process = process or os.getpid()
+        self._on_snapshot = on_snapshot
+        self._terms = Terms()
         self._loop = asyncio.get_running_loop()
         self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
         self._hits_timer: asyncio.TimerHandle | None = None
@@ -131,18 +141,27 @@ class ControlLink:
 
     async def run(self) -> None:
         """Keep the link connected until cancelled."""
-        knock = Knock("gateway", self._name, version=VERSION, pid=os.getpid(), knows_faults=True)
+        knock = Knock("gateway", self._name, version=VERSION, pid=self._process, knows_faults=True)
+        failure = ""
         while True:
             try:
                 reader, writer = await self._way.knock(knock)
-            except OSError:
+            except OSError as error:
+                text = str(error) or "no answer in time"
+                if self._way.is_remote and text != failure:  # once, however often it fails alike
+                    log.warning("control cannot be reached at %s: %s", self._way.address, text)
+                failure = text
+                self._file.renew()
                 await asyncio.sleep(self._way.pause())
                 continue
+            failure = ""
             frames: Frames[gateway_messages.Down] = Frames(reader, writer, gateway_messages.Down)
             self._frames = frames
             ticking = asyncio.create_task(self._tick(writer))
             try:
                 while (message := await frames.receive()) is not None:
+                    if isinstance(message, gateway_messages.Snapshot) and not self._terms.admit(message.term):
+                        break
                     self._apply(message)
             finally:
                 self._frames = None
@@ -154,16 +173,25 @@ class ControlLink:
             log.warning("the link to control ended; resident targets are still served")
             await asyncio.sleep(self._way.pause())
 
+    def recall(self, message: gateway_messages.Snapshot) -> None:
+        """Begin with the routes and residents that an earlier process knew. Control's own take their place."""
+        self._terms.admit(message.term)
+        self._routes.snapshot(message)
+        self._on_snapshot(message)
+
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
         """Send the counters once a second; they are also this gateway's sign of life."""
         while True:
             self._send(self._counts())
             self._routes.tidy()
+            self._file.renew()
             if writer.transport.get_write_buffer_size() > _BACKLOG:
                 writer.transport.abort()
             await asyncio.sleep(_COUNTS_EVERY)
 
     def _apply(self, message: gateway_messages.Down) -> None:
+        if isinstance(message, CHANGES):
+            self._file.apply(message)
         match message:
             case gateway_messages.SetResident():
                 self._set_resident(message)
@@ -219,6 +247,7 @@ class ControlLink:
     def _replace_all(self, message: gateway_messages.Snapshot) -> None:
         """Take the routes and residents of a new control. It asks anew for instances that drain."""
         self._routes.snapshot(message)
+        self._on_snapshot(message)
         self.faults.set(message.faults)
         self._epoch = message.epoch
         self._draining.clear()

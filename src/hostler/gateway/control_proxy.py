@@ -1,6 +1,6 @@
 """Passes every request that is no invocation on to control, as it came: streamed both ways, any method, any size.
 
-Control may be restarting, so a request of which nothing was sent waits up to 5 s for control's socket.
+Control may be restarting, so a request of which nothing was sent waits a while for control.
 """
 
 from __future__ import annotations
@@ -13,29 +13,42 @@ from dataclasses import dataclass
 from hostler.aws import errors as aws_errors
 from hostler.errors import ApiError
 from hostler.gateway import errors
+from hostler.wire.door import PASSKEY
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import end_to_end, render
 from hostler.wire.http_request import Request
 
-_CONNECT = 5.0  # seconds
-
 
 @dataclass
 class Passthrough:
-    """Passes requests on to the socket of control. Its connections are its own, because control closes idle ones."""
+    """Passes requests on to control's API. Its connections are its own, because control closes idle ones. `patience`:
+    seconds that a request waits for control.
+    """
 
     pool: ConnectionPool
     address: str
+    patience: float = 5.0
+    passkey: str = ""  # what a control on another machine admits requests by
 
     def __post_init__(self) -> None:
         self.time = asyncio.get_running_loop().time
         self.in_flight = 0
 
+    def open(self, address: str, passkey: str) -> None:
+        """Pass requests on to this address from now on. Without a passkey, none is known yet."""
+        self.address, self.passkey = address, passkey or self.passkey
+
     def send(self, request: Request) -> None:
         """Pass on one request, and its answer back."""
+        if not self.address:
+            _refuse(request)
+            return
         headers, body = request.headers, request.body if request.complete else b""
         lines = end_to_end(headers.items(), headers.get("connection", ""))
+        if self.passkey:
+            lines = [line for line in lines if line[0] != PASSKEY]
+            lines.append((PASSKEY, self.passkey))
         chunked = not request.complete and request.content_length is None
         if request.complete and "transfer-encoding" in headers:
             lines.append(("content-length", str(len(body))))
@@ -51,7 +64,7 @@ class Passthrough:
             render(f"{request.method} {target} HTTP/1.1", lines),
             body,
             deadline=math.inf,  # an upload may be slow; a caller that loses patience hangs up
-            connect_until=self.time() + _CONNECT,
+            connect_until=self.time() + self.patience,
             streamed=not request.complete,
             chunked=chunked,
             buffer=0,
@@ -108,9 +121,13 @@ class _Passage:
         if self._begun:
             self.request.abort()
         else:
-            away = ApiError("ServiceUnavailable", "The control plane is not there; try again shortly.", 503)
-            errors.send(self.request, aws_errors.render(errors.api(self.request), away, str(uuid.uuid4())))
+            _refuse(self.request)
 
     def _close(self) -> None:
         self._passthrough.in_flight -= 1
         self.exchange = None
+
+
+def _refuse(request: Request) -> None:
+    away = ApiError("ServiceUnavailable", "The control plane is not there; try again shortly.", 503)
+    errors.send(request, aws_errors.render(errors.api(request), away, str(uuid.uuid4())))

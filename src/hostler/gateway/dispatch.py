@@ -7,7 +7,7 @@ this machine has (or a configured one), and the Origin, if there is one, a page 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
@@ -23,6 +23,7 @@ from hostler.gateway.invoke.invoker import Invoker
 from hostler.gateway.invoke.streaming import Streaming
 from hostler.wire.http_request import Request
 
+OWN_PAGE = "/_hostler/gateway"
 _REMEMBERED = 1024
 Kinds = Mapping[str, type[Invocation]]  # operation of the runtime API -> the class of its invocations
 PLAIN: Kinds = {"invocations": Invocation, "invocations-response-stream": Streaming}
@@ -107,6 +108,7 @@ class Dispatcher:
     admission: Admission
     invoker: Invoker
     passthrough: Passthrough
+    own_page: Callable[[Request], None]  # answers OWN_PAGE, of this gateway itself
     kinds: Kinds = field(default_factory=lambda: PLAIN)  # others while there are faults on purpose
 
     def handle(self, request: Request) -> None:
@@ -125,5 +127,7 @@ class Dispatcher:
         elif operation:
             error = errors.not_hosted("InvokeEndpointAsync")
             self.invoker.refuse(request, name, error, self.invoker.context.request_id())
+        elif path == OWN_PAGE:
+            self.own_page(request)
         else:
             self.passthrough.send(request)

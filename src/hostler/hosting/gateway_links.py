@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hostler.hosting import clock
@@ -17,7 +18,10 @@ from hostler.wire import gateway_messages
 from hostler.wire.door import Enter, Knock, Peer
 from hostler.wire.frames import Frames
 
-SILENCE = 5.0  # seconds without a message after which the host ends a linked gateway
+log = logging.getLogger("hostler.gateways")
+
+SILENCE = 5.0  # seconds without a message after which a gateway's link is closed, and the host ends the gateway
+_BACKLOG = 16 * 2**20  # bytes, beside a snapshot, that a gateway has not read; past it its link begins anew
 
 
 Receive = Callable[[str, gateway_messages.Up], None]  # a gateway's message, by the gateway's name
@@ -34,6 +38,7 @@ class Gateway:
     knows_faults: bool = False
     version: int = 0  # acknowledged in this control's epoch
     last_message: float = 0.0  # by clock.now
+    room: int = _BACKLOG  # bytes that may wait for it to read them
     counts: gateway_messages.Counts | None = None
 
 
@@ -53,11 +58,14 @@ ResidentKey = tuple[str, str, str, str]  # endpoint key, variant, target, instan
 class Gateways:
     """Publishes to every gateway, and collects their answers.
 
-    Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control published. `expected`:
-    the number of gateways once all are linked.
+    Until `open()` a gateway that links gets nothing, so that it keeps what an earlier control published. `roster`:
+    the names of the gateways that there are, linked or not. `term`, `api` and `passkey`: see Snapshot.
     """
 
-    expected: int = 1
+    roster: Callable[[], Collection[str]] = lambda: ()
+    term: int = 0
+    api: str = ""
+    passkey: str = ""
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     version: int = 1
     linked: set[Gateway] = field(default_factory=set)
@@ -120,10 +128,15 @@ class Gateways:
         for it, and asks it as soon as it has the snapshot.
         """
         answered = self._draining[instance] = set()
+
+        def is_complete() -> bool:
+            names = {gateway.name for gateway in self.linked}
+            return bool(names) and names.issuperset(self.roster()) and self.linked <= answered
+
         self._send(gateway_messages.Drain(instance))
         try:
             async with asyncio.timeout(timeout), self._answers:
-                await self._answers.wait_for(lambda: len(self.linked) >= self.expected and self.linked <= answered)
+                await self._answers.wait_for(is_complete)
         except TimeoutError:
             pass
         finally:
@@ -188,9 +201,12 @@ class Gateways:
         """The last counts of every gateway that was ever linked with this control."""
         return [*self._last_counts.values(), *(g.counts for g in self.linked if g.counts)]
 
-    def silent(self, now: float) -> list[int]:
-        """Pids of linked gateways that have sent nothing for too long."""
-        return [g.pid for g in self.linked if now - g.last_message > SILENCE]
+    def close_silent(self, now: float) -> list[Gateway]:
+        """Close the links of gateways that have sent nothing for too long; return these gateways."""
+        silent = [gateway for gateway in self.linked if now - gateway.last_message > SILENCE]
+        for gateway in silent:
+            gateway.frames.abort()
+        return silent
 
     # --- the link -------------------------------------------------------------------------------------------------
 
@@ -208,10 +224,17 @@ class Gateways:
     async def _receive_all(self, gateway: Gateway, receive: Receive, unlinked: Unlinked) -> None:
         """Send it a snapshot, and receive its messages until it is gone."""
         frames = gateway.frames
+        for other in self.linked:
+            if other.name == gateway.name:  # it has ended, or has lost that link: it knows first
+                other.frames.abort()
         self.linked.add(gateway)
         residents = tuple(resident for resident in self.residents.values() if self._is_routed(resident))
         routes = tuple(self.routes.values())
-        frames.send(gateway_messages.Snapshot(self.epoch, self.version, routes, residents, self.faults))
+        gateway.room = _BACKLOG + frames.send(
+            gateway_messages.Snapshot(
+                self.epoch, self.version, routes, residents, self.faults, self.term, self.api, self.passkey
+            )
+        )
         for instance in self._draining:
             frames.send(gateway_messages.Drain(instance))
         try:
@@ -264,6 +287,9 @@ class Gateways:
 
     def _send(self, message: gateway_messages.Down) -> None:
         for gateway in self.linked:
+            if gateway.frames.unsent > gateway.room:
+                log.warning("gateway %s reads too slowly: its link begins anew", gateway.name)
+                gateway.frames.abort()  # and what is sent to it from now on is swallowed
             gateway.frames.send(message)
 
 

@@ -290,6 +290,6 @@ class Reconciler:
         self.wake()
 
     def _end_silent_gateways(self) -> None:
-        for pid in self.gateways.silent(clock.now()):
-            log.warning("gateway %d has sent nothing for too long", pid)
-            self._work.spawn(self.end_gateway(pid))
+        for gateway in self.gateways.close_silent(clock.now()):
+            log.warning("gateway %s (%d) has sent nothing for too long", gateway.name, gateway.pid)
+            self._work.spawn(self.end_gateway(gateway.pid))

@@ -96,6 +96,16 @@ changes = Table(
     sqlite_autoincrement=True,
 )
 
+# What a control must know of those before it. `term`: its number among them, which only grows. `passkey`: what
+# gateways open its API with.
+lives = Table(
+    "lives",
+    _metadata,
+    Column("id", Integer, primary_key=True),  # 1: there is one row
+    Column("term", Integer, nullable=False),
+    Column("passkey", String, nullable=False),
+)
+
 # EndpointRecord.status in SQL, so that the database filters, sorts and limits lists
 STATUS = case(
     (endpoints.c.deleting, "Deleting"),

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import structs
 
+from hostler.errors import UserError
 from hostler.wire import transport
 from hostler.wire.frames import Frames
 from hostler.wire.transport import Certificates
@@ -25,6 +26,7 @@ from hostler.wire.transport import Certificates
 log = logging.getLogger(__name__)
 
 VERSION = 1  # of the links' messages
+PASSKEY = "x-hostler-passkey"  # the header by which control admits requests over a network; it sends it over links
 KNOCK_BYTES = 32 * 2**10
 _KNOCK_TIME = 5.0  # seconds for the first message
 _ADMIT_TIME = 10.0  # seconds for the doorman
@@ -67,9 +69,29 @@ class Way:
         Frames[Knock](reader, writer, Knock).send(knock)
         return reader, writer
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it leads over a network."""
+        return not self.address.startswith("unix:")
+
     def pause(self) -> float:
         """Return the seconds until the next attempt. On a network they differ, so that not all come at once."""
-        return _RETRY if self.address.startswith("unix:") else uniform(_RETRY, _RETRY_NETWORK)
+        return uniform(_RETRY, _RETRY_NETWORK) if self.is_remote else _RETRY
+
+
+class Terms:
+    """The highest term of the controls that have spoken here: another has replaced each one with a lower term."""
+
+    def __init__(self) -> None:
+        self.highest = 0
+
+    def admit(self, term: int) -> bool:
+        """Whether a control of this term may speak. One without a term, 0, is of an older version, and may."""
+        if 0 < term < self.highest:
+            log.warning("a control of term %d is refused: one of term %d has replaced it", term, self.highest)
+            return False
+        self.highest = max(self.highest, term)
+        return True
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -142,7 +164,10 @@ class Door:
             finally:
                 writer.close()
 
-        server = await transport.listen(address, accept, certificates)
+        try:
+            server = await transport.listen(address, accept, certificates)
+        except OSError as error:
+            raise UserError(f"the links: {error}") from None
         self._servers.append(server)
         return transport.listening(server, address)
 

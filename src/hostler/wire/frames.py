@@ -44,6 +44,8 @@ class Frames(Generic[Incoming]):
         """Queue one message; return its bytes. Never blocks; a closed link swallows it, and `receive` reports the
         close.
         """
+        if self._writer.is_closing():
+            return 0
         payload = self._encoder.encode(message)
         self._writer.write(len(payload).to_bytes(4, "big") + payload)
         return len(payload)

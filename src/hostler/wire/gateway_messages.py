@@ -122,7 +122,8 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     """All routes and residents, at (epoch, version). The gateway drops its own, and requests targets again.
 
     `term` grows with each start of control: a gateway refuses a lower one than it has seen, so a control that another
-    one has replaced can say nothing any more. `passkey` opens control's API to requests that this gateway passes on.
+    one has replaced can say nothing any more. `api`: where control listens for the requests that gateways of other
+    machines pass on, such as tls:0.0.0.0:7701; the host is that of control's door. `passkey`: what it admits them by.
     """
 
     epoch: str
@@ -131,6 +132,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     residents: tuple[SetResident, ...]
     faults: tuple[FaultScope, ...] = ()
     term: int = 0
+    api: str = ""
     passkey: str = ""
 
 

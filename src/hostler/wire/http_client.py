@@ -1,4 +1,4 @@
-"""Our HTTP/1.1 client: a pool of keep-alive connections to `unix:/path` and `tcp:host:port` addresses.
+"""Our HTTP/1.1 client: a pool of keep-alive connections to `unix:/path`, `tcp:host:port` and `tls:host:port` addresses.
 
 It owns everything that can go wrong between us and a server: stale connections, early and cut answers, silence. It
 knows nothing of what requests mean. `ConnectionPool.send` works by callbacks, without a task, so that a request to a
@@ -22,6 +22,7 @@ import httptools
 from hostler.wire import silence
 from hostler.wire.http_exchange import CallCut, Caller, CallFailed, CallTimedOut, Exchange
 from hostler.wire.http_head import HEADER_BYTES, HEADERS, NAMES
+from hostler.wire.transport import Certificates
 
 BUFFER = 262_144  # bytes of an answer gathered before `replied`, and held while its reader pauses
 
@@ -77,7 +78,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        if self.address.startswith("tcp:"):
+        if not self.address.startswith("unix:"):
             sock = transport.get_extra_info("socket")
             silence.probe(sock)
             self._readable = select.poll()
@@ -245,6 +246,7 @@ class ConnectionPool:
     idle: float = 2.0
     idle_unix: float = math.inf
     connect_timeout: float = 0.25
+    certificates: Certificates | None = None  # for `tls:`
     active: set[Exchange] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -337,7 +339,7 @@ class ConnectionPool:
             return
 
     async def _open(self, address: str) -> _Connection:
-        """Connect to an address. Raises OSError (TimeoutError too), and ValueError if it is neither `unix:` nor `tcp:`.
+        """Connect to an address. Raises OSError (TimeoutError too), and ValueError if it is no address.
 
         A unix socket accepts or refuses at once, so only TCP has a time-out.
         """
@@ -345,10 +347,11 @@ class ConnectionPool:
         if kind == "unix":
             return (await self._loop.create_unix_connection(lambda: _Connection(self, address), location))[1]
         host, _, port = location.rpartition(":")
-        if kind != "tcp":
+        if kind not in ("tcp", "tls") or (kind == "tls" and self.certificates is None):
             raise ValueError(f"{address!r} is not an address")
+        context = self.certificates.client() if kind == "tls" and self.certificates else None
         opening = self._loop.create_task(
-            self._loop.create_connection(lambda: _Connection(self, address), host, int(port))
+            self._loop.create_connection(lambda: _Connection(self, address), host, int(port), ssl=context)
         )
         try:
             for _ in range(_WAITS):

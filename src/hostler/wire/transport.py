@@ -1,7 +1,6 @@
 """How links are listened for and dialled, by address: `unix:/path`, `tcp:host:port` or `tls:host:port`.
 
-A machine that is gone says nothing: on TCP the kernel asks an idle peer every second, and gives up on one that
-acknowledges nothing for 2.5 s. It knows nothing of what a connection carries.
+A connection whose other end is gone ends by itself (silence.py). It knows nothing of what a connection carries.
 """
 
 from __future__ import annotations
@@ -15,13 +14,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostler.errors import UserError
+from hostler.wire import silence
 
 CONNECT = 2.5  # seconds to connect to an address of a name
 _HANDSHAKE = 5.0  # seconds for TLS
 _BACKLOG = 1024
-_IDLE, _INTERVAL, _PROBES = 1, 1, 2  # s before the kernel asks an idle peer, s between its questions, and their number
-_UNACKNOWLEDGED = 2500  # ms
 
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _FILES = ("ca.crt", "tls.crt", "tls.key")
@@ -44,11 +41,11 @@ class Certificates:
         return context
 
     def server(self) -> ssl.SSLContext:
-        """Return the context of a listener. Raises UserError for files that cannot be used."""
+        """Return the context of a listener. Raises OSError for files that cannot be used."""
         try:
             context, read = self._chain(), self._read()
         except (OSError, ssl.SSLError) as error:
-            raise UserError(f"link_certificates {self.folder}: tls.crt and tls.key cannot be used: {error}") from None
+            raise OSError(f"tls.crt and tls.key in {self.folder} cannot be used: {error}") from None
         newest = context
 
         def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
@@ -83,36 +80,36 @@ def split(address: str) -> tuple[str, str, int]:
     return kind, host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def notice_silence(sock: socket.socket) -> None:
-    """Let a TCP connection, or those that a listener accepts, end 2.5 s after the peer's machine is gone."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", _IDLE),
-        ("TCP_KEEPINTVL", _INTERVAL),
-        ("TCP_KEEPCNT", _PROBES),
-        ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED),
-    ):
-        if hasattr(socket, option):  # Linux has them all
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+def beside(door: str, listened: str) -> str:
+    """Return the address at which another listener of the door's machine is reached, which listens on `listened`."""
+    kind, _, port = split(listened)
+    return f"{kind}:{split(door)[1]}:{port}"
 
 
 def bind(address: str) -> socket.socket:
-    """Return a socket that listens on a `tcp:` or `tls:` address. Raises UserError."""
+    """Return a socket that listens on a `tcp:` or `tls:` address. Raises OSError."""
     _, host, port = split(address)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         sock = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::")
     except OSError as error:
-        raise UserError(f"{address} cannot be listened on: {error.strerror or error}") from None
-    notice_silence(sock)
+        raise OSError(f"{address} cannot be listened on: {error.strerror or error}") from None
+    _watch(sock)
     return sock
+
+
+def _watch(sock: socket.socket) -> None:
+    """Let a connection, or those that a listener accepts, end 2.5 s after the peer's machine is gone. A peer that reads
+    nothing for so long is given up, too: a link begins anew then."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    silence.probe(sock)
+    silence.limit(sock)
 
 
 async def listen(address: str, accept: Accept, certificates: Certificates | None = None) -> asyncio.Server:
     """Call `accept` with each connection to an address; a socket that an earlier process left there is removed.
 
-    `certificates`: for `tls:`. Raises UserError.
+    `certificates`: for `tls:`. Raises OSError.
     """
     kind, place, _ = split(address)
     if kind == "unix":
@@ -144,7 +141,7 @@ async def dial(
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            notice_silence(sock)
+            _watch(sock)
             async with asyncio.timeout(CONNECT):
                 await loop.sock_connect(sock, where)
         except OSError as error:
@@ -164,5 +161,5 @@ async def dial(
 
 def _needed(address: str, certificates: Certificates | None) -> Certificates:
     if certificates is None:
-        raise UserError(f"{address} needs link_certificates, the folder with ca.crt, and tls.crt and tls.key to listen")
+        raise OSError(f"{address} needs certificates")
     return certificates

@@ -214,16 +214,13 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(
 
 
 async def test_what_cannot_be_listened_on_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs link_certificates"):
-        await transport.listen("tls:127.0.0.1:0", Visits().enter)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"link_certificates .*/none: tls.crt and tls.key cannot be used"):
-        await transport.listen(
-            "tls:127.0.0.1:0",
-            Visits().enter,
-            Certificates(tmp_path / "none"),  # type: ignore[arg-type]
-        )
-    with pytest.raises(UserError, match="cannot be listened on"):
-        await transport.listen("tcp:192.0.2.1:0", Visits().enter)  # type: ignore[arg-type]
+    opened = Door({})
+    with pytest.raises(UserError, match="needs certificates"):
+        await opened.serve("tls:127.0.0.1:0", UnixDoor())
+    with pytest.raises(UserError, match=r"tls.crt and tls.key in .*/none cannot be used"):
+        await opened.serve("tls:127.0.0.1:0", UnixDoor(), Certificates(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"tcp:192\.0\.2\.1:0 cannot be listened on"):
+        await opened.serve("tcp:192.0.2.1:0", UnixDoor())
 
 
 @pytest.mark.parametrize(
@@ -265,6 +262,9 @@ async def test_a_message_of_a_newer_version_is_skipped_and_a_malformed_one_ends_
 
 
 class Sink:
+    def is_closing(self) -> bool:
+        return False
+
     def write(self, data: bytes) -> None:
         pass
 
@@ -274,6 +274,9 @@ class Feeder:
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
+
+    def is_closing(self) -> bool:
+        return False
 
     def write(self, data: bytes) -> None:
         self._reader.feed_data(data)

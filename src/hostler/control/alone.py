@@ -1,0 +1,34 @@
+"""`hostler control`: control without a host, in a cluster. What runs its instances is elsewhere, and outlives it."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from hostler.control import main
+from hostler.control.station import Station
+from hostler.engines.rooms import Rooms
+from hostler.errors import UserError
+from hostler.settings import Settings
+from hostler.store.lives import Life
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM. The caller has locked the data folder. Raises UserError."""
+    if settings.engine != "kubernetes":
+        raise UserError("`hostler control` hosts in a cluster, with engine = kubernetes; on this machine: `hostler up`")
+    if not settings.link_listen:
+        raise UserError("`hostler control` needs link_listen and api_listen, such as tls:0.0.0.0:7700 and :7701")
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    uvloop.run(main.control(settings, open_station))
+
+
+async def open_station(rooms: Rooms, life: Life, changed: Callable[[], None]) -> Station:
+    """Return the station of a control in a cluster. Raises UserError."""
+    raise UserError("engine = kubernetes is not there yet")

@@ -1,0 +1,120 @@
+"""Control's listeners: the door for links, and the API; on unix sockets, over a network, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hostler.control.network_api import guarded
+from hostler.control.station import Station
+from hostler.errors import UserError
+from hostler.settings import Settings
+from hostler.wire import transport
+from hostler.wire.door import Door, UnixDoor
+from hostler.wire.transport import Certificates
+
+
+def check(settings: Settings) -> None:
+    """Raise UserError for settings of the network that contradict each other, or would let anybody read tokens."""
+    if bool(settings.link_listen) != bool(settings.api_listen):
+        raise UserError("link_listen and api_listen belong together: set both, or neither")
+    for address in (settings.link_listen, settings.api_listen):
+        kind, host, _ = transport.split(address) if address else ("", "", 0)
+        if kind == "tcp" and not _is_loopback(host):
+            raise UserError(f"{address} would send tokens unencrypted: use tls:, with link_certificates")
+        if kind == "tls" and not settings.link_certificates:
+            raise UserError(f"{address} needs link_certificates, the folder with ca.crt, tls.crt and tls.key")
+
+
+def certificates(settings: Settings) -> Certificates | None:
+    """Return the certificates that the settings name, if any."""
+    return Certificates(Path(settings.link_certificates)) if settings.link_certificates else None
+
+
+def bind_api(settings: Settings) -> tuple[socket.socket | None, str]:
+    """Return the API's socket for other machines, and its address; None and empty without one. Raises UserError."""
+    if not settings.api_listen:
+        return None, ""
+    kind, host, _ = transport.split(settings.api_listen)
+    try:
+        sock = transport.bind(settings.api_listen)
+    except OSError as error:
+        raise UserError(f"the API: {error}") from None
+    return sock, f"{kind}:{host}:{sock.getsockname()[1]}"
+
+
+async def open_door(settings: Settings, station: Station, door: Door) -> None:
+    """Open the door where the settings say. Raises UserError."""
+    if station.run is not None:
+        await door.serve(f"unix:{station.run / 'link.sock'}", UnixDoor())
+    if settings.link_listen:
+        if station.doorman is None:
+            raise UserError("link_listen needs link_tokens, the file with the tokens that are admitted")
+        await door.serve(settings.link_listen, station.doorman, certificates(settings))
+
+
+async def serve_api(
+    stop: asyncio.Event, app: ASGIApp, settings: Settings, run: Path | None, remote: socket.socket | None, passkey: str
+) -> None:
+    """Serve the API until `stop` is set."""
+    servers = []
+    if run is not None:
+        servers.append(_Server(stop, _config(app, uds=_free(run / "control.sock")))._serve())
+    if remote is not None:
+        given = certificates(settings) if settings.api_listen.startswith("tls:") else None
+        context = given.server() if given else None
+        config = _config(guarded(app, passkey))
+        config.load()
+        config.ssl = context
+        servers.append(_Server(stop, config)._serve([remote]))
+    await asyncio.gather(*servers)
+
+
+def _config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http="httptools",
+        timeout_keep_alive=75,
+        server_header=False,
+        **more,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that runs until `stop` is set. Uvicorn's own loop polls for that ten times a second.
+
+    `main_loop`, and `_serve` above, are internals of uvicorn: read them again before its version is changed.
+    """
+
+    def __init__(self, stop: asyncio.Event, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def main_loop(self) -> None:
+        while not self._stop.is_set():
+            await self.on_tick(0)  # it sets the Date of responses
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 1.0)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _free(path: Path) -> str:
+    """Remove the socket of an earlier control; return the path as text."""
+    path.unlink(missing_ok=True)
+    return str(path)

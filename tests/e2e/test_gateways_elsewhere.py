@@ -1,0 +1,126 @@
+"""A gateway without a host: it links with control over TLS, and serves on when control, or itself, is killed."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import targets
+from gateways_elsewhere import GatewayElsewhere, Network, gateway_elsewhere, through
+from running import Hostler, eventually, hostler_up
+
+TARGETS = 4
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return Network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="module")
+def hostler(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Iterator[Hostler]:
+    with hostler_up(tmp_path_factory.mktemp("up"), **network.settings()) as hostler:
+        for number in range(TARGETS + 1):
+            hostler.put(f"elsewhere/{number}.tar.gz", targets.xgboost_target(number))
+        hostler.create_endpoint("elsewhere", count=2)
+        yield hostler
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, network: Network, hostler: Hostler) -> Iterator[GatewayElsewhere]:
+    with gateway_elsewhere(tmp_path_factory.mktemp("gateway"), network) as gateway:
+        yield gateway
+
+
+def call_all(hostler: Hostler) -> None:
+    for number in range(TARGETS):
+        assert targets.number(hostler.invoke("elsewhere", f"{number}.tar.gz")) == number
+
+
+def test_invocations_and_every_other_call_go_through_it(hostler: Hostler, gateway: GatewayElsewhere) -> None:
+    there = through(hostler, gateway)
+    call_all(there)
+    there.put("elsewhere/large.bin", bytes(8 * 2**20))
+    listed = there.client("s3").list_objects_v2(Bucket="models", Prefix="elsewhere/large")
+    assert [each["Size"] for each in listed["Contents"]] == [8 * 2**20]
+    assert there.client("sagemaker").describe_endpoint(EndpointName="elsewhere")["EndpointStatus"] == "InService"
+    assert gateway.page() == (200, {"ready": True, "linked": True})
+
+
+def test_while_control_is_dead_residents_are_served_and_other_calls_wait_for_it(
+    hostler: Hostler, gateway: GatewayElsewhere
+) -> None:
+    there = through(hostler, gateway)
+    call_all(there)
+    hostler.control.kill()
+    call_all(there)
+    assert there.client("sagemaker").describe_endpoint(EndpointName="elsewhere")["EndpointStatus"] == "InService"
+    assert targets.number(there.invoke("elsewhere", f"{TARGETS}.tar.gz")) == TARGETS  # a miss
+    eventually(lambda: gateway.page()[1]["linked"], 30, "it is linked again", gateway.tail)
+
+
+def test_killed_while_control_hangs_it_serves_by_the_routes_that_it_knew(
+    hostler: Hostler, gateway: GatewayElsewhere
+) -> None:
+    there = through(hostler, gateway)
+    call_all(there)
+    snapshot = next(gateway.folder.glob("data/gateways/*.snapshot"))
+    assert snapshot.stat().st_mode & 0o777 == 0o600
+    eventually(lambda: all(b"%d.tar.gz" % n in snapshot.read_bytes() for n in range(TARGETS)), 30, "it is written")
+    control = hostler.control
+    control.suspend()
+    try:
+        gateway.kill()
+        gateway.start().wait_until_ready()
+        call_all(there)
+        assert gateway.page() == (200, {"ready": True, "linked": False})
+    finally:
+        control.resume()
+    eventually(lambda: gateway.page()[1]["linked"], 60, "it is linked again", gateway.tail)
+    call_all(there)
+
+
+def test_a_gateway_that_shows_a_forged_token_knows_nothing_and_is_not_ready(
+    tmp_path: Path, hostler: Hostler, network: Network
+) -> None:
+    forged = tmp_path / "forged"
+    forged.write_text("a token that somebody has made up")
+    gateway = GatewayElsewhere(tmp_path / "stranger", network, link_token=forged).start()
+    try:
+        eventually(lambda: gateway.page()[0] == 503, 60, "it listens", gateway.tail)
+        eventually(lambda: "'stranger' is not admitted" in hostler.output.read_text(), 60, "control says so")
+        assert gateway.page()[0] == 503
+        assert forged.read_text() not in hostler.output.read_text()
+    finally:
+        gateway.stop()
+
+
+def test_the_api_of_control_is_for_gateways_alone(hostler: Hostler, network: Network) -> None:
+    _, host, port = network.api.split(":")
+    trusted = ssl.create_default_context(cafile=str(network.certificates / "ca.crt"))
+
+    def status(path: str, **headers: str) -> int:
+        request = urllib.request.Request(f"https://{host}:{port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=trusted) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert status("/_hostler/health") == 200
+    assert status("/_hostler/endpoints") == 403
+    assert status("/_hostler/endpoints", **{"X-Hostler-Passkey": "forged"}) == 403
+    assert status("/_hostler/artifacts/models/elsewhere/0.tar.gz", **{"X-Hostler-Passkey": "forged"}) == 404
+    assert status("/models/elsewhere/0.tar.gz") == 403
+
+
+def test_it_ends_by_sigterm_and_leaves_its_name_free(hostler: Hostler, gateway: GatewayElsewhere) -> None:
+    gateway.popen.send_signal(signal.SIGTERM)
+    assert gateway.popen.wait(60) == 0
+    gateway.start().wait_until_ready()
+    call_all(through(hostler, gateway))
