@@ -47,7 +47,8 @@ class Frames(Generic[Incoming]):
         if self._writer.is_closing():
             return 0
         payload = self._encoder.encode(message)
-        self._writer.write(len(payload).to_bytes(4, "big") + payload)
+        if not self._writer.is_closing():  # uvloop raises RuntimeError, until `receive` has had its turn
+            self._writer.write(len(payload).to_bytes(4, "big") + payload)
         return len(payload)
 
     @property
