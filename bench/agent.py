@@ -20,12 +20,14 @@ import replay
 import report
 import workloads
 from compare import compared
-from contenders.contender import SERVERS, free_port, listens
+from contenders.contender import free_port, listens
 from contenders.hostler import Hostler
+from hostler.testing import process
 from models import Models
 from rounds import Bench
 from workloads.workload import Workload
 
+HOST = Path(__file__).resolve().parents[1] / "tests" / "agents_host.py"
 GOALS = "goals: no fault, hits within 0.01, the rate of churn ≥ 0.9, a cold call ≤ 2 ms longer"
 
 
@@ -35,8 +37,10 @@ class Agents(Hostler):
 
     def _up(self, data: str, memory: int) -> None:
         self.port = free_port()
-        command = [self.python(), SERVERS / "agent_host.py", str(self.port), self.workspace.folder / data]
-        self.run(*command, HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source)
+        _, _, _, *arguments = process.up(self.workspace.folder / data, self.port, self.python())
+        self.run(
+            self.python(), HOST, "--namespace", *arguments, HOSTLER_INSTANCE_MEMORY=str(memory), PYTHONPATH=self.source
+        )
         self.wait(lambda: listens(self.port) and self.answers("/_hostler/ready"))
 
 

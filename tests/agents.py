@@ -66,6 +66,10 @@ class Agent:
         assert self._process is not None
         return self._process.pid
 
+    async def ended(self) -> None:
+        assert self._process is not None
+        await self._process.wait()
+
     async def end(self, number: int = signal.SIGKILL) -> int:
         """Send it a signal; return its exit code."""
         assert self._process is not None

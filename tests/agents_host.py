@@ -1,7 +1,8 @@
-"""`hostler up` whose instances have agents in a network namespace of their own: artifacts come over their links.
+"""`hostler up` whose instances have agents: python agents_host.py [--namespace] up --port PORT --data FOLDER.
 
 The containers are processes of this machine as ever. Their loads go over a link to the agent, and the artifacts come
-from control over HTTP. Needs root, for the namespace.
+from control over HTTP. An agent that ends is started again, as in a pod. --namespace: agents are in a network namespace
+of their own, which needs root.
 """
 
 from __future__ import annotations
@@ -14,29 +15,31 @@ from pathlib import Path
 from hostler.cli.options import resolve
 from hostler.host.main import Programs, run
 
-NAMESPACE, SUBNET = "HOSTLER_BENCH_NAMESPACE", "HOSTLER_BENCH_SUBNET"
+NAMESPACE, ADDRESS = "HOSTLER_TEST_NAMESPACE", "HOSTLER_TEST_ADDRESS"  # of the agents, and control's for them
 
 
 def main() -> int:
-    """Arguments: port and data folder."""
-    port, data = sys.argv[1:]
-    name, subnet = f"hostler-bench-{os.getpid()}", f"10.231.{os.getpid() % 250}"
-    host, inside = f"hb{os.getpid() % 100_000}h", f"hb{os.getpid() % 100_000}i"
+    *flags, _, _, port, _, data = sys.argv[1:]
+    programs = Programs(control=(sys.executable, str(Path(__file__).with_name("agents_control.py"))))
+    os.environ |= {NAMESPACE: "", ADDRESS: "127.0.0.1"}
+    if not flags:
+        return run(resolve(port=port, data=data), programs)
+    name, subnet = f"hostler-agents-{os.getpid()}", f"10.231.{os.getpid() % 250}"
+    outer, inner = (f"ha{os.getpid() % 10**7}{end}" for end in "oi")
     commands = (
         f"ip netns add {name}",
-        f"ip link add {host} type veth peer name {inside} netns {name}",
-        f"ip addr add {subnet}.1/24 dev {host}",
-        f"ip link set {host} up",
-        f"ip -n {name} addr add {subnet}.2/24 dev {inside}",
-        f"ip -n {name} link set {inside} up",
+        f"ip link add {outer} type veth peer name {inner} netns {name}",
+        f"ip addr add {subnet}.1/24 dev {outer}",
+        f"ip link set {outer} up",
+        f"ip -n {name} addr add {subnet}.2/24 dev {inner}",
+        f"ip -n {name} link set {inner} up",
         f"ip -n {name} link set lo up",
     )
     try:
         for command in commands:
             subprocess.run(command.split(), check=True)
-        os.environ |= {NAMESPACE: name, SUBNET: subnet}
-        control = (sys.executable, str(Path(__file__).with_name("agent_control.py")))
-        return run(resolve(port=port, data=data), Programs(control=control))
+        os.environ |= {NAMESPACE: name, ADDRESS: f"{subnet}.1"}
+        return run(resolve(port=port, data=data), programs)
     finally:
         subprocess.run(["ip", "netns", "del", name], check=False)
 

@@ -58,7 +58,7 @@ class Hostler:
             **{f"HOSTLER_{name.upper()}": str(value) for name, value in self.settings.items()},
         }
         begun = time.monotonic()
-        started = HostlerProcess(up(self.data, port), environment, self.folder, self.output)
+        started = HostlerProcess(self.command(port), environment, self.folder, self.output)
         self._popen = started.popen
         self.host = psutil.Process(self._popen.pid)
         try:
@@ -68,6 +68,10 @@ class Hostler:
         self.ready_after = time.monotonic() - begun
         self.processes()
         return self
+
+    def command(self, port: int) -> list[str]:
+        """Return the command that starts it."""
+        return up(self.data, port)
 
     def stop(self, grace: float = 40) -> None:
         """Send SIGTERM; it must end with code 0 within `grace` seconds and leave nothing behind."""

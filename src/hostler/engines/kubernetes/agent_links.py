@@ -47,8 +47,8 @@ class _Link:
         number = next(self._numbers)
         future: asyncio.Future[Up] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
-        self.frames.send(make(number))
         try:
+            self.frames.send(make(number))
             return await future
         finally:
             del self._pending[number]
