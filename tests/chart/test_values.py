@@ -141,6 +141,16 @@ CASES: dict[str, Case] = {
         [None, None, []],
         [[{"name": "pull"}], [{"name": "pull"}], ["pull"]],
     ),
+    "listenOn": Case(
+        "::",
+        lambda o: [
+            variables(gateway(o))["HOSTLER_HOST"],
+            variables(control(o))["HOSTLER_LINK_LISTEN"],
+            variables(control(o))["HOSTLER_API_LISTEN"],
+        ],
+        ["0.0.0.0", "tls:0.0.0.0:7700", "tls:0.0.0.0:7701"],
+        ["::", "tls::::7700", "tls::::7701"],
+    ),
     "signatures.verify": Case(
         False,
         lambda o: [variables(gateway(o))["HOSTLER_SIGNATURES"], "hostler-keys" in names(o, "Secret")],
