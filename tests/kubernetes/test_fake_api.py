@@ -365,6 +365,24 @@ def test_a_server_that_is_down_refuses_connections_and_knows_all_when_it_is_back
     assert api.get(Pod, "a")
 
 
+# --- nodes without Docker
+
+
+def test_pods_of_hollow_nodes_are_ready_soon_and_gone_soon_and_a_thousand_are_no_matter() -> None:
+    with clusters.running(hollow=0.05) as cluster:
+        api = Client(KubeConfig.from_dict(cluster.kubeconfig()))
+        for number in range(1000):
+            pod = a_pod(f"p{number}")
+            pod.metadata.namespace = "default"
+            api.create(pod)
+        wait_for(lambda: all(each["status"]["phase"] == "Running" for each in cluster.list(POD)))
+        assert len({each["status"]["podIP"] for each in cluster.list(POD)}) == 1000
+        for number in range(1000):
+            api.delete(Pod, f"p{number}", namespace="default")
+        wait_for(lambda: not cluster.list(POD))
+        api.close()
+
+
 # --- kubectl
 
 

@@ -15,6 +15,8 @@ With `running(nodes=ZONES)` its pods run on Docker, on nodes with these names an
     cluster.drain(node)                 its pods are evicted, as `kubectl drain` does it, within their budgets
     cluster.logs(namespace, pod, container)
 
+With `running(hollow=0.1)` there is no Docker, and each pod is ready after 0.1 s.
+
 Every method may be called from any thread.
 """
 
@@ -37,6 +39,7 @@ from fake_cluster.access import Access, Question
 from fake_cluster.api import Api
 from fake_cluster.controllers import Controllers
 from fake_cluster.front import Front
+from fake_cluster.hollow import Hollow
 from fake_cluster.kinds import BY_NAME, NAMESPACE, NODE, POD, SERVICE_ACCOUNT, Kind, Place
 from fake_cluster.kubelet import Kubelet
 from fake_cluster.refusals import Refusal
@@ -277,6 +280,7 @@ def running(
     folder: Path | None = None,
     *,
     nodes: Mapping[str, str] | None = None,
+    hollow: float | None = None,
     capacity: dict[str, str] | None = None,
     images: dict[str, str] | None = None,
     port: int = 0,
@@ -285,6 +289,7 @@ def running(
     """Start a cluster in a thread of its own. Its files go into `folder`, which Docker mounts.
 
     `nodes`: names and zones; without them there is the API server alone. `capacity`: of a node, such as {"cpu": "4"}.
+    `hollow`: nodes without Docker, whose pods are ready after so many seconds; no controllers run, either.
     `images`: names of images that are others in Docker. Without `tls` kubectl and helm show nobody their token.
     """
     with contextlib.ExitStack() as stack:
@@ -304,6 +309,8 @@ def running(
         stack.callback(lambda: cluster.wait(cluster.api.close()))
         for name in _NAMESPACES:
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        if hollow is not None:
+            cluster.call(lambda: Hollow(cluster.store, ["node-1", "node-2", "node-3"], hollow))
         if nodes:
             cluster.call(cluster.begin)
             stack.callback(lambda: cluster.wait(cluster.close_nodes()))

@@ -72,8 +72,9 @@ def collect(store: Store, change: Change) -> None:
     """Delete what has no owner any more, as Kubernetes' garbage collector does it: also a new object without one."""
     if change.after is None and change.before is not None:
         metadata = change.before["metadata"]
-        for each in list(_owned(store, metadata["uid"])):
-            _orphaned(store, each)
+        if store.owners.pop(metadata["uid"], 0) > 0:
+            for each in _owned(store, metadata["uid"]):
+                _orphaned(store, each)
         if namespace := metadata.get("namespace"):
             empty_namespace_goes(store, namespace)
     elif change.before is None and change.after is not None and change.after["metadata"].get("ownerReferences"):

@@ -9,7 +9,7 @@ import asyncio
 import datetime
 import random
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from fake_cluster.kinds import BY_NAME, NAMESPACE, Kind
 
 Object = dict[str, Any]
 
-_CHANGES = 10_000  # so many are kept for watches that come back
+_CHANGES = 50_000  # so many are kept for watches that come back
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Store:
         self._changes: deque[Change] = deque()
         self._oldest = 1  # the version from which all changes are kept
         self._watches: set[Watch] = set()
+        self.owners: Counter[str] = Counter()  # uid -> how many objects name it as their owner
         self.listeners: list[Callable[[Change], None]] = []  # of this process: kubelets and controllers
 
     # --- reading
@@ -179,6 +180,9 @@ class Store:
             watch.changes.put_nowait(None)
 
     def _tell(self, change: Change) -> None:
+        for document, count in ((change.before, -1), (change.after, 1)):
+            for reference in (document or {}).get("metadata", {}).get("ownerReferences") or ():
+                self.owners[reference["uid"]] += count
         self._changes.append(change)
         if len(self._changes) > _CHANGES:
             self._oldest = self._changes.popleft().version + 1
