@@ -86,6 +86,7 @@ class Case(NamedTuple):
 
 
 HARD = {"DoNotSchedule"}
+OURS = {"app.kubernetes.io/name": "hostler", "app.kubernetes.io/instance": "hostler"}
 SOFT = {"ScheduleAnyway"}
 TOLERATION = {"key": "gpu", "operator": "Exists"}
 LOST = [
@@ -330,7 +331,10 @@ CASES: dict[str, Case] = {
         [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
         lambda o: o.one("NetworkPolicy", "hostler-gateway")["spec"]["ingress"][0].get("from"),
         None,
-        [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+        [
+            {"ipBlock": {"cidr": "10.0.0.0/8"}},
+            {"podSelector": {"matchLabels": {**OURS, "app.kubernetes.io/component": "test"}}},
+        ],
     ),
     "networkPolicy.blocked": Case(
         ["169.254.0.0/16", "10.1.0.0/16"],
