@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
@@ -62,6 +62,10 @@ def seconds(minimum: float) -> Parse[float]:
 
 def size_from(minimum: int) -> Parse[int]:
     return between(size, minimum, MAX)
+
+
+def size_or_stdout(value: object) -> int | Literal["stdout"]:
+    return "stdout" if value == "stdout" else size_from(0)(value)
 
 
 def memory(value: object) -> int:

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from hostler import setting_tables as tables
 from hostler import setting_values as parse
@@ -99,10 +99,11 @@ class Settings:
     drain_timeout: float = _setting(
         parse.seconds(0), 30.0, "time limit for requests in flight when hostler stops", advanced=True
     )
-    access_log: int = _setting(
-        parse.size_from(0),
+    access_log: int | Literal["stdout"] = _setting(
+        parse.size_or_stdout,
         128 * 2**20,
-        "disk space for each gateway's access log in logs/access, a line for each invocation; 0: no access log",
+        "disk space for each gateway's access log in logs/access, a line for each invocation; 0: no access log;"
+        " stdout: on the gateway's standard output",
         advanced=True,
     )
     metrics_budget: int = _setting(

@@ -43,6 +43,23 @@ def test_sizes_have_units(tmp_path: Path, text: str, count: int):
     assert load(tmp_path, HOSTLER_ACCESS_LOG=text).access_log == count
 
 
+def test_the_access_log_may_go_to_standard_output(tmp_path: Path):
+    assert load(tmp_path, HOSTLER_ACCESS_LOG="stdout").access_log == "stdout"
+    with pytest.raises(UserError, match="is not a size"):
+        load(tmp_path, HOSTLER_ACCESS_LOG="stderr")
+
+
+@pytest.mark.parametrize("address", ["tls:control:7700", "tcp:[::1]:7700", "tls:fd00::1:7700", ""])
+def test_addresses_of_links_name_host_and_port(tmp_path: Path, address: str):
+    assert load(tmp_path, HOSTLER_CONTROL_ADDRESS=address).control_address == address
+
+
+@pytest.mark.parametrize("address", ["control:7700", "tls:control", "tls::7700", "tls:control:70000", "unix:/a:1"])
+def test_any_other_text_is_no_address_of_a_link(tmp_path: Path, address: str):
+    with pytest.raises(UserError, match="is no address such as"):
+        load(tmp_path, HOSTLER_CONTROL_ADDRESS=address)
+
+
 def test_flags_and_names_are_read_from_text_and_from_toml(tmp_path: Path):
     assert load(tmp_path, HOSTLER_STRICT_IMAGES="yes", HOSTLER_ALLOWED_HOSTS="a.example, b.example").allowed_hosts == (
         "a.example",

@@ -61,7 +61,7 @@ async def agent(place: Place) -> None:
         page = await open_page(memory, place.port)
     except OSError as error:
         raise UserError(f"port {place.port} cannot be listened on: {error.strerror or error}") from None
-    pool = ConnectionPool(idle=_IDLE, connect_timeout=_CONNECT)
+    pool = ConnectionPool(idle=_IDLE, connect_timeout=_CONNECT, certificates=place.way.certificates)
     source = AgentSource(pool, place.way.address)
     rooms = Rooms(place.folder, source, place.base)
     linking = asyncio.create_task(_link(place, rooms, source, memory))

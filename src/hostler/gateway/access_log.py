@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 from zlib import crc32
 
 import msgspec
@@ -106,6 +107,45 @@ class AccessLog:
         if not here and _end_at(self._before, end.size) == end:
             yield from _read(self._before, end.size)
         yield from _read(self._path, end.size if here else 0)  # else all of it is newer
+
+
+class Output:
+    """The log on a stream that somebody else keeps, such as standard output in a pod. It is not read again, so of a
+    gateway that is killed the metrics may lack the last lines.
+    """
+
+    half = sys.maxsize
+    end = LogEnd()
+
+    def __init__(self, stream: int = 1) -> None:
+        self._stream = stream
+
+    def append(self, lines: bytes) -> tuple[int, str]:
+        """See AccessLog."""
+        left = memoryview(lines)
+        try:
+            while left:
+                left = left[os.write(self._stream, left) :]
+        except OSError as error:
+            return bytes(left).count(b"\n"), error.strerror or str(error)
+        return 0, ""
+
+    def mend(self) -> None:
+        """See AccessLog."""
+
+    def after(self, _end: LogEnd) -> Iterator[tuple[list[Line], LogEnd]]:
+        """See AccessLog."""
+        yield from ()
+
+
+Log = AccessLog | Output
+
+
+def open_log(path: Path, kept: int | Literal["stdout"]) -> Log | None:
+    """Return the log that the setting `access_log` asks for, if any."""
+    if kept == "stdout":
+        return Output()
+    return AccessLog(path, kept) if kept else None
 
 
 @lru_cache(4)  # under load there are many lines in each millisecond

@@ -28,7 +28,7 @@ from hostler import settings
 from hostler.aws.sigv4 import Verifier
 from hostler.errors import UserError
 from hostler.gateway import errors
-from hostler.gateway.access_log import AccessLog
+from hostler.gateway.access_log import open_log
 from hostler.gateway.auth import Authenticator
 from hostler.gateway.beats import Beats
 from hostler.gateway.control_link import ControlLink
@@ -96,7 +96,7 @@ class Gateway:
             self._way, name, routes, pending, self.counts, FaultScopes(self._meet_faults), self.file, process,
             self._take_api,
         )  # fmt: skip
-        lines = AccessLog(config.access_logs / f"{name}.log", config.access_log) if config.access_log else None
+        lines = open_log(config.access_logs / f"{name}.log", config.access_log)
         self.recorder = Recorder(lines, Journal(config.data / "metrics", name))
         self.outcomes = Outcomes(count, self.recorder.take)
         self.context = InvocationContext(

@@ -16,7 +16,7 @@ from time import monotonic, time
 import msgspec
 from msgspec import UNSET
 
-from hostler.gateway.access_log import AccessLog, Line, stamp
+from hostler.gateway.access_log import Line, Log, stamp
 from hostler.gateway.invoke.outcome import Batch, Outcome
 from hostler.gateway.journal import Journal
 from hostler.wire.metrics_journal import LogEnd, Record, Row, Sheet
@@ -37,7 +37,7 @@ class Recorder:
     much waits.
     """
 
-    def __init__(self, lines: AccessLog | None, journal: Journal, pause: float = 0.25) -> None:
+    def __init__(self, lines: Log | None, journal: Journal, pause: float = 0.25) -> None:
         self._pause = pause
         self._log = lines
         self._journal = journal

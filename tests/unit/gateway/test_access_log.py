@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rig import Rig, error, running, until
 
-from hostler.gateway.access_log import AccessLog
+from hostler.gateway.access_log import AccessLog, Output
 from hostler.gateway.invoke.outcome import Outcome, Outcomes
 from hostler.gateway.journal import Journal
 from hostler.gateway.recorder import Recorder
@@ -207,6 +207,28 @@ async def test_without_the_log_nothing_is_written() -> None:
         assert (await rig.invoke(name="nope")).status == 400
         await rig.gateway.stop(0.0)
         assert not rig.settings.access_logs.exists()
+
+
+async def test_on_standard_output_there_is_a_line_for_each_invocation_and_no_file(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async with running(access_log="stdout") as rig:
+        await rig.container("i1")
+        await rig.start(rig.route("i1"))
+        for _ in range(3):
+            assert (await rig.invoke()).status == 200
+        await rig.gateway.stop(0.0)
+        assert [json.loads(line)["endpoint"] for line in capfd.readouterr().out.splitlines()] == ["ep"] * 3
+        assert not rig.settings.access_logs.exists()
+
+
+def test_lines_that_a_broken_output_does_not_take_are_counted() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert Output(write).append(b"one\ntwo\n") == (2, "Broken pipe")
+    finally:
+        os.close(write)
 
 
 # --- the file -----------------------------------------------------------------------------------------------------

@@ -324,6 +324,24 @@ async def test_residents_are_served_without_control_and_misses_are_asked_again(r
     assert (await miss).status == 200
 
 
+async def test_a_control_that_another_one_has_replaced_is_not_heard(rig: Rig) -> None:
+    await rig.container("i1")
+    route = rig.route("i1")
+    await rig.start(route)
+    for term, heard in ((7, True), (6, False), (0, True), (7, True), (8, True), (7, False)):  # 0: an older version's
+        await rig.control.stop()
+        await until(lambda: not rig.gateway.link.connected)
+        await rig.control.start()
+        await rig.control.receives(Knock)
+        routes = (route,) if heard else ()
+        rig.control.send(gateway_messages.Snapshot(f"epoch-{term}", 40, routes, (), term=term))
+        if heard:
+            assert await rig.control.receives(gateway_messages.Ack) == gateway_messages.Ack(f"epoch-{term}", 40)
+        else:
+            await until(lambda: not rig.gateway.link.connected)
+        assert (await rig.invoke()).status == 200
+
+
 async def test_a_request_that_waits_for_an_endpoint_that_is_deleted_is_answered_that_it_is_unknown(rig: Rig) -> None:
     await rig.start(rig.route("i1", multi_model=True))
     call = asyncio.create_task(rig.invoke(target="a"))
