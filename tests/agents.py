@@ -24,6 +24,7 @@ from hostler.engines.kubernetes.remote_storage import RemoteStorage
 from hostler.settings import Settings
 from hostler.wire.agent_messages import ContainerRoom
 from hostler.wire.door import Door, StaticTokenDoor
+from hostler.wire.transport import Certificates
 
 TOKEN = "0123456789abcdef0123"
 INSTANCE = "0000000a.1.0.0.0"
@@ -34,13 +35,16 @@ GUARD = 60.0  # seconds
 class Agent:
     """`hostler agent` of one instance, with its folder."""
 
-    def __init__(self, folder: Path, address: str, instance: str = INSTANCE, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, address: str, instance: str = INSTANCE, prefix: Sequence[str] = (), certificates: str = ""
+    ) -> None:
         self.folder = folder
         self.instance = instance
         self.log = folder.parent / f"{folder.name}.log"
         self.port = 0
         self._address = address
         self._prefix = prefix
+        self._certificates = certificates
         self._token = folder.parent / "token"
         self._process: asyncio.subprocess.Process | None = None
         folder.mkdir(exist_ok=True)
@@ -53,6 +57,7 @@ class Agent:
             "--folder", str(self.folder), "--port", str(self.port), "--base", "",
         ]  # fmt: skip
         environment = {"HOSTLER_CONTROL_ADDRESS": self._address, "HOSTLER_LINK_TOKEN": str(self._token)}
+        environment["HOSTLER_LINK_CERTIFICATES"] = self._certificates
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -95,15 +100,20 @@ class Agent:
 
 
 class Cell:
-    """Control as far as agents see it: a door, links, and the objects of `source`."""
+    """Control as far as agents see it: a door, links, and the objects of `source`. `certificates`: its folder with
+    them, for TLS.
+    """
 
-    def __init__(self, folder: Path, source: Source, host: str = "127.0.0.1", **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, source: Source, host: str = "127.0.0.1", certificates: Path | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self.host = host
         self.address = ""
         self.settings = settings
         self.term = 1
         self.links: AgentLinks
+        self.certificates = Certificates(certificates) if certificates else None
         self._source = source
         self._door: Door | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -121,17 +131,21 @@ class Cell:
             http="httptools",
             interface="asgi3",
         )
+        config.load()
+        config.ssl = self.certificates.server() if self.certificates else None
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server._serve())
         while not self._server.started:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(0.005)
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        settings = Settings(data=self.folder, api_listen=f"tcp:0.0.0.0:{port}", **self.settings)
+        kind = "tls" if self.certificates else "tcp"
+        settings = Settings(data=self.folder, api_listen=f"{kind}:0.0.0.0:{port}", **self.settings)
         self.links = AgentLinks(settings, self.term, lambda: None)
         tokens = self.folder / "tokens"
         tokens.write_text(f'agent = "{TOKEN}"\n')
         self._door = Door({"agent": self.links.accept})
-        self.address = await self._door.serve(self.address or f"tcp:{self.host}:0", StaticTokenDoor(tokens))
+        address, doorman = self.address or f"{kind}:{self.host}:0", StaticTokenDoor(tokens)
+        self.address = await self._door.serve(address, doorman, self.certificates)
 
     async def close(self) -> None:
         assert self._door is not None
@@ -162,7 +176,8 @@ async def cell(folder: Path, source: Source, **settings: Any) -> AsyncIterator[t
     """A cell with one agent that runs."""
     opened = Cell(folder, source, **settings)
     await opened.open()
-    agent = Agent(folder / "room", opened.address)
+    certificates = str(opened.certificates.folder) if opened.certificates else ""
+    agent = Agent(folder / "room", opened.address, certificates=certificates)
     await agent.start()
     try:
         yield opened, agent

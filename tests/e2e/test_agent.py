@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -13,11 +14,13 @@ import pytest
 
 import agents
 from agents import cell
+from certificates import CertificateAuthority
 from hostler.core.targets.placed import Placed
 from hostler.engines.kubernetes.remote_storage import RemoteStorage
 from hostler.errors import ArtifactBad, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
 from hostler.wire.agent_messages import ContainerRoom
 from packing import LIMITS, CountingSource, archive
+from small_disk import small_disk
 
 FOREIGN = ContainerRoom(ours=False, multi_model=True)
 SCRIPTS = ContainerRoom(ours=True, multi_model=True, scripts=True)
@@ -59,6 +62,20 @@ async def test_targets_come_through_control_and_leave(tmp_path: Path, source: Co
         assert (again.shown, again.download, source.opened) == (placed.shown, 0.0, 1)
         await storage.discard(placed.model_id, forget=True)
         assert not list((agent.folder / "a0").glob("?" * 32))
+
+
+async def test_links_and_objects_may_come_over_tls(tmp_path: Path, source: CountingSource) -> None:
+    put(tmp_path, "m.tar.gz", model=os.urandom(3_000_000))
+    certificates = CertificateAuthority().issue(tmp_path / "certificates", "127.0.0.1")
+    async with cell(tmp_path, source, certificates=certificates) as (control, agent):
+        (storage,) = await control.linked(agent)
+        assert (await fetch(storage, "m.tar.gz")).size == 3_000_000
+        await agent.end()
+        other = CertificateAuthority().issue(tmp_path / "other", "127.0.0.1")
+        shutil.copy(other / "ca.crt", certificates / "ca.crt")  # by which the agent judges control
+        await agent.start()
+        await agents.until(lambda: b"certificate verify failed" in agent.log.read_bytes())
+        assert not control.links.linked(agent.instance)
 
 
 async def test_what_is_no_target_is_placed_in_each_form(tmp_path: Path, source: CountingSource) -> None:
@@ -222,6 +239,28 @@ async def test_a_container_that_writes_over_its_copy_harms_no_other(tmp_path: Pa
         with pytest.raises(StorageUnavailable):
             await fetch(storage, "m.tar.gz")
         assert [*elsewhere.iterdir()] == []
+
+
+async def test_a_full_disk_is_told_and_passes(tmp_path: Path, source: CountingSource) -> None:
+    for name in ("a", "b", "c"):
+        put(tmp_path, f"{name}.tar.gz", model=os.urandom(1_500_000))
+    with small_disk(tmp_path / "room"):
+        async with cell(tmp_path, source) as (control, agent):
+            (storage,) = await control.linked(agent)
+            placed = [await fetch(storage, f"{name}.tar.gz") for name in ("a", "b")]
+            with pytest.raises(DiskFull) as raised:
+                await fetch(storage, "c.tar.gz")
+            assert str(tmp_path) not in str(raised.value)
+            filler = agent.folder / "c0" / "filler"  # a model writes until nothing more fits
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            control.links.go(agent.instance)
+            await agent.until("/started", 200)
+            assert all(content(each) for each in placed)
+            filler.unlink()
+            await storage.discard(placed[0].model_id)
+            assert len(content(await fetch(storage, "c.tar.gz"))) == 1_500_000
 
 
 async def test_a_script_gets_a_link_into_the_cache(tmp_path: Path, source: CountingSource) -> None:
