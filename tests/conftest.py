@@ -193,6 +193,14 @@ def _lock(folder: Path) -> int | None:
 
 
 @pytest.fixture
+def umask_of_hostler() -> Iterator[None]:
+    """What hostler makes is closed to other users."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
 def on_disk() -> Iterator[Path]:
     """An empty folder on a real disk, for tests of durability. It is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir="/var/tmp") as folder:

@@ -160,11 +160,13 @@ def test_two_houses_on_one_docker_never_see_each_other(make: Callable[..., Docke
     playing(stage, play)
 
 
-def test_a_container_of_any_user_writes_beside_its_model_and_the_shared_artifact_stays_as_it_was(
+@pytest.mark.usefixtures("umask_of_hostler")
+def test_a_container_of_any_user_reads_its_model_and_writes_beside_it_and_the_shared_artifact_stays_as_it_was(
     make: Callable[..., DockerStage],
 ) -> None:
     stage = make()
     write = "date > /opt/ml/model/beside && mkdir /opt/ml/model/__pycache__ && date > /opt/ml/more && echo written"
+    write = f"grep -q model /opt/ml/model/model.bin && {write}"
     somebody = {"SCRIPT": f"setpriv --reuid 1234 --regid 1234 --clear-groups sh -c '{write}'; sleep 1000"}
     root = {"SCRIPT": f"{write}; date > /opt/ml/model/model.bin; sleep 1000"}
 

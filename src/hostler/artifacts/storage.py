@@ -23,6 +23,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -384,9 +385,12 @@ def _unlink(name: str, within: int) -> None:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Let every user write into a folder and those below it; the files are readable to all already."""
-    for path, _, _ in os.walk(folder):
+    """Let every user write into a folder and those below it, and read the files: hostler's umask has closed both."""
+    for path, _, names in os.walk(folder):
         os.chmod(path, 0o777)
+        for file in (os.path.join(path, name) for name in names):
+            mode = stat.S_IMODE(os.stat(file).st_mode)
+            os.chmod(file, mode | (0o555 if mode & stat.S_IXUSR else 0o444))
 
 
 def _copy_file(source: str, destination: str) -> None:

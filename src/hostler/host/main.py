@@ -74,7 +74,6 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
 
     Raises UserError, in one clear line, for a setting that a person must correct, such as an address or a port.
     """
-    os.umask(0o077)
     if settings.engine == "kubernetes":
         raise UserError("`hostler up` hosts models on this machine: engine = kubernetes is for `hostler control`")
     verified = settings.signatures == "verify"
@@ -90,6 +89,7 @@ def run(settings: Settings, programs: Programs = Programs(), end_with: int | Non
         canned_answers.read(settings.canned_answers)  # a mistake in it is reported here
     remote = verified or settings.allow_remote_access_without_authentication
     listener.check_remote_access(settings.host, settings.port, remote)
+    os.umask(0o077)
     lock = data_dir.lock(settings.data)
     try:
         was_killed = data_dir.clear_stale(settings.data)

@@ -452,17 +452,20 @@ async def test_a_threads_result_and_error_are_passed_on() -> None:
         await in_thread(int, "seven")
 
 
+@pytest.mark.usefixtures("umask_of_hostler")
 async def test_a_copy_for_a_container_of_any_user_has_folders_that_all_may_write_to_and_files_that_all_may_read(
     tmp_path: Path,
 ) -> None:
     setup = ArtifactSetup(tmp_path)
-    setup.put("m", **{"code/inference.py": b"", "model": b"m"})
+    setup.put("m", **{"code/serve": b"", "model": b"m"})
+    ((await setup.cache.fetch("bucket", "m")).path / "code/serve").chmod(0o700)
     (tmp_path / "container").mkdir()
     container = LocalStorage(tmp_path / "container", setup.cache, copy=True, any_user=True)
     placed = shown(await container.fetch(ID, "m", "bucket", "m"))
     for folder in (placed.parent, placed, placed / "code"):
         assert folder.stat().st_mode & 0o777 == 0o777
     assert (placed / "model").stat().st_mode & 0o777 == 0o644
+    assert (placed / "code/serve").stat().st_mode & 0o777 == 0o755
     cached = next((tmp_path / "artifacts").glob("*/model/code"))
     assert cached.stat().st_mode & 0o002 == 0, "the shared artifact is not open"
 
