@@ -161,7 +161,7 @@ class Stage:
             endpoint_url=self.url,
             aws_access_key_id="AKIDEXAMPLE",
             aws_secret_access_key="secret",
-            config=Config(read_timeout=30, inject_host_prefix=False, **config),
+            config=Config(read_timeout=120, inject_host_prefix=False, **config),
         )
 
 

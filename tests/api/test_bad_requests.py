@@ -13,7 +13,7 @@ MODEL = b'{"ModelName": %s}'
 
 def send(stage, body, target="SageMaker.DescribeModel", method="POST", path="/", headers=None, chunked=False):
     """Send a request on a connection of its own; return (status, headers, body)."""
-    connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=120)
     sent = {"Content-Type": JSON, "X-Amz-Target": target} | (headers or {})
     sent = {name: value for name, value in sent.items() if value is not None}
     parts = (body[start : start + 50_000] for start in range(0, len(body), 50_000))

@@ -39,7 +39,7 @@ def clients(shared_stage, tmp_path_factory):
         (path / "service-2.json").write_text(json.dumps(model))
         session = boto3.Session("AKIDEXAMPLE", "secret", region_name="us-east-1")
         session._loader.search_paths.insert(0, str(path.parents[1]))
-        config = Config(retries={"total_max_attempts": 1}, read_timeout=30)
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=120)
         clients[protocol] = session.client("cloudwatch", endpoint_url=shared_stage.url, config=config)
         assert getattr(clients[protocol].meta.service_model, "resolved_protocol", protocol) == protocol
     return clients

@@ -41,7 +41,7 @@ def call(stage, method, body=b"", query=""):
     """The status, headers and document of one call."""
     request = urllib.request.Request(f"{stage.url}/_hostler/faults{query}", body, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.headers, json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         with error:

@@ -123,7 +123,7 @@ def test_an_unknown_path_below_endpoints_is_the_runtimes(shared_stage):
 
 
 def ask(stage, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=120)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()

@@ -15,7 +15,7 @@ from hostler.control.sagemaker.operations import OPERATIONS
 def get(stage, path, method="GET", body=None, headers=None):
     request = urllib.request.Request(stage.url + path, body, headers or {}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +177,7 @@ class Container:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(120)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -223,6 +223,34 @@ def script(folder: Path, text: str, name: str = "inference.py") -> Path:
     (folder / "code").mkdir(exist_ok=True)
     (folder / "code" / name).write_text(textwrap.dedent(text))
     return folder
+
+
+class Gate:
+    """A point in a model's code at which it waits until the test opens it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._reached, self._open = folder / f"{name}-reached", folder / f"{name}-open"
+        waiting = f"while not os.path.exists({str(self._open)!r}): time.sleep(0.01)"
+        self.statements = f"import os, time\nopen({str(self._reached)!r}, 'w').close()\n{waiting}"
+        self.code = f"exec({self.statements!r})"  # an expression, for a script
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        """Have a load of this object's pickle wait."""
+        return exec, (self.statements,)
+
+    def reached(self) -> bool:
+        return self._reached.exists()
+
+    def open(self) -> None:
+        self._open.touch()
+
+
+def until(there: Callable[[], object]) -> None:
+    """Return when it is there. Raises AssertionError after two minutes, a guard against hangs."""
+    end = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def booster(

@@ -82,7 +82,7 @@ def _line() -> socket.socket:
 
     def end() -> None:
         ours.close()
-        process.wait(10)
+        process.wait(120)
 
     atexit.register(end)
     return ours

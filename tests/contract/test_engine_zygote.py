@@ -55,7 +55,7 @@ def zygote() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
             yield ours, process
         finally:
             ours.close()
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
             os.close(lifeline)
             os.close(keep)
 

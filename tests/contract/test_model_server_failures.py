@@ -121,7 +121,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def left_by(server: Container) -> Failure:
-    assert server.process.wait(30) == 1
+    assert server.process.wait(120) == 1
     failure = failures.read(server.folder)
     assert failure is not None, server.output()
     assert str(server.folder) not in f"{failure}"
@@ -209,7 +209,7 @@ def test_where_the_file_cannot_be_written_the_log_still_says_why(model: Path) ->
     (model.parent / FILE).mkdir()
     script(model, PREDICT_FN)
     with running(model.parent) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(120) == 1
         assert server.output().splitlines()[-1] == "the model does not load: inference.py has no model_fn"
         assert failures.read(model.parent) is None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers_of_ours import Container, ask, booster, running, said_by, script, status_of
+from containers_of_ours import Container, Gate, ask, booster, running, said_by, script, status_of, until
 
 from hostler.processes import tree
 
@@ -213,7 +213,7 @@ def test_a_crash_takes_its_target_alone(server: Container, load: Load) -> None:
     load("import os\ndef model_fn(d): return 0\ndef predict_fn(d, m): os._exit(1)", "falls")
     load("def model_fn(d): return 0\ndef predict_fn(d, m): return 1", "stays")
     assert server.invoke("falls", b"1").status == 500
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while server.invoke("falls", b"1").status != 404:
         assert time.monotonic() < end
     assert [entry["modelName"] for entry in server.ask("GET", "/models").json["models"]] == ["stays"]
@@ -236,16 +236,18 @@ def test_a_flood_of_output_reaches_the_log_and_blocks_nobody(server: Container, 
 
 
 def test_a_target_ends_after_its_calls_in_flight(server: Container) -> None:
-    script(
-        server.model("slow"),
-        "import time\ndef model_fn(d): return 0\ndef predict_fn(d, m):\n    time.sleep(0.5)\n    return 1",
-    )
+    gate = Gate(server.folder, "ends")
+    script(server.model("slow"), f"def model_fn(d): return 0\ndef predict_fn(d, m):\n    {gate.code}\n    return 1")
     [own] = server.own(server.loaded("slow"))
     with contextlib.closing(server.connect(own)) as connection:
         connection.request("POST", "/models/slow/invoke", b"1", {"Content-Type": "text/csv"})
-        time.sleep(0.2)
-        assert server.ask("DELETE", "/models/slow").status == 200
-        assert connection.getresponse().read() == b"1"
+        until(gate.reached)
+        with contextlib.closing(server.connect()) as unload:
+            unload.request("DELETE", "/models/slow")
+            until(lambda: server.ask("GET", "/models/slow").status == 404)
+            gate.open()
+            assert connection.getresponse().read() == b"1"
+            assert unload.getresponse().status == 200
     assert server.refuses(own)
 
 
@@ -253,9 +255,8 @@ def test_an_endless_load_is_broken_off_by_an_unload(server: Container) -> None:
     script(server.model("endless"), "def model_fn(d):\n    while True: pass\ndef predict_fn(d, m): pass")
     waiting = server.connect()
     waiting.request("POST", "/models", b'{"model_name": "endless", "url": "/opt/ml/models/endless/model"}')
-    time.sleep(0.3)
     where = {"modelName": "endless", "modelUrl": "/opt/ml/models/endless/model"}
-    assert server.ask("GET", "/models").json["models"] == [{**where, "loading": True}]
+    until(lambda: server.ask("GET", "/models").json["models"] == [{**where, "loading": True}])
     assert server.ask("GET", "/models/endless").status == 404
     assert server.ask("DELETE", "/models/endless").status == 200
     assert status_of(waiting) == 500
@@ -263,37 +264,35 @@ def test_an_endless_load_is_broken_off_by_an_unload(server: Container) -> None:
     _settles(server, 1)
 
 
-def test_slow_loads_hold_up_no_other_target_and_no_ping(server: Container, tmp_path: Path) -> None:
+def test_slow_loads_hold_up_no_other_target_and_no_ping(server: Container) -> None:
     trained = booster(server.model("ready"), 5.0)
     server.loaded("ready")
+    stop = server.folder / "stop"
     script(
         server.model("spins"),
-        """
-        import time
+        f"""
+        import os
         def model_fn(d):
-            end = time.monotonic() + 3
-            while time.monotonic() < end: pass
+            while not os.path.exists({str(stop)!r}): sum(range(100_000))
         def predict_fn(d, m): return 1
     """,
     )
-    folder = server.model("heavy")
-    (folder / "model.pkl").write_bytes(pickle.dumps([(i, str(i)) for i in range(500_000)]))
+    folder, gate = server.model("heavy"), Gate(server.folder, "heavy")
+    (folder / "model.pkl").write_bytes(pickle.dumps([*((i, str(i)) for i in range(500_000)), gate]))
     waiting = []
     for name in ("spins", "heavy"):
         waiting.append(server.connect())
         waiting[-1].request("POST", "/models", json.dumps({"model_name": name, "url": f"/opt/ml/models/{name}/model"}))
     wanted = said_by(trained, [[number, 1, 2] for number in range(300)])
-    slowest = 0.0
     with contextlib.closing(server.connect()) as connection:
         for number in range(300):
-            begun = time.monotonic()
             answer = ask(connection, "POST", "/models/ready/invoke", f"{number},1,2".encode(), content_type="text/csv")
             assert answer.json == [wanted[number]]
             assert ask(connection, "GET", "/ping").status == 200
-            slowest = max(slowest, time.monotonic() - begun)
     entries = server.ask("GET", "/models").json["models"]
-    assert "spins" in {entry["modelName"] for entry in entries if entry.get("loading")}
-    assert slowest < 1
+    assert {entry["modelName"] for entry in entries if entry.get("loading")} == {"spins", "heavy"}
+    stop.touch()
+    gate.open()
     assert [status_of(one) for one in waiting] == [200, 500]  # a list has no predict
     server.ask("DELETE", "/models/spins")
     server.ask("DELETE", "/models/ready")
@@ -315,7 +314,7 @@ def test_nothing_is_left_when_the_server_is_killed(tmp_path: Path) -> None:
         pids = server.invoke("one", b"1").json
         server.process.kill()
         server.process.wait()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while any(_runs(pid) for pid in pids):
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -344,8 +343,8 @@ def test_a_lifeline_that_closes_ends_the_server_and_its_targets(tmp_path: Path) 
         container.loaded("one")
         pid = container.invoke("one", b"1").json
         os.close(writing)
-        assert container.process.wait(10) == 1
-        end = time.monotonic() + 10
+        assert container.process.wait(120) == 1
+        end = time.monotonic() + 120
         while _runs(pid):
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -406,7 +405,7 @@ def test_a_daemon_lives_as_long_as_its_target_and_no_longer(server: Container) -
     pid = int(where.read_text())
     assert server.invoke("d", b"1", "text/csv").body == b"true"
     assert server.ask("DELETE", "/models/d").status == 200
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while os.path.exists(f"/proc/{pid}"):
         assert time.monotonic() < deadline, "the daemon outlived its target"
         time.sleep(0.02)
@@ -520,7 +519,7 @@ def test_a_model_in_the_servers_own_process_may_fork_too(tmp_path: Path) -> None
 
 def _settles(server: Container, wanted: int) -> None:
     """Below the server there soon are so many living processes: the fork server, and the targets' own."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while len(tree.descendants(server.process.pid)) != wanted:
         assert time.monotonic() < end
         time.sleep(0.02)

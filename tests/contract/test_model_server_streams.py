@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers_of_ours import Container, Place, running, script
+from containers_of_ours import Container, Place, running, script, until
 
 # What a call asks for is what the script does. A gate is a file that the test makes.
 STREAMS = """
@@ -91,13 +90,6 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Con
         yield container, call
 
 
-def until(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_each_piece_arrives_before_the_next_is_made(server: tuple[Container, Call]) -> None:
     container, call = server
     response = call("gates")
@@ -175,20 +167,11 @@ def test_a_stream_is_finished_when_the_server_gets_sigterm(server: tuple[Contain
     response = call("gates")
     assert response.read1() == b"first"
     container.process.send_signal(signal.SIGTERM)
-    until(lambda: not _listens(container))
+    until(lambda: container.refuses("s"))
     for gate in ("one", "two"):
         (container.folder / gate).touch()
     assert response.read() == b"secondthird"
     assert container.end() == 0
-
-
-def _listens(container: Container) -> bool:
-    with contextlib.closing(container.connect()) as connection:
-        try:
-            connection.connect()
-        except OSError:
-            return False
-    return True
 
 
 def test_any_last_function_may_give_the_pieces(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def create_model(hostler: Hostler, name: str, containers: Sequence[dict[str, Any
     hostler.sm.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **execution)
 
 
-def create_endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 60) -> None:
+def create_endpoint(hostler: Hostler, name: str, *variants: dict[str, Any], wait: float = 180) -> None:
     """Create an endpoint of these variants and wait until it is InService."""
     hostler.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
     hostler.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)

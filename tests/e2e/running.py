@@ -176,7 +176,7 @@ class Hostler:
         return self.client("s3")
 
     def create_endpoint(
-        self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 60, **more: Any
+        self, name: str, *, prefix: str = "", count: int = 1, image: str = ANY_IMAGE, wait: float = 180, **more: Any
     ) -> None:
         """Create a multi-model endpoint over `s3://models/{prefix or name}/` and wait until it is InService.
 
@@ -200,7 +200,7 @@ class Hostler:
         self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
         self.sm.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
-    def settled(self, name: str, within: float = 60) -> str:
+    def settled(self, name: str, within: float = 180) -> str:
         """Wait until the endpoint is no longer Creating; return its FailureReason, empty if it is InService."""
 
         def settled() -> dict[str, Any] | None:
@@ -209,7 +209,7 @@ class Hostler:
 
         return str(eventually(settled, within, f"{name} is settled").get("FailureReason", ""))
 
-    def wait_in_service(self, name: str, within: float = 60) -> None:
+    def wait_in_service(self, name: str, within: float = 180) -> None:
         def in_service() -> dict[str, Any] | None:
             description: dict[str, Any] = self.sm.describe_endpoint(EndpointName=name)
             assert description["EndpointStatus"] != "Failed", description.get("FailureReason")
@@ -235,7 +235,7 @@ class Hostler:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric of /_hostler/metrics, summed over the series with these labels. Raises KeyError."""
-        with urllib.request.urlopen(f"{self.url}/_hostler/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/_hostler/metrics", timeout=60) as answer:
             text = answer.read().decode()
         pairs = [f'{label}="{value}"' for label, value in labels.items()]
         values = []

@@ -267,7 +267,7 @@ def test_a_model_file_that_crashes_its_server_is_a_model_error_and_other_targets
         for _ in range(2):
             answer = invoke(hostler, b"poison.tar.gz")
             assert (answer.status, answer.headers["x-amzn-errortype"].split(":")[0]) == (424, "ModelError"), answer
-            eventually(lambda: invoke(hostler, b"7.tar.gz").status == 200, 30, "another target answers")
+            eventually(lambda: invoke(hostler, b"7.tar.gz").status == 200, 60, "another target answers")
 
 
 def _npy_of_objects() -> bytes:

@@ -217,7 +217,7 @@ def test_a_foreign_container_that_lets_two_calls_in_a_row_time_out_is_replaced(h
 
     before = set(hostler.named("faulty.py"))
     asyncio.run(story())
-    eventually(lambda: not before & set(hostler.named("faulty.py")), 40, "the container that hung has ended")
+    eventually(lambda: not before & set(hostler.named("faulty.py")), 60, "the container that hung has ended")
     assert hostler.output.read_text().count("time out after 6 seconds each, 2 in a row. The last one was") == 1
 
 

@@ -132,7 +132,7 @@ def test_hostlers_commands_show_endpoints_and_logs(
     people = next(e for e in json.loads(command("ls", "--json"))["endpoints"] if e["name"] == "people")
     assert people["status"] == "InService"
     assert [entry["container"] for entry in json.loads(command("logs", "people", "--json"))["logs"]]
-    eventually(lambda: command("logs", "people", "--access").count("\n") == 2, 30, "both invocations are logged")
+    eventually(lambda: command("logs", "people", "--access").count("\n") == 2, 60, "both invocations are logged")
     logged = json.loads(command("logs", "people", "--access", "--json"))["access"]
     assert [(line["target"], line["status"], line["cache"]) for line in logged] == [
         ("Houston_TX.tar.gz", 200, "miss"),

@@ -48,14 +48,14 @@ def test_a_new_control_starts_the_containers_that_the_killed_one_had_not_started
     with hostler_up(tmp_path / "up", hold=0, config=_mapped(tmp_path)) as hostler:
         for number in range(3):  # a moment later each time
             _create(hostler)
-            eventually(lambda number=number: len(_programs(hostler)) > 4 * number, 30, "some containers run")
+            eventually(lambda number=number: len(_programs(hostler)) > 4 * number, 60, "some containers run")
             hostler.control.kill()
-            eventually(lambda: _answers(hostler), 30, "a new control answers")
+            eventually(lambda: _answers(hostler), 60, "a new control answers")
             hostler.wait_in_service("many")
             assert len(_programs(hostler)) == COUNT
             assert {*map(_hostname, _programs(hostler))} == NAMES
             hostler.sm.delete_endpoint(EndpointName="many")
-            eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 30, "the endpoint is deleted")
+            eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 60, "the endpoint is deleted")
             assert not _programs(hostler)
             assert not list((hostler.data / "containers").iterdir())
             hostler.sm.delete_endpoint_config(EndpointConfigName="many")
@@ -99,5 +99,5 @@ def _logs(hostler: Hostler) -> dict[str, str]:
     """Return the output of `hostler logs`: name -> text."""
     command = [sys.executable, "-m", "hostler.cli", "logs", "many", "--json", "--data", str(hostler.data)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "src"), "HOME": str(hostler.folder)}
-    done = subprocess.run(command, capture_output=True, env=environment, timeout=30, check=True, cwd=hostler.folder)
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=True, cwd=hostler.folder)
     return {entry["container"]: entry["log"] for entry in json.loads(done.stdout)["logs"]}

@@ -66,7 +66,7 @@ def test_containers_of_every_kind_are_taken_over_and_none_is_started_or_loaded_a
         before, started = answers(killed), own.running()
         killed.host.kill()
         killed._popen.wait(30)
-        eventually(lambda: not killed.remains(), 30, "its processes have ended", lambda: str(killed.remains()))
+        eventually(lambda: not killed.remains(), 60, "its processes have ended", lambda: str(killed.remains()))
 
         hostler.start()
         eventually(lambda: serves(hostler), 60, "all endpoints serve")

@@ -106,7 +106,7 @@ def kill_hostler(hostler: Hostler, own: Dockerd) -> Hostler:
         hostler.host.kill()
         hostler._popen.wait(30)
         died = time.monotonic()
-        await asyncio.to_thread(eventually, lambda: not hostler.remains(), 30, "its processes have ended")
+        await asyncio.to_thread(eventually, lambda: not hostler.remains(), 60, "its processes have ended")
         assert own.running() == before
         await asyncio.to_thread(again.start, port)
         back = time.monotonic()

@@ -58,7 +58,7 @@ def replaced(hostler: Hostler, own: Dockerd, old: str) -> None:
         lambda: len(own.containers()) == 1 and [*own.running()] not in ([old], []), 60, "it is replaced",
         lambda: f"{own.docker('ps', '--all')}\n{hostler.tail()}",
     )  # fmt: skip
-    eventually(lambda: answers(hostler), 30, "the endpoint answers")
+    eventually(lambda: answers(hostler), 60, "the endpoint answers")
 
 
 def answers(hostler: Hostler) -> bool:
@@ -122,7 +122,7 @@ def test_a_name_that_a_stranger_has_costs_an_attempt_and_the_stranger_is_left_al
         own.docker("create", "--name", taken, own.image("hop"))
         own.docker("rm", "--force", old)
         eventually(lambda: [*own.running()] != [], 60, "it is replaced", hostler.tail)
-        eventually(lambda: answers(hostler), 30, "the endpoint answers")
+        eventually(lambda: answers(hostler), 60, "the endpoint answers")
         assert taken in own.containers()
         assert f"another container has the name {taken}" in hostler.tail()
         own.docker("rm", taken)
@@ -148,7 +148,7 @@ def test_a_second_signal_ends_stubborn_containers_at_once(own: Dockerd, tmp_path
         hostler.start()
         deploy(hostler, stubborn(own))
         hostler.host.send_signal(signal.SIGINT)
-        eventually(lambda: "stopping" in hostler.output.read_text(), 30, "it is stopping")
+        eventually(lambda: "stopping" in hostler.output.read_text(), 60, "it is stopping")
         hostler.host.send_signal(signal.SIGINT)
         assert hostler._popen.wait(40) == 0
         hostler.assert_no_remains()

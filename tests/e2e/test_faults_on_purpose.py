@@ -148,7 +148,7 @@ def test_a_killed_container_is_replaced(hostler: Hostler) -> None:
     before = {process.pid for process in hostler.containers}
     with fault(hostler.url, "ContainerKilled", endpoint="mme", first=1):
         assert outcome(hostler) == ("ModelError", 0)
-        eventually(lambda: not before & {process.pid for process in hostler.containers}, 30, "the process was killed")
+        eventually(lambda: not before & {process.pid for process in hostler.containers}, 60, "the process was killed")
         assert targets.number(hostler.invoke("mme", A)) == 0
     assert hostler.sm.describe_endpoint(EndpointName="mme")["EndpointStatus"] == "InService"
 
@@ -169,12 +169,12 @@ def test_a_container_of_a_pipeline_is_killed_by_its_name_as_one_that_ends_by_its
         return {**caught.value.response, "ResponseMetadata": None}
 
     real = failed(instructions(two={"exit": 3}))
-    eventually(lambda: hop_processes(hostler, "two"), 30, "another instance is on its way")
-    eventually(answers, 30, "it answers")
+    eventually(lambda: hop_processes(hostler, "two"), 60, "another instance is on its way")
+    eventually(answers, 60, "it answers")
     killed = {hop: process for hop in ("one", "two") for process in hop_processes(hostler, hop)}
     with fault(hostler.url, "ContainerKilled", endpoint="chain", container="two", first=1):
         assert failed(b"x") == real
-        eventually(lambda: has_ended(killed["two"]), 30, "the process was killed")
+        eventually(lambda: has_ended(killed["two"]), 60, "the process was killed")
         assert hop_names(hostler.runtime.invoke_endpoint(EndpointName="chain", Body=b"x")["Body"].read()) == [
             "one",
             "two",
@@ -196,7 +196,7 @@ def test_a_rule_goes_with_its_endpoint_and_not_over_to_the_next_of_its_name(host
     eventually(lambda: [rule["id"] for rule in faults.faults(hostler.url)] == ["others"], 60, "the rule is gone")
     with pytest.raises(FaultRefused, match=r'^Could not find endpoint "arn:aws:sagemaker:us-east-1:.*endpoint/ep"\.$'):
         faults.put(hostler.url, "ModelError", endpoint="ep")
-    eventually(lambda: "ep" not in [e["EndpointName"] for e in hostler.sm.list_endpoints()["Endpoints"]], 30, "gone")
+    eventually(lambda: "ep" not in [e["EndpointName"] for e in hostler.sm.list_endpoints()["Endpoints"]], 60, "gone")
     hostler.sm.create_endpoint(EndpointName="ep", EndpointConfigName="other")
     hostler.wait_in_service("ep")
     assert outcome(hostler, A, "ep") == ("", None)
@@ -218,7 +218,7 @@ def test_a_killed_gateway_begins_no_count_anew(hostler: Hostler) -> None:
         killed = hostler.gateways
         for gateway in killed:
             gateway.kill()
-        eventually(lambda: len(hostler.gateways) == 2 and not {*hostler.gateways} & {*killed}, 20, "two new gateways")
+        eventually(lambda: len(hostler.gateways) == 2 and not {*hostler.gateways} & {*killed}, 60, "two new gateways")
         runtime = hostler.client("sagemaker-runtime")
         codes = []
         while len(codes) < 6:
@@ -235,9 +235,9 @@ def test_a_killed_control_takes_its_rules_along(hostler: Hostler) -> None:
     assert outcome(hostler)[0] == "ModelError"
     control = hostler.control
     control.kill()
-    eventually(lambda: outcome(hostler) == ("", None), 20, "calls meet no fault")
+    eventually(lambda: outcome(hostler) == ("", None), 60, "calls meet no fault")
     eventually(
-        lambda: hostler.named("hostler.control.main") and hostler.control.pid != control.pid, 20, "a new control"
+        lambda: hostler.named("hostler.control.main") and hostler.control.pid != control.pid, 60, "a new control"
     )
 
     def answers() -> bool:
@@ -246,7 +246,7 @@ def test_a_killed_control_takes_its_rules_along(hostler: Hostler) -> None:
         except FaultRefused:
             return False
 
-    eventually(answers, 20, "no rule is left")
+    eventually(answers, 60, "no rule is left")
 
 
 def test_none_survives_hostlers_restart_and_off_is_off(tmp_path: Path) -> None:

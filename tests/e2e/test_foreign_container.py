@@ -130,7 +130,7 @@ def _delete(hostler: Hostler) -> None:
 def _request(server: psutil.Process, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
     """Send a request to Multi Model Server itself, on the port where it listens."""
     [port] = {c.laddr.port for c in server.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()

@@ -47,7 +47,7 @@ def test_while_the_host_stands_still_no_call_is_lost_and_afterwards_it_is_asked_
         assert all(targets.number(answer.body) == number for number, answer in answers)
         assert (hostler.containers, hostler.control, hostler.gateways) == (containers, control, gateways)
         containers[0].kill()
-        eventually(lambda: len(_others(hostler, containers)) == 1, 30, "the killed container is replaced")
+        eventually(lambda: len(_others(hostler, containers)) == 1, 60, "the killed container is replaced")
 
 
 async def _calls(url: str) -> list[tuple[int, Answer]]:

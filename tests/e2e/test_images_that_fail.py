@@ -194,7 +194,7 @@ def test_an_image_that_ends_again_and_again_is_started_with_growing_pauses_and_s
     deploy(hostler, "crashes", docker_rig.image("faulty"), Environment={"MISTAKE": "ends-again-and-again"})
 
     def waiting() -> str:
-        with urllib.request.urlopen(f"{hostler.url}/_hostler/endpoints", timeout=10) as answer:
+        with urllib.request.urlopen(f"{hostler.url}/_hostler/endpoints", timeout=60) as answer:
             variants = [
                 v for each in json.load(answer)["endpoints"] if each["name"] == "crashes" for v in each["variants"]
             ]

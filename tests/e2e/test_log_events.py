@@ -232,15 +232,15 @@ def test_every_line_comes_once_through_kills_of_control_of_a_gateway_and_of_a_co
         talk(5)
         hostler.control.kill()
         talk(20)  # while there is no control
-        eventually(lambda: follower.printed[-1:] == expected[-1:], 30, "the new control has all lines")
+        eventually(lambda: follower.printed[-1:] == expected[-1:], 60, "the new control has all lines")
         hostler.gateways[0].kill()
-        eventually(lambda: _talks(hostler, expected), 30, "the new gateway answers")
+        eventually(lambda: _talks(hostler, expected), 60, "the new gateway answers")
         talk(5)
         talkers(hostler)[0].kill()
         expected.append("Serving.")
         eventually(lambda: _talks(hostler, expected), 60, "the new container answers")
         talk(5)
-        eventually(lambda: follower.printed[-1:] == expected[-1:], 30, "the last line is there")
+        eventually(lambda: follower.printed[-1:] == expected[-1:], 60, "the last line is there")
         assert follower.stop() == expected
         assert messages(hostler, "killed") == expected
         before = events(hostler, "killed")

@@ -121,7 +121,7 @@ def test_the_sums_of_the_minutes_are_those_of_the_access_log_whoever_is_killed(
         }
         answered = asyncio.run(load(hostler.url, calls, seconds, events))
         assert calls - 2 * CALLERS <= answered <= calls
-        eventually(lambda: len(hostler.gateways) == 3, 30, "there are three gateways again")
+        eventually(lambda: len(hostler.gateways) == 3, 60, "there are three gateways again")
 
         def at_rest() -> tuple[list[Line], dict[str, tuple[Minutes, Minutes]]] | None:
             """Return the log and the metrics of one moment: no line came while they were read, and all are added."""
@@ -133,7 +133,7 @@ def test_the_sums_of_the_minutes_are_those_of_the_access_log_whoever_is_killed(
             return (log, metrics) if still else None
 
         of_targets = {f"{number}.tar.gz": of_target(f"{number}.tar.gz") for number in range(TARGETS)}
-        log, metrics = eventually(at_rest, 30, "the metrics are those of the log")
+        log, metrics = eventually(at_rest, 60, "the metrics are those of the log")
         for metric, value in {**EXPECTED, **of_targets}.items():
             sums, counts = logged(log, value)
             if metric == "InvocationsPerInstance":  # thirds have no last digit

@@ -212,7 +212,7 @@ def test_while_docker_is_away_processes_come_and_go_and_what_it_runs_serves_on(
             deploy_unwatched(hostler, refused, in_docker("refused"))
             assert re.search(REASONS[how], reason := hostler.settled(refused)), reason
             hostler.sm.delete_endpoint(EndpointName=another)
-            eventually(lambda: another not in _endpoints(hostler), 30, "a process endpoint is deleted")
+            eventually(lambda: another not in _endpoints(hostler), 60, "a process endpoint is deleted")
         finally:
             proxy.resume() if how == "hangs" else proxy.come_back()
         hostler.sm.delete_endpoint(EndpointName=refused)

@@ -103,7 +103,7 @@ def test_a_prefix_with_a_folder_of_the_console_fails_with_the_key_and_the_way_ou
     create_model(hostler, "folders", [{"Image": image("sagemaker-xgboost"), "ModelDataSource": data}])
     hostler.sm.create_endpoint_config(EndpointConfigName="folders", ProductionVariants=[variant("folders")])
     hostler.sm.create_endpoint(EndpointName="folders", EndpointConfigName="folders")
-    eventually(lambda: described(hostler, "folders")["EndpointStatus"] == "Failed", 30, "the endpoint fails")
+    eventually(lambda: described(hostler, "folders")["EndpointStatus"] == "Failed", 60, "the endpoint fails")
     assert described(hostler, "folders")["FailureReason"] == (
         f'Failed to download model data for container "container_1" from URL: "s3://{BUCKET}/folders/". Please ensure'
         " that there is an object located at the URL and that the role passed to CreateModel has permissions to"
@@ -155,9 +155,9 @@ def test_without_a_cache_a_target_is_unloaded_after_its_last_request(hostler: Ho
     for name in ("a", "b", "a"):
         [hop] = trace(hostler.invoke("fleeting", f"{name}.tar.gz"))[1]
         assert hop["model"] == name
-        eventually(lambda: not [*(folder / "models").iterdir()], 30, "the target's folder is removed")
+        eventually(lambda: not [*(folder / "models").iterdir()], 60, "the target's folder is removed")
         eventually(
-            lambda: hostler.metric("hostler_resident_targets", endpoint="fleeting") == 0, 30, "no target is resident"
+            lambda: hostler.metric("hostler_resident_targets", endpoint="fleeting") == 0, 60, "no target is resident"
         )
     hostler.sm.delete_endpoint(EndpointName="fleeting")
 

@@ -145,7 +145,7 @@ def _loaded(container: str) -> list[str]:
 def _answer(container: str, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, bytes]:
     """Send a request to the server itself."""
     [network] = inspect(container)["NetworkSettings"]["Networks"].values()
-    connection = http.client.HTTPConnection(network["IPAddress"], PORT, timeout=30)
+    connection = http.client.HTTPConnection(network["IPAddress"], PORT, timeout=60)
     connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()

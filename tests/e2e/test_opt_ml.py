@@ -119,8 +119,8 @@ def test_a_container_finds_its_files_and_goes_on_when_control_was_killed(hostler
     [container] = [process for process in hostler.containers if _mounted(process.pid)][:1]
     control = hostler.control
     control.kill()
-    eventually(lambda: {*hostler.named("hostler.control.main")} - {control}, 30, "another control")
-    eventually(lambda: _answers(hostler), 30, "it answers")
+    eventually(lambda: {*hostler.named("hostler.control.main")} - {control}, 60, "another control")
+    eventually(lambda: _answers(hostler), 60, "it answers")
     hostler.wait_in_service("adopted")
     assert json.loads(_invoke(hostler, "adopted"))["call"] == "cat"
     assert not has_ended(container)

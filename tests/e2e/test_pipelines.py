@@ -165,14 +165,14 @@ def test_a_caller_who_disconnects_in_the_middle_ends_the_chain(hostler: Hostler)
             body = instructions(second={"log": "disconnect", "sleep": 1.0}, third={"exit": 7})
             call = asyncio.create_task(call_endpoint(caller, "three", body))
             await asyncio.to_thread(
-                eventually, lambda: is_logged(hostler, "disconnect"), 30, "the second container has the request"
+                eventually, lambda: is_logged(hostler, "disconnect"), 60, "the second container has the request"
             )
             call.cancel()
             await asyncio.wait([call])
 
     before = processes(hostler, "three")
     asyncio.run(disconnect())
-    eventually(lambda: is_logged(hostler, "disconnect done"), 30, "the second container has answered")
+    eventually(lambda: is_logged(hostler, "disconnect done"), 60, "the second container has answered")
     assert processes(hostler, "three") == before
 
 
@@ -184,7 +184,7 @@ def test_a_container_that_exits_within_a_request_is_named_and_all_three_are_repl
     error = failed.value.response
     assert (error["Error"]["Code"], error["OriginalStatusCode"]) == ("ModelError", 0)
     assert "from second with message" in error["Message"]
-    eventually(lambda: (now := answering(hostler, "ends")) and not now & before, 30, "three other processes answer")
+    eventually(lambda: (now := answering(hostler, "ends")) and not now & before, 60, "three other processes answer")
     hostler.sm.delete_endpoint(EndpointName="ends")
 
 
@@ -210,7 +210,7 @@ def test_kill_9_of_the_middle_container_fails_only_calls_in_flight_there(tmp_pat
                 await load.next_calls(200)
                 victim = hop_processes(hostler, "second")[0]
                 victim.kill()
-                await asyncio.to_thread(eventually, lambda: not victim.is_running(), 30, "it has ended")
+                await asyncio.to_thread(eventually, lambda: not victim.is_running(), 60, "it has ended")
                 killed = time.monotonic()
                 await load.next_calls(500)
             return killed, load.calls

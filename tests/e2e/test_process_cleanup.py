@@ -79,7 +79,7 @@ def start(host: Host, id: str, kind: str, *, isolated: bool = False, **environme
 
 def gateway_pid(host: Host) -> int:
     """Send a request and return the pid of the gateway that answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=60)
     connection.request("GET", "/")
     try:
         return int(connection.getresponse().read())
@@ -266,7 +266,7 @@ def test_two_commands_get_separate_ports_and_paths_inside_their_sandbox(host: Ho
         used |= ports
         assert environment["CODE"] == environment["SAGEMAKER_BASE_DIR"] + "/code"
         assert environment["BESIDE"] == f"{folder}-beside"
-        with socket.create_connection(("127.0.0.1", int(environment["SAGEMAKER_BIND_TO_PORT"])), timeout=10):
+        with socket.create_connection(("127.0.0.1", int(environment["SAGEMAKER_BIND_TO_PORT"])), timeout=60):
             pass
 
 
@@ -370,7 +370,7 @@ def test_the_hosts_own_program_prints_why_it_does_not_start(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-m", "hostler.host.main"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "HOSTLER_DATA": str(blocked)},
-        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (
         2, f"hostler: the data folder {blocked} cannot be used: File exists\n",

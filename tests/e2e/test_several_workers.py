@@ -167,7 +167,7 @@ def test_workers_of_many_targets_share_the_calls_and_a_killed_one_is_replaced_wi
         reads = [worker.io_counters().read_count for worker in (first, second)]
         assert all(count > CALLS // 4 for count in reads), reads
         first.kill()
-        eventually(lambda: not first.is_running(), 30, "it has ended")
+        eventually(lambda: not first.is_running(), 60, "it has ended")
         workers_of(fork_server, 2)
 
     calls = under_load(hostler, call, kill)
@@ -177,7 +177,7 @@ def test_workers_of_many_targets_share_the_calls_and_a_killed_one_is_replaced_wi
     assert hostler.metric("hostler_model_loads_total") == loads  # control loads nothing
     [new] = [worker for worker in workers_of(fork_server, 2) if worker.pid != second.pid]
     second.kill()
-    eventually(lambda: not second.is_running(), 30, "it has ended")  # a call in flight there would be 424
+    eventually(lambda: not second.is_running(), 60, "it has ended")  # a call in flight there would be 424
     for number in range(XGB):  # the new worker has them all
         assert targets.number(hostler.invoke("xgb", f"{number}.tar.gz")) == number
     assert new in workers_of(fork_server, 2)
@@ -193,7 +193,7 @@ def test_a_target_that_ends_the_process_that_loads_it_ends_one_worker_in_any_num
         return all(worker.io_counters().read_count > count for worker, count in reads.items())
 
     hostler.put("xgb/fatal.tar.gz", targets.archive({"model.pkl": b"cos\n_exit\n(I3\ntR."}))
-    eventually(all_answer, 30, "every worker takes calls")  # a worker that is being filled would load it, too
+    eventually(all_answer, 60, "every worker takes calls")  # a worker that is being filled would load it, too
     before = set(workers_of(fork_server, 2))
     for _ in range(4):
         with pytest.raises(ClientError, match="ended while it loaded this model"):
@@ -217,7 +217,7 @@ def test_a_scripts_process_that_is_killed_is_replaced_while_the_other_answers(
 
     def kill() -> None:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not psutil.pid_exists(pid), 30, "it has ended")
+        eventually(lambda: not psutil.pid_exists(pid), 60, "it has ended")
         workers_of(fork_server, 4)
 
     calls = under_load(hostler, call, kill)
@@ -236,7 +236,7 @@ def test_a_new_control_finds_the_running_workers(hostler: Hostler) -> None:
     before = {endpoint: set(shares(call_all(hostler, endpoint, **headers))) for endpoint, headers in endpoints}
     old, loads = hostler.control, hostler.metric("hostler_model_loads_total")
     old.kill()
-    eventually(lambda: not old.is_running() and hostler.named("hostler.control.main"), 30, "a new control runs")
+    eventually(lambda: not old.is_running() and hostler.named("hostler.control.main"), 60, "a new control runs")
     for endpoint, _ in endpoints:
         hostler.wait_in_service(endpoint)
     eventually(

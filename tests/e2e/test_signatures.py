@@ -143,15 +143,15 @@ def test_presigned_addresses_of_version_four(hostler: Hostler, price: float):
     location = {"Bucket": BUCKET, "Key": "a key"}
     s3 = client(hostler, "s3", signature_version="s3v4")
     put = urllib.request.Request(s3.generate_presigned_url("put_object", location), data=b"presigned", method="PUT")
-    assert urllib.request.urlopen(put, timeout=10).status == 200
+    assert urllib.request.urlopen(put, timeout=60).status == 200
     address = s3.generate_presigned_url("get_object", location)
-    assert urllib.request.urlopen(address, timeout=10).read() == b"presigned"
+    assert urllib.request.urlopen(address, timeout=60).read() == b"presigned"
     for wrong in (address.replace("Expires=3600", "Expires=3601"), address.partition("?")[0]):
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(wrong, timeout=10)
+            urllib.request.urlopen(wrong, timeout=60)
     old = client(hostler, "s3").generate_presigned_url("get_object", location)
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(old, timeout=10)
+        urllib.request.urlopen(old, timeout=60)
     assert "Please use AWS4-HMAC-SHA256" in refused.value.read().decode()
 
 

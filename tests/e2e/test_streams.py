@@ -132,14 +132,14 @@ def test_a_caller_who_disconnects_cancels_the_containers_answer(hostler: Hostler
     with stream(hostler, "foreign", parts=2, gate="never") as answer:
         next(answer["Body"])
     eventually(
-        lambda: json.loads(invoke(hostler, "foreign", list=True)) == [*ends, "cancelled"], 30, "its answer is cancelled"
+        lambda: json.loads(invoke(hostler, "foreign", list=True)) == [*ends, "cancelled"], 60, "its answer is cancelled"
     )
 
 
 def test_a_script_whose_caller_disconnects_is_closed_and_answers_the_next_call(hostler: Hostler, folder: Path):
     with stream(hostler, "script", parts=2, gate="never") as answer:
         next(answer["Body"])
-    eventually((folder / "closed").exists, 30, "the script is closed")
+    eventually((folder / "closed").exists, 60, "the script is closed")
     assert invoke(hostler, "script", echo="next") == b"next"
 
 

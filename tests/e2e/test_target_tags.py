@@ -33,7 +33,7 @@ def listed(hostler: Hostler, *options: str) -> list[dict[str, Any]]:
     """Return the targets that `hostler ls --targets` lists."""
     command = [sys.executable, "-m", "hostler.cli", "ls", "--targets", "--json", "--data", str(hostler.data), *options]
     environment = {"PYTHONPATH": str(REPOSITORY / "src"), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, env=environment, cwd=hostler.folder, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=environment, cwd=hostler.folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     targets: list[dict[str, Any]] = json.loads(done.stdout)["targets"]
     return targets
@@ -48,15 +48,15 @@ def test_tags_preload_pin_and_unload_targets_and_can_change_while_the_endpoint_s
         for number in (3, 1, 2, 4):  # 4: a preload that was never called would not be idle
             assert targets.number(hostler.invoke("tagged", f"{number}.tar.gz")) == number
         called = ("--match", "[1-4].*")
-        eventually(lambda: all(entry["calls"] for entry in listed(hostler, *called)), 30, "calls are counted")
+        eventually(lambda: all(entry["calls"] for entry in listed(hostler, *called)), 60, "calls are counted")
         hostler.sm.add_tags(ResourceArn=arn, Tags=[{"Key": "hostler:idle-ttl", "Value": "0.2"}])
-        eventually(lambda: hostler.metric("hostler_resident_targets") == 2, 30, "the others are unloaded")
+        eventually(lambda: hostler.metric("hostler_resident_targets") == 2, 60, "the others are unloaded")
         entries = listed(hostler, "--endpoint", "tagged")
         pinned = {entry["target"]: entry["pinned"] for entry in entries if entry["instance"]}
         assert pinned == {"1.tar.gz": True, "3.tar.gz": True}
         assert targets.number(hostler.invoke("tagged", "2.tar.gz")) == 2
         hostler.sm.delete_tags(ResourceArn=arn, TagKeys=["hostler:pin"])
-        eventually(lambda: hostler.metric("hostler_resident_targets") == 0, 30, "all are unloaded")
+        eventually(lambda: hostler.metric("hostler_resident_targets") == 0, 60, "all are unloaded")
 
 
 def test_resident_targets_are_loaded_again_after_a_stop_and_after_a_kill_without_a_call(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_resident_targets_are_loaded_again_after_a_stop_and_after_a_kill_without
         assert hostler.metric("hostler_downloads_total") == 0, "from the disk"
         assert len({entry["instance"] for entry in listed(hostler)}) == 2
         before = hot.stat().st_ino
-        eventually(lambda: hot.stat().st_ino != before, 30, "the hot list is written")
+        eventually(lambda: hot.stat().st_ino != before, 60, "the hot list is written")
 
         hostler.host.kill()
-        eventually(lambda: not hostler.remains(), 30, "all processes have ended")
+        eventually(lambda: not hostler.remains(), 60, "all processes have ended")
         hostler.destroy()
         hostler.start()
         eventually(lambda: hostler.metric("hostler_resident_targets") == TARGETS - 1, 60, "they are again")

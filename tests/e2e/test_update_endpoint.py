@@ -99,7 +99,7 @@ def test_updates_to_other_containers_drop_no_call_and_mix_no_pipelines(hostler: 
     assert len(hostler.named("hop.py")) > 0
     hostler.sm.delete_endpoint(EndpointName="lists")
     eventually(
-        lambda: not hostler.named("hop.py"), 30, "all containers have ended", lambda: str(hostler.named("hop.py"))
+        lambda: not hostler.named("hop.py"), 60, "all containers have ended", lambda: str(hostler.named("hop.py"))
     )
 
 

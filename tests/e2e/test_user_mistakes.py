@@ -173,7 +173,7 @@ def test_each_mistake_ends_in_failed_with_its_cause_and_advice(tmp_path: Path) -
             assert took < BUDGET + AT_MOST, name
         for name in reasons:
             hostler.sm.delete_endpoint(EndpointName=name)
-        eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 30, "all endpoints are deleted")
+        eventually(lambda: not hostler.sm.list_endpoints()["Endpoints"], 60, "all endpoints are deleted")
         assert not hostler.named("faulty.py")
         assert not list((hostler.data / "containers").iterdir())
         assert all(
@@ -266,7 +266,7 @@ def test_the_failed_containers_of_several_are_named(tmp_path: Path) -> None:
         assert " wrong-port: In 8 seconds, GET /ping was not answered: the container listens on port " in reason
         assert " ping-500: In 8 seconds, GET /ping was answered with 500 instead of 200." in reason
         hostler.sm.delete_endpoint(EndpointName="several")
-        eventually(lambda: not hostler.named("faulty.py"), 30, "the good one has ended, too")
+        eventually(lambda: not hostler.named("faulty.py"), 60, "the good one has ended, too")
 
 
 def test_an_archive_with_a_link_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_least_outstanding_requests_spares_a_slow_instance_and_random_does_not(h
         counted = Counter(instance(answer) for answer in call_all(hostler, "slow", 400))
         shares[strategy] = min(counted.values()) / 400
         hostler.sm.delete_endpoint(EndpointName="slow")
-        eventually(lambda: not [*(hostler.data / "containers").iterdir()], 30, "its containers are removed")
+        eventually(lambda: not [*(hostler.data / "containers").iterdir()], 60, "its containers are removed")
         hostler.sm.delete_endpoint_config(EndpointConfigName="slow")
     assert shares["LEAST_OUTSTANDING_REQUESTS"] < 0.2
     assert_share(round(400 * shares["RANDOM"]), 400, 0.5)

@@ -370,7 +370,7 @@ def test_what_nothing_stands_in_for_starts_nothing_and_fails_by_name(hostler: Ho
     hostler.sm.delete_endpoint(EndpointName=name)
     hostler.sm.delete_endpoint_config(EndpointConfigName=name)
     hostler.sm.delete_model(ModelName=name)
-    eventually(lambda: not hostler.sm.list_endpoints(NameContains=name)["Endpoints"], 30, "it is deleted")
+    eventually(lambda: not hostler.sm.list_endpoints(NameContains=name)["Endpoints"], 60, "it is deleted")
 
 
 def deploy(hostler: Hostler, name: str, **container: Any) -> None:

@@ -214,7 +214,7 @@ async def test_growth_is_noted_without_anybody_reading(tmp_path: Path) -> None:
     watching = asyncio.create_task(logs.watch())
     await asyncio.sleep(0)
     opened = logs.open("uid/v/b")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for path in (before, opened, before):
             say(path, "said\n")
             await noted(logs, f"v/{path.stem}", path.stat().st_size)

@@ -27,7 +27,7 @@ from hostler.wire.http_request import Request
 from hostler.wire.http_server import Server, serve
 
 Message = TypeVar("Message")
-GUARD = 30.0  # seconds after which a test that hangs fails
+GUARD = 120.0  # seconds after which a test that hangs fails
 
 
 def pool(*instances: gateway_messages.InstanceAddress, fleet: int = 1) -> tuple[gateway_messages.Pool, ...]:

@@ -35,11 +35,11 @@ def apart(body: str) -> str:
         """
         )
         + textwrap.indent(textwrap.dedent(body), "    ")
-        + "\nasyncio.run(asyncio.wait_for(play(), 20))"
+        + "\nasyncio.run(asyncio.wait_for(play(), 120))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

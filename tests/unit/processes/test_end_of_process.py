@@ -14,7 +14,7 @@ import pytest
 
 from hostler.processes.lifeline import ended, open_pidfd
 
-GUARD = 30  # seconds
+GUARD = 120  # seconds
 PARENT = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid)"
 
 

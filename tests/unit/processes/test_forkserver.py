@@ -80,7 +80,7 @@ def play(body: str, lifeline: bool = False) -> str:
             "[server] = tree.children(os.getpid())\n",
             "async def play():\n    recorder = Recorder(line)\n",
             textwrap.indent(textwrap.dedent(body), "    "),
-            "\nasyncio.run(asyncio.wait_for(play(), 30))\n",
+            "\nasyncio.run(asyncio.wait_for(play(), 120))\n",
         )
     )
     done = subprocess.run(

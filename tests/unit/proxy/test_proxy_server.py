@@ -20,7 +20,7 @@ from hostler.proxy.server import ProxyServer
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 STS = "sts.us-east-1.amazonaws.com"
-GUARD = 30  # seconds, against hanging
+GUARD = 120  # seconds, against hanging
 
 
 class Stage:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-GUARD = 30.0  # seconds after which a test that hangs fails
+GUARD = 120.0  # seconds after which a test that hangs fails
 
 
 async def until(condition: Callable[[], Any]) -> Any:

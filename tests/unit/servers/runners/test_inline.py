@@ -18,7 +18,7 @@ from hostler.wire.http_request import Request
 from hostler.wire.http_server import serve
 
 ENVIRONMENT = environment.read({})
-PATIENCE = 20.0  # seconds, past which a test hangs
+PATIENCE = 120.0  # seconds, past which a test hangs
 
 
 class Model:
