@@ -40,6 +40,8 @@ _TRIALS = {
     "node": ["node", "--version"],
     "busybox": ["busybox", "httpd", "--help"],
     "docker-registry": ["docker-registry", "--version"],
+    # Of this repository, with the version before that tests run beside this one.
+    "history": ["git", "-C", str(Path(__file__).parent), "cat-file", "-e", "bed9b739^{commit}"],
 }
 # As new as the lock's: only then has botocore all members that tests name, and reads scikit-learn the pickles that it
 # read when they were made; before NumPy 2 the toolkit's text was bytes.
@@ -84,7 +86,7 @@ def _missing(name: str) -> str:
         return _older(package)
     if name in _PACKAGES:
         return "" if importlib.util.find_spec(name) else f"{name} is not installed"
-    if not shutil.which(name):
+    if not shutil.which(_TRIALS[name][0]):
         return f"{name} is not installed"
     trial = subprocess.run(_TRIALS[name], capture_output=True, text=True, timeout=60, check=False)
     return f"{name} does not work here: {trial.stderr.strip()}" if trial.returncode else ""

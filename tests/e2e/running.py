@@ -41,6 +41,7 @@ class Hostler:
         self.data = folder / "data"
         self.output = folder / "output.txt"
         self.settings = {"engine": "process", **settings}  # so that no test depends on the machine's Docker by accident
+        self.source = REPOSITORY / "src"
         self.url = ""
         self.ready_after = 0.0  # seconds
         self._seen: dict[tuple[int, float], psutil.Process] = {}
@@ -54,7 +55,7 @@ class Hostler:
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": str(self.folder),
-            "PYTHONPATH": str(REPOSITORY / "src"),
+            "PYTHONPATH": str(self.source),
             **{f"HOSTLER_{name.upper()}": str(value) for name, value in self.settings.items()},
         }
         begun = time.monotonic()
@@ -254,7 +255,13 @@ def hostler_up(folder: Path, **settings: Any) -> Iterator[Hostler]:
 
     When the test has ended, it is stopped and must leave nothing behind; then its data, which may be large, is removed.
     """
-    hostler = Hostler(folder, settings)
+    with kept_up(Hostler(folder, settings)) as hostler:
+        yield hostler
+
+
+@contextlib.contextmanager
+def kept_up(hostler: Hostler) -> Iterator[Hostler]:
+    """Start a hostler, and end it as `hostler_up` does."""
     try:
         yield hostler.start()
         if not has_ended(hostler.host):
