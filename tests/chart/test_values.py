@@ -254,6 +254,7 @@ CASES: dict[str, Case] = {
     "gateways.allowedHosts": Case(
         ["models.example"], lambda o: "models.example" in config(o)["allowed_hosts"], False, True
     ),
+    "gateways.accessLog": Case(0, lambda o: variables(gateway(o))["HOSTLER_ACCESS_LOG"], "stdout", "0"),
     "gateways.drainTimeout": Case(
         100,
         lambda o: [config(o)["drain_timeout"], gateway(o)["spec"]["terminationGracePeriodSeconds"]],
