@@ -10,6 +10,7 @@ The requests show the passkey that the agent got over its link. control/artifact
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -26,6 +27,8 @@ from hostler.wire.door import PASSKEY as PASSKEY
 from hostler.wire.http_client import ConnectionPool
 from hostler.wire.http_exchange import CallFailed, Exchange
 from hostler.wire.http_head import render
+
+log = logging.getLogger(__name__)
 
 PAGE = "/_hostler/artifacts/"
 _AHEAD = 4 * CHUNK  # bytes that wait for their reader, before no more are read
@@ -166,6 +169,7 @@ class _Download:
         self._news.set()
 
     def failed(self, exchange: Exchange, error: CallFailed) -> None:
+        log.warning("control gave no whole answer: %s", error)
         self._error = error
         self._news.set()
 
