@@ -5,6 +5,8 @@ It knows which targets are in place, so that an agent that restarts learns it ag
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import TypeVar
@@ -27,6 +29,9 @@ from hostler.wire.agent_messages import (
 )  # fmt: skip
 from hostler.wire.artifact_errors import as_error
 
+logger = logging.getLogger("hostler.agents")
+
+_AGAIN = 1.0  # seconds
 _Answer = TypeVar("_Answer")
 Ask = Callable[[Callable[[int], Request]], Awaitable[Up]]  # sends the request of this number; returns the answer
 
@@ -42,16 +47,25 @@ class RemoteStorage:
         self._tell = tell
         self._held: set[str] = set()  # model ids of the targets in place
         self._fetching: set[str] = set()
+        self._in_use = False  # for targets; until then another control's may be in place
 
     async def known(self, held: Collection[str]) -> dict[str, Placed]:
-        """See Storage."""
-        placed = await self._known(self._ask, held)
+        """See Storage. It waits for the agent for as long as that takes: nothing can be loaded before."""
+        while True:
+            try:
+                placed = await self._known(self._ask, held)
+                break
+            except StorageUnavailable as error:
+                logger.warning("it is not known yet what is in place: %s", error)
+                await asyncio.sleep(_AGAIN)
         self._held = set(placed)
+        self._in_use = True
         return placed
 
     async def fetch(self, model_id: str, target: str, bucket: str, key: str, failed: str = "") -> Placed:
         """See Storage."""
         self._fetching.add(model_id)
+        self._in_use = True
         try:
             answer = await self._ask(lambda n: Fetch(n, self._container, model_id, target, bucket, key, failed))
             placed = _expect(answer, Fetched).placed
@@ -82,7 +96,7 @@ class RemoteStorage:
 
     async def resume(self, ask: Ask) -> None:
         """Tell an agent on a new link what is in place; have it take out what is not, as it was away at the discard."""
-        if not self._held and not self._fetching:
+        if not self._in_use:
             return
         placed = await self._known(ask, self._held)
         for model_id in placed.keys() - self._held - self._fetching:

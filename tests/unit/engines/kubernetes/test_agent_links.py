@@ -13,7 +13,7 @@ import pytest
 
 from hostler.core.targets.placed import Placed
 from hostler.engines.kubernetes.agent_links import AgentLinks
-from hostler.errors import ArtifactBad, DiskFull
+from hostler.errors import ArtifactBad, DiskFull, StorageUnavailable
 from hostler.settings import Settings
 from hostler.wire import agent_messages
 from hostler.wire.agent_messages import (
@@ -177,6 +177,19 @@ async def test_an_agent_that_comes_anew_learns_what_is_in_place_and_takes_out_wh
         agent.send(Done(again.number))
         await discarding
         await links.until_linked("i")
+
+
+@pytest.mark.simulated
+async def test_what_is_in_place_is_waited_for_and_a_fetch_is_not(tmp_path: Path) -> None:
+    links = AgentLinks(Settings(data=tmp_path), 7, lambda: None)
+    (storage,) = links.expect("i", ROOMS)
+    knowing = asyncio.create_task(storage.known(("m",)))
+    with pytest.raises(StorageUnavailable):
+        await storage.fetch("m", "m.tar.gz", "bucket", "m.tar.gz")
+    await storage.discard("m")
+    await asyncio.sleep(600)
+    assert not knowing.done()
+    knowing.cancel()
 
 
 async def test_go_and_serving_reach_an_agent_that_links_later_or_again(tmp_path: Path) -> None:
