@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _SERVERS = ("httptools", "msgspec", "uvloop")  # what hostler.servers imports, whatever the framework
-_CONTROL = ("demo", "docker", "aws-hosts")  # extras of the image `hostler`
+_CONTROL = ("demo", "docker", "kubernetes", "aws-hosts")  # extras of the image `hostler`
 _OURS = re.compile(r"hostler\[(.+)\]")
 
 
