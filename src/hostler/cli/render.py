@@ -26,6 +26,8 @@ def endpoints(listed: list[dict[str, Any]]) -> list[str]:
                 first = " ".join(targets[:_TARGETS_PRINTED]) + (" ..." if len(targets) > _TARGETS_PRINTED else "")
                 resident = f"  {len(targets)} resident: {first}" if targets else ""
                 where = _engines(instance["containers"])
+                if machine := instance["machine"]:
+                    where += f"  on {printable(machine)}"
                 lines.append(f"  {variant['name']}  {instance['id']}  {instance['state']}{where}{resident}")
                 if trouble := instance["trouble"]:
                     lines.append(f"    {printable(trouble)}")

@@ -15,6 +15,8 @@ from hostler.hosting.instances import Instances
 from hostler.store.records import EndpointRecord, Revision
 from hostler.wire import gateway_messages
 
+HOT = 2  # calls for each processor of an instance, past which another copy of their target would help
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -81,6 +83,7 @@ class Endpoint:
                         "id": i.id,
                         "log_stream": f"{name}/{i.key.aws_id}",
                         "state": i.state,
+                        "machine": i.report.machine,
                         "trouble": _trouble(i, instances.waits),
                         "containers": [
                             {"specified": container.spec.image, "engine": seen.engine, "image": seen.image}
@@ -107,13 +110,27 @@ def _trouble(instance: Instance, waits: Mapping[SlotKey, float]) -> str:
     return f"{again(instance.key.attempt, due - clock.now())} {instance.reason}"
 
 
-def link_route(key: str, route: Route, instances: Mapping[str, Instance]) -> gateway_messages.Route:
-    """Return the route of an endpoint, by its key, as gateways get it: with its instances' addresses."""
+def _address(instance: Instance) -> gateway_messages.InstanceAddress:
+    addresses, workers = zip(*((each.address, each.workers) for each in instance.containers), strict=True)
+    return gateway_messages.InstanceAddress(instance.id, addresses, workers, instance.report.beat)
+
+
+def link_route(key: str, route: Route, instances: Mapping[str, Instance], gateways: int) -> gateway_messages.Route:
+    """Return the route of an endpoint, by its key, as gateways get it: with its instances' addresses.
+
+    `gateways`: their number; each sees its share of a target's calls alone.
+    """
 
     def pool(decided: Pool) -> gateway_messages.Pool:
         found = (instances[id] for id in decided.instances)
-        addresses = tuple(gateway_messages.InstanceAddress(i.id, i.addresses, i.workers) for i in found)
-        return gateway_messages.Pool(decided.fleet, decided.share, addresses)
+        return gateway_messages.Pool(decided.fleet, decided.share, tuple(map(_address, found)))
+
+    def hot(pools: Iterable[Pool]) -> int:
+        first = next((instances[id] for decided in pools for id in decided.instances), None)
+        if first is None:
+            return 0
+        cpus = first.platform.engine.size(first.variant.instance_type).cpus
+        return max(1, HOT * cpus // gateways)
 
     variants = (
         gateway_messages.Variant(
@@ -126,6 +143,7 @@ def link_route(key: str, route: Route, instances: Mapping[str, Instance]) -> gat
             pools=tuple(map(pool, routed.pools)),
             mode=routed.variant.model.mode,
             routing=routed.variant.routing,
+            hot=hot(routed.pools) if any(each.multi_model for each in routed.variant.model.containers) else 0,
         )
         for routed in route.variants
     )

@@ -45,12 +45,23 @@ class GatewayReports:
                 self._faults.receive(gateway, message)
             case gateway_messages.Ack():
                 self._changed()
+            case gateway_messages.Counts(down=down):
+                self._heard(gateway, down)
 
     def unlinked(self, gateway: str) -> None:
         """The gateway is gone, and its callers with it."""
         for runtime in self._runtimes.all.values():
             runtime.unlinked(gateway)
+        self._instances.witnesses.forget(gateway)
+        self._runtimes.avoid(self._instances.witnesses.down())
         self._changed()
+
+    def _heard(self, gateway: str, down: tuple[str, ...]) -> None:
+        """Take its word for which instances are on machines that are silent."""
+        self._instances.hear(gateway, down)
+        self._runtimes.avoid(self._instances.witnesses.down())
+        if down:
+            self._changed()
 
     def _missing(self, message: gateway_messages.TargetMissing) -> None:
         if targets := self._runtimes.joined.get(message.instance):

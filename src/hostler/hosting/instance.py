@@ -7,6 +7,7 @@ instances or gateways.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from functools import partial
@@ -25,10 +26,12 @@ from hostler.hosting.container import Container, Unfit
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
 from hostler.hosting.standstill import Standstill
+from hostler.wire import silence
 
 log = logging.getLogger("hostler.instance")
 
 MISSED_PERIOD = 1.0  # seconds to the next ping after one that was missed
+SILENCE = 1.0  # seconds without an answer of its machine, after a ping that was missed
 MISSES = 3  # pings missed one after another before an instance counts as ended (ours; AWS does not say, §5.4)
 HOPELESS = 10.0  # seconds of pings answered with 4xx after which the start fails (ours: AWS waits until its time-out)
 REMOVED = "The container is there no more: others have removed it."
@@ -59,6 +62,8 @@ class Instance:
         self.ended_at = 0.0
         self.ended_by_itself = False  # by no signal that others send
         self.culprits: tuple[Container, ...] = ()  # the containers whose failure ended it
+        self.unheard = False  # the last ping was missed, and nothing says that its machine is there
+        self.lost = False  # it was given up, because its machine is gone
         self.platform = platform
         self._startup = settings.startup_timeout if variant.startup_timeout is None else variant.startup_timeout
         self._task: asyncio.Task[None] | None = None
@@ -66,16 +71,6 @@ class Instance:
 
     def __repr__(self) -> str:
         return f"<instance {self.id} {self.state}{' ' + self.reason[:60] if self.reason else ''}>"
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Where its containers listen, in the model's order, once they run."""
-        return tuple(container.address for container in self.containers)
-
-    @property
-    def workers(self) -> tuple[tuple[str, ...], ...]:
-        """For each container the addresses of its processes, if several serve its one model."""
-        return tuple(container.workers for container in self.containers)
 
     @property
     def running(self) -> bool:
@@ -112,7 +107,7 @@ class Instance:
         1. A container has exited, or is there no more: the instance has ended.
         2. It cannot come up: so it ends.
         3. Others end it: it leaves the routes, and is replaced.
-        4. Its machine is lost: a ping that fails now ends it, but the engine's word alone does not.
+        4. Its machine is lost, to the engine: it is pinged now (see `lose`).
         """
         if self.state in ("ended", "stopping", "gone"):
             self.report = msgspec.structs.replace(self.report, lost=report.lost)  # perhaps it cannot be stopped
@@ -133,7 +128,7 @@ class Instance:
         elif report.leaving and self.state == "ready":  # 3.
             self._move("leave")
         elif report.lost:  # 4.
-            self._ping_now.set()
+            self.doubt()
 
     async def _containers_ended(self, ended: list[Container]) -> None:
         """End, because these of its containers have exited or are there no more. The reason names them all (§2.4)."""
@@ -156,6 +151,15 @@ class Instance:
         self.platform.metrics.containers_ended += len(ended)
         self._end(failure_reason.unhealthy(self.key.variant, facts))
 
+    def doubt(self) -> None:
+        """Ping it now: others call its machine silent."""
+        self._ping_now.set()
+
+    def lose(self) -> None:
+        """End it, because its machine is gone: what still runs there cannot be reached."""
+        self.lost = True
+        self._end(failure_reason.lost(self.key.variant, self.report.machine))
+
     def retire(self) -> None:
         """Take it out of service: it gets no more requests, and no more pings. `stop` follows."""
         if self._task is not None:
@@ -164,7 +168,7 @@ class Instance:
 
     async def stop(self, grace: float) -> None:
         """End the containers and remove everything that they had, except their logs."""
-        await self._cancel()
+        await self.detach()
         while True:
             try:
                 await self.platform.engine.stop(self.id, grace)
@@ -175,8 +179,10 @@ class Instance:
         self._move("gone")
 
     async def detach(self) -> None:
-        """Control leaves; the containers go on."""
-        await self._cancel()
+        """Look after it no more; the containers go on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     # --- its life -------------------------------------------------------------------------------------------------
 
@@ -217,6 +223,7 @@ class Instance:
         begun = hopeful = clock.now()  # hopeful: the last time that no container refused the ping
         standstills = {container: Standstill(container) for container in self.containers}
         while troubles := await self._troubles():
+            await self._note_silence(self.report.lost)
             now = clock.now()
             if not any(ping.refused for _, ping in troubles):
                 hopeful = now
@@ -228,28 +235,30 @@ class Instance:
             if now + pause > begun + self._startup:
                 raise await self._unhealthy(troubles, f"In {self._startup:g} seconds")
             await asyncio.sleep(pause)
+        await self._note_silence(False)
 
     async def _while_healthy(self) -> None:
         missed, metrics = 0, self.platform.metrics
         while True:
-            await self._pause(MISSED_PERIOD if missed else contract.PING_PERIOD)
+            self._ping_now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MISSED_PERIOD if missed or self.unheard else contract.PING_PERIOD):
+                    await self._ping_now.wait()
             troubles = await self._troubles()
             metrics.pings += len(self.containers)
             metrics.pings_missed += len(troubles)
-            missed = missed + 1 if troubles else 0
-            if missed and self.report.lost:
-                raise await self._unhealthy(troubles, "Once its machine was lost")
+            await self._note_silence(bool(troubles))
+            missed = missed + 1 if troubles and not self.unheard else 0
             if missed >= MISSES:
                 raise await self._unhealthy(troubles, f"{MISSES} times in a row")
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until it is to be pinged at once."""
-        self._ping_now.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._ping_now.wait()
-        except TimeoutError:
-            pass
+    async def _note_silence(self, missed: bool) -> None:
+        """Note after a ping whether it was missed because the machine is gone: then one word alone ends nothing."""
+        beat = self.report.beat
+        unheard = missed and (self.report.lost or bool(beat and await silence.is_silent(beat, SILENCE)))
+        if unheard != self.unheard:
+            self.unheard = unheard
+            self.platform.changed()
 
     async def _troubles(self) -> list[tuple[Container, Ping]]:
         """Check the health of all containers. Return those that did not pass, with their answers."""
@@ -279,8 +288,3 @@ class Instance:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._move("end")
-
-    async def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 
+from hostler.core.endpoints.losses import Suspect, lost
 from hostler.core.endpoints.plan import InstanceFacts, SlotKey, again
 from hostler.core.endpoints.resources import VariantSpec, undesired
 from hostler.engines.engine import ContainerReport, InstanceReport
@@ -19,6 +20,7 @@ from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.instance import Instance
 from hostler.hosting.instance_key import InstanceKey
 from hostler.hosting.platform import Platform
+from hostler.hosting.witnesses import Witnesses
 from hostler.wire.gateway_messages import CallsTimedOut
 
 log = logging.getLogger("hostler.instances")
@@ -36,6 +38,8 @@ class Instances(Mapping[str, Instance]):
         self._by_id: dict[str, Instance] = {}
         self._work = BackgroundTasks()
         self._of: defaultdict[str, dict[str, Instance]] = defaultdict(dict)  # uid of an endpoint -> its instances by id
+        self.witnesses = Witnesses()
+        self._lost: set[SlotKey] = set()  # slots whose last instance that served is lost
         self._strangers: set[str] = set()  # ids of what the engine lists, and no control has started
 
     def __getitem__(self, id: str) -> Instance:
@@ -100,6 +104,29 @@ class Instances(Mapping[str, Instance]):
         instance = self._by_id[key.id] = self._of[key.uid][key.id] = Instance(self._platform, key, variant)
         instance.begin(adopted)
 
+    # --- loss -----------------------------------------------------------------------------------------------------
+
+    def hear(self, gateway: str, down: Collection[str]) -> None:
+        """Take a gateway's word for which instances are on machines that are silent; they are pinged now."""
+        self.witnesses.hear(gateway, down)
+        for id in down:
+            if instance := self.get(id):
+                instance.doubt()
+
+    def judge(self) -> None:
+        """Give up the instances that are lost (core/endpoints/losses.py)."""
+        ready = {instance.key.slot_key for instance in self.values() if instance.state == "ready"}
+        self._lost &= {instance.key.slot_key for instance in self.values()} - ready
+        suspects = [
+            Suspect(instance.id, instance.report.lost, self.witnesses.agree(instance.id))
+            for instance in self.values()
+            if instance.unheard and instance.state in ("starting", "ready", "leaving")
+        ]
+        if suspects:
+            for id in lost(suspects, len(ready | self._lost), len(self._lost)):
+                self._lost.add(self[id].key.slot_key)
+                self[id].lose()
+
     # --- end ------------------------------------------------------------------------------------------------------
 
     async def end(self, instance: Instance, grace: float) -> None:
@@ -161,5 +188,5 @@ def facts(instance: Instance, serves: bool) -> InstanceFacts:
         instance.id, key.uid, key.fleet, key.variant_index, key.slot, key.attempt, instance.state, key.revision,
         instance.running, serves, instance.reason, instance.ready_at, instance.ended_at,
         tuple("" if container.ours else container.image for container in instance.report.containers),
-        instance.report.leaving or instance.report.lost,
+        instance.report.leaving or instance.report.lost or instance.lost,
     )  # fmt: skip

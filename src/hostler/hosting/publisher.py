@@ -37,7 +37,8 @@ class Publisher:
             self._routes.pop(key, None)
             return
         self._routes[key] = decision.route
-        route = link_route(key, decision.route, instances)
+        gateways = {*self._gateways.roster(), *(gateway.name for gateway in self._gateways.linked)}
+        route = link_route(key, decision.route, instances, max(1, len(gateways)))
         [fleet] = decision.route.fleets()  # of each variant one pool, all of one revision
         self._runtimes.serve(key, fleet, route.instances())
         self._gateways.set_route(route)

@@ -176,6 +176,7 @@ class Reconciler:
             self.faults.take_in(changes)
             self.runtimes.set_policies({endpoint.key: endpoint.tags for endpoint in self.endpoints if endpoint.tags})
         looked = await self._look_at_engine()
+        self.instances.judge()
         for instance in self.instances.values():
             if instance.state == "ended":
                 self.runtimes.leave(instance)
@@ -272,7 +273,8 @@ class Reconciler:
                 deleting = endpoint is None or endpoint.record.deleting
                 longest = self.platform.settings.invoke_timeout if deleting else contract.MAX_STREAM
                 await self.gateways.drain(instance.id, longest)
-            await self.instances.end(instance, ENDED_GRACE if instance.ended_at else contract.STOP_GRACE)
+            grace = ENDED_GRACE if instance.ended_at else contract.STOP_GRACE
+            await self.instances.end(instance, 0.0 if instance.lost else grace)
         finally:
             self._ending.discard(instance.id)
 

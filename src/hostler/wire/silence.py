@@ -54,6 +54,17 @@ async def connect(address: str, seconds: float) -> socket.socket:
     return sock
 
 
+async def is_silent(address: str, seconds: float) -> bool:
+    """Whether nothing at all answers at `tcp:host:port` for as many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            sock = await connect(address, seconds)
+    except OSError as error:
+        return is_silence(error)
+    sock.close()
+    return False
+
+
 def is_silence(error: BaseException | None) -> bool:
     """Whether a connect or a connection failed because nothing answered at all."""
     return isinstance(error, OSError) and (isinstance(error, TimeoutError) or error.errno in _ERRORS)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hostler.cli import render
 
-PROCESS = {"trouble": "", "containers": [{"specified": "it", "engine": "process", "image": ""}]}
+PROCESS = {"machine": "", "trouble": "", "containers": [{"specified": "it", "engine": "process", "image": ""}]}
 
 
 def endpoint(**more: Any) -> dict[str, Any]:
@@ -31,12 +31,13 @@ def test_ls_shows_which_images_run_and_why_an_instance_is_not_there_yet():
     image = {"specified": "me/it:1", "engine": "docker", "image": f"me/it@sha256:{'ab' * 32}"}
     own = {"specified": "built-here:2", "engine": "docker", "image": f"sha256:{'cd' * 32}"}
     instances = [
-        {"id": "a", "state": "ready", "targets": [], "trouble": "", "containers": [image, own, *PROCESS["containers"]]},
-        {"id": "b", "state": "pending", "targets": [], "trouble": "pulling me/it:1: 45 %",
+        {"id": "a", "state": "ready", "targets": [], "machine": "n1/z1", "trouble": "",
+         "containers": [image, own, *PROCESS["containers"]]},
+        {"id": "b", "state": "pending", "targets": [], "machine": "", "trouble": "pulling me/it:1: 45 %",
          "containers": [{"specified": "me/it:1", "engine": "", "image": ""}] * 2},
     ]  # fmt: skip
     assert render.endpoints([endpoint(variants=[{"name": "v", "instances": instances}])])[1:] == [
-        "  v  a  ready  docker me/it@sha256:abababababab, docker built-here:2 (sha256:cdcdcdcdcdcd), process",
+        "  v  a  ready  docker me/it@sha256:abababababab, docker built-here:2 (sha256:cdcdcdcdcdcd), process  on n1/z1",
         "  v  b  pending",
         "    pulling me/it:1: 45 %",
     ]

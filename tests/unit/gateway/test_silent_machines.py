@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from rig import Rig, error, until
 from hostler.gateway.beats import Beats
 from hostler.wire import gateway_messages
 from hostler.wire.http_request import Request
+from silent_ports import crowd
 
 NONE: frozenset[str] = frozenset()
 
@@ -68,7 +69,7 @@ async def test_calls_that_are_with_an_instance_when_it_goes_silent_end_as_unreac
 
 async def test_a_call_that_no_container_has_yet_goes_to_another_instance(rig: Rig) -> None:
     other = await rig.container("i2")
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as crowded, _crowd(crowded):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as crowded, crowd(crowded):
         port = crowded.getsockname()[1]
         full = gateway_messages.InstanceAddress("i1", (f"tcp:127.0.0.1:{port}",))
         [variant] = rig.route("i2").variants
@@ -175,7 +176,7 @@ async def test_a_beat_whose_connect_nobody_answers_is_silent_until_one_does() ->
     told = Told()
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
         beats = Beats(told)
-        with _crowd(listening):
+        with crowd(listening):
             beats.watch("k", {"i1": f"tcp:127.0.0.1:{listening.getsockname()[1]}"})
             await told.until(lambda: told.all == [(frozenset({"i1"}), NONE)])
         connections: set[asyncio.StreamWriter] = set()
@@ -224,17 +225,3 @@ async def listener() -> Any:
         yield f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}", connections
     finally:
         server.close()
-
-
-@contextlib.contextmanager
-def _crowd(listening: socket.socket) -> Iterator[None]:
-    """Fill the backlog, so that the system drops what comes: to a caller nothing is there."""
-    callers = [socket.socket() for _ in range(4)]
-    for caller in callers:
-        caller.setblocking(False)
-        caller.connect_ex(listening.getsockname())
-    try:
-        yield
-    finally:
-        for caller in callers:
-            caller.close()

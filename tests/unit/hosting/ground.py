@@ -136,6 +136,7 @@ class Gateway(fakes.LinkView):
         self.knows_faults = True
         self.decisions: dict[str, gateway_messages.FaultDecision] = {}  # by request id
         self.silent = False  # it acknowledges nothing until `speak`
+        self.down: tuple[str, ...] = ()  # the instances whose machines are silent to it
         self._unacknowledged: list[int] = []
         self._linked = asyncio.Event()
         if linking:
@@ -174,7 +175,7 @@ class Gateway(fakes.LinkView):
     async def _tick(self) -> None:
         """Send a sign of life each second: a silent gateway is ended."""
         while True:
-            self.frames.send(gateway_messages.Counts((), 0, 1))
+            self.frames.send(gateway_messages.Counts((), 0, 1, self.down))
             await asyncio.sleep(1.0)
 
     def _receive(self, message: gateway_messages.Down) -> None:
@@ -211,6 +212,11 @@ class Gateway(fakes.LinkView):
     def need(self, target: str, hot: bool = False) -> None:
         """Ask for the target of the fleet that serves."""
         self.frames.send(gateway_messages.TargetRequest(KEY, "v", self._fleet(), target, hot=hot))
+
+    def call_down(self, *instances: str) -> None:
+        """Say at once that these instances are down, and no others; and again each second."""
+        self.down = instances
+        self.frames.send(gateway_messages.Counts((), 0, 1, instances))
 
     def abandon(self, target: str) -> None:
         self.frames.send(gateway_messages.Abandoned(KEY, "v", self._fleet(), target))

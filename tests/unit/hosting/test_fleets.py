@@ -313,7 +313,7 @@ async def test_people_see_both_fleets(ground: Ground) -> None:
         stream, image = f"v/{instance.key.aws_id}", instance.containers[0].spec.image
         assert first["instances"] == [
             {"id": f"{uid}.1.0.0.0", "log_stream": stream, "state": "ready", "trouble": "", "targets": ["a"],
-             "containers": [{"specified": image, "engine": "", "image": ""}]}
+             "machine": "", "containers": [{"specified": image, "engine": "", "image": ""}]}
         ]  # fmt: skip
         assert [one["id"] for one in second["instances"]] == [f"{uid}.2.0.0.0"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,17 @@ from hostler.hosting.targets.registry import RuntimeRegistry
 from hostler.hosting.usage import Usage
 from hostler.settings import Settings
 from hostler.store import documents
+from silent_ports import refusing, silent
 
 pytestmark = pytest.mark.simulated
 
 SPOT = InstanceKey("us-east-1/ep", "e1", 1, 1, "v", 0, 0, 0)
 HURRY = {"ContainerStartupHealthCheckTimeoutInSeconds": 0.2}
 XGBOOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1"
+
+
+def addresses(instance: Instance) -> tuple[str, ...]:
+    return tuple(container.address for container in instance.containers)
 
 
 class Stage:
@@ -67,8 +73,11 @@ class Stage:
         return Instance(self.platform, SPOT, spec)
 
     async def until(self, instance: Instance, state: str) -> None:
+        await self.when(lambda: instance.state == state)
+
+    async def when(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while instance.state != state:
+            while not true():
                 self.news.clear()
                 await self.news.wait()
 
@@ -147,7 +156,7 @@ async def test_each_container_has_its_own_folder_log_name_and_environment(stage:
     assert (stage.containers() / second.id / "models").is_dir()
     logs = f"e1/v/{SPOT.aws_id}"
     assert [first.launch.log, second.launch.log] == [f"{logs}/first", f"{logs}/container-2"]
-    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{container.id}/s" for container in (first, second))
+    assert addresses(instance) == tuple(f"unix:{stage.folder}/c/{container.id}/s" for container in (first, second))
     await stopped(instance)
     assert not list(stage.containers().iterdir())
 
@@ -173,7 +182,7 @@ async def test_an_instance_is_ready_when_all_its_containers_are(stage: Stage) ->
     assert instance.state == "starting"
     stage.engine.containers[f"{SPOT.id}.7"].ping = 200
     await stage.until(instance, "ready")
-    assert len(set(instance.addresses)) == 15
+    assert len(set(addresses(instance))) == 15
     await stopped(instance)
 
 
@@ -327,7 +336,7 @@ async def test_a_new_control_starts_only_the_containers_that_an_earlier_one_did_
     assert not instance.running
     await stage.until(instance, "ready")
     assert [container.environment["HOSTNAME"] for container in stage.engine.started] == ["two"]
-    assert instance.addresses == tuple(f"unix:{stage.folder}/c/{SPOT.id}.{position}/s" for position in range(3))
+    assert addresses(instance) == tuple(f"unix:{stage.folder}/c/{SPOT.id}.{position}/s" for position in range(3))
     await stopped(instance)
 
 
@@ -434,7 +443,7 @@ async def test_an_instance_that_others_end_leaves_and_one_that_starts_does_not(s
     await stopped(instance)
 
 
-async def test_an_instance_whose_machine_is_lost_ends_with_the_first_ping_that_fails_too(stage: Stage) -> None:
+async def test_an_instance_that_the_engine_calls_lost_is_unheard_with_the_first_ping_that_fails(stage: Stage) -> None:
     instance = stage.instance(ours())
     instance.begin()
     await stage.until(instance, "ready")
@@ -442,13 +451,47 @@ async def test_an_instance_whose_machine_is_lost_ends_with_the_first_ping_that_f
     for _ in range(3):  # the engine's word alone ends nothing
         await stage.look(instance)
         await asyncio.sleep(0.5)
-    assert instance.state == "ready"
+    assert (instance.state, instance.unheard) == ("ready", False)
     begun = clock.now()
     stage.engine.containers[f"{SPOT.id}.0"].ping = 503
     await stage.look(instance)
-    await stage.until(instance, "ended")
+    await stage.when(lambda: instance.unheard)
     assert clock.now() - begun < contract.PING_TIMEOUT, "it is pinged at once, and once"
-    assert "Once its machine was lost, GET /ping was answered with 503" in instance.reason
+    await asyncio.sleep(30.0)
+    assert instance.state == "ready", "others decide whether it is lost"
+    instance.lose()
+    assert (instance.state, instance.lost) == ("ended", True)
+    assert instance.reason == "The machine of an instance of production variant v does not answer any more."
+    await stopped(instance)
+
+
+async def test_an_instance_is_unheard_while_its_beat_is_silent_too_and_no_longer(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    with silent() as beat:
+        stage.engine.report(SPOT.id, beat=beat)
+        await stage.look(instance)
+        stage.engine.containers[f"{SPOT.id}.0"].ping = 503
+        instance.doubt()
+        await stage.when(lambda: instance.unheard)
+        await asyncio.sleep(30.0)
+        assert instance.state == "ready"
+        stage.engine.containers[f"{SPOT.id}.0"].ping = 200
+        await stage.when(lambda: not instance.unheard)
+    await stopped(instance)
+
+
+async def test_an_instance_whose_machine_answers_ends_after_three_pings_as_ever(stage: Stage) -> None:
+    instance = stage.instance(ours())
+    instance.begin()
+    await stage.until(instance, "ready")
+    stage.engine.report(SPOT.id, beat=refusing())
+    await stage.look(instance)
+    stage.engine.containers[f"{SPOT.id}.0"].ping = 503
+    await stage.until(instance, "ended")
+    assert "3 times in a row" in instance.reason
+    assert not instance.unheard
     await stopped(instance)
 
 

@@ -98,6 +98,12 @@ def not_fetched(position: int, url: str, error: ArtifactError, *, embedded: bool
     return before + shorten(url, LIMIT - len(before) - len(after)) + after
 
 
+def lost(variant: str, machine: str) -> str:
+    """Return the FailureReason for an instance whose machine is gone."""
+    where = f" {machine}" if machine else ""
+    return f"The machine{where} of an instance of production variant {variant} does not answer any more."
+
+
 def no_room(variant: str, lack: Lack, trouble: str, seconds: float) -> str:
     """Return the FailureReason for an instance that did not come to run. `trouble`: the engine's, unchanged so long.
 

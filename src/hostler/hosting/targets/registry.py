@@ -166,6 +166,13 @@ class RuntimeRegistry:
             self._serving.serve(key, fleet, instances)
             self._route(key)
 
+    def avoid(self, down: frozenset[str]) -> None:
+        """Load nothing on these instances, whose machines are silent, as long as others serve."""
+        changed, self._serving.down = self._serving.down ^ down, down
+        for runtime in self.all.values() if changed else ():
+            if not changed.isdisjoint(runtime.instances.ids()):
+                runtime.route_changed()
+
     def stop_serving(self, key: str) -> None:
         """The endpoint's requests go nowhere."""
         if self._serving.fleet(key) is not None:

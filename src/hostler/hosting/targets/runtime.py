@@ -164,7 +164,7 @@ class TargetRuntime:
 
     def _place(self, target: str, hot: bool, now: float) -> None:
         """Request the target on the instance that should have it."""
-        serving = self._serving.instances(self.key, self.fleet)
+        serving = self._serving.places(self.key, self.fleet)
         if serving is None:
             return
         failure = self._quarantined(target, now)
@@ -187,7 +187,7 @@ class TargetRuntime:
         if not waiters.has_any(target, id):
             return False
         waiters.add_tried(target, id)
-        serving = self._serving.instances(self.key, self.fleet)
+        serving = self._serving.places(self.key, self.fleet)
         candidates = self.instances.ids() if serving is None else serving
         other = self.instances.choose(target, False, set(candidates).difference(waiters.tried(target)))
         if other is None:

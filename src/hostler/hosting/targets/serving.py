@@ -10,6 +10,7 @@ class ServingFleets:
 
     def __init__(self) -> None:
         self._serving: dict[str, tuple[int, frozenset[str]]] = {}
+        self.down: frozenset[str] = frozenset()  # instances on machines that are silent to some gateway
 
     def serve(self, key: str, fleet: int, instances: frozenset[str]) -> None:
         self._serving[key] = (fleet, instances)
@@ -33,3 +34,8 @@ class ServingFleets:
         """The instances of this fleet that get requests; None: another fleet serves, or none."""
         serving, instances = self._serving.get(key, (0, frozenset()))
         return instances if serving == fleet else None
+
+    def places(self, key: str, fleet: int) -> frozenset[str] | None:
+        """Those of the instances on which targets are to be loaded: the ones that are up, or all if none is."""
+        instances = self.instances(key, fleet)
+        return instances and (instances - self.down or instances)
