@@ -57,6 +57,9 @@ class Kubernetes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     s3_secret: _NameOrNone = ""  # a Secret beside the pods whose entries the agents have as variables
     spread: Literal["soft", "hard"] = "soft"  # hard: a pod waits rather than share a zone, or a node, with too many
     run_as_non_root: bool = False  # also users' images
+    follow_logs: bool = (
+        True  # all output into control's files, for CloudWatch's operations; a connection for each container
+    )
     priority_class: _NameOrNone = ""
     runtime_class: _NameOrNone = ""
     labels: dict[str, str] = {}  # further ones of pods

@@ -19,6 +19,7 @@ from hostler.engines.kubernetes import pods
 from hostler.engines.kubernetes.agent_links import AgentLinks
 from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.engine import KubernetesEngine
+from hostler.engines.log_files import LogFiles
 from hostler.settings import Settings
 from hostler.wire import agent_messages
 from hostler.wire.agent_messages import Go, Known, Listed, Look, Looked
@@ -62,11 +63,12 @@ class Stage:
 
     def __init__(self, cluster: Cluster, folder: Path, house: str = HOUSE, token: str = "", **settings: Any) -> None:
         self.cluster, self.house = cluster, house
-        self.settings = Settings(data=folder, **settings)
+        self.settings = Settings(data=folder, control_address="tls:localhost:7700", **settings)
         self.links = AgentLinks(self.settings, 1, lambda: None)
         config = KubeConfig.from_dict(cluster.kubeconfig(token or cluster.token(CONTROL, "hostler-control"), INSTANCES))
         self.api = Api(AsyncClient(config))
-        self.engine = KubernetesEngine(self.api, self.settings, house, self.links, "tls:localhost:7700")
+        self.logs = LogFiles(folder / "logs")
+        self.engine = KubernetesEngine(self.api, self.settings, house, self.links, self.logs)
         self.gone: set[str] = set()  # instances that were told to go
         self._agents: list[asyncio.Task[None]] = []
 

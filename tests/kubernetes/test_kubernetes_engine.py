@@ -34,7 +34,7 @@ class Open(Protocol):
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[Cluster]:
-    with clusters.running() as cluster:
+    with clusters.running(tls=False) as cluster:
         furnish(cluster)
         yield cluster
 
@@ -230,6 +230,47 @@ async def test_each_instance_has_its_own_memory(open_stage: Open) -> None:
     async with open_stage(instance_memory=2**30) as stage:
         assert stage.engine.pooled == 0
         assert stage.engine.size("ml.m5.large") == (int(0.9 * 2**30), 2)
+
+
+async def test_the_output_of_a_container_is_in_its_stream_once_and_outlives_its_pod(
+    cluster: Cluster, open_stage: Open
+) -> None:
+    lines = ["2026-11-30T14:00:00.000000001Z one", "2026-11-30T14:00:00.000000002Z two"]
+
+    async def logs(pod: Any, container: str, query: dict[str, str]) -> bytes:
+        found = [line for line in lines if line >= query.get("sinceTime", "")[:-1]]
+        if query.get("timestamps") != "true":
+            found = [line.partition(" ")[2] for line in found]
+        return "".join(f"{line}\n" for line in found).encode()
+
+    async def until_written(stage: Stage, text: str) -> None:
+        async with asyncio.timeout(GUARD):
+            while stage.logs.tail("u/v/talks/0", 1000) != text:  # noqa: ASYNC110 - it is a file
+                await asyncio.sleep(0.05)
+
+    cluster.api.logs = logs
+    try:
+        async with open_stage() as stage:
+            await stage.started(launch("talks"))
+            await until_written(stage, "one\ntwo\n")
+            assert await stage.engine.logs("talks", 0, 4) == "two\n"
+            lines.append("2026-11-30T14:00:00.000000002Z two more")
+            await until_written(stage, "one\ntwo\ntwo more\n")
+        lines.append("2026-11-30T14:00:01.5Z three")
+        async with open_stage() as second:
+            await second.engine.list()
+            await until_written(second, "one\ntwo\ntwo more\nthree\n")
+            stopping = asyncio.create_task(second.engine.stop("talks", 1))
+            await second.until_listed(lambda listed: listed[0].leaving)
+            lines.append("2026-11-30T14:00:02.5Z bye")
+            await until_written(second, "one\ntwo\ntwo more\nthree\nbye\n")
+            second.remove("talks")
+            await stopping
+            assert second.logs.tail("u/v/talks/0", 4) == "bye\n"
+            assert not [*(second.settings.data / "logs").rglob("*.mark")]
+            assert await second.engine.logs("talks", 0, 1000) == ""
+    finally:
+        cluster.api.logs = None
 
 
 # --- whose it is ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import contextlib
 import os
 import secrets
 import subprocess
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import aiodocker
 
@@ -163,8 +165,12 @@ class Kubelet:
         if not id:
             name = pod["metadata"]["name"]
             raise Refusal(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating')  # fmt: skip  # noqa: E501
-        tail = query.get("tailLines") or "all"
-        lines = await self.docker.containers.container(id).log(stdout=True, stderr=True, tail=tail)
+        more: dict[str, Any] = {"tail": query.get("tailLines") or "all"}
+        if query.get("timestamps") == "true":
+            more["timestamps"] = 1
+        if since := query.get("sinceTime"):
+            more["since"] = int(datetime.fromisoformat(since).timestamp())
+        lines = await self.docker.containers.container(id).log(stdout=True, stderr=True, **more)
         output = "".join(lines).encode()
         return output[: int(query["limitBytes"])] if "limitBytes" in query else output
 

@@ -48,9 +48,9 @@ class Api:
     def __init__(self, client: AsyncClient) -> None:
         self.client = client
         timeout = httpx2.Timeout(10.0, read=_MUTE)
-        self._http: httpx2.AsyncClient = client_adapter.AsyncClient(
-            client.config, client_adapter.ConnectionParams(timeout=timeout)
-        )
+        # Each watch, and each log that is followed, has a connection of its own.
+        parameters = client_adapter.ConnectionParams(timeout=timeout).httpx_params(client.config)
+        self._http = httpx2.AsyncClient(**parameters, limits=httpx2.Limits(max_connections=None))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -87,11 +87,25 @@ class Api:
                 await ask(response.aread())
                 _raise(response)
             yield None
-            async for line in _lines(response):
+            async for line in _pieces(response.aiter_lines()):
                 change = parsed(line, Change)
                 if change.type == "ERROR":
                     raise _error(parsed(change.object, Status), 500)
                 yield change
+        finally:
+            await response.aclose()
+
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Yield the pieces of an answer that grows for as long as it does. Raises EngineError."""
+        timeout = httpx2.Timeout(10.0, read=None)
+        request = self._http.build_request("GET", path, params=query, timeout=timeout)
+        response = await ask(self._http.send(request, stream=True))
+        try:
+            if response.is_error:
+                await ask(response.aread())
+                _raise(response)
+            async for piece in _pieces(response.aiter_bytes()):
+                yield piece
         finally:
             await response.aclose()
 
@@ -113,11 +127,11 @@ async def ask(call: Awaitable[T], seconds: float = SLOW) -> T:
         raise EngineAway(f"the API server cannot be asked: {_said(str(error))}") from None
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[str]:
-    lines = response.aiter_lines()
+async def _pieces(answer: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield what comes. Raises EngineAway if the connection breaks."""
     while True:
         try:
-            yield await anext(lines)
+            yield await anext(answer)
         except StopAsyncIteration:
             return
         except (httpx2.HTTPError, OSError) as error:

@@ -7,6 +7,7 @@ must know of it. Each pod's agent brings its artifacts (agent_links.py), and hol
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Collection
@@ -23,11 +24,14 @@ from hostler.engines.engine import Autopsy, ContainerLaunch, InstanceLaunch, Ins
 from hostler.engines.images import Server
 from hostler.engines.kubernetes import facts, pods, sizes
 from hostler.engines.kubernetes.agent_links import AgentLinks
+from hostler.engines.kubernetes.answers import Pod
 from hostler.engines.kubernetes.api import Api
 from hostler.engines.kubernetes.budgets import Budgets
 from hostler.engines.kubernetes.calls import Calls
+from hostler.engines.kubernetes.logs import PodLogs
 from hostler.engines.kubernetes.pods import Cell, Note
 from hostler.engines.kubernetes.record import Record
+from hostler.engines.log_files import LogFiles
 from hostler.errors import EngineAway, EngineError, ImageMissing
 from hostler.servers.frameworks import canned
 from hostler.settings import Settings
@@ -49,16 +53,17 @@ _CANNED = "Answers without a model (canned_answers) are given by processes: they
 
 
 class KubernetesEngine:
-    """Engine over the API of a cluster. `house`: whose the pods are. `control`: where their agents dial control."""
+    """Engine over the API of a cluster. `house`: whose the pods are. `logs`: files for their output."""
 
-    def __init__(self, api: Api, settings: Settings, house: str, agents: AgentLinks, control: str) -> None:
+    def __init__(self, api: Api, settings: Settings, house: str, agents: AgentLinks, logs: LogFiles) -> None:
         self._api, self._agents = api, agents
-        self._settings, self._house, self._control = settings, house, control
+        self._settings, self._house = settings, house
         table = settings.kubernetes
         self._launches: dict[str, InstanceLaunch] = {}  # prepared here, by id
         self._creates: dict[str, asyncio.Task[None]] = {}  # under way or done, by id
         self._owner: OwnerReference | None = None  # as last seen
-        self._record = Record(api, house, table.namespace, self._expect)
+        self._output = PodLogs(api, logs, table, self._runs)
+        self._record = Record(api, house, table.namespace, self._found)
         self._calls = Calls(api, house, table)
         self._budgets = Budgets(api, house, table)
 
@@ -92,6 +97,7 @@ class KubernetesEngine:
         )
         launch = self._launches[launch.id] = msgspec.structs.replace(launch, containers=containers)
         storages = self._expect(pods.note(launch), launch.isolated)
+        await self._output.open(launch)
         if launch.id not in self._creates:  # 3.
             self._creates[launch.id] = asyncio.create_task(self._create(launch), name=f"pod of {launch.id}")
         await self._until_linked(launch.id)
@@ -133,6 +139,7 @@ class KubernetesEngine:
                 there = await self._calls.delete(name, 0 if pod is not None and facts.is_lost(pod) else seconds)
         self._agents.forget(id)
         self._record.forget(name)
+        await self._output.end(id)
 
     async def kill(self, id: str, position: int) -> None:
         """See Engine: a container of a pod can be killed from within alone."""
@@ -162,12 +169,9 @@ class KubernetesEngine:
 
     async def logs(self, id: str, position: int, tail: int) -> str:
         """See Engine."""
-        if self._name(id) not in self._record.objects:
-            return ""
-        try:
+        with contextlib.suppress(EngineError):  # it was never started, or the server is away, or its pod is gone
             return await self._calls.output(self._name(id), position, tail)
-        except EngineError:  # the container was never started, or the server is away
-            return ""
+        return await self._output.tail(id, position, tail)
 
     async def autopsy(self, id: str, position: int, tail: int) -> Autopsy:
         """See Engine."""
@@ -217,6 +221,7 @@ class KubernetesEngine:
         await asyncio.gather(*self._creates.values(), return_exceptions=True)
         self._budgets.close()
         await self._record.close()
+        await self._output.close()
         await self._api.close()
 
     async def _patiently_known(self) -> None:
@@ -234,6 +239,15 @@ class KubernetesEngine:
         """Have an instance's agent be admitted; return its containers' storages."""
         rooms = tuple(ContainerRoom(bool(each.framework), each.multi_model, each.scripts) for each in note.containers)
         return self._agents.expect(note.id, rooms, isolated=isolated)
+
+    def _found(self, pod: Pod, note: Note, report: InstanceReport) -> None:
+        """Take note of a pod: its agent is admitted, and the output of what has started is followed."""
+        self._expect(note, pod.labels.get(pods.ISOLATED) == "true")
+        self._output.take(pod, note, report)
+
+    def _runs(self, name: str, position: int) -> bool:
+        report = self._record.report(name)
+        return report is not None and report.containers[position].exit is None
 
     async def _until_linked(self, id: str) -> None:
         """Return once a pod is there and its agent is linked. Raises EngineError."""
@@ -264,8 +278,8 @@ class KubernetesEngine:
         while launch.id in self._launches:
             try:
                 self._owner = await self._calls.owner()
-                control = await _address(self._control) if launch.isolated else ""
-                cell = Cell(self._house, self._owner.uid, self._settings, self._control, control)
+                control = await _address(self._settings.control_address) if launch.isolated else ""
+                cell = Cell(self._house, self._owner.uid, self._settings, self._settings.control_address, control)
                 if await self._calls.create(pods.pod(launch, sizes.of(launch.type, self._settings), cell)):
                     return
                 pod = self._record.objects.get(self._name(launch.id))

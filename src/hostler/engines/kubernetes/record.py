@@ -25,9 +25,11 @@ logger = logging.getLogger("hostler.engine")
 
 
 class Record:
-    """`found`: called with each launch that a pod of the house carries, and whether the pod is isolated."""
+    """`found`: called with each pod of the house, its launch, and its report, when that is new."""
 
-    def __init__(self, api: Api, house: str, namespace: str, found: Callable[[Note, bool], object]) -> None:
+    def __init__(
+        self, api: Api, house: str, namespace: str, found: Callable[[Pod, Note, InstanceReport], object]
+    ) -> None:
         self._found = found
         self._reports: dict[str, InstanceReport | None] = {}  # by the pod's name; None: it is none of ours
         self._news: dict[str, asyncio.Event] = {}  # by the pod's name, for those who wait for a change of it
@@ -92,8 +94,9 @@ class Record:
         if (note := facts.note(pod)) is None:
             logger.warning("the pod %s has hostler's labels, but is none of its own: it is left alone", name)
             return None
-        self._found(note, pod.labels.get(pods.ISOLATED) == "true")
-        return facts.report(pod, note, [*self._of_pod[name].values()])
+        report = facts.report(pod, note, [*self._of_pod[name].values()])
+        self._found(pod, note, report)
+        return report
 
     def _changed(self, name: str) -> None:
         """Take note that a pod has changed; without a name, that the server answers again, or no more."""
