@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import uvloop
 from hostler.control import main
 from hostler.control.station import Station
 from hostler.engines.rooms import Rooms
-from hostler.errors import UserError
+from hostler.errors import EngineError, UserError
 from hostler.settings import Settings
 from hostler.store.lives import Life
 
@@ -31,4 +32,23 @@ def run(settings: Settings) -> None:
 
 async def open_station(rooms: Rooms, life: Life, changed: Callable[[], None]) -> Station:
     """Return the station of a control in a cluster. Raises UserError."""
-    raise UserError("engine = kubernetes is not there yet")
+    if importlib.util.find_spec("lightkube") is None:
+        raise UserError("engine = kubernetes needs the extra kubernetes: pip install 'hostler[kubernetes]'")
+    from hostler.engines.kubernetes.opening import open_cluster  # imported here, because it loads Kubernetes' client
+
+    try:
+        cluster = await open_cluster(rooms.settings, rooms.logs, life.term, changed)
+    except EngineError as error:
+        raise UserError(str(error)) from None
+    return Station(
+        cluster.engine,
+        roster=cluster.gateways.names,
+        end_gateway=_nobody,
+        leave=cluster.close,
+        doorman=cluster.doorman,
+        agents=cluster.agents,
+    )
+
+
+async def _nobody(pid: int) -> None:
+    """End no gateway: Kubernetes ends those that fail their probes."""
