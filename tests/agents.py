@@ -29,6 +29,7 @@ from hostler.wire.transport import Certificates
 TOKEN = "0123456789abcdef0123"
 INSTANCE = "0000000a.1.0.0.0"
 OURS = ContainerRoom(ours=True, multi_model=True)
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # of agents that fetch from S3 themselves
 GUARD = 60.0  # seconds
 
 
@@ -57,7 +58,7 @@ class Agent:
             "--folder", str(self.folder), "--port", str(self.port), "--base", "",
         ]  # fmt: skip
         environment = {"HOSTLER_CONTROL_ADDRESS": self._address, "HOSTLER_LINK_TOKEN": str(self._token)}
-        environment["HOSTLER_LINK_CERTIFICATES"] = self._certificates
+        environment |= {"HOSTLER_LINK_CERTIFICATES": self._certificates, **KEYS}
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -157,9 +158,9 @@ class Cell:
         self._server.should_exit = True
         await self._serving
 
-    async def linked(self, agent: Agent, *rooms: ContainerRoom) -> tuple[RemoteStorage, ...]:
+    async def linked(self, agent: Agent, *rooms: ContainerRoom, isolated: bool = False) -> tuple[RemoteStorage, ...]:
         """Expect an agent, and wait for its link."""
-        self.links.expect(agent.instance, rooms or (OURS,))
+        self.links.expect(agent.instance, rooms or (OURS,), isolated=isolated)
         async with asyncio.timeout(GUARD):
             await self.links.until_linked(agent.instance)
         return self.links.storages(agent.instance)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import uvicorn
 
 import agents
 from agents import cell
@@ -18,6 +19,7 @@ from certificates import CertificateAuthority
 from hostler.core.targets.placed import Placed
 from hostler.engines.kubernetes.remote_storage import RemoteStorage
 from hostler.errors import ArtifactBad, ArtifactMissing, ArtifactUnchanged, DiskFull, StorageUnavailable
+from hostler.s3.app import s3_app
 from hostler.wire.agent_messages import ContainerRoom
 from packing import LIMITS, CountingSource, archive
 from small_disk import small_disk
@@ -76,6 +78,29 @@ async def test_links_and_objects_may_come_over_tls(tmp_path: Path, source: Count
         await agent.start()
         await agents.until(lambda: b"certificate verify failed" in agent.log.read_bytes())
         assert not control.links.linked(agent.instance)
+
+
+@pytest.mark.parametrize(("isolated", "via", "by_control"), [
+    (False, "auto", False), (True, "auto", True), (True, "s3", False), (False, "control", True),
+])  # fmt: skip
+async def test_an_agent_fetches_from_s3_itself_unless_it_may_not(
+    tmp_path: Path, source: CountingSource, isolated: bool, via: str, by_control: bool
+) -> None:
+    put(tmp_path, "m.tar.gz", model=b"one")
+    put(tmp_path, "n.tar.gz", model=b"two")
+    s3 = uvicorn.Server(uvicorn.Config(s3_app(tmp_path / "s3"), port=0, log_config=None, lifespan="off"))
+    serving = asyncio.create_task(s3._serve())
+    while not s3.started:  # noqa: ASYNC110 - uvicorn has no event
+        await asyncio.sleep(0.005)
+    endpoint = f"http://127.0.0.1:{s3.servers[0].sockets[0].getsockname()[1]}"
+    async with cell(tmp_path, source, s3_endpoint=endpoint, artifacts_via=via) as (control, agent):
+        (storage,) = await control.linked(agent, isolated=isolated)
+        assert content(await fetch(storage, "m.tar.gz")) == b"one"
+        await storage.fetch_folder("all", "bucket", "", "prefix")
+        assert sorted(path.name for path in (agent.folder / "c0" / "all").iterdir()) == ["m.tar.gz", "n.tar.gz"]
+        assert (source.requests > 0) is by_control
+    s3.should_exit = True
+    await serving
 
 
 async def test_what_is_no_target_is_placed_in_each_form(tmp_path: Path, source: CountingSource) -> None:
@@ -181,6 +206,7 @@ async def test_a_new_control_takes_over_what_is_in_place(tmp_path: Path, source:
         control.term = 2
         await control.open()
         (storage,) = await control.linked(agent)
+        assert await agent.page("/serving") == 200  # the new control has not said otherwise
         assert await storage.known([placed.model_id]) == {placed.model_id: placed_again(placed)}
 
 

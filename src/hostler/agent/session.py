@@ -59,7 +59,8 @@ class Session:
         if welcome.term < self._memory.now.term:
             logger.warning("a control of term %d is no longer heard: another is in its place", welcome.term)
             return
-        self._memory.note(term=welcome.term, serving=welcome.serving)
+        before = self._memory.now.serving
+        self._memory.note(term=welcome.term, serving=before if welcome.serving is None else welcome.serving)
         self._source.use(welcome)
         await self._rooms.open(welcome)
         try:

@@ -44,7 +44,7 @@ class Welcome(msgspec.Struct, frozen=True, tag=True):
     s3_endpoint: str = ""
     api: str = ""
     passkey: str = ""
-    serving: bool = False
+    serving: bool | None = None  # None: this control does not know yet
 
 
 class Known(msgspec.Struct, frozen=True, tag=True):

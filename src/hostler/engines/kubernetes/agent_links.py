@@ -79,7 +79,7 @@ class _Agent:
         self._changed = changed
         self.passkey = secrets.token_urlsafe(24)
         self.started = False  # its containers may start
-        self.in_service = False
+        self.in_service: bool | None = None  # whether it is in a route; None: it has not been said yet
         self.link: _Link | None = None
         self.linked = asyncio.Event()  # the link may be used
         self._numbers = itertools.count(1)
@@ -200,9 +200,9 @@ class AgentLinks:
     def serving(self, ids: Collection[str]) -> None:
         """Tell the agents whether their instances are in a route."""
         for instance, agent in self._agents.items():
-            if agent.in_service is not (instance in ids):
-                agent.in_service = not agent.in_service
-                agent.tell(Serving(agent.in_service))
+            if agent.in_service is not (on := instance in ids):
+                agent.in_service = on
+                agent.tell(Serving(on))
 
     async def looked(self, instance: str, position: int) -> Looked:
         """Have the agent look at a container; an empty answer if it does not answer in time, or is unknown."""
