@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import signal
 import ssl
 import urllib.error
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import targets
 from gateways_elsewhere import GatewayElsewhere, Network, gateway_elsewhere, through
@@ -57,8 +59,10 @@ def test_while_control_is_dead_residents_are_served_and_other_calls_wait_for_it(
 ) -> None:
     there = through(hostler, gateway)
     call_all(there)
-    hostler.control.kill()
+    killed = hostler.control
+    killed.kill()
     call_all(there)
+    eventually(lambda: not psutil.pid_exists(killed.pid), 30, "all its threads have ended, and its connections")
     assert there.client("sagemaker").describe_endpoint(EndpointName="elsewhere")["EndpointStatus"] == "InService"
     assert targets.number(there.invoke("elsewhere", f"{TARGETS}.tar.gz")) == TARGETS  # a miss
     eventually(lambda: gateway.page()[1]["linked"], 30, "it is linked again", gateway.tail)
@@ -124,3 +128,46 @@ def test_it_ends_by_sigterm_and_leaves_its_name_free(hostler: Hostler, gateway: 
     assert gateway.popen.wait(60) == 0
     gateway.start().wait_until_ready()
     call_all(through(hostler, gateway))
+
+
+def test_what_it_answered_is_among_the_metrics_of_cloudwatch_also_what_it_answered_last(
+    hostler: Hostler, gateway: GatewayElsewhere
+) -> None:
+    there = through(hostler, gateway)
+
+    def invocations() -> float:
+        """The sum of all minutes."""
+        now = datetime.datetime.now(datetime.UTC)
+        points = hostler.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName="Invocations",
+            Dimensions=[
+                {"Name": "EndpointName", "Value": "elsewhere"}, {"Name": "VariantName", "Value": "AllTraffic"},
+            ],
+            StartTime=now - datetime.timedelta(hours=1),
+            EndTime=now + datetime.timedelta(minutes=2),
+            Period=60,
+            Statistics=["Sum"],
+        )["Datapoints"]  # fmt: skip
+        return sum(point["Sum"] for point in points)
+
+    gateway.stop()  # so that it has sent all of before
+    gateway.start().wait_until_ready()
+    before = invocations()
+    call_all(there)
+    eventually(lambda: invocations() == before + TARGETS, 60, "they are counted", lambda: f"{before}: {invocations()}")
+    control = hostler.control
+    control.suspend()
+    log = next(gateway.folder.glob("data/logs/access/*.log"))
+    logged = log.read_bytes().count(b"\n")
+    call_all(there)
+    eventually(lambda: log.read_bytes().count(b"\n") == logged + TARGETS, 30, "they are written")
+    gateway.kill()  # what it has not sent yet is in its folder
+    control.resume()
+    gateway.start().wait_until_ready()
+    call_all(there)
+    gateway.stop()
+    eventually(
+        lambda: invocations() == before + 3 * TARGETS, 60, "each is counted once", lambda: f"{before}: {invocations()}"
+    )
+    gateway.start().wait_until_ready()

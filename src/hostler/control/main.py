@@ -24,6 +24,7 @@ from hostler.artifacts.empty_source import EmptySource
 from hostler.artifacts.source import EmbeddedSource, FileSource, ObstoreSource, Source
 from hostler.control import leaving, listeners
 from hostler.control.app import create_app
+from hostler.control.collection import remote_journals
 from hostler.control.collection.collector import Collector
 from hostler.control.collection.invocation_points import TARGETS
 from hostler.control.context import Context
@@ -152,7 +153,8 @@ async def control(settings: Settings, open_station: Open, last: bool = False) ->
         admits_agent=station.agents.admits if station.agents else lambda _: False,
     )
     decisions = FaultDecisions(faults, gateways, reconciler.instances, runtimes, reconciler.passed)
-    reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set)
+    keep = partial(remote_journals.keep, settings.data / "metrics")
+    reports = GatewayReports(runtimes, reconciler.instances, decisions, wakeup.set, keep, gateways.tell)
     roles: dict[Role, Enter] = {"gateway": gateways.entrance(reports.receive, reports.unlinked)}
     if station.agents is not None:
         roles["agent"] = station.agents.accept

@@ -19,7 +19,7 @@ from hostler.gateway import errors
 from hostler.gateway.faults import FaultScopes, Suspect
 from hostler.gateway.pending import PendingRequests, TargetKey
 from hostler.gateway.routes import Backend, Routes
-from hostler.gateway.snapshot_file import CHANGES, SnapshotFile
+from hostler.gateway.snapshot_file import Change, SnapshotFile
 from hostler.wire import gateway_messages
 from hostler.wire.door import VERSION, Knock, Terms, Way
 from hostler.wire.frames import Frames
@@ -31,10 +31,12 @@ _COUNTS_EVERY = 1.0
 _DRAIN_EVERY = 0.05
 _BACKLOG = 8 * 2**20  # bytes that control has not read; past it the link is dropped and begins anew
 
+News = Change | gateway_messages.JournalKept  # for the gateway's other parts, too
+
 
 class ControlLink:
     """The link to control. `counts` returns the message with the counters. `process`: a number that no other process of
-    this name has; its pid where that is so. `on_snapshot` is called with each snapshot that is taken.
+    this name has; its pid where that is so. `on_news` is called with each message of that kind.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class ControlLink:
         faults: FaultScopes,
         file: SnapshotFile,
         process: int = 0,
-        on_snapshot: Callable[[gateway_messages.Snapshot], None] = lambda _: None,
+        on_news: Callable[[News], None] = lambda _: None,
     ) -> None:
         self._way = way
         self._name = name
@@ -57,7 +59,7 @@ class ControlLink:
         self.faults = faults
         self._file = file
         self._process = process or os.getpid()
-        self._on_snapshot = on_snapshot
+        self._on_news = on_news
         self._terms = Terms()
         self._loop = asyncio.get_running_loop()
         self._used: list[Backend] = []  # backends of targets, in the order of use, since the last message
@@ -92,36 +94,36 @@ class ControlLink:
 
     def request_target(self, key: TargetKey, *, hot: bool = False) -> None:
         """Ask control to make a target resident, or (`hot`) for one more copy of it."""
-        self._send(gateway_messages.TargetRequest(*key, hits=self._take_hits(), hot=hot))
+        self.send(gateway_messages.TargetRequest(*key, hits=self._take_hits(), hot=hot))
 
     def report_missing(self, key: TargetKey, instance: str, generation: int, status: int) -> None:
         """Report that an instance does not have a target that control published."""
-        self._send(gateway_messages.TargetMissing(*key, instance=instance, generation=generation, status=status))
+        self.send(gateway_messages.TargetMissing(*key, instance=instance, generation=generation, status=status))
 
     def report_abandoned(self, key: TargetKey) -> None:
         """Report that no request waits for a target any more."""
-        self._send(gateway_messages.Abandoned(*key))
+        self.send(gateway_messages.Abandoned(*key))
 
     def report_timeout(self, instance: str, container: int, in_a_row: int, request_id: str) -> None:
         """Report that a container let a call time out, and how many in a row."""
-        self._send(gateway_messages.CallsTimedOut(instance, container, in_a_row, request_id))
+        self.send(gateway_messages.CallsTimedOut(instance, container, in_a_row, request_id))
 
     def report_counts(self) -> None:
         """Send the counters before their time: which instances are down has changed."""
-        self._send(self._counts())
+        self.send(self._counts())
 
     def ask_for_fault(self, call: Suspect, query: gateway_messages.FaultQuery) -> bool:
         """Ask control which fault the call meets. False: none can, so it need not wait."""
         if self._frames is None or not self.faults.include(query.key):
             return False
         self.faults.add(call)
-        self._send(query)
+        self.send(query)
         return True
 
     def _flush(self) -> None:
         self._hits_timer = None
         if self._used:
-            self._send(gateway_messages.Hits(self._take_hits()))
+            self.send(gateway_messages.Hits(self._take_hits()))
 
     def _take_hits(self) -> tuple[gateway_messages.Hit, ...]:
         """Return and forget the hits: one for each backend that was used, in the order of their last uses."""
@@ -133,7 +135,8 @@ class ControlLink:
             if backend.hit is not None
         )
 
-    def _send(self, message: gateway_messages.Up) -> None:
+    def send(self, message: gateway_messages.Up) -> None:
+        """Send a message, if there is a link."""
         if self._frames is not None:
             self._frames.send(message)
 
@@ -177,12 +180,11 @@ class ControlLink:
         """Begin with the routes and residents that an earlier process knew. Control's own take their place."""
         self._terms.admit(message.term)
         self._routes.snapshot(message)
-        self._on_snapshot(message)
 
     async def _tick(self, writer: asyncio.StreamWriter) -> None:
         """Send the counters once a second; they are also this gateway's sign of life."""
         while True:
-            self._send(self._counts())
+            self.send(self._counts())
             self._routes.tidy()
             self._file.renew()
             if writer.transport.get_write_buffer_size() > _BACKLOG:
@@ -190,8 +192,8 @@ class ControlLink:
             await asyncio.sleep(_COUNTS_EVERY)
 
     def _apply(self, message: gateway_messages.Down) -> None:
-        if isinstance(message, CHANGES):
-            self._file.apply(message)
+        if isinstance(message, News):
+            self._on_news(message)
         match message:
             case gateway_messages.SetResident():
                 self._set_resident(message)
@@ -207,11 +209,11 @@ class ControlLink:
                 self._set_route(message)
             case gateway_messages.DropRoute(version=version, key=key):
                 self._routes.drop_route(key)
-                self._send(gateway_messages.Ack(self._epoch, version))
+                self.send(gateway_messages.Ack(self._epoch, version))
                 self._resume_pending(key)
             case gateway_messages.SetFaults(version=version, scopes=scopes):
                 self.faults.set(scopes)
-                self._send(gateway_messages.Ack(self._epoch, version))
+                self.send(gateway_messages.Ack(self._epoch, version))
             case gateway_messages.FaultDecision(request_id=id, rule=rule):
                 self.faults.decided(id, rule)
             case gateway_messages.Snapshot():
@@ -227,7 +229,7 @@ class ControlLink:
         """Send the target there no more. Answer at once, with the hits before that."""
         key = TargetKey(message.key, message.variant, message.fleet, message.target)
         busy = self._routes.withdraw(key, message.instance, message.generation)
-        self._send(gateway_messages.Withdrawn(*key, message.instance, message.generation, busy, self._take_hits()))
+        self.send(gateway_messages.Withdrawn(*key, message.instance, message.generation, busy, self._take_hits()))
 
     def _reject(self, message: gateway_messages.Refused) -> None:
         """Answer the requests that wait for the target with an error."""
@@ -241,25 +243,24 @@ class ControlLink:
         self._routes.set_route(message.route)
         for resident in message.residents:
             self._routes.set_resident(resident)
-        self._send(gateway_messages.Ack(self._epoch, message.version))
+        self.send(gateway_messages.Ack(self._epoch, message.version))
         self._resume_pending(message.route.key)
 
     def _replace_all(self, message: gateway_messages.Snapshot) -> None:
         """Take the routes and residents of a new control. It asks anew for instances that drain."""
         self._routes.snapshot(message)
-        self._on_snapshot(message)
         self.faults.set(message.faults)
         self._epoch = message.epoch
         self._draining.clear()
         self.linked.set()
-        self._send(gateway_messages.Ack(message.epoch, message.version))
+        self.send(gateway_messages.Ack(message.epoch, message.version))
         self._resume_pending(None)
 
     def _report_drained(self) -> None:
         """Report the instances where nothing runs any more; look again soon while there are others."""
         for instance in [instance for instance in self._draining if not self._routes.busy(instance)]:
             self._draining.remove(instance)
-            self._send(gateway_messages.Drained(instance))
+            self.send(gateway_messages.Drained(instance))
         self._drain_timer = self._loop.call_later(_DRAIN_EVERY, self._report_drained) if self._draining else None
 
     def _resume_pending(self, endpoint_key: str | None) -> None:

@@ -31,7 +31,7 @@ from hostler.gateway import errors
 from hostler.gateway.access_log import open_log
 from hostler.gateway.auth import Authenticator
 from hostler.gateway.beats import Beats
-from hostler.gateway.control_link import ControlLink
+from hostler.gateway.control_link import ControlLink, News
 from hostler.gateway.control_proxy import Passthrough
 from hostler.gateway.counters import Counters
 from hostler.gateway.dispatch import PLAIN, AwsHostCheck, Dispatcher, HostCheck
@@ -42,6 +42,7 @@ from hostler.gateway.invoke.cut_calls import end_calls
 from hostler.gateway.invoke.invoker import ROOM, Invoker
 from hostler.gateway.invoke.outcome import Outcomes
 from hostler.gateway.journal import Journal
+from hostler.gateway.journal_sender import JournalSender
 from hostler.gateway.pending import PendingRequests
 from hostler.gateway.recorder import Recorder
 from hostler.gateway.region import Regions
@@ -94,10 +95,12 @@ class Gateway:
         self._way = way or Way(f"unix:{run / 'link.sock'}")
         self.link = ControlLink(
             self._way, name, routes, pending, self.counts, FaultScopes(self._meet_faults), self.file, process,
-            self._take_api,
+            self._take_news,
         )  # fmt: skip
         lines = open_log(config.access_logs / f"{name}.log", config.access_log)
-        self.recorder = Recorder(lines, Journal(config.data / "metrics", name))
+        journals = config.data / "metrics"
+        self.recorder = Recorder(lines, Journal(journals, name))
+        self._sender = JournalSender(journals, name, self.link.send) if way else None
         self.outcomes = Outcomes(count, self.recorder.take)
         self.context = InvocationContext(
             routes, pending, self.link, ConnectionPool(), config.invoke_timeout, rng or Random(), self.outcomes
@@ -128,6 +131,8 @@ class Gateway:
         ask whether this gateway is ready, callers do not wait.
         """
         self.tasks = [asyncio.create_task(self.link.run())]
+        if self._sender:
+            self.tasks.append(asyncio.create_task(self._sender.run()))
         try:
             await asyncio.to_thread(self.recorder.recover)
         except Exception:  # whatever somebody has made of its files: calls come first
@@ -139,6 +144,7 @@ class Gateway:
         if recalled and not self.link.linked.is_set():
             log.warning("control is away: the routes that were known last serve")
             self.link.recall(recalled)
+            self._find_api(recalled)
         limits = ConnectionLimits(body=None, buffer=BUFFER, closing_time=_CLOSING_TIME)
         for listening, handle in ((sock, self.handle), (aws, self.handle_aws)):
             if listening is not None:
@@ -147,16 +153,18 @@ class Gateway:
     async def stop(self, drain: float) -> None:
         """Take no more connections, let requests in flight end for at most `drain` seconds, then close everything."""
         await asyncio.gather(*(server.close(drain) for server in self.servers))
-        for task in self.tasks:
-            task.cancel()
-        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("a part of the gateway failed", exc_info=result)
         await self.beats.close()
         self.context.connections.close()
         self.passthrough.pool.close()
         self.outcomes.flush()
         await self.recorder.close()
+        if self._sender:
+            await self._sender.finish()
+        for task in self.tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("a part of the gateway failed", exc_info=result)
         await self.file.close()
 
     def counts(self) -> gateway_messages.Counts:
@@ -178,8 +186,16 @@ class Gateway:
         page = {"ready": ready, "linked": self.link.connected}
         request.answer(200 if ready else 503, msgspec.json.encode(page), "application/json")
 
-    def _take_api(self, snapshot: gateway_messages.Snapshot) -> None:
-        """Pass requests on to where control's messages say that its API is."""
+    def _take_news(self, news: News) -> None:
+        """Take what control says of routes, of its API, and of the journal."""
+        if not isinstance(news, gateway_messages.JournalKept):
+            self.file.apply(news)
+        elif self._sender:
+            self._sender.kept(news)
+        if isinstance(news, gateway_messages.Snapshot):
+            self._find_api(news)
+
+    def _find_api(self, snapshot: gateway_messages.Snapshot) -> None:
         if self._way.is_remote and snapshot.api:
             self.passthrough.open(beside(self._way.address, snapshot.api), snapshot.passkey)
 

@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
@@ -25,14 +24,13 @@ OLDEST = 60.0  # seconds since the file's time after which it is not used
 _PAUSE = 1.0  # seconds between two writes; after a slow one, ten times as long as it took
 _RENEW = 5.0  # seconds between renewals of the file's time
 _Resident = gateway_messages.SetResident
-_Change = (
+Change = (  # of routes and residents
     gateway_messages.Snapshot
     | gateway_messages.SetRoute
     | gateway_messages.DropRoute
     | gateway_messages.SetResident
     | gateway_messages.Withdraw
 )
-CHANGES = get_args(_Change)  # the messages that change routes and residents
 
 
 class SnapshotFile:
@@ -69,7 +67,7 @@ class SnapshotFile:
             with contextlib.suppress(OSError):
                 os.utime(self._path)
 
-    def apply(self, message: _Change) -> None:
+    def apply(self, message: Change) -> None:
         """Follow a message."""
         match message:
             case gateway_messages.Snapshot():

@@ -51,7 +51,7 @@ class FaultDecisions:
         if rule is not None and rule.effect == "ContainerKilled":
             self._work.spawn(self._kill(gateway, query, rule))
         else:
-            self._gateways.decide_fault(gateway, FaultDecision(query.request_id, rule and _worded(rule, query)))
+            self._gateways.tell(gateway, FaultDecision(query.request_id, rule and _worded(rule, query)))
 
     async def _kill(self, gateway: str, query: FaultQuery, rule: Rule) -> None:
         """Kill a container to which the call could have gone. If none can be killed, the call goes on."""
@@ -71,7 +71,7 @@ class FaultDecisions:
         except (EngineError, TimeoutError) as error:
             log.warning("fault %s: a container could not be killed: %r", rule.id, error)
         finally:
-            self._gateways.decide_fault(gateway, FaultDecision(query.request_id, rule if killed else None))
+            self._gateways.tell(gateway, FaultDecision(query.request_id, rule if killed else None))
 
     def _victim(self, query: FaultQuery) -> Instance | None:
         """Return the instance whose container is killed: one that has the target, if one has."""

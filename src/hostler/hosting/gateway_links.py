@@ -184,11 +184,11 @@ class Gateways:
             async with asyncio.timeout(timeout), self._answers:
                 await self._answers.wait_for(lambda: all(g.version >= version for g in self.linked if g.knows_faults))
 
-    def decide_fault(self, name: str, decision: gateway_messages.FaultDecision) -> None:
-        """Answer a gateway's FaultQuery."""
+    def tell(self, name: str, message: gateway_messages.FaultDecision | gateway_messages.JournalKept) -> None:
+        """Send an answer to the gateway of this name."""
         for gateway in self.linked:
             if gateway.name == name:
-                gateway.frames.send(decision)
+                gateway.frames.send(message)
 
     def unanswered(self) -> list[str]:
         """The Drains and Withdraws that some gateway has not answered yet, as text."""

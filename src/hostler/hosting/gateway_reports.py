@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from hostler.hosting import clock
+from hostler.hosting.background import BackgroundTasks
 from hostler.hosting.fault_decisions import FaultDecisions
 from hostler.hosting.instances import Instances
 from hostler.hosting.targets.registry import RuntimeRegistry
@@ -12,15 +14,26 @@ from hostler.wire import gateway_messages
 
 
 class GatewayReports:
-    """`changed`: called when a pass of the reconciler may be due."""
+    """`changed`: called when a pass of the reconciler may be due. `keep`: writes a piece of a gateway's journal, in a
+    thread; `tell`: sends a gateway the answer.
+    """
 
     def __init__(
-        self, runtimes: RuntimeRegistry, instances: Instances, faults: FaultDecisions, changed: Callable[[], None]
+        self,
+        runtimes: RuntimeRegistry,
+        instances: Instances,
+        faults: FaultDecisions,
+        changed: Callable[[], None],
+        keep: Callable[[str, gateway_messages.JournalPart], gateway_messages.JournalKept | None] = lambda *_: None,
+        tell: Callable[[str, gateway_messages.JournalKept], None] = lambda *_: None,
     ) -> None:
         self._runtimes = runtimes
         self._instances = instances
         self._faults = faults
         self._changed = changed
+        self._keep = keep
+        self._tell = tell
+        self._work = BackgroundTasks()
         self._now = clock.of_loop()
 
     def receive(self, gateway: str, message: gateway_messages.Up) -> None:
@@ -30,10 +43,8 @@ class GatewayReports:
                 self._hit(hits)
                 if runtime := self._runtimes.serving(key, variant, fleet):
                     runtime.requested(gateway, target, hot)
-            case gateway_messages.Hits(hits):
+            case gateway_messages.Hits(hits=hits) | gateway_messages.Withdrawn(hits=hits):
                 self._hit(hits)
-            case gateway_messages.Withdrawn():
-                self._hit(message.hits)
             case gateway_messages.TargetMissing():
                 self._missing(message)
             case gateway_messages.Abandoned(key, variant, fleet, target):
@@ -47,6 +58,12 @@ class GatewayReports:
                 self._changed()
             case gateway_messages.Counts(down=down):
                 self._heard(gateway, down)
+            case gateway_messages.JournalPart():
+                self._work.spawn(self._keep_part(gateway, message))
+
+    async def _keep_part(self, gateway: str, part: gateway_messages.JournalPart) -> None:
+        if kept := await asyncio.to_thread(self._keep, gateway, part):
+            self._tell(gateway, kept)
 
     def unlinked(self, gateway: str) -> None:
         """The gateway is gone, and its callers with it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -34,6 +35,8 @@ _RETRY = 0.05  # seconds between attempts to connect: an attempt is cheap, and c
 _RETRY_NETWORK = 1.0
 _SHORTEST = 16  # characters of a static token
 _KNOCKING = 512  # connections that may be unadmitted at once; more are closed
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII).fullmatch  # a pod's, or a part of a file's name
 
 Role = Literal["gateway", "agent"]
 
@@ -181,7 +184,7 @@ class Door:
         try:
             async with asyncio.timeout(_KNOCK_TIME):
                 knock = await Frames[Knock](reader, writer, Knock, KNOCK_BYTES).receive()
-            if knock is None or knock.role not in self._roles or not knock.name:
+            if knock is None or knock.role not in self._roles or not _NAME(knock.name):
                 return None
             async with asyncio.timeout(_ADMIT_TIME):
                 peer = await doorman.admit(knock)

@@ -2,7 +2,7 @@
 
 Down (control to gateway): one Snapshot, then deltas, all under (epoch, version); a new control is a new epoch.
 Up (gateway to control): Ack, TargetRequest, Hits, Withdrawn, Drained, TargetMissing, Abandoned, CallsTimedOut,
-FaultQuery, Counts. Before them comes the Knock of wire/door.
+FaultQuery, Counts, JournalPart. Before them comes the Knock of wire/door.
 Control alone decides residency: a gateway sends a target's requests only to the residents that control published.
 """
 
@@ -203,7 +203,16 @@ class FaultDecision(msgspec.Struct, frozen=True, tag=True):
     rule: Rule | None
 
 
-Down = Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused | SetFaults | FaultDecision
+class JournalKept(msgspec.Struct, frozen=True, tag=True):
+    """The answer to JournalPart: control has the journal up to this place."""
+
+    segment: int
+    offset: int
+
+
+Down = (
+    Snapshot | SetRoute | DropRoute | SetResident | Withdraw | Drain | Refused | SetFaults | FaultDecision | JournalKept
+)
 
 
 # --- up -----------------------------------------------------------------------------------------------------------
@@ -341,4 +350,26 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     down: tuple[str, ...] = ()
 
 
-Up = Ack | TargetRequest | Hits | Withdrawn | Drained | TargetMissing | Abandoned | CallsTimedOut | FaultQuery | Counts
+class JournalPart(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of the journal of the metrics (wire/metrics_journal), of a gateway on another machine. The next ones follow
+    when these are kept.
+    """
+
+    segment: int  # number
+    offset: int  # of these bytes
+    data: bytes
+
+
+Up = (
+    Ack
+    | TargetRequest
+    | Hits
+    | Withdrawn
+    | Drained
+    | TargetMissing
+    | Abandoned
+    | CallsTimedOut
+    | FaultQuery
+    | Counts
+    | JournalPart
+)
