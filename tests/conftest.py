@@ -37,6 +37,7 @@ sys.path.append(str(Path(__file__).parent / "kubernetes"))  # `fake_cluster`
 _TRIALS = {
     "java": ["java", "-version"],
     "bwrap": ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"],
+    "iptables": ["unshare", "--net", "iptables", "-A", "INPUT", "-j", "DROP"],  # and network namespaces
     "node": ["node", "--version"],
     "busybox": ["busybox", "httpd", "--help"],
     "docker-registry": ["docker-registry", "--version"],
