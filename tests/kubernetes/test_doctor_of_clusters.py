@@ -100,7 +100,7 @@ def test_control_has_every_right_that_it_needs_by_the_chart(cluster: FakeCluster
     install(cluster)
     for findings in (found(cluster), found_by_control(cluster)):
         assert "ok: rights: control may do all that is needed" in [str(each) for each in findings]
-        assert errors(findings) == ["pods: none of control is ready", "pods: none of gateway is ready"]
+        assert errors(findings) == ["pods: control is not ready", "pods: no gateway is ready"]
 
 
 def test_a_right_that_control_lost_is_found_from_outside_and_from_its_pod(cluster: FakeCluster):
@@ -129,7 +129,7 @@ def test_pods_that_cannot_run_are_named_with_the_reason(cluster: FakeCluster):
     assert "pods: gateway-a: ErrImagePull: not found" in said
     assert "pods: gateway-b: it has no node: 0/2 nodes are available" in said
     cluster.set_status(POD, HOME, "gateway-b", {"conditions": [{"type": "Ready", "status": "True"}]})
-    assert "ok: pods: 1 of gateway is ready" in [str(each) for each in found(cluster)]
+    assert "ok: pods: 1 gateway is ready" in [str(each) for each in found(cluster)]
 
 
 def test_a_pull_secret_must_be_in_both_namespaces(cluster: FakeCluster):

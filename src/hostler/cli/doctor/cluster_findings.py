@@ -113,12 +113,15 @@ def _pods(cluster: Cluster) -> Iterator[Finding]:
         if trouble := _trouble(pod):
             helps = f"kubectl -n {cluster.names.control} describe pod {_name(pod)}"
             yield Finding("error", "pods", f"{_name(pod)}: {trouble}", helps)
-    for part in ("control", "gateway"):
-        count = ready[part]
-        if count:
-            yield Finding("ok", "pods", f"{count} of {part} {'is' if count == 1 else 'are'} ready")
-        else:
-            yield Finding("error", "pods", f"none of {part} is ready", f"kubectl -n {cluster.names.control} get pods")
+    helps = f"kubectl -n {cluster.names.control} get pods"
+    if ready["control"]:
+        yield Finding("ok", "pods", "control is ready")
+    else:
+        yield Finding("error", "pods", "control is not ready", helps)
+    if count := ready["gateway"]:
+        yield Finding("ok", "pods", f"{count} {'gateway is' if count == 1 else 'gateways are'} ready")
+    else:
+        yield Finding("error", "pods", "no gateway is ready", helps)
 
 
 def _trouble(pod: Object) -> str:
