@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 import tomllib
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -136,9 +135,8 @@ class Cell:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/_hostler/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
+            return "Endpoints" in self.sm.list_endpoints()
+        except (BotoCoreError, ClientError):
             return False
 
     # --- kubectl and helm

@@ -39,7 +39,8 @@ class Front:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
-            await self._join(reader, writer)
+            with contextlib.suppress(asyncio.CancelledError):  # `close` ends it: asyncio would report that
+                await self._join(reader, writer)
         finally:
             writer.close()
 

@@ -51,7 +51,9 @@ DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", subresources=("stat
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", subresources=("status", "scale"), short=("sts",))
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets", subresources=("status", "scale"), short=("rs",))
 BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", subresources=("status",), short=("pdb",))
-SCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", subresources=("status",))
+SCALER = Kind(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", subresources=("status",), short=("hpa",)
+)
 POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short=("netpol",))
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses", subresources=("status",), short=("ing",))
 ROLE = Kind(_RBAC, "v1", "Role", "roles")

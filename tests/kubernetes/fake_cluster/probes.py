@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 
 from fake_cluster.store import Object
 from fake_cluster.translation import probe_address
@@ -14,7 +15,10 @@ async def succeeds(probe: Object, container: Object, address: str) -> str:
     kind, port, path, headers = probe_address(probe, container)
     try:
         async with asyncio.timeout(probe.get("timeoutSeconds", 1)):
-            return await (_get(address, port, path, headers) if kind == "httpGet" else _connect(address, port))
+            if kind == "tcpSocket":
+                return await _connect(address, port)
+            tls = _unverified() if probe["httpGet"].get("scheme") == "HTTPS" else None
+            return await _get(address, port, path, headers, tls)
     except TimeoutError:
         return "context deadline exceeded"
     except OSError as error:
@@ -27,8 +31,16 @@ async def _connect(address: str, port: int) -> str:
     return ""
 
 
-async def _get(address: str, port: int, path: str, headers: list[tuple[str, str]]) -> str:
-    reader, writer = await asyncio.open_connection(address, port)
+def _unverified() -> ssl.SSLContext:
+    """Return a context that takes any certificate, as a kubelet does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _get(address: str, port: int, path: str, headers: list[tuple[str, str]], tls: ssl.SSLContext | None) -> str:
+    reader, writer = await asyncio.open_connection(address, port, ssl=tls)
     try:
         given = {name.lower() for name, _ in headers}
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
