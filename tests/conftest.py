@@ -33,6 +33,7 @@ settings.load_profile("hostler")
 
 sys.path.append(str(Path(__file__).parent / "model"))  # `simulated`, the event loop in which waiting takes no time
 sys.path.append(str(Path(__file__).parent / "kubernetes"))  # `fake_cluster`
+sys.path.append(str(Path(__file__).parent / "e2e"))  # `targets`, for those of other folders, too
 
 _TRIALS = {
     "java": ["java", "-version"],

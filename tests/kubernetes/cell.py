@@ -1,9 +1,9 @@
 """hostler in a cluster, installed by its chart: `with cell(folder) as hostler:`.
 
 The cluster is our own (fake_cluster). With HOSTLER_TEST_REQUIRE=cluster it is that of KUBECONFIG, of which nothing is
-assumed but that it has the images: `python tests/kubernetes/cell.py` builds them and prints their names, for `kind load
-docker-image` or the like. HOSTLER_TEST_REGISTRY, such as registry.example/tests, is put before the names if they were
-pushed there.
+assumed but that it has the images. `PYTHONPATH=tests python tests/kubernetes/cell.py` builds them and prints their
+names, for `kind load docker-image` or the like. HOSTLER_TEST_REGISTRY, such as registry.example/tests, is put before
+the names if they were pushed there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # as a program, too
-
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -42,6 +40,8 @@ KUBECTL = helm_chart.ROOT / ".venv" / "cluster" / "kubectl"
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 ROLE = "arn:aws:iam::123456789012:role/test"
 PATIENCE = 300.0  # seconds; a guard against hanging
+_REGISTRY = "hostler-test-registry"  # in place of the registries of these accounts of README's
+_ACCOUNTS = ("123456789012", "763104351884")
 _SMALL = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -53,9 +53,13 @@ def images() -> dict[str, str]:
     """Build all images of the suite, if they are not there; return their names by role."""
     users = {"myimage1": ("flask", "3"), "myimage2": ("flask", "10")}
     found = {each: our_image(each) for each in ("hostler", "hostler-server")}
+    # Users may push our model servers as an image of theirs: then it is one that hostler does not know.
+    digest = found["hostler-server"].rpartition(":")[2]
+    docker_rig.docker("tag", found["hostler-server"], image := f"{_REGISTRY}/{digest}/myimage:mytag")
+    found["myimage"] = image
     for repository, (name, factor) in users.items():
         parent = docker_rig.image(name)
-        found[repository] = f"hostler-test-{parent.rpartition(':')[2]}/{repository}:mytag"
+        found[repository] = f"{_REGISTRY}/{digest}/{repository}:mytag"
         lines = f"FROM {parent}\nENV FACTOR={factor}\n"
         docker_rig.docker("build", "--quiet", "--tag", found[repository], "-", stdin=lines.encode())
     return found
@@ -87,13 +91,11 @@ class Cell:
         prefix = os.environ.get("HOSTLER_TEST_REGISTRY", "")
         prefix += "/" if prefix else ""
         ours, servers = (self.images[each].rpartition(":") for each in ("hostler", "hostler-server"))
-        registry = self.images["myimage1"].partition("/")[0]
+        registry = prefix + self.images["myimage"].rpartition("/")[0]
         return {
             "image": {"repository": prefix + ours[0], "tag": ours[2]},
             "serverImage": {"repository": prefix + servers[0], "tag": servers[2]},
-            "registries": [
-                {"pattern": f"{ECR.partition('.')[0]}.dkr.ecr.*.amazonaws.com", "registry": prefix + registry}
-            ],
+            "registries": [{"pattern": f"{each}.dkr.ecr.*.amazonaws.com", "registry": registry} for each in _ACCOUNTS],
             "control": {"resources": _SMALL},
             "gateways": {"resources": _SMALL},
             "instances": {"types": [{"type": "ml.*", "cpu": 1, "memory": "2GiB"}]},

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import targets
 
 import helm_chart
 from cell import ECR, ROLE, Cell, Load, cell, eventually, is_real
@@ -111,6 +110,18 @@ print(json.dumps(answers))
     hostler.no_pods_left()
 
 
+def test_many_models_of_awss_image_share_instances_and_none_answers_for_another(hostler: Cell) -> None:
+    for number in range(12):
+        hostler.s3.put_object(Bucket=BUCKET, Key=f"many/{number}.tar.gz", Body=targets.xgboost_target(number))
+    container = {"Image": XGBOOST, "ModelDataUrl": f"s3://{BUCKET}/many/", "Mode": "MultiModel"}
+    hostler.deploy("many", [container], count=2)
+    hostler.wait_in_service("many")
+    for number in [*range(12), *range(12)]:
+        assert targets.number(invoke(hostler, "many", TargetModel=f"{number}.tar.gz", Body="0,1")) == number
+    hostler.delete("many")
+    hostler.no_pods_left()
+
+
 # --- updates, deaths --------------------------------------------------------------------------------------------------
 
 
@@ -184,22 +195,12 @@ def ready(hostler: Cell, namespace: str = "") -> set[str]:
 def test_an_endpoint_that_cannot_be_says_why(
     hostler: Cell, name: str, container: dict[str, Any], type_: str, reason: str
 ) -> None:
-    hostler.s3.put_object(Bucket=BUCKET, Key="bad.tar.gz", Body=archive({"nothing": b"of use"}))
+    hostler.s3.put_object(Bucket=BUCKET, Key="bad.tar.gz", Body=targets.archive({"nothing": b"of use"}))
     hostler.deploy(name, [container])
     status = eventually(lambda: (found := hostler.status(name))[0] != "Creating" and found, f"{name} has failed")
     assert status[0] == "Failed"
     assert re.search(reason, status[1]), status
     hostler.delete(name)
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def test_the_roles_of_the_chart_allow_what_hostler_does(hostler: Cell) -> None:

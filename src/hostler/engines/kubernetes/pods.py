@@ -182,7 +182,7 @@ def pod(launch: InstanceLaunch, size: PodSize, cell: Cell) -> Pod:
             automountServiceAccountToken=False,
             enableServiceLinks=False,
             terminationGracePeriodSeconds=math.ceil(cell.settings.invoke_timeout) + _ENDPOINTS_KNOW,
-            hostname=names[0] if names else None,
+            hostname=names[0].partition(".")[0] if names else None,  # one label; the whole name is among the aliases
             hostAliases=_aliases(names, launch.isolated, cell) or None,
             securityContext=PodSecurityContext(
                 fsGroup=USER,

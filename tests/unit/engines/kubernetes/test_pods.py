@@ -232,6 +232,10 @@ def test_the_containers_reach_each_other_by_name_and_an_isolated_pod_knows_contr
     spec = made(control_ip="10.0.0.7")["spec"]
     assert spec["hostname"] == "first"
     assert spec["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": ["first", "second"]}]
+    unnamed = msgspec.structs.replace(LAUNCH.containers[0], hostname="container-0.local")
+    spec = made(msgspec.structs.replace(LAUNCH, containers=(unnamed,)))["spec"]
+    assert spec["hostname"] == "container-0"  # Kubernetes takes no dots there
+    assert spec["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": ["container-0.local"]}]
     isolated = made(msgspec.structs.replace(LAUNCH, isolated=True), "10.0.0.7")
     assert isolated["spec"]["hostAliases"][1] == {"ip": "10.0.0.7", "hostnames": ["hostler-control.hostler.svc"]}
     assert isolated["metadata"]["labels"]["hostler.dev/isolated"] == "true"
